@@ -1,0 +1,1 @@
+//! gearshift on async-std, whose upstream is discontinued.

@@ -1,0 +1,1 @@
+//! The thread-side half of gearshift's blocking backends: a transport that waits, and a runtime.

@@ -1,0 +1,2 @@
+//! gearshift.
+pub use gearshift_core::*;

@@ -1,0 +1,1 @@
+//! gearshift on a hand-written event loop for each core.

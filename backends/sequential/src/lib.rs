@@ -1,0 +1,1 @@
+//! gearshift on one thread: requests run strictly one after another.

@@ -1,0 +1,1 @@
+//! gearshift on smol: an executor for each core.

@@ -1,0 +1,1 @@
+//! gearshift on tokio.

@@ -1,0 +1,157 @@
+//! Every setting and every limit of a server, in one value, with the same meaning on every backend.
+//!
+//! [`Config`] is what a program sets; [`Limits`] is the part of it that the HTTP/1.1 connection enforces on its
+//! own. Every limit has a default, none of them is "unlimited", and each says which status a peer gets that
+//! goes beyond it.
+
+use std::time::Duration;
+
+/// The settings of one server.
+///
+/// | setting | default | what happens beyond it |
+/// | --- | --- | --- |
+/// | `limits.request_line` | 8,190 bytes | 414 |
+/// | `limits.field_line` | 8,190 bytes | 431 |
+/// | `limits.fields` | 100 | 431 |
+/// | `limits.head` | 32 KiB | 431 |
+/// | `limits.body` | 2 GiB | 413 |
+/// | `limits.drain` | 256 KiB | the connection closes |
+/// | `limits.output` | 256 KiB | the response is written before more is produced |
+/// | `limits.pipeline` | 64 requests a turn | the other connections get their turn |
+/// | `header_timeout` | 10 s | 408 |
+/// | `body_timeout` | 30 s without a byte | 408 |
+/// | `write_timeout` | 30 s without progress | the connection closes |
+/// | `keep_alive` | 5 s idle | the connection closes |
+/// | `linger` | 2 s | the connection closes |
+/// | `max_requests` | none | the last response says `Connection: close` |
+/// | `max_connections` | 10,000 | accepting pauses until one closes |
+/// | `graceful_timeout` | 30 s | what still runs is cut |
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Event loops, or threads of a work-stealing runtime. `None`: one for each core. Backends that have one
+    /// thread by nature refuse any value but 1.
+    pub workers: Option<usize>,
+    /// Threads of the thread pool. `None`: 16 for each core. Backends without such a pool refuse it.
+    pub threads: Option<usize>,
+    /// How many completed connections the kernel may hold before they are accepted.
+    pub backlog: u16,
+    /// Connections open at once; at that number accepting pauses.
+    pub max_connections: usize,
+    /// Requests answered on one connection before it is closed. `None`: no bound.
+    pub max_requests: Option<u64>,
+    /// How long a connection may stay open with no request on it.
+    pub keep_alive: Duration,
+    /// How long a request's head may take, from the connection's opening or from its own first byte.
+    pub header_timeout: Duration,
+    /// How long a request's body may pause.
+    pub body_timeout: Duration,
+    /// How long a peer may take no byte of a response that waits for it.
+    pub write_timeout: Duration,
+    /// How long a refused connection is read after its response, so that the response is not lost.
+    pub linger: Duration,
+    /// How long requests in flight may take after shutdown was asked for.
+    pub graceful_timeout: Duration,
+    /// Whether responses carry `Date` (RFC 9110, 6.6.1).
+    pub date_header: bool,
+    /// Whether responses carry `Server: gearshift` (RFC 9110, 10.2.4).
+    pub server_header: bool,
+    /// Whether each response is logged, at level `info` and target `gearshift::access`.
+    pub access_log: bool,
+    /// What the connection itself enforces.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            workers: None,
+            threads: None,
+            backlog: 2048,
+            max_connections: 10_000,
+            max_requests: None,
+            keep_alive: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            graceful_timeout: Duration::from_secs(30),
+            date_header: true,
+            server_header: true,
+            access_log: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The shortest of the time limits: nothing that is set now can fall due before it has passed.
+    ///
+    /// Backends that look at all deadlines now and then, instead of keeping a timer for each, sleep this long.
+    pub fn shortest_timeout(&self) -> Duration {
+        [self.keep_alive, self.header_timeout, self.body_timeout, self.write_timeout, self.linger]
+            .into_iter()
+            .min()
+            .expect("the list is not empty")
+            .max(Duration::from_millis(1))
+    }
+
+    /// `workers`, or one for each core.
+    pub fn workers_or_cores(&self) -> usize {
+        self.workers.unwrap_or_else(cores).max(1)
+    }
+
+    /// `threads`, or 16 for each core.
+    pub fn threads_or_default(&self) -> usize {
+        self.threads.unwrap_or_else(|| 16 * cores()).max(1)
+    }
+}
+
+/// How many threads this process may run at once; 1 where the system does not say.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// The limits that [`h1::Connection`](crate::h1::Connection) enforces on its own.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of the request line, without its line end. Beyond: 414 (RFC 9112, 3).
+    pub request_line: usize,
+    /// Bytes of one field line, without its line end. Beyond: 431 (RFC 6585, 5).
+    pub field_line: usize,
+    /// Field lines in one head, and in one trailer section. Beyond: 431. At most [`Limits::MAX_FIELDS`].
+    pub fields: usize,
+    /// Bytes of the whole head with its empty line. Beyond: 431. At most [`Limits::MAX_HEAD`].
+    pub head: usize,
+    /// Bytes of one request body. Beyond: 413, before reading it if its length says so.
+    pub body: u64,
+    /// Bytes of a body nobody asked for that are read and dropped to keep a connection open.
+    pub drain: u64,
+    /// Bytes of responses held for a peer that does not take them.
+    pub output: usize,
+    /// Requests of one connection answered before other connections have their turn.
+    pub pipeline: usize,
+}
+
+impl Limits {
+    /// The largest value of [`Limits::head`]: positions in a head are kept in 16 bits.
+    pub const MAX_HEAD: usize = u16::MAX as usize;
+    /// The largest value of [`Limits::fields`].
+    pub const MAX_FIELDS: usize = 256;
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            request_line: 8190,
+            field_line: 8190,
+            fields: 100,
+            head: 32 * 1024,
+            body: 2 << 30,
+            drain: 256 * 1024,
+            output: 256 * 1024,
+            pipeline: 64,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The core of [gearshift](https://docs.rs/gearshift): an HTTP/1.1 server whose concurrency model is a gear you
+//! shift.
+//!
+//! Data flows one way: bytes, [`h1::Connection`], [`Request`], [`Handler`], [`Response`], `h1::Connection`, bytes.
+//! Three seams let a backend put its own concurrency model under that: [`transport`], [`runtime`] and [`backend`].
+//! [`drive()`] joins them, and is written once.
+
+pub mod backend;
+mod block;
+pub mod clock;
+pub mod config;
+pub mod drive;
+pub mod h1;
+pub mod handler;
+pub mod inbox;
+mod message;
+pub mod net;
+mod offload;
+pub mod outbox;
+#[cfg(feature = "pools")]
+pub mod pools;
+mod respond;
+mod router;
+pub mod runtime;
+pub mod service;
+pub mod shutdown;
+mod stream;
+mod task;
+pub mod transport;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use backend::{App, Backend, Report, ServeError, Server};
+pub use bytes::Bytes;
+pub use config::{Config, Limits};
+pub use drive::{Drive, Wire, drive};
+pub use handler::{Answer, Handler, blocking, compute, sync};
+pub use http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+pub use inbox::Inbox;
+pub use message::{Body, BodyError, BodyReader, Fields, FieldsIter, ParamError, Request, Response};
+pub use net::{Bind, Endpoint, Listener, Peer};
+pub use offload::{Job, Offloaded};
+pub use outbox::Outbox;
+pub use respond::IntoResponse;
+#[cfg(feature = "json")]
+pub use respond::{Json, JsonError};
+pub use router::Router;
+pub use runtime::{Elapsed, Engine, Runtime, Work};
+pub use service::Service;
+pub use shutdown::{Phase, Shutdown};
+pub use stream::Stream;
+pub use task::{Task, TaskError};
+pub use transport::Transport;
+
+/// A boxed future that can move between threads.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Any error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

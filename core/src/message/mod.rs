@@ -1,0 +1,18 @@
+//! What a handler sees and gives: [`Request`], [`Response`], and the [`Body`] of either.
+
+mod body;
+mod fields;
+mod params;
+mod request;
+mod response;
+
+pub use body::{Body, BodyError, BodyReader};
+pub(crate) use body::{BodySource, Inner as BodyInner};
+pub(crate) use fields::Span;
+pub use fields::{Fields, FieldsIter};
+pub(crate) use params::Params;
+pub use params::ParamError;
+pub(crate) use request::Head;
+pub use request::Request;
+pub(crate) use response::Upgrade;
+pub use response::Response;

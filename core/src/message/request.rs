@@ -1,0 +1,254 @@
+//! A request as a handler sees it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{Extensions, Method, Uri, Version};
+
+use super::fields::{FieldSpan, FieldSpans};
+use super::params::decode;
+use super::{Body, Fields, ParamError, Params, Span};
+use crate::net::Peer;
+
+/// A request: its head, parsed once and borrowed for ever, and its body, which may still be on its way.
+///
+/// The head is one piece of shared memory, the very bytes that came off the wire; nothing of it is copied until
+/// something is asked for that needs a copy.
+pub struct Request {
+    pub(crate) head: Head,
+    pub(crate) params: Params,
+    pub(crate) peer: Peer,
+    pub(crate) body: Body,
+    extensions: Extensions,
+}
+
+/// A head and where its parts are.
+#[derive(Clone)]
+pub(crate) struct Head {
+    pub(crate) bytes: Bytes,
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    pub(crate) target: Span,
+    pub(crate) fields: FieldSpans,
+}
+
+impl Request {
+    pub(crate) fn from_head(head: Head, body: Body) -> Request {
+        Request { head, params: Params::default(), peer: None, body, extensions: Extensions::new() }
+    }
+
+    /// A request made by hand, for tests and for calling one handler from another.
+    ///
+    /// # Panics
+    /// If `target` is longer than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD), or holds anything but visible
+    /// ASCII.
+    pub fn new(method: Method, target: &str, body: impl Into<Body>) -> Request {
+        assert!(target.bytes().all(|byte| byte.is_ascii_graphic()), "a target is visible ASCII");
+        let bytes = Bytes::copy_from_slice(target.as_bytes());
+        let target = Span::within(&bytes, &bytes).expect("the target is short enough for a head");
+        let head = Head { bytes, method, version: Version::HTTP_11, target, fields: FieldSpans::new() };
+        Request::from_head(head, body.into())
+    }
+
+    /// The method. `HEAD` reaches a `GET` route as `HEAD`.
+    #[inline]
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The version the peer speaks: HTTP/1.0 or HTTP/1.1.
+    #[inline]
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// The request target as it was sent (RFC 9112, 3.2).
+    #[inline]
+    pub fn target(&self) -> &str {
+        std::str::from_utf8(self.head.target.of(&self.head.bytes)).expect("a target is checked to be ASCII")
+    }
+
+    /// The path of the target, still percent-encoded: `/a%20b` of `/a%20b?c`. Of an absolute target
+    /// (`http://host/a`) it is what follows the authority; `*` and the authority of a `CONNECT` stand for
+    /// themselves.
+    #[inline]
+    pub fn path(&self) -> &str {
+        split_target(self.target()).0
+    }
+
+    /// What follows the first `?` of the target.
+    pub fn query(&self) -> Option<&str> {
+        split_target(self.target()).1
+    }
+
+    /// The pairs of the query, decoded (`application/x-www-form-urlencoded`).
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        let pairs = self.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode_form(name), decode_form(value))
+        })
+    }
+
+    /// The header fields.
+    #[inline]
+    pub fn headers(&self) -> Fields<'_> {
+        Fields { head: &self.head.bytes, spans: &self.head.fields }
+    }
+
+    /// The first header field called `name`, without regard to case, if it is UTF-8.
+    pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
+        self.headers().get_str(name)
+    }
+
+    /// A parameter of the route's path, percent-decoded: `name` of `/hello/{name}`.
+    pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.params.get(name).map(|span| decode(span.of(&self.head.bytes)))
+    }
+
+    /// A parameter of the route's path as a value of some type.
+    ///
+    /// # Errors
+    /// [`ParamError`] if the route has no such parameter, or it is no such value; returned from a handler, that is
+    /// a 404.
+    pub fn parse_param<T: FromStr>(&self, name: &str) -> Result<T, ParamError> {
+        ParamError::parse(name, self.params.get(name).map(|span| span.of(&self.head.bytes)))
+    }
+
+    /// The peer's address; `None` on a Unix socket and for requests made by hand.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The body, to read from while the head stays.
+    pub fn body_mut(&mut self) -> &mut Body {
+        &mut self.body
+    }
+
+    /// The body alone.
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
+    /// Values that middleware leaves for handlers.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Values that middleware leaves for handlers.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// [`JsonError`](crate::JsonError), which as a response is 400, or what the body's own error says.
+    #[cfg(feature = "json")]
+    pub async fn json<T: serde::de::DeserializeOwned>(self, limit: usize) -> Result<T, crate::JsonError> {
+        let bytes = self.into_body().bytes(limit).await?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// The same request in the `http` crate's types; values share the head's memory.
+    ///
+    /// # Errors
+    /// If the target is none that the `http` crate can hold.
+    pub fn into_http(self) -> Result<http::Request<Body>, http::Error> {
+        let mut request = http::Request::builder()
+            .method(self.head.method.clone())
+            .version(self.head.version)
+            .uri(Uri::try_from(self.target())?)
+            .body(())?;
+        *request.headers_mut() = self.headers().to_map();
+        *request.extensions_mut() = self.extensions;
+        Ok(request.map(|()| self.body))
+    }
+
+    /// A request from the `http` crate's types.
+    ///
+    /// # Errors
+    /// [`HeadTooLarge`] if its target and fields are beyond what a head may hold.
+    pub fn from_http(request: http::Request<impl Into<Body>>) -> Result<Request, HeadTooLarge> {
+        let (parts, body) = request.into_parts();
+        let mut bytes = BytesMut::new();
+        let mut place = |part: &[u8]| {
+            let start = u16::try_from(bytes.len()).map_err(|_| HeadTooLarge)?;
+            let len = u16::try_from(part.len()).map_err(|_| HeadTooLarge)?;
+            bytes.put_slice(part);
+            Ok(Span { start, len })
+        };
+        let target = place(parts.uri.to_string().as_bytes())?;
+        let mut fields = FieldSpans::new();
+        for (name, value) in &parts.headers {
+            fields.push(FieldSpan { name: place(name.as_str().as_bytes())?, value: place(value.as_bytes())? });
+        }
+        if bytes.len() > crate::Limits::MAX_HEAD {
+            return Err(HeadTooLarge);
+        }
+        let head =
+            Head { bytes: bytes.freeze(), method: parts.method, version: parts.version, target, fields };
+        let mut request = Request::from_head(head, body.into());
+        request.extensions = parts.extensions;
+        Ok(request)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", self.method())
+            .field("target", &self.target())
+            .field("version", &self.version())
+            .field("headers", &self.headers())
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request whose head is beyond [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadTooLarge;
+
+impl fmt::Display for HeadTooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a request head holds at most {} bytes", crate::Limits::MAX_HEAD)
+    }
+}
+
+impl std::error::Error for HeadTooLarge {}
+
+/// The path and the query of a target in any of its four forms (RFC 9112, 3.2).
+fn split_target(target: &str) -> (&str, Option<&str>) {
+    let local = if target.starts_with('/') {
+        target
+    } else {
+        match target.split_once("://") {
+            Some((_, rest)) => match rest.find(['/', '?']) {
+                Some(at) => &rest[at..],
+                None => "/",
+            },
+            None => target,
+        }
+    };
+    match memchr::memchr(b'?', local.as_bytes()) {
+        Some(0) => ("/", Some(&local[1..])),
+        Some(at) => (&local[..at], Some(&local[at + 1..])),
+        None => (local, None),
+    }
+}
+
+fn decode_form(raw: &str) -> Cow<'_, str> {
+    if raw.contains('+') {
+        Cow::Owned(decode(raw.replace('+', " ").as_bytes()).into_owned())
+    } else {
+        decode(raw.as_bytes())
+    }
+}

@@ -1,0 +1,217 @@
+//! Which handler answers which request: by path, then by method.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
+
+use crate::message::{Params, Span};
+use crate::{Answer, Handler, IntoResponse, Request, Response};
+
+/// Routes requests by path and method.
+///
+/// Paths are `matchit`'s: `/users/{id}` takes one segment, `/files/{*rest}` all that is left. Matching is on the
+/// path as it was sent, and static segments win over parameters. `GET` routes answer `HEAD`; `OPTIONS` is answered
+/// for every route that does not do so itself; a path without the method is 405 with `Allow`; no path is 404.
+///
+/// ```
+/// # use gearshift_core::{Router, Request, sync};
+/// let app = Router::new()
+///     .get("/", sync(|_| "Hello, World!"))
+///     .get("/hello/{name}", async |request: Request| format!("Hello, {}!", request.param("name").unwrap()));
+/// ```
+#[derive(Default)]
+pub struct Router {
+    paths: matchit::Router<usize>,
+    routes: Vec<Route>,
+    fallback: Option<Box<dyn Handler>>,
+}
+
+/// All that is served at one path.
+struct Route {
+    path: Box<str>,
+    names: Option<Arc<[Box<str>]>>,
+    /// `GET` has a place of its own, as most requests are that.
+    get: Option<Box<dyn Handler>>,
+    others: Vec<(Method, Box<dyn Handler>)>,
+    any: Option<Box<dyn Handler>>,
+}
+
+impl Router {
+    /// A router that answers 404.
+    pub fn new() -> Router {
+        Router::default()
+    }
+
+    /// Serves `GET` (and `HEAD`) at `path`.
+    ///
+    /// # Panics
+    /// As [`Router::route`].
+    pub fn get(self, path: &str, handler: impl Handler) -> Router {
+        self.route(Method::GET, path, handler)
+    }
+
+    /// Serves `POST` at `path`.
+    ///
+    /// # Panics
+    /// As [`Router::route`].
+    pub fn post(self, path: &str, handler: impl Handler) -> Router {
+        self.route(Method::POST, path, handler)
+    }
+
+    /// Serves `PUT` at `path`.
+    ///
+    /// # Panics
+    /// As [`Router::route`].
+    pub fn put(self, path: &str, handler: impl Handler) -> Router {
+        self.route(Method::PUT, path, handler)
+    }
+
+    /// Serves `PATCH` at `path`.
+    ///
+    /// # Panics
+    /// As [`Router::route`].
+    pub fn patch(self, path: &str, handler: impl Handler) -> Router {
+        self.route(Method::PATCH, path, handler)
+    }
+
+    /// Serves `DELETE` at `path`.
+    ///
+    /// # Panics
+    /// As [`Router::route`].
+    pub fn delete(self, path: &str, handler: impl Handler) -> Router {
+        self.route(Method::DELETE, path, handler)
+    }
+
+    /// Serves one method at `path`.
+    ///
+    /// # Panics
+    /// If the path is malformed or cannot stand beside one that is there, or the method is served there already.
+    pub fn route(mut self, method: Method, path: &str, handler: impl Handler) -> Router {
+        let route = self.at(path);
+        let taken = match method {
+            Method::GET => route.get.replace(Box::new(handler)).is_some(),
+            _ if route.others.iter().any(|(other, _)| *other == method) => true,
+            _ => {
+                route.others.push((method, Box::new(handler)));
+                false
+            }
+        };
+        assert!(!taken, "the route {path} is there twice");
+        self
+    }
+
+    /// Serves every method at `path` that has no route of its own.
+    ///
+    /// # Panics
+    /// As [`Router::route`].
+    pub fn any(mut self, path: &str, handler: impl Handler) -> Router {
+        let taken = self.at(path).any.replace(Box::new(handler)).is_some();
+        assert!(!taken, "the route {path} is there twice");
+        self
+    }
+
+    /// Serves what no path matches, instead of 404.
+    pub fn fallback(mut self, handler: impl Handler) -> Router {
+        self.fallback = Some(Box::new(handler));
+        self
+    }
+
+    /// The paths and the methods served at each, in the order they were added.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, String)> {
+        self.routes.iter().map(|route| (&*route.path, route.methods()))
+    }
+
+    fn at(&mut self, path: &str) -> &mut Route {
+        if let Some(at) = self.routes.iter().position(|route| *route.path == *path) {
+            return &mut self.routes[at];
+        }
+        if let Err(error) = self.paths.insert(path, self.routes.len()) {
+            panic!("the route {path} cannot be added: {error}");
+        }
+        let names: Vec<Box<str>> = parameter_names(path).map(Box::from).collect();
+        let names = (!names.is_empty()).then(|| names.into());
+        self.routes.push(Route { path: path.into(), names, get: None, others: Vec::new(), any: None });
+        self.routes.last_mut().expect("a route was just added")
+    }
+}
+
+impl Handler for Router {
+    fn call(&self, mut request: Request) -> Answer {
+        let Ok(found) = self.paths.at(request.path()) else {
+            return match &self.fallback {
+                Some(fallback) => fallback.call(request),
+                None => Answer::Ready(StatusCode::NOT_FOUND.into_response()),
+            };
+        };
+        let route = &self.routes[*found.value];
+        if let Some(names) = &route.names {
+            let head = &request.head.bytes;
+            let values = found.params.iter().filter_map(|(_, value)| Span::within(head, value.as_bytes()));
+            request.params = Params { values: values.collect(), names: Some(names.clone()) };
+        }
+        route.call(request)
+    }
+}
+
+impl Route {
+    fn call(&self, request: Request) -> Answer {
+        if let (&Method::GET | &Method::HEAD, Some(handler)) = (request.method(), &self.get) {
+            if let Some(own) = self.other(request.method()) {
+                return own.call(request);
+            }
+            return handler.call(request);
+        }
+        if let Some(handler) = self.other(request.method()).or(self.any.as_deref()) {
+            return handler.call(request);
+        }
+        let response = match *request.method() {
+            Method::OPTIONS => Response::status_only(StatusCode::NO_CONTENT),
+            _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        };
+        let allow = HeaderValue::try_from(self.methods()).expect("method names are valid field values");
+        Answer::Ready(response.with_value(header::ALLOW, allow))
+    }
+
+    fn other(&self, method: &Method) -> Option<&dyn Handler> {
+        self.others.iter().find(|(other, _)| other == method).map(|(_, handler)| &**handler)
+    }
+
+    /// The value of `Allow`.
+    fn methods(&self) -> String {
+        let mut methods: Vec<&str> = Vec::new();
+        if self.get.is_some() {
+            methods.extend(["GET", "HEAD"]);
+        }
+        methods.extend(self.others.iter().map(|(method, _)| method.as_str()));
+        methods.push("OPTIONS");
+        let mut seen = Vec::new();
+        methods.retain(|method| !seen.contains(method) && { seen.push(*method); true });
+        methods.join(", ")
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.routes()).finish()
+    }
+}
+
+/// The names in braces, without `*`; doubled braces stand for themselves.
+fn parameter_names(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        loop {
+            let open = rest.find('{')?;
+            if let Some(after) = rest[open..].strip_prefix("{{") {
+                rest = after;
+                continue;
+            }
+            let close = open + rest[open..].find('}')?;
+            let name = &rest[open + 1..close];
+            rest = &rest[close + 1..];
+            return Some(name.trim_start_matches('*'));
+        }
+    })
+}

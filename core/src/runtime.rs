@@ -1,0 +1,213 @@
+//! Seam 2: what a handler may ask of the backend that runs it.
+//!
+//! A [`Runtime`] is a cheap handle that the application gets when it is built. Each backend stands behind it with
+//! an [`Engine`]; everything that can be the same on every backend is written here, once, above the engine:
+//! what a dropped [`Task`] means, how a panic travels, when an offloaded job is not run.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::net::Endpoint;
+use crate::offload::{Job, Offloaded};
+use crate::task::{Task, Tasks};
+use crate::{BoxFuture, Stream};
+
+/// What a backend provides to [`Runtime`].
+pub trait Engine: Send + Sync + 'static {
+    /// The backend's name, as a user selects it.
+    fn backend(&self) -> &'static str;
+
+    /// A future that is ready once `until` has come. It may be polled on any thread.
+    fn sleep(&self, until: Instant) -> BoxFuture<()>;
+
+    /// Connects to one address.
+    fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>>;
+
+    /// Runs `task` to its end in the background, whoever calls. `task` does not panic.
+    fn spawn(&self, task: BoxFuture<()>);
+
+    /// Whether the calling thread is one that may block and burn CPU itself, so that offloaded work runs in place.
+    fn runs_in_place(&self) -> bool;
+
+    /// Queues a job for threads of the given kind. `job` does not panic.
+    fn offload(&self, kind: Work, job: Job);
+
+    /// Runs a future on the calling thread until it is ready, with this backend's waits working inside it. Called
+    /// only on threads that may block.
+    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>);
+}
+
+/// What offloaded work does to the thread it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// It waits, inside a system call: many threads for few cores.
+    Blocking,
+    /// It burns CPU: one thread for each core.
+    Compute,
+}
+
+/// A handle to whatever runs the application; see the [module](self).
+#[derive(Clone)]
+pub struct Runtime(Arc<Shared>);
+
+struct Shared {
+    engine: Box<dyn Engine>,
+    tasks: Tasks,
+}
+
+impl Runtime {
+    /// A handle to `engine`; called by backends.
+    pub fn new(engine: impl Engine) -> Runtime {
+        Runtime(Arc::new(Shared { engine: Box::new(engine), tasks: Tasks::default() }))
+    }
+
+    /// The name of the backend behind this handle.
+    pub fn backend(&self) -> &'static str {
+        self.0.engine.backend()
+    }
+
+    /// Waits for `duration`, from now on.
+    ///
+    /// On an event loop other work goes on meanwhile; on a blocking backend the worker waits, and whatever else
+    /// its handler joined with this.
+    pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        self.0.engine.sleep(Instant::now() + duration)
+    }
+
+    /// Runs `future` for at most `duration`, from now on, then drops it.
+    ///
+    /// # Errors
+    /// [`Elapsed`] if it was not ready by then.
+    pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+        let mut sleep = self.0.engine.sleep(Instant::now() + duration);
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            sleep.as_mut().poll(cx).map(|()| Err(Elapsed(duration)))
+        })
+        .await
+    }
+
+    /// Connects to `HOST:PORT` or `unix:PATH`; a host name is looked up, and its addresses are tried in turn.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `to` is neither, or why the last address could not be reached.
+    pub async fn connect(&self, to: &str) -> io::Result<Stream> {
+        let endpoints = match Endpoint::parse(to) {
+            Some(endpoint) => vec![endpoint],
+            None => {
+                let name = to.to_owned();
+                self.blocking(move || Endpoint::resolve(&name)).await?
+            }
+        };
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("{to} has no address"));
+        for endpoint in endpoints {
+            match self.0.engine.connect(endpoint).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Starts a background task, which outlives the request that started it.
+    ///
+    /// Dropping the returned [`Task`] lets it run on; [`Task::cancel`] drops its future at its next wait; awaiting
+    /// it gives its output. A panic in it ends the task alone, and is logged. This is so on every backend.
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (task, body) = Task::new(future, &self.0.tasks);
+        self.0.engine.spawn(Box::pin(body));
+        task
+    }
+
+    /// Runs `work`, which may block, where that stalls nothing: in place on a thread that may block, else on a
+    /// pool of threads for it.
+    ///
+    /// The work starts when the returned future is first polled. If the future is dropped before a thread has
+    /// taken the work up, it is not run; work that has begun is finished and its result dropped. A panic in it
+    /// goes on in whoever awaits the future.
+    pub fn blocking<F, R>(&self, work: F) -> Offloaded<F, R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        Offloaded::new(self.clone(), Work::Blocking, work)
+    }
+
+    /// Runs `work`, which burns CPU, on a pool with a thread for each core; in place on a thread that may block.
+    /// All else is as with [`Runtime::blocking`].
+    pub fn compute<F, R>(&self, work: F) -> Offloaded<F, R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        Offloaded::new(self.clone(), Work::Compute, work)
+    }
+
+    /// Runs `future` to its end on the calling thread, which must be one that may block: inside
+    /// [`Runtime::blocking`] and [`Runtime::compute`], in a sync handler of a blocking backend, or a thread of the
+    /// program's own.
+    ///
+    /// # Panics
+    /// On a thread that drives connections of an event loop, which would never get to wake the future.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        assert!(
+            !crate::drive::is_event_loop(),
+            "Runtime::block_on on a thread that drives connections would stall them; wrap the handler in \
+             `blocking` or make it async"
+        );
+        let mut future = pin!(future);
+        let mut output = None;
+        let mut store = pin!(poll_fn(|cx| future.as_mut().poll(cx).map(|ready| output = Some(ready))));
+        self.0.engine.block_on(store.as_mut());
+        output.expect("the engine returns when the future is ready")
+    }
+
+    /// Whether offloaded work would run in place on this thread.
+    pub fn runs_in_place(&self) -> bool {
+        self.0.engine.runs_in_place()
+    }
+
+    /// How many background tasks have not ended.
+    pub fn tasks(&self) -> usize {
+        self.0.tasks.len()
+    }
+
+    pub(crate) fn offload(&self, kind: Work, job: Job) {
+        self.0.engine.offload(kind, job);
+    }
+
+    /// Ready once no background task is left. Called by backends when they stop.
+    pub fn tasks_ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.0.tasks.ended()
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Runtime").field(&self.backend()).finish()
+    }
+}
+
+/// The time of a [`Runtime::timeout`] has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed(pub Duration);
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not ready within {:?}", self.0)
+    }
+}
+
+impl std::error::Error for Elapsed {}

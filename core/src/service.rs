@@ -1,0 +1,178 @@
+//! What all connections of one server share: the handler, the settings, and who is still there.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::backend::Report;
+use crate::clock::Clock;
+use crate::shutdown::{Phase, Subscription};
+use crate::task::lock;
+use crate::{Config, Handler, Runtime, Shutdown};
+
+/// One running server, as its connections see it. Made by the backend, once per server.
+pub struct Service {
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) limits: Arc<crate::Limits>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) runtime: Runtime,
+    pub(crate) clock: Clock,
+    open: Arc<Open>,
+    finished: AtomicU64,
+    cut: AtomicU64,
+    /// Wakes every connection when the phase changes.
+    _wake_all: Subscription,
+}
+
+/// The connections that are open.
+#[derive(Default)]
+struct Open {
+    count: AtomicUsize,
+    /// The tasks of the connections that run as tasks.
+    tasks: Mutex<Slab<Waker>>,
+    /// Who waits for a connection to close.
+    watchers: Mutex<Vec<Waker>>,
+}
+
+impl Service {
+    /// A service for one server.
+    pub fn new(
+        handler: Arc<dyn Handler>,
+        config: Config,
+        shutdown: Shutdown,
+        runtime: Runtime,
+    ) -> Arc<Service> {
+        Service::with_clock(handler, config, shutdown, runtime, Clock::System)
+    }
+
+    /// A service whose time is not the system's, for simulations.
+    pub fn with_clock(
+        handler: Arc<dyn Handler>,
+        config: Config,
+        shutdown: Shutdown,
+        runtime: Runtime,
+        clock: Clock,
+    ) -> Arc<Service> {
+        let open = Arc::new(Open::default());
+        let connections = open.clone();
+        let wake_all = shutdown.subscribe(move |_| connections.wake_all());
+        Arc::new(Service {
+            handler,
+            limits: Arc::new(config.limits.clone()),
+            config: Arc::new(config),
+            shutdown,
+            runtime,
+            clock,
+            open,
+            finished: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+            _wake_all: wake_all,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The handle that stops it.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.open.count.load(Ordering::Acquire)
+    }
+
+    /// Whether one more connection may be accepted.
+    pub fn has_room(&self) -> bool {
+        self.connections() < self.config.max_connections
+    }
+
+    /// Ready once `enough` holds for the number of open connections; looked at whenever one closes.
+    pub async fn connections_until(&self, enough: impl Fn(usize) -> bool) {
+        poll_fn(|cx| {
+            lock(&self.open.watchers).push(cx.waker().clone());
+            match enough(self.connections()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// How the server ended.
+    pub fn report(&self) -> Report {
+        Report { finished: self.finished.load(Ordering::Acquire), cut: self.cut.load(Ordering::Acquire) }
+    }
+
+    /// Counts a request that was answered; free while nothing was asked to stop.
+    #[inline]
+    pub(crate) fn answered(&self) {
+        if self.shutdown.phase() != Phase::Running {
+            self.finished.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Counts a request that was cut.
+    pub(crate) fn was_cut(&self) {
+        self.cut.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a connection for as long as the guard lives.
+    pub(crate) fn enter(self: &Arc<Service>) -> Presence {
+        self.open.count.fetch_add(1, Ordering::AcqRel);
+        Presence { open: self.open.clone(), task: None }
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("connections", &self.connections())
+            .field("shutdown", &self.shutdown)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Open {
+    fn wake_all(&self) {
+        let tasks: Vec<Waker> = lock(&self.tasks).iter().map(|(_, waker)| waker.clone()).collect();
+        tasks.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// One open connection, counted until this is dropped.
+pub(crate) struct Presence {
+    open: Arc<Open>,
+    /// Where this connection's waker is kept.
+    task: Option<usize>,
+}
+
+impl Presence {
+    /// Has the connection's task woken whenever shutdown goes on. A connection is one task for life, so this is
+    /// done once.
+    #[inline]
+    pub(crate) fn runs_as(&mut self, cx: &Context<'_>) {
+        if self.task.is_none() {
+            self.task = Some(lock(&self.open.tasks).insert(cx.waker().clone()));
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if let Some(key) = self.task {
+            lock(&self.open.tasks).remove(key);
+        }
+        self.open.count.fetch_sub(1, Ordering::AcqRel);
+        let watchers = std::mem::take(&mut *lock(&self.open.watchers));
+        watchers.into_iter().for_each(Waker::wake);
+    }
+}
