@@ -1,52 +1,97 @@
 //! The driver: joins the sans-IO connection, a transport and a handler; written once, for every backend.
+//!
+//! [`drive()`] is a hand-written future rather than an `async fn`, so that an idle connection costs no more memory
+//! than its state needs: what only some requests need is in [`exchange`](crate::exchange), boxed when it happens.
+//!
+//! It owns what must be the same everywhere: pipelining (responses leave together once nothing complete is left to
+//! answer), deadlines, panics, peers that leave, the lingering close, shutdown, and the turn of the others.
 
 use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use http::StatusCode;
+
+use crate::exchange::{Hold, exchange, log_access, panicked, poll_caught};
+use crate::h1::{Connection, Error, Event};
+use crate::io::Io;
+use crate::lease::Lease;
+use crate::message::BodyInner;
 use crate::net::Peer;
 use crate::service::{Presence, Service};
+use crate::shutdown::Phase;
 use crate::transport::Transport;
-
-thread_local! {
-    static EVENT_LOOP: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is inside a poll of a connection that must not block.
-pub(crate) fn is_event_loop() -> bool {
-    EVENT_LOOP.get()
-}
+use crate::{Answer, Body, BoxFuture, Request, Response};
 
 /// One connection: a transport, what HTTP/1.1 knows of it, and its place among the connections of its server.
 pub struct Wire<T> {
-    transport: T,
-    _peer: Peer,
-    _presence: Presence,
+    io: Io<T>,
+    seat: Seat,
+}
+
+/// What the driver knows of a connection beside its bytes.
+struct Seat {
+    peer: Peer,
+    presence: Presence,
+    /// Requests that were begun.
+    served: u64,
+    /// Until when the head must be there that has begun, or the first one.
+    head_by: Option<Instant>,
+    /// Until when the wait at hand may last.
+    until: Option<Instant>,
+    /// How many more bytes are read and dropped before closing, if that is what it has come to.
+    linger: Option<u64>,
+    /// Whether there is more to do than a turn allows.
+    yielded: bool,
 }
 
 impl<T: Transport> Wire<T> {
     /// A connection that was just accepted. It counts as open from now until it is dropped.
     pub fn new(transport: T, peer: Peer, service: &Arc<Service>) -> Wire<T> {
-        Wire { transport, _peer: peer, _presence: service.enter() }
+        let config = &service.config;
+        let connection = Connection::new(service.limits.clone(), config.server_header, config.date_header);
+        let seat = Seat {
+            peer,
+            presence: service.enter(),
+            served: 0,
+            head_by: Some(service.clock.now() + config.header_timeout),
+            until: None,
+            linger: None,
+            yielded: false,
+        };
+        Wire { io: Io::new(transport, connection), seat }
     }
 
     /// Its transport.
     pub fn transport(&self) -> &T {
-        &self.transport
+        &self.io.transport
     }
 
     /// Until when a parked connection may wait for bytes; then it is to be resumed all the same.
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        self.seat.until.or(self.seat.head_by)
     }
 
     /// Whether a parked connection is to be resumed without waiting for bytes, after the others had their turn.
     pub fn is_ready(&self) -> bool {
-        false
+        self.seat.yielded || !self.io.connection.inbox().is_drained()
+    }
+}
+
+impl<T> fmt::Debug for Wire<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("peer", &self.seat.peer).finish_non_exhaustive()
     }
 }
 
 /// How far [`drive()`] came with a connection.
+#[derive(Debug)]
 pub enum Drive<T> {
     /// It has ended.
     Closed,
@@ -58,10 +103,385 @@ pub enum Drive<T> {
 
 /// Serves a connection to its end, or until it is to be parked.
 ///
-/// Never waits on a [`Transport::BLOCKING`] transport for anything but handlers: the returned future is ready when
-/// first polled if those are.
-pub async fn drive<T: Transport>(wire: Wire<T>, service: Arc<Service>) -> Drive<T> {
-    let _ = &service;
-    drop(wire);
-    Drive::Closed
+/// On a [`Transport::BLOCKING`] transport the future waits for handlers only: it is ready when first polled if
+/// those are.
+pub fn drive<T: Transport>(wire: Wire<T>, service: Arc<Service>) -> Driving<T> {
+    let Wire { io, mut seat } = wire;
+    seat.yielded = false;
+    let step = if seat.linger.is_some() { Step::Linger } else { Step::Next };
+    Driving { io: Some(io), seat: Some(seat), service, step, turn: 0, read: false }
+}
+
+/// The future of [`drive()`].
+#[must_use = "a connection is served while this is polled"]
+pub struct Driving<T> {
+    /// `None` while an exchange has it, and at the end.
+    io: Option<Io<T>>,
+    /// `None` at the end.
+    seat: Option<Seat>,
+    service: Arc<Service>,
+    step: Step<T>,
+    /// Requests answered in this turn.
+    turn: usize,
+    /// Whether a blocking transport was read from since it was resumed.
+    read: bool,
+}
+
+enum Step<T> {
+    /// See what follows from the bytes that are here.
+    Next,
+    /// Send what waits, then go on.
+    Flush(Then),
+    /// Wait for bytes.
+    Read,
+    /// A handler is at work, with nothing else to look after.
+    Handle(BoxFuture<Response>, Option<AccessLine>),
+    /// A handler is at work, or a response being streamed.
+    Exchange(BoxFuture<Option<Io<T>>>),
+    /// Read and drop until the peer has seen why.
+    Linger,
+}
+
+#[derive(Clone, Copy)]
+enum Then {
+    Next,
+    /// The others have their turn first.
+    Yield,
+    Read,
+    Close,
+}
+
+/// What a step came to.
+enum Flow {
+    Go,
+    /// A blocking transport has to be waited for.
+    Park,
+    Close,
+}
+
+impl<T> Unpin for Driving<T> {}
+
+impl<T: Transport> Future for Driving<T> {
+    type Output = Drive<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Drive<T>> {
+        let this = &mut *self;
+        let waits = matches!(this.step, Step::Handle(..) | Step::Exchange(_));
+        if let Some(seat) = &mut this.seat {
+            // A task wakes the same way for life; a blocking thread, each time it waits.
+            if !T::BLOCKING {
+                seat.presence.runs_as(cx);
+            } else if waits {
+                seat.presence.waits_as(cx);
+            }
+        }
+        if this.service.shutdown.phase() == Phase::Forced {
+            if matches!(this.step, Step::Handle(..)) {
+                this.service.was_cut();
+            }
+            if !matches!(this.step, Step::Exchange(_)) {
+                return Poll::Ready(this.end());
+            }
+        }
+        loop {
+            match ready!(this.step(cx)) {
+                Flow::Go => {}
+                Flow::Close => return Poll::Ready(this.end()),
+                Flow::Park => {
+                    let parts = (this.io.take(), this.seat.take());
+                    let (Some(io), Some(seat)) = parts else { return Poll::Ready(Drive::Closed) };
+                    return Poll::Ready(Drive::Parked(Wire { io, seat }));
+                }
+            }
+        }
+    }
+}
+
+impl<T: Transport> Driving<T> {
+    #[inline]
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
+        if let Step::Exchange(exchange) = &mut self.step {
+            self.io = ready!(exchange.as_mut().poll(cx));
+            self.step = Step::Next;
+        }
+        let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
+        let service = &self.service;
+        match &mut self.step {
+            Step::Next => match io.connection.next() {
+                Event::Request(request) => self.begin(request),
+                Event::NeedBytes => self.step = Step::Flush(Then::Read),
+                Event::Refused(error) => {
+                    io.connection.refuse(error, service.clock.unix_seconds());
+                    self.step = Step::Flush(Then::Close);
+                }
+                Event::Finished | Event::AwaitResponse => self.step = Step::Flush(Then::Close),
+            },
+            Step::Flush(then) => {
+                let then = *then;
+                if ready!(io.poll_flush(cx, service)).is_err() {
+                    return Poll::Ready(Flow::Close);
+                }
+                self.turn = 0;
+                match then {
+                    Then::Next => self.step = Step::Next,
+                    Then::Read => self.step = Step::Read,
+                    Then::Yield if T::BLOCKING => {
+                        seat.yielded = true;
+                        return Poll::Ready(Flow::Park);
+                    }
+                    Then::Yield => {
+                        self.step = Step::Next;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Then::Close if io.connection.must_linger() => {
+                        if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
+                            return Poll::Ready(Flow::Close);
+                        }
+                        seat.linger = Some(service.limits.drain);
+                        seat.until = Some(service.clock.now() + service.config.linger);
+                        io.transport.set_deadline(seat.until);
+                        self.step = Step::Linger;
+                    }
+                    Then::Close => return Poll::Ready(Flow::Close),
+                }
+            }
+            Step::Read => return self.poll_read(cx),
+            Step::Linger => return self.poll_linger(cx),
+            Step::Handle(future, line) => match poll_caught::<T>(future, cx) {
+                Poll::Ready(response) => {
+                    let line = line.take();
+                    self.step = Step::Next;
+                    self.answer(response, line);
+                }
+                Poll::Pending => {
+                    ready!(io.poll_gone(cx, service));
+                    return Poll::Ready(Flow::Close);
+                }
+            },
+            Step::Exchange(_) => unreachable!("polled above"),
+        }
+        Poll::Ready(Flow::Go)
+    }
+
+    /// Calls the handler.
+    #[inline]
+    fn begin(&mut self, mut request: Request) {
+        let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return };
+        let service = &self.service;
+        seat.served += 1;
+        seat.head_by = None;
+        seat.until = None;
+        request.peer = seat.peer;
+        if service.config.max_requests.is_some_and(|most| seat.served >= most) {
+            io.connection.close_after_this();
+        }
+        let line = service.config.access_log.then(|| AccessLine::new(seat.peer, &request));
+        io.handler_begins();
+        let mut lease = None;
+        if io.connection.is_body_pending() {
+            let lent = self.io.take().map(|io| Arc::new(Lease::new(io, service.clone())));
+            if let Some(lent) = &lent {
+                request.body = Body::lease(lent.clone());
+            }
+            lease = lent;
+        }
+        let answer = {
+            let _here = EventLoop::enter::<T>();
+            match catch_unwind(AssertUnwindSafe(|| service.handler.call(request))) {
+                Ok(answer) => answer,
+                Err(panic) => Answer::Ready(panicked(&*panic)),
+            }
+        };
+        match (lease, answer) {
+            (None, Answer::Ready(response)) => self.answer(response, line),
+            (None, Answer::Later(future)) => self.step = Step::Handle(future, line),
+            (Some(lease), answer) => {
+                let hold = Hold::Lent(lease);
+                self.step = Step::Exchange(Box::pin(exchange(hold, service.clone(), answer, line)));
+            }
+        }
+    }
+
+    /// Queues a response, or begins to stream it.
+    #[inline]
+    fn answer(&mut self, response: Response, line: Option<AccessLine>) {
+        let service = &self.service;
+        let at_hand = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
+        if !at_hand || response.upgrade.is_some() {
+            let Some(io) = self.io.take() else { return };
+            let exchange = exchange(Hold::Own(io), service.clone(), Answer::Ready(response), line);
+            self.step = Step::Exchange(Box::pin(exchange));
+            return;
+        }
+        let Some(io) = &mut self.io else { return };
+        let status = response.status;
+        if service.shutdown.is_requested() {
+            io.close_unless_more_came();
+        }
+        io.connection.respond_whole(response, service.clock.unix_seconds());
+        log_access(line, status, service);
+        self.turn += 1;
+        self.step = if self.turn >= service.limits.pipeline {
+            Step::Flush(Then::Yield)
+        } else if io.connection.outbox().len() >= service.limits.output {
+            Step::Flush(Then::Next)
+        } else {
+            Step::Next
+        };
+    }
+
+    /// Waits for bytes, of a head as a rule. Nothing waits to be sent.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
+        let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
+        let service = &self.service;
+        if service.shutdown.is_requested() {
+            // What has arrived is still answered; what has not never will be.
+            return Poll::Ready(match io.transport.try_read(io.connection.inbox_mut()) {
+                Ok(n) if n > 0 => {
+                    self.step = Step::Next;
+                    Flow::Go
+                }
+                _ => Flow::Close,
+            });
+        }
+        let read = if !T::BLOCKING {
+            match io.transport.poll_read(cx, io.connection.inbox_mut()) {
+                Poll::Pending if seat.until.is_none() => {
+                    // The first look found nothing: a wait begins, and has an end.
+                    let until = seat.wait_until(&io.connection, service);
+                    io.release();
+                    io.transport.set_deadline(Some(until));
+                    ready!(io.transport.poll_read(cx, io.connection.inbox_mut()))
+                }
+                read => ready!(read),
+            }
+        } else if self.read && io.connection.inbox().is_drained() {
+            seat.wait_until(&io.connection, service);
+            io.release();
+            return Poll::Ready(Flow::Park);
+        } else {
+            self.read = true;
+            match io.transport.try_read(io.connection.inbox_mut()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if seat.wait_until(&io.connection, service) > service.clock.now() {
+                        io.connection.inbox_mut().set_drained();
+                        io.release();
+                        return Poll::Ready(Flow::Park);
+                    }
+                    Err(io::ErrorKind::TimedOut.into())
+                }
+                read => read,
+            }
+        };
+        match read {
+            Ok(0) => io.connection.received_end(),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && io.connection.is_head_begun() => {
+                // Half a head; a peer that sent nothing is not told anything it could take for an answer.
+                io.connection.refuse(Error::HeadTimeout, service.clock.unix_seconds());
+                self.step = Step::Flush(Then::Close);
+                return Poll::Ready(Flow::Go);
+            }
+            Err(_) => return Poll::Ready(Flow::Close),
+        }
+        seat.until = None;
+        self.step = Step::Next;
+        Poll::Ready(Flow::Go)
+    }
+
+    /// Reads and drops what a peer sends that was told to stop, so that closing does not destroy what it was told.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
+        let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
+        let left = seat.linger.get_or_insert(0);
+        loop {
+            let inbox = io.connection.inbox_mut();
+            inbox.discard(inbox.len());
+            let read = if !T::BLOCKING {
+                ready!(io.transport.poll_read(cx, inbox))
+            } else {
+                match io.transport.try_read(inbox) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if seat.until.is_some_and(|until| until > self.service.clock.now()) {
+                            inbox.set_drained();
+                            io.release();
+                            return Poll::Ready(Flow::Park);
+                        }
+                        return Poll::Ready(Flow::Close);
+                    }
+                    read => read,
+                }
+            };
+            match read {
+                Ok(n) if n > 0 && *left > n as u64 => *left -= n as u64,
+                _ => return Poll::Ready(Flow::Close),
+            }
+        }
+    }
+
+    fn end(&mut self) -> Drive<T> {
+        self.step = Step::Next;
+        self.io = None;
+        self.seat = None;
+        Drive::Closed
+    }
+}
+
+impl Seat {
+    /// Until when the wait that begins, or goes on, may last.
+    fn wait_until(&mut self, connection: &Connection, service: &Service) -> Instant {
+        if let Some(until) = self.until {
+            return until;
+        }
+        let config = &service.config;
+        let now = service.clock.now();
+        let until = if connection.is_body_pending() {
+            now + config.body_timeout
+        } else if connection.is_idle() && self.head_by.is_none() {
+            now + config.keep_alive
+        } else {
+            *self.head_by.get_or_insert(now + config.header_timeout)
+        };
+        *self.until.insert(until)
+    }
+}
+
+/// What the access log says of a request.
+pub(crate) struct AccessLine(String);
+
+impl AccessLine {
+    fn new(peer: Peer, request: &Request) -> AccessLine {
+        let peer = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+        AccessLine(format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()))
+    }
+
+    pub(crate) fn log(self, status: StatusCode) {
+        log::info!(target: "gearshift::access", "{} {}", self.0, status.as_u16());
+    }
+}
+
+thread_local! {
+    static IS_EVENT_LOOP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside a handler that must not block.
+pub(crate) fn is_event_loop() -> bool {
+    IS_EVENT_LOOP.get()
+}
+
+/// Marks the thread as one that must not block, or may, while a handler runs on it.
+pub(crate) struct EventLoop(bool);
+
+impl EventLoop {
+    #[inline]
+    pub(crate) fn enter<T: Transport>() -> EventLoop {
+        EventLoop(IS_EVENT_LOOP.replace(!T::BLOCKING))
+    }
+}
+
+impl Drop for EventLoop {
+    #[inline]
+    fn drop(&mut self) {
+        IS_EVENT_LOOP.set(self.0);
+    }
 }

@@ -66,6 +66,12 @@ impl Inbox {
         self.drained
     }
 
+    /// Announces that a read found nothing.
+    #[inline]
+    pub fn set_drained(&mut self) {
+        self.drained = true;
+    }
+
     /// Room to read into, never empty. What was written to its start is then announced by [`Inbox::filled`].
     #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {

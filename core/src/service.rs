@@ -98,7 +98,11 @@ impl Service {
     /// Ready once `enough` holds for the number of open connections; looked at whenever one closes.
     pub async fn connections_until(&self, enough: impl Fn(usize) -> bool) {
         poll_fn(|cx| {
-            lock(&self.open.watchers).push(cx.waker().clone());
+            let mut watchers = lock(&self.open.watchers);
+            if !watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                watchers.push(cx.waker().clone());
+            }
+            drop(watchers);
             match enough(self.connections()) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
@@ -162,6 +166,14 @@ impl Presence {
     pub(crate) fn runs_as(&mut self, cx: &Context<'_>) {
         if self.task.is_none() {
             self.task = Some(lock(&self.open.tasks).insert(cx.waker().clone()));
+        }
+    }
+
+    /// The same for a connection that waits now on one thread, now on another.
+    pub(crate) fn waits_as(&mut self, cx: &Context<'_>) {
+        match self.task {
+            Some(key) => lock(&self.open.tasks)[key].clone_from(cx.waker()),
+            None => self.runs_as(cx),
         }
     }
 }

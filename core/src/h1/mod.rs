@@ -1,3 +1,14 @@
-//! HTTP/1.1 (RFC 9112), sans-IO.
+//! HTTP/1.1 (RFC 9112) without any input or output: [`Connection`] turns received bytes into requests, and
+//! responses into bytes to send.
+
+mod chunked;
+mod connection;
+mod date;
+mod encode;
 pub mod error;
+mod framing;
+mod head;
+mod target;
+
+pub use connection::{Connection, Event, Piece};
 pub use error::Error;

@@ -8,7 +8,7 @@ mod response;
 
 pub use body::{Body, BodyError, BodyReader};
 pub(crate) use body::{BodySource, Inner as BodyInner};
-pub(crate) use fields::Span;
+pub(crate) use fields::{FieldSpan, FieldSpans, Span};
 pub use fields::{Fields, FieldsIter};
 pub(crate) use params::Params;
 pub use params::ParamError;

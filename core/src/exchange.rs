@@ -1,0 +1,291 @@
+//! One request and its response, where that takes more than a call: a body that is still on the wire, a response
+//! that is streamed, a protocol that changes.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{StatusCode, header};
+
+use crate::drive::{AccessLine, EventLoop};
+use crate::io::Io;
+use crate::lease::Lease;
+use crate::message::{BodyInner, Upgrade};
+use crate::service::Service;
+use crate::shutdown::Phase;
+use crate::task::panic_message;
+use crate::transport::Transport;
+use crate::{Answer, Body, BoxFuture, IntoResponse, Response};
+
+/// Bytes of a streamed response that are gathered before they are written.
+const WRITE_AT: usize = 16 * 1024;
+/// Writes of one streamed response before other connections have their turn.
+const WRITES_A_TURN: usize = 32;
+
+/// Who has the connection meanwhile.
+pub(crate) enum Hold<T> {
+    /// This exchange alone.
+    Own(Io<T>),
+    /// The request's body as well.
+    Lent(Arc<Lease<T>>),
+}
+
+impl<T: Transport> Hold<T> {
+    fn with<R>(&mut self, act: impl FnOnce(&mut Io<T>) -> R) -> R {
+        match self {
+            Hold::Own(io) => act(io),
+            Hold::Lent(lease) => lease.with(act).expect("the lease ends with the exchange"),
+        }
+    }
+
+    fn take_back(self) -> Io<T> {
+        match self {
+            Hold::Own(io) => io,
+            Hold::Lent(lease) => lease.take_back().expect("the lease ends with the exchange"),
+        }
+    }
+}
+
+/// Waits for the response and sends it. `None` if the connection has ended, or is no longer HTTP.
+pub(crate) async fn exchange<T: Transport>(
+    mut hold: Hold<T>,
+    service: Arc<Service>,
+    answer: Answer,
+    line: Option<AccessLine>,
+) -> Option<Io<T>> {
+    let mut response = match answer {
+        Answer::Ready(response) => response,
+        Answer::Later(mut future) => {
+            poll_fn(|cx| poll_response(&mut hold, cx, &service, &mut future)).await?
+        }
+    };
+    if service.shutdown.is_requested() {
+        hold.with(Io::close_unless_more_came);
+    }
+    if let Some(upgrade) = response.upgrade.take() {
+        if hold.with(|io| io.connection.offers_upgrade()) {
+            log_access(line, response.status, &service);
+            return switch(hold, &service, response, upgrade).await;
+        }
+        response = upgrade_required(response);
+    }
+    let status = response.status;
+    let sent = match response.body.0 {
+        BodyInner::Empty | BodyInner::Full(_) => {
+            hold.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
+            Some(())
+        }
+        _ => stream(&mut hold, &service, response).await,
+    };
+    log_access(line, status, &service);
+    sent.map(|()| hold.take_back())
+}
+
+/// `None` if the connection failed, or was cut.
+fn poll_response<T: Transport>(
+    hold: &mut Hold<T>,
+    cx: &mut Context<'_>,
+    service: &Service,
+    future: &mut BoxFuture<Response>,
+) -> Poll<Option<Response>> {
+    if service.shutdown.phase() == Phase::Forced {
+        service.was_cut();
+        return Poll::Ready(None);
+    }
+    match poll_caught::<T>(future, cx) {
+        Poll::Ready(response) => Poll::Ready(Some(response)),
+        Poll::Pending => hold.with(|io| io.poll_gone(cx, service)).map(|()| None),
+    }
+}
+
+/// Polls a handler; a panic becomes the response that tells of it.
+pub(crate) fn poll_caught<T: Transport>(
+    future: &mut BoxFuture<Response>,
+    cx: &mut Context<'_>,
+) -> Poll<Response> {
+    let _here = EventLoop::enter::<T>();
+    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled,
+        Err(panic) => Poll::Ready(panicked(&*panic)),
+    }
+}
+
+/// 500, then the connection closes.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
+    const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
+    log::error!("a handler panicked: {}", panic_message(panic));
+    StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
+}
+
+/// Sends a response whose body is not at hand. `None` if the connection has to be cut.
+async fn stream<T: Transport>(hold: &mut Hold<T>, service: &Arc<Service>, response: Response) -> Option<()> {
+    let mut source = Source { body: response.body, state: SourceState::Open };
+    if hold.with(|io| io.connection.awaits_continue()) {
+        // Reading the request's body asks for it, which has to come before the final response.
+        poll_fn(|cx| source.poll_first::<T>(cx)).await?;
+    }
+    let length = source.remaining();
+    let wants_body = hold.with(|io| {
+        io.connection.respond(response.status, &response.fields, length, service.clock.unix_seconds())
+    });
+    if !wants_body {
+        // The connection may be wanted for what its body holds a lease on.
+        drop(source);
+        return hold.with(|io| io.connection.finish()).ok();
+    }
+    let sent = poll_fn(|cx| poll_stream(hold, cx, service, &mut source)).await;
+    if sent.is_none() && service.shutdown.phase() == Phase::Forced {
+        service.was_cut();
+    }
+    sent
+}
+
+/// A response body being sent.
+struct Source {
+    body: Body,
+    state: SourceState,
+}
+
+enum SourceState {
+    Open,
+    /// A piece that was asked for before the head was sent.
+    First(bytes::Bytes),
+    Ended,
+}
+
+impl Source {
+    /// How many bytes are to be sent, if that is known.
+    fn remaining(&self) -> Option<u64> {
+        match &self.state {
+            SourceState::Open => self.body.remaining(),
+            SourceState::First(piece) => self.body.remaining().map(|rest| rest + piece.len() as u64),
+            SourceState::Ended => Some(0),
+        }
+    }
+
+    /// Asks for a piece and keeps it. `None` if the body failed.
+    fn poll_first<T: Transport>(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        self.poll_next::<T>(cx).map(|next| {
+            self.state = match next? {
+                Some(piece) => SourceState::First(piece),
+                None => SourceState::Ended,
+            };
+            Some(())
+        })
+    }
+
+    /// The next piece; `Some(None)` at the end, `None` if the body failed or panicked.
+    fn poll_next<T: Transport>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<bytes::Bytes>>> {
+        match std::mem::replace(&mut self.state, SourceState::Open) {
+            SourceState::First(piece) => return Poll::Ready(Some(Some(piece))),
+            SourceState::Ended => {
+                self.state = SourceState::Ended;
+                return Poll::Ready(Some(None));
+            }
+            SourceState::Open => {}
+        }
+        let _here = EventLoop::enter::<T>();
+        match catch_unwind(AssertUnwindSafe(|| self.body.poll_chunk(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Some(Ok(piece)))) => Poll::Ready(Some(Some(piece))),
+            Ok(Poll::Ready(None)) => {
+                self.state = SourceState::Ended;
+                Poll::Ready(Some(None))
+            }
+            Ok(Poll::Ready(Some(Err(error)))) => {
+                log::warn!("a response was cut short: {error}");
+                Poll::Ready(None)
+            }
+            Err(panic) => {
+                log::error!("a response body panicked: {}", panic_message(&*panic));
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// Moves the body to the peer. Reading from the body and writing to the peer go on independently, within
+/// [`Limits::output`](crate::Limits::output): a peer that sends while it does not read is still read from.
+fn poll_stream<T: Transport>(
+    hold: &mut Hold<T>,
+    cx: &mut Context<'_>,
+    service: &Service,
+    source: &mut Source,
+) -> Poll<Option<()>> {
+    // A blocking body may wait inside for the peer, who may wait for what was queued.
+    let mut gather = if T::BLOCKING { 1 } else { WRITE_AT };
+    let turns = if T::BLOCKING { usize::MAX } else { WRITES_A_TURN };
+    for _ in 0..turns {
+        if service.shutdown.phase() == Phase::Forced {
+            return Poll::Ready(None);
+        }
+        let mut starved = false;
+        while !starved && hold.with(|io| io.connection.outbox().len()) < gather {
+            match source.poll_next::<T>(cx) {
+                Poll::Ready(Some(Some(piece))) => {
+                    if let Err(error) = hold.with(|io| io.connection.send(piece)) {
+                        log::error!("a response was cut short: {error}");
+                        return Poll::Ready(None);
+                    }
+                }
+                Poll::Ready(Some(None)) => {
+                    let finished = hold.with(|io| io.connection.finish());
+                    if let Err(error) = finished {
+                        log::error!("a response was cut short: {error}");
+                    }
+                    // What is left in the outbox is the driver's to send.
+                    return Poll::Ready(finished.ok());
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => starved = true,
+            }
+        }
+        match hold.with(|io| io.poll_flush(cx, service)) {
+            Poll::Ready(Err(_)) => return Poll::Ready(None),
+            Poll::Ready(Ok(())) if starved => return Poll::Pending,
+            Poll::Ready(Ok(())) => {}
+            Poll::Pending if starved || gather == service.limits.output => return Poll::Pending,
+            Poll::Pending => gather = service.limits.output,
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Hands the connection over to what it becomes.
+async fn switch<T: Transport>(
+    mut hold: Hold<T>,
+    service: &Arc<Service>,
+    response: Response,
+    upgrade: Upgrade,
+) -> Option<Io<T>> {
+    hold.with(|io| {
+        io.connection.switch(response.status, &response.fields, service.clock.unix_seconds());
+    });
+    poll_fn(|cx| hold.with(|io| io.poll_flush(cx, service))).await.ok()?;
+    let mut io = hold.take_back();
+    let inbox = io.connection.inbox_mut();
+    let early = inbox.take(inbox.len());
+    io.transport.set_deadline(None);
+    match io.transport.into_stream() {
+        Ok(stream) => service.runtime.spawn(upgrade(stream.with_early(early))).detach(),
+        Err(error) => log::error!("a connection could not be handed over: {error}"),
+    }
+    None
+}
+
+/// 426 (RFC 9110, 15.5.22), with the protocol that was to be spoken.
+fn upgrade_required(response: Response) -> Response {
+    let mut required = StatusCode::UPGRADE_REQUIRED.into_response();
+    required.fields.extend(response.fields.into_iter().filter(|(name, _)| *name == header::UPGRADE));
+    required
+}
+
+pub(crate) fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service) {
+    service.answered();
+    if let Some(line) = line {
+        line.log(status);
+    }
+}
+

@@ -1,0 +1,603 @@
+//! One HTTP/1.1 connection, seen from the server, sans-IO.
+//!
+//! A [`Connection`] owns no socket, reads no clock, spawns nothing and cannot block. Its user puts received bytes
+//! into the [`inbox`](Connection::inbox_mut), asks [`next`](Connection::next) what follows from them, and sends
+//! what is in the [`outbox`](Connection::outbox_mut):
+//!
+//! ```
+//! use gearshift_core::h1::{Connection, Event};
+//! use gearshift_core::{Limits, Response};
+//!
+//! let mut connection = Connection::new(Limits::default().into(), true, false);
+//! connection.inbox_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+//! let Event::Request(request) = connection.next() else { panic!() };
+//! assert_eq!(request.path(), "/");
+//! connection.respond_whole(Response::text("hi"), 0);
+//! assert!(connection.outbox_mut().front().starts_with(b"HTTP/1.1 200 OK\r\n"));
+//! assert!(matches!(connection.next(), Event::NeedBytes));
+//! ```
+//!
+//! The parser never runs ahead of the responses: the next request is looked at once the one before was answered
+//! and its body is behind. Work is linear in the bytes received, however they are chopped.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::StatusCode;
+
+use super::chunked::{Chunk, Decoder};
+use super::encode::{self, Length, Persistence, Stamp};
+use super::error::Error;
+use super::framing::{Facts, Framing};
+use super::head::{self, Scan};
+use crate::config::Limits;
+use crate::message::{Body, BodyError, BodyInner, Request, Response};
+use crate::{Inbox, Outbox};
+
+/// What follows from the bytes received so far.
+#[derive(Debug)]
+pub enum Event {
+    /// Nothing, without more bytes.
+    NeedBytes,
+    /// A request. Its body is in it if it had arrived whole; else see [`Connection::is_body_pending`].
+    Request(Request),
+    /// The request before has not been answered.
+    AwaitResponse,
+    /// The peer broke the rules. Tell it by [`Connection::refuse`]; nothing more can be read.
+    Refused(Error),
+    /// Nothing more will come of this connection: send what waits, and close it.
+    Finished,
+}
+
+/// What there is of a request's body.
+#[derive(Debug)]
+pub enum Piece {
+    /// Nothing more, without more bytes.
+    NeedBytes,
+    /// Some of it.
+    Data(Bytes),
+    /// Its end.
+    End,
+}
+
+/// A connection's state; see the [module](self).
+pub struct Connection {
+    limits: Arc<Limits>,
+    inbox: Inbox,
+    outbox: Outbox,
+    state: State,
+    /// No request will be read after the one at hand.
+    closing: bool,
+    /// The peer will send no more.
+    ended: bool,
+    /// The peer was refused, so that it may go on sending what nobody will read.
+    refused: bool,
+    server: bool,
+    date: bool,
+}
+
+enum State {
+    /// A head is awaited.
+    Head(Scan),
+    /// A request was handed out.
+    Exchange(Exchange),
+    /// Nothing will be read any more.
+    Closed,
+}
+
+/// A request and its response, neither of which need be complete.
+struct Exchange {
+    incoming: Incoming,
+    outgoing: Outgoing,
+    facts: Facts,
+    /// The peer waits for `100 Continue`, and has sent nothing of its body.
+    awaits_continue: bool,
+    /// Bytes of the body that were read for nobody.
+    drained: u64,
+}
+
+/// What is left of the request's body.
+enum Incoming {
+    Done,
+    Length(u64),
+    Chunked {
+        decoder: Box<Decoder>,
+        total: u64,
+    },
+    /// It cannot be read any more.
+    Broken,
+}
+
+/// What is left of the response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outgoing {
+    /// All of it.
+    Awaited,
+    /// So many bytes of its body.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// Whatever comes until the connection closes.
+    UntilClose,
+    /// Nothing, whatever its body is.
+    Bodiless,
+    Done,
+}
+
+impl Connection {
+    /// A connection on which nothing was received yet, with or without `Server` and `Date` in its responses.
+    pub fn new(limits: Arc<Limits>, server: bool, date: bool) -> Connection {
+        Connection {
+            limits,
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+            state: State::Head(Scan::head()),
+            closing: false,
+            ended: false,
+            refused: false,
+            server,
+            date,
+        }
+    }
+
+    /// What was received.
+    #[inline]
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Where received bytes go.
+    #[inline]
+    pub fn inbox_mut(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
+    /// What waits to be sent.
+    #[inline]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Where bytes to send come from.
+    #[inline]
+    pub fn outbox_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Announces that the peer will send no more.
+    pub fn received_end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether the peer said that it will send no more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether no request is at hand, nor any byte of one.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Head(_)) && self.inbox.is_empty()
+    }
+
+    /// Whether a part of a head has arrived.
+    pub fn is_head_begun(&self) -> bool {
+        matches!(self.state, State::Head(_)) && !self.inbox.is_empty()
+    }
+
+    /// Makes the request at hand, or else the next one, the last.
+    pub fn close_after_this(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether no request will be read after the one at hand.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Whether closing now might destroy what was sent, as the peer may still be sending (RFC 9112, 9.6).
+    pub fn must_linger(&self) -> bool {
+        !self.ended && (self.refused || !self.inbox.is_empty() || !self.inbox.is_drained())
+    }
+
+    /// Whether some of the request's body has not arrived.
+    #[inline]
+    pub fn is_body_pending(&self) -> bool {
+        matches!(&self.state, State::Exchange(exchange) if !matches!(exchange.incoming, Incoming::Done))
+    }
+
+    /// How much of the request's body is still to be taken; `None` if only its end will tell.
+    pub fn body_remaining(&self) -> Option<u64> {
+        match &self.state {
+            State::Exchange(exchange) => match exchange.incoming {
+                Incoming::Done => Some(0),
+                Incoming::Length(left) => Some(left),
+                Incoming::Chunked { .. } | Incoming::Broken => None,
+            },
+            _ => Some(0),
+        }
+    }
+
+    /// What follows from the bytes received so far.
+    #[inline]
+    pub fn next(&mut self) -> Event {
+        loop {
+            match &mut self.state {
+                State::Closed => return Event::Finished,
+                State::Head(scan) => {
+                    if self.closing {
+                        self.state = State::Closed;
+                        return Event::Finished;
+                    }
+                    match head::read(&mut self.inbox, scan, &self.limits) {
+                        Ok(Some((head, facts))) => match self.begin(facts) {
+                            Ok(body) => return Event::Request(Request::from_head(head, body)),
+                            Err(error) => return self.broken(error),
+                        },
+                        Ok(None) if self.ended => {
+                            self.state = State::Closed;
+                            return Event::Finished;
+                        }
+                        Ok(None) => return Event::NeedBytes,
+                        Err(error) => return self.broken(error),
+                    }
+                }
+                State::Exchange(exchange) if exchange.outgoing != Outgoing::Done => {
+                    return Event::AwaitResponse;
+                }
+                State::Exchange(exchange) => match exchange.incoming {
+                    Incoming::Done => self.state = State::Head(Scan::head()),
+                    _ => match self.drain() {
+                        Some(event) => return event,
+                        None => continue,
+                    },
+                },
+            }
+        }
+    }
+
+    /// Takes what there is of the request's body.
+    ///
+    /// # Errors
+    /// [`BodyError`], from then on.
+    pub fn next_piece(&mut self) -> Result<Piece, BodyError> {
+        let State::Exchange(exchange) = &mut self.state else { return Err(BodyError::Gone) };
+        let piece = match &mut exchange.incoming {
+            Incoming::Done => return Ok(Piece::End),
+            Incoming::Broken => Err(BodyError::Incomplete),
+            Incoming::Length(_) if self.inbox.is_empty() => Ok(Piece::NeedBytes),
+            Incoming::Length(left) => {
+                let n = usize::try_from(*left).map_or(self.inbox.len(), |left| left.min(self.inbox.len()));
+                *left -= n as u64;
+                if *left == 0 {
+                    exchange.incoming = Incoming::Done;
+                }
+                return Ok(Piece::Data(self.inbox.take(n)));
+            }
+            Incoming::Chunked { decoder, total } => match decoder.next(&mut self.inbox, &self.limits) {
+                Ok(Chunk::NeedBytes) => {
+                    self.inbox.expect(decoder.left());
+                    Ok(Piece::NeedBytes)
+                }
+                Ok(Chunk::Data(data)) => {
+                    *total += data.len() as u64;
+                    match *total > self.limits.body {
+                        true => Err(BodyError::TooLarge { limit: self.limits.body }),
+                        false => return Ok(Piece::Data(data)),
+                    }
+                }
+                Ok(Chunk::End) => {
+                    exchange.incoming = Incoming::Done;
+                    return Ok(Piece::End);
+                }
+                Err(error) => Err(BodyError::Malformed(error)),
+            },
+        };
+        match piece {
+            Ok(Piece::NeedBytes) if self.ended => Err(self.break_body(BodyError::Incomplete)),
+            Ok(piece) => Ok(piece),
+            Err(error) => Err(self.break_body(error)),
+        }
+    }
+
+    /// Gives up the rest of the request's body, because reading it failed. Gives `error` back.
+    pub fn break_body(&mut self, error: BodyError) -> BodyError {
+        self.closing = true;
+        self.refused = true;
+        if let State::Exchange(exchange) = &mut self.state {
+            exchange.incoming = Incoming::Broken;
+        }
+        error
+    }
+
+    /// Queues `100 Continue` if the peer waits for it (RFC 9110, 10.1.1). Says whether it did.
+    pub fn send_continue(&mut self) -> bool {
+        match &mut self.state {
+            State::Exchange(exchange) if exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited => {
+                exchange.awaits_continue = false;
+                if self.inbox.is_empty() {
+                    self.outbox.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the peer waits for `100 Continue`, or for a final response instead of it.
+    pub fn awaits_continue(&self) -> bool {
+        matches!(&self.state, State::Exchange(exchange) if exchange.awaits_continue)
+    }
+
+    /// Whether the request at hand offers to change the protocol, or is a CONNECT.
+    pub fn offers_upgrade(&self) -> bool {
+        matches!(&self.state, State::Exchange(exchange) if exchange.facts.upgrade || exchange.facts.connect)
+    }
+
+    /// Queues a response whose body is at hand: head and body at once. `seconds` since the Unix epoch is what its
+    /// `Date` says.
+    ///
+    /// # Panics
+    /// If no response is owed, or the body is not at hand.
+    #[inline]
+    pub fn respond_whole(&mut self, response: Response, seconds: u64) {
+        let bytes = match response.body.0 {
+            BodyInner::Empty => Bytes::new(),
+            BodyInner::Full(bytes) => bytes,
+            _ => panic!("the body is not at hand"),
+        };
+        self.respond(response.status, &response.fields, Some(bytes.len() as u64), seconds);
+        if let State::Exchange(exchange) = &mut self.state {
+            if exchange.outgoing == Outgoing::Length(bytes.len() as u64) {
+                self.outbox.push(bytes);
+            }
+            exchange.outgoing = Outgoing::Done;
+        }
+    }
+
+    /// Queues a response's head. `length` is its body's, if that is known. Says whether the body is to follow, by
+    /// [`Connection::send`] and [`Connection::finish`]; `finish` is due in any case.
+    ///
+    /// # Panics
+    /// If no response is owed.
+    pub fn respond(
+        &mut self,
+        mut status: StatusCode,
+        mut fields: &[(HeaderName, HeaderValue)],
+        mut length: Option<u64>,
+        seconds: u64,
+    ) -> bool {
+        let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
+        assert!(exchange.outgoing == Outgoing::Awaited, "the request was answered already");
+        if status.is_informational() {
+            log::error!("a handler answered with the interim status {status}");
+            (status, fields, length) = (StatusCode::INTERNAL_SERVER_ERROR, &[], Some(0));
+        }
+        let facts = exchange.facts;
+        if !facts.keep_alive || exchange.awaits_continue || asks_to_close(fields) {
+            self.closing = true;
+        }
+        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let (said, outgoing) = match length {
+            _ if status == StatusCode::NO_CONTENT => (Length::Unsaid, Outgoing::Bodiless),
+            Some(0) if bodiless || facts.head_only => {
+                (content_length(fields, facts.head_only), Outgoing::Bodiless)
+            }
+            _ if bodiless => (Length::Unsaid, Outgoing::Bodiless),
+            Some(len) if facts.head_only => (Length::Known(len), Outgoing::Bodiless),
+            Some(len) => (Length::Known(len), Outgoing::Length(len)),
+            None if facts.old => {
+                self.closing = true;
+                (Length::Unsaid, Outgoing::UntilClose)
+            }
+            None => (Length::Chunked, Outgoing::Chunked),
+        };
+        exchange.outgoing = if facts.head_only { Outgoing::Bodiless } else { outgoing };
+        let persistence = match (self.closing, facts.old) {
+            (true, _) => Persistence::Close,
+            (false, true) => Persistence::KeepAlive,
+            (false, false) => Persistence::Default,
+        };
+        let stamp = Stamp { server: self.server, date: self.date, seconds };
+        encode::head(self.outbox.tail(), status, fields, said, persistence, stamp);
+        !matches!(self.outgoing(), Outgoing::Bodiless | Outgoing::Length(0))
+    }
+
+    /// Queues the head after which the connection is no longer HTTP: 101, or 200 for a CONNECT. The transport can be
+    /// handed over once the outbox is empty; what the peer sent early is in the inbox.
+    ///
+    /// # Panics
+    /// If no response is owed.
+    pub fn switch(&mut self, status: StatusCode, fields: &[(HeaderName, HeaderValue)], seconds: u64) {
+        let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
+        assert!(exchange.outgoing == Outgoing::Awaited, "the request was answered already");
+        let persistence = match status {
+            StatusCode::SWITCHING_PROTOCOLS => Persistence::Upgrade,
+            _ => Persistence::Default,
+        };
+        let stamp = Stamp { server: self.server, date: self.date, seconds };
+        encode::head(self.outbox.tail(), status, fields, Length::Unsaid, persistence, stamp);
+        self.state = State::Closed;
+    }
+
+    /// Queues a piece of the response's body.
+    ///
+    /// # Errors
+    /// [`WrongLength`] if that is more than the head said; the connection can only be cut then.
+    pub fn send(&mut self, data: Bytes) -> Result<(), WrongLength> {
+        let State::Exchange(exchange) = &mut self.state else { return Err(WrongLength) };
+        match &mut exchange.outgoing {
+            // An empty chunk would be the last.
+            _ if data.is_empty() => {}
+            Outgoing::Length(left) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?;
+                self.outbox.push(data);
+            }
+            Outgoing::Chunked => {
+                encode::chunk_size(self.outbox.tail(), data.len());
+                self.outbox.push(data);
+                self.outbox.tail().extend_from_slice(b"\r\n");
+            }
+            Outgoing::UntilClose => self.outbox.push(data),
+            Outgoing::Bodiless => {}
+            Outgoing::Awaited | Outgoing::Done => return Err(WrongLength),
+        }
+        Ok(())
+    }
+
+    /// Ends the response.
+    ///
+    /// # Errors
+    /// [`WrongLength`] if its body is shorter than the head said; the connection can only be cut then.
+    pub fn finish(&mut self) -> Result<(), WrongLength> {
+        let State::Exchange(exchange) = &mut self.state else { return Err(WrongLength) };
+        match exchange.outgoing {
+            Outgoing::Awaited => return Err(WrongLength),
+            Outgoing::Length(left) if left > 0 => return Err(WrongLength),
+            Outgoing::Chunked => self.outbox.tail().extend_from_slice(b"0\r\n\r\n"),
+            _ => {}
+        }
+        exchange.outgoing = Outgoing::Done;
+        Ok(())
+    }
+
+    /// Queues the response that tells the peer what it did wrong, and ends the connection. Nothing is queued if a
+    /// response has begun already.
+    pub fn refuse(&mut self, error: Error, seconds: u64) {
+        let begun = matches!(&self.state, State::Exchange(exchange)
+            if !matches!(exchange.outgoing, Outgoing::Awaited | Outgoing::Done));
+        if !begun {
+            const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+            let text = error.to_string();
+            let stamp = Stamp { server: self.server, date: self.date, seconds };
+            let (length, fields) = (Length::Known(text.len() as u64), [(header::CONTENT_TYPE, TEXT)]);
+            let tail = self.outbox.tail();
+            encode::head(tail, error.status(), &fields, length, Persistence::Close, stamp);
+            tail.extend_from_slice(text.as_bytes());
+        }
+        self.close();
+        self.refused = true;
+    }
+
+    /// Ends the connection: nothing more is read from it.
+    pub fn close(&mut self) {
+        self.refused |= self.is_body_pending();
+        self.closing = true;
+        self.state = State::Closed;
+    }
+
+    /// A request begins: its body as far as it is here.
+    fn begin(&mut self, facts: Facts) -> Result<Body, Error> {
+        let (incoming, body) = match facts.framing {
+            Framing::Length(0) => (Incoming::Done, Body::empty()),
+            Framing::Length(len) if len > self.limits.body => return Err(Error::BodyTooLarge),
+            Framing::Length(len) if len <= self.inbox.len() as u64 => {
+                (Incoming::Done, Body::from(self.inbox.take(len as usize)))
+            }
+            Framing::Length(len) => {
+                self.inbox.expect(len);
+                (Incoming::Length(len), Body::empty())
+            }
+            Framing::Chunked => {
+                (Incoming::Chunked { decoder: Box::new(Decoder::new()), total: 0 }, Body::empty())
+            }
+        };
+        let awaits_continue = facts.expects_continue && !matches!(incoming, Incoming::Done);
+        self.state = State::Exchange(Exchange {
+            incoming,
+            outgoing: Outgoing::Awaited,
+            facts,
+            awaits_continue,
+            drained: 0,
+        });
+        Ok(body)
+    }
+
+    /// Reads on in a body that its handler left unread. `None` once it is behind.
+    fn drain(&mut self) -> Option<Event> {
+        loop {
+            if self.closing {
+                self.close();
+                return Some(Event::Finished);
+            }
+            let piece = self.next_piece();
+            let State::Exchange(exchange) = &mut self.state else { return Some(Event::Finished) };
+            match piece {
+                Ok(Piece::End) => return None,
+                Ok(Piece::Data(data)) => exchange.drained += data.len() as u64,
+                Ok(Piece::NeedBytes) => return Some(Event::NeedBytes),
+                Err(_) => self.closing = true,
+            }
+            let State::Exchange(exchange) = &self.state else { return Some(Event::Finished) };
+            let coming = match exchange.incoming {
+                Incoming::Length(left) => left,
+                _ => 0,
+            };
+            if exchange.drained.saturating_add(coming) > self.limits.drain {
+                self.closing = true;
+            }
+        }
+    }
+
+    fn broken(&mut self, error: Error) -> Event {
+        self.state = State::Closed;
+        Event::Refused(error)
+    }
+
+    fn outgoing(&self) -> Outgoing {
+        match &self.state {
+            State::Exchange(exchange) => exchange.outgoing,
+            _ => Outgoing::Done,
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Head(_) => "head",
+            State::Exchange(_) => "exchange",
+            State::Closed => "closed",
+        };
+        f.debug_struct("Connection")
+            .field("state", &state)
+            .field("closing", &self.closing)
+            .field("inbox", &self.inbox.len())
+            .field("outbox", &self.outbox.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A response's body was not as long as its head said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongLength;
+
+impl fmt::Display for WrongLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the response body is not as long as its head says")
+    }
+}
+
+impl std::error::Error for WrongLength {}
+
+/// Whether a handler wants the connection closed.
+#[inline]
+fn asks_to_close(fields: &[(HeaderName, HeaderValue)]) -> bool {
+    fields.iter().any(|(name, value)| {
+        *name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close")
+    })
+}
+
+/// The length that a handler gave where there is no body to measure.
+fn content_length(fields: &[(HeaderName, HeaderValue)], head_only: bool) -> Length {
+    let given = fields.iter().find(|(name, _)| *name == header::CONTENT_LENGTH);
+    match given.and_then(|(_, value)| value.to_str().ok()?.parse().ok()) {
+        Some(len) => Length::Known(len),
+        None if head_only => Length::Known(0),
+        None => Length::Unsaid,
+    }
+}
+

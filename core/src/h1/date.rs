@@ -1,0 +1,63 @@
+//! The two lines that most responses share, `Server` and `Date`, written out once a second on each thread.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+const SERVER: &[u8] = b"Server: gearshift\r\n";
+
+struct Lines {
+    seconds: u64,
+    /// `Server` first, then `Date`.
+    text: Vec<u8>,
+}
+
+thread_local! {
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines { seconds: u64::MAX, text: Vec::new() }) };
+}
+
+/// Appends the lines that are wanted; `seconds` since the Unix epoch is what `Date` says (RFC 9110, 5.6.7).
+#[inline]
+pub(crate) fn append(into: &mut Vec<u8>, seconds: u64, server: bool, date: bool) {
+    LINES.with_borrow_mut(|lines| {
+        if lines.seconds != seconds {
+            lines.write(seconds);
+        }
+        let from = if server { 0 } else { SERVER.len() };
+        let to = if date { lines.text.len() } else { SERVER.len() };
+        into.extend_from_slice(&lines.text[from..to]);
+    });
+}
+
+impl Lines {
+    #[cold]
+    fn write(&mut self, seconds: u64) {
+        // The last second that an HTTP date can name.
+        const LAST: u64 = 253_402_300_799;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
+        self.seconds = seconds;
+        self.text.clear();
+        self.text.extend_from_slice(SERVER);
+        write!(self.text, "Date: {}\r\n", httpdate::HttpDate::from(time)).expect("a Vec takes all");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_the_lines_that_are_wanted() {
+        for (seconds, server, date, expected) in [
+            (784_111_777, true, true, "Server: gearshift\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+            (784_111_778, false, true, "Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n"),
+            (784_111_778, true, false, "Server: gearshift\r\n"),
+            (784_111_778, false, false, ""),
+            (u64::MAX, false, true, "Date: Fri, 31 Dec 9999 23:59:59 GMT\r\n"),
+        ] {
+            let mut text = Vec::new();
+            append(&mut text, seconds, server, date);
+            assert_eq!(String::from_utf8_lossy(&text), expected);
+        }
+    }
+}

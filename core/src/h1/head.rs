@@ -1,0 +1,270 @@
+//! From bytes to a request head.
+//!
+//! Most heads arrive whole, so [`read`] lets `httparse` at what is there. Whenever that does not give a head that
+//! is right in every respect, [`Scan`] has the say: it takes the bytes line by line, looks at each byte once
+//! however they are chopped, and so reports the same error at the same byte, whether a head came in one piece or
+//! in a hundred.
+//!
+//! `httparse` is lenient about line ends; every line end is therefore checked again here to be CR LF.
+
+use std::mem::MaybeUninit;
+
+use http::{Method, Version};
+
+use super::error::Error;
+use super::framing::{self, Facts};
+use super::target;
+use crate::config::Limits;
+use crate::inbox::Inbox;
+use crate::message::{FieldSpan, FieldSpans, Head, Span};
+
+/// Empty lines before a request line that are passed over (RFC 9112, 2.2).
+const EMPTY_LINES: u8 = 2;
+
+/// Takes the next head out of `inbox`, or says that it is not complete.
+///
+/// `scan` must be a fresh one for each head, and the same until that head is complete.
+///
+/// # Errors
+/// What is wrong with it. Nothing can be read after it then.
+pub(crate) fn read(inbox: &mut Inbox, scan: &mut Scan, limits: &Limits) -> Result<Option<(Head, Facts)>, Error> {
+    if scan.is_fresh() {
+        if !skip_empty_lines(inbox, scan)? {
+            return Ok(None);
+        }
+        if let Some(parsed) = parse(inbox.as_slice(), limits) {
+            return take(inbox, parsed).map(Some);
+        }
+    }
+    match scan.lines(inbox.as_slice(), limits)? {
+        None => Ok(None),
+        Some(_) => match parse(inbox.as_slice(), limits) {
+            Some(parsed) => take(inbox, parsed).map(Some),
+            None => Err(Error::RequestLine),
+        },
+    }
+}
+
+/// Passes over empty lines. False if more bytes are needed to tell.
+fn skip_empty_lines(inbox: &mut Inbox, scan: &mut Scan) -> Result<bool, Error> {
+    loop {
+        match *inbox.as_slice() {
+            [] | [b'\r'] => return Ok(false),
+            [b'\r', b'\n', ..] if scan.empty_lines < EMPTY_LINES => {
+                scan.empty_lines += 1;
+                inbox.discard(2);
+            }
+            [b'\r' | b'\n', ..] => return Err(Error::LineEnd),
+            _ => return Ok(true),
+        }
+    }
+}
+
+/// A head that is right as far as its grammar and the limits go.
+struct Parsed {
+    len: usize,
+    method: Method,
+    version: Version,
+    target: Span,
+    fields: FieldSpans,
+}
+
+/// Reads a whole head at the start of `bytes`; `None` if it is not whole, or wrong in any way.
+#[inline]
+fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
+    let mut room = [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, &mut room[..limits.fields.min(Limits::MAX_FIELDS)]);
+    let Ok(httparse::Status::Complete(len)) = parsed else { return None };
+    let (method, target, version) = (request.method?, request.path?, request.version?);
+    let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    let target = Span::within(bytes, target.as_bytes())?;
+
+    // Where the request line ends: after the target come a space, the version and the line end.
+    let fields_start = usize::from(target.start) + usize::from(target.len) + " HTTP/1.1\r\n".len();
+    if len > limits.head || fields_start - "\r\n".len() > limits.request_line {
+        return None;
+    }
+    // Where the next line has to begin, or at least the last one began.
+    let mut line = fields_start;
+    let mut fields = FieldSpans::new();
+    for field in request.headers.iter() {
+        let name = Span::within(bytes, field.name.as_bytes())?;
+        let start = usize::from(name.start);
+        // `httparse` gives an empty value any address.
+        let value = if field.value.is_empty() {
+            Span { start: name.start + name.len, len: 0 }
+        } else {
+            Span::within(bytes, field.value)?
+        };
+        if !is_line_end(bytes, start, line, fields_start, limits) {
+            return None;
+        }
+        line = start;
+        fields.push(FieldSpan { name, value });
+    }
+    let last = len - "\r\n".len();
+    if bytes[last] != b'\r' || !is_line_end(bytes, last, line, fields_start, limits) {
+        return None;
+    }
+    Some(Parsed { len, method: Method::from_bytes(method.as_bytes()).ok()?, version, target, fields })
+}
+
+/// Whether the line that began at `line` ends in CR LF right before `next`, and is not too long. The first field line
+/// has the request line before it.
+#[inline]
+fn is_line_end(bytes: &[u8], next: usize, line: usize, fields_start: usize, limits: &Limits) -> bool {
+    let len = next.wrapping_sub(line).wrapping_sub("\r\n".len());
+    next >= fields_start && bytes[next - 2] == b'\r' && (next == fields_start || len <= limits.field_line)
+}
+
+/// Judges what the fields say, and takes the head out of the inbox.
+#[inline]
+fn take(inbox: &mut Inbox, parsed: Parsed) -> Result<(Head, Facts), Error> {
+    let bytes = inbox.as_slice();
+    target::check(&parsed.method, parsed.target.of(bytes))?;
+    let facts = framing::facts(bytes, &parsed.method, parsed.version, &parsed.fields)?;
+    let Parsed { len, method, version, target, fields } = parsed;
+    Ok((Head { bytes: inbox.take(len), method, version, target, fields }, facts))
+}
+
+/// How far the lines of an incomplete head, or trailer section, were looked at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scan {
+    /// Bytes looked at, for line ends.
+    looked: usize,
+    /// Where the line begins that has no end yet.
+    line: usize,
+    /// Field lines seen.
+    fields: usize,
+    /// Whether the request line is behind.
+    in_fields: bool,
+    empty_lines: u8,
+}
+
+impl Scan {
+    /// A scan of a head, request line first.
+    pub(crate) fn head() -> Scan {
+        Scan::default()
+    }
+
+    /// A scan of field lines alone: a trailer section.
+    pub(crate) fn trailers() -> Scan {
+        Scan { in_fields: true, ..Scan::default() }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.looked == 0
+    }
+
+    /// Looks at the bytes that are new, and gives the length of the whole once its empty line is there.
+    pub(crate) fn lines(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Error> {
+        loop {
+            let Some(found) = memchr::memchr(b'\n', &bytes[self.looked..]) else {
+                let unfinished = &bytes[self.line..];
+                self.judge_beginning(unfinished, limits)?;
+                self.judge_length(unfinished, limits)?;
+                if bytes.len() > limits.head {
+                    return Err(self.too_large());
+                }
+                self.looked = bytes.len();
+                return Ok(None);
+            };
+            let end = self.looked + found;
+            let line = &bytes[self.line..end];
+            self.judge_beginning(line, limits)?;
+            self.judge_length(line, limits)?;
+            if end + 1 > limits.head {
+                return Err(self.too_large());
+            }
+            let Some(line) = line.strip_suffix(b"\r") else { return Err(Error::LineEnd) };
+            self.looked = end + 1;
+            self.line = end + 1;
+            if !self.in_fields {
+                judge_request_line(line)?;
+                self.in_fields = true;
+            } else if line.is_empty() {
+                return Ok(Some(end + 1));
+            } else {
+                self.fields += 1;
+                if self.fields > limits.fields {
+                    return Err(Error::TooManyFields);
+                }
+                judge_field_line(line)?;
+            }
+        }
+    }
+
+    fn too_large(&self) -> Error {
+        if self.in_fields { Error::FieldsTooLarge } else { Error::RequestLineTooLong }
+    }
+
+    /// What can be said before a line has ended: that it is no request line at all (someone speaks TLS to us).
+    fn judge_beginning(&self, line: &[u8], limits: &Limits) -> Result<(), Error> {
+        if self.in_fields {
+            return Ok(());
+        }
+        let method = &line[..line.len().min(limits.request_line)];
+        match method.iter().position(|&byte| !is_token(byte)) {
+            Some(0) => Err(Error::Method),
+            Some(at) if method[at] != b' ' && !(method[at] == b'\r' && at + 1 == line.len()) => Err(Error::Method),
+            _ => Ok(()),
+        }
+    }
+
+    /// `line` is without LF, and may end in the CR of its end.
+    fn judge_length(&self, line: &[u8], limits: &Limits) -> Result<(), Error> {
+        let len = line.strip_suffix(b"\r").unwrap_or(line).len();
+        match self.in_fields {
+            true if len > limits.field_line => Err(Error::FieldsTooLarge),
+            false if len > limits.request_line => Err(Error::RequestLineTooLong),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn judge_request_line(line: &[u8]) -> Result<(), Error> {
+    let mut parts = line.split(|&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Error::RequestLine);
+    };
+    if method.is_empty() || !method.iter().copied().all(is_token) {
+        return Err(Error::Method);
+    }
+    if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+        return Err(Error::Target);
+    }
+    match version {
+        b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(Error::Version)
+        }
+        _ => Err(Error::RequestLine),
+    }
+}
+
+/// `line` is not empty, and without its end.
+pub(crate) fn judge_field_line(line: &[u8]) -> Result<(), Error> {
+    if matches!(line[0], b' ' | b'\t') {
+        return Err(Error::Folding);
+    }
+    let colon = memchr::memchr(b':', line).ok_or(Error::FieldName)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.is_empty() || !name.iter().copied().all(is_token) {
+        return Err(Error::FieldName);
+    }
+    match value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)) {
+        true => Ok(()),
+        false => Err(Error::FieldValue),
+    }
+}
+
+/// `tchar` (RFC 9110, 5.6.2).
+pub(crate) fn is_token(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
+        | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
