@@ -137,6 +137,8 @@ pub(crate) struct Scan {
     line: usize,
     /// Field lines seen.
     fields: usize,
+    /// Whether the method is behind.
+    past_method: bool,
     /// Whether the request line is behind.
     in_fields: bool,
     empty_lines: u8,
@@ -150,7 +152,7 @@ impl Scan {
 
     /// A scan of field lines alone: a trailer section.
     pub(crate) fn trailers() -> Scan {
-        Scan { in_fields: true, ..Scan::default() }
+        Scan { past_method: true, in_fields: true, ..Scan::default() }
     }
 
     fn is_fresh(&self) -> bool {
@@ -167,7 +169,8 @@ impl Scan {
                 if bytes.len() > limits.head {
                     return Err(self.too_large());
                 }
-                self.looked = bytes.len();
+                // A CR is judged once it is known what follows it.
+                self.looked = bytes.len() - usize::from(unfinished.ends_with(b"\r"));
                 return Ok(None);
             };
             let end = self.looked + found;
@@ -200,15 +203,22 @@ impl Scan {
     }
 
     /// What can be said before a line has ended: that it is no request line at all (someone speaks TLS to us).
-    fn judge_beginning(&self, line: &[u8], limits: &Limits) -> Result<(), Error> {
-        if self.in_fields {
+    fn judge_beginning(&mut self, line: &[u8], limits: &Limits) -> Result<(), Error> {
+        if self.past_method {
             return Ok(());
         }
-        let method = &line[..line.len().min(limits.request_line)];
-        match method.iter().position(|&byte| !is_token(byte)) {
-            Some(0) => Err(Error::Method),
-            Some(at) if method[at] != b' ' && !(method[at] == b'\r' && at + 1 == line.len()) => Err(Error::Method),
-            _ => Ok(()),
+        let from = self.looked.min(line.len());
+        let until = line.len().min(limits.request_line);
+        let end = line[from..until.max(from)].iter().position(|&byte| !is_token(byte)).map(|at| from + at);
+        match end {
+            None => Ok(()),
+            Some(at) if at > 0 && line[at] == b' ' => {
+                self.past_method = true;
+                Ok(())
+            }
+            // It may be half of the line's end, which is for the whole line to judge.
+            Some(at) if at > 0 && line[at] == b'\r' && at + 1 == line.len() => Ok(()),
+            Some(_) => Err(Error::Method),
         }
     }
 
@@ -267,4 +277,64 @@ pub(crate) fn judge_field_line(line: &[u8]) -> Result<(), Error> {
 pub(crate) fn is_token(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
         | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &str, step: usize, limits: &Limits) -> Result<Option<usize>, Error> {
+        let mut scan = Scan::head();
+        let mut end = 0;
+        while end < text.len() {
+            end = (end + step).min(text.len());
+            if let Some(len) = scan.lines(&text.as_bytes()[..end], limits)? {
+                return Ok(Some(len));
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn says_the_same_however_a_head_is_chopped() {
+        let mut limits = Limits::default();
+        (limits.request_line, limits.field_line, limits.fields, limits.head) = (20, 12, 3, 60);
+        for (text, expected) in [
+            ("GET / HTTP/1.1\r\n\r\n", Ok(Some(18))),
+            ("GET / HTTP/1.1\r\nA: b\r\n\r\nrest", Ok(Some(24))),
+            ("GET / HTTP/1.1\r\nA: b\r\n", Ok(None)),
+            ("GET", Ok(None)),
+            ("GET\r", Ok(None)),
+            ("GET\r\n", Err(Error::RequestLine)),
+            ("GET / HTTP/1.1\n", Err(Error::LineEnd)),
+            ("GET / HTTP/1.1\r\nA: b\n\r\n", Err(Error::LineEnd)),
+            ("\x16\x03\x01", Err(Error::Method)),
+            (" GET", Err(Error::Method)),
+            ("GE(T", Err(Error::Method)),
+            ("GET  / HTTP/1.1\r\n", Err(Error::RequestLine)),
+            ("GET / HTTP/1.1 \r\n", Err(Error::RequestLine)),
+            ("GET /\r\n", Err(Error::RequestLine)),
+            ("GET / http/1.1\r\n", Err(Error::RequestLine)),
+            ("GET / HTTP/2.0\r\n", Err(Error::Version)),
+            ("GET / HTTP/1.2\r\n", Err(Error::Version)),
+            ("GET /\u{e9} HTTP/1.1\r\n", Err(Error::Target)),
+            ("GET /123456789 HTTP/1.1\r\n", Err(Error::RequestLineTooLong)),
+            ("GETGETGETGETGETGETGETGETGET", Err(Error::RequestLineTooLong)),
+            ("GET / HTTP/1.1\r\nA: 3456789ab\r\n", Ok(None)),
+            ("GET / HTTP/1.1\r\nA: 3456789abcd\r\n", Err(Error::FieldsTooLarge)),
+            ("GET / HTTP/1.1\r\nA: 3456789abcde", Err(Error::FieldsTooLarge)),
+            ("GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\nd:\r\n", Err(Error::TooManyFields)),
+            ("GET / HTTP/1.1\r\nA: 3456789a\r\nA: 3456789a\r\nA: 3456789a\r\nBBBBBB", Err(Error::FieldsTooLarge)),
+            ("GET / HTTP/1.1\r\nA : b\r\n", Err(Error::FieldName)),
+            ("GET / HTTP/1.1\r\nA\r\n", Err(Error::FieldName)),
+            ("GET / HTTP/1.1\r\n: b\r\n", Err(Error::FieldName)),
+            ("GET / HTTP/1.1\r\nA: b\r\n c\r\n", Err(Error::Folding)),
+            ("GET / HTTP/1.1\r\nA: \0\r\n", Err(Error::FieldValue)),
+            ("GET / HTTP/1.1\r\nA: \rb\r\n", Err(Error::FieldValue)),
+        ] {
+            for step in [1, 2, 3, 5, text.len()] {
+                assert_eq!(scan(text, step, &limits), expected, "{text:?} by {step}");
+            }
+        }
+    }
 }

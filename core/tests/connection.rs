@@ -1,0 +1,212 @@
+//! The bare connection: what it makes of bytes, and that chopping them changes nothing.
+
+use std::sync::Arc;
+
+use gearshift_core::h1::{Connection, Event, Piece};
+use gearshift_core::{Limits, Response};
+use proptest::prelude::*;
+
+/// What a connection was seen to do, in words.
+fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end: bool) -> Vec<String> {
+    let mut pieces = pieces.into_iter();
+    let mut connection = Connection::new(limits.clone(), false, false);
+    let mut seen = Vec::new();
+    loop {
+        match connection.next() {
+            Event::NeedBytes => match pieces.next() {
+                Some(piece) => connection.inbox_mut().extend(piece),
+                None if end && !connection.has_ended() => connection.received_end(),
+                None => break seen.push("waits".into()),
+            },
+            Event::Request(request) => {
+                let body = read_body(&mut connection, &mut pieces, end, request.into_parts_for_test());
+                seen.push(body);
+                connection.respond_whole(Response::text("ok"), 0);
+            }
+            Event::AwaitResponse => unreachable!("every request is answered at once"),
+            Event::Refused(error) => {
+                connection.refuse(error, 0);
+                break seen.push(format!("refused: {error:?}"));
+            }
+            Event::Finished => break seen.push("finished".into()),
+        }
+    }
+    let outbox = connection.outbox_mut();
+    seen.push(String::from_utf8_lossy(outbox.front()).into_owned());
+    seen
+}
+
+fn read_body<'a>(
+    connection: &mut Connection,
+    pieces: &mut impl Iterator<Item = &'a [u8]>,
+    end: bool,
+    (head, here): (String, Vec<u8>),
+) -> String {
+    let mut body = here;
+    let outcome = loop {
+        match connection.next_piece() {
+            Ok(Piece::Data(data)) => body.extend_from_slice(&data),
+            Ok(Piece::End) => break "whole".to_owned(),
+            Ok(Piece::NeedBytes) => match pieces.next() {
+                Some(piece) => connection.inbox_mut().extend(piece),
+                None if end && !connection.has_ended() => connection.received_end(),
+                None => break "unfinished".to_owned(),
+            },
+            Err(error) => break error.to_string(),
+        }
+    };
+    format!("{head} {:?} {outcome}", String::from_utf8_lossy(&body))
+}
+
+trait IntoParts {
+    fn into_parts_for_test(self) -> (String, Vec<u8>);
+}
+
+impl IntoParts for gearshift_core::Request {
+    fn into_parts_for_test(self) -> (String, Vec<u8>) {
+        let head = format!("{} {} {:?} {:?}", self.method(), self.target(), self.version(), self.headers());
+        let body = futures_lite::future::block_on(self.into_body().bytes(usize::MAX)).expect("bytes at hand");
+        (head, body.to_vec())
+    }
+}
+
+#[test]
+fn answers_what_can_be_answered() {
+    let limits = Arc::new(Limits::default());
+    let host = "Host: a\r\n";
+    for (wire, expected) in [
+        (format!("GET / HTTP/1.1\r\n{host}\r\n"), vec!["GET", "waits"]),
+        (format!("\r\nGET / HTTP/1.1\r\n{host}\r\n"), vec!["GET", "waits"]),
+        (format!("GET / HTTP/1.1\r\n{host}\r\n\r\nGET /b HTTP/1.1\r\n{host}\r\n"), vec!["GET", "GET", "waits"]),
+        (format!("GET / HTTP/1.1\r\n{host}Connection: a, close\r\n\r\nGET / HTTP/1.1"), vec!["GET", "finished"]),
+        ("GET / HTTP/1.0\r\n\r\n".into(), vec!["GET", "finished"]),
+        ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n".into(), vec!["GET", "waits"]),
+        (format!("POST / HTTP/1.1\r\n{host}Content-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n{host}\r\n"), vec![
+            "POST", "GET", "waits",
+        ]),
+        (
+            format!(
+                "POST / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\n{host}\r\n"
+            ),
+            vec!["POST", "GET", "waits"],
+        ),
+        (format!("GET / HTTP/1.1\r\nX: \t y \t\r\n{host}\r\n"), vec!["GET / HTTP/1.1 {\"X\": \"y\"", "waits"]),
+        (format!("GET / HTTP/1.1\r\nX:\r\n{host}\r\n"), vec!["GET / HTTP/1.1 {\"X\": \"\"", "waits"]),
+    ] {
+        let seen = run([wire.as_bytes()], &limits, false);
+        assert_eq!(seen.len(), expected.len() + 1, "{wire:?} gave {seen:?}");
+        for (seen, expected) in seen.iter().zip(expected) {
+            assert!(seen.starts_with(expected), "{wire:?}: {seen:?} should begin with {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn refuses_what_could_be_read_two_ways() {
+    let mut limits = Limits::default();
+    limits.body = 1000;
+    let limits = Arc::new(limits);
+    for (fields, error) in [
+        ("", "HostMissing"),
+        ("Host: a\r\nHost: a\r\n", "HostRepeated"),
+        ("Host: a b\r\n", "HostInvalid"),
+        ("Host: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n", "LengthAndEncoding"),
+        ("Host: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n", "LengthRepeated"),
+        ("Host: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n", "LengthRepeated"),
+        ("Host: a\r\nContent-Length: 3, 3\r\n", "LengthInvalid"),
+        ("Host: a\r\nContent-Length: +3\r\n", "LengthInvalid"),
+        ("Host: a\r\nContent-Length: -3\r\n", "LengthInvalid"),
+        ("Host: a\r\nContent-Length: 0x3\r\n", "LengthInvalid"),
+        ("Host: a\r\nContent-Length:\r\n", "LengthInvalid"),
+        ("Host: a\r\nContent-Length: 1001\r\n", "BodyTooLarge"),
+        ("Host: a\r\nContent-Length: 99999999999999999999999\r\n", "BodyTooLarge"),
+        ("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "EncodingUnknown"),
+        ("Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "EncodingUnknown"),
+        ("Host: a\r\nTransfer-Encoding: chunked, gzip\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding: xchunked\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding: chunked,\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding: \"chunked\"\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding:\r\n", "EncodingInvalid"),
+        ("Host: a\r\nExpect: 200-ok\r\n", "Expectation"),
+        ("Host : a\r\n", "FieldName"),
+        (" Host: a\r\n", "Folding"),
+        ("Host: a\r\nX: a\r\n b\r\n", "Folding"),
+        ("Host: a\r\nX: a\rb\r\n", "FieldValue"),
+        ("Host: a\r\nX: a\x00\r\n", "FieldValue"),
+        ("Host: a\r\nX: a\x7f\r\n", "FieldValue"),
+        ("Host: a\nX: b\r\n", "LineEnd"),
+    ] {
+        let wire = format!("POST / HTTP/1.1\r\n{fields}\r\nabc");
+        for step in [1, 2, 7, wire.len()] {
+            let seen = run(wire.as_bytes().chunks(step), &limits, true);
+            assert_eq!(seen[0], format!("refused: {error}"), "{wire:?} by {step}");
+            assert!(seen[1].contains("\r\nConnection: close\r\n"), "{seen:?}");
+        }
+    }
+    let old = run([&b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"[..]], &limits, true);
+    assert_eq!(old[0], "refused: EncodingInOldVersion");
+}
+
+#[test]
+fn never_makes_a_short_body_of_one_that_was_cut() {
+    let limits = Arc::new(Limits::default());
+    for (framing, body) in [("Content-Length: 5", "abc"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")] {
+        let wire = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}");
+        let seen = run([wire.as_bytes()], &limits, true);
+        assert!(seen[0].ends_with("\"abc\" the body was cut short"), "{seen:?}");
+        assert_eq!(seen[1], "finished");
+    }
+}
+
+/// Requests good and bad, and what may come between them.
+fn wire() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        4 => Just("GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        2 => Just("GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nX-Long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n".to_owned()),
+        2 => "[a-z]{0,20}".prop_map(|body| format!(
+            "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())),
+        2 => prop::collection::vec("[a-z]{1,20}", 0..4).prop_map(|chunks| {
+            let body: String = chunks.iter().map(|chunk| format!("{:x};x=\"y\"\r\n{chunk}\r\n", chunk.len())).collect();
+            format!("PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}0\r\nT: u\r\n\r\n")
+        }),
+        1 => Just("\r\n".to_owned()),
+        1 => Just("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned()),
+        1 => "[ -~\r\n\t]{0,12}",
+    ];
+    let change = prop::option::weighted(0.5, (any::<prop::sample::Index>(), any::<u8>()));
+    (prop::collection::vec(part, 1..6), change).prop_map(|(parts, change)| {
+        let mut bytes = parts.concat().into_bytes();
+        if let (Some((at, byte)), false) = (change, bytes.is_empty()) {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_chopping_gives_the_same(
+        wire in wire(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        end in any::<bool>(),
+        tight in any::<bool>(),
+    ) {
+        let mut limits = Limits::default();
+        if tight {
+            (limits.request_line, limits.field_line, limits.fields, limits.head) = (30, 20, 3, 64);
+            (limits.body, limits.drain) = (40, 10);
+        }
+        let limits = Arc::new(limits);
+        let whole = run([&wire[..]], &limits, end);
+        prop_assert_eq!(&run(wire.chunks(1), &limits, end), &whole);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+        cuts.extend([0, wire.len()]);
+        cuts.sort_unstable();
+        let pieces = cuts.windows(2).map(|cut| &wire[cut[0]..cut[1]]);
+        prop_assert_eq!(&run(pieces, &limits, end), &whole);
+    }
+}
