@@ -6,6 +6,7 @@
 //! It owns what must be the same everywhere: pipelining (responses leave together once nothing complete is left to
 //! answer), deadlines, panics, peers that leave, the lingering close, shutdown, and the turn of the others.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
@@ -18,7 +19,7 @@ use std::time::Instant;
 
 use http::StatusCode;
 
-use crate::exchange::{Hold, exchange, log_access, panicked, poll_caught};
+use crate::exchange::{Hold, exchange, log_access, panicked};
 use crate::h1::{Connection, Error, Event};
 use crate::io::Io;
 use crate::lease::Lease;
@@ -109,7 +110,7 @@ pub fn drive<T: Transport>(wire: Wire<T>, service: Arc<Service>) -> Driving<T> {
     let Wire { io, mut seat } = wire;
     seat.yielded = false;
     let step = if seat.linger.is_some() { Step::Linger } else { Step::Next };
-    Driving { io: Some(io), seat: Some(seat), service, step, turn: 0, read: false }
+    Driving { io: Some(io), seat: Some(seat), service, step, turn: 0, calling: false, read: false }
 }
 
 /// The future of [`drive()`].
@@ -123,6 +124,8 @@ pub struct Driving<T> {
     step: Step<T>,
     /// Requests answered in this turn.
     turn: usize,
+    /// Whether a handler is being called. A panic is then the handler's.
+    calling: bool,
     /// Whether a blocking transport was read from since it was resumed.
     read: bool,
 }
@@ -183,8 +186,14 @@ impl<T: Transport> Future for Driving<T> {
                 return Poll::Ready(this.end());
             }
         }
+        let _here = EventLoop::enter::<T>();
         loop {
-            match ready!(this.step(cx)) {
+            // Once for all the requests of a turn.
+            let flow = match catch_unwind(AssertUnwindSafe(|| this.run(cx))) {
+                Ok(flow) => ready!(flow),
+                Err(panic) => this.recover(&*panic),
+            };
+            match flow {
                 Flow::Go => {}
                 Flow::Close => return Poll::Ready(this.end()),
                 Flow::Park => {
@@ -198,6 +207,28 @@ impl<T: Transport> Future for Driving<T> {
 }
 
 impl<T: Transport> Driving<T> {
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
+        loop {
+            match ready!(self.step(cx)) {
+                Flow::Go => {}
+                flow => return Poll::Ready(flow),
+            }
+        }
+    }
+
+    /// Goes on after a panic: a handler's is answered, and costs nothing else.
+    #[cold]
+    fn recover(&mut self, panic: &(dyn Any + Send)) -> Flow {
+        let handling = matches!(self.step, Step::Handle(..));
+        let response = panicked(panic);
+        if !std::mem::take(&mut self.calling) && !handling {
+            return Flow::Close;
+        }
+        self.step = Step::Next;
+        self.answer(response, None);
+        Flow::Go
+    }
+
     #[inline]
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         if let Step::Exchange(exchange) = &mut self.step {
@@ -248,7 +279,7 @@ impl<T: Transport> Driving<T> {
             }
             Step::Read => return self.poll_read(cx),
             Step::Linger => return self.poll_linger(cx),
-            Step::Handle(future, line) => match poll_caught::<T>(future, cx) {
+            Step::Handle(future, line) => match future.as_mut().poll(cx) {
                 Poll::Ready(response) => {
                     let line = line.take();
                     self.step = Step::Next;
@@ -278,29 +309,31 @@ impl<T: Transport> Driving<T> {
         }
         let line = service.config.access_log.then(|| AccessLine::new(seat.peer, &request));
         io.handler_begins();
-        let mut lease = None;
         if io.connection.is_body_pending() {
-            let lent = self.io.take().map(|io| Arc::new(Lease::new(io, service.clone())));
-            if let Some(lent) = &lent {
-                request.body = Body::lease(lent.clone());
-            }
-            lease = lent;
+            return self.begin_with_body(request, line);
         }
-        let answer = {
-            let _here = EventLoop::enter::<T>();
-            match catch_unwind(AssertUnwindSafe(|| service.handler.call(request))) {
-                Ok(answer) => answer,
-                Err(panic) => Answer::Ready(panicked(&*panic)),
-            }
+        self.calling = true;
+        let answer = service.handler.call(request);
+        self.calling = false;
+        match answer {
+            Answer::Ready(response) => self.answer(response, line),
+            Answer::Later(future) => self.step = Step::Handle(future, line),
+        }
+    }
+
+    /// Calls the handler with a body that is still on the wire.
+    #[inline(never)]
+    fn begin_with_body(&mut self, mut request: Request, line: Option<AccessLine>) {
+        let Some(io) = self.io.take() else { return };
+        let service = &self.service;
+        let lease = Arc::new(Lease::new(io, service.clone()));
+        request.body = Body::lease(lease.clone());
+        let answer = match catch_unwind(AssertUnwindSafe(|| service.handler.call(request))) {
+            Ok(answer) => answer,
+            Err(panic) => Answer::Ready(panicked(&*panic)),
         };
-        match (lease, answer) {
-            (None, Answer::Ready(response)) => self.answer(response, line),
-            (None, Answer::Later(future)) => self.step = Step::Handle(future, line),
-            (Some(lease), answer) => {
-                let hold = Hold::Lent(lease);
-                self.step = Step::Exchange(Box::pin(exchange(hold, service.clone(), answer, line)));
-            }
-        }
+        let exchange = exchange(Hold::Lent(lease), service.clone(), answer, line);
+        self.step = Step::Exchange(Box::pin(exchange));
     }
 
     /// Queues a response, or begins to stream it.
@@ -374,6 +407,10 @@ impl<T: Transport> Driving<T> {
                 read => read,
             }
         };
+        if seat.until.take().is_some() {
+            // The wait is over: its end must not befall the next one, after a handler that took long.
+            io.transport.set_deadline(None);
+        }
         match read {
             Ok(0) => io.connection.received_end(),
             Ok(_) => {}
@@ -385,7 +422,6 @@ impl<T: Transport> Driving<T> {
             }
             Err(_) => return Poll::Ready(Flow::Close),
         }
-        seat.until = None;
         self.step = Step::Next;
         Poll::Ready(Flow::Go)
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use http::{StatusCode, header};
 
-use crate::drive::{AccessLine, EventLoop};
+use crate::drive::AccessLine;
 use crate::io::Io;
 use crate::lease::Lease;
 use crate::message::{BodyInner, Upgrade};
@@ -93,18 +93,14 @@ fn poll_response<T: Transport>(
         service.was_cut();
         return Poll::Ready(None);
     }
-    match poll_caught::<T>(future, cx) {
+    match poll_caught(future, cx) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => hold.with(|io| io.poll_gone(cx, service)).map(|()| None),
     }
 }
 
 /// Polls a handler; a panic becomes the response that tells of it.
-pub(crate) fn poll_caught<T: Transport>(
-    future: &mut BoxFuture<Response>,
-    cx: &mut Context<'_>,
-) -> Poll<Response> {
-    let _here = EventLoop::enter::<T>();
+fn poll_caught(future: &mut BoxFuture<Response>, cx: &mut Context<'_>) -> Poll<Response> {
     match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled,
         Err(panic) => Poll::Ready(panicked(&*panic)),
@@ -123,7 +119,7 @@ async fn stream<T: Transport>(hold: &mut Hold<T>, service: &Arc<Service>, respon
     let mut source = Source { body: response.body, state: SourceState::Open };
     if hold.with(|io| io.connection.awaits_continue()) {
         // Reading the request's body asks for it, which has to come before the final response.
-        poll_fn(|cx| source.poll_first::<T>(cx)).await?;
+        poll_fn(|cx| source.poll_first(cx)).await?;
     }
     let length = source.remaining();
     let wants_body = hold.with(|io| {
@@ -165,8 +161,8 @@ impl Source {
     }
 
     /// Asks for a piece and keeps it. `None` if the body failed.
-    fn poll_first<T: Transport>(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        self.poll_next::<T>(cx).map(|next| {
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        self.poll_next(cx).map(|next| {
             self.state = match next? {
                 Some(piece) => SourceState::First(piece),
                 None => SourceState::Ended,
@@ -176,7 +172,7 @@ impl Source {
     }
 
     /// The next piece; `Some(None)` at the end, `None` if the body failed or panicked.
-    fn poll_next<T: Transport>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<bytes::Bytes>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<bytes::Bytes>>> {
         match std::mem::replace(&mut self.state, SourceState::Open) {
             SourceState::First(piece) => return Poll::Ready(Some(Some(piece))),
             SourceState::Ended => {
@@ -185,7 +181,6 @@ impl Source {
             }
             SourceState::Open => {}
         }
-        let _here = EventLoop::enter::<T>();
         match catch_unwind(AssertUnwindSafe(|| self.body.poll_chunk(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(Some(Ok(piece)))) => Poll::Ready(Some(Some(piece))),
@@ -222,7 +217,7 @@ fn poll_stream<T: Transport>(
         }
         let mut starved = false;
         while !starved && hold.with(|io| io.connection.outbox().len()) < gather {
-            match source.poll_next::<T>(cx) {
+            match source.poll_next(cx) {
                 Poll::Ready(Some(Some(piece))) => {
                     if let Err(error) = hold.with(|io| io.connection.send(piece)) {
                         log::error!("a response was cut short: {error}");

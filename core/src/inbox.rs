@@ -1,37 +1,37 @@
 //! The bytes that have arrived on a connection and were not consumed yet.
 //!
-//! Heads and body chunks leave it as [`Bytes`] that share its memory, so nothing is copied between the socket
-//! and the handler. While a connection is idle the inbox holds no memory at all: its buffer goes back to a pool
-//! of the thread, and the next read takes one from there, so that neither idleness nor traffic allocates.
-//!
-//! Invariant: `buffer` is initialised up to its length; the first `filled` bytes of it are what has arrived, the
-//! rest is spare room. Keeping the spare room initialised is what makes reading into it safe code, at the price
-//! of zeroing each byte once when memory is used again.
+//! A read goes into a scratch buffer of the thread, and what it brought is appended to the connection's own buffer:
+//! the scratch is large and initialised once, so that reading is safe code, zeroes nothing, and needs no memory for
+//! connections that have nothing to read. Heads and body chunks leave the inbox as [`Bytes`] that share its buffer.
+//! While a connection is idle its buffer, too, goes back to a pool of the thread, so that neither idleness nor
+//! traffic allocates.
 
 use std::cell::RefCell;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-/// What a read buffer holds while heads are read.
-const SMALL: usize = 8 * 1024;
-/// What a read buffer holds while a large body is read.
-const LARGE: usize = 64 * 1024;
+/// What one read can bring.
+const SCRATCH: usize = 64 * 1024;
+/// What a pooled buffer holds.
+const BUFFER: usize = 8 * 1024;
 /// Buffers that one thread keeps for its connections.
 const POOLED: usize = 64;
-/// Spare room below which more is made before a read.
-const LEAST_SPARE: usize = 1024;
 
 thread_local! {
-    static POOL: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { scratch: None, buffers: Vec::new() }) };
+}
+
+struct Pool {
+    scratch: Option<Box<[u8]>>,
+    buffers: Vec<BytesMut>,
 }
 
 /// Received bytes; see the [module](self).
 #[derive(Debug, Default)]
 pub struct Inbox {
     buffer: BytesMut,
-    filled: usize,
-    /// How many bytes are still to come of something large.
-    expected: u64,
+    /// Room for the read at hand.
+    scratch: Option<Box<[u8]>>,
     /// Whether the last read returned less than there was room for: nothing more has arrived.
     drained: bool,
 }
@@ -45,19 +45,19 @@ impl Inbox {
     /// What has arrived and was not consumed.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        &self.buffer[..self.filled]
+        &self.buffer
     }
 
     /// How many bytes have arrived and were not consumed.
     #[inline]
     pub fn len(&self) -> usize {
-        self.filled
+        self.buffer.len()
     }
 
     /// Whether everything that arrived was consumed.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.filled == 0
+        self.buffer.is_empty()
     }
 
     /// Whether the last read returned less than there was room for, so that another would find nothing.
@@ -75,10 +75,10 @@ impl Inbox {
     /// Room to read into, never empty. What was written to its start is then announced by [`Inbox::filled`].
     #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        if self.buffer.len() - self.filled < LEAST_SPARE {
-            self.make_room();
-        }
-        &mut self.buffer[self.filled..]
+        self.scratch.get_or_insert_with(|| {
+            let kept = POOL.with_borrow_mut(|pool| pool.scratch.take());
+            kept.unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice())
+        })
     }
 
     /// Announces that `n` bytes were written to the start of [`Inbox::spare_mut`].
@@ -87,20 +87,16 @@ impl Inbox {
     /// If there was no room for that many.
     #[inline]
     pub fn filled(&mut self, n: usize) {
-        assert!(n <= self.buffer.len() - self.filled, "more bytes than there was room for");
-        self.drained = n < self.buffer.len() - self.filled;
-        self.filled += n;
+        let scratch = self.scratch.take().unwrap_or_default();
+        self.append(&scratch[..n]);
+        self.drained = n < scratch.len();
+        POOL.with_borrow_mut(|pool| pool.scratch = Some(scratch));
     }
 
     /// Appends a copy of `bytes`; for tests, simulations and transports that own their buffers.
-    pub fn extend(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let spare = self.spare_mut();
-            let n = spare.len().min(bytes.len());
-            spare[..n].copy_from_slice(&bytes[..n]);
-            self.filled(n);
-            bytes = &bytes[n..];
-        }
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.append(bytes);
+        self.drained = true;
     }
 
     /// Consumes `n` bytes, which keep sharing this inbox's memory.
@@ -109,8 +105,6 @@ impl Inbox {
     /// If fewer have arrived.
     #[inline]
     pub fn take(&mut self, n: usize) -> Bytes {
-        assert!(n <= self.filled, "taking more bytes than have arrived");
-        self.filled -= n;
         self.buffer.split_to(n).freeze()
     }
 
@@ -120,61 +114,44 @@ impl Inbox {
     /// If fewer have arrived.
     #[inline]
     pub fn discard(&mut self, n: usize) {
-        assert!(n <= self.filled, "discarding more bytes than have arrived");
-        self.filled -= n;
-        bytes::Buf::advance(&mut self.buffer, n);
-    }
-
-    /// Says that `n` more bytes are on their way, so that the next reads make room for many at once.
-    #[inline]
-    pub fn expect(&mut self, n: u64) {
-        self.expected = n;
+        self.buffer.advance(n);
     }
 
     /// Gives the memory back if nothing is in it. The next read takes some again.
+    #[inline]
     pub fn release(&mut self) {
-        if self.filled == 0 && self.buffer.capacity() != 0 {
-            recycle(std::mem::take(&mut self.buffer));
+        if self.buffer.is_empty() {
+            self.recycle();
         }
     }
 
-    #[cold]
-    fn make_room(&mut self) {
-        let want = if self.expected > SMALL as u64 { LARGE } else { SMALL };
-        if self.buffer.capacity() == 0 && want == SMALL {
-            self.buffer = pooled();
-            return;
+    #[inline]
+    fn append(&mut self, bytes: &[u8]) {
+        if self.buffer.capacity() == 0 && bytes.len() <= BUFFER {
+            let kept = POOL.with_borrow_mut(|pool| pool.buffers.pop());
+            self.buffer = kept.unwrap_or_else(|| BytesMut::with_capacity(BUFFER));
         }
-        // Only what has arrived is worth moving, and the memory is ours again if no `Bytes` shares it.
-        self.buffer.truncate(self.filled);
-        let room = want.max(2 * self.filled) - self.filled;
-        self.buffer.reserve(room);
-        self.buffer.resize(self.filled + room, 0);
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Keeps the memory for the next connection of this thread, if nothing shares it and it is of the common size.
+    fn recycle(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let scratch = self.scratch.take();
+        // `try_with`: connections may be dropped while the thread's own values are.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            pool.scratch = scratch.or(pool.scratch.take());
+            buffer.clear();
+            if pool.buffers.len() < POOLED && buffer.try_reclaim(BUFFER) && buffer.capacity() < 2 * BUFFER {
+                pool.buffers.push(buffer);
+            }
+        });
     }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        if self.buffer.capacity() != 0 {
-            self.filled = 0;
-            recycle(std::mem::take(&mut self.buffer));
-        }
+        self.recycle();
     }
-}
-
-fn pooled() -> BytesMut {
-    POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| BytesMut::zeroed(SMALL))
-}
-
-/// Keeps a buffer for the next connection of this thread, if nothing shares it and it is of the common size.
-fn recycle(mut buffer: BytesMut) {
-    // `try_with`: connections may be dropped while the thread's own values are.
-    let _ = POOL.try_with(|pool| {
-        let mut pool = pool.borrow_mut();
-        if pool.len() < POOLED && buffer.try_reclaim(SMALL - buffer.len().min(SMALL)) && buffer.capacity() < 2 * SMALL
-        {
-            buffer.resize(SMALL, 0);
-            pool.push(buffer);
-        }
-    });
 }

@@ -78,14 +78,6 @@ impl Decoder {
         Decoder { at: At::Size { size: 0, digits: 0 }, extension_bytes: 0 }
     }
 
-    /// How much of the current chunk is still to come.
-    pub(crate) fn left(&self) -> u64 {
-        match self.at {
-            At::Data { left } => left,
-            _ => 0,
-        }
-    }
-
     /// Takes what can be taken out of `inbox`.
     ///
     /// # Errors

@@ -278,10 +278,7 @@ impl Connection {
                 return Ok(Piece::Data(self.inbox.take(n)));
             }
             Incoming::Chunked { decoder, total } => match decoder.next(&mut self.inbox, &self.limits) {
-                Ok(Chunk::NeedBytes) => {
-                    self.inbox.expect(decoder.left());
-                    Ok(Piece::NeedBytes)
-                }
+                Ok(Chunk::NeedBytes) => Ok(Piece::NeedBytes),
                 Ok(Chunk::Data(data)) => {
                     *total += data.len() as u64;
                     match *total > self.limits.body {
@@ -497,10 +494,7 @@ impl Connection {
             Framing::Length(len) if len <= self.inbox.len() as u64 => {
                 (Incoming::Done, Body::from(self.inbox.take(len as usize)))
             }
-            Framing::Length(len) => {
-                self.inbox.expect(len);
-                (Incoming::Length(len), Body::empty())
-            }
+            Framing::Length(len) => (Incoming::Length(len), Body::empty()),
             Framing::Chunked => {
                 (Incoming::Chunked { decoder: Box::new(Decoder::new()), total: 0 }, Body::empty())
             }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-const SERVER: &[u8] = b"Server: gearshift\r\n";
+const SERVER: &[u8] = b"\r\nServer: gearshift";
 
 struct Lines {
     seconds: u64,
@@ -16,7 +16,7 @@ thread_local! {
     static LINES: RefCell<Lines> = const { RefCell::new(Lines { seconds: u64::MAX, text: Vec::new() }) };
 }
 
-/// Appends the lines that are wanted; `seconds` since the Unix epoch is what `Date` says (RFC 9110, 5.6.7).
+/// Appends the lines that are wanted, each behind a line end; `seconds` since the Unix epoch is what `Date` says (RFC 9110, 5.6.7).
 #[inline]
 pub(crate) fn append(into: &mut Vec<u8>, seconds: u64, server: bool, date: bool) {
     LINES.with_borrow_mut(|lines| {
@@ -38,7 +38,7 @@ impl Lines {
         self.seconds = seconds;
         self.text.clear();
         self.text.extend_from_slice(SERVER);
-        write!(self.text, "Date: {}\r\n", httpdate::HttpDate::from(time)).expect("a Vec takes all");
+        write!(self.text, "\r\nDate: {}", httpdate::HttpDate::from(time)).expect("a Vec takes all");
     }
 }
 
@@ -49,11 +49,11 @@ mod tests {
     #[test]
     fn writes_the_lines_that_are_wanted() {
         for (seconds, server, date, expected) in [
-            (784_111_777, true, true, "Server: gearshift\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
-            (784_111_778, false, true, "Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n"),
-            (784_111_778, true, false, "Server: gearshift\r\n"),
+            (784_111_777, true, true, "\r\nServer: gearshift\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_778, false, true, "\r\nDate: Sun, 06 Nov 1994 08:49:38 GMT"),
+            (784_111_778, true, false, "\r\nServer: gearshift"),
             (784_111_778, false, false, ""),
-            (u64::MAX, false, true, "Date: Fri, 31 Dec 9999 23:59:59 GMT\r\n"),
+            (u64::MAX, false, true, "\r\nDate: Fri, 31 Dec 9999 23:59:59 GMT"),
         ] {
             let mut text = Vec::new();
             append(&mut text, seconds, server, date);

@@ -39,6 +39,8 @@ pub(crate) struct Stamp {
 }
 
 /// Appends a head. Fields that are the connection's business are left out of `fields`.
+///
+/// Each line is written with the line end of the one before, so that what is fixed is copied in few pieces.
 #[inline]
 pub(crate) fn head(
     into: &mut Vec<u8>,
@@ -51,31 +53,26 @@ pub(crate) fn head(
     into.reserve(256);
     status_line(into, status);
     for (name, value) in fields {
-        match *name {
-            header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION => continue,
-            header::SERVER => stamp.server = false,
-            header::DATE => stamp.date = false,
-            _ => {}
+        if *name == header::CONTENT_TYPE {
+            into.extend_from_slice(b"\r\nContent-Type: ");
+            into.extend_from_slice(value.as_bytes());
+        } else {
+            other_field(into, name, value, &mut stamp);
         }
-        field(into, name, value);
     }
     if stamp.server || stamp.date {
         date::append(into, stamp.seconds, stamp.server, stamp.date);
     }
     match length {
-        Length::Known(len) => {
-            into.extend_from_slice(b"Content-Length: ");
-            decimal(into, len);
-            into.extend_from_slice(b"\r\n");
-        }
-        Length::Chunked => into.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Length::Known(len) => content_length(into, len),
+        Length::Chunked => into.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
         Length::Unsaid => {}
     }
     into.extend_from_slice(match persistence {
-        Persistence::Default => b"\r\n",
-        Persistence::Close => b"Connection: close\r\n\r\n",
-        Persistence::KeepAlive => b"Connection: keep-alive\r\n\r\n",
-        Persistence::Upgrade => b"Connection: upgrade\r\n\r\n",
+        Persistence::Default => b"\r\n\r\n",
+        Persistence::Close => b"\r\nConnection: close\r\n\r\n",
+        Persistence::KeepAlive => b"\r\nConnection: keep-alive\r\n\r\n",
+        Persistence::Upgrade => b"\r\nConnection: upgrade\r\n\r\n",
     });
 }
 
@@ -83,48 +80,51 @@ pub(crate) fn head(
 #[inline]
 fn status_line(into: &mut Vec<u8>, status: StatusCode) {
     if status == StatusCode::OK {
-        into.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        into.extend_from_slice(b"HTTP/1.1 200 OK");
         return;
     }
     into.extend_from_slice(b"HTTP/1.1 ");
     into.extend_from_slice(status.as_str().as_bytes());
     into.push(b' ');
     into.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    into.extend_from_slice(b"\r\n");
 }
 
-#[inline]
-fn field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    if *name == header::CONTENT_TYPE {
-        into.extend_from_slice(b"Content-Type: ");
-    } else {
-        // Names are the same in any case; people read them like this.
-        let mut first = true;
-        into.extend(name.as_str().bytes().map(|byte| {
-            let written = if first { byte.to_ascii_uppercase() } else { byte };
-            first = byte == b'-';
-            written
-        }));
-        into.extend_from_slice(b": ");
+/// A field that is not the connection's business. Names are the same in any case; people read them like this.
+fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, stamp: &mut Stamp) {
+    match *name {
+        header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION => return,
+        header::SERVER => stamp.server = false,
+        header::DATE => stamp.date = false,
+        _ => {}
     }
-    into.extend_from_slice(value.as_bytes());
     into.extend_from_slice(b"\r\n");
+    let mut first = true;
+    into.extend(name.as_str().bytes().map(|byte| {
+        let written = if first { byte.to_ascii_uppercase() } else { byte };
+        first = byte == b'-';
+        written
+    }));
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(value.as_bytes());
 }
 
-/// Appends a number in decimal.
 #[inline]
-fn decimal(into: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
+fn content_length(into: &mut Vec<u8>, mut len: u64) {
+    const NAME: &[u8; 18] = b"\r\nContent-Length: ";
+    const DIGITS: usize = 20;
+    let mut text = [0; NAME.len() + DIGITS];
+    let mut at = text.len();
     loop {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
+        text[at] = b'0' + (len % 10) as u8;
+        len /= 10;
+        if len == 0 {
             break;
         }
     }
-    into.extend_from_slice(&digits[at..]);
+    at -= NAME.len();
+    text[at..at + NAME.len()].copy_from_slice(NAME);
+    into.extend_from_slice(&text[at..]);
 }
 
 /// Appends the line before a chunk of `len` bytes.
@@ -187,8 +187,8 @@ mod tests {
     fn writes_numbers() {
         for number in [0, 1, 9, 10, 15, 16, 255, 256, 65_535, 1 << 40] {
             let (mut text, mut size) = (Vec::new(), Vec::new());
-            decimal(&mut text, number);
-            assert_eq!(text, number.to_string().as_bytes());
+            content_length(&mut text, number);
+            assert_eq!(text, format!("\r\nContent-Length: {number}").as_bytes());
             chunk_size(&mut size, number as usize);
             assert_eq!(size, format!("{number:x}\r\n").as_bytes());
         }

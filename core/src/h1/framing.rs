@@ -31,80 +31,94 @@ pub(crate) struct Facts {
     pub(crate) connect: bool,
 }
 
-/// Judges the fields of a head. Anything that two parsers could read two ways is an error.
-#[inline]
-pub(crate) fn facts(bytes: &[u8], method: &Method, version: Version, fields: &FieldSpans) -> Result<Facts, Error> {
-    let old = version == Version::HTTP_10;
-    let mut hosts = 0;
-    let mut length = None;
-    let mut encoding = Encoding::None;
-    let (mut close, mut keep_alive, mut upgrade_option, mut upgrade_field) = (false, false, false, false);
-    let mut expects_continue = false;
+/// What the fields alone say, whatever the request line.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FieldFacts {
+    host: bool,
+    length: Option<u64>,
+    encoding: Encoding,
+    close: bool,
+    keep_alive: bool,
+    upgrade_option: bool,
+    upgrade_field: bool,
+    expects_continue: bool,
+}
 
-    for field in fields {
-        let name = field.name.of(bytes);
-        // The length tells most names apart.
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
-                hosts += 1;
-                if hosts > 1 {
-                    return Err(Error::HostRepeated);
+impl FieldFacts {
+    /// Judges the fields of a head. Anything that two parsers could read two ways is an error.
+    pub(crate) fn of(bytes: &[u8], fields: &FieldSpans) -> Result<FieldFacts, Error> {
+        let mut facts = FieldFacts::default();
+        for field in fields {
+            let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+            // The length tells most names apart.
+            match name.len() {
+                4 if name.eq_ignore_ascii_case(b"host") => {
+                    if std::mem::replace(&mut facts.host, true) {
+                        return Err(Error::HostRepeated);
+                    }
+                    if !target::is_host(value) {
+                        return Err(Error::HostInvalid);
+                    }
                 }
-                if !target::is_host(field.value.of(bytes)) {
-                    return Err(Error::HostInvalid);
+                6 if name.eq_ignore_ascii_case(b"expect") => {
+                    if !value.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(Error::Expectation);
+                    }
+                    facts.expects_continue = true;
                 }
-            }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                if !field.value.of(bytes).eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Error::Expectation);
+                7 if name.eq_ignore_ascii_case(b"upgrade") => facts.upgrade_field = true,
+                10 if name.eq_ignore_ascii_case(b"connection") => {
+                    for option in list(value) {
+                        facts.close |= option.eq_ignore_ascii_case(b"close");
+                        facts.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                        facts.upgrade_option |= option.eq_ignore_ascii_case(b"upgrade");
+                    }
                 }
-                expects_continue = !old;
-            }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade_field = true,
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                for option in list(field.value.of(bytes)) {
-                    close |= option.eq_ignore_ascii_case(b"close");
-                    keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                    upgrade_option |= option.eq_ignore_ascii_case(b"upgrade");
+                14 if name.eq_ignore_ascii_case(b"content-length") => {
+                    if facts.length.replace(parse_length(value)?).is_some() {
+                        return Err(Error::LengthRepeated);
+                    }
                 }
-            }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if length.replace(parse_length(field.value.of(bytes))?).is_some() {
-                    return Err(Error::LengthRepeated);
+                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                    facts.encoding = facts.encoding.and(value);
                 }
+                _ => {}
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                encoding = encoding.and(field.value.of(bytes));
-            }
-            _ => {}
         }
+        Ok(facts)
     }
 
-    if hosts == 0 && !old {
-        return Err(Error::HostMissing);
+    /// Judges them together with the request line.
+    #[inline]
+    pub(crate) fn with_line(self, method: &Method, version: Version) -> Result<Facts, Error> {
+        let old = version == Version::HTTP_10;
+        if !self.host && !old {
+            return Err(Error::HostMissing);
+        }
+        let framing = match (self.encoding, self.length) {
+            (Encoding::None, length) => Framing::Length(length.unwrap_or(0)),
+            (_, Some(_)) => return Err(Error::LengthAndEncoding),
+            (_, None) if old => return Err(Error::EncodingInOldVersion),
+            (Encoding::Chunked, None) => Framing::Chunked,
+            (Encoding::Unknown, None) => return Err(Error::EncodingUnknown),
+            (Encoding::Other | Encoding::Invalid, None) => return Err(Error::EncodingInvalid),
+        };
+        Ok(Facts {
+            framing,
+            keep_alive: !self.close && (!old || self.keep_alive),
+            old,
+            expects_continue: self.expects_continue && !old && framing != Framing::Length(0),
+            upgrade: self.upgrade_option && self.upgrade_field && !old,
+            head_only: *method == Method::HEAD,
+            connect: *method == Method::CONNECT,
+        })
     }
-    let framing = match (encoding, length) {
-        (Encoding::None, length) => Framing::Length(length.unwrap_or(0)),
-        (_, Some(_)) => return Err(Error::LengthAndEncoding),
-        (_, None) if old => return Err(Error::EncodingInOldVersion),
-        (Encoding::Chunked, None) => Framing::Chunked,
-        (Encoding::Unknown, None) => return Err(Error::EncodingUnknown),
-        (Encoding::Other | Encoding::Invalid, None) => return Err(Error::EncodingInvalid),
-    };
-    Ok(Facts {
-        framing,
-        keep_alive: !close && (!old || keep_alive),
-        old,
-        expects_continue: expects_continue && framing != Framing::Length(0),
-        upgrade: upgrade_option && upgrade_field && !old,
-        head_only: *method == Method::HEAD,
-        connect: *method == Method::CONNECT,
-    })
 }
 
 /// What the `Transfer-Encoding` lines say together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Encoding {
+    #[default]
     None,
     /// `chunked` and nothing else.
     Chunked,

@@ -1,9 +1,10 @@
 //! From bytes to a request head.
 //!
-//! Most heads arrive whole, so [`read`] lets `httparse` at what is there. Whenever that does not give a head that
-//! is right in every respect, [`Scan`] has the say: it takes the bytes line by line, looks at each byte once
-//! however they are chopped, and so reports the same error at the same byte, whether a head came in one piece or
-//! in a hundred.
+//! Most heads arrive whole, and most bring the fields that the one before had: [`memo`](super::memo) then has all
+//! but the request line. Else [`read`] lets `httparse` at what is there. Whenever that does not give a head that is
+//! right in every respect, [`Scan`] has the say: it takes the bytes line by line, looks at each byte once however
+//! they are chopped, and so reports the same error at the same byte, whether a head came in one piece or in a
+//! hundred.
 //!
 //! `httparse` is lenient about line ends; every line end is therefore checked again here to be CR LF.
 
@@ -12,8 +13,8 @@ use std::mem::MaybeUninit;
 use http::{Method, Version};
 
 use super::error::Error;
-use super::framing::{self, Facts};
-use super::target;
+use super::framing::{Facts, FieldFacts};
+use super::{memo, target};
 use crate::config::Limits;
 use crate::inbox::Inbox;
 use crate::message::{FieldSpan, FieldSpans, Head, Span};
@@ -27,19 +28,81 @@ const EMPTY_LINES: u8 = 2;
 ///
 /// # Errors
 /// What is wrong with it. Nothing can be read after it then.
+#[inline]
 pub(crate) fn read(inbox: &mut Inbox, scan: &mut Scan, limits: &Limits) -> Result<Option<(Head, Facts)>, Error> {
+    if scan.is_fresh() {
+        if let Some((head, facts)) = recall(inbox, limits) {
+            return Ok(Some((head, facts?)));
+        }
+    }
+    read_anew(inbox, scan, limits)
+}
+
+/// A head whose fields were read before, on this thread: the request line is all that is new.
+#[inline]
+fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Head, Result<Facts, Error>)> {
+    let bytes = inbox.as_slice();
+    let line = Line::parse(bytes, limits)?;
+    let (fields, facts, len) = memo::recall(&bytes[line.end..], line.end, limits)?;
+    let len = line.end + len;
+    if len > limits.head {
+        return None;
+    }
+    let facts = facts.with_line(&line.method, line.version);
+    let Line { method, version, target, path, .. } = line;
+    Some((Head { bytes: inbox.take(len), method, version, target, path, fields }, facts))
+}
+
+/// A request line of the common kind.
+struct Line {
+    method: Method,
+    target: Span,
+    path: Span,
+    version: Version,
+    /// Behind its line end.
+    end: usize,
+}
+
+impl Line {
+    /// `None` if it is not complete, or not of the common kind: that takes a longer look.
+    #[inline]
+    fn parse(bytes: &[u8], limits: &Limits) -> Option<Line> {
+        let (method, start) = match bytes {
+            [b'G', b'E', b'T', b' ', ..] => (Method::GET, 4),
+            [b'P', b'O', b'S', b'T', b' ', ..] => (Method::POST, 5),
+            [b'P', b'U', b'T', b' ', ..] => (Method::PUT, 4),
+            [b'H', b'E', b'A', b'D', b' ', ..] => (Method::HEAD, 5),
+            _ => return None,
+        };
+        let (path, target) = target::measure(&bytes[start..])?;
+        let version = match bytes[start + target..].first_chunk::<11>()? {
+            b" HTTP/1.1\r\n" => Version::HTTP_11,
+            b" HTTP/1.0\r\n" => Version::HTTP_10,
+            _ => return None,
+        };
+        let end = start + target + 11;
+        if end - 2 > limits.request_line || end > Limits::MAX_HEAD {
+            return None;
+        }
+        let span = |len| Span { start: start as u16, len: len as u16 };
+        Some(Line { method, target: span(target), path: span(path), version, end })
+    }
+}
+
+#[inline(never)]
+fn read_anew(inbox: &mut Inbox, scan: &mut Scan, limits: &Limits) -> Result<Option<(Head, Facts)>, Error> {
     if scan.is_fresh() {
         if !skip_empty_lines(inbox, scan)? {
             return Ok(None);
         }
         if let Some(parsed) = parse(inbox.as_slice(), limits) {
-            return take(inbox, parsed).map(Some);
+            return take(inbox, parsed, limits).map(Some);
         }
     }
     match scan.lines(inbox.as_slice(), limits)? {
         None => Ok(None),
         Some(_) => match parse(inbox.as_slice(), limits) {
-            Some(parsed) => take(inbox, parsed).map(Some),
+            Some(parsed) => take(inbox, parsed, limits).map(Some),
             None => Err(Error::RequestLine),
         },
     }
@@ -63,6 +126,7 @@ fn skip_empty_lines(inbox: &mut Inbox, scan: &mut Scan) -> Result<bool, Error> {
 /// A head that is right as far as its grammar and the limits go.
 struct Parsed {
     len: usize,
+    fields_start: usize,
     method: Method,
     version: Version,
     target: Span,
@@ -107,7 +171,7 @@ fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
     if bytes[last] != b'\r' || !is_line_end(bytes, last, line, fields_start, limits) {
         return None;
     }
-    Some(Parsed { len, method: Method::from_bytes(method.as_bytes()).ok()?, version, target, fields })
+    Some(Parsed { len, fields_start, method: Method::from_bytes(method.as_bytes()).ok()?, version, target, fields })
 }
 
 /// Whether the line that began at `line` ends in CR LF right before `next`, and is not too long. The first field line
@@ -119,13 +183,15 @@ fn is_line_end(bytes: &[u8], next: usize, line: usize, fields_start: usize, limi
 }
 
 /// Judges what the fields say, and takes the head out of the inbox.
-#[inline]
-fn take(inbox: &mut Inbox, parsed: Parsed) -> Result<(Head, Facts), Error> {
+fn take(inbox: &mut Inbox, parsed: Parsed, limits: &Limits) -> Result<(Head, Facts), Error> {
     let bytes = inbox.as_slice();
-    target::check(&parsed.method, parsed.target.of(bytes))?;
-    let facts = framing::facts(bytes, &parsed.method, parsed.version, &parsed.fields)?;
-    let Parsed { len, method, version, target, fields } = parsed;
-    Ok((Head { bytes: inbox.take(len), method, version, target, fields }, facts))
+    let Parsed { len, fields_start, method, version, target, fields } = parsed;
+    let path = target::check(&method, target.of(bytes))?;
+    let path = Span::within(bytes, path).expect("the path is within the target");
+    let facts = FieldFacts::of(bytes, &fields)?;
+    memo::remember(&bytes[fields_start..len], fields_start, &fields, facts, limits);
+    let facts = facts.with_line(&method, version)?;
+    Ok((Head { bytes: inbox.take(len), method, version, target, path, fields }, facts))
 }
 
 /// How far the lines of an incomplete head, or trailer section, were looked at.

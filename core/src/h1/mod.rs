@@ -8,6 +8,7 @@ mod encode;
 pub mod error;
 mod framing;
 mod head;
+mod memo;
 mod target;
 
 pub use connection::{Connection, Event, Piece};

@@ -30,48 +30,72 @@ static CLASS: [u8; 256] = {
     class
 };
 
-/// Whether `target` is one for `method`: `*` for OPTIONS, `host:port` for CONNECT, else a path, or a whole URL.
-pub(crate) fn check(method: &Method, target: &[u8]) -> Result<(), Error> {
-    let fine = match target {
-        _ if *method == Method::CONNECT => is_authority_with_port(target),
-        [b'/', ..] => is_path_and_query(target),
-        b"*" => *method == Method::OPTIONS,
-        _ => is_absolute(target),
+/// Whether `target` is one for `method`: `*` for OPTIONS, `host:port` for CONNECT, else a path, or a whole URL. Gives
+/// its path; `*` and an authority stand for themselves.
+pub(crate) fn check<'a>(method: &Method, target: &'a [u8]) -> Result<&'a [u8], Error> {
+    let path = match target {
+        _ if *method == Method::CONNECT => is_authority_with_port(target).then_some(target),
+        [b'/', ..] => path_of(target),
+        b"*" => (*method == Method::OPTIONS).then_some(target),
+        _ => path_of_absolute(target),
     };
-    if fine { Ok(()) } else { Err(Error::Target) }
+    path.ok_or(Error::Target)
 }
 
-fn is_path_and_query(target: &[u8]) -> bool {
-    let mut rest = target;
+/// The lengths of the path, and of the path and query, that `bytes` begin with, if a space follows them.
+#[inline]
+pub(crate) fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
+    if bytes.first() != Some(&b'/') {
+        return None;
+    }
+    let path = span(bytes, 0, PATH);
+    let end = if bytes.get(path) == Some(&b'?') { span(bytes, path + 1, QUERY) } else { path };
+    (bytes.get(end) == Some(&b' ')).then_some((path, end))
+}
+
+/// Where, from `at` on, the bytes of a class end. What is percent-encoded is of each class.
+#[inline]
+fn span(bytes: &[u8], mut at: usize, class: u8) -> usize {
     loop {
-        let Some(at) = rest.iter().position(|&byte| CLASS[usize::from(byte)] & PATH == 0) else { return true };
-        match rest[at] {
-            b'?' => return rest[at + 1..].iter().all(|&byte| CLASS[usize::from(byte)] & QUERY != 0),
-            b'%' if is_percent_encoded(&rest[at..]) => rest = &rest[at + 3..],
-            _ => return false,
+        let rest = &bytes[at..];
+        match rest.iter().position(|&byte| CLASS[usize::from(byte)] & class == 0) {
+            None => return bytes.len(),
+            Some(end) if is_percent_encoded(&rest[end..]) => at += end + 3,
+            Some(end) => return at + end,
         }
     }
+}
+
+/// The path of a path and query.
+fn path_of(target: &[u8]) -> Option<&[u8]> {
+    let path = span(target, 0, PATH);
+    let end = if target.get(path) == Some(&b'?') { span(target, path + 1, QUERY) } else { path };
+    (end == target.len()).then_some(&target[..path])
 }
 
 fn is_percent_encoded(bytes: &[u8]) -> bool {
     matches!(bytes, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
-fn is_absolute(target: &[u8]) -> bool {
-    let Some(colon) = memchr::memchr(b':', target) else { return false };
+/// The path of a URL. It has one even where none is written.
+fn path_of_absolute(target: &[u8]) -> Option<&[u8]> {
+    let colon = memchr::memchr(b':', target)?;
     let (scheme, rest) = target.split_at(colon);
-    let Some(rest) = rest.strip_prefix(b"://") else { return false };
+    let rest = rest.strip_prefix(b"://")?;
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
-        return false;
+        return None;
     }
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, local) = rest.split_at(end);
-    let local_is_fine = match local {
-        [] => true,
-        [b'/', ..] => is_path_and_query(local),
-        query => query[1..].iter().all(|&byte| CLASS[usize::from(byte)] & QUERY != 0),
-    };
-    !authority.is_empty() && is_host(authority) && local_is_fine
+    if authority.is_empty() || !is_host(authority) {
+        return None;
+    }
+    match local {
+        [b'/', ..] => path_of(local),
+        [b'?', query @ ..] if span(query, 0, QUERY) != query.len() => None,
+        // One of the slashes before the authority serves as the path that is not written.
+        _ => Some(&target[colon + 1..colon + 2]),
+    }
 }
 
 fn is_authority_with_port(target: &[u8]) -> bool {
@@ -80,42 +104,45 @@ fn is_authority_with_port(target: &[u8]) -> bool {
 }
 
 /// Whether a value is `uri-host [":" port]` (RFC 9110, 7.2). An empty one is: the target then has no authority.
+#[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
-    let (host, port) = match value {
-        [b'[', rest @ ..] => {
-            let Some(end) = memchr::memchr(b']', rest) else { return false };
-            let address = std::str::from_utf8(&rest[..end]).unwrap_or_default();
-            if address.parse::<Ipv6Addr>().is_err() {
-                return false;
-            }
-            match &rest[end + 1..] {
-                [] => return true,
-                [b':', port @ ..] => (&b""[..], port),
-                _ => return false,
-            }
-        }
-        _ => match memchr::memchr(b':', value) {
-            Some(0) => return false,
-            Some(colon) => (&value[..colon], &value[colon + 1..]),
-            None => (value, &b""[..]),
-        },
-    };
-    is_name(host) && is_port(port)
+    let mut at = 0;
+    while at < value.len() {
+        let byte = value[at];
+        at += match byte {
+            _ if CLASS[usize::from(byte)] & HOST != 0 => 1,
+            b':' => return at > 0 && is_port(&value[at + 1..]),
+            b'%' if is_percent_encoded(&value[at..]) => 3,
+            b'[' if at == 0 => return is_literal_address(&value[1..]),
+            _ => return false,
+        };
+    }
+    true
 }
 
-fn is_name(mut host: &[u8]) -> bool {
-    loop {
-        let Some(at) = host.iter().position(|&byte| CLASS[usize::from(byte)] & HOST == 0) else { return true };
-        if !is_percent_encoded(&host[at..]) {
+/// What follows the `[` of an IPv6 address.
+fn is_literal_address(value: &[u8]) -> bool {
+    let Some(end) = memchr::memchr(b']', value) else { return false };
+    let is_address = std::str::from_utf8(&value[..end]).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
+    let is_end = match &value[end + 1..] {
+        [] => true,
+        [b':', port @ ..] => is_port(port),
+        _ => false,
+    };
+    is_address && is_end
+}
+
+/// Digits, if any, that make no more than 65,535.
+#[inline]
+fn is_port(digits: &[u8]) -> bool {
+    let mut port = 0;
+    for &byte in digits {
+        port = port * 10 + u32::from(byte.wrapping_sub(b'0'));
+        if !byte.is_ascii_digit() || port > u32::from(u16::MAX) {
             return false;
         }
-        host = &host[at + 3..];
     }
-}
-
-fn is_port(port: &[u8]) -> bool {
-    let digits = std::str::from_utf8(port).unwrap_or("-");
-    digits.is_empty() || (digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok())
+    true
 }
 
 #[cfg(test)]

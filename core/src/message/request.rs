@@ -31,6 +31,7 @@ pub(crate) struct Head {
     pub(crate) method: Method,
     pub(crate) version: Version,
     pub(crate) target: Span,
+    pub(crate) path: Span,
     pub(crate) fields: FieldSpans,
 }
 
@@ -48,7 +49,8 @@ impl Request {
         assert!(target.bytes().all(|byte| byte.is_ascii_graphic()), "a target is visible ASCII");
         let bytes = Bytes::copy_from_slice(target.as_bytes());
         let target = Span::within(&bytes, &bytes).expect("the target is short enough for a head");
-        let head = Head { bytes, method, version: Version::HTTP_11, target, fields: FieldSpans::new() };
+        let path = path_of(&bytes, target);
+        let head = Head { bytes, method, version: Version::HTTP_11, target, path, fields: FieldSpans::new() };
         Request::from_head(head, body.into())
     }
 
@@ -75,12 +77,17 @@ impl Request {
     /// themselves.
     #[inline]
     pub fn path(&self) -> &str {
-        split_target(self.target()).0
+        std::str::from_utf8(self.path_bytes()).expect("a target is checked to be ASCII")
+    }
+
+    #[inline]
+    pub(crate) fn path_bytes(&self) -> &[u8] {
+        self.head.path.of(&self.head.bytes)
     }
 
     /// What follows the first `?` of the target.
     pub fn query(&self) -> Option<&str> {
-        split_target(self.target()).1
+        self.target().split_once('?').map(|(_, query)| query)
     }
 
     /// The pairs of the query, decoded (`application/x-www-form-urlencoded`).
@@ -193,8 +200,9 @@ impl Request {
         if bytes.len() > crate::Limits::MAX_HEAD {
             return Err(HeadTooLarge);
         }
-        let head =
-            Head { bytes: bytes.freeze(), method: parts.method, version: parts.version, target, fields };
+        let bytes = bytes.freeze();
+        let path = path_of(&bytes, target);
+        let head = Head { bytes, method: parts.method, version: parts.version, target, path, fields };
         let mut request = Request::from_head(head, body.into());
         request.extensions = parts.extensions;
         Ok(request)
@@ -225,24 +233,21 @@ impl fmt::Display for HeadTooLarge {
 
 impl std::error::Error for HeadTooLarge {}
 
-/// The path and the query of a target in any of its four forms (RFC 9112, 3.2).
-fn split_target(target: &str) -> (&str, Option<&str>) {
-    let local = if target.starts_with('/') {
-        target
-    } else {
-        match target.split_once("://") {
-            Some((_, rest)) => match rest.find(['/', '?']) {
-                Some(at) => &rest[at..],
-                None => "/",
-            },
-            None => target,
-        }
+/// The path of a target made by hand, in any of its four forms (RFC 9112, 3.2).
+fn path_of(bytes: &Bytes, target: Span) -> Span {
+    let whole = target.of(bytes);
+    let authority = match whole.windows(3).position(|three| three == b"://") {
+        Some(at) if whole[0] != b'/' => at + 3,
+        _ => 0,
     };
-    match memchr::memchr(b'?', local.as_bytes()) {
-        Some(0) => ("/", Some(&local[1..])),
-        Some(at) => (&local[..at], Some(&local[at + 1..])),
-        None => (local, None),
-    }
+    let start = match whole[authority..].iter().position(|&byte| byte == b'/') {
+        Some(at) if authority > 0 => authority + at,
+        // One of the slashes before the authority serves as the path that is not written.
+        None if authority > 0 => return Span { start: target.start + authority as u16 - 1, len: 1 },
+        _ => 0,
+    };
+    let len = whole[start..].iter().position(|&byte| byte == b'?').unwrap_or(whole.len() - start);
+    Span { start: target.start + start as u16, len: len as u16 }
 }
 
 fn decode_form(raw: &str) -> Cow<'_, str> {

@@ -6,7 +6,7 @@ use std::future::Future;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::Body;
 use crate::{BoxFuture, Stream};
@@ -45,15 +45,22 @@ impl Response {
         Response { status, fields: FieldList::new(), body: Body::empty(), upgrade: None }
     }
 
+    /// 200 with a body of some type.
+    #[inline]
+    pub(crate) fn typed(content_type: HeaderValue, body: Body) -> Response {
+        let fields = smallvec![(header::CONTENT_TYPE, content_type)];
+        Response { status: StatusCode::OK, fields, body, upgrade: None }
+    }
+
     /// 200 with `text/plain`.
     #[inline]
     pub fn text(text: impl Into<Body>) -> Response {
-        Response::new(text).with_value(header::CONTENT_TYPE, TEXT)
+        Response::typed(TEXT, text.into())
     }
 
     /// 200 with `text/html`.
     pub fn html(html: impl Into<Body>) -> Response {
-        Response::new(html).with_value(header::CONTENT_TYPE, HTML)
+        Response::typed(HTML, html.into())
     }
 
     /// 200 with `value` as `application/json`; 500 if it cannot be serialised.
@@ -61,7 +68,7 @@ impl Response {
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Response {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         match serde_json::to_vec(value) {
-            Ok(json) => Response::new(json).with_value(header::CONTENT_TYPE, JSON),
+            Ok(json) => Response::typed(JSON, json.into()),
             Err(error) => {
                 log::error!("a response could not be serialised: {error}");
                 Response::status_only(StatusCode::INTERNAL_SERVER_ERROR)
