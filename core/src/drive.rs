@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use http::StatusCode;
 
-use crate::exchange::{Hold, exchange, log_access, panicked};
+use crate::exchange::{Hold, exchange, panicked};
 use crate::h1::{Connection, Error, Event};
 use crate::io::Io;
 use crate::lease::Lease;
@@ -303,7 +303,7 @@ impl<T: Transport> Driving<T> {
         seat.served += 1;
         seat.head_by = None;
         seat.until = None;
-        request.peer = seat.peer;
+        request.inner_mut().peer = seat.peer;
         if service.config.max_requests.is_some_and(|most| seat.served >= most) {
             io.connection.close_after_this();
         }
@@ -327,7 +327,7 @@ impl<T: Transport> Driving<T> {
         let Some(io) = self.io.take() else { return };
         let service = &self.service;
         let lease = Arc::new(Lease::new(io, service.clone()));
-        request.body = Body::lease(lease.clone());
+        request.inner_mut().body = Body::lease(lease.clone());
         let answer = match catch_unwind(AssertUnwindSafe(|| service.handler.call(request))) {
             Ok(answer) => answer,
             Err(panic) => Answer::Ready(panicked(&*panic)),
@@ -336,7 +336,7 @@ impl<T: Transport> Driving<T> {
         self.step = Step::Exchange(Box::pin(exchange));
     }
 
-    /// Queues a response, or begins to stream it.
+    /// Queues a response, or begins to stream it. The step is `Next` before, and is left so if that is all.
     #[inline]
     fn answer(&mut self, response: Response, line: Option<AccessLine>) {
         let service = &self.service;
@@ -348,20 +348,20 @@ impl<T: Transport> Driving<T> {
             return;
         }
         let Some(io) = &mut self.io else { return };
-        let status = response.status;
         if service.shutdown.is_requested() {
             io.close_unless_more_came();
+            service.answered();
+        }
+        if let Some(line) = line {
+            line.log(response.status);
         }
         io.connection.respond_whole(response, service.clock.unix_seconds());
-        log_access(line, status, service);
         self.turn += 1;
-        self.step = if self.turn >= service.limits.pipeline {
-            Step::Flush(Then::Yield)
+        if self.turn >= service.limits.pipeline {
+            self.step = Step::Flush(Then::Yield);
         } else if io.connection.outbox().len() >= service.limits.output {
-            Step::Flush(Then::Next)
-        } else {
-            Step::Next
-        };
+            self.step = Step::Flush(Then::Next);
+        }
     }
 
     /// Waits for bytes, of a head as a rule. Nothing waits to be sent.

@@ -277,10 +277,11 @@ fn upgrade_required(response: Response) -> Response {
     required
 }
 
-pub(crate) fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service) {
-    service.answered();
+fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service) {
+    if service.shutdown.is_requested() {
+        service.answered();
+    }
     if let Some(line) = line {
         line.log(status);
     }
 }
-

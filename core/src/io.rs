@@ -57,7 +57,11 @@ impl<T: Transport> Io<T> {
     }
 
     /// Reads more of a body, with the patience that a body gets. `Ok(false)` is the peer's end.
-    pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<bool>> {
+    pub(crate) fn poll_read_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        service: &Service,
+    ) -> Poll<io::Result<bool>> {
         if !self.body_waits {
             self.body_waits = true;
             self.transport.set_deadline(Some(service.clock.now() + service.config.body_timeout));

@@ -95,7 +95,9 @@ impl FromStr for Bind {
             number.parse().map(Bind::Fd).map_err(|_| invalid("not a file descriptor"))
         } else {
             match text.rsplit_once(':') {
-                Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Bind::Tcp(text.into())),
+                Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                    Ok(Bind::Tcp(text.into()))
+                }
                 _ => Err(invalid("not HOST:PORT, unix:PATH or fd://N")),
             }
         }

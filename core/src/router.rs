@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
+use smallvec::SmallVec;
 
-use crate::message::{Params, Span};
+use crate::message::Span;
 use crate::{Answer, Handler, IntoResponse, Request, Response};
 
 /// Routes requests by path and method.
@@ -31,6 +32,9 @@ pub struct Router {
     routes: Vec<Route>,
     fallback: Option<Box<dyn Handler>>,
 }
+
+/// Where parameters are, while the path is still looked at.
+type Values = SmallVec<[Span; 8]>;
 
 /// All that is served at one path.
 struct Route {
@@ -157,9 +161,13 @@ impl Handler for Router {
         };
         let route = &self.routes[*found.value];
         if let Some(names) = &route.names {
-            let head = &request.head.bytes;
-            let values = found.params.iter().filter_map(|(_, value)| Span::within(head, value.as_bytes()));
-            request.params = Params { values: values.collect(), names: Some(names.clone()) };
+            let head = &request.inner().head.bytes;
+            let values: Values =
+                found.params.iter().filter_map(|(_, value)| Span::within(head, value.as_bytes())).collect();
+            let params = &mut request.inner_mut().params;
+            params.values.clear();
+            params.values.extend(values);
+            params.names = Some(names.clone());
         }
         route.call(request)
     }
@@ -200,7 +208,12 @@ impl Route {
         methods.extend(self.others.iter().map(|(method, _)| method.as_str()));
         methods.push("OPTIONS");
         let mut seen = Vec::new();
-        methods.retain(|method| !seen.contains(method) && { seen.push(*method); true });
+        methods.retain(|method| {
+            !seen.contains(method) && {
+                seen.push(*method);
+                true
+            }
+        });
         methods.join(", ")
     }
 }
@@ -211,6 +224,8 @@ impl fmt::Debug for Router {
     }
 }
 
+const PRIME: u64 = 0x0000_0100_0000_01b3;
+
 /// Hashes the paths of the program's own routes, which nobody can choose to collide: FNV-1a, a word at a time.
 #[derive(Default)]
 struct PathHasher(u64);
@@ -218,7 +233,6 @@ struct PathHasher(u64);
 impl Hasher for PathHasher {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
         let mut words = bytes.chunks_exact(8);
         for word in &mut words {
             let word = u64::from_le_bytes(word.try_into().expect("a word has eight bytes"));
@@ -227,6 +241,11 @@ impl Hasher for PathHasher {
         for &byte in words.remainder() {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(PRIME);
         }
+    }
+
+    #[inline]
+    fn write_usize(&mut self, len: usize) {
+        self.0 = (self.0 ^ len as u64).wrapping_mul(PRIME);
     }
 
     #[inline]

@@ -10,7 +10,7 @@ use slab::Slab;
 
 use crate::backend::Report;
 use crate::clock::Clock;
-use crate::shutdown::{Phase, Subscription};
+use crate::shutdown::Subscription;
 use crate::task::lock;
 use crate::{Config, Handler, Runtime, Shutdown};
 
@@ -116,12 +116,9 @@ impl Service {
         Report { finished: self.finished.load(Ordering::Acquire), cut: self.cut.load(Ordering::Acquire) }
     }
 
-    /// Counts a request that was answered; free while nothing was asked to stop.
-    #[inline]
+    /// Counts a request that was answered after a stop was asked for.
     pub(crate) fn answered(&self) {
-        if self.shutdown.phase() != Phase::Running {
-            self.finished.fetch_add(1, Ordering::AcqRel);
-        }
+        self.finished.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Counts a request that was cut.

@@ -77,20 +77,30 @@ fn answers_what_can_be_answered() {
     for (wire, expected) in [
         (format!("GET / HTTP/1.1\r\n{host}\r\n"), vec!["GET", "waits"]),
         (format!("\r\nGET / HTTP/1.1\r\n{host}\r\n"), vec!["GET", "waits"]),
-        (format!("GET / HTTP/1.1\r\n{host}\r\n\r\nGET /b HTTP/1.1\r\n{host}\r\n"), vec!["GET", "GET", "waits"]),
-        (format!("GET / HTTP/1.1\r\n{host}Connection: a, close\r\n\r\nGET / HTTP/1.1"), vec!["GET", "finished"]),
+        (
+            format!("GET / HTTP/1.1\r\n{host}\r\n\r\nGET /b HTTP/1.1\r\n{host}\r\n"),
+            vec!["GET", "GET", "waits"],
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{host}Connection: a, close\r\n\r\nGET / HTTP/1.1"),
+            vec!["GET", "finished"],
+        ),
         ("GET / HTTP/1.0\r\n\r\n".into(), vec!["GET", "finished"]),
         ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n".into(), vec!["GET", "waits"]),
-        (format!("POST / HTTP/1.1\r\n{host}Content-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n{host}\r\n"), vec![
-            "POST", "GET", "waits",
-        ]),
+        (
+            format!("POST / HTTP/1.1\r\n{host}Content-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n{host}\r\n"),
+            vec!["POST", "GET", "waits"],
+        ),
         (
             format!(
                 "POST / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\n{host}\r\n"
             ),
             vec!["POST", "GET", "waits"],
         ),
-        (format!("GET / HTTP/1.1\r\nX: \t y \t\r\n{host}\r\n"), vec!["GET / HTTP/1.1 {\"X\": \"y\"", "waits"]),
+        (
+            format!("GET / HTTP/1.1\r\nX: \t y \t\r\n{host}\r\n"),
+            vec!["GET / HTTP/1.1 {\"X\": \"y\"", "waits"],
+        ),
         (format!("GET / HTTP/1.1\r\nX:\r\n{host}\r\n"), vec!["GET / HTTP/1.1 {\"X\": \"\"", "waits"]),
     ] {
         let seen = run([wire.as_bytes()], &limits, false);

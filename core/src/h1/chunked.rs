@@ -96,7 +96,9 @@ impl Decoder {
                     return Ok(Chunk::Data(inbox.take(n)));
                 }
                 At::Trailers(scan) => {
-                    let Some(len) = scan.lines(inbox.as_slice(), limits)? else { return Ok(Chunk::NeedBytes) };
+                    let Some(len) = scan.lines(inbox.as_slice(), limits)? else {
+                        return Ok(Chunk::NeedBytes);
+                    };
                     judge_trailers(&inbox.as_slice()[..len])?;
                     inbox.discard(len);
                     self.at = At::End;

@@ -24,8 +24,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::chunked::{Chunk, Decoder};
 use super::encode::{self, Length, Persistence, Stamp};
@@ -233,8 +233,14 @@ impl Connection {
                         return Event::Finished;
                     }
                     match head::read(&mut self.inbox, scan, &self.limits) {
-                        Ok(Some((head, facts))) => match self.begin(facts) {
-                            Ok(body) => return Event::Request(Request::from_head(head, body)),
+                        Ok(Some((mut request, facts))) => match self.begin(facts) {
+                            Ok(body) => {
+                                // A new request has an empty one.
+                                if !body.is_empty() {
+                                    request.inner_mut().body = body;
+                                }
+                                return Event::Request(request);
+                            }
                             Err(error) => return self.broken(error),
                         },
                         Ok(None) if self.ended => {
@@ -313,7 +319,9 @@ impl Connection {
     /// Queues `100 Continue` if the peer waits for it (RFC 9110, 10.1.1). Says whether it did.
     pub fn send_continue(&mut self) -> bool {
         match &mut self.state {
-            State::Exchange(exchange) if exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited => {
+            State::Exchange(exchange)
+                if exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited =>
+            {
                 exchange.awaits_continue = false;
                 if self.inbox.is_empty() {
                     self.outbox.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -346,6 +354,19 @@ impl Connection {
             BodyInner::Full(bytes) => bytes,
             _ => panic!("the body is not at hand"),
         };
+        let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
+        let plain =
+            exchange.facts.is_plain() && exchange.outgoing == Outgoing::Awaited && !exchange.awaits_continue;
+        if plain && !self.closing && has_body(response.status) && !asks_to_close(&response.fields) {
+            // What `respond` would come to, without asking again.
+            let length = Length::Known(bytes.len() as u64);
+            let stamp = Stamp { server: self.server, date: self.date, seconds };
+            let tail = self.outbox.tail();
+            encode::head(tail, response.status, &response.fields, length, Persistence::Default, stamp);
+            self.outbox.push(bytes);
+            exchange.outgoing = Outgoing::Done;
+            return;
+        }
         self.respond(response.status, &response.fields, Some(bytes.len() as u64), seconds);
         if let State::Exchange(exchange) = &mut self.state {
             if exchange.outgoing == Outgoing::Length(bytes.len() as u64) {
@@ -577,12 +598,18 @@ impl fmt::Display for WrongLength {
 
 impl std::error::Error for WrongLength {}
 
+/// Whether a response of this status has a body, and is final.
+#[inline]
+fn has_body(status: StatusCode) -> bool {
+    status.as_u16() >= 200 && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
+
 /// Whether a handler wants the connection closed.
 #[inline]
 fn asks_to_close(fields: &[(HeaderName, HeaderValue)]) -> bool {
-    fields.iter().any(|(name, value)| {
-        *name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close")
-    })
+    fields
+        .iter()
+        .any(|(name, value)| *name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// The length that a handler gave where there is no body to measure.
@@ -594,4 +621,3 @@ fn content_length(fields: &[(HeaderName, HeaderValue)], head_only: bool) -> Leng
         None => Length::Unsaid,
     }
 }
-

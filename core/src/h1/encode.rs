@@ -1,7 +1,7 @@
 //! From a response's head to bytes.
 
-use http::header::{self, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::date;
 
@@ -51,7 +51,16 @@ pub(crate) fn head(
     mut stamp: Stamp,
 ) {
     into.reserve(256);
-    status_line(into, status);
+    let mut fields = fields;
+    match fields {
+        // Most responses begin like this.
+        [(header::CONTENT_TYPE, value), rest @ ..] if status == StatusCode::OK => {
+            into.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: ");
+            into.extend_from_slice(value.as_bytes());
+            fields = rest;
+        }
+        _ => status_line(into, status),
+    }
     for (name, value) in fields {
         if *name == header::CONTENT_TYPE {
             into.extend_from_slice(b"\r\nContent-Type: ");
@@ -77,12 +86,7 @@ pub(crate) fn head(
 }
 
 /// The version is the server's own, whatever the peer speaks (RFC 9110, 2.5).
-#[inline]
 fn status_line(into: &mut Vec<u8>, status: StatusCode) {
-    if status == StatusCode::OK {
-        into.extend_from_slice(b"HTTP/1.1 200 OK");
-        return;
-    }
     into.extend_from_slice(b"HTTP/1.1 ");
     into.extend_from_slice(status.as_str().as_bytes());
     into.push(b' ');

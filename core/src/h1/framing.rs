@@ -31,6 +31,14 @@ pub(crate) struct Facts {
     pub(crate) connect: bool,
 }
 
+impl Facts {
+    /// Whether a response to this request is like that to most: with a body, on a connection that stays open.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.keep_alive && !self.old && !self.head_only && !self.connect
+    }
+}
+
 /// What the fields alone say, whatever the request line.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FieldFacts {

@@ -17,7 +17,7 @@ use super::framing::{Facts, FieldFacts};
 use super::{memo, target};
 use crate::config::Limits;
 use crate::inbox::Inbox;
-use crate::message::{FieldSpan, FieldSpans, Head, Span};
+use crate::message::{FieldSpan, FieldSpans, Head, Request, Span};
 
 /// Empty lines before a request line that are passed over (RFC 9112, 2.2).
 const EMPTY_LINES: u8 = 2;
@@ -29,10 +29,14 @@ const EMPTY_LINES: u8 = 2;
 /// # Errors
 /// What is wrong with it. Nothing can be read after it then.
 #[inline]
-pub(crate) fn read(inbox: &mut Inbox, scan: &mut Scan, limits: &Limits) -> Result<Option<(Head, Facts)>, Error> {
+pub(crate) fn read(
+    inbox: &mut Inbox,
+    scan: &mut Scan,
+    limits: &Limits,
+) -> Result<Option<(Request, Facts)>, Error> {
     if scan.is_fresh() {
-        if let Some((head, facts)) = recall(inbox, limits) {
-            return Ok(Some((head, facts?)));
+        if let Some((request, facts)) = recall(inbox, limits) {
+            return Ok(Some((request, facts?)));
         }
     }
     read_anew(inbox, scan, limits)
@@ -40,17 +44,20 @@ pub(crate) fn read(inbox: &mut Inbox, scan: &mut Scan, limits: &Limits) -> Resul
 
 /// A head whose fields were read before, on this thread: the request line is all that is new.
 #[inline]
-fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Head, Result<Facts, Error>)> {
+fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Request, Result<Facts, Error>)> {
     let bytes = inbox.as_slice();
     let line = Line::parse(bytes, limits)?;
-    let (fields, facts, len) = memo::recall(&bytes[line.end..], line.end, limits)?;
+    let mut request = Request::blank();
+    let head = &mut request.inner_mut().head;
+    let (facts, len) = memo::recall(&bytes[line.end..], line.end, limits, &mut head.fields)?;
     let len = line.end + len;
     if len > limits.head {
         return None;
     }
     let facts = facts.with_line(&line.method, line.version);
-    let Line { method, version, target, path, .. } = line;
-    Some((Head { bytes: inbox.take(len), method, version, target, path, fields }, facts))
+    (head.method, head.version, head.target, head.path) = (line.method, line.version, line.target, line.path);
+    head.bytes = inbox.take(len);
+    Some((request, facts))
 }
 
 /// A request line of the common kind.
@@ -75,9 +82,9 @@ impl Line {
             _ => return None,
         };
         let (path, target) = target::measure(&bytes[start..])?;
-        let version = match bytes[start + target..].first_chunk::<11>()? {
-            b" HTTP/1.1\r\n" => Version::HTTP_11,
-            b" HTTP/1.0\r\n" => Version::HTTP_10,
+        let version = match bytes[start + target..] {
+            [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b'\r', b'\n', ..] => Version::HTTP_11,
+            [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0', b'\r', b'\n', ..] => Version::HTTP_10,
             _ => return None,
         };
         let end = start + target + 11;
@@ -90,7 +97,7 @@ impl Line {
 }
 
 #[inline(never)]
-fn read_anew(inbox: &mut Inbox, scan: &mut Scan, limits: &Limits) -> Result<Option<(Head, Facts)>, Error> {
+fn read_anew(inbox: &mut Inbox, scan: &mut Scan, limits: &Limits) -> Result<Option<(Request, Facts)>, Error> {
     if scan.is_fresh() {
         if !skip_empty_lines(inbox, scan)? {
             return Ok(None);
@@ -171,7 +178,14 @@ fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
     if bytes[last] != b'\r' || !is_line_end(bytes, last, line, fields_start, limits) {
         return None;
     }
-    Some(Parsed { len, fields_start, method: Method::from_bytes(method.as_bytes()).ok()?, version, target, fields })
+    Some(Parsed {
+        len,
+        fields_start,
+        method: Method::from_bytes(method.as_bytes()).ok()?,
+        version,
+        target,
+        fields,
+    })
 }
 
 /// Whether the line that began at `line` ends in CR LF right before `next`, and is not too long. The first field line
@@ -183,7 +197,7 @@ fn is_line_end(bytes: &[u8], next: usize, line: usize, fields_start: usize, limi
 }
 
 /// Judges what the fields say, and takes the head out of the inbox.
-fn take(inbox: &mut Inbox, parsed: Parsed, limits: &Limits) -> Result<(Head, Facts), Error> {
+fn take(inbox: &mut Inbox, parsed: Parsed, limits: &Limits) -> Result<(Request, Facts), Error> {
     let bytes = inbox.as_slice();
     let Parsed { len, fields_start, method, version, target, fields } = parsed;
     let path = target::check(&method, target.of(bytes))?;
@@ -191,7 +205,11 @@ fn take(inbox: &mut Inbox, parsed: Parsed, limits: &Limits) -> Result<(Head, Fac
     let facts = FieldFacts::of(bytes, &fields)?;
     memo::remember(&bytes[fields_start..len], fields_start, &fields, facts, limits);
     let facts = facts.with_line(&method, version)?;
-    Ok((Head { bytes: inbox.take(len), method, version, target, path, fields }, facts))
+    let mut request = Request::blank();
+    let head = &mut request.inner_mut().head;
+    // The vector that was there goes; heads that are not new take the other way.
+    *head = Head { bytes: inbox.take(len), method, version, target, path, fields };
+    Ok((request, facts))
 }
 
 /// How far the lines of an incomplete head, or trailer section, were looked at.
@@ -390,7 +408,10 @@ mod tests {
             ("GET / HTTP/1.1\r\nA: 3456789abcd\r\n", Err(Error::FieldsTooLarge)),
             ("GET / HTTP/1.1\r\nA: 3456789abcde", Err(Error::FieldsTooLarge)),
             ("GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\nd:\r\n", Err(Error::TooManyFields)),
-            ("GET / HTTP/1.1\r\nA: 3456789a\r\nA: 3456789a\r\nA: 3456789a\r\nBBBBBB", Err(Error::FieldsTooLarge)),
+            (
+                "GET / HTTP/1.1\r\nA: 3456789a\r\nA: 3456789a\r\nA: 3456789a\r\nBBBBBB",
+                Err(Error::FieldsTooLarge),
+            ),
             ("GET / HTTP/1.1\r\nA : b\r\n", Err(Error::FieldName)),
             ("GET / HTTP/1.1\r\nA\r\n", Err(Error::FieldName)),
             ("GET / HTTP/1.1\r\n: b\r\n", Err(Error::FieldName)),

@@ -35,10 +35,15 @@ struct Section {
     limits: (usize, usize),
 }
 
-/// The fields at the start of `bytes`, if they are known: where they are, what they say, how long they are. `at` is
-/// where `bytes` begin in the head.
+/// The fields at the start of `bytes`, if they are known: what they say, how long they are, and, in `spans`, where. `at`
+/// is where `bytes` begin in the head.
 #[inline]
-pub(crate) fn recall(bytes: &[u8], at: usize, limits: &Limits) -> Option<(FieldSpans, FieldFacts, usize)> {
+pub(crate) fn recall(
+    bytes: &[u8],
+    at: usize,
+    limits: &Limits,
+    spans: &mut FieldSpans,
+) -> Option<(FieldFacts, usize)> {
     MEMO.with_borrow_mut(|memo| {
         let limits = (limits.field_line, limits.fields);
         let is_it = |section: &Section| bytes.starts_with(&section.bytes) && section.limits == limits;
@@ -49,8 +54,13 @@ pub(crate) fn recall(bytes: &[u8], at: usize, limits: &Limits) -> Option<(FieldS
         let at = u16::try_from(at).ok()?;
         u16::try_from(usize::from(at) + section.bytes.len()).ok()?;
         let shift = |span: Span| Span { start: span.start + at, len: span.len };
-        let moved = section.fields.iter().map(|field| FieldSpan { name: shift(field.name), value: shift(field.value) });
-        Some((moved.collect(), section.facts, section.bytes.len()))
+        let moved = section
+            .fields
+            .iter()
+            .map(|field| FieldSpan { name: shift(field.name), value: shift(field.value) });
+        spans.clear();
+        spans.extend(moved);
+        Some((section.facts, section.bytes.len()))
     })
 }
 

@@ -48,28 +48,28 @@ pub(crate) fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
     if bytes.first() != Some(&b'/') {
         return None;
     }
-    let path = span(bytes, 0, PATH);
-    let end = if bytes.get(path) == Some(&b'?') { span(bytes, path + 1, QUERY) } else { path };
+    let path = span::<PATH>(bytes, 0);
+    let end = if bytes.get(path) == Some(&b'?') { span::<QUERY>(bytes, path + 1) } else { path };
     (bytes.get(end) == Some(&b' ')).then_some((path, end))
 }
 
 /// Where, from `at` on, the bytes of a class end. What is percent-encoded is of each class.
 #[inline]
-fn span(bytes: &[u8], mut at: usize, class: u8) -> usize {
+fn span<const CLASSES: u8>(bytes: &[u8], mut at: usize) -> usize {
     loop {
         let rest = &bytes[at..];
-        match rest.iter().position(|&byte| CLASS[usize::from(byte)] & class == 0) {
-            None => return bytes.len(),
-            Some(end) if is_percent_encoded(&rest[end..]) => at += end + 3,
-            Some(end) => return at + end,
+        at += rest.iter().take_while(|&&byte| CLASS[usize::from(byte)] & CLASSES != 0).count();
+        if !is_percent_encoded(&bytes[at..]) {
+            return at;
         }
+        at += 3;
     }
 }
 
 /// The path of a path and query.
 fn path_of(target: &[u8]) -> Option<&[u8]> {
-    let path = span(target, 0, PATH);
-    let end = if target.get(path) == Some(&b'?') { span(target, path + 1, QUERY) } else { path };
+    let path = span::<PATH>(target, 0);
+    let end = if target.get(path) == Some(&b'?') { span::<QUERY>(target, path + 1) } else { path };
     (end == target.len()).then_some(&target[..path])
 }
 
@@ -92,7 +92,7 @@ fn path_of_absolute(target: &[u8]) -> Option<&[u8]> {
     }
     match local {
         [b'/', ..] => path_of(local),
-        [b'?', query @ ..] if span(query, 0, QUERY) != query.len() => None,
+        [b'?', query @ ..] if span::<QUERY>(query, 0) != query.len() => None,
         // One of the slashes before the authority serves as the path that is not written.
         _ => Some(&target[colon + 1..colon + 2]),
     }

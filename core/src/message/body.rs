@@ -426,14 +426,17 @@ impl http_body::Body for FromReader {
         loop {
             match std::mem::replace(&mut this.state, ReaderState::Ended) {
                 ReaderState::Idle(reader) => {
-                    this.state = ReaderState::Reading(Box::pin(this.runtime.blocking(move || read_chunk(reader))));
+                    this.state =
+                        ReaderState::Reading(Box::pin(this.runtime.blocking(move || read_chunk(reader))));
                 }
                 ReaderState::Reading(mut reading) => match reading.as_mut().poll(cx) {
                     Poll::Pending => {
                         this.state = ReaderState::Reading(reading);
                         return Poll::Pending;
                     }
-                    Poll::Ready((_, Err(error))) => return Poll::Ready(Some(Err(BodyError::Source(error.into())))),
+                    Poll::Ready((_, Err(error))) => {
+                        return Poll::Ready(Some(Err(BodyError::Source(error.into()))));
+                    }
                     Poll::Ready((_, Ok(chunk))) if chunk.is_empty() => return Poll::Ready(None),
                     Poll::Ready((reader, Ok(chunk))) => {
                         this.state = ReaderState::Idle(reader);

@@ -7,7 +7,6 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 
 /// A piece of a head, which is at most [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +36,8 @@ pub(crate) struct FieldSpan {
     pub(crate) value: Span,
 }
 
-/// Where the fields of a head are; most heads need no memory of their own for it.
-pub(crate) type FieldSpans = SmallVec<[FieldSpan; 16]>;
+/// Where the fields of a head are.
+pub(crate) type FieldSpans = Vec<FieldSpan>;
 
 /// The header fields of a request, in the order they were sent.
 #[derive(Clone, Copy)]
@@ -111,7 +110,9 @@ impl<'a> IntoIterator for Fields<'a> {
 
 impl fmt::Debug for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(value)))).finish()
+        f.debug_map()
+            .entries(self.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(value))))
+            .finish()
     }
 }
 

@@ -5,15 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::Span;
 
 /// Parameter names, known to the route, and where their values are in the request's head.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Params {
     pub(crate) names: Option<Arc<[Box<str>]>>,
-    pub(crate) values: SmallVec<[Span; 4]>,
+    pub(crate) values: Vec<Span>,
 }
 
 impl Params {

@@ -1,22 +1,30 @@
 //! A request as a handler sees it.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Extensions, Method, Uri, Version};
 
 use super::fields::{FieldSpan, FieldSpans};
+use super::params::Params;
 use super::params::decode;
-use super::{Body, Fields, ParamError, Params, Span};
+use super::{Body, Fields, ParamError, Span};
 use crate::net::Peer;
 
 /// A request: its head, parsed once and borrowed for ever, and its body, which may still be on its way.
 ///
 /// The head is one piece of shared memory, the very bytes that came off the wire; nothing of it is copied until
-/// something is asked for that needs a copy.
-pub struct Request {
+/// something is asked for that needs a copy. A `Request` itself is a pointer: its parts are recycled by the thread
+/// that drops it.
+pub struct Request(Parts);
+
+/// What a request is made of.
+#[derive(Default)]
+pub(crate) struct Inner {
     pub(crate) head: Head,
     pub(crate) params: Params,
     pub(crate) peer: Peer,
@@ -25,7 +33,7 @@ pub struct Request {
 }
 
 /// A head and where its parts are.
-#[derive(Clone)]
+#[derive(Default)]
 pub(crate) struct Head {
     pub(crate) bytes: Bytes,
     pub(crate) method: Method,
@@ -35,9 +43,77 @@ pub(crate) struct Head {
     pub(crate) fields: FieldSpans,
 }
 
+/// An [`Inner`] that goes back to its thread's pool. Invariant: `Some` until it is dropped.
+struct Parts(Option<Box<Inner>>);
+
+/// Requests that one thread keeps the memory of.
+const POOLED: usize = 64;
+
+thread_local! {
+    static POOL: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Deref for Parts {
+    type Target = Inner;
+
+    #[inline]
+    fn deref(&self) -> &Inner {
+        self.0.as_deref().expect("a request has its parts until it is dropped")
+    }
+}
+
+impl DerefMut for Parts {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Inner {
+        self.0.as_deref_mut().expect("a request has its parts until it is dropped")
+    }
+}
+
+impl Drop for Parts {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(mut inner) = self.0.take() else { return };
+        // Whatever holds memory or a connection goes now; vectors keep theirs.
+        inner.head.bytes = Bytes::new();
+        inner.body = Body::empty();
+        if inner.params.names.take().is_some() {
+            inner.params.values.clear();
+        }
+        if !inner.extensions.is_empty() {
+            inner.extensions = Extensions::new();
+        }
+        // `try_with`: requests may be dropped while the thread's own values are.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < POOLED {
+                pool.push(inner);
+            }
+        });
+    }
+}
+
 impl Request {
-    pub(crate) fn from_head(head: Head, body: Body) -> Request {
-        Request { head, params: Params::default(), peer: None, body, extensions: Extensions::new() }
+    /// A request of which nothing is said yet. What it held last is not all gone: every part is to be set.
+    #[inline]
+    pub(crate) fn blank() -> Request {
+        Request(Parts(Some(POOL.with_borrow_mut(Vec::pop).unwrap_or_default())))
+    }
+
+    #[inline]
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    #[inline]
+    pub(crate) fn inner_mut(&mut self) -> &mut Inner {
+        &mut self.0
+    }
+
+    fn from_head(head: Head, body: Body) -> Request {
+        let mut request = Request::blank();
+        let inner = request.inner_mut();
+        (inner.head, inner.body, inner.peer) = (head, body, None);
+        request
     }
 
     /// A request made by hand, for tests and for calling one handler from another.
@@ -57,19 +133,20 @@ impl Request {
     /// The method. `HEAD` reaches a `GET` route as `HEAD`.
     #[inline]
     pub fn method(&self) -> &Method {
-        &self.head.method
+        &self.0.head.method
     }
 
     /// The version the peer speaks: HTTP/1.0 or HTTP/1.1.
     #[inline]
     pub fn version(&self) -> Version {
-        self.head.version
+        self.0.head.version
     }
 
     /// The request target as it was sent (RFC 9112, 3.2).
     #[inline]
     pub fn target(&self) -> &str {
-        std::str::from_utf8(self.head.target.of(&self.head.bytes)).expect("a target is checked to be ASCII")
+        std::str::from_utf8(self.0.head.target.of(&self.0.head.bytes))
+            .expect("a target is checked to be ASCII")
     }
 
     /// The path of the target, still percent-encoded: `/a%20b` of `/a%20b?c`. Of an absolute target
@@ -82,7 +159,7 @@ impl Request {
 
     #[inline]
     pub(crate) fn path_bytes(&self) -> &[u8] {
-        self.head.path.of(&self.head.bytes)
+        self.0.head.path.of(&self.0.head.bytes)
     }
 
     /// What follows the first `?` of the target.
@@ -102,7 +179,7 @@ impl Request {
     /// The header fields.
     #[inline]
     pub fn headers(&self) -> Fields<'_> {
-        Fields { head: &self.head.bytes, spans: &self.head.fields }
+        Fields { head: &self.0.head.bytes, spans: &self.0.head.fields }
     }
 
     /// The first header field called `name`, without regard to case, if it is UTF-8.
@@ -112,7 +189,7 @@ impl Request {
 
     /// A parameter of the route's path, percent-decoded: `name` of `/hello/{name}`.
     pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.params.get(name).map(|span| decode(span.of(&self.head.bytes)))
+        self.0.params.get(name).map(|span| decode(span.of(&self.0.head.bytes)))
     }
 
     /// A parameter of the route's path as a value of some type.
@@ -121,37 +198,37 @@ impl Request {
     /// [`ParamError`] if the route has no such parameter, or it is no such value; returned from a handler, that is
     /// a 404.
     pub fn parse_param<T: FromStr>(&self, name: &str) -> Result<T, ParamError> {
-        ParamError::parse(name, self.params.get(name).map(|span| span.of(&self.head.bytes)))
+        ParamError::parse(name, self.0.params.get(name).map(|span| span.of(&self.0.head.bytes)))
     }
 
     /// The peer's address; `None` on a Unix socket and for requests made by hand.
     pub fn peer(&self) -> Peer {
-        self.peer
+        self.0.peer
     }
 
     /// The body.
     pub fn body(&self) -> &Body {
-        &self.body
+        &self.0.body
     }
 
     /// The body, to read from while the head stays.
     pub fn body_mut(&mut self) -> &mut Body {
-        &mut self.body
+        &mut self.0.body
     }
 
     /// The body alone.
-    pub fn into_body(self) -> Body {
-        self.body
+    pub fn into_body(mut self) -> Body {
+        std::mem::take(&mut self.0.body)
     }
 
     /// Values that middleware leaves for handlers.
     pub fn extensions(&self) -> &Extensions {
-        &self.extensions
+        &self.0.extensions
     }
 
     /// Values that middleware leaves for handlers.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extensions
+        &mut self.0.extensions
     }
 
     /// The body as JSON.
@@ -168,15 +245,15 @@ impl Request {
     ///
     /// # Errors
     /// If the target is none that the `http` crate can hold.
-    pub fn into_http(self) -> Result<http::Request<Body>, http::Error> {
+    pub fn into_http(mut self) -> Result<http::Request<Body>, http::Error> {
         let mut request = http::Request::builder()
-            .method(self.head.method.clone())
-            .version(self.head.version)
+            .method(self.0.head.method.clone())
+            .version(self.0.head.version)
             .uri(Uri::try_from(self.target())?)
             .body(())?;
         *request.headers_mut() = self.headers().to_map();
-        *request.extensions_mut() = self.extensions;
-        Ok(request.map(|()| self.body))
+        *request.extensions_mut() = std::mem::take(&mut self.0.extensions);
+        Ok(request.map(|()| self.into_body()))
     }
 
     /// A request from the `http` crate's types.
@@ -195,7 +272,8 @@ impl Request {
         let target = place(parts.uri.to_string().as_bytes())?;
         let mut fields = FieldSpans::new();
         for (name, value) in &parts.headers {
-            fields.push(FieldSpan { name: place(name.as_str().as_bytes())?, value: place(value.as_bytes())? });
+            fields
+                .push(FieldSpan { name: place(name.as_str().as_bytes())?, value: place(value.as_bytes())? });
         }
         if bytes.len() > crate::Limits::MAX_HEAD {
             return Err(HeadTooLarge);
@@ -204,7 +282,7 @@ impl Request {
         let path = path_of(&bytes, target);
         let head = Head { bytes, method: parts.method, version: parts.version, target, path, fields };
         let mut request = Request::from_head(head, body.into());
-        request.extensions = parts.extensions;
+        request.0.extensions = parts.extensions;
         Ok(request)
     }
 }
@@ -216,7 +294,7 @@ impl fmt::Debug for Request {
             .field("target", &self.target())
             .field("version", &self.version())
             .field("headers", &self.headers())
-            .field("body", &self.body)
+            .field("body", &self.0.body)
             .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,85 @@
+//! The application that gearshift's tests and benches use: one route for each kind of work, so that the cost of a
+//! concurrency model can be seen on each.
+//!
+//! `cargo run --release -p demo -- --backend mio`
+
+mod page;
+mod work;
+
+use gearshift::{
+    Body, Bytes, Request, Response, Router, Runtime, StatusCode, blocking, compute, header, sync,
+};
+
+/// The application, on whichever backend `runtime` belongs to.
+pub fn app(runtime: Runtime) -> Router {
+    let page = Bytes::from(page::html(runtime.backend()));
+    let waits = runtime.clone();
+    Router::new()
+        .get("/", sync(move |_| Response::html(page.clone())))
+        .get("/plaintext", sync(|_| "Hello, World!"))
+        .get("/json", sync(|_| Response::json(&Message { message: "Hello, World!" })))
+        .get("/async", async |_| "Hello, World!")
+        .post("/echo", sync(echo))
+        .get("/stream/{n}", sync(stream))
+        .get("/sleep/{ms}", move |request: Request| {
+            let runtime = waits.clone();
+            async move {
+                runtime.sleep(work::millis(&request)?).await;
+                Ok::<_, Refusal>("ok")
+            }
+        })
+        .get("/block/{ms}", sync(work::block))
+        .get("/offload/{ms}", blocking(&runtime, work::block))
+        .get("/cpu/{rounds}", sync(work::hash))
+        .get("/compute/{rounds}", compute(&runtime, work::hash))
+        .get("/panic", sync(panic))
+}
+
+/// A body serialised for each request.
+#[derive(serde::Serialize)]
+struct Message {
+    message: &'static str,
+}
+
+/// Gives the body back as it arrives, in constant memory whatever its size.
+fn echo(request: Request) -> Response {
+    let content_type = request.headers().value(header::CONTENT_TYPE);
+    let response = Response::new(request.into_body());
+    match content_type {
+        Some(content_type) => response.with_value(header::CONTENT_TYPE, content_type),
+        None => response,
+    }
+}
+
+/// The most chunks of `/stream/{n}`.
+const MOST_CHUNKS: u64 = 100_000;
+
+/// Sends `n` lines, each a chunk that is made when the one before it has left.
+fn stream(request: Request) -> Result<Response, Refusal> {
+    let n = bounded(&request, "n", MOST_CHUNKS)?;
+    let lines = futures_lite::stream::unfold(0, move |line| async move {
+        futures_lite::future::yield_now().await;
+        (line < n).then(|| (Ok::<_, std::io::Error>(Bytes::from(format!("chunk {line}\n"))), line + 1))
+    });
+    Ok(Response::text(Body::from_stream(lines)))
+}
+
+#[expect(clippy::panic)]
+fn panic(_: Request) -> Response {
+    panic!("a handler panics, as it was asked to")
+}
+
+/// What a bad parameter is answered with.
+type Refusal = (StatusCode, String);
+
+/// A number in the path: 404 if it is none, 400 if it is larger than `most`.
+fn bounded(request: &Request, name: &str, most: u64) -> Result<u64, Refusal> {
+    let text = request.param(name).unwrap_or_default();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err((StatusCode::NOT_FOUND, format!("'{text}' is no number")));
+    }
+    match text.parse() {
+        Ok(number) if number <= most => Ok(number),
+        _ => Err((StatusCode::BAD_REQUEST, format!("{name} is {most} at most"))),
+    }
+}

@@ -1,0 +1,141 @@
+//! The program as it is started from a shell: what it prints, and its exit status.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use gearshift::Backend;
+
+fn demo(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.args(args).env_remove("WEB_CONCURRENCY").stderr(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    demo(args).output().expect("the program starts")
+}
+
+/// Checks the status, and that the one line on standard error says `what`.
+fn refuses(command: &mut Command, status: i32, what: &str) {
+    let output = command.output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("error: ") && said.contains(what), "{said}");
+}
+
+#[test]
+fn lists_what_is_compiled_in() {
+    let output = output(&["--list-backends"]);
+    let listed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(listed.lines().count(), Backend::available().len());
+    for backend in Backend::available() {
+        assert!(listed.contains(backend.name()) && listed.contains(backend.model()), "{listed}");
+    }
+}
+
+#[test]
+fn tells_its_version() {
+    let output = output(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn refuses_bad_values() {
+    for args in [
+        ["--workers", "0"],
+        ["--workers", "many"],
+        ["--keep-alive", "5x"],
+        ["--max-head", "64k"],
+        ["--max-fields", "257"],
+        ["--max-body", "1t"],
+        ["--backlog", "65536"],
+        ["--bind", "nowhere"],
+        ["--log-level", "loud"],
+        ["--no-such-flag", "1"],
+    ] {
+        refuses(&mut demo(&args), 2, args[0]);
+    }
+}
+
+#[test]
+fn refuses_bad_values_in_the_environment() {
+    refuses(demo(&[]).env("GEARSHIFT_KEEP_ALIVE", "soon"), 2, "--keep-alive");
+    refuses(demo(&[]).env("WEB_CONCURRENCY", "many"), 2, "concurrency");
+}
+
+#[test]
+fn refuses_a_backend_nobody_knows() {
+    refuses(&mut demo(&["--backend", "twisted"]), 4, "twisted");
+}
+
+#[test]
+fn refuses_an_address_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("a bound address").to_string();
+    refuses(&mut demo(&["--bind", &address]), 3, &address);
+}
+
+#[test]
+fn refuses_a_setting_that_the_backend_cannot_honour() {
+    for backend in Backend::available().iter().filter(|backend| backend.name() != "threadpool") {
+        refuses(&mut demo(&["--backend", backend.name(), "--threads", "2"]), 3, backend.name());
+    }
+}
+
+#[test]
+fn stops_cleanly_on_either_signal() {
+    for backend in Backend::available() {
+        for signal in ["-INT", "-TERM"] {
+            let (mut program, mut log, url) = running(&["--backend", backend.name()]);
+            assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+            kill(&program, signal);
+            assert_eq!(program.wait().expect("it was started").code(), Some(0), "{backend} {signal}");
+            let mut rest = String::new();
+            log.read_to_string(&mut rest).expect("a log in UTF-8");
+            assert!(rest.contains("stopped"), "{rest}");
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_request_that_takes_too_long() {
+    for backend in Backend::available() {
+        let (mut program, mut log, url) = running(&["--backend", backend.name()]);
+        let mut peer = TcpStream::connect(&url["http://".len()..]).expect("the program listens");
+        peer.write_all(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n1").expect("it reads");
+        // Once an answer comes, the request is in flight; its second byte never comes.
+        peer.read_exact(&mut [0; 12]).expect("it answers");
+        kill(&program, "-TERM");
+        line_with(&mut log, "finishing");
+        kill(&program, "-TERM");
+        assert_eq!(program.wait().expect("it was started").code(), Some(1), "{backend}");
+    }
+}
+
+/// Starts the program on a free port; gives its log from there on, and its URL.
+fn running(args: &[&str]) -> (Child, BufReader<ChildStderr>, String) {
+    let mut program = demo(args).args(["--bind", "127.0.0.1:0"]).spawn().expect("the program starts");
+    let mut log = BufReader::new(program.stderr.take().expect("it is piped"));
+    let line = line_with(&mut log, "listening at");
+    let url =
+        line.split(' ').find(|word| word.starts_with("http://")).expect("the line has a URL").to_owned();
+    (program, log, url)
+}
+
+fn line_with(log: &mut impl BufRead, what: &str) -> String {
+    let mut line = String::new();
+    while !line.contains(what) {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).expect("a log in UTF-8"), 0, "the log has no line with '{what}'");
+    }
+    line
+}
+
+fn kill(program: &Child, signal: &str) {
+    let killed = Command::new("kill").args([signal, &program.id().to_string()]).status();
+    assert!(killed.expect("there is a kill command").success());
+}

@@ -1,0 +1,72 @@
+//! What a handler may ask of this backend.
+
+use std::future::Future;
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::time::Instant;
+
+use async_io::{Async, Timer};
+use async_std::task;
+use futures_lite::future::or;
+use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work, pools};
+use gearshift_reactor::Latch;
+
+use crate::NAME;
+
+/// async-std's executor, as the application of one server sees it.
+pub(crate) struct AsyncStdEngine {
+    /// Released when the server has ended. The executor lives on, so background tasks are to end by themselves.
+    running: Latch,
+}
+
+impl AsyncStdEngine {
+    pub(crate) fn new(running: &Latch) -> AsyncStdEngine {
+        AsyncStdEngine { running: running.clone() }
+    }
+}
+
+impl Engine for AsyncStdEngine {
+    fn backend(&self) -> &'static str {
+        NAME
+    }
+
+    fn sleep(&self, until: Instant) -> BoxFuture<()> {
+        Box::pin(async move {
+            Timer::at(until).await;
+        })
+    }
+
+    fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
+        Box::pin(async move {
+            match to {
+                Endpoint::Tcp(address) => {
+                    let socket = Async::<TcpStream>::connect(address).await?;
+                    socket.get_ref().set_nodelay(true)?;
+                    Ok(Stream::new(socket))
+                }
+                Endpoint::Unix(path) => Ok(Stream::new(Async::<UnixStream>::connect(path).await?)),
+            }
+        })
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        task::spawn(or(self.running.released(), task));
+    }
+
+    fn runs_in_place(&self) -> bool {
+        false
+    }
+
+    fn offload(&self, kind: Work, job: Job) {
+        pools::offload(kind, job);
+    }
+
+    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
+        task::block_on(future);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Where new connections come in.
+//!
+//! The poller tells of new connections once, when they come, and not again while they wait. So a listener is known
+//! to have some waiting until accepting says otherwise, whatever came in between: a pause, or too many connections.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
+
+use gearshift_core::net::AcceptPause;
+use gearshift_core::{Listener, Peer, Service};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::Socket;
+
+/// The listeners of one server.
+#[derive(Debug)]
+pub struct Door {
+    gates: Vec<Gate>,
+    /// The gate that has the next turn.
+    turn: usize,
+    pause: AcceptPause,
+    paused_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Gate {
+    listener: Listener,
+    token: Token,
+    /// Whether there may be connections in the kernel's queue.
+    waiting: bool,
+}
+
+impl Door {
+    /// Opens: connections that come to `listeners` are told of under `tokens`.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn open(
+        listeners: Vec<Listener>,
+        registry: &Registry,
+        tokens: impl Iterator<Item = Token>,
+    ) -> io::Result<Door> {
+        let mut gates = Vec::with_capacity(listeners.len());
+        for (listener, token) in listeners.into_iter().zip(tokens) {
+            registry.register(&mut SourceFd(&listener.as_fd().as_raw_fd()), token, Interest::READABLE)?;
+            gates.push(Gate { listener, token, waiting: false });
+        }
+        Ok(Door { gates, turn: 0, pause: AcceptPause::new(), paused_until: None })
+    }
+
+    /// Someone has come to the listener of this token, if it is one.
+    pub fn knocked(&mut self, token: Token) -> bool {
+        let gate = self.gates.iter_mut().find(|gate| gate.token == token);
+        gate.map(|gate| gate.waiting = true).is_some()
+    }
+
+    /// Whether anyone may be waiting to be accepted.
+    pub fn is_waiting(&self) -> bool {
+        self.gates.iter().any(|gate| gate.waiting)
+    }
+
+    /// Until when nobody is accepted, after accepting has failed.
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Accepts who waits, at most `most` and no more than there is room for, and gives them to `admit`. If that
+    /// fails the connection is lost, and accepting pauses.
+    pub fn accept(
+        &mut self,
+        most: usize,
+        service: &Service,
+        mut admit: impl FnMut(Socket, Peer) -> io::Result<()>,
+    ) {
+        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.paused_until = None;
+        let mut left = most;
+        for _ in 0..self.gates.len() {
+            self.turn = (self.turn + 1) % self.gates.len();
+            let gate = &mut self.gates[self.turn];
+            while gate.waiting && left > 0 && service.has_room() {
+                match gate.listener.accept().and_then(|(socket, peer)| admit(socket, peer)) {
+                    Ok(()) => {
+                        self.pause.accepted();
+                        left -= 1;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => gate.waiting = false,
+                    Err(error) => {
+                        if let Some(pause) = self.pause.failed(&error) {
+                            self.paused_until = Some(Instant::now() + pause);
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Accepts all who have come, then closes: who comes later is refused.
+    pub fn close(&mut self, service: &Service, admit: impl FnMut(Socket, Peer) -> io::Result<()>) {
+        self.paused_until = None;
+        self.gates.iter_mut().for_each(|gate| gate.waiting = true);
+        self.accept(usize::MAX, service, admit);
+        self.paused_until = None;
+        self.gates.clear();
+    }
+}

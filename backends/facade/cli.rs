@@ -1,0 +1,183 @@
+//! The command line that sample applications share: [`run`] makes a program of an application.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use gearshift::{Router, cli, sync};
+//!
+//! fn main() -> ExitCode {
+//!     cli::run(|_runtime| Router::new().get("/", sync(|_| "Hello, World!")))
+//! }
+//! ```
+//!
+//! The first SIGINT or SIGTERM asks the server to finish what is in flight, the second ends it. The exit status
+//! tells how that went:
+//!
+//! | status | meaning |
+//! | --- | --- |
+//! | 0 | stopped, everything in flight was answered |
+//! | 1 | requests were cut, or the stop was forced, or the server failed while it ran |
+//! | 2 | the command line or the environment is wrong |
+//! | 3 | the server cannot start: an address in use, a setting the backend cannot honour, the application failed |
+//! | 4 | the backend is unknown or not compiled in |
+//!
+//! Whatever is wrong is said in one line on standard error.
+
+#[path = "settings.rs"]
+mod settings;
+#[path = "signals.rs"]
+mod signals;
+#[path = "values.rs"]
+mod values;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use gearshift_core::{App, Config, Handler, Phase, Report, Runtime, ServeError, Server, Shutdown};
+
+pub use settings::Settings;
+use signals::Steering;
+
+use crate::Backend;
+
+const CUT: u8 = 1;
+const USAGE: u8 = 2;
+const CANNOT_START: u8 = 3;
+const NO_SUCH_BACKEND: u8 = 4;
+
+/// Serves the application as the command line says, until a signal; see the [module](self).
+pub fn run<H: Handler>(app: impl FnOnce(Runtime) -> H + Send + 'static) -> ExitCode {
+    run_app(App::new(app))
+}
+
+/// Like [`run`], for an application whose start takes time and may fail, or that has something to do at the end.
+pub fn run_app(app: App) -> ExitCode {
+    /// Serves HTTP/1.1 with the concurrency model of your choice.
+    #[derive(Parser)]
+    #[command(version)]
+    struct Program {
+        #[command(flatten)]
+        settings: Settings,
+    }
+    match parse::<Program>() {
+        Ok(program) => serve(&program.settings, app),
+        Err(status) => status,
+    }
+}
+
+/// Parses the command line of a program with flags of its own.
+///
+/// # Errors
+/// The status to exit with, after help was printed on standard output or one line about what is wrong on standard
+/// error.
+pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
+    P::command().try_get_matches().and_then(|matches| P::from_arg_matches(&matches)).map_err(|error| {
+        if error.use_stderr() {
+            let message = error.to_string();
+            let line = message.lines().next().unwrap_or_default();
+            fail(USAGE, line.trim_start_matches("error: "))
+        } else {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+/// Serves the application with these settings, until a signal. It is to be called once in a process, for it sets
+/// up the log.
+pub fn serve(settings: &Settings, app: App) -> ExitCode {
+    if settings.list_backends {
+        return list_backends();
+    }
+    log_to_stderr(settings.log_level);
+    let backend = match settings.backend() {
+        Ok(backend) => backend,
+        Err(error) => return fail(NO_SUCH_BACKEND, error),
+    };
+    let config = settings.config();
+    let grace = config.graceful_timeout;
+    let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
+    let steered = bound.and_then(|server| {
+        let overdue = || std::process::exit(fail_overdue().into());
+        Ok((Steering::start(server.shutdown(), grace, overdue)?, server))
+    });
+    let (_steering, server) = match steered {
+        Ok(steered) => steered,
+        Err(error) => return fail(CANNOT_START, error),
+    };
+    announce(backend, &server);
+    let shutdown = server.shutdown();
+    match backend.serve(server, app) {
+        Ok(report) => stopped(report, &shutdown),
+        Err(error @ ServeError::System(_)) => fail(CUT, error),
+        Err(error) => fail(CANNOT_START, error),
+    }
+}
+
+fn list_backends() -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    for backend in Backend::available() {
+        // Nobody is left to be told that nobody reads.
+        let _ = writeln!(out, "{backend:12} {}", backend.model());
+    }
+    ExitCode::SUCCESS
+}
+
+fn log_to_stderr(level: log::LevelFilter) {
+    let plain = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
+        writeln!(out, "{:5} {}", record.level(), record.args())
+    };
+    // Only the first logger of a process counts; a program that set its own keeps it.
+    let _ = env_logger::Builder::new().filter_level(level).format(plain).try_init();
+}
+
+fn announce(backend: Backend, server: &Server) {
+    let version = env!("CARGO_PKG_VERSION");
+    log::info!("gearshift {version} on {backend}, {} ({})", size(backend, server.config()), backend.model());
+    let pid = std::process::id();
+    for endpoint in server.endpoints() {
+        log::info!("listening at {endpoint} (pid {pid})");
+    }
+}
+
+/// How many threads serve requests, in the backend's own terms: by the settings that it honours.
+fn size(backend: Backend, config: &Config) -> String {
+    let honours = |change: fn(&mut Config)| {
+        let mut other = Config::default();
+        change(&mut other);
+        backend.check(&other).is_ok()
+    };
+    if honours(|config| config.threads = Some(2)) {
+        count(config.threads_or_default(), "thread")
+    } else if honours(|config| config.workers = Some(2)) {
+        count(config.workers_or_cores(), "worker")
+    } else {
+        count(1, "worker")
+    }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn stopped(report: Report, shutdown: &Shutdown) -> ExitCode {
+    let Report { finished, cut, .. } = report;
+    log::info!("stopped; of the requests in flight {finished} were answered, {cut} were cut");
+    match shutdown.phase() {
+        Phase::Forced => ExitCode::from(CUT),
+        _ if cut > 0 => ExitCode::from(CUT),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail_overdue() -> u8 {
+    eprintln!("error: handlers that block are left behind");
+    CUT
+}
+
+fn fail(status: u8, why: impl Display) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,229 @@
+//! The flags: names that users of gunicorn and uvicorn know, each with an environment variable.
+
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use gearshift_core::{Bind, Config};
+
+use super::values;
+use crate::{Backend, BackendError};
+
+/// The settings of a server, from the command line and the environment.
+///
+/// A program with flags of its own takes them in with `#[command(flatten)]`. A flag wins over its environment
+/// variable, and that over the default.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub struct Settings {
+    /// Concurrency model, one of --list-backends
+    #[arg(short = 'k', long, value_name = "NAME", env = "GEARSHIFT_BACKEND")]
+    backend: Option<String>,
+
+    /// List the concurrency models that are compiled in, and exit
+    #[arg(long)]
+    pub(crate) list_backends: bool,
+
+    /// HOST:PORT (port 0 takes a free one), unix:PATH or fd://N; may be given more than once
+    #[arg(
+        short,
+        long,
+        value_name = "ADDR",
+        env = "GEARSHIFT_BIND",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8000"
+    )]
+    bind: Vec<Bind>,
+
+    /// Event loops, or threads of a work-stealing runtime; also WEB_CONCURRENCY [default: one for each core]
+    #[arg(short, long, value_name = "N", env = "GEARSHIFT_WORKERS", value_parser = values::count)]
+    workers: Option<usize>,
+
+    #[arg(long, hide = true, env = "WEB_CONCURRENCY", value_parser = values::count)]
+    web_concurrency: Option<usize>,
+
+    /// Threads of the thread pool [default: 16 for each core]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_THREADS", value_parser = values::count)]
+    threads: Option<usize>,
+
+    /// Connections that the kernel holds before they are accepted [default: 2048]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_BACKLOG")]
+    backlog: Option<u16>,
+
+    /// Connections open at once; at that number accepting pauses [default: 10000]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_CONNECTIONS", value_parser = values::count)]
+    max_connections: Option<usize>,
+
+    /// Requests answered on a connection before it is closed; 0: no bound [default: 0]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_REQUESTS")]
+    max_requests: Option<u64>,
+
+    /// How long a connection may stay open with no request on it [default: 5s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_KEEP_ALIVE", value_parser = values::duration)]
+    keep_alive: Option<Duration>,
+
+    /// How long a request's head may take [default: 10s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_HEADER_TIMEOUT", value_parser = values::duration)]
+    header_timeout: Option<Duration>,
+
+    /// How long a request's body may pause [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_BODY_TIMEOUT", value_parser = values::duration)]
+    body_timeout: Option<Duration>,
+
+    /// How long a client may take no byte of a response [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_WRITE_TIMEOUT", value_parser = values::duration)]
+    write_timeout: Option<Duration>,
+
+    /// How long requests in flight may take once the server is told to stop [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_GRACEFUL_TIMEOUT", value_parser = values::duration)]
+    graceful_timeout: Option<Duration>,
+
+    /// Bytes of a request body, as 65536, 64k or 2GiB; beyond: 413 [default: 2GiB]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_BODY", value_parser = values::size)]
+    max_body: Option<u64>,
+
+    /// Bytes of a request head, at most 65535; beyond: 431 [default: 32k]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_HEAD", value_parser = values::head)]
+    max_head: Option<usize>,
+
+    /// Header fields of a request, at most 256; beyond: 431 [default: 100]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_FIELDS", value_parser = values::fields)]
+    max_fields: Option<usize>,
+
+    /// Log every response
+    #[arg(
+        long,
+        env = "GEARSHIFT_ACCESS_LOG",
+        value_parser = BoolishValueParser::new(),
+        overrides_with = "no_access_log"
+    )]
+    access_log: bool,
+
+    /// Do not log responses, whatever the environment says
+    #[arg(long, overrides_with = "access_log")]
+    no_access_log: bool,
+
+    /// off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", env = "GEARSHIFT_LOG_LEVEL", default_value = "info", value_parser = values::level)]
+    pub(crate) log_level: log::LevelFilter,
+
+    /// Send no Date field
+    #[arg(long, env = "GEARSHIFT_NO_DATE_HEADER", value_parser = BoolishValueParser::new())]
+    no_date_header: bool,
+
+    /// Send no Server field
+    #[arg(long, env = "GEARSHIFT_NO_SERVER_HEADER", value_parser = BoolishValueParser::new())]
+    no_server_header: bool,
+}
+
+impl Settings {
+    /// The backend that was asked for, or else the preferred one.
+    ///
+    /// # Errors
+    /// [`BackendError`], which also tells that none is compiled in.
+    pub fn backend(&self) -> Result<Backend, BackendError> {
+        match (&self.backend, Backend::default()) {
+            (Some(name), _) => name.parse(),
+            (None, Some(backend)) => Ok(backend),
+            (None, None) => Err(BackendError::None),
+        }
+    }
+
+    /// Where to listen.
+    pub fn binds(&self) -> &[Bind] {
+        &self.bind
+    }
+
+    /// Everything else.
+    pub fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.workers = self.workers.or(self.web_concurrency);
+        config.threads = self.threads;
+        set(&mut config.backlog, self.backlog);
+        set(&mut config.max_connections, self.max_connections);
+        config.max_requests = self.max_requests.filter(|n| *n != 0);
+        set(&mut config.keep_alive, self.keep_alive);
+        set(&mut config.header_timeout, self.header_timeout);
+        set(&mut config.body_timeout, self.body_timeout);
+        set(&mut config.write_timeout, self.write_timeout);
+        set(&mut config.graceful_timeout, self.graceful_timeout);
+        config.access_log = self.access_log && !self.no_access_log;
+        config.date_header = !self.no_date_header;
+        config.server_header = !self.no_server_header;
+        set(&mut config.limits.body, self.max_body);
+        set(&mut config.limits.head, self.max_head);
+        set(&mut config.limits.fields, self.max_fields);
+        config
+    }
+}
+
+fn set<T>(setting: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *setting = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn config(flags: &str) -> Config {
+        let args = std::iter::once("program").chain(flags.split_whitespace());
+        Program::try_parse_from(args).expect("the flags are right").settings.config()
+    }
+
+    #[test]
+    fn flags_are_consistent() {
+        <Program as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_flag_is_the_default() {
+        assert_eq!(format!("{:?}", config("")), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn each_flag_reaches_its_setting() {
+        let config = config(
+            "-w 3 --threads 4 --backlog 5 --max-connections 6 --max-requests 7 --keep-alive 8 --header-timeout 9s \
+             --body-timeout 10ms --write-timeout 11m --graceful-timeout 12 --max-body 13k --max-head 14k \
+             --max-fields 15 --access-log --no-date-header --no-server-header",
+        );
+        let mut expected = Config::default();
+        expected.workers = Some(3);
+        expected.threads = Some(4);
+        expected.backlog = 5;
+        expected.max_connections = 6;
+        expected.max_requests = Some(7);
+        expected.keep_alive = Duration::from_secs(8);
+        expected.header_timeout = Duration::from_secs(9);
+        expected.body_timeout = Duration::from_millis(10);
+        expected.write_timeout = Duration::from_secs(11 * 60);
+        expected.graceful_timeout = Duration::from_secs(12);
+        expected.limits.body = 13 * 1024;
+        expected.limits.head = 14 * 1024;
+        expected.limits.fields = 15;
+        expected.access_log = true;
+        expected.date_header = false;
+        expected.server_header = false;
+        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn the_last_of_two_opposites_counts() {
+        assert!(config("--no-access-log --access-log").access_log);
+        assert!(!config("--access-log --no-access-log").access_log);
+    }
+
+    #[test]
+    fn zero_requests_are_no_bound() {
+        assert_eq!(config("--max-requests 0").max_requests, None);
+    }
+}

@@ -1,0 +1,179 @@
+//! A server for tests, on a port of its own, stopped when it goes out of scope.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use gearshift_core::backend::OnStop;
+use gearshift_core::{App, Bind, Config, Endpoint, Handler, Report, Runtime, ServeError, Server, Shutdown};
+
+use crate::Backend;
+
+/// How long a dropped server may take to end gracefully, and then again to end by force.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running server on a free port of 127.0.0.1.
+///
+/// ```
+/// # use gearshift::{Backend, Router, TestServer, sync};
+/// # use std::io::{Read, Write};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for backend in Backend::available() {
+///     let server = TestServer::start(*backend, |_runtime| Router::new().get("/", sync(|_| "hello")))?;
+///     let mut peer = std::net::TcpStream::connect(server.addr())?;
+///     peer.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+///     let mut answer = String::new();
+///     peer.read_to_string(&mut answer)?;
+///     assert!(answer.ends_with("hello"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct TestServer {
+    addr: SocketAddr,
+    shutdown: Shutdown,
+    /// Disconnected once the thread has ended.
+    ended: Receiver<()>,
+    /// `None` once the outcome was taken.
+    thread: Option<JoinHandle<Result<Report, ServeError>>>,
+}
+
+impl TestServer {
+    /// Starts a server with the default settings.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub fn start<H: Handler>(
+        backend: Backend,
+        app: impl FnOnce(Runtime) -> H + Send + 'static,
+    ) -> Result<TestServer, ServeError> {
+        TestServer::with_config(backend, Config::default(), app)
+    }
+
+    /// Starts a server with other settings.
+    ///
+    /// # Errors
+    /// As [`TestServer::start`].
+    pub fn with_config<H: Handler>(
+        backend: Backend,
+        config: Config,
+        app: impl FnOnce(Runtime) -> H + Send + 'static,
+    ) -> Result<TestServer, ServeError> {
+        TestServer::with_app(backend, config, App::new(app))
+    }
+
+    /// Starts a server whose application may take time to start, fail to, or have something to do at the end.
+    ///
+    /// Returns when the application has started.
+    ///
+    /// # Errors
+    /// As [`TestServer::start`].
+    pub fn with_app(backend: Backend, config: Config, app: App) -> Result<TestServer, ServeError> {
+        backend.check(&config)?;
+        let server = Server::bind(&[Bind::Tcp("127.0.0.1:0".into())], config)?;
+        let addr = server.endpoints().find_map(ip_address).expect("a TCP listener has an IP address");
+        let shutdown = server.shutdown();
+        let (app, started) = announced(app);
+        let (ending, ended) = mpsc::sync_channel::<()>(0);
+        let thread = thread::Builder::new().name("test-server".into()).spawn(move || {
+            let outcome = backend.serve(server, app);
+            drop(ending);
+            outcome
+        })?;
+        let server = TestServer { addr, shutdown, ended, thread: Some(thread) };
+        match started.recv() {
+            Ok(()) => Ok(server),
+            // The application was dropped without having started.
+            Err(_) => match server.outcome() {
+                Err(error) => Err(error),
+                Ok(_) => Err(ServeError::Start("the server ended before the application had started".into())),
+            },
+        }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where it listens, as a URL without a path.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The handle to stop it.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Asks it to stop gracefully and waits for it.
+    ///
+    /// # Errors
+    /// What went wrong while it ran.
+    ///
+    /// # Panics
+    /// If the backend panicked.
+    pub fn stop(self) -> Result<Report, ServeError> {
+        self.shutdown.graceful();
+        self.outcome()
+    }
+
+    fn outcome(mut self) -> Result<Report, ServeError> {
+        let thread = self.thread.take().expect("the outcome is taken once, with the server");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Says whether the thread ended within [`PATIENCE`].
+    fn ends(&self) -> bool {
+        self.ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.shutdown.graceful();
+            if !self.ends() {
+                self.shutdown.force();
+                self.ends();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for TestServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestServer").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+fn ip_address(endpoint: &Endpoint) -> Option<SocketAddr> {
+    match endpoint {
+        Endpoint::Tcp(address) => Some(*address),
+        Endpoint::Unix(_) => None,
+    }
+}
+
+/// The same application, and a channel that gets a message once it has started and is disconnected if it never
+/// will.
+fn announced(app: App) -> (App, Receiver<()>) {
+    let (announce, started) = mpsc::sync_channel(1);
+    let (leave, left) = mpsc::sync_channel::<OnStop>(1);
+    let app = App::start(move |runtime| {
+        let (starting, on_stop) = app.into_parts(runtime);
+        async move {
+            let handler = starting.await?;
+            let _ = leave.send(on_stop);
+            let _ = announce.send(());
+            Ok(handler)
+        }
+    });
+    let app = app.on_stop(move || async move {
+        if let Ok(on_stop) = left.try_recv() {
+            on_stop.run().await;
+        }
+    });
+    (app, started)
+}

@@ -1,0 +1,136 @@
+//! How durations and sizes are written on a command line.
+
+use std::time::Duration;
+
+use gearshift_core::Limits;
+
+/// Reads `5` or `5s`, `500ms`, `2m`, `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("'{unit}' is no unit of time: ms, s, m or h")),
+    };
+    let number: u64 = number.parse().map_err(|_| "not a duration such as 5, 5s, 500ms or 2m".to_owned())?;
+    // A year is for ever, and far from where instants overflow.
+    match number.checked_mul(millis).filter(|millis| *millis <= 365 * 24 * 3_600_000) {
+        Some(millis) => Ok(Duration::from_millis(millis)),
+        None => Err("longer than a year".to_owned()),
+    }
+}
+
+/// Reads a number of bytes: `4096`, `64k`, `64KiB`, `2g`, `2GiB`; units are powers of 1,024.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(format!("'{unit}' is no unit of size: k, m or g")),
+    };
+    let number: u64 = number.parse().map_err(|_| "not a size such as 4096, 64k or 2GiB".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+/// Reads a number of things that cannot be none.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("not a number of 1 or more".to_owned()),
+    }
+}
+
+/// Reads a level of the log.
+pub(crate) fn level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| "not off, error, warn, info, debug or trace".to_owned())
+}
+
+/// Reads the size of a head.
+pub(crate) fn head(text: &str) -> Result<usize, String> {
+    bounded(size(text)?, Limits::MAX_HEAD)
+}
+
+/// Reads a number of header fields.
+pub(crate) fn fields(text: &str) -> Result<usize, String> {
+    bounded(text.parse().map_err(|_| "not a number".to_owned())?, Limits::MAX_FIELDS)
+}
+
+fn bounded(number: u64, most: usize) -> Result<usize, String> {
+    match usize::try_from(number) {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => Err(format!("not between 1 and {most}")),
+    }
+}
+
+/// Splits `64k` into `64` and `k`.
+fn split(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_durations() {
+        for (text, millis) in
+            [("5", 5_000), ("0", 0), ("5s", 5_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_duration() {
+        for text in [
+            "",
+            "s",
+            "-1",
+            "1.5",
+            "5 s",
+            "5S",
+            "5d",
+            "99999999999999999999",
+            "18446744073709551615h",
+            "9999h9",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_sizes() {
+        let table = [
+            ("0", 0),
+            ("4096", 4096),
+            ("64k", 65_536),
+            ("64K", 65_536),
+            ("1m", 1 << 20),
+            ("2GiB", 2 << 30),
+            ("7b", 7),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_size() {
+        for text in ["", "k", "-1", "1.5m", "2 g", "2t", "2kb", "18446744073709551615k"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_heads_that_positions_cannot_address() {
+        assert_eq!(head("65535"), Ok(65_535));
+        assert!(head("64k").is_err());
+        assert!(head("0").is_err());
+        assert_eq!(fields("256"), Ok(256));
+        assert!(fields("257").is_err());
+    }
+}

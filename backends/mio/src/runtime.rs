@@ -1,0 +1,71 @@
+//! What a handler may ask of this backend.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work as Offloaded, pools};
+use gearshift_reactor::park;
+
+use crate::NAME;
+use crate::executor::Work;
+use crate::here;
+use crate::mailbox::{Letter, Loops, Mailbox};
+use crate::timers::Sleep;
+
+/// The loops of one server, as its application sees them.
+pub(crate) struct MioEngine {
+    loops: Arc<Loops>,
+}
+
+impl MioEngine {
+    pub(crate) fn new(loops: &Arc<Loops>) -> MioEngine {
+        MioEngine { loops: loops.clone() }
+    }
+
+    /// The calling thread's loop if it is one of these, else one of them in turn.
+    fn home(&self) -> Arc<Mailbox> {
+        here::mailbox()
+            .filter(|here| self.loops.all().iter().any(|one| Arc::ptr_eq(one, here)))
+            .unwrap_or_else(|| self.loops.next())
+    }
+}
+
+impl Engine for MioEngine {
+    fn backend(&self) -> &'static str {
+        NAME
+    }
+
+    fn sleep(&self, until: Instant) -> BoxFuture<()> {
+        Box::pin(Sleep::new(until, self.loops.clone()))
+    }
+
+    fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
+        Box::pin(self.home().handle().clone().connect(to))
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        let home = self.home();
+        match here::is(&home) {
+            true => here::spawn(Work::Background(task)),
+            false => home.send(Letter::Spawn(task)),
+        }
+    }
+
+    fn runs_in_place(&self) -> bool {
+        false
+    }
+
+    fn offload(&self, kind: Offloaded, job: Job) {
+        pools::offload(kind, job);
+    }
+
+    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
+        park::until(None, future);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll, Wake};
+use std::thread;
+
+use gearshift_core::{Inbox, Transport};
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+use crate::ReactorTransport;
+use crate::slot::Direction;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Counter {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+fn pair() -> (Socket, Socket) {
+    let (ours, peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (ours, peer)
+}
+
+fn wait(reactor: &mut Reactor) {
+    assert_ne!(reactor.turn(Some(LONG)).unwrap(), 0);
+}
+
+#[test]
+fn an_event_before_the_first_poll_is_kept() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (ours, peer) = pair();
+    let slot = reactor.handle().register(ours.as_fd(), 0).unwrap();
+    peer.send(b"x").unwrap();
+    wait(&mut reactor);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(slot.poll(Direction::Read, &mut cx, || 0).is_ready());
+    assert!(slot.poll(Direction::Write, &mut cx, || 0).is_ready());
+}
+
+#[test]
+fn news_wakes_who_waits_for_it_and_nobody_else() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (ours, peer) = pair();
+    let slot = reactor.handle().register(ours.as_fd(), 0).unwrap();
+    wait(&mut reactor);
+    assert_eq!(slot.take(READABLE | WRITABLE), WRITABLE);
+    let (reads, writes) = (Arc::new(Counter::default()), Arc::new(Counter::default()));
+    let (read_waker, write_waker) = (Waker::from(reads.clone()), Waker::from(writes.clone()));
+    assert!(slot.poll(Direction::Read, &mut Context::from_waker(&read_waker), || 0).is_pending());
+    assert!(slot.poll(Direction::Write, &mut Context::from_waker(&write_waker), || 0).is_pending());
+    slot.announce(READABLE, Waker::wake);
+    assert_eq!((reads.count(), writes.count()), (1, 0));
+    slot.announce(WRITABLE, Waker::wake);
+    assert_eq!((reads.count(), writes.count()), (1, 1));
+    drop(peer);
+}
+
+#[test]
+fn a_late_event_does_not_reach_a_stranger() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (first, peer) = pair();
+    let slot = reactor.handle().register(first.as_fd(), 0).unwrap();
+    peer.send(b"for the first").unwrap();
+    reactor.poll.poll(&mut reactor.events, Some(LONG)).unwrap();
+    // The event is taken from the system, and not handed out: now the socket gives way to another.
+    reactor.handle().forget(&slot);
+    drop(first);
+    let (second, _peer) = pair();
+    let stranger = reactor.handle().register(second.as_fd(), 0).unwrap();
+    let place = (1 << HALF) - 1;
+    assert_eq!(stranger.token.0 & place, slot.token.0 & place, "the place is not used again");
+    reactor.announce();
+    assert!(!stranger.is(READABLE | WRITABLE | CLOSED));
+    wait(&mut reactor);
+    assert_eq!(stranger.take(READABLE | WRITABLE), WRITABLE);
+}
+
+#[test]
+fn a_deadline_is_met_by_a_sweep() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (ours, _peer) = pair();
+    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let mut inbox = Inbox::new();
+    let wakes = Arc::new(Counter::default());
+    let waker = Waker::from(wakes.clone());
+    let mut cx = Context::from_waker(&waker);
+    let begun = Instant::now();
+    let after = Duration::from_millis(20);
+    transport.set_deadline(Some(begun + after));
+    assert!(transport.poll_read(&mut cx, &mut inbox).is_pending());
+    assert!(inbox.is_empty());
+    while wakes.count() == 0 {
+        reactor.turn(None).unwrap();
+    }
+    assert!(begun.elapsed() >= after);
+    let Poll::Ready(Err(error)) = transport.poll_read(&mut cx, &mut inbox) else { panic!("it still waits") };
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    transport.set_deadline(None);
+    assert!(transport.poll_read(&mut cx, &mut inbox).is_pending());
+}
+
+#[test]
+fn a_deadline_moved_later_costs_nothing_and_is_not_met_early() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (ours, _peer) = pair();
+    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let mut inbox = Inbox::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let now = Instant::now();
+    transport.set_deadline(Some(now + Duration::from_millis(1)));
+    let sweep = reactor.handle().0.next_sweep.load(Ordering::Relaxed);
+    assert!(transport.poll_read(&mut cx, &mut inbox).is_pending());
+    transport.set_deadline(Some(now + LONG));
+    assert_eq!(reactor.handle().0.next_sweep.load(Ordering::Relaxed), sweep);
+    while reactor.handle().swept() < sweep {
+        reactor.turn(None).unwrap();
+    }
+    assert!(transport.poll_read(&mut cx, &mut inbox).is_pending());
+}
+
+#[test]
+fn an_earlier_deadline_interrupts_a_longer_sleep() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (ours, _peer) = pair();
+    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let wakes = Arc::new(Counter::default());
+    let waker = Waker::from(wakes.clone());
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    let handle = reactor.handle().clone();
+    let other = thread::spawn(move || {
+        while handle.0.asleep_until.load(Ordering::SeqCst) == AWAKE {
+            thread::yield_now();
+        }
+        transport.set_deadline(Some(Instant::now() + Duration::from_millis(5)));
+        let polled = transport.poll_read(&mut Context::from_waker(&waker), &mut Inbox::new());
+        (transport, polled.is_pending())
+    });
+    while wakes.count() == 0 && !other.is_finished() || reactor.handle().swept() == 0 {
+        reactor.turn(None).unwrap();
+    }
+    other.join().unwrap();
+}
+
+#[test]
+fn many_deadlines_close_together_cost_few_sweeps() {
+    let shortest = Duration::from_millis(320);
+    let mut reactor = Reactor::new(shortest).unwrap();
+    let now = Instant::now();
+    let sockets: Vec<_> = (0..100).map(|_| pair()).collect();
+    let slots: Vec<_> =
+        sockets.iter().map(|(ours, _)| reactor.handle().register(ours.as_fd(), 0).unwrap()).collect();
+    for (n, slot) in slots.iter().enumerate() {
+        reactor.handle().set_deadline(slot, Some(now + Duration::from_micros(100 * n as u64)));
+    }
+    let mut sweeps = 0;
+    let last = slots.last().unwrap();
+    let mut swept = 0;
+    while !last.is_due(reactor.handle().swept()) {
+        reactor.turn(None).unwrap();
+        sweeps += usize::from(reactor.handle().swept() != swept);
+        swept = reactor.handle().swept();
+    }
+    assert!(sweeps <= 3, "{sweeps} sweeps for deadlines within 10 ms");
+}
+
+#[test]
+fn a_slot_is_freed_with_its_connection() {
+    let reactor = Reactor::new(LONG).unwrap();
+    let (ours, _peer) = pair();
+    let transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    assert_eq!(reactor.handle().registered(), 1);
+    drop(transport);
+    assert_eq!(reactor.handle().registered(), 0);
+}
+
+#[test]
+fn slots_are_small() {
+    assert!(size_of::<Slot>() <= 72, "{}", size_of::<Slot>());
+    assert!(size_of::<ReactorTransport>() <= 40, "{}", size_of::<ReactorTransport>());
+}

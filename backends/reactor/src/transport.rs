@@ -1,0 +1,262 @@
+//! A connection on a reactor: the driver's transport, and a plain stream of bytes after an upgrade.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use gearshift_core::{Inbox, Outbox, Stream, Transport};
+use socket2::Socket;
+
+use crate::reactor::Handle;
+use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
+
+/// Pieces of an outbox given to the system at once.
+const SLICES: usize = 32;
+
+/// A non-blocking socket, TCP or Unix, whose readiness a [`Reactor`](crate::Reactor) keeps.
+pub struct ReactorTransport {
+    slot: Arc<Slot>,
+    handle: Handle,
+    socket: Socket,
+    /// How long a write may stand still; known once one does.
+    patience: Option<Duration>,
+}
+
+impl ReactorTransport {
+    /// Registers a connection that was just accepted. It is taken for readable and writable at first: mostly the
+    /// bytes came with it, and what the system reports of it is then news.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn new(handle: &Handle, socket: Socket) -> io::Result<ReactorTransport> {
+        ReactorTransport::with_readiness(handle, socket, READABLE | WRITABLE)
+    }
+
+    pub(crate) fn with_readiness(handle: &Handle, socket: Socket, ready: u8) -> io::Result<ReactorTransport> {
+        let slot = handle.register(socket.as_fd(), ready)?;
+        Ok(ReactorTransport { slot, handle: handle.clone(), socket, patience: None })
+    }
+
+    /// The socket itself.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Ready once the socket is, or `TimedOut`.
+    #[inline]
+    pub(crate) fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.slot.poll(direction, cx, || self.handle.swept())
+    }
+
+    fn poll_receive(&self, cx: &mut Context<'_>, into: &mut dyn Room) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_ready(Direction::Read, cx))?;
+            match self.receive(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                received => return Poll::Ready(received),
+            }
+        }
+    }
+
+    /// One read. What filled its room may have left something, and so may what came with the end.
+    #[inline]
+    fn receive(&self, into: &mut dyn Room) -> io::Result<usize> {
+        let taken = self.slot.take(READABLE | CLOSED);
+        let room = into.room();
+        let received = retry(|| (&self.socket).read(room));
+        match &received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(n) if *n > 0 && *n < room.len() && taken & CLOSED == 0 => {}
+            _ => self.slot.restore(taken | READABLE),
+        }
+        if let Ok(n) = received {
+            into.filled(n);
+        }
+        received
+    }
+
+    /// One write, which `attempt` makes, as soon as it gets anywhere.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: impl Fn(&Socket) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        // Writable until proven otherwise, and proven by two attempts: room that was made before the bit was cleared
+        // is found by the second, room that is made later sets the bit.
+        let mut again = false;
+        loop {
+            if !again && !self.slot.is(WRITABLE) {
+                self.stand_still();
+                ready!(self.poll_ready(Direction::Write, cx))?;
+            }
+            match retry(|| attempt(&self.socket)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !again {
+                        self.slot.take(WRITABLE);
+                    }
+                    again = !again;
+                }
+                sent => {
+                    if again {
+                        self.slot.restore(WRITABLE);
+                    }
+                    self.move_on();
+                    return Poll::Ready(sent);
+                }
+            }
+        }
+    }
+
+    /// Notes how long the peer may take no byte: what is left of the deadline when it first takes none.
+    #[cold]
+    fn stand_still(&mut self) {
+        if self.patience.is_none() {
+            let deadline = self.handle.deadline(&self.slot);
+            self.patience = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// Starts the peer's time anew: it is a write that stands still which times out, not one that takes long.
+    #[inline]
+    fn move_on(&self) {
+        if let Some(patience) = self.patience {
+            self.handle.set_deadline(&self.slot, Some(Instant::now() + patience));
+        }
+    }
+}
+
+impl Transport for ReactorTransport {
+    const BLOCKING: bool = false;
+
+    #[inline]
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+        self.poll_receive(cx, into)
+    }
+
+    fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+        self.receive(into)
+    }
+
+    #[inline]
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+        while !from.is_empty() {
+            let sent = ready!(self.poll_send(cx, |socket| match from.is_single() {
+                true => socket.send(from.front()),
+                false => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let n = from.slices(&mut slices);
+                    socket.send_vectored(&slices[..n])
+                }
+            }))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            from.sent(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.socket.shutdown(Shutdown::Write))
+    }
+
+    #[inline]
+    fn set_deadline(&mut self, at: Option<Instant>) {
+        self.patience = None;
+        self.handle.set_deadline(&self.slot, at);
+    }
+
+    fn into_stream(mut self) -> io::Result<Stream> {
+        self.set_deadline(None);
+        Ok(Stream::new(Plain(self)))
+    }
+}
+
+impl Drop for ReactorTransport {
+    fn drop(&mut self) {
+        self.handle.forget(&self.slot);
+    }
+}
+
+impl fmt::Debug for ReactorTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReactorTransport").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// Where received bytes go.
+trait Room {
+    fn room(&mut self) -> &mut [u8];
+    fn filled(&mut self, n: usize);
+}
+
+impl Room for Inbox {
+    #[inline]
+    fn room(&mut self) -> &mut [u8] {
+        self.spare_mut()
+    }
+
+    #[inline]
+    fn filled(&mut self, n: usize) {
+        Inbox::filled(self, n);
+    }
+}
+
+impl Room for &mut [u8] {
+    fn room(&mut self) -> &mut [u8] {
+        self
+    }
+
+    fn filled(&mut self, _: usize) {}
+}
+
+/// Makes a system call again if a signal came between.
+#[inline]
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// The same connection as a plain stream of bytes, without deadlines.
+pub(crate) struct Plain(pub(crate) ReactorTransport);
+
+impl AsyncRead for Plain {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_receive(cx, &mut into)
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_send(cx, |socket| socket.send(from))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_send(cx, |socket| socket.send_vectored(from))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.socket.shutdown(Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+use std::net::{TcpListener, TcpStream};
+use std::task::Waker;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use gearshift_core::{Bytes, Endpoint};
+use socket2::{Domain, Type};
+
+use super::*;
+use crate::Reactor;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+struct Rig {
+    reactor: Reactor,
+    transport: ReactorTransport,
+    peer: Socket,
+    inbox: Inbox,
+    outbox: Outbox,
+}
+
+fn rig() -> Rig {
+    let reactor = Reactor::new(LONG).unwrap();
+    let (ours, peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    Rig { reactor, transport, peer, inbox: Inbox::new(), outbox: Outbox::new() }
+}
+
+impl Rig {
+    fn read(&mut self) -> Poll<Result<usize, io::ErrorKind>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.transport.poll_read(&mut cx, &mut self.inbox).map_err(|error| error.kind())
+    }
+
+    fn write(&mut self) -> Poll<Result<(), io::ErrorKind>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.transport.poll_write(&mut cx, &mut self.outbox).map_err(|error| error.kind())
+    }
+
+    fn turn(&mut self) {
+        self.reactor.turn(None).unwrap();
+    }
+
+    /// Turns until something has become of the read.
+    fn wait_for_read(&mut self) -> Result<usize, io::ErrorKind> {
+        loop {
+            match self.read() {
+                Poll::Ready(read) => return read,
+                Poll::Pending => self.turn(),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fresh_connection_is_read_without_waiting_for_news() {
+    let mut rig = rig();
+    rig.peer.send(b"hello").unwrap();
+    assert_eq!(rig.read(), Poll::Ready(Ok(5)));
+    assert_eq!(rig.inbox.as_slice(), b"hello");
+}
+
+#[test]
+fn a_short_read_has_taken_everything() {
+    let mut rig = rig();
+    rig.peer.send(b"hello").unwrap();
+    rig.turn();
+    assert_eq!(rig.read(), Poll::Ready(Ok(5)));
+    assert!(!rig.transport.slot.is(READABLE));
+    assert!(rig.read().is_pending());
+    // It waits for news, although asking would find something.
+    rig.peer.send(b"again").unwrap();
+    assert!(rig.read().is_pending());
+    rig.turn();
+    assert_eq!(rig.read(), Poll::Ready(Ok(5)));
+}
+
+#[test]
+fn a_full_read_is_followed_by_another() {
+    let mut rig = rig();
+    let sent = vec![b'x'; 20_000];
+    rig.peer.send(&sent).unwrap();
+    rig.turn();
+    while rig.inbox.len() < sent.len() {
+        assert!(matches!(rig.read(), Poll::Ready(Ok(1..))));
+    }
+    assert!(rig.read().is_pending());
+}
+
+#[test]
+fn the_end_that_came_with_the_last_bytes_is_found() {
+    let mut rig = rig();
+    rig.turn();
+    rig.peer.send(b"hello").unwrap();
+    rig.peer.shutdown(Shutdown::Write).unwrap();
+    rig.turn();
+    assert_eq!(rig.read(), Poll::Ready(Ok(5)));
+    assert_eq!(rig.read(), Poll::Ready(Ok(0)));
+    assert_eq!(rig.read(), Poll::Ready(Ok(0)));
+}
+
+#[test]
+fn the_end_that_comes_later_is_found() {
+    let mut rig = rig();
+    rig.peer.send(b"hello").unwrap();
+    rig.turn();
+    assert_eq!(rig.read(), Poll::Ready(Ok(5)));
+    assert!(rig.read().is_pending());
+    rig.peer.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.wait_for_read(), Ok(0));
+}
+
+#[test]
+fn try_read_asks_without_news_and_leaves_nothing_for_the_next() {
+    let mut rig = rig();
+    assert!(rig.read().is_pending());
+    rig.peer.send(b"hello").unwrap();
+    assert_eq!(rig.transport.try_read(&mut rig.inbox).unwrap(), 5);
+    assert_eq!(rig.transport.try_read(&mut rig.inbox).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert!(!rig.transport.slot.is(READABLE));
+}
+
+#[test]
+fn an_idle_connection_takes_no_memory_to_find_out_that_it_is() {
+    let mut rig = rig();
+    rig.peer.send(b"x").unwrap();
+    assert_eq!(rig.read(), Poll::Ready(Ok(1)));
+    rig.inbox.discard(1);
+    rig.inbox.release();
+    assert!(rig.read().is_pending());
+    assert!(format!("{:?}", rig.inbox).contains("buffer: b\"\""), "{:?}", rig.inbox);
+}
+
+#[test]
+fn chunks_and_tail_leave_in_order() {
+    let mut rig = rig();
+    rig.outbox.tail().extend_from_slice(b"head");
+    rig.outbox.push(Bytes::from(vec![b'b'; 5000]));
+    rig.outbox.tail().extend_from_slice(b"tail");
+    assert_eq!(rig.write(), Poll::Ready(Ok(())));
+    let mut got = vec![0; 6000];
+    let n = (&rig.peer).read(&mut got).unwrap();
+    assert_eq!(n, 5008);
+    assert!(got.starts_with(b"headbbb") && got[..n].ends_with(b"bbtail"));
+}
+
+#[test]
+fn a_write_that_stands_still_times_out_and_one_that_moves_does_not() {
+    let mut rig = rig();
+    let patience = Duration::from_millis(200);
+    rig.outbox.push(Bytes::from(vec![b'x'; 4 << 20]));
+    let begun = Instant::now();
+    rig.transport.set_deadline(Some(begun + patience));
+    assert!(rig.write().is_pending());
+    let first = rig.transport.handle.deadline(&rig.transport.slot).unwrap();
+    let mut sink = vec![0; 64 << 10];
+    // The peer takes something: the deadline moves, by as much as it was given at first.
+    while rig.transport.handle.deadline(&rig.transport.slot) == Some(first) {
+        (&rig.peer).read(&mut sink).unwrap();
+        rig.reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert!(rig.write().is_pending());
+    }
+    let second = rig.transport.handle.deadline(&rig.transport.slot).unwrap();
+    assert!(second > first);
+    // The peer takes nothing more.
+    let error = loop {
+        match rig.write() {
+            Poll::Pending => rig.turn(),
+            Poll::Ready(written) => break written.unwrap_err(),
+        }
+    };
+    assert_eq!(error, io::ErrorKind::TimedOut);
+    assert!(Instant::now() >= second);
+}
+
+#[test]
+fn a_long_write_goes_on_as_the_peer_reads() {
+    let mut rig = rig();
+    let length = 4 << 20;
+    rig.outbox.push(Bytes::from(vec![b'x'; length]));
+    let peer = rig.peer.try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut sink = vec![0; 64 << 10];
+        let mut total = 0;
+        while total < length {
+            total += (&peer).read(&mut sink).unwrap();
+        }
+    });
+    while rig.write().is_pending() {
+        rig.turn();
+    }
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_stream_goes_on_where_the_transport_was() {
+    let Rig { mut reactor, transport, peer, .. } = rig();
+    let mut stream = transport.into_stream().unwrap();
+    let talk = std::thread::spawn(move || {
+        futures_lite::future::block_on(async {
+            let mut got = [0; 5];
+            stream.read_exact(&mut got).await.unwrap();
+            stream.write_all(&got).await.unwrap();
+            stream.close().await.unwrap();
+        });
+    });
+    let mut echoed = Vec::new();
+    peer.send(b"hello").unwrap();
+    while !talk.is_finished() {
+        reactor.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    talk.join().unwrap();
+    (&peer).read_to_end(&mut echoed).unwrap();
+    assert_eq!(echoed, b"hello");
+}
+
+#[test]
+fn connects_and_says_why_it_cannot() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let handle = reactor.handle().clone();
+    let talk = std::thread::spawn(move || {
+        futures_lite::future::block_on(async {
+            let mut stream = handle.clone().connect(Endpoint::Tcp(address)).await.unwrap();
+            let (mut accepted, _) = listener.accept().unwrap();
+            stream.write_all(b"x").await.unwrap();
+            let mut got = [0; 1];
+            TcpStream::read_exact(&mut accepted, &mut got).unwrap();
+            drop((listener, stream));
+            handle.connect(Endpoint::Tcp(address)).await.map(drop).map_err(|error| error.kind())
+        })
+    });
+    while !talk.is_finished() {
+        reactor.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    assert_eq!(talk.join().unwrap(), Err(io::ErrorKind::ConnectionRefused));
+}

@@ -1,0 +1,166 @@
+//! The loop: one thread waits, accepts, and drives every connection that has news.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gearshift_blocking::{BlockingTransport, Connections, Deadlines, Ground, News, Opened, Poller, Worker};
+use gearshift_core::{Drive, Peer, Phase, Service, Wire};
+use mio::Token;
+use socket2::Socket;
+
+/// Connections accepted in one turn, before those that are open have theirs.
+const ACCEPTS: usize = 64;
+
+/// Serves until shutdown has ended the last connection, or is forced. Leaves no request behind.
+pub(crate) fn run(opened: Opened) -> io::Result<u64> {
+    let Opened { service, ground, mut poller } = opened;
+    let mut open = Open {
+        deadlines: Deadlines::new(service.config().shortest_timeout()),
+        connections: Connections::new(),
+        ready: VecDeque::new(),
+        worker: Worker::mark(),
+        service,
+        ground,
+    };
+    open.serve(&mut poller)?;
+    Ok(0)
+}
+
+/// The connections that are open.
+struct Open {
+    service: Arc<Service>,
+    ground: Arc<Ground>,
+    connections: Connections<Connection>,
+    /// Who is to be driven, in the order of the news.
+    ready: VecDeque<Token>,
+    deadlines: Deadlines,
+    /// This thread.
+    worker: Worker,
+}
+
+struct Connection {
+    /// What is driven; away while it is.
+    wire: Option<Wire<BlockingTransport>>,
+    /// Whether it is in the queue to be driven.
+    ready: bool,
+    /// Whether its peer has sent all it will, so that it is driven on to its end.
+    ended: bool,
+}
+
+impl Open {
+    fn serve(&mut self, poller: &mut Poller) -> io::Result<()> {
+        let mut news = Vec::new();
+        let mut closing = false;
+        loop {
+            match self.service.shutdown().phase() {
+                Phase::Running => {}
+                Phase::Graceful if !closing => {
+                    closing = true;
+                    self.close(poller);
+                }
+                Phase::Graceful if poller.connections_are(&self.service, |open| open == 0) => return Ok(()),
+                Phase::Graceful => {}
+                Phase::Forced => return Ok(()),
+            }
+            let busy = !self.ready.is_empty();
+            let sweep = (!self.connections.is_empty()).then(|| self.deadlines.next_sweep());
+            poller.wait(&self.service, busy, sweep, &mut news)?;
+            news.iter().for_each(|news| self.tell(*news));
+            self.accept(poller);
+            self.sweep();
+            self.work();
+        }
+    }
+
+    /// Shutdown was asked for: nobody comes in any more, and everyone who is idle gets to leave.
+    fn close(&mut self, poller: &mut Poller) {
+        let service = self.service.clone();
+        poller.door.close(&service, |socket, peer| self.park(socket, peer));
+        for (token, connection) in self.connections.iter_mut() {
+            connection.wake(token, &mut self.ready);
+        }
+    }
+
+    /// A connection has something to be read.
+    fn tell(&mut self, news: News) {
+        if let Some(connection) = self.connections.get_mut(news.token) {
+            connection.ended |= news.ended;
+            connection.wake(news.token, &mut self.ready);
+        }
+    }
+
+    fn accept(&mut self, poller: &mut Poller) {
+        let service = self.service.clone();
+        poller.door.accept(ACCEPTS, &service, |socket, peer| self.park(socket, peer));
+    }
+
+    /// Takes in a new connection, which is read only once something has arrived.
+    fn park(&mut self, socket: Socket, peer: Peer) -> io::Result<()> {
+        let transport = BlockingTransport::register(socket, self.connections.next_token(), &self.ground)?;
+        let wire = Wire::new(transport, peer, &self.service);
+        self.deadlines.parked(wire.deadline());
+        self.connections.insert(Connection { wire: Some(wire), ready: false, ended: false });
+        Ok(())
+    }
+
+    /// Has the connections driven whose deadline has passed: they find that out themselves, and say so to their
+    /// peers.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        if !self.deadlines.begin_sweep(now) {
+            return;
+        }
+        let mut earliest = None;
+        for (token, connection) in self.connections.iter_mut() {
+            match connection.wire.as_ref().and_then(Wire::deadline) {
+                Some(deadline) if deadline <= now => connection.wake(token, &mut self.ready),
+                Some(deadline) => earliest = Some(earliest.map_or(deadline, |least| deadline.min(least))),
+                None => {}
+            }
+        }
+        self.deadlines.swept(earliest);
+    }
+
+    /// Drives everyone who is ready now; who is ready again has to wait for the next turn.
+    fn work(&mut self) {
+        for _ in 0..self.ready.len() {
+            if self.service.shutdown().phase() == Phase::Forced {
+                return;
+            }
+            if let Some(token) = self.ready.pop_front() {
+                self.drive(token);
+            }
+        }
+    }
+
+    /// Drives one connection until it is idle, or has ended.
+    fn drive(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.ready = false;
+        let Some(wire) = connection.wire.take() else { return };
+        match self.worker.drive(wire, &self.service) {
+            Drive::Parked(wire) => {
+                if wire.is_ready() || connection.ended {
+                    connection.wake(token, &mut self.ready);
+                } else {
+                    self.deadlines.parked(wire.deadline());
+                }
+                connection.wire = Some(wire);
+            }
+            Drive::Closed => {
+                self.connections.remove(token);
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn wake(&mut self, token: Token, queue: &mut VecDeque<Token>) {
+        if !self.ready {
+            self.ready = true;
+            queue.push_back(token);
+        }
+    }
+}

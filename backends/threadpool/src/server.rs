@@ -1,0 +1,224 @@
+//! The loop: one thread waits and accepts, and workers drive every connection that has news.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_queue::SegQueue;
+use gearshift_blocking::{BlockingTransport, Connections, Deadlines, Ground, News, Opened, Poller, Worker};
+use gearshift_core::{Drive, Peer, Phase, Service, Wire};
+use mio::Token;
+use socket2::Socket;
+
+use crate::slot::{Given, Slot};
+
+/// Connections accepted in one turn, before those that are open have theirs.
+const ACCEPTS: usize = 64;
+/// Room in the queue, at most: more descriptors than a process gets. Up to that, there is room for every connection.
+const QUEUE: usize = 1 << 20;
+/// How long workers have to come home once nothing is left that they should do.
+const HOMECOMING: Duration = Duration::from_millis(500);
+
+type Connection = Arc<Slot<Wire<BlockingTransport>>>;
+
+/// Serves until shutdown has ended the last connection, or is forced. Says how many requests were left behind.
+pub(crate) fn run(opened: Opened) -> io::Result<u64> {
+    let Opened { service, ground, mut poller } = opened;
+    let (queue, ready) = bounded(service.config().max_connections.clamp(1, QUEUE));
+    let queue = Arc::new(queue);
+    let pool = Arc::new(Pool {
+        deadlines: Deadlines::new(service.config().shortest_timeout()),
+        ready,
+        queue: Arc::downgrade(&queue),
+        closed: SegQueue::new(),
+        poller: poller.waker(),
+        service: service.clone(),
+    });
+    let (home, all_home) = bounded::<()>(0);
+    for n in 0..service.config().threads_or_default() {
+        let (pool, home) = (pool.clone(), home.clone());
+        thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
+            pool.work();
+            drop(home);
+        })?;
+    }
+    drop(home);
+    let mut open = Open { pool, service, ground, connections: Connections::new(), queue };
+    let served = open.serve(&mut poller);
+    let left = open.end(&all_home);
+    served.map(|()| left)
+}
+
+/// The connections that are open.
+struct Open {
+    service: Arc<Service>,
+    ground: Arc<Ground>,
+    connections: Connections<Connection>,
+    /// Who is to be driven, in the order of the news. Each is in it once at most.
+    queue: Arc<Sender<Connection>>,
+    pool: Arc<Pool>,
+}
+
+/// What the workers share.
+struct Pool {
+    service: Arc<Service>,
+    /// The queue's other end.
+    ready: Receiver<Connection>,
+    /// The queue's own end, which closes when the poller lets go of it.
+    queue: Weak<Sender<Connection>>,
+    deadlines: Deadlines,
+    /// Who has ended, for the poller to forget.
+    closed: SegQueue<Token>,
+    poller: Arc<mio::Waker>,
+}
+
+impl Open {
+    fn serve(&mut self, poller: &mut Poller) -> io::Result<()> {
+        let mut news = Vec::new();
+        let mut closing = false;
+        loop {
+            match self.service.shutdown().phase() {
+                Phase::Running => {}
+                Phase::Graceful if !closing => {
+                    closing = true;
+                    self.close(poller);
+                }
+                Phase::Graceful if poller.connections_are(&self.service, |open| open == 0) => return Ok(()),
+                Phase::Graceful => {}
+                Phase::Forced => return Ok(()),
+            }
+            let sweep = (!self.connections.is_empty()).then(|| self.pool.deadlines.next_sweep());
+            poller.wait(&self.service, false, sweep, &mut news)?;
+            news.iter().for_each(|news| self.tell(*news));
+            self.forget();
+            self.accept(poller);
+            self.sweep();
+        }
+    }
+
+    /// Shutdown was asked for: nobody comes in any more, and everyone who is idle gets to leave.
+    fn close(&mut self, poller: &mut Poller) {
+        let service = self.service.clone();
+        poller.door.close(&service, |socket, peer| self.park(socket, peer));
+        for (_, connection) in self.connections.iter_mut() {
+            wake(connection, false, &self.queue);
+        }
+    }
+
+    /// A connection has something to be read.
+    fn tell(&mut self, news: News) {
+        if let Some(connection) = self.connections.get_mut(news.token) {
+            wake(connection, news.ended, &self.queue);
+        }
+    }
+
+    /// Frees the places of connections that have ended.
+    fn forget(&mut self) {
+        while let Some(token) = self.pool.closed.pop() {
+            self.connections.remove(token);
+        }
+    }
+
+    fn accept(&mut self, poller: &mut Poller) {
+        let service = self.service.clone();
+        poller.door.accept(ACCEPTS, &service, |socket, peer| self.park(socket, peer));
+    }
+
+    /// Takes in a new connection, which is read only once something has arrived.
+    fn park(&mut self, socket: Socket, peer: Peer) -> io::Result<()> {
+        let token = self.connections.next_token();
+        let transport = BlockingTransport::register(socket, token, &self.ground)?;
+        let wire = Wire::new(transport, peer, &self.service);
+        self.pool.deadlines.parked(wire.deadline());
+        self.connections.insert(Arc::new(Slot::new(token, wire)));
+        Ok(())
+    }
+
+    /// Has the connections driven whose deadline has passed: they find that out themselves, and say so to their
+    /// peers.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        if !self.pool.deadlines.begin_sweep(now) {
+            return;
+        }
+        let mut earliest = None;
+        for (_, connection) in self.connections.iter_mut() {
+            match connection.parked(Wire::deadline).flatten() {
+                Some(deadline) if deadline <= now => wake(connection, false, &self.queue),
+                Some(deadline) => earliest = Some(earliest.map_or(deadline, |least| deadline.min(least))),
+                None => {}
+            }
+        }
+        self.pool.deadlines.swept(earliest);
+    }
+
+    /// Lets the workers end, and says how many requests those had that did not.
+    fn end(mut self, all_home: &Receiver<()>) -> u64 {
+        drop(self.queue);
+        // Nobody sends anything: the channel closes when the last worker has ended.
+        let _ = all_home.recv_timeout(HOMECOMING);
+        let left = self.connections.iter_mut().filter(|(_, connection)| connection.is_driven()).count();
+        if left != 0 {
+            log::warn!("{left} workers are left behind in their handlers");
+        }
+        left as u64
+    }
+}
+
+/// A connection has news: queues it, unless it is queued or has a worker already.
+fn wake(connection: &Connection, ended: bool, queue: &Sender<Connection>) {
+    if connection.tell(ended) {
+        // It waits only when the queue is full, which workers empty without waiting for anyone here.
+        queue.send(connection.clone()).expect("the pool keeps the queue's other end");
+    }
+}
+
+impl Pool {
+    /// What a worker does: drives whoever comes out of the queue, until it is closed.
+    fn work(&self) {
+        let worker = Worker::mark();
+        for connection in &self.ready {
+            self.drive(&worker, &connection);
+        }
+    }
+
+    /// Drives one connection until it is idle, or has ended.
+    fn drive(&self, worker: &Worker, connection: &Connection) {
+        while let Some(wire) = connection.take() {
+            match worker.drive(wire, &self.service) {
+                Drive::Parked(wire) => {
+                    let (deadline, again) = (wire.deadline(), wire.is_ready());
+                    match connection.give(wire, again) {
+                        Given::Ready if self.queue_again(connection) => return,
+                        Given::Ready => {}
+                        Given::Parked => return self.parked_until(deadline),
+                    }
+                }
+                Drive::Closed => {
+                    connection.close();
+                    self.closed.push(connection.token());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lets others have their turn first, if there are any. Says whether the connection is out of this worker's
+    /// hands: it never waits for room in a queue that it is there to empty.
+    fn queue_again(&self, connection: &Connection) -> bool {
+        match self.queue.upgrade() {
+            Some(queue) if !queue.is_empty() => queue.try_send(connection.clone()).is_ok(),
+            _ => false,
+        }
+    }
+
+    fn parked_until(&self, deadline: Option<Instant>) {
+        if self.deadlines.parked(deadline)
+            && let Err(error) = self.poller.wake()
+        {
+            log::error!("the poller could not be woken: {error}");
+        }
+    }
+}

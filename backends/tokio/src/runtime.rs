@@ -1,0 +1,78 @@
+//! What a handler may ask of tokio.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work, pools};
+use tokio::runtime::Handle;
+
+use crate::socket::TokioSocket;
+
+/// Handles to the runtimes of one server: one that steals work, or one for each core. Never empty.
+#[derive(Clone, Debug)]
+pub(crate) struct TokioEngine {
+    handles: Arc<[Handle]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl TokioEngine {
+    /// # Panics
+    /// If there is no handle.
+    pub(crate) fn new(handles: Vec<Handle>) -> TokioEngine {
+        assert!(!handles.is_empty(), "a server has at least one runtime");
+        TokioEngine { handles: handles.into(), next: Arc::default() }
+    }
+
+    /// The runtime of the calling thread if it is one of ours, else ours in turn.
+    fn handle(&self) -> Handle {
+        match Handle::try_current() {
+            Ok(current) if self.handles.iter().any(|ours| ours.id() == current.id()) => current,
+            _ => self.handles[self.next.fetch_add(1, Ordering::Relaxed) % self.handles.len()].clone(),
+        }
+    }
+}
+
+impl Engine for TokioEngine {
+    fn backend(&self) -> &'static str {
+        crate::NAME
+    }
+
+    fn sleep(&self, until: Instant) -> BoxFuture<()> {
+        let handle = self.handle();
+        let _entered = handle.enter();
+        Box::pin(tokio::time::sleep_until(until.into()))
+    }
+
+    fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
+        let handle = self.handle();
+        let mut connecting = Box::pin(TokioSocket::connect(to));
+        Box::pin(std::future::poll_fn(move |cx| {
+            // Whoever polls, the socket is registered with our reactor.
+            let _entered = handle.enter();
+            connecting.as_mut().poll(cx).map_ok(Stream::new)
+        }))
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        self.handle().spawn(task);
+    }
+
+    fn runs_in_place(&self) -> bool {
+        false
+    }
+
+    fn offload(&self, kind: Work, job: Job) {
+        match kind {
+            Work::Blocking => drop(self.handle().spawn_blocking(job)),
+            Work::Compute => pools::offload(kind, job),
+        }
+    }
+
+    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
+        self.handle().block_on(future);
+    }
+}

@@ -1,0 +1,119 @@
+//! A connected socket of tokio's, TCP or Unix, and the same as a `futures-io` stream.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use gearshift_core::{Endpoint, Peer};
+use socket2::Socket;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A socket of either family.
+#[derive(Debug)]
+pub(crate) enum TokioSocket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl TokioSocket {
+    /// Hands a non-blocking socket to the reactor of the current runtime.
+    pub(crate) fn accepted(socket: Socket, peer: Peer) -> io::Result<TokioSocket> {
+        match peer {
+            Some(_) => TcpStream::from_std(socket.into()).map(TokioSocket::Tcp),
+            None => UnixStream::from_std(socket.into()).map(TokioSocket::Unix),
+        }
+    }
+
+    /// Connects, and sends small writes at once.
+    pub(crate) async fn connect(to: Endpoint) -> io::Result<TokioSocket> {
+        match to {
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(TokioSocket::Tcp(stream))
+            }
+            Endpoint::Unix(path) => UnixStream::connect(path).await.map(TokioSocket::Unix),
+        }
+    }
+
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            TokioSocket::Tcp(stream) => stream.poll_read_ready(cx),
+            TokioSocket::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(into);
+        ready!(match self {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
+        })?;
+        Poll::Ready(Ok(into.filled().len()))
+    }
+
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(cx, from),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_write(cx, from),
+        }
+    }
+
+    pub(crate) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, from),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, from),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsFd for TokioSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            TokioSocket::Tcp(stream) => stream.as_fd(),
+            TokioSocket::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl futures_io::AsyncRead for TokioSocket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        TokioSocket::poll_read(self.get_mut(), cx, into)
+    }
+}
+
+impl futures_io::AsyncWrite for TokioSocket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        TokioSocket::poll_write(self.get_mut(), cx, from)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        TokioSocket::poll_write_vectored(self.get_mut(), cx, from)
+    }
+
+    /// Nothing is buffered here.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        TokioSocket::poll_shutdown(self.get_mut(), cx)
+    }
+}
