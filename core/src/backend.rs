@@ -82,7 +82,10 @@ impl Server {
     }
 }
 
-type Start = dyn FnOnce(Runtime) -> BoxFuture<Result<Arc<dyn Handler>, BoxError>> + Send;
+/// An application that is starting: it becomes a handler, or fails to.
+pub type Starting = BoxFuture<Result<Arc<dyn Handler>, BoxError>>;
+
+type Start = dyn FnOnce(Runtime) -> Starting + Send;
 type Stop = dyn FnOnce() -> BoxFuture<()> + Send;
 
 /// An application that can be started: it gets a [`Runtime`] and becomes a [`Handler`].
@@ -126,7 +129,7 @@ impl App {
     }
 
     /// Takes it apart into the future that starts it and what to run at the end; called by backends.
-    pub fn into_parts(self, runtime: Runtime) -> (BoxFuture<Result<Arc<dyn Handler>, BoxError>>, OnStop) {
+    pub fn into_parts(self, runtime: Runtime) -> (Starting, OnStop) {
         ((self.start)(runtime), OnStop(self.stop))
     }
 }

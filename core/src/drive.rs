@@ -93,6 +93,7 @@ impl<T> fmt::Debug for Wire<T> {
 
 /// How far [`drive()`] came with a connection.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is made once a turn and taken apart at once")]
 pub enum Drive<T> {
     /// It has ended.
     Closed,
@@ -110,7 +111,16 @@ pub fn drive<T: Transport>(wire: Wire<T>, service: Arc<Service>) -> Driving<T> {
     let Wire { io, mut seat } = wire;
     seat.yielded = false;
     let step = if seat.linger.is_some() { Step::Linger } else { Step::Next };
-    Driving { io: Some(io), seat: Some(seat), service, step, turn: 0, calling: false, read: false }
+    Driving {
+        io: Some(io),
+        seat: Some(seat),
+        service,
+        step,
+        turn: 0,
+        seconds: None,
+        calling: false,
+        read: false,
+    }
 }
 
 /// The future of [`drive()`].
@@ -124,6 +134,8 @@ pub struct Driving<T> {
     step: Step<T>,
     /// Requests answered in this turn.
     turn: usize,
+    /// The time, once it was asked for in this turn.
+    seconds: Option<u64>,
     /// Whether a handler is being called. A panic is then the handler's.
     calling: bool,
     /// Whether a blocking transport was read from since it was resumed.
@@ -186,6 +198,7 @@ impl<T: Transport> Future for Driving<T> {
                 return Poll::Ready(this.end());
             }
         }
+        this.seconds = None;
         let _here = EventLoop::enter::<T>();
         loop {
             // Once for all the requests of a turn.
@@ -238,7 +251,7 @@ impl<T: Transport> Driving<T> {
         let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
         let service = &self.service;
         match &mut self.step {
-            Step::Next => match io.connection.next() {
+            Step::Next => match io.connection.next_event() {
                 Event::Request(request) => self.begin(request),
                 Event::NeedBytes => self.step = Step::Flush(Then::Read),
                 Event::Refused(error) => {
@@ -355,7 +368,12 @@ impl<T: Transport> Driving<T> {
         if let Some(line) = line {
             line.log(response.status);
         }
-        io.connection.respond_whole(response, service.clock.unix_seconds());
+        // A handler that must not block has not moved the clock since the turn began.
+        let seconds = match self.seconds {
+            Some(seconds) if !T::BLOCKING => seconds,
+            _ => *self.seconds.insert(service.clock.unix_seconds()),
+        };
+        io.connection.respond_whole(response, seconds);
         self.turn += 1;
         if self.turn >= service.limits.pipeline {
             self.step = Step::Flush(Then::Yield);

@@ -24,6 +24,7 @@ const WRITE_AT: usize = 16 * 1024;
 const WRITES_A_TURN: usize = 32;
 
 /// Who has the connection meanwhile.
+#[expect(clippy::large_enum_variant, reason = "there is one in an exchange, which is boxed itself")]
 pub(crate) enum Hold<T> {
     /// This exchange alone.
     Own(Io<T>),

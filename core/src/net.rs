@@ -125,7 +125,7 @@ pub struct Listener {
     /// Whether others of our own may be bound to the same address.
     shares_port: bool,
     /// The file to remove when the listener is closed.
-    owns: Option<OwnedPath>,
+    _owned: Option<OwnedPath>,
 }
 
 impl Listener {
@@ -166,7 +166,7 @@ impl Listener {
                 _ => first.socket.try_clone()?,
             };
             let (local, backlog) = (first.local.clone(), first.backlog);
-            all.push(Listener { socket, local, backlog, shares_port: false, owns: None });
+            all.push(Listener { socket, local, backlog, shares_port: false, _owned: None });
         }
         Ok(all)
     }
@@ -218,7 +218,7 @@ fn bind_tcp(address: &str, backlog: u16) -> io::Result<Listener> {
         match bound {
             Ok(socket) => {
                 let local = Endpoint::from_sockaddr(&socket.local_addr()?);
-                return Ok(Listener { socket, local, backlog, shares_port: true, owns: None });
+                return Ok(Listener { socket, local, backlog, shares_port: true, _owned: None });
             }
             Err(error) => failure = error,
         }
@@ -241,8 +241,13 @@ fn bind_unix(path: &PathBuf, backlog: u16) -> io::Result<Listener> {
         socket.bind(&address)?;
     }
     socket.listen(backlog.into())?;
-    let owns = Some(OwnedPath(path.clone()));
-    Ok(Listener { socket, local: Endpoint::Unix(path.clone()), backlog, shares_port: false, owns })
+    Ok(Listener {
+        socket,
+        local: Endpoint::Unix(path.clone()),
+        backlog,
+        shares_port: false,
+        _owned: Some(OwnedPath(path.clone())),
+    })
 }
 
 /// Duplicates a descriptor of this process by its number, which is safe where adopting it would not be.
@@ -255,7 +260,7 @@ fn inherit(number: u16, backlog: u16) -> io::Result<Listener> {
     }
     socket.set_nonblocking(true)?;
     let local = Endpoint::from_sockaddr(&socket.local_addr()?);
-    Ok(Listener { socket, local, backlog, shares_port: false, owns: None })
+    Ok(Listener { socket, local, backlog, shares_port: false, _owned: None })
 }
 
 /// A socket file that goes away with its listener.

@@ -177,8 +177,8 @@ impl Route {
     #[inline]
     fn call(&self, request: Request) -> Answer {
         match (&self.get, request.method()) {
-            (Some(get), &Method::GET) => return get.call(request),
-            (Some(get), &Method::HEAD) => return self.other(&Method::HEAD).unwrap_or(get).call(request),
+            (Some(get), &Method::GET) => get.call(request),
+            (Some(get), &Method::HEAD) => self.other(&Method::HEAD).unwrap_or(get).call(request),
             _ => self.call_other(request),
         }
     }

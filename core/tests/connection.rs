@@ -12,7 +12,7 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
     let mut connection = Connection::new(limits.clone(), false, false);
     let mut seen = Vec::new();
     loop {
-        match connection.next() {
+        match connection.next_event() {
             Event::NeedBytes => match pieces.next() {
                 Some(piece) => connection.inbox_mut().extend(piece),
                 None if end && !connection.has_ended() => connection.received_end(),

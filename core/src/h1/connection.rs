@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection, seen from the server, sans-IO.
 //!
 //! A [`Connection`] owns no socket, reads no clock, spawns nothing and cannot block. Its user puts received bytes
-//! into the [`inbox`](Connection::inbox_mut), asks [`next`](Connection::next) what follows from them, and sends
+//! into the [`inbox`](Connection::inbox_mut), asks [`next_event`](Connection::next_event) what follows from them, and sends
 //! what is in the [`outbox`](Connection::outbox_mut):
 //!
 //! ```
@@ -10,11 +10,11 @@
 //!
 //! let mut connection = Connection::new(Limits::default().into(), true, false);
 //! connection.inbox_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-//! let Event::Request(request) = connection.next() else { panic!() };
+//! let Event::Request(request) = connection.next_event() else { panic!() };
 //! assert_eq!(request.path(), "/");
 //! connection.respond_whole(Response::text("hi"), 0);
 //! assert!(connection.outbox_mut().front().starts_with(b"HTTP/1.1 200 OK\r\n"));
-//! assert!(matches!(connection.next(), Event::NeedBytes));
+//! assert!(matches!(connection.next_event(), Event::NeedBytes));
 //! ```
 //!
 //! The parser never runs ahead of the responses: the next request is looked at once the one before was answered
@@ -223,7 +223,7 @@ impl Connection {
 
     /// What follows from the bytes received so far.
     #[inline]
-    pub fn next(&mut self) -> Event {
+    pub fn next_event(&mut self) -> Event {
         loop {
             match &mut self.state {
                 State::Closed => return Event::Finished,
@@ -233,14 +233,8 @@ impl Connection {
                         return Event::Finished;
                     }
                     match head::read(&mut self.inbox, scan, &self.limits) {
-                        Ok(Some((mut request, facts))) => match self.begin(facts) {
-                            Ok(body) => {
-                                // A new request has an empty one.
-                                if !body.is_empty() {
-                                    request.inner_mut().body = body;
-                                }
-                                return Event::Request(request);
-                            }
+                        Ok(Some((mut request, facts))) => match self.begin(facts, &mut request) {
+                            Ok(()) => return Event::Request(request),
                             Err(error) => return self.broken(error),
                         },
                         Ok(None) if self.ended => {
@@ -507,10 +501,25 @@ impl Connection {
         self.state = State::Closed;
     }
 
-    /// A request begins: its body as far as it is here.
-    fn begin(&mut self, facts: Facts) -> Result<Body, Error> {
+    /// A request begins.
+    #[inline]
+    fn begin(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
+        if facts.framing != Framing::Length(0) {
+            return self.begin_with_body(facts, request);
+        }
+        self.state = State::Exchange(Exchange {
+            incoming: Incoming::Done,
+            outgoing: Outgoing::Awaited,
+            facts,
+            awaits_continue: false,
+            drained: 0,
+        });
+        Ok(())
+    }
+
+    /// A request begins that has a body, as far as it is here.
+    fn begin_with_body(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
         let (incoming, body) = match facts.framing {
-            Framing::Length(0) => (Incoming::Done, Body::empty()),
             Framing::Length(len) if len > self.limits.body => return Err(Error::BodyTooLarge),
             Framing::Length(len) if len <= self.inbox.len() as u64 => {
                 (Incoming::Done, Body::from(self.inbox.take(len as usize)))
@@ -528,7 +537,8 @@ impl Connection {
             awaits_continue,
             drained: 0,
         });
-        Ok(body)
+        request.inner_mut().body = body;
+        Ok(())
     }
 
     /// Reads on in a body that its handler left unread. `None` once it is behind.

@@ -113,22 +113,24 @@ fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, stamp
 }
 
 #[inline]
-fn content_length(into: &mut Vec<u8>, mut len: u64) {
-    const NAME: &[u8; 18] = b"\r\nContent-Length: ";
-    const DIGITS: usize = 20;
-    let mut text = [0; NAME.len() + DIGITS];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (len % 10) as u8;
-        len /= 10;
-        if len == 0 {
-            break;
-        }
+fn content_length(into: &mut Vec<u8>, len: u64) {
+    into.extend_from_slice(b"\r\nContent-Length: ");
+    match len {
+        0..10 => into.push(b'0' + len as u8),
+        10..100 => into.extend_from_slice(&[b'0' + (len / 10) as u8, b'0' + (len % 10) as u8]),
+        _ => long_decimal(into, len),
     }
-    at -= NAME.len();
-    text[at..at + NAME.len()].copy_from_slice(NAME);
-    into.extend_from_slice(&text[at..]);
+}
+
+fn long_decimal(into: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    while number > 0 {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    into.extend_from_slice(&digits[at..]);
 }
 
 /// Appends the line before a chunk of `len` bytes.

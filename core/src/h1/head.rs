@@ -1,7 +1,7 @@
 //! From bytes to a request head.
 //!
-//! Most heads arrive whole, and most bring the fields that the one before had: [`memo`](super::memo) then has all
-//! but the request line. Else [`read`] lets `httparse` at what is there. Whenever that does not give a head that is
+//! Most heads arrive whole, and most bring the fields that the one before had: [`memo`](super::memo) then has most of
+//! it. Else [`read`] lets `httparse` at what is there. Whenever that does not give a head that is
 //! right in every respect, [`Scan`] has the say: it takes the bytes line by line, looks at each byte once however
 //! they are chopped, and so reports the same error at the same byte, whether a head came in one piece or in a
 //! hundred.
@@ -14,7 +14,7 @@ use http::{Method, Version};
 
 use super::error::Error;
 use super::framing::{Facts, FieldFacts};
-use super::{memo, target};
+use super::{line, memo, target};
 use crate::config::Limits;
 use crate::inbox::Inbox;
 use crate::message::{FieldSpan, FieldSpans, Head, Request, Span};
@@ -34,10 +34,10 @@ pub(crate) fn read(
     scan: &mut Scan,
     limits: &Limits,
 ) -> Result<Option<(Request, Facts)>, Error> {
-    if scan.is_fresh() {
-        if let Some((request, facts)) = recall(inbox, limits) {
-            return Ok(Some((request, facts?)));
-        }
+    if scan.is_fresh()
+        && let Some((request, facts)) = recall(inbox, limits)
+    {
+        return Ok(Some((request, facts?)));
     }
     read_anew(inbox, scan, limits)
 }
@@ -46,54 +46,17 @@ pub(crate) fn read(
 #[inline]
 fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Request, Result<Facts, Error>)> {
     let bytes = inbox.as_slice();
-    let line = Line::parse(bytes, limits)?;
     let mut request = Request::blank();
     let head = &mut request.inner_mut().head;
-    let (facts, len) = memo::recall(&bytes[line.end..], line.end, limits, &mut head.fields)?;
-    let len = line.end + len;
+    let end = memo::recall_line(bytes, limits, head).or_else(|| line::read(bytes, limits, head))?;
+    let (facts, len) = memo::recall_fields(&bytes[end..], end, limits, &mut head.fields)?;
+    let len = end + len;
     if len > limits.head {
         return None;
     }
-    let facts = facts.with_line(&line.method, line.version);
-    (head.method, head.version, head.target, head.path) = (line.method, line.version, line.target, line.path);
+    let facts = facts.with_line(&head.method, head.version);
     head.bytes = inbox.take(len);
     Some((request, facts))
-}
-
-/// A request line of the common kind.
-struct Line {
-    method: Method,
-    target: Span,
-    path: Span,
-    version: Version,
-    /// Behind its line end.
-    end: usize,
-}
-
-impl Line {
-    /// `None` if it is not complete, or not of the common kind: that takes a longer look.
-    #[inline]
-    fn parse(bytes: &[u8], limits: &Limits) -> Option<Line> {
-        let (method, start) = match bytes {
-            [b'G', b'E', b'T', b' ', ..] => (Method::GET, 4),
-            [b'P', b'O', b'S', b'T', b' ', ..] => (Method::POST, 5),
-            [b'P', b'U', b'T', b' ', ..] => (Method::PUT, 4),
-            [b'H', b'E', b'A', b'D', b' ', ..] => (Method::HEAD, 5),
-            _ => return None,
-        };
-        let (path, target) = target::measure(&bytes[start..])?;
-        let version = match bytes[start + target..] {
-            [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b'\r', b'\n', ..] => Version::HTTP_11,
-            [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0', b'\r', b'\n', ..] => Version::HTTP_10,
-            _ => return None,
-        };
-        let end = start + target + 11;
-        if end - 2 > limits.request_line || end > Limits::MAX_HEAD {
-            return None;
-        }
-        let span = |len| Span { start: start as u16, len: len as u16 };
-        Some(Line { method, target: span(target), path: span(path), version, end })
-    }
 }
 
 #[inline(never)]
@@ -203,7 +166,7 @@ fn take(inbox: &mut Inbox, parsed: Parsed, limits: &Limits) -> Result<(Request, 
     let path = target::check(&method, target.of(bytes))?;
     let path = Span::within(bytes, path).expect("the path is within the target");
     let facts = FieldFacts::of(bytes, &fields)?;
-    memo::remember(&bytes[fields_start..len], fields_start, &fields, facts, limits);
+    memo::remember_fields(&bytes[fields_start..len], fields_start, &fields, facts, limits);
     let facts = facts.with_line(&method, version)?;
     let mut request = Request::blank();
     let head = &mut request.inner_mut().head;

@@ -1,28 +1,43 @@
-//! The field sections that this thread read last.
+//! The request line and the field sections that this thread read last.
 //!
 //! A client says the same about itself in every request of a connection, and so do all that a proxy sends: of
-//! request after request only the first line differs. A field section that is, byte for byte, one of the last few
-//! needs no second parsing; the comparison also finds its end.
+//! request after request only the first line differs, and not always that. A field section that is, byte for byte,
+//! one of the last few needs no second parsing, nor does a line that is the last one; the comparison also finds
+//! their ends.
 
 use std::cell::RefCell;
 
+use http::{Method, Version};
+
 use super::framing::FieldFacts;
 use crate::config::Limits;
-use crate::message::{FieldSpan, FieldSpans, Span};
+use crate::message::{FieldSpan, FieldSpans, Head, Span};
 
 /// Sections that are kept.
 const SECTIONS: usize = 4;
-/// The longest that is worth keeping, in bytes.
+/// The longest line that is worth keeping, in bytes.
+const LONGEST_LINE: usize = 256;
+/// The longest section that is worth keeping, in bytes.
 const LONGEST: usize = 2048;
 
 thread_local! {
-    static MEMO: RefCell<Memo> = const { RefCell::new(Memo { sections: Vec::new(), last: 0 }) };
+    static MEMO: RefCell<Memo> = const { RefCell::new(Memo { line: None, sections: Vec::new(), last: 0 }) };
 }
 
 struct Memo {
+    line: Option<Line>,
     sections: Vec<Section>,
     /// Which was met last.
     last: usize,
+}
+
+/// A request line with its end, and what was made of it.
+struct Line {
+    bytes: Vec<u8>,
+    method: Method,
+    version: Version,
+    target: Span,
+    path: Span,
 }
 
 /// Field lines and the empty line behind them, and what was made of them.
@@ -35,10 +50,38 @@ struct Section {
     limits: (usize, usize),
 }
 
+/// The request line at the start of `bytes`, if it is the last one again: what it says in `head`, and where it ends.
+#[inline]
+pub(crate) fn recall_line(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
+    MEMO.with_borrow(|memo| {
+        let line = memo.line.as_ref()?;
+        if !bytes.starts_with(&line.bytes) || line.bytes.len() - "\r\n".len() > limits.request_line {
+            return None;
+        }
+        head.method.clone_from(&line.method);
+        (head.version, head.target, head.path) = (line.version, line.target, line.path);
+        Some(line.bytes.len())
+    })
+}
+
+/// Keeps a line of the common kind that was read into `head`.
+pub(crate) fn remember_line(bytes: &[u8], head: &Head) {
+    if bytes.len() > LONGEST_LINE {
+        return;
+    }
+    MEMO.with_borrow_mut(|memo| {
+        let mut kept = memo.line.take().map_or_else(Vec::new, |line| line.bytes);
+        kept.clear();
+        kept.extend_from_slice(bytes);
+        let Head { version, target, path, .. } = *head;
+        memo.line = Some(Line { bytes: kept, method: head.method.clone(), version, target, path });
+    });
+}
+
 /// The fields at the start of `bytes`, if they are known: what they say, how long they are, and, in `spans`, where. `at`
 /// is where `bytes` begin in the head.
 #[inline]
-pub(crate) fn recall(
+pub(crate) fn recall_fields(
     bytes: &[u8],
     at: usize,
     limits: &Limits,
@@ -65,7 +108,13 @@ pub(crate) fn recall(
 }
 
 /// Keeps a section that was parsed. `at` is where it began in the head.
-pub(crate) fn remember(bytes: &[u8], at: usize, fields: &FieldSpans, facts: FieldFacts, limits: &Limits) {
+pub(crate) fn remember_fields(
+    bytes: &[u8],
+    at: usize,
+    fields: &FieldSpans,
+    facts: FieldFacts,
+    limits: &Limits,
+) {
     if bytes.len() > LONGEST {
         return;
     }

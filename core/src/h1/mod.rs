@@ -8,6 +8,7 @@ mod encode;
 pub mod error;
 mod framing;
 mod head;
+mod line;
 mod memo;
 mod target;
 

@@ -50,6 +50,7 @@ struct Parts(Option<Box<Inner>>);
 const POOLED: usize = 64;
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     static POOL: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
 }
 
