@@ -3,7 +3,7 @@
 //! **The model.** Each worker is a thread with an epoll of its own, listeners of its own on the shared port
 //! (`SO_REUSEPORT`, so that the kernel spreads new connections), a small executor and its timers. A connection stays
 //! on the loop that accepted it, and no loop shares anything with another while requests are served. All of it is
-//! in four files to be read in this order: the loop below, `executor.rs`, `mailbox.rs`, `timers.rs`; the readiness
+//! here, to be read in this order: `run` below, `executor.rs`, `here.rs`, `mailbox.rs`, `timers.rs`; the readiness
 //! they live on is [`gearshift_reactor`].
 //!
 //! **The cost.** A request takes one read and one write, and its share of one wait for all connections that became

@@ -31,7 +31,10 @@ const NEVER: u64 = u64::MAX;
 /// As the end of a sleep: the reactor is awake.
 const AWAKE: u64 = 0;
 
-/// Waits for readiness and deadlines, and wakes whoever waits for them; see the [module](self).
+/// Waits for readiness and deadlines, and wakes whoever waits for them. One thread or task owns it.
+///
+/// A deadline is noticed in time if no other was met shortly before; else up to a 32nd of the server's shortest time
+/// limit later, 100 ms at most.
 pub struct Reactor {
     poll: Poll,
     events: Events,

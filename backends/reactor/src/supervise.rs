@@ -66,11 +66,11 @@ pub fn supervise(
     }
 
     let deadline = match shutdown.phase() {
-        Phase::Forced => Instant::now() + LAST_WAIT,
-        _ => deadline.max(Instant::now() + LAST_WAIT),
+        Phase::Forced => Instant::now(),
+        _ => deadline,
     };
     let stopping = runtime.spawn(on_stop.run());
-    match park::until(Some(deadline), stopping) {
+    match park::until(Some(deadline.max(Instant::now() + LAST_WAIT)), stopping) {
         Some(Ok(())) | Some(Err(TaskError::Panicked)) => {}
         _ => log::warn!("the application did not stop in time"),
     }

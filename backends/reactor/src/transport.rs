@@ -20,6 +20,8 @@ use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 const SLICES: usize = 32;
 
 /// A non-blocking socket, TCP or Unix, whose readiness a [`Reactor`](crate::Reactor) keeps.
+///
+/// Writing to a peer that has left is an error, as long as the program ignores `SIGPIPE`; Rust's `main` sees to that.
 pub struct ReactorTransport {
     slot: Arc<Slot>,
     handle: Handle,

@@ -76,7 +76,8 @@ fn wakes_from_other_threads_are_all_seen() {
         });
     }
     while done.load(Ordering::Relaxed) < TASKS {
-        rig.turn();
+        rig.reactor.turn(rig.executor.idle_for()).unwrap();
+        rig.executor.round();
     }
 }
 
