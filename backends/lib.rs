@@ -37,3 +37,8 @@ pub use choice::{Backend, BackendError};
 #[doc(inline)]
 pub use gearshift_core::*;
 pub use test_server::TestServer;
+
+/// The README's example, compiled.
+#[cfg(all(doctest, feature = "cli"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,17 +1,18 @@
-//! `cargo run --release -p hello -- --backend tokio`, then <http://127.0.0.1:8000/hello/you>.
+//! `cargo run --release -p hello -- --backend tokio`, then <http://127.0.0.1:8000/later/you>.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use gearshift::{ParamError, Request, Router, Runtime, cli, sync};
+use gearshift::{Request, Router, Runtime, cli, sync};
 
-/// A sync handler and an async one; on every backend.
-fn app(_runtime: Runtime) -> Router {
-    Router::new().get("/", sync(|_| "Hello, World!")).get("/hello/{name}", hello)
-}
-
-async fn hello(request: Request) -> Result<String, ParamError> {
-    let name: String = request.parse_param("name")?;
-    Ok(format!("Hello, {name}!"))
+fn app(runtime: Runtime) -> Router {
+    Router::new().get("/", sync(|_| "Hello, World!\n")).get("/later/{name}", move |request: Request| {
+        let runtime = runtime.clone();
+        async move {
+            runtime.sleep(Duration::from_millis(100)).await;
+            format!("Hello, {}!\n", request.param("name").unwrap_or_default())
+        }
+    })
 }
 
 fn main() -> ExitCode {
