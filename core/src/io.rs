@@ -92,7 +92,7 @@ impl<T: Transport> Io<T> {
     /// that ends it later has given up. On blocking transports only a failed write tells.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
         let first_look = !std::mem::replace(&mut self.watched, true);
-        if first_look && !self.write_waits {
+        if first_look && !self.write_waits && !self.body_waits {
             self.transport.set_deadline(None);
         }
         if let Poll::Ready(Err(_)) = self.poll_flush(cx, service) {

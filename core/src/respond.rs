@@ -1,6 +1,7 @@
 //! What a handler may return instead of a [`Response`].
 
 use std::convert::Infallible;
+use std::io;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -121,6 +122,19 @@ impl<R: IntoResponse, E: IntoResponse> IntoResponse for Result<R, E> {
         match self {
             Ok(value) => value.into_response(),
             Err(error) => error.into_response(),
+        }
+    }
+}
+
+/// A [`BodyError`] inside, as a body's reader gives it, speaks for itself. Anything else is logged, and is 500.
+impl IntoResponse for io::Error {
+    fn into_response(self) -> Response {
+        match self.downcast::<BodyError>() {
+            Ok(error) => error.into_response(),
+            Err(error) => {
+                log::error!("a handler failed: {error}");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
         }
     }
 }

@@ -44,9 +44,9 @@ impl Engine for AsyncStdEngine {
                 Endpoint::Tcp(address) => {
                     let socket = Async::<TcpStream>::connect(address).await?;
                     socket.get_ref().set_nodelay(true)?;
-                    Ok(Stream::new(socket))
+                    Ok(Stream::from_socket(socket))
                 }
-                Endpoint::Unix(path) => Ok(Stream::new(Async::<UnixStream>::connect(path).await?)),
+                Endpoint::Unix(path) => Ok(Stream::from_socket(Async::<UnixStream>::connect(path).await?)),
             }
         })
     }

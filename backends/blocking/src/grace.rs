@@ -13,6 +13,9 @@ use gearshift_core::{Engine, Phase, Shutdown};
 
 use crate::runtime::BlockingEngine;
 
+/// The longest grace period, so that the clock can hold its end.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// Listens for a [`Shutdown`], and forces it once the grace period is over.
 ///
 /// The period is watched by the background thread, since every other one may be busy with a request.
@@ -20,9 +23,9 @@ use crate::runtime::BlockingEngine;
 pub struct Grace {
     /// When the grace period is over; unset while none has begun.
     over: Arc<OnceLock<Instant>>,
-    /// Whether connections are still served.
+    /// Whether the application is starting or connections are served, which is what the period is for.
     serving: Arc<AtomicBool>,
-    cut: PipeReader,
+    cut: Async<PipeReader>,
     _subscription: Subscription,
 }
 
@@ -46,8 +49,7 @@ impl Grace {
             let (shutdown, over, serving) = (shutdown.clone(), over.clone(), serving.clone());
             let engine = engine.clone();
             move || {
-                // A period too long for the clock never ends.
-                let Some(at) = Instant::now().checked_add(period) else { return };
+                let at = Instant::now() + period.min(LONGEST);
                 if over.set(at).is_ok() {
                     engine.spawn(Box::pin(force_at(at, shutdown.clone(), serving.clone())));
                 }
@@ -63,29 +65,38 @@ impl Grace {
                 log::error!("the poller could not be woken: {error}");
             }
         });
-        let grace = Grace { over, serving, cut: cut.try_clone()?, _subscription: subscription };
+        let grace = Grace {
+            over,
+            serving,
+            cut: Async::new_nonblocking(cut.try_clone()?)?,
+            _subscription: subscription,
+        };
         Ok((grace, cut))
     }
 
-    /// No connection is served any more: waits for `rest`, within what is left of the grace period.
-    pub fn finish(self, rest: impl Future<Output = ()>) {
+    /// Runs `future` on this thread. `None` if it was not ready when the grace period was over, or the server was
+    /// cut; it has until `least` even then.
+    pub fn run<F: Future>(&self, least: Instant, future: F) -> Option<F::Output> {
+        let end = async {
+            // The end of the pipe reads as readiness.
+            let _ = self.cut.readable().await;
+            Timer::at(least).await;
+            None
+        };
+        async_io::block_on(async { Some(future.await) }.or(end))
+    }
+
+    /// No connection is served any more: runs `future`, what has to be done at the end, as [`Grace::run`] does. What
+    /// is still missing then is no reason to call the stop forced.
+    pub fn finish<F: Future>(&self, least: Instant, future: F) -> Option<F::Output> {
         self.serving.store(false, Ordering::Release);
-        let over = async {
-            match self.over.get() {
-                Some(over) => {
-                    Timer::at(*over).await;
-                }
-                None => std::future::pending().await,
-            }
+        // A server that failed was given no time at all.
+        let over = *self.over.get_or_init(Instant::now);
+        let end = async {
+            Timer::at(over.max(least)).await;
+            None
         };
-        let cut = async {
-            match Async::new_nonblocking(self.cut) {
-                // The end of the pipe reads as readiness.
-                Ok(cut) => drop(cut.readable().await),
-                Err(_) => std::future::pending().await,
-            }
-        };
-        async_io::block_on(rest.or(over).or(cut));
+        self.run(least, async { Some(future.await) }.or(end)).flatten()
     }
 }
 

@@ -15,7 +15,6 @@ mod grace;
 mod poller;
 mod runtime;
 mod serve;
-mod stream;
 mod transport;
 mod worker;
 

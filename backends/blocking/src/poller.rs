@@ -99,10 +99,16 @@ impl Poller {
         Ok(())
     }
 
+    /// Whether nobody is here and nobody comes in any more. If not, the next wait ends when that may have changed.
+    pub fn is_deserted(&self, service: &Arc<Service>) -> bool {
+        self.connections_are(service, |open| open == 0) && self.door.is_closed()
+    }
+
     fn timeout(&self, service: &Arc<Service>, until: Option<Instant>) -> Option<Duration> {
         let accept = match self.door.paused_until() {
             _ if !self.door.is_waiting() => None,
             Some(until) => Some(until),
+            None if self.door.is_closing() => return Some(Duration::ZERO),
             None if self.connections_are(service, |_| service.has_room()) => return Some(Duration::ZERO),
             None => None,
         };
@@ -114,7 +120,7 @@ impl Poller {
     }
 
     /// Whether `enough` holds for the number of open connections. If not, the next wait ends when one closes.
-    pub fn connections_are(&self, service: &Arc<Service>, enough: impl Fn(usize) -> bool) -> bool {
+    fn connections_are(&self, service: &Arc<Service>, enough: impl Fn(usize) -> bool) -> bool {
         if !self.watch.armed.swap(true, Ordering::AcqRel) {
             let waker = Waker::from(self.watch.clone());
             let mut cx = Context::from_waker(&waker);

@@ -1,23 +1,25 @@
 //! What stands behind `Runtime` on a blocking backend: the waits of async-io, and one background thread.
 //!
 //! A handler's own future runs on the worker that has its request, and its waits overlap there. What outlives the
-//! request runs on a thread named "background", made at the first [`Engine::spawn`], one for a server.
+//! request runs on a thread named "background", made at the first [`Engine::spawn`], one for a server,
+//! and joined when the server has ended.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use async_executor::Executor;
 use async_io::{Async, Timer};
 use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work};
 
-use crate::stream::stream;
+use crate::serve::LAST_WAIT;
 use crate::worker::Worker;
 
 /// The engine of a blocking backend. Clones share one background thread.
@@ -32,10 +34,19 @@ pub struct BlockingEngine {
 enum Background {
     /// Nothing was spawned yet.
     Unused,
-    /// It runs this executor until it is told to stop.
-    Running(Arc<Executor<'static>>, Arc<Mutex<Stop>>),
+    /// It runs.
+    Running(Running),
     /// The server has ended.
     Stopped,
+}
+
+#[derive(Debug)]
+struct Running {
+    executor: Arc<Executor<'static>>,
+    stop: Arc<Mutex<Stop>>,
+    thread: JoinHandle<()>,
+    /// Disconnected when the thread has nothing left to do.
+    home: Receiver<()>,
 }
 
 /// Whether the background thread is to end.
@@ -51,14 +62,22 @@ impl BlockingEngine {
         BlockingEngine { backend, background: Arc::new(Mutex::new(Background::Unused)) }
     }
 
-    /// Ends the background thread. What it has not finished is dropped, and so is what is spawned later.
+    /// Ends the background thread, and waits for it to have ended, for a second at most. What it has not finished is
+    /// dropped, on that thread, and so is what is spawned later.
     pub fn stop(&self) {
         let background = std::mem::replace(&mut *lock(&self.background), Background::Stopped);
-        if let Background::Running(_, stop) = background {
-            let before = std::mem::replace(&mut *lock(&stop), Stop::Asked);
-            if let Stop::NotAsked(waker) = before {
-                waker.wake();
+        let Background::Running(Running { executor, stop, thread, home }) = background else { return };
+        drop(executor);
+        let before = std::mem::replace(&mut *lock(&stop), Stop::Asked);
+        if let Stop::NotAsked(waker) = before {
+            waker.wake();
+        }
+        match home.recv_timeout(LAST_WAIT) {
+            Err(RecvTimeoutError::Timeout) => {
+                log::warn!("a background task holds its thread, which is left behind")
             }
+            // It ends with nothing but its own clean-up to do. A panic was logged, and is nobody's here.
+            _ => drop(thread.join()),
         }
     }
 }
@@ -80,9 +99,9 @@ impl Engine for BlockingEngine {
                 Endpoint::Tcp(address) => {
                     let socket = Async::<TcpStream>::connect(address).await?;
                     socket.get_ref().set_nodelay(true)?;
-                    Ok(stream(socket))
+                    Ok(Stream::from_socket(socket))
                 }
-                Endpoint::Unix(path) => Async::<UnixStream>::connect(path).await.map(stream),
+                Endpoint::Unix(path) => Async::<UnixStream>::connect(path).await.map(Stream::from_socket),
             }
         })
     }
@@ -95,8 +114,8 @@ impl Engine for BlockingEngine {
                 Err(error) => return log::error!("no thread for background tasks, one was dropped: {error}"),
             }
         }
-        if let Background::Running(executor, _) = &*background {
-            let executor = executor.clone();
+        if let Background::Running(running) = &*background {
+            let executor = running.executor.clone();
             // A task may start others, also while it is dropped: not under the lock.
             drop(background);
             executor.spawn(task).detach();
@@ -122,11 +141,14 @@ fn start_background() -> io::Result<Background> {
     let executor = Arc::new(Executor::new());
     let stop = Arc::new(Mutex::new(Stop::NotAsked(Waker::noop().clone())));
     let (running, asked) = (executor.clone(), stop.clone());
-    thread::Builder::new().name("background".into()).spawn(move || {
+    let (at_work, home) = mpsc::channel::<()>();
+    let thread = thread::Builder::new().name("background".into()).spawn(move || {
         async_io::block_on(running.run(stopped(asked)));
         // Tasks that are left are dropped with the last handle to the executor, which is this one.
+        drop(running);
+        drop(at_work);
     })?;
-    Ok(Background::Running(executor, stop))
+    Ok(Background::Running(Running { executor, stop, thread, home }))
 }
 
 /// Ready once a stop was asked for.
@@ -149,7 +171,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::sync::mpsc;
     use std::time::Duration;
 
     use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -232,6 +253,49 @@ mod tests {
         let late = runtime.spawn(async {});
         assert_eq!(runtime.block_on(late), Err(TaskError::Cancelled));
         runtime.block_on(runtime.tasks_ended());
+    }
+
+    #[test]
+    fn stopping_waits_until_tasks_are_dropped_on_their_thread() {
+        struct Tells(mpsc::Sender<String>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                thread::yield_now();
+                self.0.send(thread_name()).unwrap();
+            }
+        }
+        let (engine, runtime) = runtime();
+        let (tell, told) = mpsc::channel();
+        for _ in 0..10 {
+            let tells = Tells(tell.clone());
+            runtime
+                .spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(tells);
+                })
+                .detach();
+        }
+        engine.stop();
+        let names: Vec<_> = told.try_iter().collect();
+        assert_eq!(names, ["background"; 10]);
+    }
+
+    #[test]
+    fn stopping_leaves_a_task_behind_that_blocks() {
+        let (engine, runtime) = runtime();
+        let (begin, begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        runtime
+            .spawn(async move {
+                begin.send(()).unwrap();
+                let _ = released.recv();
+            })
+            .detach();
+        begun.recv().unwrap();
+        let began = Instant::now();
+        engine.stop();
+        assert!(began.elapsed() >= LAST_WAIT);
+        drop(release);
     }
 
     #[test]

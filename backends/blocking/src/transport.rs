@@ -20,8 +20,6 @@ use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Socket};
 
-use crate::stream::stream;
-
 /// Chunks given to the kernel in one vectored write.
 const SLICES: usize = 32;
 
@@ -161,8 +159,8 @@ impl Transport for BlockingTransport {
     fn into_stream(self) -> io::Result<Stream> {
         self.ground.registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()))?;
         match self.socket.domain()? {
-            Domain::UNIX => Async::new(UnixStream::from(self.socket)).map(stream),
-            _ => Async::new(TcpStream::from(self.socket)).map(stream),
+            Domain::UNIX => Async::new(UnixStream::from(self.socket)).map(Stream::from_socket),
+            _ => Async::new(TcpStream::from(self.socket)).map(Stream::from_socket),
         }
     }
 }

@@ -52,16 +52,18 @@ struct Connection {
 impl Open {
     fn serve(&mut self, poller: &mut Poller) -> io::Result<()> {
         let mut news = Vec::new();
-        let mut closing = false;
         loop {
             match self.service.shutdown().phase() {
                 Phase::Running => {}
-                Phase::Graceful if !closing => {
-                    closing = true;
-                    self.close(poller);
+                Phase::Graceful => {
+                    if !poller.door.is_closing() {
+                        self.close(poller);
+                    }
+                    // Also right after: the wake-up that told of shutdown may have been the last one to come.
+                    if poller.is_deserted(&self.service) {
+                        return Ok(());
+                    }
                 }
-                Phase::Graceful if poller.connections_are(&self.service, |open| open == 0) => return Ok(()),
-                Phase::Graceful => {}
                 Phase::Forced => return Ok(()),
             }
             let busy = !self.ready.is_empty();
@@ -74,10 +76,10 @@ impl Open {
         }
     }
 
-    /// Shutdown was asked for: nobody comes in any more, and everyone who is idle gets to leave.
+    /// Shutdown was asked for: those who have come are let in, and everyone who is idle gets to leave.
     fn close(&mut self, poller: &mut Poller) {
-        let service = self.service.clone();
-        poller.door.close(&service, |socket, peer| self.park(socket, peer));
+        poller.door.close(&self.service);
+        self.accept(poller);
         for (token, connection) in self.connections.iter_mut() {
             connection.wake(token, &mut self.ready);
         }
@@ -96,12 +98,18 @@ impl Open {
         poller.door.accept(ACCEPTS, &service, |socket, peer| self.park(socket, peer));
     }
 
-    /// Takes in a new connection, which is read only once something has arrived.
+    /// Takes in a new connection, which is read only once something has arrived, or when shutdown does not let it
+    /// wait for that.
     fn park(&mut self, socket: Socket, peer: Peer) -> io::Result<()> {
-        let transport = BlockingTransport::register(socket, self.connections.next_token(), &self.ground)?;
+        let token = self.connections.next_token();
+        let transport = BlockingTransport::register(socket, token, &self.ground)?;
         let wire = Wire::new(transport, peer, &self.service);
         self.deadlines.parked(wire.deadline());
-        self.connections.insert(Connection { wire: Some(wire), ready: false, ended: false });
+        let mut connection = Connection { wire: Some(wire), ready: false, ended: false };
+        if self.service.shutdown().is_requested() {
+            connection.wake(token, &mut self.ready);
+        }
+        self.connections.insert(connection);
         Ok(())
     }
 

@@ -1,16 +1,20 @@
 //! Real requests over loopback: what has to do with who waits where. HTTP itself is tested elsewhere.
 
+#[path = "../../blocking/tests/cases/rig.rs"]
+mod rig;
 #[path = "../../blocking/tests/cases/serving.rs"]
-mod cases;
+mod serving;
+#[path = "../../blocking/tests/cases/stopping.rs"]
+mod stopping;
 
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use cases::{GET, Running, response};
 use gearshift_core::{Backend, Config, Request, Router, ServeError};
 use gearshift_sequential::Sequential;
+use rig::{GET, Running, response};
 
 const BACKEND: Sequential = Sequential;
 

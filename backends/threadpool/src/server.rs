@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crossbeam_queue::SegQueue;
 use gearshift_blocking::{BlockingTransport, Connections, Deadlines, Ground, News, Opened, Poller, Worker};
 use gearshift_core::{Drive, Peer, Phase, Service, Wire};
@@ -16,8 +16,6 @@ use crate::slot::{Given, Slot};
 
 /// Connections accepted in one turn, before those that are open have theirs.
 const ACCEPTS: usize = 64;
-/// Room in the queue, at most: more descriptors than a process gets. Up to that, there is room for every connection.
-const QUEUE: usize = 1 << 20;
 /// How long workers have to come home once nothing is left that they should do.
 const HOMECOMING: Duration = Duration::from_millis(500);
 
@@ -26,7 +24,8 @@ type Connection = Arc<Slot<Wire<BlockingTransport>>>;
 /// Serves until shutdown has ended the last connection, or is forced. Says how many requests were left behind.
 pub(crate) fn run(opened: Opened) -> io::Result<u64> {
     let Opened { service, ground, mut poller } = opened;
-    let (queue, ready) = bounded(service.config().max_connections.clamp(1, QUEUE));
+    // Bounded by the number of connections, each of which is in it once at most.
+    let (queue, ready) = unbounded();
     let queue = Arc::new(queue);
     let pool = Arc::new(Pool {
         deadlines: Deadlines::new(service.config().shortest_timeout()),
@@ -56,7 +55,7 @@ struct Open {
     service: Arc<Service>,
     ground: Arc<Ground>,
     connections: Connections<Connection>,
-    /// Who is to be driven, in the order of the news. Each is in it once at most.
+    /// Who is to be driven, in the order of the news.
     queue: Arc<Sender<Connection>>,
     pool: Arc<Pool>,
 }
@@ -77,16 +76,18 @@ struct Pool {
 impl Open {
     fn serve(&mut self, poller: &mut Poller) -> io::Result<()> {
         let mut news = Vec::new();
-        let mut closing = false;
         loop {
             match self.service.shutdown().phase() {
                 Phase::Running => {}
-                Phase::Graceful if !closing => {
-                    closing = true;
-                    self.close(poller);
+                Phase::Graceful => {
+                    if !poller.door.is_closing() {
+                        self.close(poller);
+                    }
+                    // Also right after: the wake-up that told of shutdown may have been the last one to come.
+                    if poller.is_deserted(&self.service) {
+                        return Ok(());
+                    }
                 }
-                Phase::Graceful if poller.connections_are(&self.service, |open| open == 0) => return Ok(()),
-                Phase::Graceful => {}
                 Phase::Forced => return Ok(()),
             }
             let sweep = (!self.connections.is_empty()).then(|| self.pool.deadlines.next_sweep());
@@ -98,10 +99,10 @@ impl Open {
         }
     }
 
-    /// Shutdown was asked for: nobody comes in any more, and everyone who is idle gets to leave.
+    /// Shutdown was asked for: those who have come are let in, and everyone who is idle gets to leave.
     fn close(&mut self, poller: &mut Poller) {
-        let service = self.service.clone();
-        poller.door.close(&service, |socket, peer| self.park(socket, peer));
+        poller.door.close(&self.service);
+        self.accept(poller);
         for (_, connection) in self.connections.iter_mut() {
             wake(connection, false, &self.queue);
         }
@@ -126,13 +127,18 @@ impl Open {
         poller.door.accept(ACCEPTS, &service, |socket, peer| self.park(socket, peer));
     }
 
-    /// Takes in a new connection, which is read only once something has arrived.
+    /// Takes in a new connection, which is read only once something has arrived, or when shutdown does not let it
+    /// wait for that.
     fn park(&mut self, socket: Socket, peer: Peer) -> io::Result<()> {
         let token = self.connections.next_token();
         let transport = BlockingTransport::register(socket, token, &self.ground)?;
         let wire = Wire::new(transport, peer, &self.service);
         self.pool.deadlines.parked(wire.deadline());
-        self.connections.insert(Arc::new(Slot::new(token, wire)));
+        let connection = Arc::new(Slot::new(token, wire));
+        if self.service.shutdown().is_requested() {
+            wake(&connection, false, &self.queue);
+        }
+        self.connections.insert(connection);
         Ok(())
     }
 
@@ -170,7 +176,6 @@ impl Open {
 /// A connection has news: queues it, unless it is queued or has a worker already.
 fn wake(connection: &Connection, ended: bool, queue: &Sender<Connection>) {
     if connection.tell(ended) {
-        // It waits only when the queue is full, which workers empty without waiting for anyone here.
         queue.send(connection.clone()).expect("the pool keeps the queue's other end");
     }
 }
@@ -206,10 +211,10 @@ impl Pool {
     }
 
     /// Lets others have their turn first, if there are any. Says whether the connection is out of this worker's
-    /// hands: it never waits for room in a queue that it is there to empty.
+    /// hands.
     fn queue_again(&self, connection: &Connection) -> bool {
         match self.queue.upgrade() {
-            Some(queue) if !queue.is_empty() => queue.try_send(connection.clone()).is_ok(),
+            Some(queue) if !queue.is_empty() => queue.send(connection.clone()).is_ok(),
             _ => false,
         }
     }

@@ -1,95 +1,16 @@
-//! The cases that hold on every blocking backend, and what they need; the tests of each say what `BACKEND` is.
+//! The cases of serving that hold on every blocking backend; the tests of each say what `BACKEND` is.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown as Half, SocketAddr, TcpStream};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::net::Shutdown as Half;
+use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use gearshift_core::{
-    App, Backend, Bind, Config, Endpoint, Handler, Report, Request, Router, Runtime, ServeError, Server,
-    Shutdown, sync,
-};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use gearshift_core::{App, Bind, Bytes, HeaderValue, Request, Response, Router, sync};
 
+use super::rig::{GET, PATIENCE, Running, get, hello, response, rest};
 use super::{BACKEND, settings};
-
-/// How long anything may take that should happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// The request that is sent when any will do.
-pub(crate) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
-
-/// A server on a thread of its own.
-pub(crate) struct Running {
-    address: SocketAddr,
-    pub(crate) shutdown: Shutdown,
-    thread: Option<JoinHandle<Result<Report, ServeError>>>,
-}
-
-impl Running {
-    pub(crate) fn with<H: Handler>(
-        config: Config,
-        app: impl FnOnce(Runtime) -> H + Send + 'static,
-    ) -> Running {
-        let server = Server::bind(&[Bind::Tcp("127.0.0.1:0".into())], config).unwrap();
-        let address = match server.endpoints().next() {
-            Some(Endpoint::Tcp(address)) => *address,
-            other => panic!("bound to {other:?}"),
-        };
-        let shutdown = server.shutdown();
-        let thread = Some(thread::spawn(move || BACKEND.serve(server, App::new(app))));
-        Running { address, shutdown, thread }
-    }
-
-    fn hello(config: Config) -> Running {
-        Running::with(config, |_| Router::new().get("/", sync(|_| "hi")))
-    }
-
-    pub(crate) fn client(&self) -> TcpStream {
-        let client = TcpStream::connect(self.address).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client
-    }
-
-    pub(crate) fn ended(mut self) -> Result<Report, ServeError> {
-        self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shutdown.force();
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(thread::panicking() || ended.unwrap().is_ok());
-        }
-    }
-}
-
-/// Reads one response with a length: its status and its body.
-pub(crate) fn response(client: &mut TcpStream) -> (u16, String) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        assert_eq!(client.read(&mut byte).unwrap(), 1, "the connection ended after {head:?}");
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap().to_lowercase();
-    let length = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
-    let mut body = vec![0; length.parse().unwrap()];
-    client.read_exact(&mut body).unwrap();
-    (head[9..12].parse().unwrap(), String::from_utf8(body).unwrap())
-}
-
-fn get(client: &mut TcpStream) -> (u16, String) {
-    client.write_all(GET).unwrap();
-    response(client)
-}
-
-fn rest(client: &mut TcpStream) -> String {
-    let mut rest = String::new();
-    client.read_to_string(&mut rest).unwrap();
-    rest
-}
 
 #[test]
 fn a_connection_is_used_again() {
@@ -247,98 +168,107 @@ fn a_panic_in_a_handler_costs_its_own_connection() {
 }
 
 #[test]
-fn a_graceful_stop_lets_go_of_who_is_idle_and_finishes_what_is_in_flight() {
-    let (begin, begun) = mpsc::channel();
-    let server = Running::with(settings(), move |runtime| {
-        Router::new().get("/", sync(|_| "hi")).get("/slow", move |_: Request| {
-            let (begin, runtime) = (begin.clone(), runtime.clone());
-            async move {
-                begin.send(()).unwrap();
-                runtime.sleep(Duration::from_millis(100)).await;
-                "done"
-            }
-        })
-    });
-    let _silent = server.client();
-    let mut idle = server.client();
-    assert_eq!(get(&mut idle).0, 200);
-    let mut slow = server.client();
-    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
-    begun.recv_timeout(PATIENCE).unwrap();
-    server.shutdown.graceful();
-    assert_eq!(response(&mut slow), (200, "done".into()));
-    assert_eq!(rest(&mut slow), "");
-    assert_eq!(rest(&mut idle), "");
-    let report = server.ended().unwrap();
-    assert_eq!((report.finished, report.cut), (1, 0));
-}
-
-#[test]
-fn what_outlasts_the_grace_period_is_cut() {
-    let (begin, begun) = mpsc::channel();
-    let mut config = settings();
-    config.graceful_timeout = Duration::from_millis(50);
-    let server = Running::with(config, move |_| {
-        Router::new().get("/", move |_: Request| {
-            begin.send(()).unwrap();
-            std::future::pending::<&str>()
-        })
-    });
-    let mut client = server.client();
-    client.write_all(GET).unwrap();
-    begun.recv_timeout(PATIENCE).unwrap();
-    server.shutdown.graceful();
-    assert_eq!(rest(&mut client), "");
-    assert_eq!(server.ended().unwrap().cut, 1);
-}
-
-#[test]
-fn forcing_ends_a_wait_for_a_body() {
-    let (begin, begun) = mpsc::channel();
-    let server = Running::with(settings(), move |_| {
-        sync(move |request: Request| {
-            begin.send(()).unwrap();
-            let _ = request.into_body().reader().read_to_end(&mut Vec::new());
-            "never sent"
-        })
-    });
-    let mut client = server.client();
-    client.write_all(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n").unwrap();
-    begun.recv_timeout(PATIENCE).unwrap();
-    let began = Instant::now();
-    server.shutdown.force();
-    server.ended().unwrap();
-    assert!(began.elapsed() < PATIENCE / 2);
-}
-
-#[test]
-fn background_tasks_are_waited_for_and_then_dropped() {
-    for (task, expected) in [(Duration::from_millis(100), true), (10 * PATIENCE, false)] {
-        let (say, said) = mpsc::channel();
-        let mut config = settings();
-        config.graceful_timeout = Duration::from_millis(500);
-        let server = Running::with(config, move |runtime| {
-            let sleep = runtime.sleep(task);
-            runtime
-                .spawn(async move {
-                    sleep.await;
-                    say.send(()).unwrap();
-                })
-                .detach();
-            sync(|_| "hi")
-        });
-        assert_eq!(get(&mut server.client()).0, 200);
-        server.shutdown.graceful();
-        server.ended().unwrap();
-        assert_eq!(said.recv_timeout(PATIENCE).is_ok(), expected);
+fn a_panic_outside_the_handler_costs_its_own_connection() {
+    /// A body whose memory cannot be freed, which is noticed when a connection that failed is dropped.
+    struct Bomb(Vec<u8>);
+    impl AsRef<[u8]> for Bomb {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
     }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    let mut config = settings();
+    config.write_timeout = Duration::from_millis(20);
+    config.graceful_timeout = PATIENCE;
+    let server = Running::with(config, |_| {
+        Router::new()
+            .get("/", sync(|_| "hi"))
+            .get("/bomb", sync(|_| Response::new(Bytes::from_owner(Bomb(vec![0; 32 << 20])))))
+    });
+    let mut clients: Vec<_> = (0..6).map(|_| server.client()).collect();
+    clients
+        .iter_mut()
+        .for_each(|client| client.write_all(b"GET /bomb HTTP/1.1\r\nHost: test\r\n\r\n").unwrap());
+    // Nobody reads, so that each write fails in the end. This one waits until the workers are free of them.
+    assert_eq!(get(&mut server.client()).0, 200);
+    for client in &mut clients {
+        let mut all = Vec::new();
+        let _ = client.read_to_end(&mut all);
+        assert!(all.len() < 32 << 20);
+    }
+    assert_eq!(get(&mut server.client()).0, 200);
+    server.shutdown.graceful();
+    server.ended_gracefully();
 }
 
 #[test]
-fn an_application_that_does_not_start_is_an_error() {
-    let server = Server::bind(&[Bind::Tcp("127.0.0.1:0".into())], settings()).unwrap();
-    let app = App::start(async |_| Err::<Router, _>("no database".into()));
-    assert!(
-        matches!(BACKEND.serve(server, app), Err(ServeError::Start(error)) if error.to_string() == "no database")
-    );
+fn serves_on_a_socket_file_and_removes_it() {
+    let name = format!("gearshift-{}-{}.sock", gearshift_core::Backend::name(&BACKEND), std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let server = Running::start(Bind::Unix(path.clone()), settings(), App::new(hello));
+    let mut clients: Vec<_> = (0..20).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    for client in &mut clients {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(get(client), (200, "hi".into()));
+        assert_eq!(get(client), (200, "hi".into()));
+    }
+    server.shutdown.graceful();
+    clients.iter_mut().for_each(|client| assert_eq!(rest(client), ""));
+    server.ended_gracefully();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_connection_becomes_another_protocol_and_no_worker_is_held_by_it() {
+    let server = Running::with(settings(), |_| {
+        Router::new().get("/", sync(|_| "hi")).get(
+            "/echo",
+            sync(|_| {
+                Response::upgrade(HeaderValue::from_static("echo"), |mut stream| async move {
+                    let mut some = [0; 64];
+                    while let Ok(n @ 1..) = stream.read(&mut some).await {
+                        stream.write_all(&some[..n]).await.unwrap();
+                    }
+                    stream.close().await.unwrap();
+                })
+            }),
+        )
+    });
+    let mut clients: Vec<_> = (0..8).map(|_| server.client()).collect();
+    for client in &mut clients {
+        // What is sent with the request belongs to the new protocol.
+        client
+            .write_all(
+                b"GET /echo HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nearly",
+            )
+            .unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    }
+    assert_eq!(get(&mut server.client()).0, 200);
+    server.shutdown.graceful();
+    for client in &mut clients {
+        // It goes on within the grace period.
+        client.write_all(b" and late").unwrap();
+        client.shutdown(Half::Write).unwrap();
+        assert_eq!(rest(client), "early and late");
+    }
+    server.ended_gracefully();
+}
+
+#[test]
+fn an_upgrade_that_was_not_asked_for_is_required() {
+    let server = Running::with(settings(), |_| {
+        sync(|_| Response::upgrade(HeaderValue::from_static("echo"), |_| async {}))
+    });
+    assert_eq!(get(&mut server.client()).0, 426);
 }

@@ -1,0 +1,17 @@
+//! Running out of descriptors, which befalls the whole process, so that this one has nothing else to do.
+
+#[path = "../../blocking/tests/cases/descriptors.rs"]
+mod descriptors;
+#[path = "../../blocking/tests/cases/rig.rs"]
+mod rig;
+
+use gearshift_core::Config;
+use gearshift_threadpool::ThreadPool;
+
+const BACKEND: ThreadPool = ThreadPool;
+
+fn settings() -> Config {
+    let mut config = Config::default();
+    config.threads = Some(2);
+    config
+}
