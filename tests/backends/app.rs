@@ -1,0 +1,103 @@
+//! The application that the wire cases ask: the demo, and routes for what it has no use for.
+
+use std::io::{self, Read};
+
+use gearshift::{
+    Body, Bytes, HeaderValue, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, header,
+    sync,
+};
+
+/// More than any body that a case sends.
+const ANY: usize = 1 << 30;
+
+pub(crate) fn app(runtime: Runtime) -> Router {
+    let reads = runtime.clone();
+    demo::app(runtime.clone())
+        .any("/test/method", sync(|request: Request| request.method().as_str().to_owned()))
+        .get("/test/target", sync(target))
+        .get("/test/hello/{name}", sync(hello))
+        .get(
+            "/test/rest/{*rest}",
+            sync(|request: Request| request.param("rest").map(|rest| rest.into_owned())),
+        )
+        .get("/test/query", sync(query))
+        .get("/test/fields", sync(fields))
+        .post("/test/read", async |request: Request| request.into_body().bytes(ANY).await)
+        .post("/test/read-sync", blocking(&runtime, read))
+        .post("/test/ignore", sync(|_| "ignored"))
+        .post("/test/ignore-async", async |_| "ignored")
+        .get("/test/nothing", sync(|_| StatusCode::NO_CONTENT))
+        .get("/test/nothing-much", sync(|_| Response::text("no body").with_status(StatusCode::NO_CONTENT)))
+        .get("/test/unchanged", sync(unchanged))
+        .get("/test/empty", sync(|_| ()))
+        .get("/test/interim", sync(|_| StatusCode::PROCESSING))
+        .get("/test/close", sync(|_| ("bye").into_response().with_header("connection", "close")))
+        .get("/test/own", sync(own))
+        .get("/test/sized", move |_| {
+            let body = Body::from_reader(&reads, Some(10), &b"0123456789"[..]);
+            async { body }
+        })
+        .put("/test/put", sync(|_| StatusCode::CREATED))
+        .delete("/test/put", sync(|_| ()))
+}
+
+fn target(request: Request) -> String {
+    format!("{} {} {:?}", request.target(), request.path(), request.version())
+}
+
+fn hello(request: Request) -> Option<String> {
+    request.param("name").map(|name| name.into_owned())
+}
+
+fn query(request: Request) -> String {
+    request.query_pairs().map(|(name, value)| format!("[{name}][{value}]")).collect()
+}
+
+/// The fields whose names begin with `X`, as they came.
+fn fields(request: Request) -> String {
+    let fields = request.headers();
+    let shown = ["X-A", "X_A", "X-B"].map(|name| {
+        let values: Vec<_> = fields.get_all(name).map(String::from_utf8_lossy).collect();
+        format!("{name}={values:?}")
+    });
+    shown.join(" ")
+}
+
+fn read(request: Request) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    request.into_body().reader().read_to_end(&mut body)?;
+    Ok(body)
+}
+
+fn unchanged(_: Request) -> Response {
+    const TAG: HeaderValue = HeaderValue::from_static("\"tag\"");
+    Response::status_only(StatusCode::NOT_MODIFIED).with_value(header::ETAG, TAG)
+}
+
+/// A response with fields that the server has a say in.
+fn own(_: Request) -> Response {
+    Response::new(Bytes::from_static(b"own"))
+        .with_header("server", "mine")
+        .with_header("content-length", "9")
+        .with_header("transfer-encoding", "gzip")
+        .with_header("x-twice", "1")
+        .with_header("x-twice", "2")
+}
+
+/// What a handler says that panics because a test wants it to. The demo says the same.
+pub(crate) const ON_PURPOSE: &str = "as it was asked to";
+
+/// Keeps panics on purpose out of the output.
+pub(crate) fn silence_panics_on_purpose() {
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !payload_text(panic).is_some_and(|message| message.contains(ON_PURPOSE)) {
+            loud(panic);
+        }
+    }));
+}
+
+fn payload_text<'a>(panic: &'a std::panic::PanicHookInfo<'_>) -> Option<&'a str> {
+    let payload = panic.payload();
+    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}

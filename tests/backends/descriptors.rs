@@ -1,0 +1,45 @@
+//! Running out of file descriptors: accepting pauses, and nothing else happens.
+
+use std::time::{Duration, Instant};
+
+use gearshift::Backend;
+
+use crate::Area;
+use crate::child::Child;
+use crate::client::{Client, wait_until};
+
+pub(crate) const AREA: Area =
+    ("descriptors", &[("a_server_that_is_out_of_them_waits_and_goes_on", waits_and_goes_on)]);
+
+/// Descriptors that the server may have.
+const MOST: u64 = 64;
+/// Connections that it is to have, which is more.
+const CONNECTIONS: usize = 120;
+
+fn waits_and_goes_on(backend: Backend) {
+    let mut server = Child::serve(backend, MOST);
+    let mut first = Client::connect(server.addr());
+    assert_eq!(first.get("/plaintext").status, 200);
+    let others: Vec<_> = (0..CONNECTIONS).map(|_| Client::connect(server.addr())).collect();
+    wait_until("the server has taken as many connections as it can", || {
+        server.descriptors() as u64 >= MOST - 2
+    });
+
+    let (cpu, began) = (server.cpu_time(), Instant::now());
+    // What is looked at is how it spends its time, so some has to pass; it goes on serving meanwhile.
+    let mut asked = 0;
+    while began.elapsed() < Duration::from_secs(1) {
+        assert_eq!(first.get("/plaintext").status, 200, "a connection it has is served");
+        asked += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let share = (server.cpu_time() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    assert!(share < 0.3, "it spent {:.0}% of a core on {asked} requests", share * 100.0);
+    assert!(server.is_running());
+
+    drop(others);
+    let mut fresh = Client::connect(server.addr());
+    assert_eq!(fresh.get("/plaintext").status, 200, "it accepts again");
+    assert_eq!(first.get("/plaintext").status, 200);
+    assert!(server.is_running());
+}

@@ -1,0 +1,309 @@
+//! The limits and deadlines of `Config`: each does what its table says.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use gearshift::{Backend, Body, Bytes, Config, Response, sync};
+
+use crate::Area;
+use crate::app::app;
+use crate::client::{Client, wait_until};
+use crate::running::{Running, few_workers, one};
+
+pub(crate) const AREA: Area = (
+    "limits",
+    &[
+        ("max_requests_closes_the_connection", max_requests),
+        ("keep_alive_closes_an_idle_connection", keep_alive),
+        ("header_timeout_tells_who_sent_half_a_head", half_a_head),
+        ("header_timeout_holds_for_later_requests", half_a_later_head),
+        ("header_timeout_is_not_put_off_by_dripping", dripping),
+        ("header_timeout_is_silent_to_the_silent", silent),
+        ("body_timeout_tells_who_pauses", |backend| body_timeout(backend, "/test/read")),
+        ("body_timeout_tells_who_pauses_before_a_blocking_reader", |backend| {
+            body_timeout(backend, "/test/read-sync");
+        }),
+        ("body_timeout_holds_for_later_pauses", later_pause),
+        ("body_timeout_cuts_an_echo", echo_pause),
+        ("write_timeout_cuts_who_does_not_read", write_timeout),
+        ("max_connections_pauses_accepting", max_connections),
+        ("a_body_beyond_drain_closes_the_connection", beyond_drain),
+        ("a_refusal_reaches_who_is_still_sending", refusal_while_sending),
+        ("an_early_answer_reaches_who_is_still_sending", answer_while_sending),
+        ("date_and_server_can_be_left_out", no_date),
+        ("timeouts_do_not_befall_who_keeps_to_them", in_time),
+    ],
+);
+
+/// A short timeout, as a limit under test.
+const SHORT: Duration = Duration::from_millis(200);
+/// What a short timeout may take with some thousand others on the machine. No other timeout is as short as this.
+const SOON: Duration = Duration::from_secs(6);
+
+/// All timeouts are long, but for what `change` does.
+fn server(backend: Backend, change: impl FnOnce(&mut Config)) -> Running {
+    let long = Duration::from_secs(600);
+    let mut config = few_workers(backend);
+    (config.keep_alive, config.header_timeout, config.body_timeout) = (long, long, long);
+    config.write_timeout = long;
+    change(&mut config);
+    Running::start(backend, config, app)
+}
+
+/// Checks that something took about as long as a short timeout.
+fn expect_short(began: Instant) {
+    let took = began.elapsed();
+    assert!(took >= SHORT && took < SOON, "it took {took:?}");
+}
+
+fn max_requests(backend: Backend) {
+    let server = server(backend, |config| config.max_requests = Some(3));
+    let mut client = server.client();
+    assert!(!client.get("/plaintext").closes());
+    assert!(!client.get("/async").closes());
+    let last = client.get("/plaintext");
+    assert_eq!(last.said(), (200, "Hello, World!".into()));
+    assert!(last.closes());
+    client.expect_end();
+    // The same pipelined: what is sent beyond the last is not answered.
+    let mut client = server.client();
+    client.send("GET /plaintext HTTP/1.1\r\nHost: test\r\n\r\n".repeat(5));
+    for nth in 1..=3 {
+        assert_eq!(client.answer().closes(), nth == 3);
+    }
+    client.expect_end();
+}
+
+fn keep_alive(backend: Backend) {
+    let server = server(backend, |config| config.keep_alive = SHORT);
+    let mut client = server.client();
+    let mut began = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(client.get("/plaintext").status, 200);
+        began = Instant::now() - Duration::from_millis(5);
+    }
+    client.expect_end();
+    expect_short(began);
+}
+
+fn half_a_head(backend: Backend) {
+    let server = server(backend, |config| config.header_timeout = SHORT);
+    let began = Instant::now();
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost:");
+    let answer = client.answer();
+    assert_eq!(answer.said(), (408, "the request took too long".into()));
+    assert!(answer.closes());
+    client.expect_end();
+    expect_short(began);
+}
+
+fn half_a_later_head(backend: Backend) {
+    let server = server(backend, |config| config.header_timeout = SHORT);
+    let mut client = server.client();
+    assert_eq!(client.get("/plaintext").status, 200);
+    let began = Instant::now();
+    client.send("G");
+    assert_eq!(client.answer().status, 408);
+    client.expect_end();
+    expect_short(began);
+}
+
+fn dripping(backend: Backend) {
+    let server = server(backend, |config| config.header_timeout = SHORT);
+    let began = Instant::now();
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nX: ");
+    client.socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket has timeouts");
+    while began.elapsed() < SOON && client.socket.peek(&mut [0]).is_err() {
+        client.send("x");
+    }
+    client.socket.set_read_timeout(Some(SOON)).expect("a socket has timeouts");
+    assert_eq!(client.answer().status, 408);
+    expect_short(began);
+}
+
+fn silent(backend: Backend) {
+    let server = server(backend, |config| config.header_timeout = SHORT);
+    let began = Instant::now();
+    let mut client = server.client();
+    client.expect_end();
+    expect_short(began);
+}
+
+fn body_timeout(backend: Backend, path: &str) {
+    let server = server(backend, |config| config.body_timeout = SHORT);
+    for body in ["Content-Length: 10\r\n\r\n123", "Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n"] {
+        let began = Instant::now();
+        let mut client = server.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\n{body}"));
+        expect_body_timeout(&mut client);
+        expect_short(began);
+    }
+}
+
+fn expect_body_timeout(client: &mut Client) {
+    let answer = client.answer();
+    assert_eq!(answer.said(), (408, "the body paused for too long".into()));
+    assert!(answer.closes());
+    client.expect_end();
+}
+
+fn later_pause(backend: Backend) {
+    let server = server(backend, |config| config.body_timeout = SHORT);
+    let mut client = server.client();
+    client.send("POST /test/read HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n");
+    for piece in ["1", "2", "3", "4"] {
+        std::thread::sleep(SHORT / 4);
+        client.send(piece);
+    }
+    expect_body_timeout(&mut client);
+}
+
+fn echo_pause(backend: Backend) {
+    let server = server(backend, |config| config.body_timeout = SHORT);
+    let began = Instant::now();
+    let mut client = server.client();
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n123");
+    assert!(client.rest().ends_with(b"123"), "what came before the pause is echoed");
+    expect_short(began);
+}
+
+/// A body without end, which tells when it was dropped.
+struct Endless(Arc<AtomicBool>);
+
+impl Read for Endless {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        into.fill(b'x');
+        Ok(into.len())
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn write_timeout(backend: Backend) {
+    let dropped = Arc::new(AtomicBool::new(false));
+    let drops = dropped.clone();
+    let mut config = few_workers(backend);
+    config.write_timeout = SHORT;
+    let server = Running::start(backend, config, |runtime| {
+        one(sync(move |_| Response::new(Body::from_reader(&runtime, None, Endless(drops.clone())))))
+    });
+    let mut client = server.client();
+    client.send_get("/");
+    let mut first = [0; 12];
+    client.socket.read_exact(&mut first).expect("the answer begins");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let began = Instant::now();
+    wait_until("the response is given up", || dropped.load(Ordering::SeqCst));
+    assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
+}
+
+fn max_connections(backend: Backend) {
+    let server = server(backend, |config| config.max_connections = 3);
+    let mut taken: Vec<_> = (0..3).map(|_| server.client()).collect();
+    for client in &mut taken {
+        assert_eq!(client.get("/plaintext").status, 200);
+    }
+    let mut next = server.client();
+    next.send_get("/plaintext");
+    next.socket.set_read_timeout(Some(Duration::from_millis(150))).expect("a socket has timeouts");
+    let early = next.socket.peek(&mut [0]);
+    assert!(early.is_err(), "a fourth connection is served");
+    next.socket.set_read_timeout(Some(SOON)).expect("a socket has timeouts");
+    assert_eq!(taken[0].get("/plaintext").status, 200, "those it has are served");
+    drop(taken.pop());
+    assert_eq!(next.answer().status, 200, "there is room now");
+    drop(next);
+    drop(taken);
+    for _ in 0..10 {
+        assert_eq!(server.get("/plaintext").status, 200);
+    }
+}
+
+fn beyond_drain(backend: Backend) {
+    let server = server(backend, |config| config.limits.drain = 1000);
+    for (len, stays_open) in [(900, true), (5000, false)] {
+        for path in ["/test/ignore", "/test/ignore-async"] {
+            let mut client = server.client();
+            client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len}\r\n\r\nhead"));
+            assert_eq!(client.answer().text(), "ignored");
+            match stays_open {
+                true => {
+                    client.send(vec![b'x'; len - 4]);
+                    assert_eq!(client.get("/plaintext").status, 200);
+                }
+                false => client.expect_end(),
+            }
+        }
+    }
+}
+
+fn refusal_while_sending(backend: Backend) {
+    let server = server(backend, |config| config.limits.body = 1000);
+    for fields in ["Content-Length: 200000", "Content-Length: 5\r\nTransfer-Encoding: chunked"] {
+        for piece in [200_000, 20_000] {
+            let mut client = server.client();
+            client.send(format!("POST /echo HTTP/1.1\r\nHost: test\r\n{fields}\r\n\r\n"));
+            for _ in 0..200_000 / piece {
+                client.send(vec![b'x'; piece]);
+            }
+            let answer = client.answer();
+            assert!([400, 413].contains(&answer.status), "{answer:?}");
+            assert!(answer.closes());
+            client.expect_end();
+        }
+    }
+}
+
+fn answer_while_sending(backend: Backend) {
+    let server = server(backend, |config| config.limits.body = 1 << 30);
+    let mut client = server.client();
+    client.send("POST /test/ignore HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(vec![b'x'; 200_000]);
+    assert_eq!(client.answer().text(), "ignored");
+    client.expect_end();
+}
+
+fn no_date(backend: Backend) {
+    let server = server(backend, |config| (config.date_header, config.server_header) = (false, false));
+    let mut client = server.client();
+    let answers = [client.get("/plaintext"), client.get("/nowhere"), client.get("/stream/1"), {
+        client.send("\0");
+        client.answer()
+    }];
+    for answer in answers {
+        assert_eq!((answer.field("Date"), answer.field("Server")), (None, None), "{answer:?}");
+    }
+}
+
+fn in_time(backend: Backend) {
+    let server = server(backend, |config| {
+        // Each is shorter than the whole takes.
+        (config.keep_alive, config.header_timeout) = (SHORT * 2, SHORT * 2);
+        (config.body_timeout, config.write_timeout) = (SHORT * 2, SHORT * 2);
+    });
+    let mut client = server.client();
+    let pause = SHORT / 2;
+    let began = Instant::now();
+    while began.elapsed() < SHORT * 6 {
+        assert_eq!(client.get("/sleep/150").status, 200);
+        client.send("POST /test/read HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n1");
+        for piece in ["2", "3", "4"] {
+            std::thread::sleep(pause);
+            client.send(piece);
+        }
+        assert_eq!(client.answer().text(), "1234");
+        std::thread::sleep(pause);
+    }
+    let bytes = Bytes::from_static(b"end");
+    client.send(format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", bytes.len()));
+    client.send(bytes);
+    assert_eq!(Client::answer(&mut client).text(), "end");
+}

@@ -1,0 +1,143 @@
+//! Addresses: ports in use, several of them, and Unix sockets.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use gearshift::{App, Backend, Bind, Config, Endpoint, ServeError, Server, TestServer};
+
+use crate::Area;
+use crate::client::{Client, PATIENCE};
+use crate::running::{Running, few_workers};
+
+pub(crate) const AREA: Area = (
+    "listen",
+    &[
+        ("refuses_a_port_that_another_server_has", port_in_use),
+        ("gives_a_port_back_when_it_stops", port_again),
+        ("serves_a_unix_socket_and_removes_it", unix_socket),
+        ("refuses_a_unix_socket_that_another_server_has", unix_socket_in_use),
+        ("serves_all_its_addresses", several),
+    ],
+);
+
+fn bind(address: &str) -> Result<Server, ServeError> {
+    Server::bind(&[address.parse().expect("an address")], Config::default())
+}
+
+fn expect_in_use(bound: Result<Server, ServeError>, address: &str) {
+    match bound {
+        Err(ServeError::Bind { address: said, source }) => {
+            assert_eq!((said.as_str(), source.kind()), (address, io::ErrorKind::AddrInUse));
+        }
+        other => panic!("{address} is in use, but {other:?}"),
+    }
+}
+
+fn port_in_use(backend: Backend) {
+    let mut config = Config::default();
+    config.workers = Some(3);
+    // Several workers share a port among themselves, and with nobody else.
+    let config = if backend.check(&config).is_ok() { config } else { few_workers(backend) };
+    let server = Running::start(backend, config, demo::app);
+    let address = server.addr().to_string();
+    for _ in 0..3 {
+        expect_in_use(bind(&address), &address);
+    }
+    for _ in 0..20 {
+        assert_eq!(server.get("/plaintext").status, 200);
+    }
+    let foreign = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = foreign.local_addr().expect("it is bound").to_string();
+    expect_in_use(bind(&address), &address);
+}
+
+fn port_again(backend: Backend) {
+    let server = Running::demo(backend);
+    let address = server.addr();
+    let mut client = server.client();
+    assert_eq!(client.get("/plaintext").status, 200);
+    server.stop();
+    client.expect_end();
+    let again = bind(&address.to_string()).expect("the port is free again");
+    let shutdown = again.shutdown();
+    let thread = thread::spawn(move || backend.serve(again, App::new(demo::app)));
+    assert_eq!(Client::connect(address).get("/plaintext").status, 200);
+    shutdown.force();
+    thread.join().expect("no panic").expect("it served");
+}
+
+/// A path that nobody has.
+fn free_path() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("gearshift-test-{}-{number}", std::process::id()))
+}
+
+fn unix_client(path: &PathBuf) -> Client<UnixStream> {
+    let socket = UnixStream::connect(path).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+    Client::new(socket)
+}
+
+fn unix_socket(backend: Backend) {
+    let path = free_path();
+    let server = bind(&format!("unix:{}", path.display())).expect("the path is free");
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    let (mut one, mut other) = (unix_client(&path), unix_client(&path));
+    for client in [&mut one, &mut other] {
+        assert_eq!(client.get("/plaintext").text(), "Hello, World!");
+        assert_eq!(client.get("/stream/2").text(), "chunk 0\nchunk 1\n");
+        client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhe");
+        client.send("llo");
+        assert_eq!(client.answer().text(), "hello");
+    }
+    shutdown.graceful();
+    one.expect_end();
+    thread.join().expect("no panic").expect("it served");
+    assert!(!path.exists(), "the socket file is gone");
+}
+
+fn unix_socket_in_use(backend: Backend) {
+    let path = free_path();
+    let address = format!("unix:{}", path.display());
+    let server = bind(&address).expect("the path is free");
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    expect_in_use(bind(&address), &address);
+    assert_eq!(unix_client(&path).get("/plaintext").status, 200, "the first has not lost its file");
+    shutdown.force();
+    thread.join().expect("no panic").expect("it served");
+}
+
+fn several(backend: Backend) {
+    let path = free_path();
+    let any_port = || Bind::Tcp("127.0.0.1:0".into());
+    let binds = [any_port(), Bind::Unix(path.clone()), any_port()];
+    let server = Server::bind(&binds, few_workers(backend)).expect("the addresses are free");
+    let addresses: Vec<_> = server
+        .endpoints()
+        .filter_map(|endpoint| match endpoint {
+            Endpoint::Tcp(address) => Some(*address),
+            Endpoint::Unix(_) => None,
+        })
+        .collect();
+    assert_eq!(addresses.len(), 2);
+    assert_ne!(addresses[0], addresses[1]);
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    for address in addresses {
+        assert_eq!(Client::connect(address).get("/plaintext").status, 200);
+    }
+    assert_eq!(unix_client(&path).get("/plaintext").status, 200);
+    // Another server in the same process is another server.
+    let other = TestServer::start(backend, demo::app).expect("two servers go together");
+    assert_eq!(Client::connect(other.addr()).get("/plaintext").status, 200);
+    other.shutdown().force();
+    shutdown.force();
+    thread.join().expect("no panic").expect("it served");
+}

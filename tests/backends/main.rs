@@ -1,0 +1,66 @@
+//! Every case on every backend that is compiled in, over real sockets: one named test for each pair.
+//!
+//! `cargo test --test backends -- mio::` runs those of one backend, `-- wire::head` those of one file in
+//! `tests/wire`. Tests of one process share the server that answers the wire cases, and otherwise nothing.
+
+mod app;
+mod case;
+mod child;
+mod client;
+mod crowd;
+mod descriptors;
+mod limits;
+mod listen;
+mod panics;
+mod running;
+mod shutdown;
+mod tasks;
+mod upgrade;
+mod uploads;
+mod waits;
+mod wire;
+
+use std::process::ExitCode;
+
+use gearshift::Backend;
+use libtest_mimic::{Arguments, Trial};
+
+/// A test that holds on every backend.
+type Test = fn(Backend);
+
+/// What a part of these tests is called, and its tests by name.
+type Area = (&'static str, &'static [(&'static str, Test)]);
+
+const AREAS: [Area; 10] = [
+    crowd::AREA,
+    descriptors::AREA,
+    limits::AREA,
+    listen::AREA,
+    panics::AREA,
+    shutdown::AREA,
+    tasks::AREA,
+    upgrade::AREA,
+    uploads::AREA,
+    waits::AREA,
+];
+
+fn main() -> ExitCode {
+    if let Some(status) = child::serve_if_asked_to() {
+        return status;
+    }
+    child::allow_many_descriptors();
+    app::silence_panics_on_purpose();
+    let mut trials = vec![wire::same_bytes_everywhere()];
+    for &backend in Backend::available() {
+        trials.extend(wire::trials(backend));
+        for (area, tests) in AREAS {
+            trials.extend(tests.iter().map(|&(name, test)| {
+                Trial::test(format!("{backend}::{area}::{name}"), move || {
+                    test(backend);
+                    Ok(())
+                })
+            }));
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

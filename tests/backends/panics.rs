@@ -1,0 +1,119 @@
+//! A handler that panics costs its request a 500, and nothing else.
+
+use gearshift::{Backend, Body, Bytes, Request, Response, Router, Runtime, blocking, compute, sync};
+
+use crate::Area;
+use crate::app::ON_PURPOSE;
+use crate::running::{Running, few_workers};
+
+pub(crate) const AREA: Area = (
+    "panics",
+    &[
+        ("a_sync_handler_that_panics_is_a_500", |backend| is_a_500(backend, "/sync")),
+        ("an_async_handler_that_panics_at_once_is_a_500", |backend| is_a_500(backend, "/async")),
+        ("an_async_handler_that_panics_later_is_a_500", |backend| is_a_500(backend, "/later")),
+        ("a_blocking_handler_that_panics_is_a_500", |backend| is_a_500(backend, "/blocking")),
+        ("a_compute_handler_that_panics_is_a_500", |backend| is_a_500(backend, "/compute")),
+        ("a_handler_that_panics_with_a_body_on_the_wire_is_a_500", with_body),
+        ("answers_before_a_panic_are_sent", earlier_answers),
+        ("a_streamed_body_that_panics_is_cut", in_body),
+    ],
+);
+
+#[expect(clippy::panic)]
+fn panics<T>() -> T {
+    panic!("a handler panics, {ON_PURPOSE}")
+}
+
+fn app(runtime: Runtime) -> Router {
+    let waits = runtime.clone();
+    Router::new()
+        .get("/", sync(|_| "fine"))
+        .get("/sync", sync(|_| panics::<Response>()))
+        .get("/async", async |_| panics::<Response>())
+        .get("/later", move |_: Request| {
+            let wait = waits.sleep(std::time::Duration::from_millis(5));
+            async move {
+                wait.await;
+                panics::<Response>()
+            }
+        })
+        .get("/blocking", blocking(&runtime, |_| panics::<Response>()))
+        .get("/compute", compute(&runtime, |_| panics::<Response>()))
+        .post("/sync", sync(|_| panics::<Response>()))
+        .post("/read", async |mut request: Request| {
+            let _ = request.body_mut().chunk().await;
+            panics::<Response>()
+        })
+        .get("/body", sync(|_| Response::new(broken_body())))
+}
+
+/// A body that panics after its first chunk.
+fn broken_body() -> Body {
+    Body::from_stream(futures_lite::stream::unfold(0, |nth| async move {
+        futures_lite::future::yield_now().await;
+        match nth {
+            0 => Some((Ok::<_, std::io::Error>(Bytes::from_static(b"a chunk")), 1)),
+            _ => panics(),
+        }
+    }))
+}
+
+fn start(backend: Backend) -> Running {
+    Running::start(backend, few_workers(backend), app)
+}
+
+fn is_a_500(backend: Backend, path: &str) {
+    let server = start(backend);
+    let mut neighbour = server.client();
+    assert_eq!(neighbour.get("/").text(), "fine");
+    // More often than there are threads, so that none is lost by it.
+    for _ in 0..6 {
+        let mut client = server.client();
+        let answer = client.get(path);
+        assert_eq!(answer.said(), (500, "Internal Server Error".into()));
+        assert!(answer.closes(), "{answer:?}");
+        client.expect_end();
+        assert_eq!(server.get("/").text(), "fine");
+    }
+    assert_eq!(neighbour.get("/").text(), "fine", "other connections live on");
+}
+
+fn with_body(backend: Backend) {
+    let server = start(backend);
+    for path in ["/sync", "/read"] {
+        let mut client = server.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nsome of it"));
+        let answer = client.answer();
+        assert_eq!(answer.status, 500, "{path}");
+        assert!(answer.closes());
+        client.expect_end();
+        assert_eq!(server.get("/").text(), "fine");
+    }
+}
+
+fn earlier_answers(backend: Backend) {
+    let server = start(backend);
+    let mut client = server.client();
+    let (fine, broken) = ("GET / HTTP/1.1\r\nHost: test\r\n\r\n", "GET /sync HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.send(format!("{fine}{fine}{broken}{fine}"));
+    assert_eq!(client.answer().text(), "fine");
+    assert_eq!(client.answer().text(), "fine");
+    assert_eq!(client.answer().status, 500);
+    client.expect_end();
+}
+
+fn in_body(backend: Backend) {
+    let server = start(backend);
+    let mut neighbour = server.client();
+    assert_eq!(neighbour.get("/").text(), "fine");
+    for _ in 0..6 {
+        let mut client = server.client();
+        client.send_get("/body");
+        let seen = client.rest();
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(!seen.ends_with("0\r\n\r\n"), "what was cut looks whole: {seen}");
+        assert_eq!(server.get("/").text(), "fine");
+    }
+    assert_eq!(neighbour.get("/").text(), "fine", "other connections live on");
+}

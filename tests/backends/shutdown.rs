@@ -1,0 +1,202 @@
+//! Stopping: what is idle closes at once, what is in flight is answered, what takes too long is cut.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use gearshift::{App, Backend, Config, Report, Request, Router, Runtime, TestServer, blocking, sync};
+
+use crate::Area;
+use crate::client::Client;
+use crate::running::{Running, few_workers};
+
+pub(crate) const AREA: Area = (
+    "shutdown",
+    &[
+        ("idle_connections_close_at_once", idle),
+        ("half_a_head_does_not_delay_it", half_a_head),
+        ("an_async_request_in_flight_is_answered_and_told", |backend| in_flight(backend, "/wait")),
+        ("a_blocking_request_in_flight_is_answered_and_told", |backend| in_flight(backend, "/block")),
+        ("a_body_in_flight_is_read_to_its_end", body_in_flight),
+        ("requests_that_have_arrived_are_answered", arrived),
+        ("nobody_is_accepted_any_more", not_accepted),
+        ("what_outlasts_the_grace_period_is_cut", grace_ends),
+        ("force_cuts_what_is_in_flight", forced),
+        ("the_application_is_told_at_the_end", on_stop),
+    ],
+);
+
+/// Within what time a server stops that has nothing to wait for: far less than any grace period here.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// An application that says when a request has begun.
+fn app(runtime: Runtime, arrive: mpsc::Sender<()>) -> Router {
+    let (blocks, arrives) = (arrive.clone(), arrive.clone());
+    let (forever, waits) = (runtime.clone(), runtime.clone());
+    Router::new()
+        .get("/", sync(|_| "fine"))
+        .get("/wait", move |_: Request| {
+            arrive.send(()).expect("the test waits");
+            let wait = waits.sleep(Duration::from_millis(150));
+            async move {
+                wait.await;
+                "waited"
+            }
+        })
+        .get(
+            "/block",
+            blocking(&runtime, move |_| {
+                blocks.send(()).expect("the test waits");
+                std::thread::sleep(Duration::from_millis(150));
+                "waited"
+            }),
+        )
+        .get("/forever", move |_: Request| {
+            arrives.send(()).expect("the test waits");
+            let wait = forever.sleep(Duration::from_secs(600));
+            async move {
+                wait.await;
+                "forever"
+            }
+        })
+        .post("/echo", sync(|request: Request| request.into_body()))
+}
+
+fn start(backend: Backend, config: Config) -> (Running, Receiver<()>) {
+    let (arrive, arrived) = mpsc::channel();
+    (Running::start(backend, config, move |runtime| app(runtime, arrive)), arrived)
+}
+
+/// Stops it, which is to be done at once.
+fn stop_at_once(server: Running) -> Report {
+    let began = Instant::now();
+    let report = server.stop();
+    assert!(began.elapsed() < AT_ONCE, "it took {:?}", began.elapsed());
+    report
+}
+
+fn patient(backend: Backend) -> Config {
+    let mut config = few_workers(backend);
+    (config.keep_alive, config.header_timeout) = (Duration::from_secs(600), Duration::from_secs(600));
+    config.graceful_timeout = Duration::from_secs(15);
+    config
+}
+
+fn idle(backend: Backend) {
+    let (server, _arrived) = start(backend, patient(backend));
+    let mut idle: Vec<_> = (0..20).map(|_| server.client()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/").text(), "fine");
+    }
+    let mut silent: Vec<_> = (0..5).map(|_| server.client()).collect();
+    // It has accepted them all when it answers one that came later.
+    assert_eq!(server.get("/").text(), "fine");
+    let report = stop_at_once(server);
+    assert_eq!((report.finished, report.cut), (0, 0));
+    idle.iter_mut().for_each(Client::expect_end);
+    for client in &mut silent {
+        assert_eq!(client.rest(), b"");
+    }
+}
+
+fn half_a_head(backend: Backend) {
+    let (server, _arrived) = start(backend, patient(backend));
+    let mut half = server.client();
+    assert_eq!(half.get("/").text(), "fine");
+    half.send("GET / HTTP/1.1\r\nHo");
+    assert_eq!(server.get("/").text(), "fine");
+    stop_at_once(server);
+    half.rest();
+}
+
+fn in_flight(backend: Backend, path: &str) {
+    let (server, arrived) = start(backend, patient(backend));
+    let mut client = server.client();
+    client.send_get(path);
+    arrived.recv().expect("the handler is called");
+    server.shutdown().graceful();
+    let answer = client.answer();
+    assert_eq!(answer.said(), (200, "waited".into()));
+    assert!(answer.closes(), "{answer:?}");
+    client.expect_end();
+    let report = stop_at_once(server);
+    assert_eq!((report.finished, report.cut), (1, 0));
+}
+
+fn body_in_flight(backend: Backend) {
+    let (server, _arrived) = start(backend, patient(backend));
+    let mut client = server.client();
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345");
+    // Its head came before the stop, and so says nothing of it.
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n12345") {
+        head.extend(client.exactly(1).expect("the answer begins"));
+    }
+    server.shutdown().graceful();
+    client.send("67890");
+    assert_eq!(client.exactly(5).expect("the answer goes on"), b"67890");
+    client.expect_end();
+    stop_at_once(server);
+}
+
+fn arrived(backend: Backend) {
+    let (server, arrived) = start(backend, patient(backend));
+    let mut client = server.client();
+    client.send("GET /wait HTTP/1.1\r\nHost: test\r\n\r\nGET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    arrived.recv().expect("the handler is called");
+    server.shutdown().graceful();
+    assert_eq!(client.answer().said(), (200, "waited".into()));
+    let last = client.answer();
+    assert_eq!(last.said(), (200, "fine".into()));
+    assert!(last.closes());
+    client.expect_end();
+    stop_at_once(server);
+}
+
+fn not_accepted(backend: Backend) {
+    let (server, _arrived) = start(backend, patient(backend));
+    let address = server.addr();
+    assert_eq!(server.get("/").text(), "fine");
+    stop_at_once(server);
+    assert!(TcpStream::connect(address).is_err(), "somebody still listens");
+}
+
+fn grace_ends(backend: Backend) {
+    let mut config = patient(backend);
+    config.graceful_timeout = Duration::from_millis(200);
+    let (server, arrived) = start(backend, config);
+    let mut client = server.client();
+    client.send_get("/forever");
+    arrived.recv().expect("the handler is called");
+    let began = Instant::now();
+    let report = stop_at_once(server);
+    assert!(began.elapsed() >= Duration::from_millis(200), "it took {:?}", began.elapsed());
+    assert_eq!((report.finished, report.cut), (0, 1));
+    assert_eq!(client.rest(), b"");
+}
+
+fn forced(backend: Backend) {
+    let (server, arrived) = start(backend, patient(backend));
+    let mut client = server.client();
+    client.send_get("/forever");
+    arrived.recv().expect("the handler is called");
+    server.shutdown().force();
+    let report = stop_at_once(server);
+    assert_eq!((report.finished, report.cut), (0, 1));
+    assert_eq!(client.rest(), b"");
+}
+
+fn on_stop(backend: Backend) {
+    let told = Arc::new(AtomicBool::new(false));
+    let tell = told.clone();
+    let app = App::new(|_| Router::new().get("/", sync(|_| "fine"))).on_stop(move || async move {
+        tell.store(true, Ordering::SeqCst);
+    });
+    let server = TestServer::with_app(backend, few_workers(backend), app).expect("it starts");
+    assert_eq!(Client::connect(server.addr()).get("/").text(), "fine");
+    assert!(!told.load(Ordering::SeqCst));
+    server.stop().expect("it ran");
+    assert!(told.load(Ordering::SeqCst));
+}

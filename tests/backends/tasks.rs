@@ -1,0 +1,310 @@
+//! Work beside the request: background tasks, and jobs for threads that may block or burn CPU.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::future;
+use gearshift::{Backend, BoxFuture, Request, Router, Runtime, TaskError, config, sync};
+
+use crate::Area;
+use crate::app::ON_PURPOSE;
+use crate::client::wait_until;
+use crate::running::{Running, few_workers, one};
+
+pub(crate) const AREA: Area = (
+    "tasks",
+    &[
+        ("a_task_gives_its_output", output),
+        ("a_task_runs_on_when_its_handle_is_dropped", dropped),
+        ("a_task_outlives_the_response_and_the_connection", outlives),
+        ("a_cancelled_task_is_dropped_at_its_wait", cancelled),
+        ("a_task_that_panics_ends_alone", panicked),
+        ("a_sync_handler_can_start_a_task", from_sync),
+        ("tasks_wait_together", together),
+        ("blocking_gives_its_output", blocking),
+        ("blocking_jobs_block_nobody_else", blocking_blocks_nobody),
+        ("compute_gives_its_output", compute),
+        ("a_job_that_nobody_polled_is_not_run", not_polled),
+        ("a_queued_job_that_is_dropped_is_not_run", queued),
+    ],
+);
+
+/// A count that handlers, tasks and jobs add to.
+type Count = Arc<AtomicUsize>;
+
+fn reads(count: &Count) -> usize {
+    count.load(Ordering::SeqCst)
+}
+
+/// A server whose one handler is made of a runtime and a count.
+fn counting<F, W>(backend: Backend, work: W) -> (Running, Count)
+where
+    F: Future<Output = String> + Send + 'static,
+    W: Fn(Runtime, Count) -> F + Send + Sync + 'static,
+{
+    let count = Count::default();
+    let counted = count.clone();
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        one(move |_: Request| work(runtime.clone(), counted.clone()))
+    });
+    (server, count)
+}
+
+fn expect(backend: Backend, said: &str, work: impl AsyncWork) {
+    let (server, _) = counting(backend, move |runtime, count| work.run(runtime, count));
+    assert_eq!(server.get("/").said(), (200, said.into()));
+    assert_eq!(server.get("/").said(), (200, said.into()), "and again");
+}
+
+/// What [`expect`] takes: any such function.
+trait AsyncWork: Send + Sync + 'static {
+    fn run(&self, runtime: Runtime, count: Count) -> BoxFuture<String>;
+}
+
+impl<F, W> AsyncWork for W
+where
+    W: Fn(Runtime, Count) -> F + Send + Sync + 'static,
+    F: Future<Output = String> + Send + 'static,
+{
+    fn run(&self, runtime: Runtime, count: Count) -> BoxFuture<String> {
+        Box::pin(self(runtime, count))
+    }
+}
+
+fn output(backend: Backend) {
+    expect(backend, "Ok(42)", |runtime: Runtime, _| async move {
+        let waits = runtime.clone();
+        let task = runtime.spawn(async move {
+            waits.sleep(Duration::from_millis(5)).await;
+            42
+        });
+        format!("{:?}", task.await)
+    });
+}
+
+fn dropped(backend: Backend) {
+    let (server, count) = counting(backend, |runtime, count| async move {
+        let waits = runtime.clone();
+        drop(runtime.spawn(async move {
+            waits.sleep(Duration::from_millis(20)).await;
+            count.fetch_add(1, Ordering::SeqCst);
+        }));
+        "started".to_owned()
+    });
+    assert_eq!(server.get("/").text(), "started");
+    wait_until("the task has run", || reads(&count) == 1);
+}
+
+fn outlives(backend: Backend) {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let (server, count) = counting(backend, move |runtime, count| {
+        let (gate, waits) = (gate.clone(), runtime.clone());
+        async move {
+            runtime
+                .spawn(async move {
+                    while !gate.is_open() {
+                        waits.sleep(Duration::from_millis(2)).await;
+                    }
+                    count.fetch_add(1, Ordering::SeqCst);
+                })
+                .detach();
+            "started".to_owned()
+        }
+    });
+    let mut client = server.client();
+    assert_eq!(client.get("/").text(), "started");
+    drop(client);
+    assert_eq!(server.get("/").text(), "started");
+    assert_eq!(reads(&count), 0);
+    opened.open();
+    wait_until("both tasks have run", || reads(&count) == 2);
+}
+
+fn cancelled(backend: Backend) {
+    expect(backend, "Err(Cancelled) 1", |runtime: Runtime, _| async move {
+        let ends = Count::default();
+        let guard = CountDrop(ends.clone());
+        let task = runtime.spawn(async move {
+            let _guard = guard;
+            future::pending::<()>().await;
+        });
+        runtime.sleep(Duration::from_millis(2)).await;
+        task.cancel();
+        let outcome = task.await;
+        format!("{outcome:?} {}", reads(&ends))
+    });
+}
+
+/// Counts that it was dropped.
+struct CountDrop(Count);
+
+impl Drop for CountDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[expect(clippy::panic)]
+fn panicked(backend: Backend) {
+    expect(backend, "true true", |runtime: Runtime, _| async move {
+        let panics = async { panic!("a task panics, {ON_PURPOSE}") };
+        let outcome: Result<(), _> = runtime.spawn::<BoxFuture<()>>(Box::pin(panics)).await;
+        let next = runtime.spawn(async { "next" }).await;
+        format!("{} {}", outcome == Err(TaskError::Panicked), next == Ok("next"))
+    });
+}
+
+fn from_sync(backend: Backend) {
+    let count = Count::default();
+    let counted = count.clone();
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        one(sync(move |_| {
+            let (waits, counted) = (runtime.clone(), counted.clone());
+            let task = async move {
+                waits.sleep(Duration::from_millis(5)).await;
+                counted.fetch_add(1, Ordering::SeqCst);
+            };
+            runtime.spawn(task).detach();
+            "started"
+        }))
+    });
+    assert_eq!(server.get("/").text(), "started");
+    wait_until("the task has run", || reads(&count) == 1);
+}
+
+fn together(backend: Backend) {
+    let (server, count) = counting(backend, |runtime, count| async move {
+        for _ in 0..50 {
+            let (waits, count) = (runtime.clone(), count.clone());
+            let task = async move {
+                waits.sleep(Duration::from_millis(100)).await;
+                count.fetch_add(1, Ordering::SeqCst);
+            };
+            runtime.spawn(task).detach();
+        }
+        "started".to_owned()
+    });
+    let began = std::time::Instant::now();
+    assert_eq!(server.get("/").text(), "started");
+    wait_until("all tasks have run", || reads(&count) == 50);
+    assert!(
+        began.elapsed() < Duration::from_millis(2500),
+        "one by one is 5 s; it took {:?}",
+        began.elapsed()
+    );
+}
+
+fn blocking(backend: Backend) {
+    expect(backend, "42", |runtime: Runtime, _| async move {
+        let work = || {
+            thread::sleep(Duration::from_millis(5));
+            42
+        };
+        runtime.blocking(work).await.to_string()
+    });
+}
+
+fn compute(backend: Backend) {
+    expect(backend, "4999950000", |runtime: Runtime, _| async move {
+        runtime.compute(|| (0..100_000_u64).sum::<u64>()).await.to_string()
+    });
+}
+
+fn blocking_blocks_nobody(backend: Backend) {
+    // Here a job runs in place, which is what this backend's one thread is for.
+    if backend.name() == "sequential" {
+        return;
+    }
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        let work = move |_| {
+            waits.wait();
+            "waited"
+        };
+        Router::new().get("/", gearshift::blocking(&runtime, work)).get("/fine", sync(|_| "fine"))
+    });
+    let mut blocked: Vec<_> = (0..3).map(|_| server.client()).collect();
+    blocked.iter_mut().for_each(|client| client.send_get("/"));
+    assert_eq!(server.get("/fine").text(), "fine");
+    gate.open();
+    for client in &mut blocked {
+        assert_eq!(client.answer().text(), "waited");
+    }
+}
+
+fn not_polled(backend: Backend) {
+    expect(backend, "0", |runtime: Runtime, _| async move {
+        let runs = Count::default();
+        let (one, other) = (runs.clone(), runs.clone());
+        drop(runtime.blocking(move || one.fetch_add(1, Ordering::SeqCst)));
+        drop(runtime.compute(move || other.fetch_add(1, Ordering::SeqCst)));
+        // What was queued before this would have been run.
+        runtime.compute(|| ()).await;
+        reads(&runs).to_string()
+    });
+}
+
+fn queued(backend: Backend) {
+    // Nothing is queued where jobs run in place.
+    if ["sequential", "threadpool"].contains(&backend.name()) {
+        return;
+    }
+    /// Only one test at a time can have all threads of a pool that all tests share.
+    static ALL_THREADS: Mutex<()> = Mutex::new(());
+    let _all = ALL_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    expect(backend, "0", |runtime: Runtime, _| async move {
+        let (gate, busy, runs) = (Gate::default(), Count::default(), Count::default());
+        let hogs: Vec<_> = (0..config::cores())
+            .map(|_| {
+                let (inside, gate, busy) = (runtime.clone(), gate.clone(), busy.clone());
+                runtime.spawn(async move {
+                    let hog = move || {
+                        busy.fetch_add(1, Ordering::SeqCst);
+                        gate.wait();
+                    };
+                    inside.compute(hog).await;
+                })
+            })
+            .collect();
+        while reads(&busy) < config::cores() {
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        let run = runs.clone();
+        let job = runtime.compute(move || run.fetch_add(1, Ordering::SeqCst));
+        let outcome = runtime.timeout(Duration::from_millis(10), job).await;
+        assert!(outcome.is_err(), "a thread was free");
+        gate.open();
+        for hog in hogs {
+            hog.await.expect("it was let go");
+        }
+        runtime.compute(|| ()).await;
+        reads(&runs).to_string()
+    });
+}
+
+/// Holds up whoever waits until it is opened.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar, AtomicBool)>);
+
+impl Gate {
+    fn open(&self) {
+        let (open, change, flag) = &*self.0;
+        *open.lock().expect("nobody panics here") = true;
+        flag.store(true, Ordering::SeqCst);
+        change.notify_all();
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.2.load(Ordering::SeqCst)
+    }
+
+    fn wait(&self) {
+        let (open, change, _) = &*self.0;
+        let guard = open.lock().expect("nobody panics here");
+        drop(change.wait_while(guard, |open| !*open).expect("nobody panics here"));
+    }
+}

@@ -1,0 +1,234 @@
+//! Large bodies, both ways and in both framings, and the ways to read them.
+
+use std::io::{Read, Write};
+use std::thread;
+
+use gearshift::{Backend, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, sync};
+
+use crate::Area;
+use crate::client::Client;
+use crate::running::{Running, few_workers};
+
+pub(crate) const AREA: Area = (
+    "uploads",
+    &[
+        ("echoes_64_mib_with_a_length", |backend| echo(backend, false)),
+        ("echoes_64_mib_in_chunks", |backend| echo(backend, true)),
+        ("a_blocking_reader_reads_16_mib_with_a_length", |backend| read(backend, false)),
+        ("a_blocking_reader_reads_16_mib_in_chunks", |backend| read(backend, true)),
+        ("a_reader_in_place_says_what_is_wrong_or_works", in_place),
+        ("a_reader_learns_that_the_body_was_cut", cut_short),
+        ("an_echo_of_a_body_that_was_cut_does_not_look_whole", echo_cut_short),
+    ],
+);
+
+/// What large bodies are made of: some megabyte of noise, over and over. Its length is prime to that of any buffer.
+const PERIOD: usize = 1_000_003;
+
+fn noise() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..PERIOD).map(next).collect()
+}
+
+/// Checks that bytes are those of the noise as they come.
+struct Check {
+    noise: Vec<u8>,
+    len: usize,
+}
+
+impl Check {
+    fn new() -> Check {
+        Check { noise: noise(), len: 0 }
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let at = self.len % PERIOD;
+            let n = bytes.len().min(PERIOD - at);
+            if bytes[..n] != self.noise[at..at + n] {
+                return false;
+            }
+            self.len += n;
+            bytes = &bytes[n..];
+        }
+        true
+    }
+}
+
+/// Sends a request with a body of `len` bytes.
+fn upload(mut to: impl Write, path: &str, len: usize, chunked: bool) -> std::io::Result<()> {
+    let framing = match chunked {
+        true => "Transfer-Encoding: chunked".to_owned(),
+        false => format!("Content-Length: {len}"),
+    };
+    to.write_all(format!("POST {path} HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n").as_bytes())?;
+    let noise = noise();
+    let mut sent = 0;
+    for nth in 0.. {
+        let at = sent % PERIOD;
+        // Pieces of all sizes, so that they end anywhere in the server's buffers.
+        let piece = [200_000, 1, 70_000, 4096, 333_333][nth % 5].min(len - sent).min(PERIOD - at);
+        if piece == 0 {
+            break;
+        }
+        if chunked {
+            to.write_all(format!("{piece:x}\r\n").as_bytes())?;
+        }
+        to.write_all(&noise[at..at + piece])?;
+        if chunked {
+            to.write_all(b"\r\n")?;
+        }
+        sent += piece;
+    }
+    if chunked { to.write_all(b"0\r\n\r\n") } else { Ok(()) }
+}
+
+fn echo(backend: Backend, chunked: bool) {
+    const LEN: usize = 64 << 20;
+    let server = Running::start(backend, few_workers(backend), demo::app);
+    let mut client = server.client();
+    let to = client.socket.try_clone().expect("a socket can be shared");
+    let sending = thread::spawn(move || upload(to, "/echo", LEN, chunked));
+    let mut check = Check::new();
+    let body = BodyOf::begin(&mut client);
+    assert_eq!(body.chunked, chunked, "the length of the answer is known if that of the request is");
+    body.read(&mut client, |piece| assert!(check.take(piece), "other bytes after {}", check.len));
+    assert_eq!(check.len, LEN);
+    sending.join().expect("it sent").expect("all of it");
+    assert_eq!(client.get("/plaintext").status, 200, "the connection goes on");
+}
+
+/// A response whose body is too large to hold.
+struct BodyOf {
+    chunked: bool,
+    len: usize,
+}
+
+impl BodyOf {
+    /// Reads the head.
+    fn begin(client: &mut Client) -> BodyOf {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(client.exactly(1).expect("a head"));
+        }
+        let head = String::from_utf8(head).expect("a head in UTF-8");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let length = head.split("\r\nContent-Length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let len = length.map_or(0, |len| len.parse().expect("a number"));
+        BodyOf { chunked: head.contains("\r\nTransfer-Encoding: chunked\r\n"), len }
+    }
+
+    fn read(self, client: &mut Client, take: impl FnMut(&[u8])) {
+        if self.chunked { read_chunks(client, take) } else { read_length(client, self.len, take) }
+    }
+}
+
+fn read_length(client: &mut Client, mut left: usize, mut take: impl FnMut(&[u8])) {
+    while left > 0 {
+        let n = left.min(64 * 1024);
+        take(&client.exactly(n).expect("the body goes on"));
+        left -= n;
+    }
+}
+
+fn read_chunks(client: &mut Client, mut take: impl FnMut(&[u8])) {
+    loop {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.extend(client.exactly(1).expect("a chunk size"));
+        }
+        let digits = std::str::from_utf8(&line[..line.len() - 2]).expect("a chunk size");
+        let size = usize::from_str_radix(digits, 16).expect("a hexadecimal number");
+        let data = client.exactly(size + 2).expect("the body goes on");
+        assert!(data.ends_with(b"\r\n"));
+        take(&data[..size]);
+        if size == 0 {
+            return;
+        }
+    }
+}
+
+fn readers(runtime: Runtime) -> Router {
+    Router::new()
+        .post("/blocking", blocking(&runtime, read_all))
+        .post("/in-place", sync(read_all))
+        .post("/echo", sync(|request: Request| Response::new(request.into_body())))
+        .get("/", sync(|_| "fine"))
+}
+
+/// Says how much it read, and whether that was the noise.
+fn read_all(request: Request) -> Response {
+    let mut reader = request.into_body().reader();
+    let (mut check, mut room, mut fine) = (Check::new(), vec![0; 50_000], true);
+    loop {
+        match reader.read(&mut room) {
+            Ok(0) => return format!("{} {fine}", check.len).into_response(),
+            Ok(n) => fine = fine && check.take(&room[..n]),
+            Err(error) => return Response::text(error.to_string()).with_status(StatusCode::CONFLICT),
+        }
+    }
+}
+
+fn read(backend: Backend, chunked: bool) {
+    const LEN: usize = 16 << 20;
+    let server = Running::start(backend, few_workers(backend), readers);
+    let mut client = server.client();
+    for _ in 0..2 {
+        upload(&client.socket, "/blocking", LEN, chunked).expect("the server reads");
+        assert_eq!(client.answer().said(), (200, format!("{LEN} true")));
+    }
+}
+
+fn in_place(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), readers);
+    let mut client = server.client();
+    let noise = noise();
+    // All of it is there with the head: there is nothing to wait for on any backend.
+    let mut whole = b"POST /in-place HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n".to_vec();
+    whole.extend_from_slice(&noise[..10]);
+    client.send(&whole);
+    assert_eq!(client.answer().said(), (200, "10 true".into()));
+
+    client.send("POST /in-place HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n");
+    if ["sequential", "threadpool"].contains(&backend.name()) {
+        client.send(&noise[..5]);
+        client.send(&noise[5..10]);
+        assert_eq!(client.answer().said(), (200, "10 true".into()));
+        assert_eq!(client.get("/").text(), "fine");
+    } else {
+        let (status, said) = client.answer().said();
+        assert_eq!(status, 409);
+        assert!(said.contains("wrap the handler in `blocking`"), "{said}");
+    }
+    assert_eq!(server.get("/").text(), "fine");
+}
+
+fn cut_short(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), readers);
+    for framing in ["Content-Length: 10\r\n\r\n12345", "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"] {
+        let mut client = server.client();
+        client.send(format!("POST /blocking HTTP/1.1\r\nHost: test\r\n{framing}"));
+        client.half_close();
+        assert_eq!(client.answer().said(), (409, "the body was cut short".into()));
+        client.expect_end();
+    }
+}
+
+fn echo_cut_short(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), readers);
+    for framing in ["Content-Length: 10\r\n\r\n12345", "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"] {
+        let mut client = server.client();
+        client.send(format!("POST /echo HTTP/1.1\r\nHost: test\r\n{framing}"));
+        client.half_close();
+        let seen = client.rest();
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(!seen.ends_with("0\r\n\r\n"), "what was cut looks whole: {seen}");
+        assert_eq!(server.get("/").text(), "fine");
+    }
+}

@@ -1,0 +1,315 @@
+//! What handlers may wait for: time, connections, and several things at once.
+
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use gearshift::{
+    Backend, BoxError, BoxFuture, IntoResponse, Request, Response, Router, Runtime, StatusCode, Stream,
+    blocking, compute, sync,
+};
+
+use crate::Area;
+use crate::client::wait_until;
+use crate::running::{Running, few_workers, one};
+
+pub(crate) const AREA: Area = (
+    "waits",
+    &[
+        ("sleep_takes_its_time", sleep),
+        ("timeout_gives_what_was_in_time", timeout_in_time),
+        ("timeout_drops_what_was_not", timeout_too_late),
+        ("ten_sleeps_at_once_take_as_long_as_one", ten_sleeps),
+        ("connect_reaches_a_listener", connect),
+        ("closing_a_connection_tells_its_peer", close),
+        ("connect_looks_a_name_up", connect_by_name),
+        ("connect_reaches_its_own_server", connect_to_itself),
+        ("connect_says_that_nobody_listens", connect_to_nobody),
+        ("several_connections_at_once_are_waited_for_together", connect_at_once),
+        ("block_on_works_where_a_thread_may_block", block_on),
+        ("block_on_in_place_works_or_is_refused", block_on_in_place),
+        ("a_handler_is_dropped_when_its_peer_leaves", peer_leaves),
+    ],
+);
+
+/// An answer of 200 and `ok`, or of 500 and the reason.
+async fn ok_or_why(outcome: impl Future<Output = Result<(), BoxError>>) -> Response {
+    match outcome.await {
+        Ok(()) => "ok".into_response(),
+        Err(why) => Response::text(why.to_string()).with_status(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+/// Asks a server whose one handler does `work`; it has to answer `ok`. Gives how long that took.
+fn expect_ok<F, W>(backend: Backend, work: W) -> Duration
+where
+    F: Future<Output = Result<(), BoxError>> + Send + 'static,
+    W: Fn(Runtime) -> F + Send + Sync + 'static,
+{
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        one(move |_: Request| ok_or_why(work(runtime.clone())))
+    });
+    let began = Instant::now();
+    assert_eq!(server.get("/").said(), (200, "ok".into()));
+    began.elapsed()
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), BoxError> {
+    if holds { Ok(()) } else { Err(what().into()) }
+}
+
+fn sleep(backend: Backend) {
+    let took = expect_ok(backend, |runtime| async move {
+        let began = Instant::now();
+        runtime.sleep(Duration::ZERO).await;
+        ensure(began.elapsed() < Duration::from_secs(2), || "no time took long".into())?;
+        runtime.sleep(Duration::from_millis(60)).await;
+        ensure(began.elapsed() >= Duration::from_millis(60), || format!("only {:?}", began.elapsed()))
+    });
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+fn timeout_in_time(backend: Backend) {
+    expect_ok(backend, |runtime| async move {
+        let wait = async {
+            runtime.sleep(Duration::from_millis(5)).await;
+            7
+        };
+        let output = runtime.timeout(Duration::from_secs(60), wait).await?;
+        ensure(output == 7, || format!("{output}"))
+    });
+}
+
+fn timeout_too_late(backend: Backend) {
+    expect_ok(backend, |runtime| async move {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let flag = Flag(dropped.clone());
+        let never = async move {
+            let _flag = flag;
+            future::pending::<()>().await;
+        };
+        let outcome = runtime.timeout(Duration::from_millis(20), never).await;
+        let said = outcome.err().map(|elapsed| elapsed.to_string());
+        ensure(said.as_deref() == Some("not ready within 20ms"), || format!("{said:?}"))?;
+        ensure(dropped.load(Ordering::SeqCst), || "the future lives on".into())
+    });
+}
+
+/// Set when it is dropped.
+struct Flag(Arc<AtomicBool>);
+
+impl Drop for Flag {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+async fn all(futures: Vec<BoxFuture<()>>) {
+    let mut waiting = futures;
+    std::future::poll_fn(|cx| {
+        waiting.retain_mut(|future| future.as_mut().poll(cx).is_pending());
+        if waiting.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+fn ten_sleeps(backend: Backend) {
+    let took = expect_ok(backend, |runtime| async move {
+        let began = Instant::now();
+        let sleeps = (0..10).map(|_| Box::pin(runtime.sleep(Duration::from_millis(50))) as BoxFuture<()>);
+        all(sleeps.collect()).await;
+        ensure(began.elapsed() >= Duration::from_millis(50), || format!("only {:?}", began.elapsed()))
+    });
+    assert!(took < Duration::from_millis(350), "one after another is 500 ms; this took {took:?}");
+}
+
+/// A listener that answers each connection with what it said, until the peer stops.
+fn echoing_listener() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    thread::spawn(move || {
+        while let Ok((peer, _)) = listener.accept() {
+            thread::spawn(move || io::copy(&mut &peer, &mut &peer));
+        }
+    });
+    address
+}
+
+async fn expect_echo(mut stream: Stream) -> Result<(), BoxError> {
+    // More than a socket's buffer begins with, so that both directions have to go on.
+    for round in 0..5_u8 {
+        let piece = vec![round; 100_000];
+        let mut heard = vec![0; piece.len()];
+        stream.write_all(&piece).await?;
+        stream.flush().await?;
+        stream.read_exact(&mut heard).await?;
+        ensure(heard == piece, || format!("round {round}"))?;
+    }
+    Ok(())
+}
+
+fn connect(backend: Backend) {
+    let address = echoing_listener();
+    expect_ok(backend, move |runtime| {
+        let address = address.clone();
+        async move { expect_echo(runtime.connect(&address).await?).await }
+    });
+}
+
+fn close(backend: Backend) {
+    let address = echoing_listener();
+    expect_ok(backend, move |runtime| {
+        let address = address.clone();
+        async move {
+            let mut stream = runtime.connect(&address).await?;
+            stream.write_all(b"the end").await?;
+            // The listener goes on until it is told that no more will come, and then ends its side, too.
+            stream.close().await?;
+            let mut heard = String::new();
+            runtime.timeout(Duration::from_secs(5), stream.read_to_string(&mut heard)).await??;
+            ensure(heard == "the end", || heard)
+        }
+    });
+}
+
+fn connect_by_name(backend: Backend) {
+    let address = echoing_listener().replace("127.0.0.1", "localhost");
+    expect_ok(backend, move |runtime| {
+        let address = address.clone();
+        async move { expect_echo(runtime.connect(&address).await?).await }
+    });
+}
+
+fn connect_to_itself(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        Router::new().get("/", sync(|_| "inner")).get("/via/{port}", move |request: Request| {
+            let runtime = runtime.clone();
+            ok_or_why(async move {
+                let port = request.param("port").unwrap_or_default().into_owned();
+                let mut stream = runtime.connect(&format!("127.0.0.1:{port}")).await?;
+                if runtime.backend() == "sequential" {
+                    // Its one thread is here, so that nobody would answer.
+                    return Ok(());
+                }
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await?;
+                ensure(answer.ends_with("\r\n\r\ninner"), || answer)
+            })
+        })
+    });
+    let path = format!("/via/{}", server.addr().port());
+    assert_eq!(server.get(&path).said(), (200, "ok".into()));
+}
+
+fn connect_to_nobody(backend: Backend) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    expect_ok(backend, move |runtime| {
+        let address = address.clone();
+        async move {
+            match runtime.connect(&address).await {
+                Err(error) => ensure(error.kind() == io::ErrorKind::ConnectionRefused, || error.to_string())?,
+                Ok(_) => return Err("somebody listens".into()),
+            }
+            match runtime.connect("unix:/nonexistent/socket").await {
+                Err(error) => ensure(error.kind() == io::ErrorKind::NotFound, || error.to_string()),
+                Ok(_) => Err("somebody listens".into()),
+            }
+        }
+    });
+}
+
+fn connect_at_once(backend: Backend) {
+    let address = echoing_listener();
+    expect_ok(backend, move |runtime| {
+        let address = address.clone();
+        async move {
+            let each = |_| {
+                let (runtime, address) = (runtime.clone(), address.clone());
+                let work = async move { expect_echo(runtime.connect(&address).await?).await };
+                Box::pin(async move { work.await.expect("an echo") }) as BoxFuture<()>
+            };
+            all((0..5).map(each).collect()).await;
+            Ok(())
+        }
+    });
+}
+
+fn block_on(backend: Backend) {
+    let address = echoing_listener();
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        let work = move |runtime: &Runtime| {
+            let both = async {
+                runtime.sleep(Duration::from_millis(5)).await;
+                let stream = runtime.connect(&address).await?;
+                expect_echo(stream).await
+            };
+            runtime.block_on(both).map_or_else(|why| why.to_string(), |()| "ok".to_owned())
+        };
+        let work = Arc::new(work);
+        let (inside, other, burn) = (runtime.clone(), runtime.clone(), work.clone());
+        Router::new()
+            .get("/blocking", blocking(&runtime, move |_| work(&inside)))
+            .get("/compute", compute(&runtime, move |_| burn(&other)))
+    });
+    assert_eq!(server.get("/blocking").said(), (200, "ok".into()));
+    assert_eq!(server.get("/compute").said(), (200, "ok".into()));
+}
+
+fn block_on_in_place(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), |runtime| {
+        Router::new().get("/fine", sync(|_| "fine")).get(
+            "/",
+            sync(move |_| {
+                // The reason is in the panic, which goes to the log; here it is told apart by the status.
+                let waiting =
+                    std::panic::AssertUnwindSafe(|| runtime.block_on(runtime.sleep(Duration::ZERO)));
+                match std::panic::catch_unwind(waiting) {
+                    Ok(()) => "waited".to_owned(),
+                    Err(panic) => {
+                        panic.downcast_ref::<&str>().map_or_else(String::new, |why| (*why).to_owned())
+                    }
+                }
+            }),
+        )
+    });
+    let said = server.get("/").text();
+    if ["sequential", "threadpool"].contains(&backend.name()) {
+        assert_eq!(said, "waited");
+    } else {
+        assert!(said.contains("wrap the handler in `blocking`"), "{said}");
+    }
+    assert_eq!(server.get("/fine").text(), "fine");
+}
+
+fn peer_leaves(backend: Backend) {
+    // A blocking backend does not look at the peer while its handler waits; only a failed write tells it.
+    if ["sequential", "threadpool"].contains(&backend.name()) {
+        return;
+    }
+    let (begun, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (begins, drops) = (begun.clone(), dropped.clone());
+    let server = Running::serve(backend, move |_| {
+        one(move |_: Request| {
+            begins.store(true, Ordering::SeqCst);
+            let flag = Flag(drops.clone());
+            async move {
+                let _flag = flag;
+                future::pending::<()>().await;
+            }
+        })
+    });
+    let mut client = server.client();
+    client.send_get("/");
+    wait_until("the handler has begun", || begun.load(Ordering::SeqCst));
+    assert!(!dropped.load(Ordering::SeqCst));
+    drop(client);
+    wait_until("the handler is dropped", || dropped.load(Ordering::SeqCst));
+}
