@@ -1,7 +1,7 @@
 //! The driver: joins the sans-IO connection, a transport and a handler; written once, for every backend.
 //!
 //! [`drive()`] is a hand-written future rather than an `async fn`, so that an idle connection costs no more memory
-//! than its state needs: what only some requests need is in [`exchange`](crate::exchange), boxed when it happens.
+//! than its state needs: what only some requests need is in `exchange.rs`, boxed when it happens.
 //!
 //! It owns what must be the same everywhere: pipelining (responses leave together once nothing complete is left to
 //! answer), deadlines, panics, peers that leave, the lingering close, shutdown, and the turn of the others.

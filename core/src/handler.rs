@@ -1,7 +1,7 @@
 //! What a user writes: a [`Handler`], sync or async.
 //!
 //! An async function or closure from [`Request`] to anything that is [`IntoResponse`] is a handler as it is. A
-//! plain function becomes one through [`sync`], [`blocking`] or [`compute`], which say where it runs.
+//! plain function becomes one through [`sync`], [`blocking()`] or [`compute`], which say where it runs.
 
 use std::fmt;
 use std::future::Future;
@@ -142,7 +142,7 @@ where
     Offloading { runtime: runtime.clone(), work: crate::Work::Compute, function: Arc::new(function) }
 }
 
-/// A handler made by [`blocking`] or [`compute`].
+/// A handler made by [`blocking()`] or [`compute()`].
 #[derive(Debug)]
 pub struct Offloading<F> {
     runtime: Runtime,

@@ -41,7 +41,9 @@ pub use drive::{Drive, Driving, Wire, drive};
 pub use handler::{Answer, Handler, blocking, compute, sync};
 pub use http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use inbox::Inbox;
-pub use message::{Body, BodyError, BodyReader, Fields, FieldsIter, ParamError, Request, Response};
+pub use message::{
+    Body, BodyError, BodyReader, Fields, FieldsIter, HeadTooLarge, ParamError, Request, Response,
+};
 pub use net::{Bind, Endpoint, Listener, Peer};
 pub use offload::{Job, Offloaded};
 pub use outbox::Outbox;

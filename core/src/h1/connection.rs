@@ -62,7 +62,7 @@ pub enum Piece {
     End,
 }
 
-/// A connection's state; see the [module](self).
+/// One connection, sans-IO; its file says how it is used.
 pub struct Connection {
     limits: Arc<Limits>,
     inbox: Inbox,

@@ -12,5 +12,5 @@ mod line;
 mod memo;
 mod target;
 
-pub use connection::{Connection, Event, Piece};
+pub use connection::{Connection, Event, Piece, WrongLength};
 pub use error::Error;

@@ -12,6 +12,6 @@ pub(crate) use fields::{FieldSpan, FieldSpans, Span};
 pub use fields::{Fields, FieldsIter};
 pub use params::ParamError;
 pub(crate) use request::Head;
-pub use request::Request;
+pub use request::{HeadTooLarge, Request};
 pub use response::Response;
 pub(crate) use response::Upgrade;
