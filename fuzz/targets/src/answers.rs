@@ -1,0 +1,79 @@
+//! Reads responses, as a client would, and compares them with those that were given.
+
+/// A response that the connection was asked to send.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) status: u16,
+    /// What the peer is to see of its body.
+    pub(crate) body: Vec<u8>,
+    /// Whether it has no body whatever its fields say, as it answers HEAD or changes the protocol.
+    pub(crate) is_bodiless: bool,
+    /// Whether the connection is cut before its end.
+    pub(crate) is_cut: bool,
+}
+
+/// Checks that `output` is these responses and nothing else, and that nothing follows one that says `close`. Gives
+/// whether the last one did.
+pub(crate) fn check(mut output: &[u8], expected: &[Expected]) -> bool {
+    let mut said_close = false;
+    for (number, expected) in expected.iter().enumerate() {
+        assert!(!said_close, "a response follows one that said it was the last");
+        let end = find(output, b"\r\n\r\n").expect("a head has an end");
+        let head = std::str::from_utf8(&output[..end]).expect("heads are sent in ASCII");
+        output = &output[end + 4..];
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+        assert_eq!(status, Some(expected.status), "{head:?} of response {number}");
+        let fields: Vec<_> =
+            lines.map(|line| line.split_once(": ").expect("a field line has a name")).collect();
+        let one = |name: &str| {
+            let mut values = fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+            let value = values.next().map(|(_, value)| *value);
+            assert!(values.next().is_none(), "{name} comes twice in {head:?}");
+            value
+        };
+        said_close = one("connection") == Some("close");
+        let length: Option<usize> = one("content-length").map(|digits| digits.parse().expect("a number"));
+        let coding = one("transfer-encoding");
+        assert!(length.is_none() || coding.is_none(), "two lengths in {head:?}");
+        let has_none = matches!(expected.status, 100..200 | 204 | 304);
+        assert!(!matches!(expected.status, 100..200 | 204) || length.is_none() && coding.is_none());
+        let body = if expected.is_bodiless || has_none {
+            Vec::new()
+        } else if let Some(length) = length {
+            let (body, rest) = output.split_at(length.min(output.len()));
+            output = rest;
+            body.to_vec()
+        } else if coding.is_some() {
+            unchunk(&mut output)
+        } else {
+            said_close = true;
+            std::mem::take(&mut output).to_vec()
+        };
+        assert!(body == expected.body, "{body:?} is the body of {head:?}, not {:?}", expected.body);
+        assert!(!expected.is_cut || output.is_empty(), "something follows a response that was cut");
+    }
+    assert!(output.is_empty(), "{:?} was sent for nothing", String::from_utf8_lossy(output));
+    said_close
+}
+
+/// Takes a chunked body off `output`, or as much as there is of one.
+fn unchunk(output: &mut &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = find(output, b"\r\n") {
+        let digits = std::str::from_utf8(&output[..end]).expect("digits are ASCII");
+        let size = usize::from_str_radix(digits, 16).expect("a size is hexadecimal");
+        let chunk = &output[end + 2..];
+        assert!(chunk[size..].starts_with(b"\r\n"), "a chunk has no end");
+        body.extend_from_slice(&chunk[..size]);
+        *output = &chunk[size + 2..];
+        if size == 0 {
+            break;
+        }
+    }
+    body
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}

@@ -1,0 +1,141 @@
+//! However the bytes of a peer are chopped, the same requests, bodies, refusals and responses come of them.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use gearshift_core::h1::{Connection, Event, Piece};
+use gearshift_core::{BodyError, Limits, Request, Response, StatusCode};
+
+use crate::input::{Choices, Input, forget};
+use crate::pieces::{Cuts, Pieces};
+
+/// Runs the wire of `input` through four connections, chopped in different ways.
+pub fn chopping(input: &[u8]) {
+    let Some(Input { mut choices, wire }) = Input::read(input) else { return };
+    let mut limits = choices.limits();
+    // What arrived with its head is never drained, so that a limit to that does depend on the chopping.
+    limits.drain = u64::MAX;
+    let limits = Arc::new(limits);
+    let run = |cuts| Run::new(Pieces::new(wire, cuts), choices.clone(), &limits).seen();
+    forget();
+    let whole = run(Cuts::None);
+    for cuts in [Cuts::All, Cuts::Some(choices.clone()), Cuts::None] {
+        let seen = run(cuts);
+        assert_eq!(seen.events, whole.events);
+        assert!(seen.output == whole.output, "other bytes were sent");
+    }
+}
+
+/// What a connection did.
+#[derive(Debug, Default)]
+struct Seen {
+    /// In words.
+    events: Vec<String>,
+    output: Vec<u8>,
+}
+
+struct Run<'a> {
+    connection: Connection,
+    pieces: Pieces<'a>,
+    choices: Choices<'a>,
+    seen: Seen,
+}
+
+impl<'a> Run<'a> {
+    fn new(pieces: Pieces<'a>, choices: Choices<'a>, limits: &Arc<Limits>) -> Run<'a> {
+        Run {
+            connection: Connection::new(limits.clone(), false, false),
+            pieces,
+            choices,
+            seen: Seen::default(),
+        }
+    }
+
+    fn seen(mut self) -> Seen {
+        loop {
+            match self.connection.next_event() {
+                Event::NeedBytes => self.receive(),
+                Event::Request(request) => self.exchange(request),
+                Event::AwaitResponse => panic!("every request was answered at once"),
+                Event::Refused(error) => {
+                    self.connection.refuse(error, 0);
+                    self.seen.events.push(format!("refused: {error:?}"));
+                }
+                Event::Finished => break,
+            }
+        }
+        self.send();
+        self.seen
+    }
+
+    /// What comes next off the wire.
+    fn receive(&mut self) {
+        match self.pieces.next() {
+            Some(piece) => self.connection.inbox_mut().extend(piece),
+            None => {
+                assert!(!self.connection.has_ended(), "bytes are wanted of a peer that sends no more");
+                self.connection.received_end();
+            }
+        }
+    }
+
+    /// Moves what is queued to the output, but for `100 Continue`, which is not sent to who did not wait for it.
+    fn send(&mut self) {
+        while let Some(chunk) = self.connection.outbox_mut().take_chunk() {
+            if chunk != "HTTP/1.1 100 Continue\r\n\r\n" {
+                self.seen.output.extend_from_slice(&chunk);
+            }
+        }
+    }
+
+    fn exchange(&mut self, request: Request) {
+        let choice = self.choices.byte();
+        let (method, target) = (request.method(), request.target());
+        let mut seen = format!("{method} {target} {:?} {:?}", request.version(), request.headers());
+        // Who waits for `100 Continue` and is answered without it may not send the body: unless it is here already.
+        let reads = choice % 4 != 1 || request.headers().contains("expect");
+        let mut body = Vec::new();
+        if reads {
+            request.into_body().reader().read_to_end(&mut body).expect("bytes at hand can be read");
+            let end = self.read(&mut body);
+            seen += &format!(" {:?} {end}", String::from_utf8_lossy(&body));
+        }
+        self.seen.events.push(seen);
+        self.send();
+        let status = if choice % 8 == 2 { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+        match choice % 3 {
+            0 => self.connection.respond_whole(Response::new(body).with_status(status), 0),
+            _ => {
+                let length = (choice % 3 == 1).then_some(body.len() as u64);
+                if self.connection.respond(status, &[], length, 0) {
+                    self.connection.send(body.into()).expect("it is as long as was said");
+                }
+                self.connection.finish().expect("it is as long as was said");
+            }
+        }
+        self.send();
+    }
+
+    /// Reads the rest of a body, as the driver does: it asks for what it waits for. Says how it ends.
+    fn read(&mut self, body: &mut Vec<u8>) -> String {
+        loop {
+            match self.connection.next_piece() {
+                Ok(Piece::Data(data)) => body.extend_from_slice(&data),
+                Ok(Piece::End) => return "whole".to_owned(),
+                Ok(Piece::NeedBytes) => {
+                    self.send();
+                    self.connection.send_continue();
+                    self.send();
+                    self.receive();
+                }
+                Err(error) => {
+                    // How much of it came before the piece that was too much depends on the pieces.
+                    if matches!(error, BodyError::TooLarge { .. }) {
+                        body.clear();
+                    }
+                    return error.to_string();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The chunked coding, held to the oracle: the same bytes, the same end, and what is behind it left alone.
+
+use std::sync::Arc;
+
+use gearshift_core::h1::{Connection, Event, Piece};
+use gearshift_core::{BodyError, Limits};
+
+use crate::input::Input;
+use crate::oracle::{self, Body, Stop};
+use crate::pieces::{Cuts, Pieces};
+
+const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// Takes a chunked body out of the wire of `input`, in one piece and in several.
+pub fn chunked(input: &[u8]) {
+    let Some(Input { mut choices, wire }) = Input::read(input) else { return };
+    let mut limits = choices.limits();
+    // The head is not what is tried here, but the limits hold for trailers, too.
+    limits.request_line = limits.request_line.max(HEAD.len());
+    limits.field_line = limits.field_line.max(HEAD.len());
+    limits.fields = limits.fields.max(2);
+    limits.head = limits.head.max(HEAD.len());
+    let limits = Arc::new(limits);
+    for cuts in [Cuts::None, Cuts::Some(choices.clone()), Cuts::All] {
+        compare(wire, cuts, &limits);
+    }
+}
+
+fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
+    let mut connection = Connection::new(limits.clone(), false, false);
+    connection.inbox_mut().extend(HEAD);
+    let Event::Request(_) = connection.next_event() else { panic!("a plain head was not taken") };
+    let mut pieces = Pieces::new(wire, cuts);
+    let mut data = Vec::new();
+    let end = loop {
+        match connection.next_piece() {
+            Ok(Piece::NeedBytes) => match pieces.next() {
+                Some(piece) => connection.inbox_mut().extend(piece),
+                None => break Ok(false),
+            },
+            Ok(Piece::Data(piece)) => {
+                assert!(!piece.is_empty(), "a piece is empty");
+                data.extend_from_slice(&piece);
+            }
+            Ok(Piece::End) => break Ok(true),
+            Err(error) => break Err(error),
+        }
+    };
+    let left = connection.inbox().len() + pieces.rest().len();
+
+    let mut body = Body::default();
+    let expected = oracle::chunked(wire, limits, &mut body);
+    if body.data.len() as u64 > limits.body {
+        assert!(matches!(end, Err(BodyError::TooLarge { .. })), "the body is too large, and {end:?}");
+        assert!(data.len() as u64 <= limits.body && body.data.starts_with(&data), "other bytes were given");
+    } else {
+        assert_eq!(data, body.data);
+        match (&end, expected) {
+            (Ok(true), Ok(len)) => assert_eq!(left, wire.len() - len),
+            (Ok(false), Err(Stop::Short)) | (Err(BodyError::Malformed(_)), Err(Stop::Wrong)) => {}
+            (Ok(false), Err(Stop::Wrong)) => {
+                let trailers = &wire[body.trailers.expect("only trailers are judged by the line")..];
+                assert!(!oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits)));
+            }
+            (end, expected) => panic!("the connection says {end:?}, the grammar {expected:?}"),
+        }
+    }
+    check_end(connection, end);
+}
+
+/// What is said once is said for good, and a body that was cut is never a whole one.
+fn check_end(mut connection: Connection, end: Result<bool, BodyError>) {
+    connection.received_end();
+    let again = connection.next_piece();
+    match end {
+        Ok(true) => {
+            assert!(matches!(again, Ok(Piece::End)));
+            assert!(!connection.is_body_pending() && connection.body_remaining() == Some(0));
+        }
+        _ => {
+            assert!(matches!(again, Err(BodyError::Incomplete)), "a body that was cut gives {again:?}");
+            assert!(connection.is_closing() && connection.is_body_pending());
+        }
+    }
+}

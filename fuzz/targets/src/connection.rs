@@ -1,0 +1,383 @@
+//! A whole connection, driven as the driver does, and in ways that it might: bodies read, half read or left, responses
+//! of all kinds, changes of protocol, refusals at any time. What must hold all the while is asserted on the way, and
+//! what was sent is read by a client at the end.
+
+use std::sync::Arc;
+
+use gearshift_core::h1::{Connection, Error, Event, Piece};
+use gearshift_core::header::{self, HeaderName, HeaderValue};
+use gearshift_core::{BodyError, Bytes, Limits, Method, Request, Response, StatusCode, Version};
+
+use crate::answers::{self, Expected};
+use crate::input::{Choices, Input, forget};
+use crate::pieces::{Cuts, Pieces};
+
+/// Drives a connection by the script of `input` until nothing more can come of it.
+pub fn connection(input: &[u8]) {
+    let Some(Input { mut choices, wire }) = Input::read(input) else { return };
+    let limits = Arc::new(choices.limits());
+    let cuts = match choices.byte() % 3 {
+        0 => Cuts::None,
+        1 => Cuts::All,
+        _ => Cuts::Some(choices.clone()),
+    };
+    forget();
+    let mut rig = Rig {
+        connection: Connection::new(limits.clone(), choices.byte() % 2 == 1, choices.byte() % 2 == 1),
+        pieces: Pieces::new(wire, cuts),
+        limits,
+        choices,
+        output: Vec::new(),
+        expected: Vec::new(),
+        is_last: false,
+    };
+    // Each turn takes a piece or an exchange, and each of those takes a byte.
+    let mut turns = 4 * wire.len() + 8;
+    while rig.turn() {
+        turns = turns.checked_sub(1).expect("the connection goes round in circles");
+    }
+    rig.end();
+}
+
+struct Rig<'a> {
+    connection: Connection,
+    pieces: Pieces<'a>,
+    limits: Arc<Limits>,
+    choices: Choices<'a>,
+    output: Vec<u8>,
+    expected: Vec<Expected>,
+    /// No request may come any more.
+    is_last: bool,
+}
+
+/// What is known of the request at hand.
+struct Asked {
+    is_head: bool,
+    is_old: bool,
+    /// What its fields say of its body; `None` if it is chunked.
+    length: Option<u64>,
+    /// Bytes of its body that were given.
+    taken: u64,
+}
+
+impl Rig<'_> {
+    /// One event. False once nothing more will come.
+    fn turn(&mut self) -> bool {
+        match self.connection.next_event() {
+            Event::NeedBytes => {
+                let held = self.connection.inbox().len();
+                assert!(held <= self.limits.head, "{held} bytes are held, and more are wanted");
+                return self.receive();
+            }
+            Event::Request(request) => {
+                assert!(!self.is_last, "a request is read after the last one");
+                self.exchange(request);
+            }
+            Event::AwaitResponse => panic!("the request was answered"),
+            Event::Refused(error) => {
+                self.refuse(error, true);
+                assert!(
+                    self.connection.must_linger() || self.connection.has_ended(),
+                    "the refusal may be lost"
+                );
+            }
+            Event::Finished => return false,
+        }
+        if self.choices.byte().is_multiple_of(4) {
+            self.send();
+        }
+        true
+    }
+
+    /// What comes next off the wire, or the end of it, or what a deadline brings. False if nothing more will come.
+    fn receive(&mut self) -> bool {
+        assert!(!self.connection.has_ended(), "bytes are wanted of a peer that sends no more");
+        self.send();
+        match self.pieces.next() {
+            Some(piece) => {
+                // As by a read, or by hand.
+                match self.choices.byte() % 2 {
+                    0 if piece.len() <= self.connection.inbox_mut().spare_mut().len() => {
+                        self.connection.inbox_mut().spare_mut()[..piece.len()].copy_from_slice(piece);
+                        self.connection.inbox_mut().filled(piece.len());
+                    }
+                    _ => self.connection.inbox_mut().extend(piece),
+                }
+            }
+            None if self.choices.byte() % 4 == 1 && self.connection.is_head_begun() => {
+                self.refuse(Error::HeadTimeout, true);
+            }
+            None => self.connection.received_end(),
+        }
+        true
+    }
+
+    /// Moves what is queued to the output, in chunks or in writes of any length.
+    fn send(&mut self) {
+        let outbox = self.connection.outbox_mut();
+        while !outbox.is_empty() {
+            let before = outbox.len();
+            let n = match self.choices.byte() {
+                0 => {
+                    let chunk = outbox.take_chunk().expect("it is not empty");
+                    self.output.extend_from_slice(&chunk);
+                    chunk.len()
+                }
+                n => {
+                    let front = outbox.front();
+                    let n = (usize::from(n) * 16).min(front.len());
+                    self.output.extend_from_slice(&front[..n]);
+                    outbox.sent(n);
+                    n
+                }
+            };
+            assert!(n > 0 && outbox.len() == before - n, "{n} of {before} bytes were taken");
+        }
+        outbox.release();
+        self.connection.inbox_mut().release();
+    }
+
+    /// Refuses. `is_told`: the peer is to see it.
+    fn refuse(&mut self, error: Error, is_told: bool) {
+        self.connection.refuse(error, 0);
+        if is_told {
+            let body = error.to_string().into_bytes();
+            self.expect(error.status(), body, false);
+        }
+        self.is_last = true;
+    }
+
+    fn expect(&mut self, status: StatusCode, body: Vec<u8>, is_bodiless: bool) {
+        let is_bodiless = is_bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let body = if is_bodiless { Vec::new() } else { body };
+        self.expected.push(Expected { status: status.as_u16(), body, is_bodiless, is_cut: false });
+    }
+
+    fn exchange(&mut self, request: Request) {
+        let length = match request.header("transfer-encoding") {
+            Some(_) => None,
+            None => {
+                Some(request.header("content-length").map_or(0, |digits| digits.parse().expect("a number")))
+            }
+        };
+        let mut asked = Asked {
+            is_head: *request.method() == Method::HEAD,
+            is_old: request.version() == Version::HTTP_10,
+            length,
+            taken: request.body().remaining().expect("it is not a stream"),
+        };
+        assert!(length.is_none_or(|length| length <= self.limits.body), "a body is taken that is too large");
+        assert_eq!(self.connection.is_body_pending(), length != Some(asked.taken));
+        assert!(!self.connection.is_idle() && !self.connection.is_head_begun());
+        assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
+        if self.choices.byte() % 16 == 1 {
+            self.connection.close_after_this();
+        }
+        let broke = match self.choices.byte() % 4 {
+            0 => self.read(&mut asked, u64::MAX),
+            1 => self.read(&mut asked, 1),
+            2 => self.read(&mut asked, 20),
+            _ => Ok(()),
+        };
+        match broke {
+            Err(error) if self.choices.byte().is_multiple_of(2) => {
+                self.respond_whole(&asked, Response::text(error.to_string()).with_status(error.status()));
+            }
+            _ => self.answer(&mut asked),
+        }
+        self.is_last |= self.connection.is_closing();
+    }
+
+    /// Takes pieces of a body, until there were `most` bytes of it.
+    fn read(&mut self, asked: &mut Asked, most: u64) -> Result<(), BodyError> {
+        while asked.taken < most {
+            assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
+            match self.connection.next_piece() {
+                Ok(Piece::Data(data)) => {
+                    assert!(!data.is_empty(), "a piece is empty");
+                    asked.taken += data.len() as u64;
+                    assert!(
+                        asked.taken <= asked.length.unwrap_or(self.limits.body),
+                        "there is too much of a body"
+                    );
+                    let left = asked.length.map(|length| length - asked.taken);
+                    assert_eq!(self.connection.body_remaining(), left);
+                }
+                Ok(Piece::End) => {
+                    assert!(asked.length.is_none_or(|length| length == asked.taken), "a body ends too early");
+                    assert!(!self.connection.is_body_pending());
+                    break;
+                }
+                Ok(Piece::NeedBytes) => {
+                    let held = self.connection.inbox().len();
+                    assert!(held <= self.limits.head, "{held} bytes are held, and more are wanted");
+                    let waited = self.connection.awaits_continue();
+                    let is_early = self.connection.inbox().is_empty();
+                    assert_eq!(self.connection.send_continue(), waited);
+                    if waited && is_early {
+                        self.expect(StatusCode::CONTINUE, Vec::new(), true);
+                    }
+                    assert!(!self.connection.send_continue(), "100 Continue is sent twice");
+                    if self.pieces.rest().is_empty() && self.choices.byte() % 4 == 1 {
+                        return Err(self.connection.break_body(BodyError::TimedOut));
+                    }
+                    self.receive();
+                }
+                Err(error) => {
+                    assert!(matches!(self.connection.next_piece(), Err(BodyError::Incomplete)));
+                    assert!(self.connection.is_closing());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, asked: &mut Asked) {
+        match self.choices.byte() % 8 {
+            0..=2 => {
+                let (status, body) = (self.status(), self.body());
+                let mut response = Response::new(body).with_status(status);
+                for (name, value) in self.fields() {
+                    response = response.with_value(name, value);
+                }
+                self.respond_whole(asked, response);
+            }
+            3 | 4 => self.stream(asked),
+            5 if self.connection.offers_upgrade() => {
+                let status = self.choices.of(&[
+                    StatusCode::SWITCHING_PROTOCOLS,
+                    StatusCode::OK,
+                    StatusCode::SWITCHING_PROTOCOLS,
+                ]);
+                self.connection.switch(status, &[], 0);
+                self.expect(status, Vec::new(), true);
+                self.is_last = true;
+            }
+            6 => self.refuse(Error::BodyTimeout, true),
+            7 => {
+                self.connection.close();
+                self.is_last = true;
+            }
+            _ => self.respond_whole(asked, Response::status_only(StatusCode::OK)),
+        }
+    }
+
+    fn respond_whole(&mut self, asked: &Asked, response: Response) {
+        let status = response.status();
+        let body = response.body().remaining().expect("it is not a stream");
+        let bytes = vec![b'b'; body as usize];
+        // The text of an error is other bytes, of which there are as many.
+        let response = if body > 0 { replace_body(response, bytes.clone()) } else { response };
+        self.connection.respond_whole(response, 0);
+        match status.is_informational() {
+            true => self.expect(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), asked.is_head),
+            false => self.expect(status, bytes, asked.is_head),
+        }
+    }
+
+    /// A response in pieces, of a length that is said or not; sometimes it is not of that length, or the connection
+    /// is refused meanwhile.
+    fn stream(&mut self, asked: &mut Asked) {
+        let (status, body, fields) = (self.status(), self.body(), self.fields());
+        let length = (self.choices.byte().is_multiple_of(2)).then_some(body.len() as u64);
+        let follows = self.connection.respond(status, &fields, length, 0);
+        assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
+        let (status, sends) = match status.is_informational() {
+            true => (StatusCode::INTERNAL_SERVER_ERROR, false),
+            false => (status, true),
+        };
+        self.expect(status, if sends { body.clone() } else { Vec::new() }, asked.is_head);
+        let is_bodiless = self.expected.last().is_some_and(|expected| expected.is_bodiless);
+        assert_eq!(follows, sends && !is_bodiless && length != Some(0));
+        assert!(!asked.is_old || length.is_some() || is_bodiless || !sends || self.connection.is_closing());
+        if follows {
+            let fault = self.choices.byte() % 16;
+            let mut sent = 0;
+            for piece in body.chunks(1 + usize::from(self.choices.byte())) {
+                if fault == 1 && sent > 0 {
+                    return self.cut(sent, length);
+                }
+                self.connection.send(Bytes::copy_from_slice(piece)).expect("it is as long as was said");
+                sent += piece.len();
+                if self.choices.byte().is_multiple_of(4) {
+                    self.send();
+                }
+                // The request's body may still be read while the response is sent.
+                if self.choices.byte() % 8 == 1 {
+                    let _ = self.connection.next_piece();
+                }
+            }
+            if fault == 2 && length.is_some() {
+                assert!(
+                    self.connection.send(Bytes::from_static(b"more")).is_err(),
+                    "more was sent than was said"
+                );
+            }
+        }
+        self.connection.send(Bytes::new()).expect("nothing is never too much");
+        self.connection.finish().expect("it is as long as was said");
+    }
+
+    /// Ends a response before its body does.
+    fn cut(&mut self, sent: usize, length: Option<u64>) {
+        if length.is_some() {
+            assert!(self.connection.finish().is_err(), "a response is shorter than was said");
+        }
+        let expected = self.expected.last_mut().expect("a response has begun");
+        expected.body.truncate(sent);
+        expected.is_cut = true;
+        match self.choices.byte() % 2 {
+            0 => self.refuse(Error::BodyTimeout, false),
+            _ => self.connection.close(),
+        }
+        self.is_last = true;
+    }
+
+    /// Nothing comes of a connection that has ended, whatever it receives.
+    fn end(mut self) {
+        self.send();
+        self.connection.inbox_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(matches!(self.connection.next_event(), Event::Finished));
+        assert!(matches!(self.connection.next_piece(), Err(BodyError::Gone)));
+        assert!(!self.connection.is_body_pending() && !self.connection.awaits_continue());
+        assert!(!self.connection.send_continue() && !self.connection.offers_upgrade());
+        self.send();
+        answers::check(&self.output, &self.expected);
+    }
+
+    fn status(&mut self) -> StatusCode {
+        self.choices.of(&[
+            StatusCode::OK,
+            StatusCode::NOT_FOUND,
+            StatusCode::NO_CONTENT,
+            StatusCode::NOT_MODIFIED,
+            StatusCode::CONTINUE,
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ])
+    }
+
+    fn body(&mut self) -> Vec<u8> {
+        let len = self.choices.of(&[0, 1, 9, 10, 100, 300, 4096, 4097, 20_000]);
+        vec![b'b'; len]
+    }
+
+    fn fields(&mut self) -> Vec<(HeaderName, HeaderValue)> {
+        let all = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/plain")),
+            (header::CONNECTION, HeaderValue::from_static("Close")),
+            (header::CONTENT_LENGTH, HeaderValue::from_static("7")),
+            (header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+            (header::DATE, HeaderValue::from_static("never")),
+            (header::SERVER, HeaderValue::from_static("mine")),
+        ];
+        let choice = self.choices.byte();
+        let chosen = all.into_iter().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1);
+        chosen.map(|(_, field)| field).collect()
+    }
+}
+
+fn replace_body(mut response: Response, body: Vec<u8>) -> Response {
+    *response.body_mut() = body.into();
+    response
+}

@@ -1,0 +1,71 @@
+//! The fuzz targets on a stable toolchain: all seeds, all seeds with a byte changed, and all that was ever found.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use gearshift_fuzz_targets::{TARGETS, Target, seeds};
+
+/// Tries one input, and says which one it was if it fails.
+fn replay(name: &str, target: Target, from: &str, input: &[u8]) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(input))) {
+        let shown = String::from_utf8_lossy(&input[..input.len().min(500)]);
+        eprintln!("{name} fails on {from}: {shown:?}");
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Each seed with each script, as `name` reads it.
+fn inputs(name: &str) -> Vec<(String, Vec<u8>)> {
+    let mut inputs = Vec::new();
+    for seed in seeds::all() {
+        for script in &seeds::SCRIPTS {
+            let input = if name == "chunked" { seed.body_input(script) } else { Some(seed.input(script)) };
+            inputs.extend(input.map(|input| (seed.name.clone(), input)));
+        }
+    }
+    inputs
+}
+
+#[test]
+fn holds_for_every_seed() {
+    assert!(seeds::all().len() > 200, "the cases are not found");
+    for (name, target) in TARGETS {
+        for (from, input) in inputs(name) {
+            replay(name, target, &from, &input);
+        }
+    }
+}
+
+#[test]
+fn holds_for_every_seed_with_a_byte_changed() {
+    // Any generator will do that always gives the same.
+    let mut state: u32 = 1;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    for (name, target) in TARGETS {
+        for (from, mut input) in inputs(name).into_iter().filter(|(_, input)| input.len() <= 1024) {
+            let at = random(input.len());
+            input[at] = match random(3) {
+                0 => b"\r\n \t:;,\"\\%0\x7f"[random(12)],
+                _ => random(256) as u8,
+            };
+            replay(name, target, &format!("{from}, changed at {at}"), &input);
+        }
+    }
+}
+
+#[test]
+fn holds_for_all_that_was_found() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regressions");
+    for entry in fs::read_dir(folder).expect("the folder of regressions") {
+        let path = entry.expect("an entry of it").path();
+        let input = fs::read(&path).expect("a file");
+        // Inputs have one layout, so that what one target found is tried on all.
+        for (name, target) in TARGETS {
+            replay(name, target, &path.display().to_string(), &input);
+        }
+    }
+}
