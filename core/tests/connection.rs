@@ -169,6 +169,24 @@ fn never_makes_a_short_body_of_one_that_was_cut() {
     }
 }
 
+#[test]
+fn stays_open_when_a_body_came_without_being_waited_for() {
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut connection = Connection::new(Limits::default().into(), false, false);
+    connection.inbox_mut().extend(head);
+    connection.inbox_mut().extend(b"3\r\nabc\r\n");
+    assert!(matches!(connection.next_event(), Event::Request(_)));
+    assert!(connection.awaits_continue());
+    assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "abc"));
+    assert!(matches!(connection.next_piece(), Ok(Piece::NeedBytes)));
+    assert!(!connection.send_continue(), "it is not asked for what has begun to come");
+    connection.inbox_mut().extend(b"0\r\n\r\n");
+    assert!(matches!(connection.next_piece(), Ok(Piece::End)));
+    connection.respond_whole(Response::text("ok"), 0);
+    assert!(!connection.is_closing());
+    assert!(!connection.outbox().front().windows(5).any(|window| window == b"close"));
+}
+
 /// Requests good and bad, and what may come between them.
 fn wire() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![

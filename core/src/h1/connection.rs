@@ -265,6 +265,8 @@ impl Connection {
     /// [`BodyError`], from then on.
     pub fn next_piece(&mut self) -> Result<Piece, BodyError> {
         let State::Exchange(exchange) = &mut self.state else { return Err(BodyError::Gone) };
+        // Who has sent some of it is not waiting to be asked for it (RFC 9110, 10.1.1).
+        exchange.awaits_continue &= self.inbox.is_empty();
         let piece = match &mut exchange.incoming {
             Incoming::Done => return Ok(Piece::End),
             Incoming::Broken => Err(BodyError::Incomplete),
