@@ -100,7 +100,9 @@ fn path_of_absolute(target: &[u8]) -> Option<&[u8]> {
 
 fn is_authority_with_port(target: &[u8]) -> bool {
     let Some(colon) = memchr::memrchr(b':', target) else { return false };
-    colon > 0 && colon + 1 < target.len() && is_host(target)
+    let port = &target[colon + 1..];
+    // The last colon may be one inside an address.
+    colon > 0 && !port.is_empty() && is_port(port) && is_host(target)
 }
 
 /// Whether a value is `uri-host [":" port]` (RFC 9110, 7.2). An empty one is: the target then has no authority.
@@ -172,6 +174,8 @@ mod tests {
             (Method::GET, "a:80", false),
             (Method::CONNECT, "a:80", true),
             (Method::CONNECT, "[::1]:80", true),
+            (Method::CONNECT, "[::1]", false),
+            (Method::CONNECT, "[::1]:", false),
             (Method::CONNECT, "a", false),
             (Method::CONNECT, "a:", false),
             (Method::CONNECT, ":80", false),
