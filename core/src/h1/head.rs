@@ -255,7 +255,8 @@ impl Scan {
             return Ok(());
         }
         let from = self.looked.min(line.len());
-        let until = line.len().min(limits.request_line);
+        // What is beyond a limit is too long, whatever it is.
+        let until = line.len().min(limits.request_line).min(limits.head);
         let end = line[from..until.max(from)].iter().position(|&byte| !is_token(byte)).map(|at| from + at);
         match end {
             None => Ok(()),
@@ -381,6 +382,20 @@ mod tests {
             ("GET / HTTP/1.1\r\nA: b\r\n c\r\n", Err(Error::Folding)),
             ("GET / HTTP/1.1\r\nA: \0\r\n", Err(Error::FieldValue)),
             ("GET / HTTP/1.1\r\nA: \rb\r\n", Err(Error::FieldValue)),
+        ] {
+            for step in [1, 2, 3, 5, text.len()] {
+                assert_eq!(scan(text, step, &limits), expected, "{text:?} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_shorter_than_its_first_line_may_be_is_too_long_however_it_is_chopped() {
+        let limits = Limits { head: 8, ..Limits::default() };
+        for (text, expected) in [
+            ("GETGETG(GETGET", Err(Error::Method)),
+            ("GETGETGE(GETGET", Err(Error::RequestLineTooLong)),
+            ("GETGETGETGETGET(", Err(Error::RequestLineTooLong)),
         ] {
             for step in [1, 2, 3, 5, text.len()] {
                 assert_eq!(scan(text, step, &limits), expected, "{text:?} by {step}");
