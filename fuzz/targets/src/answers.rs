@@ -8,13 +8,14 @@ pub(crate) struct Expected {
     pub(crate) body: Vec<u8>,
     /// Whether it has no body whatever its fields say, as it answers HEAD or changes the protocol.
     pub(crate) is_bodiless: bool,
+    /// Whether it says that it is the last; `None` for one that is not the final response to its request.
+    pub(crate) closes: Option<bool>,
     /// Whether the connection is cut before its end.
     pub(crate) is_cut: bool,
 }
 
-/// Checks that `output` is these responses and nothing else, and that nothing follows one that says `close`. Gives
-/// whether the last one did.
-pub(crate) fn check(mut output: &[u8], expected: &[Expected]) -> bool {
+/// Checks that `output` is these responses and nothing else, and that nothing follows one that says `close`.
+pub(crate) fn check(mut output: &[u8], expected: &[Expected]) {
     let mut said_close = false;
     for (number, expected) in expected.iter().enumerate() {
         assert!(!said_close, "a response follows one that said it was the last");
@@ -33,6 +34,7 @@ pub(crate) fn check(mut output: &[u8], expected: &[Expected]) -> bool {
             value
         };
         said_close = one("connection") == Some("close");
+        assert!(expected.closes.is_none_or(|closes| closes == said_close), "{head:?} of response {number}");
         let length: Option<usize> = one("content-length").map(|digits| digits.parse().expect("a number"));
         let coding = one("transfer-encoding");
         assert!(length.is_none() || coding.is_none(), "two lengths in {head:?}");
@@ -47,14 +49,13 @@ pub(crate) fn check(mut output: &[u8], expected: &[Expected]) -> bool {
         } else if coding.is_some() {
             unchunk(&mut output)
         } else {
-            said_close = true;
+            assert!(said_close, "there is no way to tell where {head:?} ends");
             std::mem::take(&mut output).to_vec()
         };
         assert!(body == expected.body, "{body:?} is the body of {head:?}, not {:?}", expected.body);
         assert!(!expected.is_cut || output.is_empty(), "something follows a response that was cut");
     }
     assert!(output.is_empty(), "{:?} was sent for nothing", String::from_utf8_lossy(output));
-    said_close
 }
 
 /// Takes a chunked body off `output`, or as much as there is of one.

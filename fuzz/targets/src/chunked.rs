@@ -32,40 +32,66 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
     let Event::Request(_) = connection.next_event() else { panic!("a plain head was not taken") };
     let mut pieces = Pieces::new(wire, cuts);
     let mut data = Vec::new();
-    let end = loop {
-        match connection.next_piece() {
-            Ok(Piece::NeedBytes) => match pieces.next() {
-                Some(piece) => connection.inbox_mut().extend(piece),
-                None => break Ok(false),
-            },
-            Ok(Piece::Data(piece)) => {
+    let end = read(&mut connection, &mut pieces, &mut data);
+    check(&connection, &pieces, &data, &end, limits, wire);
+    check_end(connection, end);
+}
+
+/// Reads a body to its end, or to that of what arrives: `false`.
+pub(crate) fn read(
+    connection: &mut Connection,
+    pieces: &mut Pieces<'_>,
+    data: &mut Vec<u8>,
+) -> Result<bool, BodyError> {
+    loop {
+        match connection.next_piece()? {
+            Piece::NeedBytes => {
+                connection.send_continue();
+                match pieces.next() {
+                    Some(piece) => connection.inbox_mut().extend(piece),
+                    None => return Ok(false),
+                }
+            }
+            Piece::Data(piece) => {
                 assert!(!piece.is_empty(), "a piece is empty");
                 data.extend_from_slice(&piece);
             }
-            Ok(Piece::End) => break Ok(true),
-            Err(error) => break Err(error),
+            Piece::End => return Ok(true),
         }
-    };
-    let left = connection.inbox().len() + pieces.rest().len();
+    }
+}
 
+/// Compares what was read with what the grammar finds in `wire`. Gives the length of the coding, if it is whole.
+pub(crate) fn check(
+    connection: &Connection,
+    pieces: &Pieces<'_>,
+    data: &[u8],
+    end: &Result<bool, BodyError>,
+    limits: &Limits,
+    wire: &[u8],
+) -> Option<usize> {
     let mut body = Body::default();
     let expected = oracle::chunked(wire, limits, &mut body);
     if body.data.len() as u64 > limits.body {
         assert!(matches!(end, Err(BodyError::TooLarge { .. })), "the body is too large, and {end:?}");
-        assert!(data.len() as u64 <= limits.body && body.data.starts_with(&data), "other bytes were given");
-    } else {
-        assert_eq!(data, body.data);
-        match (&end, expected) {
-            (Ok(true), Ok(len)) => assert_eq!(left, wire.len() - len),
-            (Ok(false), Err(Stop::Short)) | (Err(BodyError::Malformed(_)), Err(Stop::Wrong)) => {}
-            (Ok(false), Err(Stop::Wrong)) => {
-                let trailers = &wire[body.trailers.expect("only trailers are judged by the line")..];
-                assert!(!oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits)));
-            }
-            (end, expected) => panic!("the connection says {end:?}, the grammar {expected:?}"),
-        }
+        assert!(data.len() as u64 <= limits.body && body.data.starts_with(data), "other bytes were given");
+        return None;
     }
-    check_end(connection, end);
+    assert_eq!(data, body.data);
+    match (end, expected) {
+        (Ok(true), Ok(len)) => {
+            assert_eq!(connection.inbox().len() + pieces.rest().len(), wire.len() - len);
+            return Some(len);
+        }
+        (Ok(false), Err(Stop::Short)) | (Err(BodyError::Malformed(_)), Err(Stop::Wrong)) => {}
+        (Ok(false), Err(Stop::Wrong)) => {
+            let trailers = &wire[body.trailers.expect("only trailers are judged by the line")..];
+            let is_unfinished = !oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits));
+            assert!(is_unfinished, "a whole line that is wrong was not refused");
+        }
+        (end, expected) => panic!("the connection says {end:?}, the grammar {expected:?}"),
+    }
+    None
 }
 
 /// What is said once is said for good, and a body that was cut is never a whole one.

@@ -30,6 +30,7 @@ pub fn connection(input: &[u8]) {
         output: Vec::new(),
         expected: Vec::new(),
         is_last: false,
+        has_switched: false,
     };
     // Each turn takes a piece or an exchange, and each of those takes a byte.
     let mut turns = 4 * wire.len() + 8;
@@ -48,6 +49,8 @@ struct Rig<'a> {
     expected: Vec<Expected>,
     /// No request may come any more.
     is_last: bool,
+    /// The connection is no longer HTTP.
+    has_switched: bool,
 }
 
 /// What is known of the request at hand.
@@ -150,7 +153,10 @@ impl Rig<'_> {
     fn expect(&mut self, status: StatusCode, body: Vec<u8>, is_bodiless: bool) {
         let is_bodiless = is_bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = if is_bodiless { Vec::new() } else { body };
-        self.expected.push(Expected { status: status.as_u16(), body, is_bodiless, is_cut: false });
+        // Asked now, as what is read later may end the connection, too.
+        let closes =
+            (!status.is_informational() && !self.has_switched).then_some(self.connection.is_closing());
+        self.expected.push(Expected { status: status.as_u16(), body, is_bodiless, closes, is_cut: false });
     }
 
     fn exchange(&mut self, request: Request) {
@@ -251,6 +257,7 @@ impl Rig<'_> {
                     StatusCode::SWITCHING_PROTOCOLS,
                 ]);
                 self.connection.switch(status, &[], 0);
+                self.has_switched = true;
                 self.expect(status, Vec::new(), true);
                 self.is_last = true;
             }

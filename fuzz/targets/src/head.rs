@@ -1,20 +1,23 @@
-//! One request head, held to the oracle: taken by both or by neither, and then the same.
+//! Request heads, held to the oracle: taken by both or by neither, and then the same; and each where the one before,
+//! with its body, ends.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use gearshift_core::h1::{Connection, Event};
 use gearshift_core::{Limits, Method, Request, Response, Version};
 
+use crate::chunked;
 use crate::input::{Input, forget};
 use crate::oracle::{self, Framing, Head, Stop};
 use crate::pieces::{Cuts, Pieces};
 
-/// Takes a head out of the wire of `input`, in one piece and in several.
+/// Takes heads out of the wire of `input`, in one piece and in several.
 pub fn head(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let limits = Arc::new(choices.limits());
     forget();
-    // The second time it is the head that this thread has read last.
+    // The second time they are the heads that this thread has read last.
     for cuts in [Cuts::None, Cuts::None, Cuts::Some(choices.clone()), Cuts::All] {
         compare(wire, cuts, &limits);
     }
@@ -23,32 +26,48 @@ pub fn head(input: &[u8]) {
 fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
     let mut connection = Connection::new(limits.clone(), false, false);
     let mut pieces = Pieces::new(wire, cuts);
-    let event = loop {
-        match (connection.next_event(), pieces.next()) {
-            (Event::NeedBytes, Some(piece)) => connection.inbox_mut().extend(piece),
-            (event, Some(piece)) => {
-                connection.inbox_mut().extend(piece);
-                break event;
+    let mut wire = wire;
+    loop {
+        let event = loop {
+            match connection.next_event() {
+                Event::NeedBytes => match pieces.next() {
+                    Some(piece) => connection.inbox_mut().extend(piece),
+                    None => break Event::NeedBytes,
+                },
+                event => break event,
             }
-            (event, None) => break event,
+        };
+        match (event, oracle::head(wire, limits)) {
+            (Event::Request(request), Ok(expected)) => {
+                check(&request, &expected);
+                wire = &wire[expected.len..];
+                let is_head = *request.method() == Method::HEAD;
+                let Some(len) = check_body(&mut connection, &mut pieces, request, &expected, limits, wire)
+                else {
+                    return;
+                };
+                wire = &wire[len..];
+                check_answer(&mut connection, &expected, is_head);
+                if expected.closes {
+                    assert!(matches!(connection.next_event(), Event::Finished), "it should have closed");
+                    return;
+                }
+            }
+            (Event::Refused(error), Err(Stop::Wrong)) => {
+                connection.refuse(error, 0);
+                assert!(
+                    matches!(connection.next_event(), Event::Finished),
+                    "there is an event after a refusal"
+                );
+                return;
+            }
+            (Event::NeedBytes, Err(Stop::Short)) => return,
+            (Event::NeedBytes, Err(Stop::Wrong)) => {
+                let is_unfinished = !oracle::begins_no(wire, |lines| oracle::head(lines, limits).map(drop));
+                return assert!(is_unfinished, "a whole line that is wrong was not refused");
+            }
+            (event, expected) => panic!("the connection says {event:?}, the grammar {expected:?}"),
         }
-    };
-    connection.inbox_mut().extend(pieces.rest());
-    match (event, oracle::head(wire, limits)) {
-        (Event::Request(request), Ok(expected)) => {
-            check(&request, &expected);
-            check_body(connection, request, &expected, &wire[expected.len..]);
-        }
-        (Event::Refused(error), Err(Stop::Wrong)) => {
-            connection.refuse(error, 0);
-            assert!(matches!(connection.next_event(), Event::Finished), "there is an event after a refusal");
-        }
-        (Event::NeedBytes, Err(Stop::Short)) => {}
-        (Event::NeedBytes, Err(Stop::Wrong)) => assert!(
-            !oracle::begins_no(wire, |lines| oracle::head(lines, limits).map(drop)),
-            "a whole line that is wrong was not refused"
-        ),
-        (event, expected) => panic!("the connection says {event:?}, the grammar {expected:?}"),
     }
 }
 
@@ -62,27 +81,44 @@ fn check(request: &Request, expected: &Head<'_>) {
     assert_eq!(fields, expected.fields);
 }
 
-/// Compares what the connection makes of the head: how long the body is, and whether it stays open.
-fn check_body(mut connection: Connection, request: Request, expected: &Head<'_>, rest: &[u8]) {
+/// Reads the body, which is where the grammar has it: `wire` begins with it. Gives its length there, if all of it is.
+fn check_body(
+    connection: &mut Connection,
+    pieces: &mut Pieces<'_>,
+    request: Request,
+    expected: &Head<'_>,
+    limits: &Limits,
+    wire: &[u8],
+) -> Option<usize> {
     let is_pending = connection.is_body_pending();
+    assert_eq!(connection.awaits_continue(), expected.expects && is_pending);
+    let mut data = Vec::new();
+    request.into_body().reader().read_to_end(&mut data).expect("bytes at hand can be read");
     match expected.framing {
         Framing::Chunked => {
             assert!(is_pending && connection.body_remaining().is_none(), "the body is not chunked");
+            let end = chunked::read(connection, pieces, &mut data);
+            chunked::check(connection, pieces, &data, &end, limits, wire)
         }
         Framing::Length(len) => {
-            let taken = request.body().remaining().expect("it is not a stream");
-            assert_eq!(if is_pending { connection.body_remaining() } else { Some(taken) }, Some(len));
-            assert_eq!(connection.inbox().as_slice(), &rest[taken as usize..]);
-            assert!(!is_pending || taken == 0, "a body is half taken");
+            assert!(!is_pending || data.is_empty(), "a body is half taken");
+            assert_eq!(connection.body_remaining(), Some(if is_pending { len } else { 0 }));
+            let end = chunked::read(connection, pieces, &mut data);
+            let here = usize::try_from(len).unwrap_or(usize::MAX).min(wire.len());
+            assert_eq!(data, wire[..here]);
+            assert_eq!(end.expect("any bytes will do"), here as u64 == len);
+            (here as u64 == len).then_some(here)
         }
     }
-    assert_eq!(connection.awaits_continue(), expected.expects && is_pending);
-    let is_head = *request.method() == Method::HEAD;
-    drop(request);
+}
+
+/// Answers, and looks whether the peer is told what becomes of the connection.
+fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool) {
+    connection.outbox_mut().clear();
     connection.respond_whole(Response::text("hello"), 0);
-    assert_eq!(connection.is_closing(), expected.closes || connection.awaits_continue());
+    assert_eq!(connection.is_closing(), expected.closes);
     let answer = connection.outbox().front();
     assert_eq!(answer.ends_with(b"hello"), !is_head, "a body was sent to HEAD, or none to another method");
     let says_close = answer.windows(17).any(|window| window == b"Connection: close");
-    assert_eq!(says_close, connection.is_closing(), "the peer is not told what becomes of the connection");
+    assert_eq!(says_close, expected.closes, "the peer is not told what becomes of the connection");
 }
