@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use gearshift_core::h1::{Connection, Event};
-use gearshift_core::{Limits, Method, Request, Response, Version};
+use gearshift_core::{Limits, Method, Request, Response, StatusCode, Version};
 
 use crate::chunked;
 use crate::input::{Input, forget};
@@ -54,6 +54,7 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
                 }
             }
             (Event::Refused(error), Err(Stop::Wrong)) => {
+                check_status(error.status(), wire, limits);
                 connection.refuse(error, 0);
                 assert!(
                     matches!(connection.next_event(), Event::Finished),
@@ -69,6 +70,17 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
             (event, expected) => panic!("the connection says {event:?}, the grammar {expected:?}"),
         }
     }
+}
+
+/// The peer is told of a limit if it broke one, and only then.
+fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
+    let is_limit = matches!(status, StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    assert!(!is_limit || oracle::is_too_long(wire, limits), "{status}, and nothing is too long");
+    let mut lenient = limits.clone();
+    (lenient.request_line, lenient.field_line) = (usize::MAX, usize::MAX);
+    (lenient.fields, lenient.head) = (usize::MAX, usize::MAX);
+    let is_wrong_anyway = matches!(oracle::head(wire, &lenient), Err(Stop::Wrong));
+    assert!(is_limit || is_wrong_anyway, "{status}, and something is too long");
 }
 
 fn check(request: &Request, expected: &Head<'_>) {

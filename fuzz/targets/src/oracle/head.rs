@@ -35,16 +35,28 @@ pub(crate) struct Head<'a> {
 /// Reads a head.
 pub(crate) fn head<'a>(bytes: &'a [u8], limits: &Limits) -> Parse<Head<'a>> {
     let mut cursor = Cursor::new(bytes);
-    // Policy: two empty lines are passed over, and not counted (RFC 9112, 2.2 asks for one at least).
+    empty_lines(&mut cursor)?;
+    keep(&bytes[cursor.at()..], Some(limits.request_line), limits)?;
+    let (method, target, is_old) = request_line(&mut cursor)?;
+    let fields = field_lines(&mut cursor)?;
+    judge(method, target, is_old, fields, cursor.at(), limits).ok_or(Stop::Wrong)
+}
+
+/// Whether a head goes beyond a limit of its lines, whatever else it is.
+pub(crate) fn is_too_long(bytes: &[u8], limits: &Limits) -> bool {
+    let mut cursor = Cursor::new(bytes);
+    let begins = empty_lines(&mut cursor).is_ok();
+    begins && keep(&bytes[cursor.at()..], Some(limits.request_line), limits).is_err()
+}
+
+/// Policy: two empty lines are passed over, and not counted (RFC 9112, 2.2 asks for one at least).
+fn empty_lines(cursor: &mut Cursor<'_>) -> Parse<()> {
     for _ in 0..2 {
         if cursor.peek()? == b'\r' {
             cursor.crlf()?;
         }
     }
-    keep(&bytes[cursor.at()..], Some(limits.request_line), limits)?;
-    let (method, target, is_old) = request_line(&mut cursor)?;
-    let fields = field_lines(&mut cursor)?;
-    judge(method, target, is_old, fields, cursor.at(), limits).ok_or(Stop::Wrong)
+    Ok(())
 }
 
 /// `*( field-line CRLF ) CRLF`.

@@ -12,4 +12,4 @@ mod target;
 
 pub(crate) use chunked::{Body, chunked, trailer_section};
 pub(crate) use cursor::{Stop, begins_no};
-pub(crate) use head::{Framing, Head, head};
+pub(crate) use head::{Framing, Head, head, is_too_long};
