@@ -1,4 +1,4 @@
-//! Inputs to begin with: what the wire cases of `tests/wire` send.
+//! Inputs to begin with: what the wire cases of `tests/wire` send, and what is at the edge of a rule of the grammar.
 //!
 //! Only the lines of a case that are sent matter here (`> text`); the format is explained in `tests/backends/case.rs`.
 
@@ -37,7 +37,63 @@ impl Seed {
     }
 }
 
-/// What the cases send.
+// In the notation of the cases:
+
+/// Request lines at an edge, to be followed by a `Host`.
+const LINES: &[&str] = &[
+    "GET http:///b HTTP/1.1",
+    "GET http://a HTTP/1.1",
+    "GET HTTPS://[::1]:80?q HTTP/1.1",
+    "GET http://a?q#f HTTP/1.1",
+    "GET http://u@a/ HTTP/1.1",
+    "GET //a/b HTTP/1.1",
+    r"GET /|[]@:!?{}\\^`% HTTP/1.1",
+    r"GET /a\\b HTTP/1.1",
+    "GET /%4g HTTP/1.1",
+    "OPTIONS * HTTP/1.1",
+    "OPTIONS http://a HTTP/1.1",
+    "connect a:80 HTTP/1.1",
+    "CONNECT a:80 HTTP/1.1",
+    "CONNECT a:1:2 HTTP/1.1",
+    "CONNECT [::1]:443 HTTP/1.1",
+    "CONNECT [::1] HTTP/1.1",
+];
+
+/// Field lines at an edge, all of a head.
+const FIELDS: &[&str] = &[
+    "Host: a[::1]",
+    "Host: [::1]x",
+    "Host: [::ffff:1.2.3.4]:8080",
+    "Host: [::1.2.3.04]",
+    "Host: [1:2:3:4:5:6:7::]",
+    "Host: [1:2:3:4:5:6:7::8]",
+    "Host: [1::2::3]",
+    "Host: [v1.a]",
+    "Host: a:000065535",
+    "Host: a:65536",
+    "Host:",
+    "Host: :80",
+    r"Host: a\r\nConnection: keep-alive, close",
+    r"Host: a\r\nConnection: upgrade\r\nUpgrade: x",
+    r"Host: a\r\nExpect: 100-continue\r\nContent-Length: 0",
+    r"Host: a\r\nA:\r\nB: \t\r\nC: \x80\xff\r\nD: d",
+];
+
+/// Chunked bodies at an edge.
+const BODIES: &[&str] = &[
+    r"0000000000000003\r\nabc\r\n0\r\n\r\n",
+    r"00000000000000003\r\nabc\r\n0\r\n\r\n",
+    r"ffffffffffffffff\r\nabc",
+    r"0\r\nA: a\r\nB: b\r\nC: c\r\nD: d\r\n\r\n",
+    r"0\r\nCookie: a\r\n\r\n",
+    r#"1\t;\ta\s=\s"\\"\x80|";b;c=d\r\nx\r\n0\r\n\r\n"#,
+    r"1;\(a*4095)\r\nx\r\n0\r\n\r\n",
+    r"1;\(a*4096)\r\nx\r\n0\r\n\r\n",
+    r"\(1;abc\r\nx\r\n*1024)0\r\n\r\n",
+    r"\(1;abc\r\nx\r\n*1024)0;a\r\n\r\n",
+];
+
+/// What the cases send, and the edges.
 ///
 /// # Panics
 /// If a case cannot be read.
@@ -53,6 +109,15 @@ pub fn all() -> Vec<Seed> {
             let wire = lines.lines().filter_map(|line| line.strip_prefix('>')).map(sent).collect::<Vec<_>>();
             seeds.push(Seed { name: format!("{file}-{name}"), wire: wire.concat() });
         }
+    }
+    let heads = LINES.iter().map(|line| format!(r"{line}\r\nHost: a\r\n\r\n"));
+    let fields = FIELDS.iter().flat_map(|fields| {
+        ["1.0", "1.1"].map(|version| format!(r"GET / HTTP/{version}\r\n{fields}\r\n\r\nGET / HTTP/1.1\r\n"))
+    });
+    const CHUNKED: &str = r"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let bodies = BODIES.iter().map(|body| format!(r"{CHUNKED}{body}GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    for (number, text) in heads.chain(fields).chain(bodies).enumerate() {
+        seeds.push(Seed { name: format!("edge-{number:02}"), wire: unescape(&text) });
     }
     seeds.sort_by(|a, b| a.name.cmp(&b.name));
     seeds
