@@ -187,6 +187,25 @@ fn stays_open_when_a_body_came_without_being_waited_for() {
     assert!(!connection.outbox().front().windows(5).any(|window| window == b"close"));
 }
 
+#[test]
+fn waits_for_no_byte_of_a_body_that_it_will_not_pass_over() {
+    let mut limits = Limits::default();
+    limits.drain = 10;
+    let limits = Arc::new(limits);
+    for (length, is_passed_over) in [(10, true), (11, false), (1_000_000, false)] {
+        let mut connection = Connection::new(limits.clone(), false, false);
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        connection.inbox_mut().extend(head.as_bytes());
+        assert!(matches!(connection.next_event(), Event::Request(_)));
+        connection.respond_whole(Response::text("ok"), 0);
+        match connection.next_event() {
+            Event::NeedBytes => assert!(is_passed_over, "{length} bytes are waited for"),
+            Event::Finished => assert!(!is_passed_over && connection.must_linger()),
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
 /// Requests good and bad, and what may come between them.
 fn wire() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![

@@ -554,17 +554,18 @@ impl Connection {
             let State::Exchange(exchange) = &mut self.state else { return Some(Event::Finished) };
             match piece {
                 Ok(Piece::End) => return None,
-                Ok(Piece::Data(data)) => exchange.drained += data.len() as u64,
-                Ok(Piece::NeedBytes) => return Some(Event::NeedBytes),
+                Ok(Piece::Data(ref data)) => exchange.drained += data.len() as u64,
+                Ok(Piece::NeedBytes) => {}
                 Err(_) => self.closing = true,
             }
-            let State::Exchange(exchange) = &self.state else { return Some(Event::Finished) };
             let coming = match exchange.incoming {
                 Incoming::Length(left) => left,
                 _ => 0,
             };
             if exchange.drained.saturating_add(coming) > self.limits.drain {
                 self.closing = true;
+            } else if matches!(piece, Ok(Piece::NeedBytes)) {
+                return Some(Event::NeedBytes);
             }
         }
     }
