@@ -70,6 +70,11 @@ impl Rig<'_> {
             Event::NeedBytes => {
                 let held = self.connection.inbox().len();
                 assert!(held <= self.limits.head, "{held} bytes are held, and more are wanted");
+                let unread = self.connection.body_remaining();
+                assert!(
+                    unread.is_none_or(|unread| unread <= self.limits.drain),
+                    "too much is read for nobody"
+                );
                 return self.receive();
             }
             Event::Request(request) => {
@@ -263,7 +268,9 @@ impl Rig<'_> {
             }
             6 => self.refuse(Error::BodyTimeout, true),
             7 => {
+                let may_send = self.connection.is_body_pending() && !self.connection.has_ended();
                 self.connection.close();
+                assert!(self.connection.must_linger() || !may_send, "what was sent may be lost");
                 self.is_last = true;
             }
             _ => self.respond_whole(asked, Response::status_only(StatusCode::OK)),
@@ -276,7 +283,9 @@ impl Rig<'_> {
         let bytes = vec![b'b'; body as usize];
         // The text of an error is other bytes, of which there are as many.
         let response = if body > 0 { replace_body(response, bytes.clone()) } else { response };
+        let waits = self.connection.awaits_continue();
         self.connection.respond_whole(response, 0);
+        assert!(self.connection.is_closing() || !waits, "it is not known what the peer sends next");
         match status.is_informational() {
             true => self.expect(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), asked.is_head),
             false => self.expect(status, bytes, asked.is_head),
@@ -288,7 +297,9 @@ impl Rig<'_> {
     fn stream(&mut self, asked: &mut Asked) {
         let (status, body, fields) = (self.status(), self.body(), self.fields());
         let length = (self.choices.byte().is_multiple_of(2)).then_some(body.len() as u64);
+        let waits = self.connection.awaits_continue();
         let follows = self.connection.respond(status, &fields, length, 0);
+        assert!(self.connection.is_closing() || !waits, "it is not known what the peer sends next");
         assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
         let (status, sends) = match status.is_informational() {
             true => (StatusCode::INTERNAL_SERVER_ERROR, false),
