@@ -73,6 +73,7 @@ const FIELDS: &[&str] = &[
     "Host: a:65536",
     "Host:",
     "Host: :80",
+    r"Host: a\r\nConnection: keep-alive",
     r"Host: a\r\nConnection: keep-alive, close",
     r"Host: a\r\nConnection: upgrade\r\nUpgrade: x",
     r"Host: a\r\nExpect: 100-continue\r\nContent-Length: 0",
