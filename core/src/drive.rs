@@ -300,6 +300,7 @@ impl<T: Transport> Driving<T> {
                 }
                 Poll::Pending => {
                     ready!(io.poll_gone(cx, service));
+                    service.gave_up();
                     return Poll::Ready(Flow::Close);
                 }
             },

@@ -66,7 +66,7 @@ pub(crate) async fn exchange<T: Transport>(
     }
     if let Some(upgrade) = response.upgrade.take() {
         if hold.with(|io| io.connection.offers_upgrade()) {
-            log_access(line, response.status, &service);
+            log_access(line, response.status, &service, true);
             return switch(hold, &service, response, upgrade).await;
         }
         response = upgrade_required(response);
@@ -75,12 +75,12 @@ pub(crate) async fn exchange<T: Transport>(
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
             hold.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
-            Some(())
+            Some(Streamed::Whole)
         }
         _ => stream(&mut hold, &service, response).await,
     };
-    log_access(line, status, &service);
-    sent.map(|()| hold.take_back())
+    log_access(line, status, &service, matches!(sent, Some(Streamed::Whole)));
+    sent.map(|_| hold.take_back())
 }
 
 /// `None` if the connection failed, or was cut.
@@ -96,7 +96,10 @@ fn poll_response<T: Transport>(
     }
     match poll_caught(future, cx) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => hold.with(|io| io.poll_gone(cx, service)).map(|()| None),
+        Poll::Pending => hold.with(|io| io.poll_gone(cx, service)).map(|()| {
+            service.gave_up();
+            None
+        }),
     }
 }
 
@@ -115,27 +118,66 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
 }
 
+/// How far the body of a response came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Streamed {
+    /// To its end.
+    Whole,
+    /// Its source failed. The connection closes behind what was queued.
+    BrokenOff,
+}
+
 /// Sends a response whose body is not at hand. `None` if the connection has to be cut.
-async fn stream<T: Transport>(hold: &mut Hold<T>, service: &Arc<Service>, response: Response) -> Option<()> {
+async fn stream<T: Transport>(
+    hold: &mut Hold<T>,
+    service: &Arc<Service>,
+    response: Response,
+) -> Option<Streamed> {
     let mut source = Source { body: response.body, state: SourceState::Open };
+    let mut sent = Some(Streamed::Whole);
     if hold.with(|io| io.connection.awaits_continue()) {
         // Reading the request's body asks for it, which has to come before the final response.
-        poll_fn(|cx| source.poll_first(cx)).await?;
+        sent = poll_fn(|cx| poll_first(hold, cx, service, &mut source)).await;
     }
-    let length = source.remaining();
-    let wants_body = hold.with(|io| {
-        io.connection.respond(response.status, &response.fields, length, service.clock.unix_seconds())
-    });
-    if !wants_body {
-        // The connection may be wanted for what its body holds a lease on.
-        drop(source);
-        return hold.with(|io| io.connection.finish()).ok();
+    if sent == Some(Streamed::Whole) {
+        let length = source.remaining();
+        let wants_body = hold.with(|io| {
+            io.connection.respond(response.status, &response.fields, length, service.clock.unix_seconds())
+        });
+        if !wants_body {
+            // The connection may be wanted for what its body holds a lease on.
+            drop(source);
+            return hold.with(|io| io.connection.finish()).ok().map(|()| Streamed::Whole);
+        }
+        sent = poll_fn(|cx| poll_stream(hold, cx, service, &mut source)).await;
     }
-    let sent = poll_fn(|cx| poll_stream(hold, cx, service, &mut source)).await;
     if sent.is_none() && service.shutdown.phase() == Phase::Forced {
         service.was_cut();
     }
     sent
+}
+
+/// Waits for the first piece. The connection is looked after as while a handler waits.
+fn poll_first<T: Transport>(
+    hold: &mut Hold<T>,
+    cx: &mut Context<'_>,
+    service: &Service,
+    source: &mut Source,
+) -> Poll<Option<Streamed>> {
+    if service.shutdown.phase() == Phase::Forced {
+        return Poll::Ready(None);
+    }
+    match source.poll_first(cx) {
+        Poll::Ready(Some(())) => Poll::Ready(Some(Streamed::Whole)),
+        Poll::Ready(None) => Poll::Ready(Some(break_off(hold))),
+        Poll::Pending => hold.with(|io| io.poll_gone(cx, service)).map(|()| None),
+    }
+}
+
+/// Ends the connection where its response breaks off: what was queued is still sent, whole responses among it.
+fn break_off<T: Transport>(hold: &mut Hold<T>) -> Streamed {
+    hold.with(|io| io.connection.close());
+    Streamed::BrokenOff
 }
 
 /// A response body being sent.
@@ -208,7 +250,7 @@ fn poll_stream<T: Transport>(
     cx: &mut Context<'_>,
     service: &Service,
     source: &mut Source,
-) -> Poll<Option<()>> {
+) -> Poll<Option<Streamed>> {
     // A blocking body may wait inside for the peer, who may wait for what was queued.
     let mut gather = if T::BLOCKING { 1 } else { WRITE_AT };
     let turns = if T::BLOCKING { usize::MAX } else { WRITES_A_TURN };
@@ -222,18 +264,19 @@ fn poll_stream<T: Transport>(
                 Poll::Ready(Some(Some(piece))) => {
                     if let Err(error) = hold.with(|io| io.connection.send(piece)) {
                         log::error!("a response was cut short: {error}");
-                        return Poll::Ready(None);
+                        return Poll::Ready(Some(break_off(hold)));
                     }
                 }
                 Poll::Ready(Some(None)) => {
                     let finished = hold.with(|io| io.connection.finish());
                     if let Err(error) = finished {
                         log::error!("a response was cut short: {error}");
+                        return Poll::Ready(Some(break_off(hold)));
                     }
                     // What is left in the outbox is the driver's to send.
-                    return Poll::Ready(finished.ok());
+                    return Poll::Ready(Some(Streamed::Whole));
                 }
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => return Poll::Ready(Some(break_off(hold))),
                 Poll::Pending => starved = true,
             }
         }
@@ -278,8 +321,9 @@ fn upgrade_required(response: Response) -> Response {
     required
 }
 
-fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service) {
-    if service.shutdown.is_requested() {
+/// Says how a request was answered, and counts it if that was to the end.
+fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service, is_whole: bool) {
+    if is_whole && service.shutdown.is_requested() {
         service.answered();
     }
     if let Some(line) = line {

@@ -10,7 +10,7 @@ use slab::Slab;
 
 use crate::backend::Report;
 use crate::clock::Clock;
-use crate::shutdown::Subscription;
+use crate::shutdown::{Phase, Subscription};
 use crate::task::lock;
 use crate::{Config, Handler, Runtime, Shutdown};
 
@@ -124,6 +124,13 @@ impl Service {
     /// Counts a request that was cut.
     pub(crate) fn was_cut(&self) {
         self.cut.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a request whose connection failed, if it was a forced stop that ended a wait inside a write.
+    pub(crate) fn gave_up(&self) {
+        if self.shutdown.phase() == Phase::Forced {
+            self.was_cut();
+        }
     }
 
     /// Counts a connection for as long as the guard lives.
