@@ -190,7 +190,8 @@ impl<T: Transport> Future for Driving<T> {
                 seat.presence.waits_as(cx);
             }
         }
-        if this.service.shutdown.phase() == Phase::Forced {
+        let phase = this.service.shutdown.phase();
+        if phase == Phase::Forced {
             if matches!(this.step, Step::Handle(..)) {
                 this.service.was_cut();
             }
@@ -203,7 +204,13 @@ impl<T: Transport> Future for Driving<T> {
         loop {
             // Once for all the requests of a turn.
             let flow = match catch_unwind(AssertUnwindSafe(|| this.run(cx))) {
-                Ok(flow) => ready!(flow),
+                Ok(Poll::Ready(flow)) => flow,
+                Ok(Poll::Pending) => {
+                    if T::BLOCKING && !waits {
+                        this.begin_wait(cx, phase);
+                    }
+                    return Poll::Pending;
+                }
                 Err(panic) => this.recover(&*panic),
             };
             match flow {
@@ -220,6 +227,17 @@ impl<T: Transport> Future for Driving<T> {
 }
 
 impl<T: Transport> Driving<T> {
+    /// A handler that was called in this turn waits: it is woken when shutdown goes on, or already has since `phase`.
+    #[cold]
+    fn begin_wait(&mut self, cx: &mut Context<'_>, phase: Phase) {
+        if let Some(seat) = &mut self.seat {
+            seat.presence.waits_as(cx);
+        }
+        if self.service.shutdown.phase() != phase {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         loop {
             match ready!(self.step(cx)) {

@@ -269,6 +269,16 @@ fn a_stream_that_is_waited_for_before_100_continue_is_looked_after() {
 }
 
 #[test]
+fn a_thread_that_waits_for_a_handler_is_woken_by_a_forced_stop() {
+    let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut rig = Rig::<true>::new(Config::default(), Plain, [Step::Bytes(never)]);
+    assert!(!rig.poll());
+    rig.service.shutdown().force();
+    assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
+    assert!(rig.poll());
+}
+
+#[test]
 fn a_request_is_cut_by_a_stop_that_ends_a_write_before_its_response() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut rig = Rig::<true>::new(Config::default(), Plain, [Step::Bytes(requests)]);
