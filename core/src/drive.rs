@@ -265,6 +265,7 @@ impl<T: Transport> Driving<T> {
         if let Step::Exchange(exchange) = &mut self.step {
             self.io = ready!(exchange.as_mut().poll(cx));
             self.step = Step::Next;
+            self.count();
         }
         let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
         let service = &self.service;
@@ -393,6 +394,13 @@ impl<T: Transport> Driving<T> {
             _ => *self.seconds.insert(service.clock.unix_seconds()),
         };
         io.connection.respond_whole(response, seconds);
+        self.count();
+    }
+
+    /// One more request was answered: sees to the turn of the others, and to the limit of what waits to be sent.
+    #[inline]
+    fn count(&mut self) {
+        let (Some(io), service) = (&self.io, &self.service) else { return };
         self.turn += 1;
         if self.turn >= service.limits.pipeline {
             self.step = Step::Flush(Then::Yield);

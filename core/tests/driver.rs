@@ -290,3 +290,20 @@ fn a_request_is_cut_by_a_stop_that_ends_a_write_before_its_response() {
     assert!(rig.poll());
     assert_eq!(rig.service.report().cut, 1);
 }
+
+#[test]
+fn responses_to_requests_with_bodies_wait_for_the_peer_to_take_some() {
+    let body_and_head = "abcPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    let first = [Step::Bytes(&body_and_head[3..]), Step::Nothing];
+    let steps = first.into_iter().chain((0..50).flat_map(|_| [Step::Bytes(body_and_head), Step::Nothing]));
+    let mut config = Config::default();
+    config.limits.output = 2_000;
+    config.limits.pipeline = 1000;
+    let mut rig = Rig::<false>::new(config, Plain, steps);
+    rig.told.lock().unwrap().room = 0;
+    for _ in 0..200 {
+        assert!(!rig.poll());
+    }
+    let waited = rig.told.lock().unwrap().waited;
+    assert!((1_000..4_000).contains(&waited), "{waited}");
+}
