@@ -297,7 +297,7 @@ impl<T: Transport> Driving<T> {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    Then::Close if io.connection.must_linger() => {
+                    Then::Close if io.must_linger() => {
                         if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
                             return Poll::Ready(Flow::Close);
                         }

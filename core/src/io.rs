@@ -124,6 +124,15 @@ impl<T: Transport> Io<T> {
         }
     }
 
+    /// Whether closing now might destroy what was sent. That the last read left nothing does not say that nothing has
+    /// arrived while the response was written, so it is asked once more.
+    pub(crate) fn must_linger(&mut self) -> bool {
+        if self.connection.must_linger() || self.connection.has_ended() {
+            return self.connection.must_linger();
+        }
+        matches!(self.transport.try_read(self.connection.inbox_mut()), Ok(n) if n > 0)
+    }
+
     /// Gives back the memory that an idle connection does not need.
     pub(crate) fn release(&mut self) {
         self.connection.inbox_mut().release();

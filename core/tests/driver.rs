@@ -236,6 +236,17 @@ impl Handler for Plain {
 }
 
 #[test]
+fn a_peer_that_sends_on_while_it_is_told_of_the_end_is_lingered_for() {
+    let last = "GET /last HTTP/1.1\r\nHost: a\r\n\r\n";
+    // The read of the linger, not the one before, finds that nothing more has come.
+    let steps = [Step::Bytes(last), Step::Bytes(GET), Step::Nothing, Step::End];
+    let mut rig = Rig::<false>::new(Config::default(), Plain, steps);
+    assert!(!rig.poll());
+    assert!(rig.told.lock().unwrap().is_shut);
+    assert!(rig.poll());
+}
+
+#[test]
 fn a_stream_that_fails_does_not_cost_the_responses_before_it() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /broken HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut rig = Rig::<false>::new(Config::default(), Plain, [Step::Bytes(requests)]);
