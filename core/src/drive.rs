@@ -265,7 +265,10 @@ impl<T: Transport> Driving<T> {
         if let Step::Exchange(exchange) = &mut self.step {
             self.io = ready!(exchange.as_mut().poll(cx));
             self.step = Step::Next;
-            self.count();
+            if let Some(io) = &mut self.io {
+                io.exchange_ended();
+                self.count();
+            }
         }
         let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
         let service = &self.service;

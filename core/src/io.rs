@@ -2,6 +2,7 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use crate::h1::Connection;
 use crate::service::Service;
@@ -14,17 +15,17 @@ const READ_AHEAD: usize = 4 * 1024;
 pub(crate) struct Io<T> {
     pub(crate) transport: T,
     pub(crate) connection: Connection,
-    /// Whether a flush is waiting, so that its deadline is set.
-    write_waits: bool,
-    /// Whether a read of a body is waiting, so that its deadline is set.
-    body_waits: bool,
+    /// Until when a flush that waits has to get further.
+    write_by: Option<Instant>,
+    /// Until when a read of a body that waits has to bring something.
+    body_by: Option<Instant>,
     /// Whether the peer was looked at since the handler began to wait.
     watched: bool,
 }
 
 impl<T: Transport> Io<T> {
     pub(crate) fn new(transport: T, connection: Connection) -> Io<T> {
-        Io { transport, connection, write_waits: false, body_waits: false, watched: false }
+        Io { transport, connection, write_by: None, body_by: None, watched: false }
     }
 
     /// Writes until nothing waits.
@@ -34,7 +35,7 @@ impl<T: Transport> Io<T> {
             return Poll::Ready(Ok(()));
         }
         // Most writes are done at once, and need no deadline unless they wait inside.
-        if T::BLOCKING || self.write_waits {
+        if T::BLOCKING || self.write_by.is_some() {
             return self.poll_flush_by_deadline(cx, service);
         }
         match self.transport.poll_write(cx, self.connection.outbox_mut()) {
@@ -43,17 +44,38 @@ impl<T: Transport> Io<T> {
         }
     }
 
+    /// A transport has one deadline, and a body may be waited for meanwhile: the earlier of the two is set.
     fn poll_flush_by_deadline(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
-        if !self.write_waits {
-            self.write_waits = true;
-            self.transport.set_deadline(Some(service.clock.now() + service.config.write_timeout));
+        let timeout = service.config.write_timeout;
+        if self.write_by.is_none() {
+            self.write_by = Some(service.clock.now() + timeout);
+            self.set_deadline();
         }
-        let written = self.transport.poll_write(cx, self.connection.outbox_mut());
-        if written.is_ready() {
-            self.write_waits = false;
-            self.transport.set_deadline(None);
+        let before = self.connection.outbox().len();
+        let mut written = self.transport.poll_write(cx, self.connection.outbox_mut());
+        if is_timed_out(&written) && self.body_by.is_some() && self.write_by > Some(service.clock.now()) {
+            // It was the body's time that is over, which is for its reader to find.
+            self.transport.set_deadline(self.write_by);
+            written = self.transport.poll_write(cx, self.connection.outbox_mut());
+        }
+        if is_timed_out(&written) {
+            // The peer gets no more time from whoever writes next.
+        } else if written.is_ready() {
+            self.write_by = None;
+            self.set_deadline();
+        } else if self.connection.outbox().len() < before {
+            self.write_by = Some(service.clock.now() + timeout);
+            self.set_deadline();
         }
         written
+    }
+
+    fn set_deadline(&mut self) {
+        let first = match (self.write_by, self.body_by) {
+            (Some(write_by), Some(body_by)) => Some(write_by.min(body_by)),
+            (write_by, body_by) => write_by.or(body_by),
+        };
+        self.transport.set_deadline(first);
     }
 
     /// Reads more of a body, with the patience that a body gets. `Ok(false)` is the peer's end.
@@ -62,14 +84,14 @@ impl<T: Transport> Io<T> {
         cx: &mut Context<'_>,
         service: &Service,
     ) -> Poll<io::Result<bool>> {
-        if !self.body_waits {
-            self.body_waits = true;
-            self.transport.set_deadline(Some(service.clock.now() + service.config.body_timeout));
+        if self.body_by.is_none() {
+            self.body_by = Some(service.clock.now() + service.config.body_timeout);
         }
+        self.set_deadline();
         let read = self.transport.poll_read(cx, self.connection.inbox_mut());
         if read.is_ready() {
-            self.body_waits = false;
-            self.transport.set_deadline(None);
+            self.body_by = None;
+            self.set_deadline();
         }
         read.map_ok(|n| {
             if n == 0 {
@@ -85,6 +107,13 @@ impl<T: Transport> Io<T> {
         self.watched = false;
     }
 
+    /// An exchange has ended: nobody waits for its request's body any more.
+    pub(crate) fn exchange_ended(&mut self) {
+        if self.body_by.take().is_some() {
+            self.set_deadline();
+        }
+    }
+
     /// To be polled while a handler waits: sends what is queued before its response, and is ready once the peer is
     /// gone, so that nobody wants the response any more.
     ///
@@ -92,7 +121,7 @@ impl<T: Transport> Io<T> {
     /// that ends it later has given up. On blocking transports only a failed write tells.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
         let first_look = !std::mem::replace(&mut self.watched, true);
-        if first_look && !self.write_waits && !self.body_waits {
+        if first_look && self.write_by.is_none() && self.body_by.is_none() {
             self.transport.set_deadline(None);
         }
         if let Poll::Ready(Err(_)) = self.poll_flush(cx, service) {
@@ -138,4 +167,8 @@ impl<T: Transport> Io<T> {
         self.connection.inbox_mut().release();
         self.connection.outbox_mut().release();
     }
+}
+
+fn is_timed_out(written: &Poll<io::Result<()>>) -> bool {
+    matches!(written, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut)
 }

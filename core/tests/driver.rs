@@ -247,6 +247,27 @@ fn a_peer_that_sends_on_while_it_is_told_of_the_end_is_lingered_for() {
 }
 
 #[test]
+fn a_body_that_is_waited_for_does_not_end_the_deadline_of_a_write() {
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    let steps = [Step::Bytes(requests), Step::Nothing, Step::Bytes("a"), Step::Nothing, Step::Bytes("bc")];
+    let mut config = Config::default();
+    config.write_timeout = Duration::from_secs(20);
+    config.body_timeout = Duration::from_secs(15);
+    let mut rig = Rig::<false>::new(config, Plain, steps);
+    rig.told.lock().unwrap().room = 100;
+    let start = rig.clock.now();
+    assert!(!rig.poll());
+    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(15)));
+    rig.clock.advance(Duration::from_secs(10));
+    assert!(!rig.poll());
+    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
+    assert!(!rig.poll());
+    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
+    rig.clock.advance(Duration::from_secs(10));
+    assert!(rig.poll(), "the peer takes nothing, and gets no time beyond its own");
+}
+
+#[test]
 fn a_stream_that_fails_does_not_cost_the_responses_before_it() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /broken HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut rig = Rig::<false>::new(Config::default(), Plain, [Step::Bytes(requests)]);
