@@ -19,7 +19,7 @@ pub(crate) struct Io<T> {
     write_by: Option<Instant>,
     /// Until when a read of a body that waits has to bring something.
     body_by: Option<Instant>,
-    /// Whether the peer was looked at since the handler began to wait.
+    /// Whether the peer was looked at since the handler began to wait with the whole request behind.
     watched: bool,
 }
 
@@ -118,9 +118,10 @@ impl<T: Transport> Io<T> {
     /// gone, so that nobody wants the response any more.
     ///
     /// A peer that has ended its side by the first look has sent all it has to say and waits for the answer; one
-    /// that ends it later has given up. On blocking transports only a failed write tells.
+    /// that ends it later has given up. A body that is on the wire is something it has to say, so that the first
+    /// look is after it. On blocking transports only a failed write tells.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
-        let first_look = !std::mem::replace(&mut self.watched, true);
+        let first_look = !self.watched;
         if first_look && self.write_by.is_none() && self.body_by.is_none() {
             self.transport.set_deadline(None);
         }
@@ -130,6 +131,7 @@ impl<T: Transport> Io<T> {
         if T::BLOCKING || self.connection.is_body_pending() {
             return Poll::Pending;
         }
+        self.watched = true;
         while !self.connection.has_ended() && self.connection.inbox().len() < READ_AHEAD {
             match self.transport.poll_read(cx, self.connection.inbox_mut()) {
                 Poll::Pending => return Poll::Pending,

@@ -236,6 +236,17 @@ impl Handler for Plain {
 }
 
 #[test]
+fn a_peer_that_ends_its_side_behind_its_body_is_answered() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    let steps = [Step::Bytes(head), Step::Nothing, Step::Bytes("abc"), Step::End];
+    let mut rig = Rig::<false>::new(Config::default(), Plain, steps);
+    assert!(!rig.poll());
+    assert!(!rig.poll(), "the body is read, and the handler waits");
+    assert!(rig.poll());
+    assert!(rig.written().contains("abc"), "{}", rig.written());
+}
+
+#[test]
 fn a_peer_that_sends_on_while_it_is_told_of_the_end_is_lingered_for() {
     let last = "GET /last HTTP/1.1\r\nHost: a\r\n\r\n";
     // The read of the linger, not the one before, finds that nothing more has come.
