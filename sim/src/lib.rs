@@ -58,6 +58,7 @@
 //! connections, as with the sequential backend; handlers that wait share up to three workers.
 
 mod ask;
+mod client;
 mod deed;
 mod engine;
 mod fault;

@@ -388,8 +388,8 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
         }
         _ => {
             line.is_mangled = true;
-            let bytes = segments.iter_mut().flat_map(|segment| &mut segment.bytes);
-            if let Some(byte) = bytes.skip(at.min(total.saturating_sub(1))).next() {
+            let mut bytes = segments.iter_mut().flat_map(|segment| &mut segment.bytes);
+            if let Some(byte) = bytes.nth(at.min(total.saturating_sub(1))) {
                 *byte = rng.u8(..);
             }
         }

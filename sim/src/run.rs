@@ -37,8 +37,8 @@ struct Entry {
 enum Task {
     Background(BoxFuture<()>),
     Connection(usize, Pin<Box<dyn Future<Output = Drive<SimTransport<false>>> + Send>>),
-    /// On a worker, until it is parked again.
-    Worker(usize, Pin<Box<dyn Future<Output = Drive<SimTransport<true>>> + Send>>),
+    /// On a worker, until it is parked again, and whether a stop had been asked for when that began.
+    Worker(usize, Pin<Box<dyn Future<Output = Drive<SimTransport<true>>> + Send>>, bool),
 }
 
 /// A connection that holds no worker.
@@ -204,7 +204,7 @@ impl Server {
         self.polls += 1;
         let at = match entry.task {
             Task::Background(_) => None,
-            Task::Connection(at, _) | Task::Worker(at, _) => Some(at),
+            Task::Connection(at, _) | Task::Worker(at, ..) => Some(at),
         };
         let mut before = 0;
         let began = self.world.lock().now;
@@ -225,18 +225,17 @@ impl Server {
         let polled = match &mut entry.task {
             Task::Background(task) => task.as_mut().poll(&mut cx).map(|()| None),
             Task::Connection(_, task) => task.as_mut().poll(&mut cx).map(|_| None),
-            Task::Worker(at, task) => {
-                let at = *at;
+            Task::Worker(at, task, told) => {
+                let (at, told) = (*at, *told);
                 task.as_mut().poll(&mut cx).map(|drive| match drive {
                     Drive::Closed => None,
-                    Drive::Parked(wire) => Some((at, wire)),
+                    Drive::Parked(wire) => Some((at, wire, told)),
                 })
             }
         };
         if let Poll::Ready(wire) = polled {
             self.tasks[id] = None;
-            if let Some((at, wire)) = wire {
-                let told = self.service.shutdown().is_requested();
+            if let Some((at, wire, told)) = wire {
                 self.park(at, wire, told);
             }
         }
@@ -293,14 +292,16 @@ impl Server {
             let readable = link.is_readable();
             let has_news = readable || parked.wire.is_ready() || (stopping && !parked.told);
             let has_news = has_news && !(readable && state.has(Fault::LoseReadWake));
-            if !has_news && !(due && !state.has(Fault::IgnoreDeadlines)) {
+            let is_due = due && !state.has(Fault::IgnoreDeadlines);
+            if !has_news && !is_due {
                 at += 1;
                 continue;
             }
             state.note(format_args!("[{}] is resumed", parked.at));
             drop(state);
             let Parked { at, wire, .. } = self.parked.swap_remove(at);
-            self.begin(Task::Worker(at, Box::pin(drive(wire, self.service.clone()))));
+            let driving = Box::pin(drive(wire, self.service.clone()));
+            self.begin(Task::Worker(at, driving, stopping));
             free -= 1;
             self.world.lock().is_saturated = free == 0;
         }

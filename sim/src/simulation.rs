@@ -126,7 +126,7 @@ impl Simulation {
         let watch = Arc::new(Watch { world: world.clone(), app });
         let shutdown = world.shutdown.clone();
         let service = Service::with_clock(watch, config.clone(), shutdown, runtime.clone(), world.clock());
-        let mut server = Server::new(world.clone(), service.clone(), runtime.clone(), workers);
+        let mut server = Server::new(world.clone(), service.clone(), runtime, workers);
         server.run();
         let polls = server.polls;
         let mut state = world.lock();

@@ -214,6 +214,7 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
     const BLOCKING: bool = BLOCKING;
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+        self.world.meanwhile();
         loop {
             match self.receive(into) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -222,12 +223,16 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
             match self.poll_ready(Direction::Read, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.world.meanwhile();
+                    return Poll::Pending;
+                }
             }
         }
     }
 
     fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+        self.world.meanwhile();
         if self.world.shutdown.is_requested() && self.world.lock().plays_at_stop(self.at) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -235,6 +240,7 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+        self.world.meanwhile();
         {
             let mut state = self.world.lock();
             let (len, most) = (from.len(), state.most_output(self.at));
