@@ -73,7 +73,7 @@ fn faults_are_found_at_once() {
         (Fault::SwapResponses, 1),
         (Fault::KeepTimer, 1),
         (Fault::KeepTask, 1),
-        (Fault::Spin, 1),
+        (Fault::Spin, 3),
         (Fault::DropSentByte, 3),
         (Fault::RepeatSentByte, 3),
         (Fault::LoseReadWake, 8),
