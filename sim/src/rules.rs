@@ -190,7 +190,7 @@ fn judge_replies(link: &Link, state: &State, config: &Config) -> Option<String> 
             return Some(format!("the response to request {n} is cut"));
         }
     }
-    judge_missing(link, state)
+    judge_missing(link, state, config)
 }
 
 /// Whether an answer of the application's is what it ought to be.
@@ -257,8 +257,15 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     }
 }
 
+/// Whether the response to this request is the last by what was asked, or set.
+fn must_close(ask: &Ask, n: usize, config: &Config) -> bool {
+    let last = config.max_requests.is_some_and(|most| n as u64 + 1 >= most);
+    let ends = |kind| matches!(kind, Kind::Close | Kind::PanicNow | Kind::PanicLater);
+    ask.old || ask.close || ask.refused.is_some() || last || ask.deed.is_some_and(|deed| ends(deed.kind))
+}
+
 /// Whether an answer is missing that ought to be there.
-fn judge_missing(link: &Link, state: &State) -> Option<String> {
+fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> {
     let n = link.replies.complete();
     let asks = &link.line.asks;
     if !link.line.is_clean || link.forced || n == asks.len() {
@@ -267,8 +274,11 @@ fn judge_missing(link: &Link, state: &State) -> Option<String> {
     let before = n.checked_sub(1).map(|last| (&link.replies.finals[last], &asks[last].ask));
     let next = &asks[n].ask;
     let excused = before.is_some_and(|(reply, ask)| {
-        // It said so; or what was left of its body was more than is read for nobody.
-        reply.close || (ask.framing != Framing::None && may_leave_body(ask))
+        // It said so, and not because of a stop before which this one had arrived; or what was left of its body was
+        // more than is read for nobody.
+        let own = must_close(ask, n - 1, config) || ask.expect || ask.deed.is_none();
+        (reply.close && (own || state.stopped.is_none() || n >= link.arrived_at_stop))
+            || (ask.framing != Framing::None && may_leave_body(ask))
     }) || breaks(next)
         || link.accepted.is_none()
         || (state.stopped.is_some() && n >= link.arrived_at_stop)

@@ -48,6 +48,8 @@ impl Call {
     fn begin(world: &Arc<World>, request: &Request) -> Call {
         let (at, id) = place(request);
         let mut state = world.lock();
+        // A driver that was at work when the stop was forced finds out when it next looks.
+        state.cut_at_most += u64::from(state.is_forced);
         let link = &mut state.links[at];
         let n = link.begun;
         link.begun += 1;
