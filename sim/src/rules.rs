@@ -179,7 +179,7 @@ fn judge_replies(link: &Link, state: &State, config: &Config) -> Option<String> 
             }
             Some(_) if written.ask.refused.is_some() => Some(format!("request {n} is not refused")),
             Some(_) => judge_answer(link, &written.ask, written.id, reply),
-            None => judge_refusal(link, n, reply),
+            None => judge_refusal(link, n, reply, config),
         };
         let wrong = wrong.or_else(|| judge_closing(link, n, reply, state, config));
         if let Some(wrong) = wrong {
@@ -227,7 +227,7 @@ fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String
 }
 
 /// Whether the server may have answered by itself, instead of the application.
-fn judge_refusal(link: &Link, n: usize, reply: &Reply) -> Option<String> {
+fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Option<String> {
     let written = &link.line.asks[n];
     let kind = written.ask.deed.map(|deed| deed.kind);
     let rightly = match reply.status {
@@ -236,6 +236,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply) -> Option<String> {
             let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
             !link.line.is_clean && link.begun <= n && read < written.head_end
         }
+        413 => written.ask.body.len() as u64 > config.limits.body,
         431 => written.ask.refused.is_some(),
         status => written.ask.refused == Some(status),
     };
