@@ -9,19 +9,21 @@ use std::task::{Context, Poll};
 use http::{StatusCode, header};
 
 use crate::drive::AccessLine;
-use crate::io::Io;
+use crate::io::{Io, Verdict};
 use crate::lease::Lease;
 use crate::message::{BodyInner, Upgrade};
 use crate::service::Service;
 use crate::shutdown::Phase;
 use crate::task::panic_message;
 use crate::transport::Transport;
-use crate::{Answer, Body, BoxFuture, IntoResponse, Response};
+use crate::{Answer, Body, BoxFuture, IntoResponse, OnDisconnect, Response};
 
 /// Bytes of a streamed response that are gathered before they are written.
 const WRITE_AT: usize = 16 * 1024;
 /// Writes of one streamed response before other connections have their turn.
 const WRITES_A_TURN: usize = 32;
+
+const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
 /// Who has the connection meanwhile.
 #[expect(clippy::large_enum_variant, reason = "there is one in an exchange, which is boxed itself")]
@@ -55,12 +57,13 @@ pub(crate) async fn exchange<T: Transport>(
     answer: Answer,
     line: Option<AccessLine>,
 ) -> Option<Io<T>> {
+    let policy = service.config.on_disconnect;
     let mut response = match answer {
         Answer::Ready(response) => response,
-        Answer::Later(mut future) => {
-            poll_fn(|cx| poll_response(&mut hold, cx, &service, &mut future)).await?
-        }
+        Answer::Later(future) => wait(&mut hold, &service, future, policy).await?,
+        Answer::Kept(future, policy) => wait(&mut hold, &service, future, policy).await?,
     };
+    hold.with(Io::handler_ends);
     if service.shutdown.is_requested() {
         hold.with(Io::close_unless_more_came);
     }
@@ -83,21 +86,45 @@ pub(crate) async fn exchange<T: Transport>(
     sent.map(|()| hold.take_back())
 }
 
-/// `None` if the connection failed, or was cut.
-fn poll_response<T: Transport>(
+/// Waits for a handler's response. `None` if the peer has left, or the server was stopped by force.
+async fn wait<T: Transport>(
     hold: &mut Hold<T>,
-    cx: &mut Context<'_>,
     service: &Service,
-    future: &mut BoxFuture<Response>,
-) -> Poll<Option<Response>> {
-    if service.shutdown.phase() == Phase::Forced {
-        service.was_cut();
-        return Poll::Ready(None);
+    mut future: BoxFuture<Response>,
+    policy: OnDisconnect,
+) -> Option<Response> {
+    let waited = poll_fn(|cx| {
+        if service.shutdown.phase() == Phase::Forced {
+            service.was_cut();
+            return Poll::Ready(Ok(None));
+        }
+        match poll_caught(&mut future, cx) {
+            Poll::Ready(response) => Poll::Ready(Ok(Some(response))),
+            Poll::Pending => hold.with(|io| io.poll_watch(cx, service, policy)).map(Err),
+        }
+    })
+    .await;
+    match waited {
+        Ok(response) => response,
+        Err(Verdict::Late) => Some(late()),
+        Err(Verdict::Gone) => {
+            give_up(future, policy, service);
+            None
+        }
     }
-    match poll_caught(future, cx) {
-        Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => hold.with(|io| io.poll_gone(cx, service)).map(|()| None),
+}
+
+/// Does with a handler's future what is to be done with it, now that its peer has left.
+pub(crate) fn give_up(future: BoxFuture<Response>, policy: OnDisconnect, service: &Service) {
+    if policy == OnDisconnect::Detach {
+        service.runtime.spawn(async move { drop(future.await) }).detach();
     }
+}
+
+/// 503, then the connection closes.
+pub(crate) fn late() -> Response {
+    log::warn!("a handler took too long, and was dropped");
+    StatusCode::SERVICE_UNAVAILABLE.into_response().with_value(header::CONNECTION, CLOSE)
 }
 
 /// Polls a handler; a panic becomes the response that tells of it.
@@ -110,7 +137,6 @@ fn poll_caught(future: &mut BoxFuture<Response>, cx: &mut Context<'_>) -> Poll<R
 
 /// 500, then the connection closes.
 pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
-    const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
     log::error!("a handler panicked: {}", panic_message(panic));
     StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
 }
@@ -239,7 +265,9 @@ fn poll_stream<T: Transport>(
         }
         match hold.with(|io| io.poll_flush(cx, service)) {
             Poll::Ready(Err(_)) => return Poll::Ready(None),
-            Poll::Ready(Ok(())) if starved => return Poll::Pending,
+            Poll::Ready(Ok(())) if starved => {
+                return hold.with(|io| io.poll_left(cx, service)).map(|()| None);
+            }
             Poll::Ready(Ok(())) => {}
             Poll::Pending if starved || gather == service.limits.output => return Poll::Pending,
             Poll::Pending => gather = service.limits.output,

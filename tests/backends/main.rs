@@ -9,6 +9,7 @@ mod child;
 mod client;
 mod crowd;
 mod descriptors;
+mod disconnects;
 mod limits;
 mod listen;
 mod panics;
@@ -31,9 +32,10 @@ type Test = fn(Backend);
 /// What a part of these tests is called, and its tests by name.
 type Area = (&'static str, &'static [(&'static str, Test)]);
 
-const AREAS: [Area; 10] = [
+const AREAS: [Area; 11] = [
     crowd::AREA,
     descriptors::AREA,
+    disconnects::AREA,
     limits::AREA,
     listen::AREA,
     panics::AREA,

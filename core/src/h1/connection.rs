@@ -32,7 +32,8 @@ use super::encode::{self, Length, Persistence, Stamp};
 use super::error::Error;
 use super::framing::{Facts, Framing};
 use super::head::{self, Scan};
-use crate::config::Limits;
+use crate::cancel::PROBE;
+use crate::config::{Limits, Overload};
 use crate::message::{Body, BodyError, BodyInner, Request, Response};
 use crate::{Inbox, Outbox};
 
@@ -318,12 +319,23 @@ impl Connection {
             {
                 exchange.awaits_continue = false;
                 if self.inbox.is_empty() {
-                    self.outbox.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    self.outbox.tail().extend_from_slice(PROBE);
                 }
                 true
             }
             _ => false,
         }
+    }
+
+    /// Whether an interim response may be sent: the peer knows them (RFC 9110, 15.2), and its response has not begun.
+    pub fn may_probe(&self) -> bool {
+        matches!(&self.state, State::Exchange(exchange)
+            if !exchange.facts.old && !exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited)
+    }
+
+    /// Queues an interim response, to learn whether the peer is still there.
+    pub fn send_probe(&mut self) {
+        self.outbox.tail().extend_from_slice(PROBE);
     }
 
     /// Whether the peer waits for `100 Continue`, or for a final response instead of it.
@@ -485,9 +497,14 @@ impl Connection {
             const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
             let text = error.to_string();
             let stamp = Stamp { server: self.server, date: self.date, seconds };
-            let (length, fields) = (Length::Known(text.len() as u64), [(header::CONTENT_TYPE, TEXT)]);
+            let length = Length::Known(text.len() as u64);
+            let fields = [
+                (header::CONTENT_TYPE, TEXT),
+                (header::RETRY_AFTER, HeaderValue::from(Overload::RETRY_AFTER)),
+            ];
+            let said = if error == Error::Overload { &fields[..] } else { &fields[..1] };
             let tail = self.outbox.tail();
-            encode::head(tail, error.status(), &fields, length, Persistence::Close, stamp);
+            encode::head(tail, error.status(), said, length, Persistence::Close, stamp);
             tail.extend_from_slice(text.as_bytes());
         }
         self.close();

@@ -64,6 +64,8 @@ pub enum Error {
     HeadTimeout,
     /// The body paused for too long.
     BodyTimeout,
+    /// There is no room for the connection (RFC 9110, 15.6.4). Not the peer's fault.
+    Overload,
 }
 
 impl Error {
@@ -76,6 +78,7 @@ impl Error {
             Error::HeadTimeout | Error::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Error::Expectation => StatusCode::EXPECTATION_FAILED,
             Error::EncodingUnknown => StatusCode::NOT_IMPLEMENTED,
+            Error::Overload => StatusCode::SERVICE_UNAVAILABLE,
             Error::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -111,6 +114,7 @@ impl Error {
             Error::Trailer => "a trailer field is not allowed as such",
             Error::HeadTimeout => "the request took too long",
             Error::BodyTimeout => "the body took too long",
+            Error::Overload => "there are too many connections",
         }
     }
 }
