@@ -83,6 +83,8 @@ enum State {
     Head(Scan),
     /// A request was handed out.
     Exchange(Exchange),
+    /// The peer broke the rules, in a request that was no HEAD as far as is known, or was one.
+    Broken { head_only: bool },
     /// Nothing will be read any more.
     Closed,
 }
@@ -104,7 +106,8 @@ enum Incoming {
     Length(u64),
     Chunked {
         decoder: Box<Decoder>,
-        total: u64,
+        /// What had come with the head.
+        arrived: Bytes,
     },
     /// It cannot be read any more.
     Broken,
@@ -226,7 +229,7 @@ impl Connection {
     pub fn next_event(&mut self) -> Event {
         loop {
             match &mut self.state {
-                State::Closed => return Event::Finished,
+                State::Closed | State::Broken { .. } => return Event::Finished,
                 State::Head(scan) => {
                     if self.closing {
                         self.state = State::Closed;
@@ -235,14 +238,17 @@ impl Connection {
                     match head::read(&mut self.inbox, scan, &self.limits) {
                         Ok(Some((mut request, facts))) => match self.begin(facts, &mut request) {
                             Ok(()) => return Event::Request(request),
-                            Err(error) => return self.broken(error),
+                            Err(error) => return self.broken(error, facts.head_only),
                         },
                         Ok(None) if self.ended => {
                             self.state = State::Closed;
                             return Event::Finished;
                         }
                         Ok(None) => return Event::NeedBytes,
-                        Err(error) => return self.broken(error),
+                        Err(error) => {
+                            let head_only = self.inbox.as_slice().starts_with(b"HEAD ");
+                            return self.broken(error, head_only);
+                        }
                     }
                 }
                 State::Exchange(exchange) if exchange.outgoing != Outgoing::Done => {
@@ -277,19 +283,17 @@ impl Connection {
                 }
                 return Ok(Piece::Data(self.inbox.take(n)));
             }
-            Incoming::Chunked { decoder, total } => match decoder.next(&mut self.inbox, &self.limits) {
+            Incoming::Chunked { arrived, .. } if !arrived.is_empty() => {
+                return Ok(Piece::Data(std::mem::take(arrived)));
+            }
+            Incoming::Chunked { decoder, .. } => match decoder.next(&mut self.inbox, &self.limits) {
                 Ok(Chunk::NeedBytes) => Ok(Piece::NeedBytes),
-                Ok(Chunk::Data(data)) => {
-                    *total += data.len() as u64;
-                    match *total > self.limits.body {
-                        true => Err(BodyError::TooLarge { limit: self.limits.body }),
-                        false => return Ok(Piece::Data(data)),
-                    }
-                }
+                Ok(Chunk::Data(data)) => return Ok(Piece::Data(data)),
                 Ok(Chunk::End) => {
                     exchange.incoming = Incoming::Done;
                     return Ok(Piece::End);
                 }
+                Err(Error::BodyTooLarge) => Err(BodyError::TooLarge { limit: self.limits.body }),
                 Err(error) => Err(BodyError::Malformed(error)),
             },
         };
@@ -317,7 +321,9 @@ impl Connection {
                 if exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited =>
             {
                 exchange.awaits_continue = false;
-                if self.inbox.is_empty() {
+                let has_begun =
+                    matches!(&exchange.incoming, Incoming::Chunked { arrived, .. } if !arrived.is_empty());
+                if self.inbox.is_empty() && !has_begun {
                     self.outbox.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
                 true
@@ -479,8 +485,13 @@ impl Connection {
     /// Queues the response that tells the peer what it did wrong, and ends the connection. Nothing is queued if a
     /// response has begun already.
     pub fn refuse(&mut self, error: Error, seconds: u64) {
-        let begun = matches!(&self.state, State::Exchange(exchange)
-            if !matches!(exchange.outgoing, Outgoing::Awaited | Outgoing::Done));
+        let (begun, head_only) = match &self.state {
+            State::Exchange(Exchange { outgoing, facts, .. }) => {
+                (!matches!(outgoing, Outgoing::Awaited | Outgoing::Done), facts.head_only)
+            }
+            State::Broken { head_only } => (false, *head_only),
+            State::Head(_) | State::Closed => (false, self.inbox.as_slice().starts_with(b"HEAD ")),
+        };
         if !begun {
             const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
             let text = error.to_string();
@@ -488,7 +499,9 @@ impl Connection {
             let (length, fields) = (Length::Known(text.len() as u64), [(header::CONTENT_TYPE, TEXT)]);
             let tail = self.outbox.tail();
             encode::head(tail, error.status(), &fields, length, Persistence::Close, stamp);
-            tail.extend_from_slice(text.as_bytes());
+            if !head_only {
+                tail.extend_from_slice(text.as_bytes());
+            }
         }
         self.close();
         self.refused = true;
@@ -525,9 +538,7 @@ impl Connection {
                 (Incoming::Done, Body::from(self.inbox.take(len as usize)))
             }
             Framing::Length(len) => (Incoming::Length(len), Body::empty()),
-            Framing::Chunked => {
-                (Incoming::Chunked { decoder: Box::new(Decoder::new()), total: 0 }, Body::empty())
-            }
+            Framing::Chunked => self.begin_chunked()?,
         };
         let awaits_continue = facts.expects_continue && !matches!(incoming, Incoming::Done);
         self.state = State::Exchange(Exchange {
@@ -539,6 +550,28 @@ impl Connection {
         });
         request.inner_mut().body = body;
         Ok(())
+    }
+
+    /// What there is of a chunked body: most are here as a whole, and what is wrong with one that is must not depend
+    /// on whether a handler looks.
+    fn begin_chunked(&mut self) -> Result<(Incoming, Body), Error> {
+        let mut decoder = Decoder::new();
+        let (mut first, mut rest) = (Bytes::new(), Vec::new());
+        let is_whole = loop {
+            match decoder.next(&mut self.inbox, &self.limits)? {
+                Chunk::Data(data) if first.is_empty() => first = data,
+                Chunk::Data(data) => rest.extend_from_slice(&data),
+                Chunk::NeedBytes => break false,
+                Chunk::End => break true,
+            }
+        };
+        if !rest.is_empty() {
+            first = Bytes::from([&first[..], &rest].concat());
+        }
+        Ok(match is_whole {
+            true => (Incoming::Done, Body::from(first)),
+            false => (Incoming::Chunked { decoder: Box::new(decoder), arrived: first }, Body::empty()),
+        })
     }
 
     /// Reads on in a body that its handler left unread. `None` once it is behind.
@@ -567,8 +600,8 @@ impl Connection {
         }
     }
 
-    fn broken(&mut self, error: Error) -> Event {
-        self.state = State::Closed;
+    fn broken(&mut self, error: Error, head_only: bool) -> Event {
+        self.state = State::Broken { head_only };
         Event::Refused(error)
     }
 
@@ -585,6 +618,7 @@ impl fmt::Debug for Connection {
         let state = match &self.state {
             State::Head(_) => "head",
             State::Exchange(_) => "exchange",
+            State::Broken { .. } => "broken",
             State::Closed => "closed",
         };
         f.debug_struct("Connection")
