@@ -3,6 +3,8 @@
 //! The page is made of the tests themselves. A mark stands for tests of this very run: a case that does not run on a
 //! backend is missing in its count, and one that fails, fails the run. The test fails if the file is another one;
 //! with `GEARSHIFT_WRITE_CONFORMANCE=1` in the environment it writes the file instead.
+//!
+//! `docs/strictness.md` is written by hand; what it names has to be there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -44,6 +46,27 @@ pub(crate) fn trial(trials: &[Trial]) -> Option<Trial> {
             }
         }
     }))
+}
+
+/// Every decision in `docs/strictness.md` names cases that are there.
+pub(crate) fn decisions() -> Trial {
+    Trial::test("all::conformance::decisions_name_cases_that_are_there", || {
+        let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/strictness.md"))?;
+        let rows: Vec<&str> =
+            page.lines().filter(|line| line.starts_with("| ") && line.contains("::")).collect();
+        if rows.is_empty() {
+            return Err("there are no decisions".into());
+        }
+        for row in rows {
+            let cell = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or_default();
+            for name in cell.split(", ").map(|name| name.trim_matches('`')) {
+                if !wire::cases().iter().any(|case| case.name == name) {
+                    return Err(format!("there is no case {name}: {row}").into());
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 /// The tests of this run.

@@ -63,6 +63,7 @@ fn main() -> ExitCode {
             }));
         }
     }
+    trials.push(conformance::decisions());
     trials.extend(conformance::trial(&trials));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
