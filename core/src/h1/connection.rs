@@ -104,13 +104,16 @@ struct Exchange {
 enum Incoming {
     Done,
     Length(u64),
-    Chunked {
-        decoder: Box<Decoder>,
-        /// What had come with the head.
-        arrived: Bytes,
-    },
+    Chunked(Box<Chunks>),
     /// It cannot be read any more.
     Broken,
+}
+
+/// A chunked body of which not all came with its head.
+struct Chunks {
+    decoder: Decoder,
+    /// What did.
+    arrived: Bytes,
 }
 
 /// What is left of the response.
@@ -218,7 +221,7 @@ impl Connection {
             State::Exchange(exchange) => match exchange.incoming {
                 Incoming::Done => Some(0),
                 Incoming::Length(left) => Some(left),
-                Incoming::Chunked { .. } | Incoming::Broken => None,
+                Incoming::Chunked(_) | Incoming::Broken => None,
             },
             _ => Some(0),
         }
@@ -238,17 +241,14 @@ impl Connection {
                     match head::read(&mut self.inbox, scan, &self.limits) {
                         Ok(Some((mut request, facts))) => match self.begin(facts, &mut request) {
                             Ok(()) => return Event::Request(request),
-                            Err(error) => return self.broken(error, facts.head_only),
+                            Err(error) => return Event::Refused(error),
                         },
                         Ok(None) if self.ended => {
                             self.state = State::Closed;
                             return Event::Finished;
                         }
                         Ok(None) => return Event::NeedBytes,
-                        Err(error) => {
-                            let head_only = self.inbox.as_slice().starts_with(b"HEAD ");
-                            return self.broken(error, head_only);
-                        }
+                        Err(error) => return self.broken(error),
                     }
                 }
                 State::Exchange(exchange) if exchange.outgoing != Outgoing::Done => {
@@ -283,10 +283,10 @@ impl Connection {
                 }
                 return Ok(Piece::Data(self.inbox.take(n)));
             }
-            Incoming::Chunked { arrived, .. } if !arrived.is_empty() => {
-                return Ok(Piece::Data(std::mem::take(arrived)));
+            Incoming::Chunked(chunks) if !chunks.arrived.is_empty() => {
+                return Ok(Piece::Data(std::mem::take(&mut chunks.arrived)));
             }
-            Incoming::Chunked { decoder, .. } => match decoder.next(&mut self.inbox, &self.limits) {
+            Incoming::Chunked(chunks) => match chunks.decoder.next(&mut self.inbox, &self.limits) {
                 Ok(Chunk::NeedBytes) => Ok(Piece::NeedBytes),
                 Ok(Chunk::Data(data)) => return Ok(Piece::Data(data)),
                 Ok(Chunk::End) => {
@@ -322,7 +322,7 @@ impl Connection {
             {
                 exchange.awaits_continue = false;
                 let has_begun =
-                    matches!(&exchange.incoming, Incoming::Chunked { arrived, .. } if !arrived.is_empty());
+                    matches!(&exchange.incoming, Incoming::Chunked(chunks) if !chunks.arrived.is_empty());
                 if self.inbox.is_empty() && !has_begun {
                     self.outbox.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
@@ -532,6 +532,8 @@ impl Connection {
 
     /// A request begins that has a body, as far as it is here.
     fn begin_with_body(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
+        // Unless it turns out to be fine.
+        self.state = State::Broken { head_only: facts.head_only };
         let (incoming, body) = match facts.framing {
             Framing::Length(len) if len > self.limits.body => return Err(Error::BodyTooLarge),
             Framing::Length(len) if len <= self.inbox.len() as u64 => {
@@ -570,7 +572,7 @@ impl Connection {
         }
         Ok(match is_whole {
             true => (Incoming::Done, Body::from(first)),
-            false => (Incoming::Chunked { decoder: Box::new(decoder), arrived: first }, Body::empty()),
+            false => (Incoming::Chunked(Box::new(Chunks { decoder, arrived: first })), Body::empty()),
         })
     }
 
@@ -600,8 +602,9 @@ impl Connection {
         }
     }
 
-    fn broken(&mut self, error: Error, head_only: bool) -> Event {
-        self.state = State::Broken { head_only };
+    /// What is in the inbox is no head.
+    fn broken(&mut self, error: Error) -> Event {
+        self.state = State::Broken { head_only: self.inbox.as_slice().starts_with(b"HEAD ") };
         Event::Refused(error)
     }
 

@@ -35,17 +35,17 @@ pub(crate) fn read(
     limits: &Limits,
 ) -> Result<Option<(Request, Facts)>, Error> {
     if scan.is_fresh()
-        && let Some(known) = recall(inbox, limits)
+        && let Some((request, facts)) = recall(inbox, limits)
     {
-        return Ok(Some(known));
+        return Ok(Some((request, facts?)));
     }
     read_anew(inbox, scan, limits)
 }
 
-/// A head whose fields were read before, on this thread: the request line is all that is new. What is wrong with the
-/// two together is for the longer look to say.
+/// A head whose fields were read before, on this thread: the request line is all that is new. If the two together are
+/// wrong, the head stays where it is.
 #[inline]
-fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Request, Facts)> {
+fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Request, Result<Facts, Error>)> {
     let bytes = inbox.as_slice();
     let mut request = Request::blank();
     let head = &mut request.inner_mut().head;
@@ -55,8 +55,10 @@ fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Request, Facts)> {
     if len > limits.head {
         return None;
     }
-    let facts = facts.with_line(&head.method, head.version).ok()?;
-    head.bytes = inbox.take(len);
+    let facts = facts.with_line(&head.method, head.version);
+    if facts.is_ok() {
+        head.bytes = inbox.take(len);
+    }
     Some((request, facts))
 }
 
