@@ -192,6 +192,9 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
         }),
         1 => Just("\r\n".to_owned()),
         1 => Just("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned()),
+        1 => Just("HEAD / HTTP/1.3\r\nHost: [v1.a]\r\nExpect: ,100-continue\r\n\r\n".to_owned()),
+        1 => (0_usize..20, "[0-9a-fA-F]{0,17}").prop_map(|(zeros, size)| format!(
+            "POST /z HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}{size}\r\nabc\r\n0\r\n\r\n", "0".repeat(zeros))),
         1 => "[ -~\r\n\t]{0,12}",
     ];
     let change = prop::option::weighted(0.5, (any::<prop::sample::Index>(), any::<u8>()));
