@@ -113,7 +113,8 @@ impl Run {
         }
         page.push_str(OTHERS);
         for other in COMPARED {
-            let ours: Vec<String> = other.cases.iter().map(|name| answer(cases, name)).collect();
+            let ours: Vec<String> =
+                other.cases.iter().map(|name| answer(cases, name, other.is_yes_or_no)).collect();
             let answers = other.answers.join(" | ");
             line(
                 &mut page,
@@ -162,8 +163,8 @@ fn linked(section: &str) -> String {
     format!("[{section}](https://www.rfc-editor.org/rfc/{name}#section-{number})")
 }
 
-/// What the named case expects last, `file::name` or `file::name[row]`.
-fn answer(cases: &[Case], name: &str) -> String {
+/// What the named case expects last, `file::name` or `file::name[row]`, with a link to it.
+fn answer(cases: &[Case], name: &str, is_yes_or_no: bool) -> String {
     let (name, row) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
         Some((name, row)) => (name, Some(row)),
         None => (name, None),
@@ -172,7 +173,12 @@ fn answer(cases: &[Case], name: &str) -> String {
     let case = case.unwrap_or_else(|| panic!("there is no case {name} {row:?}"));
     let step = case.steps.last().expect("a case has a step");
     let Some(Expected::Parts(parts)) = step.answers.last() else { panic!("{name} has no answer in parts") };
-    format!("{}{}", parts.status, if case.stays_open { "" } else { " c" })
+    let file = name.split("::").next().unwrap_or_default();
+    let text = match is_yes_or_no {
+        true => "no".to_owned(),
+        false => format!("{}{}", parts.status, if case.stays_open { "" } else { " c" }),
+    };
+    format!("[{text}](../tests/wire/{file}.case)")
 }
 
 /// How other servers answer what some of our cases ask.
@@ -181,6 +187,8 @@ struct Compared {
     /// In the order of the table's head.
     answers: [&'static str; 6],
     cases: &'static [&'static str],
+    /// Whether it is no question of statuses. The case then holds that the answer is no.
+    is_yes_or_no: bool,
     why: &'static str,
 }
 
@@ -190,7 +198,8 @@ const fn compared(
     cases: &'static [&'static str],
     why: &'static str,
 ) -> Compared {
-    Compared { what, answers, cases, why }
+    let is_yes_or_no = matches!(answers[0].as_bytes(), b"no");
+    Compared { what, answers, cases, is_yes_or_no, why }
 }
 
 const COMPARED: [Compared; 19] = [
@@ -297,13 +306,13 @@ const COMPARED: [Compared; 19] = [
         "`X_A` is taken for `X-A`",
         ["no", "no", "no", "no", "by WSGI", "no"],
         &["fields::underscores_are_not_hyphens"],
-        "no: it is another field, and reaches handlers as that",
+        "it is another field, and reaches handlers as that",
     ),
     compared(
         "a body in the answer to HEAD",
         ["no", "no", "no", "no", "no", "yes"],
         &["responses::head_of_anything[/plaintext | 200]"],
-        "no, whatever a handler gives, nor in a refusal",
+        "whatever a handler gives; nor has a refusal one",
     ),
 ];
 
@@ -346,7 +355,6 @@ waitress 3.0.2.
 ";
 
 const TAIL: &str = "
-Two of our answers are not those that were planned before there was a server. A length that no machine can hold is 400
-and not 413, since there is no limit that would admit it. A method in lower case is 501 unless the application serves
-it, where any method of a known path was 405.
+Two answers were other ones at first. A length that no machine can hold was 413, and is 400, since there is no limit
+that would admit it. A method in lower case was 405 on a known path, and is 501, unless the application serves it.
 ";
