@@ -32,6 +32,12 @@ use crate::shutdown::Phase;
 use crate::transport::Transport;
 use crate::{Answer, Body, BoxFuture, OnDisconnect, Request, Response};
 
+/// Bytes that are read and dropped before closing. It is time that bounds most of it, as those who do not listen while
+/// they send are told nothing until all of it is sent.
+const LINGER: u64 = 64 << 20;
+/// How much of that before other connections have their turn.
+const LINGER_A_TURN: u64 = 256 << 10;
+
 /// One connection: a transport, what HTTP/1.1 knows of it, and its place among the connections of its server.
 pub struct Wire<T> {
     io: Io<T>,
@@ -332,7 +338,7 @@ impl<T: Transport> Driving<T> {
                         if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
                             return Poll::Ready(Flow::Close);
                         }
-                        seat.linger = Some(service.limits.drain);
+                        seat.linger = Some(LINGER);
                         seat.until = Some(service.clock.now() + service.config.linger);
                         io.transport.set_deadline(seat.until);
                         self.step = Step::Linger;
@@ -536,7 +542,19 @@ impl<T: Transport> Driving<T> {
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
         let left = seat.linger.get_or_insert(0);
+        let pause = left.saturating_sub(LINGER_A_TURN);
         loop {
+            if *left < pause {
+                if seat.until.is_some_and(|until| until <= self.service.clock.now()) {
+                    return Poll::Ready(Flow::Close);
+                }
+                if T::BLOCKING {
+                    seat.yielded = true;
+                    return Poll::Ready(Flow::Park);
+                }
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let inbox = io.connection.inbox_mut();
             inbox.discard(inbox.len());
             let read = if !T::BLOCKING {

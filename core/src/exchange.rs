@@ -74,13 +74,13 @@ pub(crate) async fn exchange<T: Transport>(
         }
         response = upgrade_required(response);
     }
-    let status = response.status;
+    let mut status = response.status;
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
             hold.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
             Some(())
         }
-        _ => stream(&mut hold, &service, response).await,
+        _ => stream(&mut hold, &service, response, &mut status).await,
     };
     log_access(line, status, &service);
     sent.map(|()| hold.take_back())
@@ -141,12 +141,25 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
 }
 
-/// Sends a response whose body is not at hand. `None` if the connection has to be cut.
-async fn stream<T: Transport>(hold: &mut Hold<T>, service: &Arc<Service>, response: Response) -> Option<()> {
+/// Sends a response whose body is not at hand, or another one if that fails before anything is sent. `None` if the
+/// connection has to be cut.
+async fn stream<T: Transport>(
+    hold: &mut Hold<T>,
+    service: &Arc<Service>,
+    response: Response,
+    status: &mut StatusCode,
+) -> Option<()> {
+    // Of the request's own body nothing can be sent before some of it is here; until then it can still turn out to be
+    // none, which is better told by a status than by half a response. Reading it also asks for it, and 100 has to come
+    // before the final response.
+    let waits =
+        matches!(response.body.0, BodyInner::Lease(_)) || hold.with(|io| io.connection.awaits_continue());
     let mut source = Source { body: response.body, state: SourceState::Open };
-    if hold.with(|io| io.connection.awaits_continue()) {
-        // Reading the request's body asks for it, which has to come before the final response.
-        poll_fn(|cx| source.poll_first(cx)).await?;
+    if waits && let Some(response) = poll_fn(|cx| source.poll_first(cx)).await {
+        drop(source);
+        *status = response.status;
+        hold.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
+        return Some(());
     }
     let length = source.remaining();
     let wants_body = hold.with(|io| {
@@ -187,14 +200,19 @@ impl Source {
         }
     }
 
-    /// Asks for a piece and keeps it. `None` if the body failed.
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        self.poll_next(cx).map(|next| {
-            self.state = match next? {
-                Some(piece) => SourceState::First(piece),
+    /// Asks for a piece and keeps it. If the body fails: what the peer is told instead.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
+        let next = match catch_unwind(AssertUnwindSafe(|| self.body.poll_chunk(cx))) {
+            Ok(next) => next,
+            Err(panic) => return Poll::Ready(Some(panicked(&*panic))),
+        };
+        next.map(|next| {
+            self.state = match next {
+                Some(Ok(piece)) => SourceState::First(piece),
+                Some(Err(error)) => return Some(error.into_response()),
                 None => SourceState::Ended,
             };
-            Some(())
+            None
         })
     }
 

@@ -36,6 +36,7 @@ pub(crate) const AREA: Area = (
         ("max_connections_pauses_accepting", max_connections),
         ("a_body_beyond_drain_closes_the_connection", beyond_drain),
         ("a_refusal_reaches_who_is_still_sending", refusal_while_sending),
+        ("a_refusal_reaches_who_sends_megabytes_before_it_listens", refusal_of_megabytes),
         ("an_early_answer_reaches_who_is_still_sending", answer_while_sending),
         ("date_and_server_can_be_left_out", no_date),
         ("timeouts_do_not_befall_who_keeps_to_them", in_time),
@@ -363,6 +364,17 @@ fn refusal_while_sending(backend: Backend) {
             assert!(answer.closes());
             client.expect_end();
         }
+    }
+}
+
+fn refusal_of_megabytes(backend: Backend) {
+    let server = server(backend, |config| config.limits.body = 1000);
+    for head in ["Host: a b\r\nContent-Length: 12000000", "Host: test\r\nContent-Length: 12000000"] {
+        let mut client = server.client();
+        client.send(format!("POST /echo HTTP/1.1\r\n{head}\r\n\r\n"));
+        client.send(vec![b'x'; 12_000_000]);
+        assert!([400, 413].contains(&client.answer().status));
+        client.expect_end();
     }
 }
 

@@ -84,6 +84,8 @@ enum State {
     Head(Scan),
     /// A request was handed out.
     Exchange(Exchange),
+    /// The peer broke the rules, in a request that was no HEAD as far as is known, or was one.
+    Broken { head_only: bool },
     /// Nothing will be read any more.
     Closed,
 }
@@ -103,12 +105,16 @@ struct Exchange {
 enum Incoming {
     Done,
     Length(u64),
-    Chunked {
-        decoder: Box<Decoder>,
-        total: u64,
-    },
+    Chunked(Box<Chunks>),
     /// It cannot be read any more.
     Broken,
+}
+
+/// A chunked body of which not all came with its head.
+struct Chunks {
+    decoder: Decoder,
+    /// What did.
+    arrived: Bytes,
 }
 
 /// What is left of the response.
@@ -216,7 +222,7 @@ impl Connection {
             State::Exchange(exchange) => match exchange.incoming {
                 Incoming::Done => Some(0),
                 Incoming::Length(left) => Some(left),
-                Incoming::Chunked { .. } | Incoming::Broken => None,
+                Incoming::Chunked(_) | Incoming::Broken => None,
             },
             _ => Some(0),
         }
@@ -227,7 +233,7 @@ impl Connection {
     pub fn next_event(&mut self) -> Event {
         loop {
             match &mut self.state {
-                State::Closed => return Event::Finished,
+                State::Closed | State::Broken { .. } => return Event::Finished,
                 State::Head(scan) => {
                     if self.closing {
                         self.state = State::Closed;
@@ -236,7 +242,7 @@ impl Connection {
                     match head::read(&mut self.inbox, scan, &self.limits) {
                         Ok(Some((mut request, facts))) => match self.begin(facts, &mut request) {
                             Ok(()) => return Event::Request(request),
-                            Err(error) => return self.broken(error),
+                            Err(error) => return Event::Refused(error),
                         },
                         Ok(None) if self.ended => {
                             self.state = State::Closed;
@@ -278,19 +284,17 @@ impl Connection {
                 }
                 return Ok(Piece::Data(self.inbox.take(n)));
             }
-            Incoming::Chunked { decoder, total } => match decoder.next(&mut self.inbox, &self.limits) {
+            Incoming::Chunked(chunks) if !chunks.arrived.is_empty() => {
+                return Ok(Piece::Data(std::mem::take(&mut chunks.arrived)));
+            }
+            Incoming::Chunked(chunks) => match chunks.decoder.next(&mut self.inbox, &self.limits) {
                 Ok(Chunk::NeedBytes) => Ok(Piece::NeedBytes),
-                Ok(Chunk::Data(data)) => {
-                    *total += data.len() as u64;
-                    match *total > self.limits.body {
-                        true => Err(BodyError::TooLarge { limit: self.limits.body }),
-                        false => return Ok(Piece::Data(data)),
-                    }
-                }
+                Ok(Chunk::Data(data)) => return Ok(Piece::Data(data)),
                 Ok(Chunk::End) => {
                     exchange.incoming = Incoming::Done;
                     return Ok(Piece::End);
                 }
+                Err(Error::BodyTooLarge) => Err(BodyError::TooLarge { limit: self.limits.body }),
                 Err(error) => Err(BodyError::Malformed(error)),
             },
         };
@@ -318,7 +322,9 @@ impl Connection {
                 if exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited =>
             {
                 exchange.awaits_continue = false;
-                if self.inbox.is_empty() {
+                let has_begun =
+                    matches!(&exchange.incoming, Incoming::Chunked(chunks) if !chunks.arrived.is_empty());
+                if self.inbox.is_empty() && !has_begun {
                     self.outbox.tail().extend_from_slice(PROBE);
                 }
                 true
@@ -491,8 +497,13 @@ impl Connection {
     /// Queues the response that tells the peer what it did wrong, and ends the connection. Nothing is queued if a
     /// response has begun already.
     pub fn refuse(&mut self, error: Error, seconds: u64) {
-        let begun = matches!(&self.state, State::Exchange(exchange)
-            if !matches!(exchange.outgoing, Outgoing::Awaited | Outgoing::Done));
+        let (begun, head_only) = match &self.state {
+            State::Exchange(Exchange { outgoing, facts, .. }) => {
+                (!matches!(outgoing, Outgoing::Awaited | Outgoing::Done), facts.head_only)
+            }
+            State::Broken { head_only } => (false, *head_only),
+            State::Head(_) | State::Closed => (false, self.inbox.as_slice().starts_with(b"HEAD ")),
+        };
         if !begun {
             const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
             let text = error.to_string();
@@ -505,7 +516,9 @@ impl Connection {
             let said = if error == Error::Overload { &fields[..] } else { &fields[..1] };
             let tail = self.outbox.tail();
             encode::head(tail, error.status(), said, length, Persistence::Close, stamp);
-            tail.extend_from_slice(text.as_bytes());
+            if !head_only {
+                tail.extend_from_slice(text.as_bytes());
+            }
         }
         self.close();
         self.refused = true;
@@ -536,15 +549,15 @@ impl Connection {
 
     /// A request begins that has a body, as far as it is here.
     fn begin_with_body(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
+        // Unless it turns out to be fine.
+        self.state = State::Broken { head_only: facts.head_only };
         let (incoming, body) = match facts.framing {
             Framing::Length(len) if len > self.limits.body => return Err(Error::BodyTooLarge),
             Framing::Length(len) if len <= self.inbox.len() as u64 => {
                 (Incoming::Done, Body::from(self.inbox.take(len as usize)))
             }
             Framing::Length(len) => (Incoming::Length(len), Body::empty()),
-            Framing::Chunked => {
-                (Incoming::Chunked { decoder: Box::new(Decoder::new()), total: 0 }, Body::empty())
-            }
+            Framing::Chunked => self.begin_chunked()?,
         };
         let awaits_continue = facts.expects_continue && !matches!(incoming, Incoming::Done);
         self.state = State::Exchange(Exchange {
@@ -556,6 +569,28 @@ impl Connection {
         });
         request.inner_mut().body = body;
         Ok(())
+    }
+
+    /// What there is of a chunked body: most are here as a whole, and what is wrong with one that is must not depend
+    /// on whether a handler looks.
+    fn begin_chunked(&mut self) -> Result<(Incoming, Body), Error> {
+        let mut decoder = Decoder::new();
+        let (mut first, mut rest) = (Bytes::new(), Vec::new());
+        let is_whole = loop {
+            match decoder.next(&mut self.inbox, &self.limits)? {
+                Chunk::Data(data) if first.is_empty() => first = data,
+                Chunk::Data(data) => rest.extend_from_slice(&data),
+                Chunk::NeedBytes => break false,
+                Chunk::End => break true,
+            }
+        };
+        if !rest.is_empty() {
+            first = Bytes::from([&first[..], &rest].concat());
+        }
+        Ok(match is_whole {
+            true => (Incoming::Done, Body::from(first)),
+            false => (Incoming::Chunked(Box::new(Chunks { decoder, arrived: first })), Body::empty()),
+        })
     }
 
     /// Reads on in a body that its handler left unread. `None` once it is behind.
@@ -584,8 +619,9 @@ impl Connection {
         }
     }
 
+    /// What is in the inbox is no head.
     fn broken(&mut self, error: Error) -> Event {
-        self.state = State::Closed;
+        self.state = State::Broken { head_only: self.inbox.as_slice().starts_with(b"HEAD ") };
         Event::Refused(error)
     }
 
@@ -602,6 +638,7 @@ impl fmt::Debug for Connection {
         let state = match &self.state {
             State::Head(_) => "head",
             State::Exchange(_) => "exchange",
+            State::Broken { .. } => "broken",
             State::Closed => "closed",
         };
         f.debug_struct("Connection")

@@ -24,7 +24,9 @@ pub enum Error {
     FieldValue,
     /// A field line goes on in the next one (RFC 9112, 5.2).
     Folding,
-    /// The request line is longer than its limit.
+    /// The method alone is longer than the limit of the request line (RFC 9112, 3).
+    MethodTooLong,
+    /// The request line is longer than its limit (RFC 9112, 3).
     RequestLineTooLong,
     /// A field line, or the head, is longer than its limit.
     FieldsTooLarge,
@@ -34,9 +36,9 @@ pub enum Error {
     HostMissing,
     /// More than one `Host`.
     HostRepeated,
-    /// `Host` is no host with an optional port.
+    /// `Host` is no host with an optional port, or empty.
     HostInvalid,
-    /// `Content-Length` is not a number (RFC 9112, 6.3).
+    /// `Content-Length` is not a number (RFC 9112, 6.3), or of more than 63 bits.
     LengthInvalid,
     /// More than one `Content-Length`, even of one value.
     LengthRepeated,
@@ -77,7 +79,7 @@ impl Error {
             Error::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Error::HeadTimeout | Error::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Error::Expectation => StatusCode::EXPECTATION_FAILED,
-            Error::EncodingUnknown => StatusCode::NOT_IMPLEMENTED,
+            Error::EncodingUnknown | Error::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
             Error::Overload => StatusCode::SERVICE_UNAVAILABLE,
             Error::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,
@@ -94,13 +96,14 @@ impl Error {
             Error::FieldName => "a field line has no valid name",
             Error::FieldValue => "a field value holds a control character",
             Error::Folding => "a field line is folded",
+            Error::MethodTooLong => "the method is too long",
             Error::RequestLineTooLong => "the request line is too long",
             Error::FieldsTooLarge => "the header fields are too large",
             Error::TooManyFields => "there are too many header fields",
             Error::HostMissing => "there is no Host",
             Error::HostRepeated => "there is more than one Host",
             Error::HostInvalid => "the Host is not valid",
-            Error::LengthInvalid => "the Content-Length is not a number",
+            Error::LengthInvalid => "the Content-Length is not valid",
             Error::LengthRepeated => "there is more than one Content-Length",
             Error::LengthAndEncoding => "there are both Content-Length and Transfer-Encoding",
             Error::EncodingInvalid => "the Transfer-Encoding does not end in one chunked",
