@@ -84,6 +84,11 @@ impl Runtime {
         self.0.engine.sleep(self.0.engine.now() + duration)
     }
 
+    /// Waits until `at`, which need not be the system's time where the clock is not.
+    pub(crate) fn sleep_until(&self, at: Instant) -> BoxFuture<()> {
+        self.0.engine.sleep(at)
+    }
+
     /// Runs `future` for at most `duration`, from now on, then drops it.
     ///
     /// # Errors

@@ -98,6 +98,10 @@ impl<const BLOCKING: bool> Transport for Script<BLOCKING> {
         Poll::Ready(Ok(()))
     }
 
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
+
     fn set_deadline(&mut self, at: Option<Instant>) {
         self.0.lock().unwrap().deadline = at;
     }
@@ -264,6 +268,7 @@ fn a_body_that_is_waited_for_does_not_end_the_deadline_of_a_write() {
     let mut config = Config::default();
     config.write_timeout = Duration::from_secs(20);
     config.body_timeout = Duration::from_secs(15);
+    config.min_rate = 0;
     let mut rig = Rig::<false>::new(config, Plain, steps);
     rig.told.lock().unwrap().room = 100;
     let start = rig.clock.now();

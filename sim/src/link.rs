@@ -44,8 +44,6 @@ pub(crate) struct Link {
     pub(crate) deadline: Option<Duration>,
     /// Where an event for the deadline is on its way.
     pub(crate) deadline_event: Option<Duration>,
-    /// How long a write may stand still, while it does.
-    pub(crate) patience: Option<Duration>,
     pub(crate) read_waker: Option<Waker>,
     pub(crate) write_waker: Option<Waker>,
     /// Whether the last read found nothing, so that the server has to be woken.
@@ -125,7 +123,6 @@ impl Link {
             closed: None,
             deadline: None,
             deadline_event: None,
-            patience: None,
             read_waker: None,
             write_waker: None,
             wants_read: false,

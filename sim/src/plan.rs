@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use gearshift_core::Config;
+use gearshift_core::{Config, OnDisconnect};
 
 use crate::ask::{Ask, Framing, pattern};
 use crate::deed::Deed;
@@ -126,6 +126,10 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.write_timeout = seconds(30);
     config.linger = seconds(3);
     config.graceful_timeout = seconds(30);
+    config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
+    config.on_disconnect =
+        [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
+    config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
     config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
     config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };
     config.access_log = rng.u8(..16) == 0;
@@ -208,6 +212,8 @@ fn draw_line(
         let rounds = u32::try_from(window / bytes + 2).unwrap_or(u32::MAX);
         let patience = config.keep_alive.min(config.write_timeout).min(config.body_timeout) / 4;
         line.reading = Reading::Slow { bytes, every: patience / rounds };
+        // Slow within the time limits may still be slower than the least rate.
+        line.is_clean = config.min_rate == 0;
     }
     if !is_calm && rng.bool() {
         misbehave(rng, &mut line, &mut segments, config);

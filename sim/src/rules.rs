@@ -31,6 +31,8 @@ pub(crate) enum Wait {
     Write(u64),
     /// A handler.
     Handler(usize),
+    /// The body of a response.
+    Stream(usize),
     /// The client's end, after the server's own.
     Linger,
     /// Nothing: the server ought to be doing something.
@@ -54,7 +56,8 @@ impl Wait {
         if link.begun > answered {
             return match link.reading_body {
                 true => Wait::Body(link.read),
-                false => Wait::Handler(link.begun),
+                false if link.ended + link.dropped < link.begun => Wait::Handler(link.begun),
+                false => Wait::Stream(link.begun),
             };
         }
         let asks = &link.line.asks;
@@ -77,7 +80,8 @@ impl Wait {
             Wait::Drain(_) | Wait::Body(_) => Some(config.body_timeout),
             Wait::Write(_) => Some(config.write_timeout),
             Wait::Linger => Some(config.linger),
-            Wait::Handler(_) => None,
+            Wait::Handler(_) => Some(config.handler_timeout),
+            Wait::Stream(_) => None,
             Wait::Nothing => Some(Duration::ZERO),
         }
     }
@@ -97,7 +101,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             continue;
         }
         // What was changed on its way is nothing that can be reckoned with, but its deadlines add up.
-        let wait = if link.line.is_mangled && link.unsent == 0 { Wait::Handler(0) } else { Wait::of(link) };
+        let wait = if link.line.is_mangled && link.unsent == 0 { Wait::Stream(0) } else { Wait::of(link) };
         if link.wait != wait {
             link.wait = wait;
             link.since = now;
@@ -122,7 +126,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             Some("has room to write, and is asleep".into())
         } else if link.is_readable() && link.wants_read && link.unsent == 0 {
             Some("has been sent bytes, and is asleep".into())
-        } else if link.is_readable() && !matches!(wait, Wait::Handler(_) | Wait::Write(_) | Wait::Body(_)) {
+        } else if link.is_readable() && !matches!(wait, Wait::Handler(_) | Wait::Stream(_) | Wait::Write(_) | Wait::Body(_)) {
             Some(format!("has been sent bytes, and does not read, waiting for {wait:?}"))
         } else {
             None
@@ -236,6 +240,11 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
             let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
             !link.line.is_clean && link.begun <= n && read < written.head_end
         }
+        // A handler was late: one that waited for as long.
+        503 => {
+            let pause = written.ask.deed.map_or(Duration::MAX, |deed| deed.pause);
+            pause + TOLERANCE >= config.handler_timeout || !link.line.is_clean
+        }
         413 => written.ask.body.len() as u64 > config.limits.body,
         431 => written.ask.refused.is_some(),
         status => written.ask.refused == Some(status),
@@ -250,10 +259,10 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     let ends =
         ask.deed.is_some_and(|deed| matches!(deed.kind, Kind::Close | Kind::PanicNow | Kind::PanicLater));
     let must = ask.old || ask.close || ask.refused.is_some() || ends || last;
-    let may = must || state.stopped.is_some() || ask.expect || ask.deed.is_none() || !link.line.is_clean;
+    let may = must || reply.status == 503 || state.stopped.is_some() || ask.expect || ask.deed.is_none() || !link.line.is_clean;
     match reply.close {
         true if !may => Some(format!("the response to request {n} closes without a reason")),
-        false if must => Some(format!("the response to request {n} does not say that it is the last")),
+        false if must && reply.status != 503 => Some(format!("the response to request {n} does not say that it is the last")),
         _ => None,
     }
 }
@@ -277,7 +286,7 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
     let excused = before.is_some_and(|(reply, ask)| {
         // It said so, and not because of a stop before which this one had arrived; or what was left of its body was
         // more than is read for nobody.
-        let own = must_close(ask, n - 1, config) || ask.expect || ask.deed.is_none();
+        let own = must_close(ask, n - 1, config) || reply.status == 503 || ask.expect || ask.deed.is_none();
         (reply.close && (own || state.stopped.is_none() || n >= link.arrived_at_stop))
             || (ask.framing != Framing::None && may_leave_body(ask))
     }) || breaks(next)

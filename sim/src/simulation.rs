@@ -115,7 +115,11 @@ impl Simulation {
             (Some(_), None) => Some(&plain),
             (None, None) => None,
         };
-        let plan = Plan::draw(&mut rng, self.config.as_ref(), ask);
+        let mut plan = Plan::draw(&mut rng, self.config.as_ref(), ask);
+        if blocking {
+            // A thread that waits for one client holds up the handlers of the others, here.
+            plan.config.handler_timeout = Duration::from_secs(100_000);
+        }
         let (config, workers) = (plan.config.clone(), plan.workers);
         let world = World::new(plan, rng, blocking, self.fault, traced);
         let runtime = Runtime::new(SimEngine { world: world.clone(), blocking });

@@ -106,11 +106,6 @@ impl<const BLOCKING: bool> SimTransport<BLOCKING> {
                 state.violate(format!("connection {at} is sent {wrong}"));
             }
             state.offer(at);
-            if let Some(patience) = state.links[at].patience {
-                let until = state.now + patience;
-                state.links[at].deadline = Some(until);
-                state.arm(at, until);
-            }
         }
         state.links[at].unsent = 0;
         state.links[at].wants_write = false;
@@ -132,21 +127,8 @@ impl<const BLOCKING: bool> SimTransport<BLOCKING> {
         late
     }
 
-    /// Notes how long the peer may take no byte: what is left of the deadline when it first takes none.
-    fn stand_still(&self) {
-        let mut state = self.world.lock();
-        let now = state.now;
-        let link = &mut state.links[self.at];
-        if link.patience.is_none() {
-            link.patience = link.deadline.map(|deadline| deadline.saturating_sub(now));
-        }
-    }
-
     /// Leaves a waker, or waits.
     fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if direction == Direction::Write {
-            self.stand_still();
-        }
         if BLOCKING {
             return Poll::Ready(self.wait(direction));
         }
@@ -249,7 +231,14 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
             }
         }
         loop {
+            let before = from.len();
             match self.send(from) {
+                // How long the peer may go on like that is the driver's business.
+                Err(error)
+                    if BLOCKING && error.kind() == io::ErrorKind::WouldBlock && from.len() < before =>
+                {
+                    return Poll::Ready(Ok(()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -276,11 +265,15 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
         Poll::Ready(Ok(()))
     }
 
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        let is_reset = self.world.lock().links[self.at].reset;
+        Ok(is_reset.then(|| io::ErrorKind::ConnectionReset.into()))
+    }
+
     fn set_deadline(&mut self, at: Option<Instant>) {
         let at = at.map(|at| self.world.since_start(at));
         let mut state = self.world.lock();
         let link = &mut state.links[self.at];
-        link.patience = None;
         link.deadline = at;
         if let Some(at) = at {
             state.arm(self.at, at);

@@ -22,10 +22,10 @@ impl Handler for Watch {
         let call = Call::begin(&self.world, &request);
         match self.app.call(request) {
             Answer::Ready(response) => Answer::Ready(call.end(response)),
-            Answer::Later(future) => Answer::Later(Box::pin(async move {
-                let response = future.await;
-                call.end(response)
-            })),
+            Answer::Later(future) => Answer::Later(Box::pin(async move { call.end(future.await) })),
+            Answer::Kept(future, policy) => {
+                Answer::Kept(Box::pin(async move { call.end(future.await) }), policy)
+            }
         }
     }
 }
