@@ -127,8 +127,7 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.linger = seconds(3);
     config.graceful_timeout = seconds(30);
     config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
-    config.on_disconnect =
-        [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
+    config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
     config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
     config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
     config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };

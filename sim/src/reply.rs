@@ -175,7 +175,7 @@ impl Replies {
             return Err("a response with two lengths".into());
         }
         // Who refuses a request has not understood that it was a HEAD.
-        let understood = reply.id.is_some() || status == 500;
+        let understood = reply.id.is_some() || matches!(status, 500 | 503);
         let bodiless = understood && self.bodiless.get(self.finals.len()).copied().unwrap_or(false);
         let close = reply.close;
         self.finals.push(reply);

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use gearshift_core::{Config, Report};
+use gearshift_core::{Config, OnDisconnect, Report};
 
 use crate::ask::{Ask, Framing, pattern};
 use crate::deed::Kind;
@@ -122,11 +122,16 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             Some("is polled in a circle".into())
         } else if blocking {
             None
-        } else if link.unsent > 0 && link.room() > 0 {
+        } else if link.unsent > 0
+            && link.room() > 0
+            && !(link.gone && config.on_disconnect == OnDisconnect::Ignore)
+        {
             Some("has room to write, and is asleep".into())
         } else if link.is_readable() && link.wants_read && link.unsent == 0 {
             Some("has been sent bytes, and is asleep".into())
-        } else if link.is_readable() && !matches!(wait, Wait::Handler(_) | Wait::Stream(_) | Wait::Write(_) | Wait::Body(_)) {
+        } else if link.is_readable()
+            && !matches!(wait, Wait::Handler(_) | Wait::Stream(_) | Wait::Write(_) | Wait::Body(_))
+        {
             Some(format!("has been sent bytes, and does not read, waiting for {wait:?}"))
         } else {
             None
@@ -235,7 +240,10 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
     let written = &link.line.asks[n];
     let kind = written.ask.deed.map(|deed| deed.kind);
     let rightly = match reply.status {
+        500 if written.ask.expect && breaks(&written.ask) => true,
         500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
+        // Nothing of the body that was to be given back could be read.
+        400 | 408 if kind == Some(Kind::Echo) && !link.line.is_clean => true,
         408 => {
             let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
             !link.line.is_clean && link.begun <= n && read < written.head_end
@@ -259,10 +267,17 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     let ends =
         ask.deed.is_some_and(|deed| matches!(deed.kind, Kind::Close | Kind::PanicNow | Kind::PanicLater));
     let must = ask.old || ask.close || ask.refused.is_some() || ends || last;
-    let may = must || reply.status == 503 || state.stopped.is_some() || ask.expect || ask.deed.is_none() || !link.line.is_clean;
+    let may = must
+        || reply.status == 503
+        || state.stopped.is_some()
+        || ask.expect
+        || ask.deed.is_none()
+        || !link.line.is_clean;
     match reply.close {
         true if !may => Some(format!("the response to request {n} closes without a reason")),
-        false if must && reply.status != 503 => Some(format!("the response to request {n} does not say that it is the last")),
+        false if must && reply.status != 503 => {
+            Some(format!("the response to request {n} does not say that it is the last"))
+        }
         _ => None,
     }
 }
