@@ -389,6 +389,8 @@ impl<T: Transport> Driving<T> {
                         }
                     },
                 };
+                // Its time is not the response's.
+                io.handler_ends();
                 let line = line.take();
                 self.step = Step::Next;
                 self.answer(response, line);

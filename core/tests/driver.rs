@@ -355,3 +355,19 @@ fn responses_to_requests_with_bodies_wait_for_the_peer_to_take_some() {
     let waited = rig.told.lock().unwrap().waited;
     assert!((1_000..4_000).contains(&waited), "{waited}");
 }
+
+#[test]
+fn a_late_handler_leaves_its_response_the_time_of_a_write() {
+    let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut config = Config::default();
+    config.handler_timeout = Duration::from_secs(5);
+    let mut rig = Rig::<false>::new(config, Plain, [Step::Bytes(never)]);
+    rig.told.lock().unwrap().room = 20;
+    assert!(!rig.poll());
+    rig.clock.advance(Duration::from_secs(5));
+    assert!(!rig.poll(), "the peer has only begun to take it");
+    rig.told.lock().unwrap().room = usize::MAX;
+    rig.poll();
+    let written = rig.written();
+    assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("\r\n\r\n"), "{written}");
+}
