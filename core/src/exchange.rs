@@ -58,10 +58,15 @@ pub(crate) async fn exchange<T: Transport>(
     line: Option<AccessLine>,
 ) -> Option<Io<T>> {
     let policy = service.config.on_disconnect;
-    let mut response = match answer {
-        Answer::Ready(response) => response,
-        Answer::Later(future) => wait(&mut hold, &service, future, policy).await?,
-        Answer::Kept(future, policy) => wait(&mut hold, &service, future, policy).await?,
+    let response = match answer {
+        Answer::Ready(response) => Some(response),
+        Answer::Later(future) => wait(&mut hold, &service, future, policy).await,
+        Answer::Kept(future, policy) => wait(&mut hold, &service, future, policy).await,
+    };
+    let Some(mut response) = response else {
+        // A handler that goes on without its peer may hold the body, but not the connection.
+        drop(hold.take_back());
+        return None;
     };
     hold.with(Io::handler_ends);
     if service.shutdown.is_requested() {
