@@ -87,6 +87,7 @@ impl Probe {
                 let pause = runtime.sleep(deed.pause);
                 let task = async move {
                     pause.await;
+                    reading.is_late = true;
                     // What it finds is checked as it is read.
                     let _ = reading.read(&mut body).await;
                 };
@@ -164,6 +165,8 @@ struct Reading {
     sent: Option<Vec<u8>>,
     id: u64,
     len: usize,
+    /// Whether the request is over, so that nobody waits for its body.
+    is_late: bool,
 }
 
 impl Reading {
@@ -172,12 +175,12 @@ impl Reading {
         let line = &state.links[at].line;
         let ask = line.asks.iter().find(|written| written.id == id && !line.is_mangled);
         let sent = ask.map(|written| written.ask.body.clone());
-        Reading { world: probe.world.clone(), at, sent, id, len: 0 }
+        Reading { world: probe.world.clone(), at, sent, id, len: 0, is_late: false }
     }
 
     /// One piece. `false` at the end.
     async fn chunk(&mut self, body: &mut Body) -> Result<bool, BodyError> {
-        let waits = Waits::new(&self.world, self.at);
+        let waits = (!self.is_late).then(|| Waits::new(&self.world, self.at));
         let chunk = body.chunk().await;
         drop(waits);
         self.judge(chunk)

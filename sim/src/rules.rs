@@ -243,7 +243,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
         500 if written.ask.expect && breaks(&written.ask) => true,
         500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
         // Nothing of the body that was to be given back could be read.
-        400 | 408 if kind == Some(Kind::Echo) && !link.line.is_clean => true,
+        400 | 408 | 500 if kind == Some(Kind::Echo) && !link.line.is_clean => true,
         408 => {
             let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
             !link.line.is_clean && link.begun <= n && read < written.head_end
