@@ -106,11 +106,15 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             link.wait = wait;
             link.since = now;
         }
+        // A handler that goes on whoever has left is not told of a write that fails.
+        let ignores = config.on_disconnect == OnDisconnect::Ignore
+            && matches!(wait, Wait::Write(_))
+            && link.ended + link.dropped < link.begun;
         let since = link.since;
         let lasts = now.saturating_sub(since);
         let wrong = if state.is_saturated && !state.is_forced {
             None
-        } else if wait.limit(config).is_some_and(|limit| lasts > limit + tolerance) {
+        } else if !ignores && wait.limit(config).is_some_and(|limit| lasts > limit + tolerance) {
             Some(format!("waits for {wait:?} since {since:?}, for {lasts:?}"))
         } else if state.is_forced {
             Some(format!("outlives a forced stop, waiting for {wait:?}"))
@@ -240,10 +244,10 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
     let written = &link.line.asks[n];
     let kind = written.ask.deed.map(|deed| deed.kind);
     let rightly = match reply.status {
-        500 if written.ask.expect && breaks(&written.ask) => true,
-        500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
         // Nothing of the body that was to be given back could be read.
         400 | 408 | 500 if kind == Some(Kind::Echo) && !link.line.is_clean => true,
+        500 if written.ask.expect && breaks(&written.ask) => true,
+        500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
         408 => {
             let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
             !link.line.is_clean && link.begun <= n && read < written.head_end
