@@ -21,8 +21,6 @@ pub enum Fault {
     LoseWriteWake,
     /// Deadlines never pass.
     IgnoreDeadlines,
-    /// Deadlines pass at half their time.
-    HasteDeadlines,
     /// The driver is polled without an end at one instant.
     Spin,
     /// A connection is not polled any more, whatever wakes it.
@@ -47,7 +45,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 18] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -56,7 +54,6 @@ impl Fault {
         Fault::LoseReadWake,
         Fault::LoseWriteWake,
         Fault::IgnoreDeadlines,
-        Fault::HasteDeadlines,
         Fault::Spin,
         Fault::ForgetConnection,
         Fault::MissStop,

@@ -117,10 +117,7 @@ impl<const BLOCKING: bool> SimTransport<BLOCKING> {
         let mut state = self.world.lock();
         let now = state.now;
         let link = &state.links[self.at];
-        let mut late = link.deadline.is_some_and(|deadline| deadline <= now);
-        if !late && link.deadline.is_some_and(|at| at <= now + (at - link.since) / 2) {
-            late = state.has(Fault::HasteDeadlines);
-        }
+        let late = link.deadline.is_some_and(|deadline| deadline <= now);
         if late && state.has(Fault::IgnoreDeadlines) {
             return false;
         }

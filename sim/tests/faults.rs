@@ -33,7 +33,6 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::LoseReadWake, &["is asleep", "waits for"]),
     (Fault::LoseWriteWake, &["is asleep", "waits for"]),
     (Fault::IgnoreDeadlines, &["waits for", "wait for ever", "waits for ever", "goes on for ever"]),
-    (Fault::HasteDeadlines, &[]),
     (Fault::Spin, &["in a circle"]),
     (Fault::ForgetConnection, &["waits for", "does not read", "is asleep", "outlives"]),
     (Fault::MissStop, &["outlives a graceful stop", "is not answered", "closes without a reason"]),
