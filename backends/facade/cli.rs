@@ -35,7 +35,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use gearshift_core::{App, Config, Handler, Phase, Report, Runtime, ServeError, Server, Shutdown};
+use gearshift_core::{App, Config, Handler, Report, Runtime, ServeError, Server};
 
 pub use settings::Settings;
 use signals::Steering;
@@ -108,9 +108,8 @@ pub fn serve(settings: &Settings, app: App) -> ExitCode {
         Err(error) => return fail(CANNOT_START, error),
     };
     announce(backend, &server);
-    let shutdown = server.shutdown();
     match backend.serve(server, app) {
-        Ok(report) => stopped(report, &shutdown),
+        Ok(report) => stopped(report),
         Err(error @ ServeError::System(_)) => fail(CUT, error),
         Err(error) => fail(CANNOT_START, error),
     }
@@ -162,14 +161,12 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn stopped(report: Report, shutdown: &Shutdown) -> ExitCode {
-    let Report { finished, cut, .. } = report;
-    log::info!("stopped; of the requests in flight {finished} were answered, {cut} were cut");
-    match shutdown.phase() {
-        Phase::Forced => ExitCode::from(CUT),
-        _ if cut > 0 => ExitCode::from(CUT),
-        _ => ExitCode::SUCCESS,
-    }
+fn stopped(report: Report) -> ExitCode {
+    let Report { finished, cut, refused, .. } = report;
+    log::info!(
+        "stopped; of the requests in flight {finished} were answered, {cut} were cut; {refused} were refused"
+    );
+    if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
 }
 
 fn fail_overdue() -> u8 {

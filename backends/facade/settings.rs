@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use gearshift_core::{Bind, Config};
+use gearshift_core::{Bind, Config, OnDisconnect, Overload};
 
 use super::values;
 use crate::{Backend, BackendError};
@@ -49,13 +49,21 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_BACKLOG")]
     backlog: Option<u16>,
 
-    /// Connections open at once; at that number accepting pauses [default: 10000]
+    /// Connections open at once [default: 10000]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_CONNECTIONS", value_parser = values::count)]
     max_connections: Option<usize>,
 
-    /// Requests answered on a connection before it is closed; 0: no bound [default: 0]
+    /// What becomes of connections beyond that: wait in the kernel's queue, or refuse with 503 [default: wait]
+    #[arg(long, value_name = "WORD", env = "GEARSHIFT_OVERLOAD", value_parser = values::overload)]
+    overload: Option<Overload>,
+
+    /// Requests answered on a connection before it is closed; 0: no bound [default: 1000000]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_REQUESTS")]
     max_requests: Option<u64>,
+
+    /// How long a connection is used [default: 1h]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_MAX_AGE", value_parser = values::duration)]
+    max_age: Option<Duration>,
 
     /// How long a connection may stay open with no request on it [default: 5s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_KEEP_ALIVE", value_parser = values::duration)]
@@ -69,9 +77,25 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_BODY_TIMEOUT", value_parser = values::duration)]
     body_timeout: Option<Duration>,
 
+    /// Bytes a second of a body that a client sends or takes at least, after body or write timeout; 0: any [default: 256]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MIN_RATE", value_parser = values::rate)]
+    min_rate: Option<u32>,
+
+    /// How long a handler may wait before its response begins; beyond: 503 [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_TIMEOUT", value_parser = values::duration)]
+    timeout: Option<Duration>,
+
+    /// What becomes of a waiting handler whose client leaves: cancel, detach or ignore [default: cancel]
+    #[arg(long, value_name = "WORD", env = "GEARSHIFT_ON_DISCONNECT", value_parser = values::on_disconnect)]
+    on_disconnect: Option<OnDisconnect>,
+
     /// How long a client may take no byte of a response [default: 30s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_WRITE_TIMEOUT", value_parser = values::duration)]
     write_timeout: Option<Duration>,
+
+    /// How long a client that was refused is listened to, so that it hears why [default: 2s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_LINGER", value_parser = values::duration)]
+    linger: Option<Duration>,
 
     /// How long requests in flight may take once the server is told to stop [default: 30s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_GRACEFUL_TIMEOUT", value_parser = values::duration)]
@@ -81,6 +105,18 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_BODY", value_parser = values::size)]
     max_body: Option<u64>,
 
+    /// Bytes of an unread body that are dropped to keep a connection open [default: 256k]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_DRAIN", value_parser = values::size)]
+    max_drain: Option<u64>,
+
+    /// Bytes of a request line; beyond: 414 [default: 8190]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_REQUEST_LINE", value_parser = values::head)]
+    max_request_line: Option<usize>,
+
+    /// Bytes of one header field; beyond: 431 [default: 8190]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_FIELD", value_parser = values::head)]
+    max_field: Option<usize>,
+
     /// Bytes of a request head, at most 65535; beyond: 431 [default: 32k]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_HEAD", value_parser = values::head)]
     max_head: Option<usize>,
@@ -88,6 +124,14 @@ pub struct Settings {
     /// Header fields of a request, at most 256; beyond: 431 [default: 100]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_FIELDS", value_parser = values::fields)]
     max_fields: Option<usize>,
+
+    /// Bytes of a response held for a client that does not take them [default: 256k]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_OUTPUT", value_parser = values::buffer)]
+    max_output: Option<usize>,
+
+    /// Pipelined requests answered before other clients have their turn [default: 64]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_PIPELINE", value_parser = values::count)]
+    max_pipeline: Option<usize>,
 
     /// Log every response
     #[arg(
@@ -140,7 +184,15 @@ impl Settings {
         config.threads = self.threads;
         set(&mut config.backlog, self.backlog);
         set(&mut config.max_connections, self.max_connections);
-        config.max_requests = self.max_requests.filter(|n| *n != 0);
+        set(&mut config.overload, self.overload);
+        if let Some(n) = self.max_requests {
+            config.max_requests = Some(n).filter(|n| *n != 0);
+        }
+        set(&mut config.max_age, self.max_age);
+        set(&mut config.min_rate, self.min_rate);
+        set(&mut config.handler_timeout, self.timeout);
+        set(&mut config.on_disconnect, self.on_disconnect);
+        set(&mut config.linger, self.linger);
         set(&mut config.keep_alive, self.keep_alive);
         set(&mut config.header_timeout, self.header_timeout);
         set(&mut config.body_timeout, self.body_timeout);
@@ -152,6 +204,11 @@ impl Settings {
         set(&mut config.limits.body, self.max_body);
         set(&mut config.limits.head, self.max_head);
         set(&mut config.limits.fields, self.max_fields);
+        set(&mut config.limits.request_line, self.max_request_line);
+        set(&mut config.limits.field_line, self.max_field);
+        set(&mut config.limits.drain, self.max_drain);
+        set(&mut config.limits.output, self.max_output);
+        set(&mut config.limits.pipeline, self.max_pipeline);
         config
     }
 }
@@ -194,7 +251,9 @@ mod tests {
         let config = config(
             "-w 3 --threads 4 --backlog 5 --max-connections 6 --max-requests 7 --keep-alive 8 --header-timeout 9s \
              --body-timeout 10ms --write-timeout 11m --graceful-timeout 12 --max-body 13k --max-head 14k \
-             --max-fields 15 --access-log --no-date-header --no-server-header",
+             --max-fields 15 --overload refuse --max-age 16 --min-rate 17 --timeout 18 --on-disconnect detach \
+             --linger 19 --max-drain 20 --max-request-line 21 --max-field 22 --max-output 4096 --max-pipeline 23 \
+             --access-log --no-date-header --no-server-header",
         );
         let mut expected = Config::default();
         expected.workers = Some(3);
@@ -210,6 +269,17 @@ mod tests {
         expected.limits.body = 13 * 1024;
         expected.limits.head = 14 * 1024;
         expected.limits.fields = 15;
+        expected.overload = Overload::Refuse;
+        expected.max_age = Duration::from_secs(16);
+        expected.min_rate = 17;
+        expected.handler_timeout = Duration::from_secs(18);
+        expected.on_disconnect = OnDisconnect::Detach;
+        expected.linger = Duration::from_secs(19);
+        expected.limits.drain = 20;
+        expected.limits.request_line = 21;
+        expected.limits.field_line = 22;
+        expected.limits.output = 4096;
+        expected.limits.pipeline = 23;
         expected.access_log = true;
         expected.date_header = false;
         expected.server_header = false;

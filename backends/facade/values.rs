@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gearshift_core::Limits;
+use gearshift_core::{Limits, OnDisconnect, Overload};
 
 /// Reads `5` or `5s`, `500ms`, `2m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -47,6 +47,35 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
 /// Reads a level of the log.
 pub(crate) fn level(text: &str) -> Result<log::LevelFilter, String> {
     text.parse().map_err(|_| "not off, error, warn, info, debug or trace".to_owned())
+}
+
+/// Reads a number of bytes a second.
+pub(crate) fn rate(text: &str) -> Result<u32, String> {
+    u32::try_from(size(text)?).map_err(|_| "too large".to_owned())
+}
+
+/// Reads what becomes of connections for which there is no room.
+pub(crate) fn overload(text: &str) -> Result<Overload, String> {
+    match text {
+        "wait" => Ok(Overload::Wait),
+        "refuse" => Ok(Overload::Refuse),
+        _ => Err("not wait or refuse".to_owned()),
+    }
+}
+
+/// Reads what becomes of a handler whose peer leaves.
+pub(crate) fn on_disconnect(text: &str) -> Result<OnDisconnect, String> {
+    match text {
+        "cancel" => Ok(OnDisconnect::Cancel),
+        "detach" => Ok(OnDisconnect::Detach),
+        "ignore" => Ok(OnDisconnect::Ignore),
+        _ => Err("not cancel, detach or ignore".to_owned()),
+    }
+}
+
+/// Reads the size of a buffer.
+pub(crate) fn buffer(text: &str) -> Result<usize, String> {
+    bounded(size(text)?, 1 << 30)
 }
 
 /// Reads the size of a head.
@@ -123,6 +152,15 @@ mod tests {
         for text in ["", "k", "-1", "1.5m", "2 g", "2t", "2kb", "18446744073709551615k"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn refuses_words_that_mean_nothing() {
+        assert_eq!(overload("refuse"), Ok(Overload::Refuse));
+        assert_eq!(on_disconnect("ignore"), Ok(OnDisconnect::Ignore));
+        assert!(overload("Wait").is_err() && overload("").is_err());
+        assert!(on_disconnect("abort").is_err());
+        assert!(rate("4g").is_err() && buffer("0").is_err() && buffer("2g").is_err());
     }
 
     #[test]

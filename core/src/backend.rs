@@ -166,6 +166,9 @@ pub struct Report {
     pub finished: u64,
     /// Requests that were cut when the grace period was over, or shutdown was forced.
     pub cut: u64,
+    /// Connections that were told there is no room for them, and requests of which only a part had arrived when
+    /// shutdown was asked for.
+    pub refused: u64,
 }
 
 /// What kept a server from running.

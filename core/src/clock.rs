@@ -48,6 +48,45 @@ fn system_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// A time of the system's that only serves to be subtracted from a later one, off by some milliseconds, and cheap for
+/// it.
+#[derive(Clone, Copy, Debug)]
+pub struct CoarseInstant(Duration);
+
+impl CoarseInstant {
+    /// Now.
+    #[inline]
+    pub fn now() -> CoarseInstant {
+        CoarseInstant(coarse_time())
+    }
+
+    /// How long ago `earlier` was.
+    #[inline]
+    pub fn since(self, earlier: CoarseInstant) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long ago this was.
+    #[inline]
+    pub fn elapsed(self) -> Duration {
+        CoarseInstant::now().since(self)
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[inline]
+fn coarse_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    Duration::try_from(now).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn coarse_time() -> Duration {
+    use std::sync::OnceLock;
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

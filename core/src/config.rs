@@ -4,28 +4,32 @@
 //! own. Every limit has a default, none of them is "unlimited", and each says which status a peer gets that
 //! goes beyond it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The settings of one server.
+/// The settings of one server. Every limit has a flag in the command line of the facade.
 ///
-/// | setting | default | what happens beyond it |
-/// | --- | --- | --- |
-/// | `limits.request_line` | 8,190 bytes | 414 |
-/// | `limits.field_line` | 8,190 bytes | 431 |
-/// | `limits.fields` | 100 | 431 |
-/// | `limits.head` | 32 KiB | 431 |
-/// | `limits.body` | 2 GiB | 413 |
-/// | `limits.drain` | 256 KiB | the connection closes |
-/// | `limits.output` | 256 KiB | the response is written before more is produced |
-/// | `limits.pipeline` | 64 requests a turn | the other connections get their turn |
-/// | `header_timeout` | 10 s | 408 |
-/// | `body_timeout` | 30 s without a byte | 408 |
-/// | `write_timeout` | 30 s without progress | the connection closes |
-/// | `keep_alive` | 5 s idle | the connection closes |
-/// | `linger` | 2 s | the connection closes |
-/// | `max_requests` | none | the last response says `Connection: close` |
-/// | `max_connections` | 10,000 | accepting pauses until one closes |
-/// | `graceful_timeout` | 30 s | what still runs is cut |
+/// | setting | flag | default | what happens beyond it |
+/// | --- | --- | --- | --- |
+/// | `limits.request_line` | `--max-request-line` | 8,190 bytes | 414 |
+/// | `limits.field_line` | `--max-field` | 8,190 bytes | 431 |
+/// | `limits.fields` | `--max-fields` | 100 | 431 |
+/// | `limits.head` | `--max-head` | 32 KiB | 431 |
+/// | `limits.body` | `--max-body` | 2 GiB | 413, before it is read if its length says so |
+/// | `limits.drain` | `--max-drain` | 256 KiB | the connection closes after the response |
+/// | `limits.output` | `--max-output` | 256 KiB | the response is written before more of it is produced |
+/// | `limits.pipeline` | `--max-pipeline` | 64 requests a turn | the other connections get their turn |
+/// | `header_timeout` | `--header-timeout` | 10 s for the whole head, the first from the connection's opening | 408, or nothing if nothing came |
+/// | `body_timeout` | `--body-timeout` | 30 s without a byte | 408 |
+/// | `min_rate` | `--min-rate` | 256 bytes/s of a body, beyond `body_timeout` or `write_timeout` | 408, or the connection closes |
+/// | `handler_timeout` | `--timeout` | 30 s until the response begins | 503 |
+/// | `write_timeout` | `--write-timeout` | 30 s without progress | the connection closes |
+/// | `keep_alive` | `--keep-alive` | 5 s idle | the connection closes |
+/// | `linger` | `--linger` | 2 s | the connection closes |
+/// | `max_requests` | `--max-requests` | 1,000,000 | the last response says `Connection: close` |
+/// | `max_age` | `--max-age` | 1 h | the next response says `Connection: close` |
+/// | `max_connections` | `--max-connections`, `--overload` | 10,000 | accepting waits until one closes, or 503 with `Retry-After` |
+/// | `graceful_timeout` | `--graceful-timeout` | 30 s | what still runs is cut |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -36,16 +40,29 @@ pub struct Config {
     pub threads: Option<usize>,
     /// How many completed connections the kernel may hold before they are accepted.
     pub backlog: u16,
-    /// Connections open at once; at that number accepting pauses.
+    /// Connections open at once; `overload` says what happens at that number.
     pub max_connections: usize,
+    /// What becomes of a connection for which there is no room.
+    pub overload: Overload,
     /// Requests answered on one connection before it is closed. `None`: no bound.
     pub max_requests: Option<u64>,
+    /// How long a connection may be used. The first response after that is its last.
+    pub max_age: Duration,
     /// How long a connection may stay open with no request on it.
     pub keep_alive: Duration,
     /// How long a request's head may take, from the connection's opening or from its own first byte.
     pub header_timeout: Duration,
     /// How long a request's body may pause.
     pub body_timeout: Duration,
+    /// Bytes a second that a peer sends of a body, or takes of a response, at least: on average over the time that it
+    /// was waited for, `body_timeout` or `write_timeout` of which are free. It ends peers that dribble.
+    pub min_rate: u32,
+    /// How long a handler may wait before its response begins. The time in which it waits for the request's body does
+    /// not count. Code that holds its thread cannot be interrupted, on any backend: it is late when it waits next.
+    pub handler_timeout: Duration,
+    /// What becomes of a handler whose peer has left, unless its route says otherwise; see
+    /// [`on_disconnect()`](crate::on_disconnect).
+    pub on_disconnect: OnDisconnect,
     /// How long a peer may take no byte of a response that waits for it.
     pub write_timeout: Duration,
     /// How long a refused connection is read after its response, so that the response is not lost.
@@ -69,10 +86,15 @@ impl Default for Config {
             threads: None,
             backlog: 2048,
             max_connections: 10_000,
-            max_requests: None,
+            overload: Overload::Wait,
+            max_requests: Some(1_000_000),
+            max_age: Duration::from_secs(3600),
             keep_alive: Duration::from_secs(5),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            min_rate: 256,
+            handler_timeout: Duration::from_secs(30),
+            on_disconnect: OnDisconnect::Cancel,
             write_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             graceful_timeout: Duration::from_secs(30),
@@ -89,6 +111,7 @@ impl Config {
     ///
     /// Backends that look at all deadlines now and then, instead of keeping a timer for each, sleep this long.
     pub fn shortest_timeout(&self) -> Duration {
+        // A handler's own time is not among them: nobody is parked meanwhile.
         [self.keep_alive, self.header_timeout, self.body_timeout, self.write_timeout, self.linger]
             .into_iter()
             .min()
@@ -107,6 +130,42 @@ impl Config {
     }
 }
 
+/// What becomes of a connection for which there is no room: [`Config::max_connections`] are open, or the process has
+/// no descriptor left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overload {
+    /// It waits in the kernel's queue until there is.
+    #[default]
+    Wait,
+    /// It is answered 503 with `Retry-After`, and closed. At most [`Overload::REFUSALS`] are being told at once; who
+    /// comes beyond that waits.
+    Refuse,
+}
+
+impl Overload {
+    /// Connections beyond [`Config::max_connections`] that are open to be refused.
+    pub const REFUSALS: usize = 1024;
+    /// What `Retry-After` says, in seconds.
+    pub const RETRY_AFTER: u32 = 1;
+}
+
+/// What becomes of a handler that waits when its peer leaves.
+///
+/// A peer that only ends its own side (a half-close) has not left: it may want its response. So one that has ended
+/// its side is asked now and then whether it is still there, by an interim response `100 Continue`, which every
+/// client ignores that is there, and which makes the system of one that is not say so. An HTTP/1.0 peer knows no
+/// interim responses, and is taken for present until a write fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// Its future is dropped, where it waits.
+    #[default]
+    Cancel,
+    /// It goes on as a background task, and its response is dropped.
+    Detach,
+    /// It goes on where it is, as if nobody had left, and fails to send its response.
+    Ignore,
+}
+
 /// How many threads this process may run at once; 1 where the system does not say.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
@@ -120,9 +179,11 @@ pub struct Limits {
     pub request_line: usize,
     /// Bytes of one field line, without its line end. Beyond: 431 (RFC 6585, 5).
     pub field_line: usize,
-    /// Field lines in one head, and in one trailer section. Beyond: 431. At most [`Limits::MAX_FIELDS`].
+    /// Field lines in one head, and in one trailer section. Beyond: 431. More than [`Limits::MAX_FIELDS`] are taken for
+    /// that many.
     pub fields: usize,
-    /// Bytes of the whole head with its empty line. Beyond: 431. At most [`Limits::MAX_HEAD`].
+    /// Bytes of the whole head with its empty line. Beyond: 431. More than [`Limits::MAX_HEAD`] are taken for that
+    /// many.
     pub head: usize,
     /// Bytes of one request body. Beyond: 413, before reading it if its length says so.
     pub body: u64,
@@ -139,6 +200,16 @@ impl Limits {
     pub const MAX_HEAD: usize = u16::MAX as usize;
     /// The largest value of [`Limits::fields`].
     pub const MAX_FIELDS: usize = 256;
+
+    /// The same, with nothing above what can be kept.
+    pub(crate) fn clamped(mut self: Arc<Self>) -> Arc<Limits> {
+        if self.head > Limits::MAX_HEAD || self.fields > Limits::MAX_FIELDS {
+            let limits = Arc::make_mut(&mut self);
+            limits.head = limits.head.min(Limits::MAX_HEAD);
+            limits.fields = limits.fields.min(Limits::MAX_FIELDS);
+        }
+        self
+    }
 }
 
 impl Default for Limits {

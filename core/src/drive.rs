@@ -15,20 +15,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use crate::exchange::{Hold, exchange, panicked};
+use crate::cancel::Cancel;
+use crate::clock::Clock;
+use crate::exchange::{Hold, exchange, give_up, late, panicked};
 use crate::h1::{Connection, Error, Event};
-use crate::io::Io;
+use crate::io::{Io, Verdict};
 use crate::lease::Lease;
 use crate::message::BodyInner;
 use crate::net::Peer;
 use crate::service::{Presence, Service};
 use crate::shutdown::Phase;
 use crate::transport::Transport;
-use crate::{Answer, Body, BoxFuture, Request, Response};
+use crate::{Answer, Body, BoxFuture, OnDisconnect, Request, Response};
+
+/// Bytes that are read and dropped before closing. It is time that bounds most of it, as those who do not listen while
+/// they send are told nothing until all of it is sent.
+const LINGER: u64 = 64 << 20;
+/// How much of that before other connections have their turn.
+const LINGER_A_TURN: u64 = 256 << 10;
 
 /// One connection: a transport, what HTTP/1.1 knows of it, and its place among the connections of its server.
 pub struct Wire<T> {
@@ -40,8 +48,14 @@ pub struct Wire<T> {
 struct Seat {
     peer: Peer,
     presence: Presence,
+    /// Tells the handlers that nobody wants their responses.
+    cancel: Arc<Cancel>,
     /// Requests that were begun.
     served: u64,
+    /// When the connection is too old for another request, in seconds since the Unix epoch.
+    expires: u64,
+    /// Whether there was room for it. It is refused otherwise.
+    has_room: bool,
     /// Until when the head must be there that has begun, or the first one.
     head_by: Option<Instant>,
     /// Until when the wait at hand may last.
@@ -50,21 +64,33 @@ struct Seat {
     linger: Option<u64>,
     /// Whether there is more to do than a turn allows.
     yielded: bool,
+    /// Whether its turn came so late that the peer may have left.
+    late_turn: bool,
 }
+
+/// A wait for a turn after which a peer is looked at before its request is begun.
+const LONG_WAIT: Duration = Duration::from_millis(100);
+/// How long such a peer, if it has ended its side, is given to be found gone.
+const PROBE_PATIENCE: Duration = Duration::from_millis(10);
 
 impl<T: Transport> Wire<T> {
     /// A connection that was just accepted. It counts as open from now until it is dropped.
     pub fn new(transport: T, peer: Peer, service: &Arc<Service>) -> Wire<T> {
         let config = &service.config;
         let connection = Connection::new(service.limits.clone(), config.server_header, config.date_header);
+        let (presence, has_room) = service.enter();
         let seat = Seat {
             peer,
-            presence: service.enter(),
+            presence,
+            cancel: Arc::new(Cancel::new(service.shutdown.clone(), transport.lookout())),
             served: 0,
+            expires: service.clock.unix_seconds().saturating_add(config.max_age.as_secs()),
+            has_room,
             head_by: Some(service.clock.now() + config.header_timeout),
             until: None,
             linger: None,
             yielded: false,
+            late_turn: false,
         };
         Wire { io: Io::new(transport, connection), seat }
     }
@@ -77,6 +103,12 @@ impl<T: Transport> Wire<T> {
     /// Until when a parked connection may wait for bytes; then it is to be resumed all the same.
     pub fn deadline(&self) -> Option<Instant> {
         self.seat.until.or(self.seat.head_by)
+    }
+
+    /// Tells a blocking transport's connection, before it is driven, for how long it had been waiting for its turn
+    /// with something to be read: after a long wait the peer may have left.
+    pub fn waited(&mut self, waited: Duration) {
+        self.seat.late_turn = waited >= LONG_WAIT;
     }
 
     /// Whether a parked connection is to be resumed without waiting for bytes, after the others had their turn.
@@ -110,14 +142,18 @@ pub enum Drive<T> {
 pub fn drive<T: Transport>(wire: Wire<T>, service: Arc<Service>) -> Driving<T> {
     let Wire { io, mut seat } = wire;
     seat.yielded = false;
-    let step = if seat.linger.is_some() { Step::Linger } else { Step::Next };
+    let step = match (seat.linger, seat.has_room) {
+        (Some(_), _) => Step::Linger,
+        (None, true) => Step::Next,
+        (None, false) => Step::Refuse,
+    };
     Driving {
         io: Some(io),
         seat: Some(seat),
         service,
         step,
         turn: 0,
-        seconds: None,
+        now: TurnClock(None),
         calling: false,
         read: false,
     }
@@ -134,8 +170,7 @@ pub struct Driving<T> {
     step: Step<T>,
     /// Requests answered in this turn.
     turn: usize,
-    /// The time, once it was asked for in this turn.
-    seconds: Option<u64>,
+    now: TurnClock,
     /// Whether a handler is being called. A panic is then the handler's.
     calling: bool,
     /// Whether a blocking transport was read from since it was resumed.
@@ -143,6 +178,8 @@ pub struct Driving<T> {
 }
 
 enum Step<T> {
+    /// Say that there is no room.
+    Refuse,
     /// See what follows from the bytes that are here.
     Next,
     /// Send what waits, then go on.
@@ -150,7 +187,7 @@ enum Step<T> {
     /// Wait for bytes.
     Read,
     /// A handler is at work, with nothing else to look after.
-    Handle(BoxFuture<Response>, Option<AccessLine>),
+    Handle(BoxFuture<Response>, OnDisconnect, Option<AccessLine>),
     /// A handler is at work, or a response being streamed.
     Exchange(BoxFuture<Option<Io<T>>>),
     /// Read and drop until the peer has seen why.
@@ -176,6 +213,20 @@ enum Flow {
 
 impl<T> Unpin for Driving<T> {}
 
+/// The time in seconds since the Unix epoch, once it was asked for in this turn.
+struct TurnClock(Option<u64>);
+
+impl TurnClock {
+    /// A handler that must not block has not moved the clock since the turn began.
+    #[inline]
+    fn seconds<T: Transport>(&mut self, clock: &Clock) -> u64 {
+        match self.0 {
+            Some(seconds) if !T::BLOCKING => seconds,
+            _ => *self.0.insert(clock.unix_seconds()),
+        }
+    }
+}
+
 impl<T: Transport> Future for Driving<T> {
     type Output = Drive<T>;
 
@@ -190,7 +241,8 @@ impl<T: Transport> Future for Driving<T> {
                 seat.presence.waits_as(cx);
             }
         }
-        if this.service.shutdown.phase() == Phase::Forced {
+        let phase = this.service.shutdown.phase();
+        if phase == Phase::Forced {
             if matches!(this.step, Step::Handle(..)) {
                 this.service.was_cut();
             }
@@ -198,12 +250,18 @@ impl<T: Transport> Future for Driving<T> {
                 return Poll::Ready(this.end());
             }
         }
-        this.seconds = None;
+        this.now = TurnClock(None);
         let _here = EventLoop::enter::<T>();
         loop {
             // Once for all the requests of a turn.
             let flow = match catch_unwind(AssertUnwindSafe(|| this.run(cx))) {
-                Ok(flow) => ready!(flow),
+                Ok(Poll::Ready(flow)) => flow,
+                Ok(Poll::Pending) => {
+                    if T::BLOCKING && !waits {
+                        this.begin_wait(cx, phase);
+                    }
+                    return Poll::Pending;
+                }
                 Err(panic) => this.recover(&*panic),
             };
             match flow {
@@ -220,6 +278,17 @@ impl<T: Transport> Future for Driving<T> {
 }
 
 impl<T: Transport> Driving<T> {
+    /// A handler that was called in this turn waits: it is woken when shutdown goes on, or already has since `phase`.
+    #[cold]
+    fn begin_wait(&mut self, cx: &mut Context<'_>, phase: Phase) {
+        if let Some(seat) = &mut self.seat {
+            seat.presence.waits_as(cx);
+        }
+        if self.service.shutdown.phase() != phase {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         loop {
             match ready!(self.step(cx)) {
@@ -247,10 +316,19 @@ impl<T: Transport> Driving<T> {
         if let Step::Exchange(exchange) = &mut self.step {
             self.io = ready!(exchange.as_mut().poll(cx));
             self.step = Step::Next;
+            if let Some(io) = &mut self.io {
+                io.exchange_ended();
+                self.count();
+            }
         }
         let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
         let service = &self.service;
         match &mut self.step {
+            Step::Refuse => {
+                service.was_refused();
+                io.connection.refuse(Error::Overload, service.clock.unix_seconds());
+                self.step = Step::Flush(Then::Close);
+            }
             Step::Next => match io.connection.next_event() {
                 Event::Request(request) => self.begin(request),
                 Event::NeedBytes => self.step = Step::Flush(Then::Read),
@@ -278,11 +356,11 @@ impl<T: Transport> Driving<T> {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    Then::Close if io.connection.must_linger() => {
+                    Then::Close if io.must_linger() => {
                         if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
                             return Poll::Ready(Flow::Close);
                         }
-                        seat.linger = Some(service.limits.drain);
+                        seat.linger = Some(LINGER);
                         seat.until = Some(service.clock.now() + service.config.linger);
                         io.transport.set_deadline(seat.until);
                         self.step = Step::Linger;
@@ -292,17 +370,31 @@ impl<T: Transport> Driving<T> {
             }
             Step::Read => return self.poll_read(cx),
             Step::Linger => return self.poll_linger(cx),
-            Step::Handle(future, line) => match future.as_mut().poll(cx) {
-                Poll::Ready(response) => {
-                    let line = line.take();
-                    self.step = Step::Next;
-                    self.answer(response, line);
-                }
-                Poll::Pending => {
-                    ready!(io.poll_gone(cx, service));
-                    return Poll::Ready(Flow::Close);
-                }
-            },
+            Step::Handle(future, policy, line) => {
+                let policy = *policy;
+                let response = match future.as_mut().poll(cx) {
+                    Poll::Ready(response) => response,
+                    Poll::Pending => match ready!(io.poll_watch(cx, service, policy)) {
+                        Verdict::Late => {
+                            seat.cancel.set();
+                            late()
+                        }
+                        Verdict::Gone => {
+                            let handling = std::mem::replace(&mut self.step, Step::Next);
+                            if let Step::Handle(future, ..) = handling {
+                                give_up(future, policy, service);
+                            }
+                            service.gave_up();
+                            return Poll::Ready(Flow::Close);
+                        }
+                    },
+                };
+                // Its time is not the response's.
+                io.handler_ends();
+                let line = line.take();
+                self.step = Step::Next;
+                self.answer(response, line);
+            }
             Step::Exchange(_) => unreachable!("polled above"),
         }
         Poll::Ready(Flow::Go)
@@ -313,10 +405,21 @@ impl<T: Transport> Driving<T> {
     fn begin(&mut self, mut request: Request) {
         let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return };
         let service = &self.service;
+        if T::BLOCKING && std::mem::take(&mut seat.late_turn) {
+            let may_probe = io.connection.may_probe() && io.connection.outbox().is_empty();
+            if seat.cancel.has_left(may_probe, PROBE_PATIENCE) {
+                io.connection.close();
+                self.step = Step::Flush(Then::Close);
+                return;
+            }
+        }
         seat.served += 1;
         seat.head_by = None;
         seat.until = None;
-        request.inner_mut().peer = seat.peer;
+        let inner = request.inner_mut();
+        (inner.peer, inner.cancel) = (seat.peer, Some(seat.cancel.clone()));
+        // Between two responses nothing may come.
+        inner.may_probe = T::BLOCKING && io.connection.may_probe() && io.connection.outbox().is_empty();
         if service.config.max_requests.is_some_and(|most| seat.served >= most) {
             io.connection.close_after_this();
         }
@@ -328,23 +431,33 @@ impl<T: Transport> Driving<T> {
         self.calling = true;
         let answer = service.handler.call(request);
         self.calling = false;
+        if T::BLOCKING {
+            seat.cancel.forbid_probing();
+        }
         match answer {
             Answer::Ready(response) => self.answer(response, line),
-            Answer::Later(future) => self.step = Step::Handle(future, line),
+            Answer::Later(future) => self.step = Step::Handle(future, service.config.on_disconnect, line),
+            Answer::Kept(future, policy) => self.step = Step::Handle(future, policy, line),
         }
     }
 
     /// Calls the handler with a body that is still on the wire.
     #[inline(never)]
     fn begin_with_body(&mut self, mut request: Request, line: Option<AccessLine>) {
-        let Some(io) = self.io.take() else { return };
+        let Some(mut io) = self.io.take() else { return };
         let service = &self.service;
+        if self.seat.as_ref().is_some_and(|seat| service.clock.unix_seconds() >= seat.expires) {
+            io.connection.close_after_this();
+        }
         let lease = Arc::new(Lease::new(io, service.clone()));
         request.inner_mut().body = Body::lease(lease.clone());
         let answer = match catch_unwind(AssertUnwindSafe(|| service.handler.call(request))) {
             Ok(answer) => answer,
             Err(panic) => Answer::Ready(panicked(&*panic)),
         };
+        if let Some(seat) = self.seat.as_ref().filter(|_| T::BLOCKING) {
+            seat.cancel.forbid_probing();
+        }
         let exchange = exchange(Hold::Lent(lease), service.clone(), answer, line);
         self.step = Step::Exchange(Box::pin(exchange));
     }
@@ -353,6 +466,12 @@ impl<T: Transport> Driving<T> {
     #[inline]
     fn answer(&mut self, response: Response, line: Option<AccessLine>) {
         let service = &self.service;
+        let seconds = self.now.seconds::<T>(&service.clock);
+        if let (Some(io), Some(seat)) = (&mut self.io, &self.seat)
+            && seconds >= seat.expires
+        {
+            io.connection.close_after_this();
+        }
         let at_hand = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
         if !at_hand || response.upgrade.is_some() {
             let Some(io) = self.io.take() else { return };
@@ -368,12 +487,14 @@ impl<T: Transport> Driving<T> {
         if let Some(line) = line {
             line.log(response.status);
         }
-        // A handler that must not block has not moved the clock since the turn began.
-        let seconds = match self.seconds {
-            Some(seconds) if !T::BLOCKING => seconds,
-            _ => *self.seconds.insert(service.clock.unix_seconds()),
-        };
         io.connection.respond_whole(response, seconds);
+        self.count();
+    }
+
+    /// One more request was answered: sees to the turn of the others, and to the limit of what waits to be sent.
+    #[inline]
+    fn count(&mut self) {
+        let (Some(io), service) = (&self.io, &self.service) else { return };
         self.turn += 1;
         if self.turn >= service.limits.pipeline {
             self.step = Step::Flush(Then::Yield);
@@ -393,7 +514,12 @@ impl<T: Transport> Driving<T> {
                     self.step = Step::Next;
                     Flow::Go
                 }
-                _ => Flow::Close,
+                _ => {
+                    if io.connection.is_head_begun() {
+                        service.was_refused();
+                    }
+                    Flow::Close
+                }
             });
         }
         let read = if !T::BLOCKING {
@@ -448,7 +574,19 @@ impl<T: Transport> Driving<T> {
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         let (Some(io), Some(seat)) = (&mut self.io, &mut self.seat) else { return Poll::Ready(Flow::Close) };
         let left = seat.linger.get_or_insert(0);
+        let pause = left.saturating_sub(LINGER_A_TURN);
         loop {
+            if *left < pause {
+                if seat.until.is_some_and(|until| until <= self.service.clock.now()) {
+                    return Poll::Ready(Flow::Close);
+                }
+                if T::BLOCKING {
+                    seat.yielded = true;
+                    return Poll::Ready(Flow::Park);
+                }
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let inbox = io.connection.inbox_mut();
             inbox.discard(inbox.len());
             let read = if !T::BLOCKING {
@@ -478,6 +616,12 @@ impl<T: Transport> Driving<T> {
         self.io = None;
         self.seat = None;
         Drive::Closed
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.cancel.set();
     }
 }
 

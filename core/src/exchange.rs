@@ -9,19 +9,21 @@ use std::task::{Context, Poll};
 use http::{StatusCode, header};
 
 use crate::drive::AccessLine;
-use crate::io::Io;
+use crate::io::{Io, Verdict};
 use crate::lease::Lease;
 use crate::message::{BodyInner, Upgrade};
 use crate::service::Service;
 use crate::shutdown::Phase;
 use crate::task::panic_message;
 use crate::transport::Transport;
-use crate::{Answer, Body, BoxFuture, IntoResponse, Response};
+use crate::{Answer, Body, BoxFuture, IntoResponse, OnDisconnect, Response};
 
 /// Bytes of a streamed response that are gathered before they are written.
 const WRITE_AT: usize = 16 * 1024;
 /// Writes of one streamed response before other connections have their turn.
 const WRITES_A_TURN: usize = 32;
+
+const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
 /// Who has the connection meanwhile.
 #[expect(clippy::large_enum_variant, reason = "there is one in an exchange, which is boxed itself")]
@@ -55,49 +57,80 @@ pub(crate) async fn exchange<T: Transport>(
     answer: Answer,
     line: Option<AccessLine>,
 ) -> Option<Io<T>> {
-    let mut response = match answer {
-        Answer::Ready(response) => response,
-        Answer::Later(mut future) => {
-            poll_fn(|cx| poll_response(&mut hold, cx, &service, &mut future)).await?
-        }
+    let policy = service.config.on_disconnect;
+    let response = match answer {
+        Answer::Ready(response) => Some(response),
+        Answer::Later(future) => wait(&mut hold, &service, future, policy).await,
+        Answer::Kept(future, policy) => wait(&mut hold, &service, future, policy).await,
     };
+    let Some(mut response) = response else {
+        // A handler that goes on without its peer may hold the body, but not the connection.
+        drop(hold.take_back());
+        return None;
+    };
+    hold.with(Io::handler_ends);
     if service.shutdown.is_requested() {
         hold.with(Io::close_unless_more_came);
     }
     if let Some(upgrade) = response.upgrade.take() {
         if hold.with(|io| io.connection.offers_upgrade()) {
-            log_access(line, response.status, &service);
+            log_access(line, response.status, &service, true);
             return switch(hold, &service, response, upgrade).await;
         }
         response = upgrade_required(response);
     }
-    let status = response.status;
+    let mut status = response.status;
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
             hold.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
-            Some(())
+            Some(Streamed::Whole)
         }
-        _ => stream(&mut hold, &service, response).await,
+        _ => stream(&mut hold, &service, response, &mut status).await,
     };
-    log_access(line, status, &service);
-    sent.map(|()| hold.take_back())
+    log_access(line, status, &service, matches!(sent, Some(Streamed::Whole)));
+    sent.map(|_| hold.take_back())
 }
 
-/// `None` if the connection failed, or was cut.
-fn poll_response<T: Transport>(
+/// Waits for a handler's response. `None` if the peer has left, or the server was stopped by force.
+async fn wait<T: Transport>(
     hold: &mut Hold<T>,
-    cx: &mut Context<'_>,
     service: &Service,
-    future: &mut BoxFuture<Response>,
-) -> Poll<Option<Response>> {
-    if service.shutdown.phase() == Phase::Forced {
-        service.was_cut();
-        return Poll::Ready(None);
+    mut future: BoxFuture<Response>,
+    policy: OnDisconnect,
+) -> Option<Response> {
+    let waited = poll_fn(|cx| {
+        if service.shutdown.phase() == Phase::Forced {
+            service.was_cut();
+            return Poll::Ready(Ok(None));
+        }
+        match poll_caught(&mut future, cx) {
+            Poll::Ready(response) => Poll::Ready(Ok(Some(response))),
+            Poll::Pending => hold.with(|io| io.poll_watch(cx, service, policy)).map(Err),
+        }
+    })
+    .await;
+    match waited {
+        Ok(response) => response,
+        Err(Verdict::Late) => Some(late()),
+        Err(Verdict::Gone) => {
+            give_up(future, policy, service);
+            service.gave_up();
+            None
+        }
     }
-    match poll_caught(future, cx) {
-        Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => hold.with(|io| io.poll_gone(cx, service)).map(|()| None),
+}
+
+/// Does with a handler's future what is to be done with it, now that its peer has left.
+pub(crate) fn give_up(future: BoxFuture<Response>, policy: OnDisconnect, service: &Service) {
+    if policy == OnDisconnect::Detach {
+        service.runtime.spawn(async move { drop(future.await) }).detach();
     }
+}
+
+/// 503, then the connection closes.
+pub(crate) fn late() -> Response {
+    log::warn!("a handler took too long, and was dropped");
+    StatusCode::SERVICE_UNAVAILABLE.into_response().with_value(header::CONNECTION, CLOSE)
 }
 
 /// Polls a handler; a panic becomes the response that tells of it.
@@ -110,17 +143,38 @@ fn poll_caught(future: &mut BoxFuture<Response>, cx: &mut Context<'_>) -> Poll<R
 
 /// 500, then the connection closes.
 pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
-    const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
     log::error!("a handler panicked: {}", panic_message(panic));
     StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
 }
 
-/// Sends a response whose body is not at hand. `None` if the connection has to be cut.
-async fn stream<T: Transport>(hold: &mut Hold<T>, service: &Arc<Service>, response: Response) -> Option<()> {
+/// How far the body of a response came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Streamed {
+    /// To its end.
+    Whole,
+    /// Its source failed. The connection closes behind what was queued.
+    BrokenOff,
+}
+
+/// Sends a response whose body is not at hand, or another one if that fails before anything is sent. `None` if the
+/// connection has to be cut.
+async fn stream<T: Transport>(
+    hold: &mut Hold<T>,
+    service: &Arc<Service>,
+    response: Response,
+    status: &mut StatusCode,
+) -> Option<Streamed> {
+    // Of the request's own body nothing can be sent before some of it is here; until then it can still turn out to be
+    // none, which is better told by a status than by half a response. Reading it also asks for it, and 100 has to come
+    // before the final response.
+    let waits =
+        matches!(response.body.0, BodyInner::Lease(_)) || hold.with(|io| io.connection.awaits_continue());
     let mut source = Source { body: response.body, state: SourceState::Open };
-    if hold.with(|io| io.connection.awaits_continue()) {
-        // Reading the request's body asks for it, which has to come before the final response.
-        poll_fn(|cx| source.poll_first(cx)).await?;
+    if waits && let Some(response) = poll_fn(|cx| poll_first(hold, cx, service, &mut source)).await? {
+        drop(source);
+        *status = response.status;
+        hold.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
+        return Some(Streamed::Whole);
     }
     let length = source.remaining();
     let wants_body = hold.with(|io| {
@@ -129,13 +183,40 @@ async fn stream<T: Transport>(hold: &mut Hold<T>, service: &Arc<Service>, respon
     if !wants_body {
         // The connection may be wanted for what its body holds a lease on.
         drop(source);
-        return hold.with(|io| io.connection.finish()).ok();
+        return hold.with(|io| io.connection.finish()).ok().map(|()| Streamed::Whole);
     }
     let sent = poll_fn(|cx| poll_stream(hold, cx, service, &mut source)).await;
-    if sent.is_none() && service.shutdown.phase() == Phase::Forced {
-        service.was_cut();
+    if sent.is_none() {
+        service.gave_up();
     }
     sent
+}
+
+/// Waits for the first piece, and gives the response to send instead if there is none. The connection is looked after
+/// meanwhile; `None` if it has ended.
+fn poll_first<T: Transport>(
+    hold: &mut Hold<T>,
+    cx: &mut Context<'_>,
+    service: &Service,
+    source: &mut Source,
+) -> Poll<Option<Option<Response>>> {
+    if service.shutdown.phase() == Phase::Forced {
+        service.was_cut();
+        return Poll::Ready(None);
+    }
+    match source.poll_first(cx) {
+        Poll::Ready(instead) => Poll::Ready(Some(instead)),
+        Poll::Pending => hold.with(|io| io.poll_left(cx, service)).map(|()| {
+            service.gave_up();
+            None
+        }),
+    }
+}
+
+/// Ends the connection where its response breaks off: what was queued is still sent, whole responses among it.
+fn break_off<T: Transport>(hold: &mut Hold<T>) -> Streamed {
+    hold.with(|io| io.connection.close());
+    Streamed::BrokenOff
 }
 
 /// A response body being sent.
@@ -161,14 +242,19 @@ impl Source {
         }
     }
 
-    /// Asks for a piece and keeps it. `None` if the body failed.
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        self.poll_next(cx).map(|next| {
-            self.state = match next? {
-                Some(piece) => SourceState::First(piece),
+    /// Asks for a piece and keeps it. If the body fails: what the peer is told instead.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
+        let next = match catch_unwind(AssertUnwindSafe(|| self.body.poll_chunk(cx))) {
+            Ok(next) => next,
+            Err(panic) => return Poll::Ready(Some(panicked(&*panic))),
+        };
+        next.map(|next| {
+            self.state = match next {
+                Some(Ok(piece)) => SourceState::First(piece),
+                Some(Err(error)) => return Some(error.into_response()),
                 None => SourceState::Ended,
             };
-            Some(())
+            None
         })
     }
 
@@ -208,7 +294,7 @@ fn poll_stream<T: Transport>(
     cx: &mut Context<'_>,
     service: &Service,
     source: &mut Source,
-) -> Poll<Option<()>> {
+) -> Poll<Option<Streamed>> {
     // A blocking body may wait inside for the peer, who may wait for what was queued.
     let mut gather = if T::BLOCKING { 1 } else { WRITE_AT };
     let turns = if T::BLOCKING { usize::MAX } else { WRITES_A_TURN };
@@ -222,24 +308,27 @@ fn poll_stream<T: Transport>(
                 Poll::Ready(Some(Some(piece))) => {
                     if let Err(error) = hold.with(|io| io.connection.send(piece)) {
                         log::error!("a response was cut short: {error}");
-                        return Poll::Ready(None);
+                        return Poll::Ready(Some(break_off(hold)));
                     }
                 }
                 Poll::Ready(Some(None)) => {
                     let finished = hold.with(|io| io.connection.finish());
                     if let Err(error) = finished {
                         log::error!("a response was cut short: {error}");
+                        return Poll::Ready(Some(break_off(hold)));
                     }
                     // What is left in the outbox is the driver's to send.
-                    return Poll::Ready(finished.ok());
+                    return Poll::Ready(Some(Streamed::Whole));
                 }
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => return Poll::Ready(Some(break_off(hold))),
                 Poll::Pending => starved = true,
             }
         }
         match hold.with(|io| io.poll_flush(cx, service)) {
             Poll::Ready(Err(_)) => return Poll::Ready(None),
-            Poll::Ready(Ok(())) if starved => return Poll::Pending,
+            Poll::Ready(Ok(())) if starved => {
+                return hold.with(|io| io.poll_left(cx, service)).map(|()| None);
+            }
             Poll::Ready(Ok(())) => {}
             Poll::Pending if starved || gather == service.limits.output => return Poll::Pending,
             Poll::Pending => gather = service.limits.output,
@@ -278,8 +367,9 @@ fn upgrade_required(response: Response) -> Response {
     required
 }
 
-fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service) {
-    if service.shutdown.is_requested() {
+/// Says how a request was answered, and counts it if that was to the end.
+fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service, is_whole: bool) {
+    if is_whole && service.shutdown.is_requested() {
         service.answered();
     }
     if let Some(line) = line {

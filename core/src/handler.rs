@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::{BoxFuture, IntoResponse, Request, Response, Runtime};
+use crate::{BoxFuture, IntoResponse, OnDisconnect, Request, Response, Runtime};
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -24,13 +24,15 @@ pub enum Answer {
     Ready(Response),
     /// The response is what this future gives.
     Later(BoxFuture<Response>),
+    /// The same, with its own word on what becomes of the future when its peer leaves; see [`on_disconnect()`].
+    Kept(BoxFuture<Response>, OnDisconnect),
 }
 
 impl Answer {
     /// Polls for the response.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response> {
         match self {
-            Answer::Later(future) => future.as_mut().poll(cx),
+            Answer::Later(future) | Answer::Kept(future, _) => future.as_mut().poll(cx),
             Answer::Ready(response) => {
                 Poll::Ready(std::mem::replace(response, Response::status_only(http::StatusCode::OK)))
             }
@@ -41,7 +43,7 @@ impl Answer {
     pub async fn response(self) -> Response {
         match self {
             Answer::Ready(response) => response,
-            Answer::Later(future) => future.await,
+            Answer::Later(future) | Answer::Kept(future, _) => future.await,
         }
     }
 
@@ -50,6 +52,9 @@ impl Answer {
         match self {
             Answer::Ready(response) => Answer::Ready(change(response)),
             Answer::Later(future) => Answer::Later(Box::pin(async move { change(future.await) })),
+            Answer::Kept(future, policy) => {
+                Answer::Kept(Box::pin(async move { change(future.await) }), policy)
+            }
         }
     }
 }
@@ -65,6 +70,7 @@ impl fmt::Debug for Answer {
         match self {
             Answer::Ready(response) => f.debug_tuple("Ready").field(response).finish(),
             Answer::Later(_) => f.write_str("Later"),
+            Answer::Kept(_, policy) => f.debug_tuple("Kept").field(policy).finish(),
         }
     }
 }
@@ -165,5 +171,36 @@ where
             crate::Work::Blocking => Box::pin(self.runtime.blocking(job)),
             crate::Work::Compute => Box::pin(self.runtime.compute(job)),
         })
+    }
+}
+
+/// A handler with its own word on what becomes of its future when the peer leaves, instead of
+/// [`Config::on_disconnect`](crate::Config::on_disconnect).
+///
+/// ```
+/// # use gearshift_core::{OnDisconnect, Request, Router, on_disconnect};
+/// async fn order(_: Request) -> &'static str {
+///     // Several waits, of which none or all are to be.
+///     "done"
+/// }
+/// let app = Router::new().post("/order", on_disconnect(OnDisconnect::Detach, order));
+/// ```
+pub fn on_disconnect<H: Handler>(policy: OnDisconnect, handler: H) -> Disconnecting<H> {
+    Disconnecting { policy, handler }
+}
+
+/// A handler made by [`on_disconnect()`].
+#[derive(Clone, Copy, Debug)]
+pub struct Disconnecting<H> {
+    policy: OnDisconnect,
+    handler: H,
+}
+
+impl<H: Handler> Handler for Disconnecting<H> {
+    fn call(&self, request: Request) -> Answer {
+        match self.handler.call(request) {
+            Answer::Later(future) => Answer::Kept(future, self.policy),
+            answer => answer,
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod backend;
 mod block;
+mod cancel;
 pub mod clock;
 pub mod config;
 pub mod drive;
@@ -20,6 +21,7 @@ mod message;
 pub mod net;
 mod offload;
 pub mod outbox;
+mod pace;
 #[cfg(feature = "pools")]
 pub mod pools;
 mod respond;
@@ -36,9 +38,10 @@ use std::pin::Pin;
 
 pub use backend::{App, Backend, Report, ServeError, Server};
 pub use bytes::Bytes;
-pub use config::{Config, Limits};
+pub use cancel::CancelToken;
+pub use config::{Config, Limits, OnDisconnect, Overload};
 pub use drive::{Drive, Driving, Wire, drive};
-pub use handler::{Answer, Handler, blocking, compute, sync};
+pub use handler::{Answer, Handler, blocking, compute, on_disconnect, sync};
 pub use http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use inbox::Inbox;
 pub use message::{
@@ -56,7 +59,7 @@ pub use service::Service;
 pub use shutdown::{Phase, Shutdown};
 pub use stream::Stream;
 pub use task::{Task, TaskError};
-pub use transport::Transport;
+pub use transport::{Look, Lookout, Transport};
 
 /// A boxed future that can move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -16,7 +16,8 @@ use crate::{Answer, Handler, IntoResponse, Request, Response};
 ///
 /// Paths are `matchit`'s: `/users/{id}` takes one segment, `/files/{*rest}` all that is left. Matching is on the
 /// path as it was sent, and static segments win over parameters. `GET` routes answer `HEAD`; `OPTIONS` is answered
-/// for every route that does not do so itself; a path without the method is 405 with `Allow`; no path is 404.
+/// for every route that does not do so itself, and for `*`; a path without the method is 405 with `Allow`, or 501 if
+/// no route knows the method and RFC 9110 does not; no path is 404, and 501 to CONNECT.
 ///
 /// ```
 /// # use gearshift_core::{Router, Request, sync};
@@ -32,6 +33,19 @@ pub struct Router {
     routes: Vec<Route>,
     fallback: Option<Box<dyn Handler>>,
 }
+
+/// Methods that are known everywhere (RFC 9110, 9.3; RFC 5789), whether a route serves them or not.
+const KNOWN: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::CONNECT,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::PATCH,
+];
 
 /// Where parameters are, while the path is still looked at.
 type Values = SmallVec<[Span; 8]>;
@@ -151,13 +165,10 @@ impl Router {
 impl Handler for Router {
     fn call(&self, mut request: Request) -> Answer {
         if let Some(&fixed) = self.fixed.get(request.path_bytes()) {
-            return self.routes[fixed].call(request);
+            return self.routes[fixed].call(request, self);
         }
         let Ok(found) = self.paths.at(request.path()) else {
-            return match &self.fallback {
-                Some(fallback) => fallback.call(request),
-                None => Answer::Ready(StatusCode::NOT_FOUND.into_response()),
-            };
+            return self.unrouted(request);
         };
         let route = &self.routes[*found.value];
         if let Some(names) = &route.names {
@@ -169,30 +180,72 @@ impl Handler for Router {
             params.values.extend(values);
             params.names = Some(names.clone());
         }
-        route.call(request)
+        route.call(request, self)
     }
+}
+
+impl Router {
+    /// No path, or none of a route: an authority, or the server as a whole.
+    fn unrouted(&self, request: Request) -> Answer {
+        if let Some(fallback) = &self.fallback {
+            return fallback.call(request);
+        }
+        Answer::Ready(match *request.method() {
+            Method::OPTIONS if request.path() == "*" => options(&self.methods()),
+            Method::CONNECT => StatusCode::NOT_IMPLEMENTED.into_response(),
+            _ => StatusCode::NOT_FOUND.into_response(),
+        })
+    }
+
+    /// All methods of all routes, as a value of `Allow`.
+    fn methods(&self) -> String {
+        let all: Vec<String> = self.routes.iter().map(Route::methods).collect();
+        let mut methods: Vec<&str> = Vec::new();
+        for method in all.iter().flat_map(|methods| methods.split(", ")) {
+            if method != "OPTIONS" && !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+        methods.push("OPTIONS");
+        methods.join(", ")
+    }
+
+    fn knows(&self, method: &Method) -> bool {
+        KNOWN.contains(method) || self.routes.iter().any(|route| route.other(method).is_some())
+    }
+}
+
+/// What is answered to OPTIONS by whoever has nothing to say but `Allow`.
+fn options(methods: &str) -> Response {
+    Response::status_only(StatusCode::NO_CONTENT).with_value(header::ALLOW, allow(methods))
+}
+
+fn allow(methods: &str) -> HeaderValue {
+    HeaderValue::try_from(methods).expect("method names are valid field values")
 }
 
 impl Route {
     #[inline]
-    fn call(&self, request: Request) -> Answer {
+    fn call(&self, request: Request, router: &Router) -> Answer {
         match (&self.get, request.method()) {
             (Some(get), &Method::GET) => get.call(request),
             (Some(get), &Method::HEAD) => self.other(&Method::HEAD).unwrap_or(get).call(request),
-            _ => self.call_other(request),
+            _ => self.call_other(request, router),
         }
     }
 
-    fn call_other(&self, request: Request) -> Answer {
+    fn call_other(&self, request: Request, router: &Router) -> Answer {
         if let Some(handler) = self.other(request.method()).or(self.any.as_deref()) {
             return handler.call(request);
         }
-        let response = match *request.method() {
-            Method::OPTIONS => Response::status_only(StatusCode::NO_CONTENT),
-            _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
-        };
-        let allow = HeaderValue::try_from(self.methods()).expect("method names are valid field values");
-        Answer::Ready(response.with_value(header::ALLOW, allow))
+        Answer::Ready(match request.method() {
+            &Method::OPTIONS => options(&self.methods()),
+            method if router.knows(method) => {
+                let response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+                response.with_value(header::ALLOW, allow(&self.methods()))
+            }
+            _ => StatusCode::NOT_IMPLEMENTED.into_response(),
+        })
     }
 
     fn other(&self, method: &Method) -> Option<&dyn Handler> {

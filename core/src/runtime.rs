@@ -22,6 +22,11 @@ pub trait Engine: Send + Sync + 'static {
     /// The backend's name, as a user selects it.
     fn backend(&self) -> &'static str;
 
+    /// What time it is for [`Engine::sleep`]: the system's, unless the engine is a simulation's.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
     /// A future that is ready once `until` has come. It may be polled on any thread.
     fn sleep(&self, until: Instant) -> BoxFuture<()>;
 
@@ -76,7 +81,12 @@ impl Runtime {
     /// On an event loop other work goes on meanwhile; on a blocking backend the worker waits, and whatever else
     /// its handler joined with this.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        self.0.engine.sleep(Instant::now() + duration)
+        self.0.engine.sleep(self.0.engine.now() + duration)
+    }
+
+    /// Waits until `at`, which need not be the system's time where the clock is not.
+    pub(crate) fn sleep_until(&self, at: Instant) -> BoxFuture<()> {
+        self.0.engine.sleep(at)
     }
 
     /// Runs `future` for at most `duration`, from now on, then drops it.
@@ -84,7 +94,7 @@ impl Runtime {
     /// # Errors
     /// [`Elapsed`] if it was not ready by then.
     pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
-        let mut sleep = self.0.engine.sleep(Instant::now() + duration);
+        let mut sleep = self.0.engine.sleep(self.0.engine.now() + duration);
         let mut future = pin!(future);
         poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {

@@ -10,9 +10,9 @@ use slab::Slab;
 
 use crate::backend::Report;
 use crate::clock::Clock;
-use crate::shutdown::Subscription;
+use crate::shutdown::{Phase, Subscription};
 use crate::task::lock;
-use crate::{Config, Handler, Runtime, Shutdown};
+use crate::{Config, Handler, Overload, Runtime, Shutdown};
 
 /// One running server, as its connections see it. Made by the backend, once per server.
 pub struct Service {
@@ -25,6 +25,7 @@ pub struct Service {
     open: Arc<Open>,
     finished: AtomicU64,
     cut: AtomicU64,
+    refused: AtomicU64,
     /// Wakes every connection when the phase changes.
     _wake_all: Subscription,
 }
@@ -33,6 +34,8 @@ pub struct Service {
 #[derive(Default)]
 struct Open {
     count: AtomicUsize,
+    /// Those among them that are not being refused.
+    served: AtomicUsize,
     /// The tasks of the connections that run as tasks.
     tasks: Mutex<Slab<Waker>>,
     /// Who waits for a connection to close.
@@ -71,6 +74,7 @@ impl Service {
             open,
             finished: AtomicU64::new(0),
             cut: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             _wake_all: wake_all,
         })
     }
@@ -90,9 +94,17 @@ impl Service {
         self.open.count.load(Ordering::Acquire)
     }
 
+    /// How many connections may be open: those that are served, and those that are being refused.
+    pub fn most_connections(&self) -> usize {
+        match self.config.overload {
+            Overload::Wait => self.config.max_connections,
+            Overload::Refuse => self.config.max_connections.saturating_add(Overload::REFUSALS),
+        }
+    }
+
     /// Whether one more connection may be accepted.
     pub fn has_room(&self) -> bool {
-        self.connections() < self.config.max_connections
+        self.connections() < self.most_connections()
     }
 
     /// Ready once `enough` holds for the number of open connections; looked at whenever one closes.
@@ -113,7 +125,11 @@ impl Service {
 
     /// How the server ended.
     pub fn report(&self) -> Report {
-        Report { finished: self.finished.load(Ordering::Acquire), cut: self.cut.load(Ordering::Acquire) }
+        Report {
+            finished: self.finished.load(Ordering::Acquire),
+            cut: self.cut.load(Ordering::Acquire),
+            refused: self.refused.load(Ordering::Acquire),
+        }
     }
 
     /// Counts a request that was answered after a stop was asked for.
@@ -126,10 +142,27 @@ impl Service {
         self.cut.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Counts a connection for as long as the guard lives.
-    pub(crate) fn enter(self: &Arc<Service>) -> Presence {
+    /// Counts a request whose connection failed, if it was a forced stop that ended a wait inside a write.
+    pub(crate) fn gave_up(&self) {
+        if self.shutdown.phase() == Phase::Forced {
+            self.was_cut();
+        }
+    }
+
+    /// Counts a connection for which there was no room, or a request that came too late for a server that stops.
+    pub fn was_refused(&self) {
+        self.refused.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a connection for as long as the guard lives, and says whether there is room for it.
+    pub(crate) fn enter(&self) -> (Presence, bool) {
         self.open.count.fetch_add(1, Ordering::AcqRel);
-        Presence { open: self.open.clone(), task: None }
+        let before = self.open.served.fetch_add(1, Ordering::AcqRel);
+        let has_room = before < self.config.max_connections || self.config.overload == Overload::Wait;
+        if !has_room {
+            self.open.served.fetch_sub(1, Ordering::AcqRel);
+        }
+        (Presence { open: self.open.clone(), task: None, is_served: has_room }, has_room)
     }
 }
 
@@ -154,6 +187,7 @@ pub(crate) struct Presence {
     open: Arc<Open>,
     /// Where this connection's waker is kept.
     task: Option<usize>,
+    is_served: bool,
 }
 
 impl Presence {
@@ -179,6 +213,9 @@ impl Drop for Presence {
     fn drop(&mut self) {
         if let Some(key) = self.task {
             lock(&self.open.tasks).remove(key);
+        }
+        if self.is_served {
+            self.open.served.fetch_sub(1, Ordering::AcqRel);
         }
         self.open.count.fetch_sub(1, Ordering::AcqRel);
         let watchers = std::mem::take(&mut *lock(&self.open.watchers));

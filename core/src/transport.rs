@@ -11,10 +11,14 @@
 //! * A read that ends before its room is full has taken all there was ([`Inbox::is_drained`]); after such a read,
 //!   `poll_read` makes no system call until there is news.
 //! * Nothing is buffered in the transport, so that what was written has been given to the kernel.
+//!
+//! How long a peer may take is not its business: it is given deadlines, and the driver moves them when there was
+//! progress.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{Inbox, Outbox, Stream};
 
@@ -39,7 +43,8 @@ pub trait Transport: Send + Unpin + 'static {
     /// `WouldBlock` if nothing has arrived, or whatever the system says.
     fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize>;
 
-    /// Writes until nothing waits.
+    /// Writes until nothing waits. One that is blocking comes back as soon as it would wait again after the peer has
+    /// taken something, with what is left.
     ///
     /// # Errors
     /// `TimedOut` if something still waits at the deadline, or whatever the system says.
@@ -51,6 +56,19 @@ pub trait Transport: Send + Unpin + 'static {
     /// Whatever the system says, `NotConnected` if the peer has left.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// What has befallen the connection since it was last asked, without reading or writing: the only way to hear
+    /// that a peer has gone which had ended its side before.
+    ///
+    /// # Errors
+    /// Whatever the system says of asking.
+    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
+
+    /// A way to look at the peer from elsewhere. Only blocking transports have one: on event loops the driver sees
+    /// to the peer while a handler waits.
+    fn lookout(&self) -> Option<Arc<dyn Lookout>> {
+        None
+    }
+
     /// Until when a read or a write may wait; one that is still waiting then fails with `TimedOut`. It is set
     /// often and must cost next to nothing: a timer is moved when it fires and finds that the deadline has moved.
     fn set_deadline(&mut self, at: Option<Instant>);
@@ -60,4 +78,25 @@ pub trait Transport: Send + Unpin + 'static {
     /// # Errors
     /// Whatever the system says when the socket changes hands.
     fn into_stream(self) -> io::Result<Stream>;
+}
+
+/// Looks at a peer while its connection is in other hands. It does not keep the connection open.
+pub trait Lookout: Send + Sync {
+    /// What can be seen without waiting.
+    fn look(&self) -> Look;
+
+    /// Sends `bytes` at once or not at all, and waits up to `patience` for the peer's system to say that nobody is
+    /// there to take them.
+    fn probe(&self, bytes: &[u8], patience: Duration) -> Look;
+}
+
+/// What a [`Lookout`] sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The peer is there, as far as can be seen.
+    Present,
+    /// It will send no more, and may or may not be there.
+    Ended,
+    /// It has left.
+    Gone,
 }

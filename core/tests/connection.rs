@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use gearshift_core::h1::{Connection, Event, Piece};
-use gearshift_core::{Limits, Response};
+use gearshift_core::h1::{Connection, Error, Event, Piece};
+use gearshift_core::{BodyError, Limits, Response};
 use proptest::prelude::*;
 
 /// What a connection was seen to do, in words.
@@ -19,8 +19,14 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
                 None => break seen.push("waits".into()),
             },
             Event::Request(request) => {
-                let body = read_body(&mut connection, &mut pieces, end, request.into_parts_for_test());
-                seen.push(body);
+                match read_body(&mut connection, &mut pieces, end, request.into_parts_for_test()) {
+                    Ok(body) => seen.push(body),
+                    // A handler says what the connection says when it finds out before there is a handler.
+                    Err(error) => {
+                        connection.refuse(error, 0);
+                        break seen.push(format!("refused: {error:?}"));
+                    }
+                }
                 connection.respond_whole(Response::text("ok"), 0);
             }
             Event::AwaitResponse => unreachable!("every request is answered at once"),
@@ -41,7 +47,7 @@ fn read_body<'a>(
     pieces: &mut impl Iterator<Item = &'a [u8]>,
     end: bool,
     (head, here): (String, Vec<u8>),
-) -> String {
+) -> Result<String, Error> {
     let mut body = here;
     let outcome = loop {
         match connection.next_piece() {
@@ -52,10 +58,12 @@ fn read_body<'a>(
                 None if end && !connection.has_ended() => connection.received_end(),
                 None => break "unfinished".to_owned(),
             },
+            Err(BodyError::Malformed(error)) => return Err(error),
+            Err(BodyError::TooLarge { .. }) => return Err(Error::BodyTooLarge),
             Err(error) => break error.to_string(),
         }
     };
-    format!("{head} {:?} {outcome}", String::from_utf8_lossy(&body))
+    Ok(format!("{head} {:?} {outcome}", String::from_utf8_lossy(&body)))
 }
 
 trait IntoParts {
@@ -129,7 +137,9 @@ fn refuses_what_could_be_read_two_ways() {
         ("Host: a\r\nContent-Length: 0x3\r\n", "LengthInvalid"),
         ("Host: a\r\nContent-Length:\r\n", "LengthInvalid"),
         ("Host: a\r\nContent-Length: 1001\r\n", "BodyTooLarge"),
-        ("Host: a\r\nContent-Length: 99999999999999999999999\r\n", "BodyTooLarge"),
+        ("Host: a\r\nContent-Length: 9223372036854775807\r\n", "BodyTooLarge"),
+        ("Host: a\r\nContent-Length: 9223372036854775808\r\n", "LengthInvalid"),
+        ("Host: a\r\nContent-Length: 99999999999999999999999\r\n", "LengthInvalid"),
         ("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "EncodingUnknown"),
         ("Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "EncodingUnknown"),
         ("Host: a\r\nTransfer-Encoding: chunked, gzip\r\n", "EncodingInvalid"),
@@ -142,7 +152,7 @@ fn refuses_what_could_be_read_two_ways() {
         ("Host : a\r\n", "FieldName"),
         (" Host: a\r\n", "Folding"),
         ("Host: a\r\nX: a\r\n b\r\n", "Folding"),
-        ("Host: a\r\nX: a\rb\r\n", "FieldValue"),
+        ("Host: a\r\nX: a\rb\r\n", "LineEnd"),
         ("Host: a\r\nX: a\x00\r\n", "FieldValue"),
         ("Host: a\r\nX: a\x7f\r\n", "FieldValue"),
         ("Host: a\nX: b\r\n", "LineEnd"),
@@ -176,7 +186,7 @@ fn stays_open_when_a_body_came_without_being_waited_for() {
     connection.inbox_mut().extend(head);
     connection.inbox_mut().extend(b"3\r\nabc\r\n");
     assert!(matches!(connection.next_event(), Event::Request(_)));
-    assert!(connection.awaits_continue());
+    assert!(!connection.awaits_continue(), "it has not waited");
     assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "abc"));
     assert!(matches!(connection.next_piece(), Ok(Piece::NeedBytes)));
     assert!(!connection.send_continue(), "it is not asked for what has begun to come");
@@ -206,6 +216,34 @@ fn waits_for_no_byte_of_a_body_that_it_will_not_pass_over() {
     }
 }
 
+#[test]
+fn takes_limits_that_are_too_high_for_the_highest() {
+    let mut limits = Limits::default();
+    (limits.request_line, limits.field_line) = (usize::MAX, usize::MAX);
+    (limits.fields, limits.head) = (usize::MAX, usize::MAX);
+    let limits = Arc::new(limits);
+    let of_length = |len: usize| {
+        let rest = "GET / HTTP/1.1\r\nHost: \r\n\r\n".len();
+        format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(len - rest))
+    };
+    let of_fields = |fields| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a:\r\n".repeat(fields - 1));
+    for (head, refusal) in [
+        (of_length(Limits::MAX_HEAD), None),
+        (of_length(Limits::MAX_HEAD + 1), Some(Error::FieldsTooLarge)),
+        (of_fields(Limits::MAX_FIELDS), None),
+        (of_fields(Limits::MAX_FIELDS + 1), Some(Error::TooManyFields)),
+        (format!("GET /{} HTTP/1.1\r\n", "a".repeat(Limits::MAX_HEAD)), Some(Error::RequestLineTooLong)),
+    ] {
+        let mut connection = Connection::new(limits.clone(), false, false);
+        connection.inbox_mut().extend(head.as_bytes());
+        match connection.next_event() {
+            Event::Request(_) => assert_eq!(refusal, None, "{} bytes", head.len()),
+            Event::Refused(error) => assert_eq!(refusal, Some(error), "{} bytes", head.len()),
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
 /// Requests good and bad, and what may come between them.
 fn wire() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
@@ -219,6 +257,9 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
         }),
         1 => Just("\r\n".to_owned()),
         1 => Just("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned()),
+        1 => Just("HEAD / HTTP/1.3\r\nHost: [v1.a]\r\nExpect: ,100-continue\r\n\r\n".to_owned()),
+        1 => (0_usize..20, "[0-9a-fA-F]{0,17}").prop_map(|(zeros, size)| format!(
+            "POST /z HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}{size}\r\nabc\r\n0\r\n\r\n", "0".repeat(zeros))),
         1 => "[ -~\r\n\t]{0,12}",
     ];
     let change = prop::option::weighted(0.5, (any::<prop::sample::Index>(), any::<u8>()));

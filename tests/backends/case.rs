@@ -1,6 +1,8 @@
 //! Wire cases: bytes that are sent and what is answered, as they stand in the files of `tests/wire`.
 //!
 //! ```text
+//! rule a response says how long it is (RFC 9112, 6.3)
+//!
 //! === a_name_for_the_case
 //! # A comment, best one that cites.
 //! > GET /plaintext HTTP/1.1
@@ -11,10 +13,21 @@
 //! < no Connection
 //! = Hello, World!
 //! open
+//!
+//! === a_name_for_a_family
+//! | GE(T
+//! | GE[T
+//! > {} / HTTP/1.1
+//! > Host: test
+//! >
+//! ! 400 the method is not a token
 //! ```
 //!
 //! | line | means |
 //! | --- | --- |
+//! | `rule text (RFC n, section)` | what the cases from here on are cases of |
+//! | `\| text` | the case is one for each such line, with its text for each `{}` |
+//! | `\| text \| text` | the same, with its texts for each `{1}` and `{2}` |
 //! | `> text` | sends the text and CR LF; one that ends in `\` sends no line end |
 //! | `half-close` | shuts the sending side, when all before it is sent |
 //! | `< 200`, `< 200 to HEAD` | an answer begins; the second has no body, whatever its fields say |
@@ -24,20 +37,33 @@
 //! | `<< text` | the very bytes of an answer, and CR LF as above; `Date: *` stands for any date |
 //! | `alone` | the case is not tried with a request behind it, whose bytes would be those of an unsent body |
 //! | `open`, `closed` | what becomes of the connection, at once; the case ends |
+//! | `! 400 text`, `! 400 to HEAD text` | the peer is refused with this text, and the connection closes; the case ends |
 //!
 //! In all texts `\r`, `\n`, `\t`, `\\`, `\s` (a space) and `\xHH` are bytes, and `\(text*N)` is the text N times.
 //! When lines to send follow those of an answer, they are sent once that answer is there.
 
 use std::path::Path;
 
-/// A case, with the name of the file it stands in.
+/// A case, or one of a family.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
+    /// The name of the file it stands in, and its own, which it shares with its family.
     pub(crate) name: String,
+    /// What makes it one of a family.
+    pub(crate) row: Option<String>,
+    pub(crate) rule: Rule,
     pub(crate) steps: Vec<Step>,
     pub(crate) stays_open: bool,
     /// Whether another request may be sent right behind it.
     pub(crate) can_be_followed: bool,
+}
+
+/// What a server has to do, and where that is written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rule {
+    /// Such as `RFC 9112, 3.2`.
+    pub(crate) section: String,
+    pub(crate) text: String,
 }
 
 /// Something is sent, then answers are awaited.
@@ -81,36 +107,97 @@ pub(crate) fn all() -> Vec<Case> {
     files.iter().flat_map(|path| read(path)).collect()
 }
 
+/// A case as its lines stand in the file.
+struct Draft<'a> {
+    name: String,
+    rule: Rule,
+    rows: Vec<&'a str>,
+    /// With their numbers.
+    lines: Vec<(usize, &'a str)>,
+}
+
 fn read(path: &Path) -> Vec<Case> {
     let file = path.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8");
     let text = std::fs::read_to_string(path).expect("a file in UTF-8");
     let mut cases: Vec<Case> = Vec::new();
-    let mut draft: Option<Case> = None;
+    let mut rule: Option<Rule> = None;
+    let mut draft: Option<Draft<'_>> = None;
     for (number, line) in text.lines().enumerate() {
         let at = || format!("{}:{}: {line}", path.display(), number + 1);
         if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(text) = line.strip_prefix("rule ") {
+            assert!(draft.is_none(), "{}: within a case", at());
+            rule = Some(Rule::parse(text).unwrap_or_else(|| panic!("{}: not `text (RFC n, section)`", at())));
             continue;
         }
         if let Some(name) = line.strip_prefix("=== ") {
             assert!(draft.is_none(), "{}: the case before has no end", at());
             let name = format!("{file}::{name}");
             assert!(cases.iter().all(|case| case.name != name), "{}: twice", at());
-            draft =
-                Some(Case { name, steps: vec![Step::default()], stays_open: false, can_be_followed: true });
+            let rule = rule.clone().unwrap_or_else(|| panic!("{}: a case of no rule", at()));
+            draft = Some(Draft { name, rule, rows: Vec::new(), lines: Vec::new() });
             continue;
         }
         let case = draft.as_mut().unwrap_or_else(|| panic!("{}: outside a case", at()));
-        match line {
-            "open" | "closed" => {
-                case.stays_open = line == "open";
-                assert!(case.steps.iter().any(|step| !step.send.is_empty()), "{}: nothing is sent", at());
-                cases.extend(draft.take());
-            }
-            _ => case.take_line(line).unwrap_or_else(|| panic!("{}: no such line", at())),
+        match line.strip_prefix("| ") {
+            Some(row) => case.rows.push(row),
+            None => case.lines.push((number + 1, line)),
+        }
+        if matches!(line, "open" | "closed") || line.starts_with("! ") {
+            let at = |number| format!("{}:{number}", path.display());
+            cases.extend(draft.take().into_iter().flat_map(|draft| draft.cases(at)));
         }
     }
     assert!(draft.is_none(), "{}: the last case has no end", path.display());
     cases
+}
+
+impl Rule {
+    fn parse(line: &str) -> Option<Rule> {
+        let (text, section) = line.strip_suffix(')')?.rsplit_once(" (")?;
+        let (document, number) = section.split_once(", ")?;
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        (is_number(document.strip_prefix("RFC ")?) && is_number(number))
+            .then(|| Rule { section: section.to_owned(), text: text.to_owned() })
+    }
+}
+
+impl Draft<'_> {
+    fn cases(self, at: impl Fn(usize) -> String) -> Vec<Case> {
+        if self.rows.is_empty() {
+            return vec![self.case(None, &at)];
+        }
+        let mut rows = self.rows.clone();
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), self.rows.len(), "{}: a row is there twice", self.name);
+        self.rows.iter().map(|&row| self.case(Some(row), &at)).collect()
+    }
+
+    fn case(&self, row: Option<&str>, at: impl Fn(usize) -> String) -> Case {
+        let mut case = Case {
+            name: self.name.clone(),
+            row: row.map(str::to_owned),
+            rule: self.rule.clone(),
+            steps: vec![Step::default()],
+            stays_open: false,
+            can_be_followed: true,
+        };
+        for &(number, line) in &self.lines {
+            let line = match row {
+                None => line.to_owned(),
+                Some(row) => match row.split_once(" | ") {
+                    None => line.replace("{}", row),
+                    Some((first, second)) => line.replace("{1}", first).replace("{2}", second),
+                },
+            };
+            case.take_line(&line).unwrap_or_else(|| panic!("{}: no such line: {line}", at(number)));
+        }
+        assert!(case.steps.iter().any(|step| !step.send.is_empty()), "{}: nothing is sent", self.name);
+        case
+    }
 }
 
 impl Case {
@@ -129,6 +216,8 @@ impl Case {
                 self.can_be_followed = false;
             }
             "alone" => self.can_be_followed = false,
+            "open" | "closed" => self.stays_open = sign == "open",
+            "!" => last.answers.push(Expected::Parts(refusal(rest)?)),
             "<<" => match last.answers.last_mut() {
                 Some(Expected::Exact(bytes)) => line_of_bytes(bytes, rest)?,
                 _ => {
@@ -166,15 +255,34 @@ impl Case {
     }
 }
 
+/// What tells a peer that it is refused.
+fn refusal(line: &str) -> Option<Parts> {
+    let (status, text) = line.split_once(' ')?;
+    let (to_head, text) = text.strip_prefix("to HEAD ").map_or((false, text), |text| (true, text));
+    let fields = [
+        ("Content-Type", "text/plain; charset=utf-8".to_owned()),
+        ("Content-Length", text.len().to_string()),
+        ("Connection", "close".to_owned()),
+    ];
+    Some(Parts {
+        status: status.parse().ok()?,
+        to_head,
+        fields: fields.map(|(name, value)| (name.to_owned(), Some(value))).into(),
+        body: if to_head { Vec::new() } else { text.as_bytes().to_vec() },
+    })
+}
+
 /// Appends the bytes of a line, and its line end.
 fn line_of_bytes(into: &mut Vec<u8>, text: &str) -> Option<()> {
     if text == "Date: *" {
         into.extend_from_slice(format!("Date: {DATE}\r\n").as_bytes());
         return Some(());
     }
-    match text.strip_suffix('\\') {
-        Some(text) => unescape(into, text),
-        None => {
+    // Of a pair, the second is the first one's.
+    let slashes = text.bytes().rev().take_while(|&byte| byte == b'\\').count();
+    match slashes % 2 {
+        1 => unescape(into, &text[..text.len() - 1]),
+        _ => {
             unescape(into, text)?;
             into.extend_from_slice(b"\r\n");
             Some(())

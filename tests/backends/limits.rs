@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gearshift::{Backend, Body, Bytes, Config, Response, sync};
+use gearshift::{Backend, Body, Bytes, Config, Overload, Response, sync};
 
 use crate::Area;
 use crate::app::app;
@@ -27,10 +27,16 @@ pub(crate) const AREA: Area = (
         }),
         ("body_timeout_holds_for_later_pauses", later_pause),
         ("body_timeout_cuts_an_echo", echo_pause),
+        ("min_rate_ends_a_body_that_dribbles", dribbling_body),
         ("write_timeout_cuts_who_does_not_read", write_timeout),
+        ("write_timeout_bears_who_is_slow_but_steady", slow_reader),
+        ("min_rate_cuts_who_takes_a_response_in_dribbles", dribbling_reader),
+        ("max_age_closes_the_connection", max_age),
+        ("overload_may_be_answered_503", overload),
         ("max_connections_pauses_accepting", max_connections),
         ("a_body_beyond_drain_closes_the_connection", beyond_drain),
         ("a_refusal_reaches_who_is_still_sending", refusal_while_sending),
+        ("a_refusal_reaches_who_sends_megabytes_before_it_listens", refusal_of_megabytes),
         ("an_early_answer_reaches_who_is_still_sending", answer_while_sending),
         ("date_and_server_can_be_left_out", no_date),
         ("timeouts_do_not_befall_who_keeps_to_them", in_time),
@@ -205,6 +211,105 @@ fn write_timeout(backend: Backend) {
     assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
 }
 
+fn dribbling_body(backend: Backend) {
+    for path in ["/test/read", "/test/read-sync"] {
+        let server = server(backend, |config| (config.body_timeout, config.min_rate) = (SHORT * 2, 1000));
+        let began = Instant::now();
+        let mut client = server.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 10000\r\n\r\n"));
+        client.socket.set_read_timeout(Some(SHORT / 10)).expect("a socket has timeouts");
+        while began.elapsed() < SOON && client.socket.peek(&mut [0]).is_err() {
+            client.send("x");
+        }
+        client.socket.set_read_timeout(Some(SOON)).expect("a socket has timeouts");
+        expect_body_timeout(&mut client);
+        expect_short(began);
+    }
+}
+
+/// Some megabytes, and a client that takes them at a pace. Says whether it got all of them.
+fn takes_slowly(backend: Backend, config: impl FnOnce(&mut Config), piece: usize, pause: Duration) -> bool {
+    const ALL: usize = 8 << 20;
+    let server = {
+        let long = Duration::from_secs(600);
+        let mut all = few_workers(backend);
+        (all.keep_alive, all.header_timeout, all.body_timeout) = (long, long, long);
+        config(&mut all);
+        Running::start(backend, all, |_| one(sync(|_| Bytes::from(vec![b'x'; ALL]))))
+    };
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let (mut room, mut got) = (vec![0; piece], 0);
+    let began = Instant::now();
+    while began.elapsed() < SOON * 2 {
+        match client.socket.read(&mut room) {
+            Ok(n) if n > 0 => got += n,
+            _ => break,
+        }
+        std::thread::sleep(pause);
+    }
+    got > ALL
+}
+
+fn slow_reader(backend: Backend) {
+    // It takes longer over the whole than it may over any piece.
+    let config = |config: &mut Config| config.write_timeout = SHORT * 8;
+    let began = Instant::now();
+    assert!(takes_slowly(backend, config, 64 << 10, SHORT / 8));
+    assert!(began.elapsed() > SHORT * 8);
+}
+
+fn dribbling_reader(backend: Backend) {
+    // It never stands still, so that only its pace can be what ends it.
+    let config = |config: &mut Config| (config.write_timeout, config.min_rate) = (SHORT * 2, 100_000_000);
+    assert!(!takes_slowly(backend, config, 64 << 10, SHORT / 8));
+}
+
+fn max_age(backend: Backend) {
+    let server = server(backend, |config| config.max_age = Duration::from_secs(1));
+    for path in ["/plaintext", "/async", "/stream/3"] {
+        let mut client = server.client();
+        let began = Instant::now();
+        let mut answer = client.get(path);
+        while !answer.closes() {
+            assert!(began.elapsed() < SOON);
+            std::thread::sleep(SHORT / 4);
+            answer = client.get(path);
+        }
+        // The clock that is asked has seconds only.
+        assert!(began.elapsed() > Duration::from_millis(1), "the first is not the last");
+        assert_eq!(answer.status, 200);
+        client.expect_end();
+    }
+}
+
+fn overload(backend: Backend) {
+    let server = server(backend, |config| {
+        (config.max_connections, config.overload) = (3, Overload::Refuse);
+    });
+    let mut taken: Vec<_> = (0..3).map(|_| server.client()).collect();
+    for client in &mut taken {
+        assert_eq!(client.get("/plaintext").status, 200);
+    }
+    for _ in 0..10 {
+        let mut refused = server.client();
+        refused.send_get("/plaintext");
+        let answer = refused.answer();
+        assert_eq!(answer.said(), (503, "there are too many connections".into()));
+        assert_eq!(answer.field("Retry-After"), Some("1"));
+        assert!(answer.closes());
+        refused.expect_end();
+    }
+    assert_eq!(taken[0].get("/plaintext").status, 200, "those it has are served");
+    drop(taken.pop());
+    let began = Instant::now();
+    while server.get("/plaintext").status != 200 {
+        assert!(began.elapsed() < SOON, "there is room now");
+    }
+    drop(taken);
+    assert!(server.stop().refused >= 10);
+}
+
 fn max_connections(backend: Backend) {
     let server = server(backend, |config| config.max_connections = 3);
     let mut taken: Vec<_> = (0..3).map(|_| server.client()).collect();
@@ -262,6 +367,17 @@ fn refusal_while_sending(backend: Backend) {
     }
 }
 
+fn refusal_of_megabytes(backend: Backend) {
+    let server = server(backend, |config| config.limits.body = 1000);
+    for head in ["Host: a b\r\nContent-Length: 12000000", "Host: test\r\nContent-Length: 12000000"] {
+        let mut client = server.client();
+        client.send(format!("POST /echo HTTP/1.1\r\n{head}\r\n\r\n"));
+        client.send(vec![b'x'; 12_000_000]);
+        assert!([400, 413].contains(&client.answer().status));
+        client.expect_end();
+    }
+}
+
 fn answer_while_sending(backend: Backend) {
     let server = server(backend, |config| config.limits.body = 1 << 30);
     let mut client = server.client();
@@ -286,20 +402,20 @@ fn no_date(backend: Backend) {
 fn in_time(backend: Backend) {
     let server = server(backend, |config| {
         // Each is shorter than the whole takes.
-        (config.keep_alive, config.header_timeout) = (SHORT * 2, SHORT * 2);
-        (config.body_timeout, config.write_timeout) = (SHORT * 2, SHORT * 2);
+        (config.keep_alive, config.header_timeout) = (SHORT * 4, SHORT * 4);
+        (config.body_timeout, config.write_timeout, config.min_rate) = (SHORT * 4, SHORT * 4, 1);
     });
     let mut client = server.client();
-    let pause = SHORT / 2;
+    let pause = SHORT;
     let began = Instant::now();
-    while began.elapsed() < SHORT * 6 {
+    while began.elapsed() < SHORT * 12 {
         assert_eq!(client.get("/sleep/150").status, 200);
-        client.send("POST /test/read HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n1");
-        for piece in ["2", "3", "4"] {
+        client.send("POST /test/read HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n1");
+        for piece in ["2", "3", "4", "5", "6"] {
             std::thread::sleep(pause);
             client.send(piece);
         }
-        assert_eq!(client.answer().text(), "1234");
+        assert_eq!(client.answer().text(), "123456");
         std::thread::sleep(pause);
     }
     let bytes = Bytes::from_static(b"end");

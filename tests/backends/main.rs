@@ -7,8 +7,10 @@ mod app;
 mod case;
 mod child;
 mod client;
+mod conformance;
 mod crowd;
 mod descriptors;
+mod disconnects;
 mod limits;
 mod listen;
 mod panics;
@@ -31,9 +33,10 @@ type Test = fn(Backend);
 /// What a part of these tests is called, and its tests by name.
 type Area = (&'static str, &'static [(&'static str, Test)]);
 
-const AREAS: [Area; 10] = [
+const AREAS: [Area; 11] = [
     crowd::AREA,
     descriptors::AREA,
+    disconnects::AREA,
     limits::AREA,
     listen::AREA,
     panics::AREA,
@@ -55,12 +58,19 @@ fn main() -> ExitCode {
         trials.extend(wire::trials(backend));
         for (area, tests) in AREAS {
             trials.extend(tests.iter().map(|&(name, test)| {
-                Trial::test(format!("{backend}::{area}::{name}"), move || {
+                Trial::test(behaviour_name(backend, area, name), move || {
                     test(backend);
                     Ok(())
                 })
             }));
         }
     }
+    trials.push(conformance::decisions());
+    trials.extend(conformance::trial(&trials));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// What the test is called that holds a backend to a behaviour.
+fn behaviour_name(backend: Backend, area: &str, test: &str) -> String {
+    format!("{backend}::{area}::{test}")
 }

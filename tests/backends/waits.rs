@@ -15,7 +15,6 @@ use gearshift::{
 };
 
 use crate::Area;
-use crate::client::wait_until;
 use crate::running::{Running, few_workers, one};
 
 pub(crate) const AREA: Area = (
@@ -33,7 +32,6 @@ pub(crate) const AREA: Area = (
         ("several_connections_at_once_are_waited_for_together", connect_at_once),
         ("block_on_works_where_a_thread_may_block", block_on),
         ("block_on_in_place_works_or_is_refused", block_on_in_place),
-        ("a_handler_is_dropped_when_its_peer_leaves", peer_leaves),
     ],
 );
 
@@ -287,29 +285,4 @@ fn block_on_in_place(backend: Backend) {
         assert!(said.contains("wrap the handler in `blocking`"), "{said}");
     }
     assert_eq!(server.get("/fine").text(), "fine");
-}
-
-fn peer_leaves(backend: Backend) {
-    // A blocking backend does not look at the peer while its handler waits; only a failed write tells it.
-    if ["sequential", "threadpool"].contains(&backend.name()) {
-        return;
-    }
-    let (begun, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (begins, drops) = (begun.clone(), dropped.clone());
-    let server = Running::serve(backend, move |_| {
-        one(move |_: Request| {
-            begins.store(true, Ordering::SeqCst);
-            let flag = Flag(drops.clone());
-            async move {
-                let _flag = flag;
-                future::pending::<()>().await;
-            }
-        })
-    });
-    let mut client = server.client();
-    client.send_get("/");
-    wait_until("the handler has begun", || begun.load(Ordering::SeqCst));
-    assert!(!dropped.load(Ordering::SeqCst));
-    drop(client);
-    wait_until("the handler is dropped", || dropped.load(Ordering::SeqCst));
 }

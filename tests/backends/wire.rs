@@ -31,19 +31,29 @@ const PIECES: usize = 600;
 const PROBE: &[u8] = b"GET /json HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n";
 const PROBED: &[u8] = b"{\"message\":\"Hello, World!\"}";
 
-/// One test for each case.
+/// One test for each case, or family of them.
 pub(crate) fn trials(backend: Backend) -> Vec<Trial> {
-    cases()
-        .iter()
-        .map(|case| {
-            Trial::test(format!("{backend}::wire::{}", case.name), move || {
-                for how in [How::Whole, How::Chopped, How::Followed] {
-                    run(case, backend, how).map_err(|why| Failed::from(format!("sent {how:?}: {why}")))?;
+    let families = cases().chunk_by(|one, other| one.name == other.name);
+    families
+        .map(|family| {
+            Trial::test(trial_name(backend, &family[0]), move || {
+                for case in family {
+                    for how in [How::Whole, How::Chopped, How::Followed] {
+                        run(case, backend, how).map_err(|why| {
+                            let row = case.row.as_deref().unwrap_or_default();
+                            Failed::from(format!("{row:.100} sent {how:?}: {why}"))
+                        })?;
+                    }
                 }
                 Ok(())
             })
         })
         .collect()
+}
+
+/// What the test is called that runs a case on a backend.
+pub(crate) fn trial_name(backend: Backend, case: &Case) -> String {
+    format!("{backend}::wire::{}", case.name)
 }
 
 /// One test for all cases: no backend answers another byte than the others.
@@ -57,8 +67,8 @@ pub(crate) fn same_bytes_everywhere() -> Trial {
                     None => first = Some((backend, bytes)),
                     Some((other, others)) if *others != bytes => {
                         let (ours, others) = (bytes.escape_ascii(), others.escape_ascii());
-                        let name = &case.name;
-                        return Err(format!("{name}\n{backend}: {ours}\n{other}: {others}").into());
+                        let (name, row) = (&case.name, &case.row);
+                        return Err(format!("{name} {row:?}\n{backend}: {ours}\n{other}: {others}").into());
                     }
                     Some(_) => {}
                 }
@@ -216,7 +226,8 @@ fn is_date(date: &str) -> bool {
         })
 }
 
-fn cases() -> &'static [Case] {
+/// All cases, families together.
+pub(crate) fn cases() -> &'static [Case] {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     CASES.get_or_init(case::all)
 }

@@ -6,15 +6,16 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, PipeReader, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::Async;
-use gearshift_core::{Inbox, Outbox, Stream, Transport};
+use gearshift_core::{Inbox, Look, Lookout, Outbox, Stream, Transport};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -34,7 +35,8 @@ pub struct Ground {
 
 /// One connection's socket, on a backend whose threads may wait.
 pub struct BlockingTransport {
-    socket: Socket,
+    /// Shared with those who look at it, for as long as each look takes.
+    socket: Arc<Socket>,
     ground: Arc<Ground>,
     deadline: Option<Instant>,
 }
@@ -47,7 +49,7 @@ impl BlockingTransport {
     /// Whatever the system says, such as that it watches enough sockets.
     pub fn register(socket: Socket, token: Token, ground: &Arc<Ground>) -> io::Result<BlockingTransport> {
         ground.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(BlockingTransport { socket, ground: ground.clone(), deadline: None })
+        Ok(BlockingTransport { socket: Arc::new(socket), ground: ground.clone(), deadline: None })
     }
 
     /// Waits until the socket is ready for what `flags` say.
@@ -58,7 +60,7 @@ impl BlockingTransport {
                 left => left.and_then(|left| Timespec::try_from(left).ok()),
             };
             let mut watched =
-                [PollFd::new(&self.socket, flags), PollFd::new(&self.ground.cut, PollFlags::empty())];
+                [PollFd::new(&*self.socket, flags), PollFd::new(&self.ground.cut, PollFlags::empty())];
             match rustix::event::poll(&mut watched, left.as_ref()) {
                 // Any answer about the socket will do: what is wrong with it is what the next call on it says.
                 Ok(_) if !watched[0].revents().is_empty() => return Ok(()),
@@ -73,35 +75,27 @@ impl BlockingTransport {
 
     fn write_some(&self, from: &Outbox) -> io::Result<usize> {
         if from.is_single() {
-            return (&self.socket).write(from.front());
+            return (&*self.socket).write(from.front());
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
         let filled = from.slices(&mut slices);
-        (&self.socket).write_vectored(&slices[..filled])
+        (&*self.socket).write_vectored(&slices[..filled])
     }
 
-    fn write_all(&self, from: &mut Outbox) -> io::Result<()> {
-        let mut deadline = self.deadline;
-        let mut patience = None;
-        let mut accepted = false;
+    /// Writes until all is written, or until some is and the next piece would have to wait.
+    fn write_on(&self, from: &mut Outbox) -> io::Result<()> {
+        let mut moved = false;
         while !from.is_empty() {
             match self.write_some(from) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     from.sent(n);
-                    accepted = true;
+                    moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && moved => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Some(at) = self.deadline {
-                        // The first write never waits, so that what is left now was left when writing began.
-                        let now = Instant::now();
-                        let patience = *patience.get_or_insert(at.saturating_duration_since(now));
-                        if std::mem::take(&mut accepted) {
-                            deadline = Some(now + patience);
-                        }
-                    }
-                    self.wait(PollFlags::OUT, deadline)?;
+                    self.wait(PollFlags::OUT, self.deadline)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -131,7 +125,7 @@ impl Transport for BlockingTransport {
 
     fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
         loop {
-            match (&self.socket).read(into.spare_mut()) {
+            match (&*self.socket).read(into.spare_mut()) {
                 Ok(n) => {
                     into.filled(n);
                     return Ok(n);
@@ -142,14 +136,20 @@ impl Transport for BlockingTransport {
         }
     }
 
-    /// The deadline is for lack of progress: each time the peer takes something, it has as long again as it had
-    /// when this write began.
     fn poll_write(&mut self, _: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
-        Poll::Ready(self.write_all(from))
+        Poll::Ready(self.write_on(from))
     }
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.socket.shutdown(Shutdown::Write))
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        self.socket.take_error()
+    }
+
+    fn lookout(&self) -> Option<Arc<dyn Lookout>> {
+        Some(Arc::new(Sight(Arc::downgrade(&self.socket))))
     }
 
     fn set_deadline(&mut self, at: Option<Instant>) {
@@ -158,10 +158,49 @@ impl Transport for BlockingTransport {
 
     fn into_stream(self) -> io::Result<Stream> {
         self.ground.registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()))?;
-        match self.socket.domain()? {
-            Domain::UNIX => Async::new(UnixStream::from(self.socket)).map(Stream::from_socket),
-            _ => Async::new(TcpStream::from(self.socket)).map(Stream::from_socket),
+        // Someone may be looking at the peer right now.
+        let socket = Arc::try_unwrap(self.socket).or_else(|socket| socket.try_clone())?;
+        match socket.domain()? {
+            Domain::UNIX => Async::new(UnixStream::from(socket)).map(Stream::from_socket),
+            _ => Async::new(TcpStream::from(socket)).map(Stream::from_socket),
         }
+    }
+}
+
+/// A look at a connection that a handler holds up.
+struct Sight(Weak<Socket>);
+
+impl Lookout for Sight {
+    fn look(&self) -> Look {
+        let Some(socket) = self.0.upgrade() else { return Look::Gone };
+        match socket.peek(&mut [MaybeUninit::uninit()]) {
+            Ok(0) => seen(&socket),
+            Ok(_) => Look::Present,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Look::Present,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Look::Present,
+            Err(_) => Look::Gone,
+        }
+    }
+
+    fn probe(&self, bytes: &[u8], patience: Duration) -> Look {
+        let Some(socket) = self.0.upgrade() else { return Look::Gone };
+        // If its buffer is full the peer is there, or its connection will time out.
+        if matches!(socket.send(bytes), Err(error) if error.kind() != io::ErrorKind::WouldBlock) {
+            return Look::Gone;
+        }
+        if let Ok(patience) = Timespec::try_from(patience) {
+            // Errors are reported without being asked for. What comes of it is asked below.
+            let _ = rustix::event::poll(&mut [PollFd::new(&*socket, PollFlags::empty())], Some(&patience));
+        }
+        seen(&socket)
+    }
+}
+
+/// What is known of a peer that has ended its side.
+fn seen(socket: &Socket) -> Look {
+    match socket.take_error() {
+        Ok(None) => Look::Ended,
+        _ => Look::Gone,
     }
 }
 
@@ -215,6 +254,13 @@ mod tests {
     }
 
     fn write(transport: &mut BlockingTransport, from: &mut Outbox) -> io::Result<()> {
+        while !from.is_empty() {
+            write_once(transport, from)?;
+        }
+        Ok(())
+    }
+
+    fn write_once(transport: &mut BlockingTransport, from: &mut Outbox) -> io::Result<()> {
         match transport.poll_write(&mut Context::from_waker(Waker::noop()), from) {
             Poll::Ready(written) => written,
             Poll::Pending => panic!("a blocking transport is never pending"),
@@ -311,27 +357,52 @@ mod tests {
     }
 
     #[test]
-    fn a_write_goes_on_past_the_deadline_while_the_peer_takes_something() {
+    fn a_write_comes_back_when_the_peer_has_taken_something() {
         let mut pair = pair();
         // What the kernel holds for the peer, so that each read below makes room and nothing else does.
         pair.near.socket.set_send_buffer_size(4096).unwrap();
-        let patience = Duration::from_millis(400);
         let mut outbox = Outbox::new();
-        let mut left = 256 * 1024;
-        outbox.push(Bytes::from(vec![0; left]));
-        let began = Instant::now();
-        pair.near.set_deadline(Some(began + patience));
+        let all = 256 * 1024;
+        outbox.push(Bytes::from(vec![0; all]));
         let mut far = pair.far;
         let reader = thread::spawn(move || {
-            let mut some = vec![0; 32 * 1024];
+            let (mut some, mut left) = (vec![0; 32 * 1024], all);
             while left > 0 {
-                thread::sleep(patience / 4);
                 left -= far.read(&mut some).unwrap();
             }
         });
-        write(&mut pair.near, &mut outbox).unwrap();
-        assert!(began.elapsed() > patience, "or the peer was too quick for this to say anything");
+        let mut writes = 0;
+        while !outbox.is_empty() {
+            let before = outbox.len();
+            pair.near.set_deadline(Some(Instant::now() + LATE));
+            write_once(&mut pair.near, &mut outbox).unwrap();
+            assert!(outbox.len() < before);
+            writes += 1;
+        }
+        assert!(writes > 1);
         reader.join().unwrap();
+    }
+
+    #[test]
+    fn a_lookout_sees_who_ends_and_who_leaves() {
+        let mut pair = pair();
+        let lookout = pair.near.lookout().unwrap();
+        assert_eq!(lookout.look(), Look::Present);
+        pair.far.write_all(b"x").unwrap();
+        assert_eq!(lookout.look(), Look::Present, "what has arrived is left where it is");
+        assert_eq!(read(&mut pair.near, &mut Inbox::new()).unwrap(), 1);
+        pair.far.shutdown(Shutdown::Write).unwrap();
+        let ended = Instant::now() + LATE;
+        while lookout.look() == Look::Present {
+            assert!(Instant::now() < ended);
+        }
+        assert_eq!(lookout.probe(b"are you there", SOON), Look::Ended);
+        let mut asked = [0; 13];
+        pair.far.read_exact(&mut asked).unwrap();
+        drop(pair.far);
+        assert_eq!(lookout.probe(b"and now", LATE), Look::Gone);
+        drop(pair.near);
+        assert_eq!(lookout.look(), Look::Gone);
     }
 
     #[test]

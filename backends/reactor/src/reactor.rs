@@ -251,11 +251,6 @@ impl Handle {
         }
     }
 
-    /// The deadline of `slot`.
-    pub(crate) fn deadline(&self, slot: &Slot) -> Option<Instant> {
-        slot.deadline().map(|nanos| self.0.start + Duration::from_nanos(nanos))
-    }
-
     /// Up to when deadlines were looked for.
     #[inline]
     pub(crate) fn swept(&self) -> u64 {

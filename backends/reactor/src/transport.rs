@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use gearshift_core::{Inbox, Outbox, Stream, Transport};
@@ -26,8 +26,6 @@ pub struct ReactorTransport {
     slot: Arc<Slot>,
     handle: Handle,
     socket: Socket,
-    /// How long a write may stand still; known once one does.
-    patience: Option<Duration>,
 }
 
 impl ReactorTransport {
@@ -42,7 +40,7 @@ impl ReactorTransport {
 
     pub(crate) fn with_readiness(handle: &Handle, socket: Socket, ready: u8) -> io::Result<ReactorTransport> {
         let slot = handle.register(socket.as_fd(), ready)?;
-        Ok(ReactorTransport { slot, handle: handle.clone(), socket, patience: None })
+        Ok(ReactorTransport { slot, handle: handle.clone(), socket })
     }
 
     /// The socket itself.
@@ -94,7 +92,6 @@ impl ReactorTransport {
         let mut again = false;
         loop {
             if !again && !self.slot.is(WRITABLE) {
-                self.stand_still();
                 ready!(self.poll_ready(Direction::Write, cx))?;
             }
             match retry(|| attempt(&self.socket)) {
@@ -108,27 +105,9 @@ impl ReactorTransport {
                     if again {
                         self.slot.restore(WRITABLE);
                     }
-                    self.move_on();
                     return Poll::Ready(sent);
                 }
             }
-        }
-    }
-
-    /// Notes how long the peer may take no byte: what is left of the deadline when it first takes none.
-    #[cold]
-    fn stand_still(&mut self) {
-        if self.patience.is_none() {
-            let deadline = self.handle.deadline(&self.slot);
-            self.patience = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        }
-    }
-
-    /// Starts the peer's time anew: it is a write that stands still which times out, not one that takes long.
-    #[inline]
-    fn move_on(&self) {
-        if let Some(patience) = self.patience {
-            self.handle.set_deadline(&self.slot, Some(Instant::now() + patience));
         }
     }
 }
@@ -168,9 +147,12 @@ impl Transport for ReactorTransport {
         Poll::Ready(self.socket.shutdown(Shutdown::Write))
     }
 
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        self.socket.take_error()
+    }
+
     #[inline]
     fn set_deadline(&mut self, at: Option<Instant>) {
-        self.patience = None;
         self.handle.set_deadline(&self.slot, at);
     }
 

@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gearshift_blocking::{BlockingTransport, Connections, Deadlines, Ground, News, Opened, Poller, Worker};
+use gearshift_core::clock::CoarseInstant;
 use gearshift_core::{Drive, Peer, Phase, Service, Wire};
 use mio::Token;
 use socket2::Socket;
 
 /// Connections accepted in one turn, before those that are open have theirs.
 const ACCEPTS: usize = 64;
+/// What a coarse clock may be off by.
+const COARSE: Duration = Duration::from_millis(10);
 
 /// Serves until shutdown has ended the last connection, or is forced. Leaves no request behind.
 pub(crate) fn run(opened: Opened) -> io::Result<u64> {
@@ -23,6 +26,9 @@ pub(crate) fn run(opened: Opened) -> io::Result<u64> {
         worker: Worker::mark(),
         service,
         ground,
+        came: CoarseInstant::now(),
+        knocked: CoarseInstant::now(),
+        left_at_door: false,
     };
     open.serve(&mut poller)?;
     Ok(0)
@@ -38,6 +44,12 @@ struct Open {
     deadlines: Deadlines,
     /// This thread.
     worker: Worker,
+    /// When the news of this turn may have come, at the earliest: who waited for long may have left.
+    came: CoarseInstant,
+    /// The same for who is at the door.
+    knocked: CoarseInstant,
+    /// Whether the last turn left some there.
+    left_at_door: bool,
 }
 
 struct Connection {
@@ -47,11 +59,16 @@ struct Connection {
     ready: bool,
     /// Whether its peer has sent all it will, so that it is driven on to its end.
     ended: bool,
+    /// When the news may have come that it is in the queue for.
+    since: CoarseInstant,
+    /// Whether it has not been woken yet.
+    is_new: bool,
 }
 
 impl Open {
     fn serve(&mut self, poller: &mut Poller) -> io::Result<()> {
         let mut news = Vec::new();
+        let mut last_turn = CoarseInstant::now();
         loop {
             match self.service.shutdown().phase() {
                 Phase::Running => {}
@@ -68,7 +85,15 @@ impl Open {
             }
             let busy = !self.ready.is_empty();
             let sweep = (!self.connections.is_empty()).then(|| self.deadlines.next_sweep());
+            let asked = CoarseInstant::now();
             poller.wait(&self.service, busy, sweep, &mut news)?;
+            let turn = CoarseInstant::now();
+            // What has come while the last turn's requests ran has waited for them.
+            self.came = if turn.since(asked) > COARSE { turn } else { last_turn };
+            last_turn = turn;
+            if !self.left_at_door {
+                self.knocked = self.came;
+            }
             news.iter().for_each(|news| self.tell(*news));
             self.accept(poller);
             self.sweep();
@@ -81,7 +106,7 @@ impl Open {
         poller.door.close(&self.service);
         self.accept(poller);
         for (token, connection) in self.connections.iter_mut() {
-            connection.wake(token, &mut self.ready);
+            connection.wake(token, self.came, &mut self.ready);
         }
     }
 
@@ -89,13 +114,14 @@ impl Open {
     fn tell(&mut self, news: News) {
         if let Some(connection) = self.connections.get_mut(news.token) {
             connection.ended |= news.ended;
-            connection.wake(news.token, &mut self.ready);
+            connection.wake(news.token, self.came, &mut self.ready);
         }
     }
 
     fn accept(&mut self, poller: &mut Poller) {
         let service = self.service.clone();
         poller.door.accept(ACCEPTS, &service, |socket, peer| self.park(socket, peer));
+        self.left_at_door = poller.door.is_waiting();
     }
 
     /// Takes in a new connection, which is read only once something has arrived, or when shutdown does not let it
@@ -105,9 +131,10 @@ impl Open {
         let transport = BlockingTransport::register(socket, token, &self.ground)?;
         let wire = Wire::new(transport, peer, &self.service);
         self.deadlines.parked(wire.deadline());
-        let mut connection = Connection { wire: Some(wire), ready: false, ended: false };
+        let mut connection =
+            Connection { wire: Some(wire), ready: false, ended: false, since: self.knocked, is_new: true };
         if self.service.shutdown().is_requested() {
-            connection.wake(token, &mut self.ready);
+            connection.wake(token, self.came, &mut self.ready);
         }
         self.connections.insert(connection);
         Ok(())
@@ -123,7 +150,7 @@ impl Open {
         let mut earliest = None;
         for (token, connection) in self.connections.iter_mut() {
             match connection.wire.as_ref().and_then(Wire::deadline) {
-                Some(deadline) if deadline <= now => connection.wake(token, &mut self.ready),
+                Some(deadline) if deadline <= now => connection.wake(token, self.came, &mut self.ready),
                 Some(deadline) => earliest = Some(earliest.map_or(deadline, |least| deadline.min(least))),
                 None => {}
             }
@@ -147,11 +174,12 @@ impl Open {
     fn drive(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.ready = false;
-        let Some(wire) = connection.wire.take() else { return };
+        let Some(mut wire) = connection.wire.take() else { return };
+        wire.waited(connection.since.elapsed());
         match self.worker.drive(wire, &self.service) {
             Drive::Parked(wire) => {
                 if wire.is_ready() || connection.ended {
-                    connection.wake(token, &mut self.ready);
+                    connection.wake(token, self.came, &mut self.ready);
                 } else {
                     self.deadlines.parked(wire.deadline());
                 }
@@ -165,9 +193,13 @@ impl Open {
 }
 
 impl Connection {
-    fn wake(&mut self, token: Token, queue: &mut VecDeque<Token>) {
+    fn wake(&mut self, token: Token, came: CoarseInstant, queue: &mut VecDeque<Token>) {
         if !self.ready {
             self.ready = true;
+            // Who has just come in may have sent its request long before.
+            if !std::mem::take(&mut self.is_new) {
+                self.since = came;
+            }
             queue.push_back(token);
         }
     }

@@ -191,7 +191,8 @@ impl Pool {
 
     /// Drives one connection until it is idle, or has ended.
     fn drive(&self, worker: &Worker, connection: &Connection) {
-        while let Some(wire) = connection.take() {
+        while let Some((mut wire, since)) = connection.take() {
+            wire.waited(since.elapsed());
             match worker.drive(wire, &self.service) {
                 Drive::Parked(wire) => {
                     let (deadline, again) = (wire.deadline(), wire.is_ready());

@@ -42,7 +42,7 @@ impl Acceptor {
     }
 
     async fn accept_for_ever(&self) {
-        let most = self.service.config().max_connections;
+        let most = self.service.most_connections();
         let mut pause = AcceptPause::new();
         loop {
             if !self.service.has_room() {

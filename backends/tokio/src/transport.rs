@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, Read};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gearshift_core::{Inbox, Outbox, Stream, Transport};
 use socket2::SockRef;
@@ -25,8 +25,6 @@ const SLICES: usize = 32;
 pub(crate) struct TokioTransport {
     socket: TokioSocket,
     deadline: Option<Instant>,
-    /// How long the write under way may make no progress, known once it had to wait.
-    patience: Option<Duration>,
     reading: Timer,
     writing: Timer,
 }
@@ -35,7 +33,7 @@ impl TokioTransport {
     /// A transport with no deadline.
     pub(crate) fn new(socket: TokioSocket) -> TokioTransport {
         let (reading, writing) = (Timer::default(), Timer::default());
-        TokioTransport { socket, deadline: None, patience: None, reading, writing }
+        TokioTransport { socket, deadline: None, reading, writing }
     }
 
     fn poll_written(&mut self, cx: &mut Context<'_>, from: &Outbox) -> Poll<io::Result<usize>> {
@@ -86,19 +84,9 @@ impl Transport for TokioTransport {
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
         while !from.is_empty() {
             match self.poll_written(cx, from) {
-                Poll::Ready(Ok(n)) => {
-                    from.sent(n);
-                    if let Some(patience) = self.patience {
-                        self.deadline = Some(Instant::now() + patience);
-                    }
-                }
+                Poll::Ready(Ok(n)) => from.sent(n),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    if let (None, Some(deadline)) = (self.patience, self.deadline) {
-                        self.patience = Some(deadline.saturating_duration_since(Instant::now()));
-                    }
-                    return self.writing.poll(cx, self.deadline).map(Err);
-                }
+                Poll::Pending => return self.writing.poll(cx, self.deadline).map(Err),
             }
         }
         Poll::Ready(Ok(()))
@@ -108,9 +96,12 @@ impl Transport for TokioTransport {
         Poll::Ready(SockRef::from(&self.socket).shutdown(Shutdown::Write))
     }
 
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        SockRef::from(&self.socket).take_error()
+    }
+
     fn set_deadline(&mut self, at: Option<Instant>) {
         self.deadline = at;
-        self.patience = None;
     }
 
     fn into_stream(self) -> io::Result<Stream> {
@@ -148,6 +139,8 @@ mod tests {
     use std::future::poll_fn;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
+
+    use std::time::Duration;
 
     use super::*;
 
@@ -231,34 +224,6 @@ mod tests {
             transport.set_deadline(soon());
             let written = poll_fn(|cx| transport.poll_write(cx, &mut outbox)).await;
             assert_eq!(written.expect_err("nobody reads").kind(), io::ErrorKind::TimedOut);
-        });
-    }
-
-    #[test]
-    fn a_write_may_take_longer_than_its_deadline_while_the_peer_takes_something() {
-        run(async || {
-            let (mut transport, mut peer) = pair();
-            let mut outbox = Outbox::new();
-            for _ in 0..100 {
-                outbox.push(vec![0; 40 << 10].into());
-            }
-            let total = outbox.len() as u64;
-            let patience = Duration::from_millis(200);
-            let began = Instant::now();
-            let reader = std::thread::spawn(move || {
-                let mut taken = 0;
-                while taken < total {
-                    // As slow as it takes to need more than the patience for the whole.
-                    std::thread::sleep(Duration::from_millis(20));
-                    let most = (total - taken).min(256 << 10);
-                    let taking = io::copy(&mut Read::take(&mut peer, most), &mut io::sink());
-                    taken += taking.expect("a socket");
-                }
-            });
-            transport.set_deadline(Some(began + patience));
-            poll_fn(|cx| transport.poll_write(cx, &mut outbox)).await.expect("the peer is only slow");
-            assert!(began.elapsed() > patience);
-            reader.join().expect("the peer takes all");
         });
     }
 

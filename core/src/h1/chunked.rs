@@ -11,10 +11,10 @@ use super::head::{Scan, is_token};
 use crate::config::Limits;
 use crate::inbox::Inbox;
 
-/// Hexadecimal digits of one chunk size.
+/// Digits of one chunk size that are as many as its number can have. More may be zeros before it.
 const SIZE_DIGITS: u8 = 16;
-/// Bytes of extensions in one whole body.
-const EXTENSION_BYTES: u16 = 4096;
+/// Bytes of extensions, and of such zeros, in one whole body.
+const SPARE_BYTES: u16 = 4096;
 
 /// What the decoder found.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,9 @@ pub(crate) enum Chunk {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     at: At,
-    extension_bytes: u16,
+    /// What the chunks announced so far hold together.
+    total: u64,
+    spare_bytes: u16,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,7 @@ enum Extension {
 
 impl Decoder {
     pub(crate) fn new() -> Decoder {
-        Decoder { at: At::Size { size: 0, digits: 0 }, extension_bytes: 0 }
+        Decoder { at: At::Size { size: 0, digits: 0 }, total: 0, spare_bytes: 0 }
     }
 
     /// Takes what can be taken out of `inbox`.
@@ -107,7 +109,7 @@ impl Decoder {
                     let mut used = 0;
                     while self.is_between() {
                         match inbox.as_slice().get(used) {
-                            Some(&byte) => self.step(byte)?,
+                            Some(&byte) => self.step(byte, limits)?,
                             None => {
                                 inbox.discard(used);
                                 return Ok(Chunk::NeedBytes);
@@ -127,11 +129,18 @@ impl Decoder {
     }
 
     /// Takes one byte of the coding.
-    fn step(&mut self, byte: u8) -> Result<(), Error> {
+    fn step(&mut self, byte: u8, limits: &Limits) -> Result<(), Error> {
         self.at = match self.at {
             At::Size { size, digits } => match (byte, (byte as char).to_digit(16)) {
-                (_, Some(_)) if digits == SIZE_DIGITS => return Err(Error::ChunkSize),
-                (_, Some(digit)) => At::Size { size: size << 4 | u64::from(digit), digits: digits + 1 },
+                // 63 bits, as for `Content-Length`.
+                (_, Some(_)) if size >> 59 > 0 => return Err(Error::ChunkSize),
+                (_, Some(0)) if size == 0 && digits == SIZE_DIGITS => {
+                    self.spend(Error::ChunkSize)?;
+                    At::Size { size, digits }
+                }
+                (_, Some(digit)) => {
+                    At::Size { size: size << 4 | u64::from(digit), digits: SIZE_DIGITS.min(digits + 1) }
+                }
                 _ if digits == 0 => return Err(Error::ChunkSize),
                 (b'\r', _) => At::SizeLf { size },
                 (b';', _) => At::Extension { size, part: Extension::BeforeName },
@@ -139,10 +148,7 @@ impl Decoder {
                 _ => return Err(Error::ChunkSize),
             },
             At::Extension { size, part } => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > EXTENSION_BYTES {
-                    return Err(Error::ChunkExtension);
-                }
+                self.spend(Error::ChunkExtension)?;
                 match part.step(byte)? {
                     Some(part) => At::Extension { size, part },
                     None => At::SizeLf { size },
@@ -150,7 +156,13 @@ impl Decoder {
             }
             At::SizeLf { size } => match (byte, size) {
                 (b'\n', 0) => At::Trailers(Box::new(Scan::trailers())),
-                (b'\n', left) => At::Data { left },
+                (b'\n', left) => {
+                    self.total = self.total.saturating_add(left);
+                    if self.total > limits.body {
+                        return Err(Error::BodyTooLarge);
+                    }
+                    At::Data { left }
+                }
                 _ => return Err(Error::ChunkSize),
             },
             At::DataCr if byte == b'\r' => At::DataLf,
@@ -159,6 +171,12 @@ impl Decoder {
             At::Data { .. } | At::Trailers(_) | At::End => unreachable!("not a part of the coding"),
         };
         Ok(())
+    }
+
+    /// Takes a byte that nobody needs.
+    fn spend(&mut self, error: Error) -> Result<(), Error> {
+        self.spare_bytes += 1;
+        if self.spare_bytes > SPARE_BYTES { Err(error) } else { Ok(()) }
     }
 }
 
@@ -253,7 +271,10 @@ mod tests {
             ("3\nabc", Err(Error::ChunkSize)),
             (" 3\r\nabc", Err(Error::ChunkSize)),
             ("3\rx", Err(Error::ChunkSize)),
-            ("00000000000000003\r\nabc", Err(Error::ChunkSize)),
+            ("00000000000000003\r\nabc\r\n0\r\n\r\n", Ok(Some(("abc", 0)))),
+            ("7fffffffffffffff\r\n", Err(Error::BodyTooLarge)),
+            ("8000000000000000\r\n", Err(Error::ChunkSize)),
+            ("00010000000000000003\r\n", Err(Error::ChunkSize)),
             ("fffffffffffffffff\r\n", Err(Error::ChunkSize)),
             ("3 \r\nabc", Err(Error::ChunkExtension)),
             ("3;\r\nabc", Err(Error::ChunkExtension)),
@@ -279,7 +300,7 @@ mod tests {
 
     #[test]
     fn bounds_extensions() {
-        let wire = format!("3;{}\r\n", "a".repeat(usize::from(EXTENSION_BYTES)));
+        let wire = format!("3;{}\r\n", "a".repeat(usize::from(SPARE_BYTES)));
         assert_eq!(decode(wire.as_bytes(), 100), Err(Error::ChunkExtension));
         let short = "1;aaaaaaaaaaaaaaaa\r\nx\r\n".repeat(300);
         assert_eq!(decode(short.as_bytes(), 100), Err(Error::ChunkExtension));

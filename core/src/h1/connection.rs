@@ -32,7 +32,8 @@ use super::encode::{self, Length, Persistence, Stamp};
 use super::error::Error;
 use super::framing::{Facts, Framing};
 use super::head::{self, Scan};
-use crate::config::Limits;
+use crate::cancel::PROBE;
+use crate::config::{Limits, Overload};
 use crate::message::{Body, BodyError, BodyInner, Request, Response};
 use crate::{Inbox, Outbox};
 
@@ -83,6 +84,8 @@ enum State {
     Head(Scan),
     /// A request was handed out.
     Exchange(Exchange),
+    /// The peer broke the rules, in a request that was no HEAD as far as is known, or was one.
+    Broken { head_only: bool },
     /// Nothing will be read any more.
     Closed,
 }
@@ -102,12 +105,16 @@ struct Exchange {
 enum Incoming {
     Done,
     Length(u64),
-    Chunked {
-        decoder: Box<Decoder>,
-        total: u64,
-    },
+    Chunked(Box<Chunks>),
     /// It cannot be read any more.
     Broken,
+}
+
+/// A chunked body of which not all came with its head.
+struct Chunks {
+    decoder: Decoder,
+    /// What did.
+    arrived: Bytes,
 }
 
 /// What is left of the response.
@@ -127,10 +134,11 @@ enum Outgoing {
 }
 
 impl Connection {
-    /// A connection on which nothing was received yet, with or without `Server` and `Date` in its responses.
+    /// A connection on which nothing was received yet, with or without `Server` and `Date` in its responses. Limits
+    /// above [`Limits::MAX_HEAD`] and [`Limits::MAX_FIELDS`] are taken for these.
     pub fn new(limits: Arc<Limits>, server: bool, date: bool) -> Connection {
         Connection {
-            limits,
+            limits: limits.clamped(),
             inbox: Inbox::new(),
             outbox: Outbox::new(),
             state: State::Head(Scan::head()),
@@ -215,7 +223,7 @@ impl Connection {
             State::Exchange(exchange) => match exchange.incoming {
                 Incoming::Done => Some(0),
                 Incoming::Length(left) => Some(left),
-                Incoming::Chunked { .. } | Incoming::Broken => None,
+                Incoming::Chunked(_) | Incoming::Broken => None,
             },
             _ => Some(0),
         }
@@ -226,7 +234,7 @@ impl Connection {
     pub fn next_event(&mut self) -> Event {
         loop {
             match &mut self.state {
-                State::Closed => return Event::Finished,
+                State::Closed | State::Broken { .. } => return Event::Finished,
                 State::Head(scan) => {
                     if self.closing {
                         self.state = State::Closed;
@@ -235,7 +243,7 @@ impl Connection {
                     match head::read(&mut self.inbox, scan, &self.limits) {
                         Ok(Some((mut request, facts))) => match self.begin(facts, &mut request) {
                             Ok(()) => return Event::Request(request),
-                            Err(error) => return self.broken(error),
+                            Err(error) => return Event::Refused(error),
                         },
                         Ok(None) if self.ended => {
                             self.state = State::Closed;
@@ -279,19 +287,17 @@ impl Connection {
                 }
                 return Ok(Piece::Data(self.inbox.take(n)));
             }
-            Incoming::Chunked { decoder, total } => match decoder.next(&mut self.inbox, &self.limits) {
+            Incoming::Chunked(chunks) if !chunks.arrived.is_empty() => {
+                return Ok(Piece::Data(std::mem::take(&mut chunks.arrived)));
+            }
+            Incoming::Chunked(chunks) => match chunks.decoder.next(&mut self.inbox, &self.limits) {
                 Ok(Chunk::NeedBytes) => Ok(Piece::NeedBytes),
-                Ok(Chunk::Data(data)) => {
-                    *total += data.len() as u64;
-                    match *total > self.limits.body {
-                        true => Err(BodyError::TooLarge { limit: self.limits.body }),
-                        false => return Ok(Piece::Data(data)),
-                    }
-                }
+                Ok(Chunk::Data(data)) => return Ok(Piece::Data(data)),
                 Ok(Chunk::End) => {
                     exchange.incoming = Incoming::Done;
                     return Ok(Piece::End);
                 }
+                Err(Error::BodyTooLarge) => Err(BodyError::TooLarge { limit: self.limits.body }),
                 Err(error) => Err(BodyError::Malformed(error)),
             },
         };
@@ -320,12 +326,23 @@ impl Connection {
             {
                 exchange.awaits_continue = false;
                 if self.inbox.is_empty() {
-                    self.outbox.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    self.outbox.tail().extend_from_slice(PROBE);
                 }
                 true
             }
             _ => false,
         }
+    }
+
+    /// Whether an interim response may be sent: the peer knows them (RFC 9110, 15.2), and its response has not begun.
+    pub fn may_probe(&self) -> bool {
+        matches!(&self.state, State::Exchange(exchange)
+            if !exchange.facts.old && !exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited)
+    }
+
+    /// Queues an interim response, to learn whether the peer is still there.
+    pub fn send_probe(&mut self) {
+        self.outbox.tail().extend_from_slice(PROBE);
     }
 
     /// Whether the peer waits for `100 Continue`, or for a final response instead of it.
@@ -481,16 +498,28 @@ impl Connection {
     /// Queues the response that tells the peer what it did wrong, and ends the connection. Nothing is queued if a
     /// response has begun already.
     pub fn refuse(&mut self, error: Error, seconds: u64) {
-        let begun = matches!(&self.state, State::Exchange(exchange)
-            if !matches!(exchange.outgoing, Outgoing::Awaited | Outgoing::Done));
+        let (begun, head_only) = match &self.state {
+            State::Exchange(Exchange { outgoing, facts, .. }) => {
+                (!matches!(outgoing, Outgoing::Awaited | Outgoing::Done), facts.head_only)
+            }
+            State::Broken { head_only } => (false, *head_only),
+            State::Head(_) | State::Closed => (false, self.inbox.as_slice().starts_with(b"HEAD ")),
+        };
         if !begun {
             const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
             let text = error.to_string();
             let stamp = Stamp { server: self.server, date: self.date, seconds };
-            let (length, fields) = (Length::Known(text.len() as u64), [(header::CONTENT_TYPE, TEXT)]);
+            let length = Length::Known(text.len() as u64);
+            let fields = [
+                (header::CONTENT_TYPE, TEXT),
+                (header::RETRY_AFTER, HeaderValue::from(Overload::RETRY_AFTER)),
+            ];
+            let said = if error == Error::Overload { &fields[..] } else { &fields[..1] };
             let tail = self.outbox.tail();
-            encode::head(tail, error.status(), &fields, length, Persistence::Close, stamp);
-            tail.extend_from_slice(text.as_bytes());
+            encode::head(tail, error.status(), said, length, Persistence::Close, stamp);
+            if !head_only {
+                tail.extend_from_slice(text.as_bytes());
+            }
         }
         self.close();
         self.refused = true;
@@ -521,17 +550,18 @@ impl Connection {
 
     /// A request begins that has a body, as far as it is here.
     fn begin_with_body(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
+        // Unless it turns out to be fine.
+        self.state = State::Broken { head_only: facts.head_only };
+        let has_begun = !self.inbox.is_empty();
         let (incoming, body) = match facts.framing {
             Framing::Length(len) if len > self.limits.body => return Err(Error::BodyTooLarge),
             Framing::Length(len) if len <= self.inbox.len() as u64 => {
                 (Incoming::Done, Body::from(self.inbox.take(len as usize)))
             }
             Framing::Length(len) => (Incoming::Length(len), Body::empty()),
-            Framing::Chunked => {
-                (Incoming::Chunked { decoder: Box::new(Decoder::new()), total: 0 }, Body::empty())
-            }
+            Framing::Chunked => self.begin_chunked()?,
         };
-        let awaits_continue = facts.expects_continue && !matches!(incoming, Incoming::Done);
+        let awaits_continue = facts.expects_continue && !has_begun;
         self.state = State::Exchange(Exchange {
             incoming,
             outgoing: Outgoing::Awaited,
@@ -541,6 +571,28 @@ impl Connection {
         });
         request.inner_mut().body = body;
         Ok(())
+    }
+
+    /// What there is of a chunked body: most are here as a whole, and what is wrong with one that is must not depend
+    /// on whether a handler looks.
+    fn begin_chunked(&mut self) -> Result<(Incoming, Body), Error> {
+        let mut decoder = Decoder::new();
+        let (mut first, mut rest) = (Bytes::new(), Vec::new());
+        let is_whole = loop {
+            match decoder.next(&mut self.inbox, &self.limits)? {
+                Chunk::Data(data) if first.is_empty() => first = data,
+                Chunk::Data(data) => rest.extend_from_slice(&data),
+                Chunk::NeedBytes => break false,
+                Chunk::End => break true,
+            }
+        };
+        if !rest.is_empty() {
+            first = Bytes::from([&first[..], &rest].concat());
+        }
+        Ok(match is_whole {
+            true => (Incoming::Done, Body::from(first)),
+            false => (Incoming::Chunked(Box::new(Chunks { decoder, arrived: first })), Body::empty()),
+        })
     }
 
     /// Reads on in a body that its handler left unread. `None` once it is behind.
@@ -570,8 +622,9 @@ impl Connection {
         }
     }
 
+    /// What is in the inbox is no head.
     fn broken(&mut self, error: Error) -> Event {
-        self.state = State::Closed;
+        self.state = State::Broken { head_only: self.inbox.as_slice().starts_with(b"HEAD ") };
         Event::Refused(error)
     }
 
@@ -588,6 +641,7 @@ impl fmt::Debug for Connection {
         let state = match &self.state {
             State::Head(_) => "head",
             State::Exchange(_) => "exchange",
+            State::Broken { .. } => "broken",
             State::Closed => "closed",
         };
         f.debug_struct("Connection")

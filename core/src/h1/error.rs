@@ -24,7 +24,9 @@ pub enum Error {
     FieldValue,
     /// A field line goes on in the next one (RFC 9112, 5.2).
     Folding,
-    /// The request line is longer than its limit.
+    /// The method alone is longer than the limit of the request line (RFC 9112, 3).
+    MethodTooLong,
+    /// The request line is longer than its limit (RFC 9112, 3).
     RequestLineTooLong,
     /// A field line, or the head, is longer than its limit.
     FieldsTooLarge,
@@ -34,9 +36,9 @@ pub enum Error {
     HostMissing,
     /// More than one `Host`.
     HostRepeated,
-    /// `Host` is no host with an optional port.
+    /// `Host` is no host with an optional port, or empty.
     HostInvalid,
-    /// `Content-Length` is not a number (RFC 9112, 6.3).
+    /// `Content-Length` is not a number (RFC 9112, 6.3), or of more than 63 bits.
     LengthInvalid,
     /// More than one `Content-Length`, even of one value.
     LengthRepeated,
@@ -64,6 +66,8 @@ pub enum Error {
     HeadTimeout,
     /// The body paused for too long.
     BodyTimeout,
+    /// There is no room for the connection (RFC 9110, 15.6.4). Not the peer's fault.
+    Overload,
 }
 
 impl Error {
@@ -75,7 +79,8 @@ impl Error {
             Error::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Error::HeadTimeout | Error::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Error::Expectation => StatusCode::EXPECTATION_FAILED,
-            Error::EncodingUnknown => StatusCode::NOT_IMPLEMENTED,
+            Error::EncodingUnknown | Error::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
+            Error::Overload => StatusCode::SERVICE_UNAVAILABLE,
             Error::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -91,13 +96,14 @@ impl Error {
             Error::FieldName => "a field line has no valid name",
             Error::FieldValue => "a field value holds a control character",
             Error::Folding => "a field line is folded",
+            Error::MethodTooLong => "the method is too long",
             Error::RequestLineTooLong => "the request line is too long",
             Error::FieldsTooLarge => "the header fields are too large",
             Error::TooManyFields => "there are too many header fields",
             Error::HostMissing => "there is no Host",
             Error::HostRepeated => "there is more than one Host",
             Error::HostInvalid => "the Host is not valid",
-            Error::LengthInvalid => "the Content-Length is not a number",
+            Error::LengthInvalid => "the Content-Length is not valid",
             Error::LengthRepeated => "there is more than one Content-Length",
             Error::LengthAndEncoding => "there are both Content-Length and Transfer-Encoding",
             Error::EncodingInvalid => "the Transfer-Encoding does not end in one chunked",
@@ -111,6 +117,7 @@ impl Error {
             Error::Trailer => "a trailer field is not allowed as such",
             Error::HeadTimeout => "the request took too long",
             Error::BodyTimeout => "the body took too long",
+            Error::Overload => "there are too many connections",
         }
     }
 }

@@ -69,10 +69,12 @@ impl FieldFacts {
                     }
                 }
                 6 if name.eq_ignore_ascii_case(b"expect") => {
-                    if !value.eq_ignore_ascii_case(b"100-continue") {
-                        return Err(Error::Expectation);
+                    for expectation in list(value) {
+                        if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                            return Err(Error::Expectation);
+                        }
+                        facts.expects_continue = true;
                     }
-                    facts.expects_continue = true;
                 }
                 7 if name.eq_ignore_ascii_case(b"upgrade") => facts.upgrade_field = true,
                 10 if name.eq_ignore_ascii_case(b"connection") => {
@@ -167,11 +169,11 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// `1*DIGIT`, and nothing else. More than fits is more than any limit.
+/// `1*DIGIT`, and nothing else. What has no room in 63 bits is the length of nothing.
 fn parse_length(value: &[u8]) -> Result<u64, Error> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Error::LengthInvalid);
     }
     let digits = std::str::from_utf8(value).expect("digits are ASCII");
-    digits.parse().map_err(|_| Error::BodyTooLarge)
+    digits.parse::<i64>().map(i64::unsigned_abs).map_err(|_| Error::LengthInvalid)
 }

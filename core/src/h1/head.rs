@@ -42,7 +42,8 @@ pub(crate) fn read(
     read_anew(inbox, scan, limits)
 }
 
-/// A head whose fields were read before, on this thread: the request line is all that is new.
+/// A head whose fields were read before, on this thread: the request line is all that is new. If the two together are
+/// wrong, the head stays where it is.
 #[inline]
 fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Request, Result<Facts, Error>)> {
     let bytes = inbox.as_slice();
@@ -55,7 +56,9 @@ fn recall(inbox: &mut Inbox, limits: &Limits) -> Option<(Request, Result<Facts, 
         return None;
     }
     let facts = facts.with_line(&head.method, head.version);
-    head.bytes = inbox.take(len);
+    if facts.is_ok() {
+        head.bytes = inbox.take(len);
+    }
     Some((request, facts))
 }
 
@@ -71,11 +74,23 @@ fn read_anew(inbox: &mut Inbox, scan: &mut Scan, limits: &Limits) -> Result<Opti
     }
     match scan.lines(inbox.as_slice(), limits)? {
         None => Ok(None),
-        Some(_) => match parse(inbox.as_slice(), limits) {
-            Some(parsed) => take(inbox, parsed, limits).map(Some),
-            None => Err(Error::RequestLine),
-        },
+        Some(len) => {
+            let bytes = &inbox.as_slice()[..len];
+            let parsed = parse(bytes, limits).or_else(|| parse(&in_known_version(bytes)?, limits));
+            take(inbox, parsed.ok_or(Error::RequestLine)?, limits).map(Some)
+        }
     }
+}
+
+/// A head of HTTP/1.2 or above is one of HTTP/1.1, the highest minor version that is known here (RFC 9110, 2.5).
+fn in_known_version(head: &[u8]) -> Option<Vec<u8>> {
+    let minor = memchr::memchr(b'\r', head)?.checked_sub(1)?;
+    let mut head = head.to_vec();
+    match &mut head[minor] {
+        digit @ b'2'..=b'9' => *digit = b'1',
+        _ => return None,
+    }
+    Some(head)
 }
 
 /// Passes over empty lines. False if more bytes are needed to tell.
@@ -209,7 +224,7 @@ impl Scan {
     /// Looks at the bytes that are new, and gives the length of the whole once its empty line is there.
     pub(crate) fn lines(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Error> {
         loop {
-            let Some(found) = memchr::memchr(b'\n', &bytes[self.looked..]) else {
+            let Some(end) = line_end(bytes, self.looked) else {
                 let unfinished = &bytes[self.line..];
                 self.judge_beginning(unfinished, limits)?;
                 self.judge_length(unfinished, limits)?;
@@ -220,14 +235,15 @@ impl Scan {
                 self.looked = bytes.len() - usize::from(unfinished.ends_with(b"\r"));
                 return Ok(None);
             };
-            let end = self.looked + found;
             let line = &bytes[self.line..end];
             self.judge_beginning(line, limits)?;
             self.judge_length(line, limits)?;
             if end + 1 > limits.head {
                 return Err(self.too_large());
             }
-            let Some(line) = line.strip_suffix(b"\r") else { return Err(Error::LineEnd) };
+            let (Some(line), b'\n') = (line.strip_suffix(b"\r"), bytes[end]) else {
+                return Err(Error::LineEnd);
+            };
             self.looked = end + 1;
             self.line = end + 1;
             if !self.in_fields {
@@ -246,7 +262,11 @@ impl Scan {
     }
 
     fn too_large(&self) -> Error {
-        if self.in_fields { Error::FieldsTooLarge } else { Error::RequestLineTooLong }
+        match self.in_fields {
+            true => Error::FieldsTooLarge,
+            false if self.past_method => Error::RequestLineTooLong,
+            false => Error::MethodTooLong,
+        }
     }
 
     /// What can be said before a line has ended: that it is no request line at all (someone speaks TLS to us).
@@ -273,11 +293,18 @@ impl Scan {
     /// `line` is without LF, and may end in the CR of its end.
     fn judge_length(&self, line: &[u8], limits: &Limits) -> Result<(), Error> {
         let len = line.strip_suffix(b"\r").unwrap_or(line).len();
-        match self.in_fields {
-            true if len > limits.field_line => Err(Error::FieldsTooLarge),
-            false if len > limits.request_line => Err(Error::RequestLineTooLong),
-            _ => Ok(()),
-        }
+        let limit = if self.in_fields { limits.field_line } else { limits.request_line };
+        if len > limit { Err(self.too_large()) } else { Ok(()) }
+    }
+}
+
+/// Where, from `at` on, a line ends: at a LF, or at a CR that no LF follows, which must not be waited behind.
+fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let found = at + memchr::memchr2(b'\r', b'\n', &bytes[at..])?;
+    match bytes[found..] {
+        [b'\r'] => None,
+        [b'\r', b'\n', ..] => Some(found + 1),
+        _ => Some(found),
     }
 }
 
@@ -295,7 +322,7 @@ fn judge_request_line(line: &[u8]) -> Result<(), Error> {
         return Err(Error::Target);
     }
     match version {
-        b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] => Ok(()),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
@@ -364,10 +391,13 @@ mod tests {
             ("GET /\r\n", Err(Error::RequestLine)),
             ("GET / http/1.1\r\n", Err(Error::RequestLine)),
             ("GET / HTTP/2.0\r\n", Err(Error::Version)),
-            ("GET / HTTP/1.2\r\n", Err(Error::Version)),
+            ("GET / HTTP/1.2\r\n\r\n", Ok(Some(18))),
+            ("GET / HTTP/1.1\rA: b", Err(Error::LineEnd)),
+            ("GET / HTTP/1.1\r\nA: b\rC", Err(Error::LineEnd)),
+            ("GET / HTTP/1.1\r\nA: b\r\n\rC", Err(Error::LineEnd)),
             ("GET /\u{e9} HTTP/1.1\r\n", Err(Error::Target)),
             ("GET /123456789 HTTP/1.1\r\n", Err(Error::RequestLineTooLong)),
-            ("GETGETGETGETGETGETGETGETGET", Err(Error::RequestLineTooLong)),
+            ("GETGETGETGETGETGETGETGETGET", Err(Error::MethodTooLong)),
             ("GET / HTTP/1.1\r\nA: 3456789ab\r\n", Ok(None)),
             ("GET / HTTP/1.1\r\nA: 3456789abcd\r\n", Err(Error::FieldsTooLarge)),
             ("GET / HTTP/1.1\r\nA: 3456789abcde", Err(Error::FieldsTooLarge)),
@@ -381,7 +411,7 @@ mod tests {
             ("GET / HTTP/1.1\r\n: b\r\n", Err(Error::FieldName)),
             ("GET / HTTP/1.1\r\nA: b\r\n c\r\n", Err(Error::Folding)),
             ("GET / HTTP/1.1\r\nA: \0\r\n", Err(Error::FieldValue)),
-            ("GET / HTTP/1.1\r\nA: \rb\r\n", Err(Error::FieldValue)),
+            ("GET / HTTP/1.1\r\nA: \rb\r\n", Err(Error::LineEnd)),
         ] {
             for step in [1, 2, 3, 5, text.len()] {
                 assert_eq!(scan(text, step, &limits), expected, "{text:?} by {step}");
@@ -394,8 +424,11 @@ mod tests {
         let limits = Limits { head: 8, ..Limits::default() };
         for (text, expected) in [
             ("GETGETG(GETGET", Err(Error::Method)),
-            ("GETGETGE(GETGET", Err(Error::RequestLineTooLong)),
-            ("GETGETGETGETGET(", Err(Error::RequestLineTooLong)),
+            ("GETGETG\r\n", Err(Error::MethodTooLong)),
+            ("GETGETGE(GETGET", Err(Error::MethodTooLong)),
+            ("GETGETGE GETGET", Err(Error::MethodTooLong)),
+            ("GETGETGETGETGET(", Err(Error::MethodTooLong)),
+            ("GETGETG /GETGET", Err(Error::RequestLineTooLong)),
         ] {
             for step in [1, 2, 3, 5, text.len()] {
                 assert_eq!(scan(text, step, &limits), expected, "{text:?} by {step}");

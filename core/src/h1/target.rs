@@ -105,7 +105,8 @@ fn is_authority_with_port(target: &[u8]) -> bool {
     colon > 0 && !port.is_empty() && is_port(port) && is_host(target)
 }
 
-/// Whether a value is `uri-host [":" port]` (RFC 9110, 7.2). An empty one is: the target then has no authority.
+/// Whether a value is `uri-host [":" port]` (RFC 9110, 7.2). An empty one is not: there is no URL of this server
+/// without a host (RFC 9110, 4.2.1).
 #[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
     let mut at = 0;
@@ -119,19 +120,33 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
             _ => return false,
         };
     }
-    true
+    at > 0
 }
 
-/// What follows the `[` of an IPv6 address.
+/// What follows the `[` of an IPv6 address, or of one that the future may bring.
 fn is_literal_address(value: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b']', value) else { return false };
-    let is_address = std::str::from_utf8(&value[..end]).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
+    let is_address = match &value[..end] {
+        [b'v' | b'V', rest @ ..] => is_future_address(rest),
+        address => std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+    };
     let is_end = match &value[end + 1..] {
         [] => true,
         [b':', port @ ..] => is_port(port),
         _ => false,
     };
     is_address && is_end
+}
+
+/// `1*HEXDIG "." 1*( unreserved / sub-delims / ":" )` (RFC 3986, 3.2.2).
+fn is_future_address(value: &[u8]) -> bool {
+    let Some(dot) = memchr::memchr(b'.', value) else { return false };
+    let (version, address) = (&value[..dot], &value[dot + 1..]);
+    let is_part = |&byte: &u8| byte == b':' || byte == b',' || CLASS[usize::from(byte)] & HOST != 0;
+    !version.is_empty()
+        && version.iter().all(u8::is_ascii_hexdigit)
+        && !address.is_empty()
+        && address.iter().all(is_part)
 }
 
 /// Digits, if any, that make no more than 65,535.
@@ -188,7 +203,7 @@ mod tests {
     #[test]
     fn tells_hosts() {
         for (value, fine) in [
-            ("", true),
+            ("", false),
             ("a", true),
             ("a:", true),
             ("a:80", true),
@@ -207,6 +222,12 @@ mod tests {
             ("[::1", false),
             ("[::1]x", false),
             ("[zz]", false),
+            ("[v1.a:b]:80", true),
+            ("[v.a]", false),
+            ("[v1.]", false),
+            ("[v1a]", false),
+            ("[vg.a]", false),
+            ("[v1.a/]", false),
             ("a:1:2", false),
             ("::1", false),
         ] {

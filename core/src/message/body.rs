@@ -314,8 +314,9 @@ impl BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BodyError::TooLarge { limit } => write!(f, "the body is larger than {limit} bytes"),
-            BodyError::Malformed(error) => write!(f, "the body is malformed: {error}"),
+            // As it is said of a body that was not even begun.
+            BodyError::TooLarge { .. } => H1Error::BodyTooLarge.fmt(f),
+            BodyError::Malformed(error) => error.fmt(f),
             BodyError::Incomplete => f.write_str("the body was cut short"),
             BodyError::TimedOut => f.write_str("the body paused for too long"),
             BodyError::Gone => f.write_str("the request is over"),

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Extensions, Method, Uri, Version};
@@ -13,7 +14,9 @@ use super::fields::{FieldSpan, FieldSpans};
 use super::params::Params;
 use super::params::decode;
 use super::{Body, Fields, ParamError, Span};
+use crate::cancel::{Cancel, CancelToken};
 use crate::net::Peer;
+use crate::shutdown::Shutdown;
 
 /// A request: its head, parsed once and borrowed for ever, and its body, which may still be on its way.
 ///
@@ -29,6 +32,9 @@ pub(crate) struct Inner {
     pub(crate) params: Params,
     pub(crate) peer: Peer,
     pub(crate) body: Body,
+    pub(crate) cancel: Option<Arc<Cancel>>,
+    /// Whether its token may ask the peer.
+    pub(crate) may_probe: bool,
     extensions: Extensions,
 }
 
@@ -77,6 +83,7 @@ impl Drop for Parts {
         // Whatever holds memory or a connection goes now; vectors keep theirs.
         inner.head.bytes = Bytes::new();
         inner.body = Body::empty();
+        inner.cancel = None;
         if inner.params.names.take().is_some() {
             inner.params.values.clear();
         }
@@ -113,7 +120,7 @@ impl Request {
     fn from_head(head: Head, body: Body) -> Request {
         let mut request = Request::blank();
         let inner = request.inner_mut();
-        (inner.head, inner.body, inner.peer) = (head, body, None);
+        (inner.head, inner.body, inner.peer, inner.may_probe) = (head, body, None, false);
         request
     }
 
@@ -205,6 +212,28 @@ impl Request {
     /// The peer's address; `None` on a Unix socket and for requests made by hand.
     pub fn peer(&self) -> Peer {
         self.0.peer
+    }
+
+    /// What tells whether this request was given up, for code that cannot be told by being dropped: a sync handler,
+    /// a job on a pool, a background task. That of a request made by hand never tells anything.
+    ///
+    /// ```
+    /// # use gearshift_core::{Request, StatusCode};
+    /// fn count(request: Request) -> Result<String, StatusCode> {
+    ///     let token = request.cancel_token();
+    ///     for step in 0..100 {
+    ///         if token.is_cancelled() {
+    ///             return Err(StatusCode::SERVICE_UNAVAILABLE);
+    ///         }
+    ///         // A piece of the work.
+    ///     }
+    ///     Ok("done".into())
+    /// }
+    /// ```
+    pub fn cancel_token(&self) -> CancelToken {
+        let cancel = self.0.cancel.clone();
+        let cancel = cancel.unwrap_or_else(|| Arc::new(Cancel::new(Shutdown::new(), None)));
+        CancelToken::new(cancel, self.0.may_probe)
     }
 
     /// The body.

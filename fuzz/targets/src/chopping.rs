@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use gearshift_core::h1::{Connection, Event, Piece};
+use gearshift_core::h1::{Connection, Error, Event, Piece};
 use gearshift_core::{BodyError, Limits, Request, Response, StatusCode};
 
 use crate::input::{Choices, Input, forget};
@@ -57,15 +57,17 @@ impl<'a> Run<'a> {
                 Event::NeedBytes => self.receive(),
                 Event::Request(request) => self.exchange(request),
                 Event::AwaitResponse => panic!("every request was answered at once"),
-                Event::Refused(error) => {
-                    self.connection.refuse(error, 0);
-                    self.seen.events.push(format!("refused: {error:?}"));
-                }
+                Event::Refused(error) => self.refuse(error),
                 Event::Finished => break,
             }
         }
         self.send();
         self.seen
+    }
+
+    fn refuse(&mut self, error: Error) {
+        self.connection.refuse(error, 0);
+        self.seen.events.push(format!("refused: {error:?}"));
     }
 
     /// What comes next off the wire.
@@ -93,11 +95,18 @@ impl<'a> Run<'a> {
         let (method, target) = (request.method(), request.target());
         let mut seen = format!("{method} {target} {:?} {:?}", request.version(), request.headers());
         // Who waits for `100 Continue` and is answered without it may not send the body: unless it is here already.
-        let reads = choice % 4 != 1 || request.headers().contains("expect");
+        // And what is wrong with chunks is told if they came with their head, or if they are read.
+        let headers = request.headers();
+        let reads = choice % 4 != 1 || headers.contains("expect") || headers.contains("transfer-encoding");
         let mut body = Vec::new();
         if reads {
             request.into_body().reader().read_to_end(&mut body).expect("bytes at hand can be read");
-            let end = self.read(&mut body);
+            let end = match self.read(&mut body) {
+                Ok(()) => "whole".to_owned(),
+                Err(BodyError::Malformed(error)) => return self.refuse(error),
+                Err(BodyError::TooLarge { .. }) => return self.refuse(Error::BodyTooLarge),
+                Err(error) => error.to_string(),
+            };
             seen += &format!(" {:?} {end}", String::from_utf8_lossy(&body));
         }
         self.seen.events.push(seen);
@@ -116,24 +125,17 @@ impl<'a> Run<'a> {
         self.send();
     }
 
-    /// Reads the rest of a body, as the driver does: it asks for what it waits for. Says how it ends.
-    fn read(&mut self, body: &mut Vec<u8>) -> String {
+    /// Reads the rest of a body, as the driver does: it asks for what it waits for.
+    fn read(&mut self, body: &mut Vec<u8>) -> Result<(), BodyError> {
         loop {
-            match self.connection.next_piece() {
-                Ok(Piece::Data(data)) => body.extend_from_slice(&data),
-                Ok(Piece::End) => return "whole".to_owned(),
-                Ok(Piece::NeedBytes) => {
+            match self.connection.next_piece()? {
+                Piece::Data(data) => body.extend_from_slice(&data),
+                Piece::End => return Ok(()),
+                Piece::NeedBytes => {
                     self.send();
                     self.connection.send_continue();
                     self.send();
                     self.receive();
-                }
-                Err(error) => {
-                    // How much of it came before the piece that was too much depends on the pieces.
-                    if matches!(error, BodyError::TooLarge { .. }) {
-                        body.clear();
-                    }
-                    return error.to_string();
                 }
             }
         }

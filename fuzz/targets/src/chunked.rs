@@ -1,8 +1,9 @@
 //! The chunked coding, held to the oracle: the same bytes, the same end, and what is behind it left alone.
 
+use std::io::Read;
 use std::sync::Arc;
 
-use gearshift_core::h1::{Connection, Event, Piece};
+use gearshift_core::h1::{Connection, Error, Event, Piece};
 use gearshift_core::{BodyError, Limits};
 
 use crate::input::Input;
@@ -22,16 +23,28 @@ pub fn chunked(input: &[u8]) {
     limits.head = limits.head.max(HEAD.len());
     let limits = Arc::new(limits);
     for cuts in [Cuts::None, Cuts::Some(choices.clone()), Cuts::All] {
-        compare(wire, cuts, &limits);
+        compare(wire, cuts.clone(), &limits, false);
+        compare(wire, cuts, &limits, true);
     }
 }
 
-fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
+/// `is_with_head`: the first piece of the body comes with the head.
+fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>, is_with_head: bool) {
     let mut connection = Connection::new(limits.clone(), false, false);
-    connection.inbox_mut().extend(HEAD);
-    let Event::Request(_) = connection.next_event() else { panic!("a plain head was not taken") };
     let mut pieces = Pieces::new(wire, cuts);
+    connection.inbox_mut().extend(HEAD);
+    if is_with_head && let Some(piece) = pieces.next() {
+        connection.inbox_mut().extend(piece);
+    }
+    let arrived = &wire[..wire.len() - pieces.rest().len()];
+    let request = match connection.next_event() {
+        Event::Request(request) => request,
+        Event::Refused(error) => return check_refused(error, arrived, limits),
+        event => panic!("a plain head was not taken: {event:?}"),
+    };
+    check_taken(arrived, limits);
     let mut data = Vec::new();
+    request.into_body().reader().read_to_end(&mut data).expect("bytes at hand can be read");
     let end = read(&mut connection, &mut pieces, &mut data);
     check(&connection, &pieces, &data, &end, limits, wire);
     check_end(connection, end);
@@ -72,26 +85,44 @@ pub(crate) fn check(
 ) -> Option<usize> {
     let mut body = Body::default();
     let expected = oracle::chunked(wire, limits, &mut body);
-    if body.data.len() as u64 > limits.body {
+    assert_eq!(data, body.data);
+    if body.is_too_large {
         assert!(matches!(end, Err(BodyError::TooLarge { .. })), "the body is too large, and {end:?}");
-        assert!(data.len() as u64 <= limits.body && body.data.starts_with(data), "other bytes were given");
         return None;
     }
-    assert_eq!(data, body.data);
     match (end, expected) {
         (Ok(true), Ok(len)) => {
             assert_eq!(connection.inbox().len() + pieces.rest().len(), wire.len() - len);
             return Some(len);
         }
         (Ok(false), Err(Stop::Short)) | (Err(BodyError::Malformed(_)), Err(Stop::Wrong)) => {}
-        (Ok(false), Err(Stop::Wrong)) => {
-            let trailers = &wire[body.trailers.expect("only trailers are judged by the line")..];
-            let is_unfinished = !oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits));
-            assert!(is_unfinished, "a whole line that is wrong was not refused");
-        }
+        (Ok(false), Err(Stop::Wrong)) => check_unfinished(&body, wire, limits),
         (end, expected) => panic!("the connection says {end:?}, the grammar {expected:?}"),
     }
     None
+}
+
+/// What is wrong is in a trailer line that has no end as yet.
+fn check_unfinished(body: &Body, wire: &[u8], limits: &Limits) {
+    let trailers = &wire[body.trailers.expect("only trailers are judged by the line")..];
+    let is_unfinished = !oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits));
+    assert!(is_unfinished, "a whole line that is wrong was not refused");
+}
+
+/// A request was taken: nothing was wrong with what had `arrived` of its body.
+pub(crate) fn check_taken(arrived: &[u8], limits: &Limits) {
+    let mut body = Body::default();
+    if oracle::chunked(arrived, limits, &mut body) == Err(Stop::Wrong) {
+        check_unfinished(&body, arrived, limits);
+    }
+}
+
+/// A request was refused for what had `arrived` of its body: something is wrong with it.
+pub(crate) fn check_refused(error: Error, arrived: &[u8], limits: &Limits) {
+    let mut body = Body::default();
+    let end = oracle::chunked(arrived, limits, &mut body);
+    assert_eq!(end, Err(Stop::Wrong), "{error:?}, and nothing is wrong");
+    assert_eq!(error == Error::BodyTooLarge, body.is_too_large, "{error:?}");
 }
 
 /// What is said once is said for good, and a body that was cut is never a whole one.

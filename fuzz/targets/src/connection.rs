@@ -83,7 +83,8 @@ impl Rig<'_> {
             }
             Event::AwaitResponse => panic!("the request was answered"),
             Event::Refused(error) => {
-                self.refuse(error, true);
+                // The `head` target looks whether a refused HEAD is told in a body.
+                self.refuse(error, Some(None));
                 assert!(
                     self.connection.must_linger() || self.connection.has_ended(),
                     "the refusal may be lost"
@@ -113,7 +114,8 @@ impl Rig<'_> {
                 }
             }
             None if self.choices.byte() % 4 == 1 && self.connection.is_head_begun() => {
-                self.refuse(Error::HeadTimeout, true);
+                let is_head = self.connection.inbox().as_slice().starts_with(b"HEAD ");
+                self.refuse(Error::HeadTimeout, Some(Some(is_head)));
             }
             None => self.connection.received_end(),
         }
@@ -145,19 +147,19 @@ impl Rig<'_> {
         self.connection.inbox_mut().release();
     }
 
-    /// Refuses. `is_told`: the peer is to see it.
-    fn refuse(&mut self, error: Error, is_told: bool) {
+    /// Refuses. `told`: the peer is to see it, without a body or with one, or with what its request asked for.
+    fn refuse(&mut self, error: Error, told: Option<Option<bool>>) {
         self.connection.refuse(error, 0);
-        if is_told {
-            let body = error.to_string().into_bytes();
-            self.expect(error.status(), body, false);
+        if let Some(is_bodiless) = told {
+            self.expect(error.status(), error.to_string().into_bytes(), is_bodiless);
         }
         self.is_last = true;
     }
 
-    fn expect(&mut self, status: StatusCode, body: Vec<u8>, is_bodiless: bool) {
-        let is_bodiless = is_bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let body = if is_bodiless { Vec::new() } else { body };
+    fn expect(&mut self, status: StatusCode, body: Vec<u8>, is_bodiless: Option<bool>) {
+        let is_never = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let is_bodiless = is_bodiless.map(|is_bodiless| is_bodiless || is_never);
+        let body = if is_bodiless == Some(true) { Vec::new() } else { body };
         // Asked now, as what is read later may end the connection, too.
         let closes =
             (!status.is_informational() && !self.has_switched).then_some(self.connection.is_closing());
@@ -178,7 +180,10 @@ impl Rig<'_> {
             taken: request.body().remaining().expect("it is not a stream"),
         };
         assert!(length.is_none_or(|length| length <= self.limits.body), "a body is taken that is too large");
-        assert_eq!(self.connection.is_body_pending(), length != Some(asked.taken));
+        match length {
+            Some(length) => assert_eq!(self.connection.is_body_pending(), length != asked.taken),
+            None => assert!(!self.connection.is_body_pending() || asked.taken == 0, "a body is half taken"),
+        }
         assert!(!self.connection.is_idle() && !self.connection.is_head_begun());
         assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
         if self.choices.byte() % 16 == 1 {
@@ -223,10 +228,10 @@ impl Rig<'_> {
                     let held = self.connection.inbox().len();
                     assert!(held <= self.limits.head, "{held} bytes are held, and more are wanted");
                     let waited = self.connection.awaits_continue();
-                    let is_early = self.connection.inbox().is_empty();
+                    assert!(!waited || held == 0 && asked.taken == 0, "some of the body has come");
                     assert_eq!(self.connection.send_continue(), waited);
-                    if waited && is_early {
-                        self.expect(StatusCode::CONTINUE, Vec::new(), true);
+                    if waited {
+                        self.expect(StatusCode::CONTINUE, Vec::new(), Some(true));
                     }
                     assert!(!self.connection.send_continue(), "100 Continue is sent twice");
                     if self.pieces.rest().is_empty() && self.choices.byte() % 4 == 1 {
@@ -263,10 +268,10 @@ impl Rig<'_> {
                 ]);
                 self.connection.switch(status, &[], 0);
                 self.has_switched = true;
-                self.expect(status, Vec::new(), true);
+                self.expect(status, Vec::new(), Some(true));
                 self.is_last = true;
             }
-            6 => self.refuse(Error::BodyTimeout, true),
+            6 => self.refuse(Error::BodyTimeout, Some(Some(asked.is_head))),
             7 => {
                 let may_send = self.connection.is_body_pending() && !self.connection.has_ended();
                 self.connection.close();
@@ -287,8 +292,8 @@ impl Rig<'_> {
         self.connection.respond_whole(response, 0);
         assert!(self.connection.is_closing() || !waits, "it is not known what the peer sends next");
         match status.is_informational() {
-            true => self.expect(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), asked.is_head),
-            false => self.expect(status, bytes, asked.is_head),
+            true => self.expect(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), Some(asked.is_head)),
+            false => self.expect(status, bytes, Some(asked.is_head)),
         }
     }
 
@@ -305,8 +310,8 @@ impl Rig<'_> {
             true => (StatusCode::INTERNAL_SERVER_ERROR, false),
             false => (status, true),
         };
-        self.expect(status, if sends { body.clone() } else { Vec::new() }, asked.is_head);
-        let is_bodiless = self.expected.last().is_some_and(|expected| expected.is_bodiless);
+        self.expect(status, if sends { body.clone() } else { Vec::new() }, Some(asked.is_head));
+        let is_bodiless = self.expected.last().is_some_and(|expected| expected.is_bodiless == Some(true));
         assert_eq!(follows, sends && !is_bodiless && length != Some(0));
         assert!(!asked.is_old || length.is_some() || is_bodiless || !sends || self.connection.is_closing());
         if follows {
@@ -346,7 +351,7 @@ impl Rig<'_> {
         expected.body.truncate(sent);
         expected.is_cut = true;
         match self.choices.byte() % 2 {
-            0 => self.refuse(Error::BodyTimeout, false),
+            0 => self.refuse(Error::BodyTimeout, None),
             _ => self.connection.close(),
         }
         self.is_last = true;

@@ -1,7 +1,9 @@
 //! Inputs to begin with: what the wire cases of `tests/wire` send, and what is at the edge of a rule of the grammar.
 //!
-//! Only the lines of a case that are sent matter here (`> text`); the format is explained in `tests/backends/case.rs`.
+//! Only the lines of a case that are sent matter here (`> text`), and the rows by which it is many (`| text`); the format
+//! is explained in `tests/backends/case.rs`. What several cases send is one seed.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::SCRIPT;
@@ -9,7 +11,7 @@ use crate::SCRIPT;
 /// What one case sends.
 #[derive(Clone, Debug)]
 pub struct Seed {
-    /// File and name of the case.
+    /// File and name of the case, and which one of its family it is.
     pub name: String,
     /// All that it sends.
     pub wire: Vec<u8>,
@@ -57,6 +59,15 @@ const LINES: &[&str] = &[
     "CONNECT a:1:2 HTTP/1.1",
     "CONNECT [::1]:443 HTTP/1.1",
     "CONNECT [::1] HTTP/1.1",
+    "CONNECT [v1.a:80] HTTP/1.1",
+    "GET / HTTP/1.9",
+    "GET / HTTP/1.10",
+    r"GET / HTTP/1.1\rA",
+    r"HEAD / HTTP/1.1\nA",
+    r"\r\n\r\n\r\nHEAD / HTTP/1.1",
+    r"\(M*63) / HTTP/1.1",
+    r"\(M*64) / HTTP/1.1",
+    r"\(M*8190) / HTTP/1.1",
 ];
 
 /// Field lines at an edge, all of a head.
@@ -69,6 +80,13 @@ const FIELDS: &[&str] = &[
     "Host: [1:2:3:4:5:6:7::8]",
     "Host: [1::2::3]",
     "Host: [v1.a]",
+    "Host: [vF0.a,b:c]:1",
+    "Host: [v.a]",
+    "Host: [v1.a/]",
+    r"Host: a\r\nContent-Length: 9223372036854775807",
+    r"Host: a\r\nContent-Length: 9223372036854775808",
+    r"Host: a\r\nContent-Length: 00000000000000000000000000000000000000000",
+    r"Host: a\r\nExpect: ,100-continue, 100-Continue\r\nContent-Length: 1",
     "Host: a:000065535",
     "Host: a:65536",
     "Host:",
@@ -85,6 +103,15 @@ const BODIES: &[&str] = &[
     r"0000000000000003\r\nabc\r\n0\r\n\r\n",
     r"00000000000000003\r\nabc\r\n0\r\n\r\n",
     r"ffffffffffffffff\r\nabc",
+    r"7fffffffffffffff\r\nabc",
+    r"08000000000000000\r\nabc",
+    r"\(0*4112)3\r\nabc\r\n0\r\n\r\n",
+    r"\(0*4113)3\r\nabc\r\n0\r\n\r\n",
+    r"\(0*17)1;\(a*4094)\r\nx\r\n0\r\n\r\n",
+    r"\(0*17)1;\(a*4095)\r\nx\r\n0\r\n\r\n",
+    r"14\r\n\(a*20)\r\n15\r\n\(a*21)\r\n0\r\n\r\n",
+    r"1\rx",
+    r"0\r\nA: a\rB: b\r\n\r\n",
     r"0\r\nA: a\r\nB: b\r\nC: c\r\nD: d\r\n\r\n",
     r"0\r\nCookie: a\r\n\r\n",
     r#"1\t;\ta\s=\s"\\"\x80|";b;c=d\r\nx\r\n0\r\n\r\n"#,
@@ -107,8 +134,9 @@ pub fn all() -> Vec<Seed> {
         let file = path.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8").to_owned();
         for case in text.split("\n=== ").skip(1) {
             let (name, lines) = case.split_once('\n').expect("a case has lines");
-            let wire = lines.lines().filter_map(|line| line.strip_prefix('>')).map(sent).collect::<Vec<_>>();
-            seeds.push(Seed { name: format!("{file}-{name}"), wire: wire.concat() });
+            for (number, wire) in family(lines).into_iter().enumerate() {
+                seeds.push(Seed { name: format!("{file}-{name}-{number:02}"), wire });
+            }
         }
     }
     let heads = LINES.iter().map(|line| format!(r"{line}\r\nHost: a\r\n\r\n"));
@@ -121,15 +149,37 @@ pub fn all() -> Vec<Seed> {
         seeds.push(Seed { name: format!("edge-{number:02}"), wire: unescape(&text) });
     }
     seeds.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut wires = HashSet::new();
+    seeds.retain(|seed| wires.insert(seed.wire.clone()));
     seeds
+}
+
+/// What a case sends, for each of its rows.
+fn family(lines: &str) -> Vec<Vec<u8>> {
+    let sent_by = |row: Option<&str>| -> Vec<u8> {
+        let lines = lines.lines().filter_map(|line| line.strip_prefix('>'));
+        let lines = lines.map(|line| match row.map(|row| row.split_once(" | ").ok_or(row)) {
+            None => line.to_owned(),
+            Some(Err(row)) => line.replace("{}", row),
+            Some(Ok((first, second))) => line.replace("{1}", first).replace("{2}", second),
+        });
+        lines.flat_map(|line| sent(&line)).collect()
+    };
+    let rows: Vec<&str> = lines.lines().filter_map(|line| line.strip_prefix("| ")).collect();
+    if rows.is_empty() {
+        vec![sent_by(None)]
+    } else {
+        rows.into_iter().map(|row| sent_by(Some(row))).collect()
+    }
 }
 
 /// The bytes of one line that is sent.
 fn sent(line: &str) -> Vec<u8> {
     let line = line.strip_prefix(' ').unwrap_or(line);
-    match line.strip_suffix('\\') {
-        Some(unended) => unescape(unended),
-        None => [unescape(line), b"\r\n".to_vec()].concat(),
+    // Of a pair, the second is the first one's.
+    match line.bytes().rev().take_while(|&byte| byte == b'\\').count() % 2 {
+        1 => unescape(&line[..line.len() - 1]),
+        _ => [unescape(line), b"\r\n".to_vec()].concat(),
     }
 }
 

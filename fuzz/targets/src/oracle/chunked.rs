@@ -5,10 +5,14 @@ use gearshift_core::Limits;
 use super::cursor::{Cursor, Parse, Stop, blank, obs_text, tchar, vchar};
 use super::head::{field_lines, keep};
 
-/// Policy: bytes of chunk extensions in one body. The first one of a line counts when the CR behind the last is there.
-const EXTENSIONS: usize = 4096;
-/// Policy: digits of a chunk size.
+/// Policy: bytes that nobody needs in one body: those of chunk extensions, and zeros before a size that has its digits
+/// without them (docs/strictness.md, Framing). The first byte of an extension counts when the CR behind the last is
+/// there.
+const SPARE: usize = 4096;
+/// Policy: digits of a chunk size that are not spare.
 const DIGITS: usize = 16;
+/// Policy: the largest length of anything, 63 bits (docs/strictness.md, Framing).
+pub(super) const LONGEST: u64 = i64::MAX as u64;
 /// Policy: what must not come in a trailer section (RFC 9110, 6.5.1: framing, routing, authentication, modifiers,
 /// and what says how to read the content).
 const NOT_IN_TRAILERS: [&str; 13] = [
@@ -32,6 +36,8 @@ const NOT_IN_TRAILERS: [&str; 13] = [
 pub(crate) struct Body {
     /// Its data, as far as it goes.
     pub(crate) data: Vec<u8>,
+    /// Whether it is refused as its chunks announce more than its limit.
+    pub(crate) is_too_large: bool,
     /// Where the trailer section begins, once that is known.
     pub(crate) trailers: Option<usize>,
 }
@@ -39,20 +45,26 @@ pub(crate) struct Body {
 /// Reads a body into `body`, and gives the length of its coding.
 pub(crate) fn chunked(bytes: &[u8], limits: &Limits, body: &mut Body) -> Parse<usize> {
     let mut cursor = Cursor::new(bytes);
-    let mut extensions = 0;
+    let (mut spare, mut announced) = (0, 0);
     loop {
-        let size = chunk_size(&mut cursor)?;
+        let (size, zeros) = chunk_size(&mut cursor)?;
         let start = cursor.at();
         let extended = chunk_extensions(&mut cursor);
         let len = cursor.at() - start;
-        extensions += if extended.is_ok() { len } else { len.saturating_sub(1) };
-        if extensions > EXTENSIONS {
+        spare += zeros + if extended.is_ok() { len } else { len.saturating_sub(1) };
+        if spare > SPARE {
             return Err(Stop::Wrong);
         }
         extended?;
         cursor.crlf()?;
         if size == 0 {
             break;
+        }
+        // Policy: refused when it is announced (docs/strictness.md, Framing).
+        announced += u128::from(size);
+        if announced > u128::from(limits.body) {
+            body.is_too_large = true;
+            return Err(Stop::Wrong);
         }
         let data = cursor.up_to(size);
         body.data.extend_from_slice(data);
@@ -78,14 +90,16 @@ pub(crate) fn trailer_section(bytes: &[u8], limits: &Limits) -> Parse<usize> {
     }
 }
 
-/// `1*HEXDIG`.
-fn chunk_size(cursor: &mut Cursor<'_>) -> Parse<u64> {
+/// `1*HEXDIG`: the size, and how many zeros were spare.
+fn chunk_size(cursor: &mut Cursor<'_>) -> Parse<(u64, usize)> {
     let digits = cursor.some(|byte| byte.is_ascii_hexdigit())?;
-    if digits.len() > DIGITS {
-        return Err(Stop::Wrong);
-    }
-    let text = std::str::from_utf8(digits).expect("digits are ASCII");
-    u64::from_str_radix(text, 16).map_err(|_| Stop::Wrong)
+    let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+    let significant = std::str::from_utf8(&digits[zeros..]).expect("digits are ASCII");
+    let size = match significant {
+        "" => 0,
+        digits => u64::from_str_radix(digits, 16).map_err(|_| Stop::Wrong)?,
+    };
+    if size > LONGEST { Err(Stop::Wrong) } else { Ok((size, zeros.saturating_sub(DIGITS))) }
 }
 
 /// `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`.

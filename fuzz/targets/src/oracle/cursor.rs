@@ -84,8 +84,11 @@ pub(crate) fn is<'a>(bytes: &'a [u8], rule: impl FnOnce(&mut Cursor<'a>) -> Pars
 }
 
 /// Whether `rule` matches nothing that begins with the whole lines of `bytes`: a line is judged when its end is there.
+/// Policy: a CR with anything but LF behind it is one (docs/strictness.md, Request line).
 pub(crate) fn begins_no<T>(bytes: &[u8], rule: impl FnOnce(&[u8]) -> Parse<T>) -> bool {
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let is_end = |pair: &[u8]| pair[1] == b'\n' || pair[0] == b'\r';
+    let lone = usize::from(bytes.first() == Some(&b'\n'));
+    let whole = bytes.windows(2).rposition(is_end).map_or(lone, |last| last + 2);
     matches!(rule(&bytes[..whole]), Err(Stop::Wrong))
 }
 

@@ -2,6 +2,7 @@
 
 use gearshift_core::Limits;
 
+use super::chunked::LONGEST;
 use super::cursor::{Cursor, Parse, Stop, blank, members, obs_text, tchar, trimmed, vchar};
 use super::target;
 
@@ -42,14 +43,39 @@ pub(crate) fn head<'a>(bytes: &'a [u8], limits: &Limits) -> Parse<Head<'a>> {
     judge(method, target, is_old, fields, cursor.at(), limits).ok_or(Stop::Wrong)
 }
 
-/// Whether a head goes beyond a limit of its lines, whatever else it is.
-pub(crate) fn is_too_long(bytes: &[u8], limits: &Limits) -> bool {
-    let mut cursor = Cursor::new(bytes);
-    let begins = empty_lines(&mut cursor).is_ok();
-    begins && keep(&bytes[cursor.at()..], Some(limits.request_line), limits).is_err()
+/// A limit of the lines of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Method,
+    RequestLine,
+    Fields,
 }
 
-/// Policy: two empty lines are passed over, and not counted (RFC 9112, 2.2 asks for one at least).
+/// The first limit that a head goes beyond, whatever else it is.
+pub(crate) fn broken_limit(bytes: &[u8], limits: &Limits) -> Option<Limit> {
+    let mut cursor = Cursor::new(bytes);
+    empty_lines(&mut cursor).ok()?;
+    let bytes = &bytes[cursor.at()..];
+    if keep(bytes, Some(limits.request_line), limits).is_ok() {
+        return None;
+    }
+    let first = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
+    if keep(first, Some(limits.request_line), limits).is_ok() {
+        return Some(Limit::Fields);
+    }
+    // Policy: a method is too long that is all of what may come (docs/strictness.md, Request line).
+    let within = &first[..first.len().min(limits.request_line).min(limits.head)];
+    Some(if within.contains(&b' ') { Limit::RequestLine } else { Limit::Method })
+}
+
+/// Whether bytes that are no head, or that of a body which is refused with it, begin as a request of HEAD.
+pub(crate) fn asks_for_head_only(bytes: &[u8]) -> bool {
+    let mut cursor = Cursor::new(bytes);
+    empty_lines(&mut cursor).is_ok() && cursor.text(b"HEAD ").is_ok()
+}
+
+/// Policy: two empty lines are passed over, and not counted (docs/strictness.md, Request line; RFC 9112, 2.2 asks for
+/// one at least).
 fn empty_lines(cursor: &mut Cursor<'_>) -> Parse<()> {
     for _ in 0..2 {
         if cursor.peek()? == b'\r' {
@@ -100,9 +126,9 @@ fn request_line<'a>(cursor: &mut Cursor<'a>) -> Parse<(&'a [u8], &'a [u8], bool)
     let method = cursor.some(tchar)?;
     cursor.text(b" ")?;
     let target = cursor.some(vchar)?;
-    // Policy: no other version, though RFC 9110, 2.5 has a server take HTTP/1.2 for HTTP/1.1.
+    // A higher minor version is read as HTTP/1.1 (RFC 9110, 2.5; docs/strictness.md, Request line).
     cursor.text(b" HTTP/1.")?;
-    let minor = cursor.one(|byte| byte == b'0' || byte == b'1')?;
+    let minor = cursor.one(|byte| byte.is_ascii_digit())?;
     cursor.crlf()?;
     Ok((method, target, minor == b'0'))
 }
@@ -136,16 +162,17 @@ fn judge<'a>(
         [host] if target::is_host_field(host) => {}
         _ => return None,
     }
-    // Policy: `Transfer-Encoding` is `chunked` and nothing else; and `Content-Length` comes once.
+    // Policy: `Transfer-Encoding` is `chunked` and nothing else; and `Content-Length` comes once (docs/strictness.md,
+    // Framing).
     let framing = match (&all("transfer-encoding")[..], &all("content-length")[..]) {
         ([], []) => Framing::Length(0),
-        ([], [digits]) => Framing::Length(content_length(digits, limits.body)?),
+        ([], [digits]) => Framing::Length(content_length(digits, limits.body.min(LONGEST))?),
         ([coding], []) if !is_old && coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
         _ => return None,
     };
-    // RFC 9110, 10.1.1: there is one expectation, and HTTP/1.0 does not have it.
-    let expectations = all("expect");
-    if expectations.iter().any(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
+    // RFC 9110, 10.1.1: `#expectation`. There is one, and HTTP/1.0 does not have it.
+    let expectations: Vec<&[u8]> = all("expect").into_iter().flat_map(members).collect();
+    if expectations.iter().any(|one| !one.eq_ignore_ascii_case(b"100-continue")) {
         return None;
     }
     let options = all("connection");

@@ -3,7 +3,7 @@
 //!
 //! Each rule of the grammar is a function here, which goes over the bytes from the start. Nothing is shared with the
 //! connection, no byte is looked at twice for speed, and there is no state between two calls. Where the server is
-//! stricter than the grammar, or kinder, that is marked `policy`.
+//! stricter than the grammar, or kinder, that is marked `policy`; docs/strictness.md says why.
 
 mod chunked;
 mod cursor;
@@ -12,4 +12,4 @@ mod target;
 
 pub(crate) use chunked::{Body, chunked, trailer_section};
 pub(crate) use cursor::{Stop, begins_no};
-pub(crate) use head::{Framing, Head, head, is_too_long};
+pub(crate) use head::{Framing, Head, Limit, asks_for_head_only, broken_limit, head};

@@ -13,9 +13,9 @@ pub(crate) fn path<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// `Host = uri-host [ ":" port ]` (RFC 9110, 7.2), or empty.
+/// `Host = uri-host [ ":" port ]` (RFC 9110, 7.2). Policy: it is not empty (docs/strictness.md, Host).
 pub(crate) fn is_host_field(value: &[u8]) -> bool {
-    value.is_empty() || host_and_port(value).is_some()
+    host_and_port(value).is_some()
 }
 
 /// `authority-form = uri-host ":" port`, and the port is not empty (RFC 9110, 9.3.6).
@@ -50,7 +50,7 @@ fn path_and_query(bytes: &[u8]) -> Option<&[u8]> {
     (is(path, characters(path_extra)) && is(query, characters(query_extra))).then_some(path)
 }
 
-/// Policy: browsers send `|`, `[` and `]` in paths as they are.
+/// Policy: browsers send `|`, `[` and `]` in paths as they are (docs/strictness.md, Target).
 fn path_extra(byte: u8) -> bool {
     b"/|[]".contains(&byte)
 }
@@ -100,8 +100,7 @@ fn host_and_port(bytes: &[u8]) -> Option<Option<&[u8]>> {
     };
     let (host, port) = bytes.split_at(end);
     let is_host = match host {
-        // Policy: of the literals, only addresses of version 6.
-        [b'[', address @ .., b']'] => is_ipv6(address),
+        [b'[', address @ .., b']'] => is_ipv6(address) || is(address, ip_future),
         _ => !host.is_empty() && is(host, registered_name),
     };
     match port {
@@ -113,7 +112,7 @@ fn host_and_port(bytes: &[u8]) -> Option<Option<&[u8]>> {
 }
 
 /// `*( unreserved / pct-encoded / sub-delims )`, which an IPv4 address is, too. Policy: no comma, by which two hosts
-/// are joined to one.
+/// are joined to one (docs/strictness.md, Host).
 fn registered_name(cursor: &mut Cursor<'_>) -> Parse<()> {
     while !cursor.is_at_end() {
         match cursor.peek()? {
@@ -125,7 +124,15 @@ fn registered_name(cursor: &mut Cursor<'_>) -> Parse<()> {
     Ok(())
 }
 
-/// `*DIGIT`; policy: one that there can be.
+/// `IPvFuture = "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )` (RFC 3986, 3.2.2).
+fn ip_future(cursor: &mut Cursor<'_>) -> Parse<()> {
+    cursor.one(|byte| byte.eq_ignore_ascii_case(&b'v'))?;
+    cursor.some(|byte| byte.is_ascii_hexdigit())?;
+    cursor.text(b".")?;
+    cursor.some(|byte| unreserved(byte) || sub_delimiter(byte) || byte == b':').map(drop)
+}
+
+/// `*DIGIT`; policy: one that there can be (docs/strictness.md, Host).
 fn is_port(digits: &[u8]) -> bool {
     let significant = &digits[digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len())..];
     digits.iter().all(u8::is_ascii_digit)

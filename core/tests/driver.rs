@@ -1,0 +1,373 @@
+//! The driver, one step at a time: a transport that does what it is told, a clock that stands still, and a test that
+//! polls by hand.
+
+use std::collections::VecDeque;
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use gearshift_core::clock::{Clock, ManualClock};
+use gearshift_core::net::Endpoint;
+use gearshift_core::{
+    Answer, Body, BoxFuture, Bytes, Config, Drive, Driving, Engine, Handler, Inbox, Job, Outbox, Request,
+    Response, Runtime, Service, Shutdown, Stream, Transport, Wire, Work, drive,
+};
+
+/// What the next read finds.
+enum Step {
+    Bytes(&'static str),
+    /// Nothing, this time.
+    Nothing,
+    End,
+}
+
+/// What the test and its transport share.
+#[derive(Default)]
+struct Told {
+    steps: VecDeque<Step>,
+    /// How many more bytes can be written.
+    room: usize,
+    written: Vec<u8>,
+    /// The most that ever waited to be written.
+    waited: usize,
+    deadline: Option<Instant>,
+    is_shut: bool,
+    /// Forced by the write that has no room, as a thread is cut that waits.
+    force: Option<Shutdown>,
+}
+
+struct Script<const BLOCKING: bool>(Arc<Mutex<Told>>, ManualClock);
+
+impl<const BLOCKING: bool> Script<BLOCKING> {
+    fn stalled<T>(&self) -> Poll<io::Result<T>> {
+        match self.0.lock().unwrap().deadline {
+            Some(at) if at <= self.1.now() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl<const BLOCKING: bool> Transport for Script<BLOCKING> {
+    const BLOCKING: bool = BLOCKING;
+
+    fn poll_read(&mut self, _: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+        match self.try_read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stalled(),
+            read => Poll::Ready(read),
+        }
+    }
+
+    fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+        match self.0.lock().unwrap().steps.pop_front() {
+            Some(Step::Bytes(text)) => {
+                into.extend(text.as_bytes());
+                Ok(text.len())
+            }
+            Some(Step::End) => Ok(0),
+            Some(Step::Nothing) | None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+        let mut told = self.0.lock().unwrap();
+        told.waited = told.waited.max(from.len());
+        while !from.is_empty() && told.room > 0 {
+            let n = from.front().len().min(told.room);
+            told.written.extend_from_slice(&from.front()[..n]);
+            told.room -= n;
+            from.sent(n);
+        }
+        if from.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(shutdown) = told.force.take() {
+            drop(told);
+            shutdown.force();
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        drop(told);
+        self.stalled()
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.lock().unwrap().is_shut = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
+
+    fn set_deadline(&mut self, at: Option<Instant>) {
+        self.0.lock().unwrap().deadline = at;
+    }
+
+    fn into_stream(self) -> io::Result<Stream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// An engine with nothing behind it.
+struct Nowhere;
+
+impl Engine for Nowhere {
+    fn backend(&self) -> &'static str {
+        "nowhere"
+    }
+
+    fn sleep(&self, _: Instant) -> BoxFuture<()> {
+        Box::pin(pending())
+    }
+
+    fn connect(&self, _: Endpoint) -> BoxFuture<io::Result<Stream>> {
+        Box::pin(pending())
+    }
+
+    fn spawn(&self, _: BoxFuture<()>) {}
+
+    fn runs_in_place(&self) -> bool {
+        false
+    }
+
+    fn offload(&self, _: Work, _: Job) {}
+
+    fn block_on(&self, _: Pin<&mut dyn Future<Output = ()>>) {}
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A connection, and everything around it.
+struct Rig<const BLOCKING: bool> {
+    told: Arc<Mutex<Told>>,
+    clock: ManualClock,
+    service: Arc<Service>,
+    wakes: Arc<Count>,
+    driving: Option<Driving<Script<BLOCKING>>>,
+}
+
+impl<const BLOCKING: bool> Rig<BLOCKING> {
+    fn new(config: Config, handler: impl Handler, steps: impl IntoIterator<Item = Step>) -> Self {
+        let clock = ManualClock::new(0);
+        let (shutdown, runtime) = (Shutdown::new(), Runtime::new(Nowhere));
+        let time = Clock::Manual(clock.clone());
+        let service = Service::with_clock(Arc::new(handler), config, shutdown, runtime, time);
+        let told = Told { steps: steps.into_iter().collect(), room: usize::MAX, ..Told::default() };
+        let told = Arc::new(Mutex::new(told));
+        let wire = Wire::new(Script(told.clone(), clock.clone()), None, &service);
+        let driving = Some(drive(wire, service.clone()));
+        Rig { told, clock, service, wakes: Arc::default(), driving }
+    }
+
+    /// Whether the connection has ended.
+    fn poll(&mut self) -> bool {
+        let Some(driving) = &mut self.driving else { return true };
+        let waker = Waker::from(self.wakes.clone());
+        match Pin::new(driving).poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => false,
+            Poll::Ready(Drive::Parked(wire)) => {
+                self.driving = Some(drive(wire, self.service.clone()));
+                false
+            }
+            Poll::Ready(Drive::Closed) => {
+                self.driving = None;
+                true
+            }
+        }
+    }
+
+    fn written(&self) -> String {
+        String::from_utf8_lossy(&self.told.lock().unwrap().written).into_owned()
+    }
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Not ready when it is first polled.
+async fn once() {
+    let mut polled = false;
+    poll_fn(|_| match std::mem::replace(&mut polled, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
+}
+
+/// A body whose next piece never comes, or fails.
+struct Source(Option<&'static str>);
+
+impl futures_core::Stream for Source {
+    type Item = Result<Bytes, &'static str>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.map_or(Poll::Pending, |error| Poll::Ready(Some(Err(error))))
+    }
+}
+
+/// Reads a body if there is one, or answers with a stream that never comes, or at once.
+fn handler(request: Request) -> Answer {
+    match request.path() {
+        "/stream" => Answer::Ready(Response::new(Body::from_stream(Source(None)))),
+        "/broken" => Answer::Ready(Response::new(Body::from_stream(Source(Some("broken"))))),
+        "/never" => Answer::Later(Box::pin(pending())),
+        "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
+        _ if request.body().is_empty() => Answer::Ready(Response::text("x".repeat(1000))),
+        _ => Answer::Later(Box::pin(async {
+            let read = request.into_body().bytes(1000).await;
+            once().await;
+            Response::text(format!("{read:?} {}", "y".repeat(1000)))
+        })),
+    }
+}
+
+struct Plain;
+
+impl Handler for Plain {
+    fn call(&self, request: Request) -> Answer {
+        handler(request)
+    }
+}
+
+#[test]
+fn a_peer_that_ends_its_side_behind_its_body_is_answered() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    let steps = [Step::Bytes(head), Step::Nothing, Step::Bytes("abc"), Step::End];
+    let mut rig = Rig::<false>::new(Config::default(), Plain, steps);
+    assert!(!rig.poll());
+    assert!(!rig.poll(), "the body is read, and the handler waits");
+    assert!(rig.poll());
+    assert!(rig.written().contains("abc"), "{}", rig.written());
+}
+
+#[test]
+fn a_peer_that_sends_on_while_it_is_told_of_the_end_is_lingered_for() {
+    let last = "GET /last HTTP/1.1\r\nHost: a\r\n\r\n";
+    // The read of the linger, not the one before, finds that nothing more has come.
+    let steps = [Step::Bytes(last), Step::Bytes(GET), Step::Nothing, Step::End];
+    let mut rig = Rig::<false>::new(Config::default(), Plain, steps);
+    assert!(!rig.poll());
+    assert!(rig.told.lock().unwrap().is_shut);
+    assert!(rig.poll());
+}
+
+#[test]
+fn a_body_that_is_waited_for_does_not_end_the_deadline_of_a_write() {
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    let steps = [Step::Bytes(requests), Step::Nothing, Step::Bytes("a"), Step::Nothing, Step::Bytes("bc")];
+    let mut config = Config::default();
+    config.write_timeout = Duration::from_secs(20);
+    config.body_timeout = Duration::from_secs(15);
+    config.min_rate = 0;
+    let mut rig = Rig::<false>::new(config, Plain, steps);
+    rig.told.lock().unwrap().room = 100;
+    let start = rig.clock.now();
+    assert!(!rig.poll());
+    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(15)));
+    rig.clock.advance(Duration::from_secs(10));
+    assert!(!rig.poll());
+    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
+    assert!(!rig.poll());
+    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
+    rig.clock.advance(Duration::from_secs(10));
+    assert!(rig.poll(), "the peer takes nothing, and gets no time beyond its own");
+}
+
+#[test]
+fn a_stream_that_fails_does_not_cost_the_responses_before_it() {
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /broken HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut rig = Rig::<false>::new(Config::default(), Plain, [Step::Bytes(requests)]);
+    assert!(rig.poll());
+    assert!(rig.written().contains(&"x".repeat(1000)));
+    assert!(!rig.written().ends_with("0\r\n\r\n"), "the broken one does not look whole");
+}
+
+#[test]
+fn a_stream_that_is_cut_is_not_reported_as_finished() {
+    let mut rig = Rig::<false>::new(Config::default(), Plain, [Step::Bytes(STREAM)]);
+    assert!(!rig.poll());
+    rig.service.shutdown().graceful();
+    assert!(!rig.poll());
+    rig.service.shutdown().force();
+    assert!(rig.poll());
+    let report = rig.service.report();
+    assert_eq!((report.finished, report.cut), (0, 1));
+}
+
+#[test]
+fn a_stream_that_is_waited_for_before_100_continue_is_looked_after() {
+    let expects = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
+        Expect: 100-continue\r\n\r\n";
+    let mut rig = Rig::<false>::new(Config::default(), Plain, [Step::Bytes(expects)]);
+    assert!(!rig.poll());
+    assert!(rig.written().contains(&"x".repeat(1000)), "what waits is sent");
+    rig.service.shutdown().force();
+    assert!(rig.poll());
+    assert_eq!(rig.service.report().cut, 1);
+}
+
+#[test]
+fn a_thread_that_waits_for_a_handler_is_woken_by_a_forced_stop() {
+    let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut rig = Rig::<true>::new(Config::default(), Plain, [Step::Bytes(never)]);
+    assert!(!rig.poll());
+    rig.service.shutdown().force();
+    assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
+    assert!(rig.poll());
+}
+
+#[test]
+fn a_request_is_cut_by_a_stop_that_ends_a_write_before_its_response() {
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut rig = Rig::<true>::new(Config::default(), Plain, [Step::Bytes(requests)]);
+    {
+        let mut told = rig.told.lock().unwrap();
+        told.room = 10;
+        told.force = Some(rig.service.shutdown().clone());
+    }
+    assert!(rig.poll());
+    assert_eq!(rig.service.report().cut, 1);
+}
+
+#[test]
+fn responses_to_requests_with_bodies_wait_for_the_peer_to_take_some() {
+    let body_and_head = "abcPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    let first = [Step::Bytes(&body_and_head[3..]), Step::Nothing];
+    let steps = first.into_iter().chain((0..50).flat_map(|_| [Step::Bytes(body_and_head), Step::Nothing]));
+    let mut config = Config::default();
+    config.limits.output = 2_000;
+    config.limits.pipeline = 1000;
+    let mut rig = Rig::<false>::new(config, Plain, steps);
+    rig.told.lock().unwrap().room = 0;
+    for _ in 0..200 {
+        assert!(!rig.poll());
+    }
+    let waited = rig.told.lock().unwrap().waited;
+    assert!((1_000..4_000).contains(&waited), "{waited}");
+}
+
+#[test]
+fn a_late_handler_leaves_its_response_the_time_of_a_write() {
+    let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut config = Config::default();
+    config.handler_timeout = Duration::from_secs(5);
+    let mut rig = Rig::<false>::new(config, Plain, [Step::Bytes(never)]);
+    rig.told.lock().unwrap().room = 20;
+    assert!(!rig.poll());
+    rig.clock.advance(Duration::from_secs(5));
+    assert!(!rig.poll(), "the peer has only begun to take it");
+    rig.told.lock().unwrap().room = usize::MAX;
+    rig.poll();
+    let written = rig.written();
+    assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("\r\n\r\n"), "{written}");
+}

@@ -1,0 +1,120 @@
+//! What simulated clients ask for: requests, and how each is written on the wire.
+
+use fastrand::Rng;
+
+use crate::deed::Deed;
+
+/// One request that a simulated client makes.
+///
+/// ```
+/// use gearshift_sim::Ask;
+/// let ask = Ask::post("/upload", "some bytes").with_header("X-Tag", "blue");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub(crate) method: &'static str,
+    pub(crate) target: String,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) framing: Framing,
+    /// Whether it is HTTP/1.0.
+    pub(crate) old: bool,
+    pub(crate) close: bool,
+    pub(crate) expect: bool,
+    /// What the simulation's own application does about it.
+    pub(crate) deed: Option<Deed>,
+    /// Which status the server has to refuse it with.
+    pub(crate) refused: Option<u16>,
+}
+
+/// How a body's end is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    None,
+    Length,
+    Chunked,
+}
+
+impl Ask {
+    /// A `GET`.
+    pub fn get(target: impl Into<String>) -> Ask {
+        Ask::new("GET", target.into(), Vec::new())
+    }
+
+    /// A `HEAD`.
+    pub fn head(target: impl Into<String>) -> Ask {
+        Ask::new("HEAD", target.into(), Vec::new())
+    }
+
+    /// A `POST` of `body`; whether it says its length or is chunked is the simulation's to choose.
+    pub fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Ask {
+        Ask { framing: Framing::Length, ..Ask::new("POST", target.into(), body.into()) }
+    }
+
+    /// The same request with one more field line.
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Ask {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+
+    fn new(method: &'static str, target: String, body: Vec<u8>) -> Ask {
+        let fields = Vec::new();
+        let (framing, old, close, expect) = (Framing::None, false, false, false);
+        Ask { method, target, fields, body, framing, old, close, expect, deed: None, refused: None }
+    }
+
+    /// Whether its response has no body.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// Its bytes: the head, then the body as it is framed.
+    pub(crate) fn write(&self, id: u64, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
+        let version = if self.old { "1.0" } else { "1.1" };
+        let mut head =
+            format!("{} {} HTTP/{version}\r\nHost: sim\r\nSim-Id: {id}\r\n", self.method, self.target);
+        let mut framed = Vec::new();
+        match self.framing {
+            Framing::None => {}
+            Framing::Length => {
+                head += &format!("Content-Length: {}\r\n", self.body.len());
+                framed.extend_from_slice(&self.body);
+            }
+            Framing::Chunked => {
+                head += "Transfer-Encoding: chunked\r\n";
+                let mut rest = &self.body[..];
+                while !rest.is_empty() {
+                    let n = rng.usize(1..=rest.len());
+                    let (chunk, after) = rest.split_at(n);
+                    let extension = if rng.u8(..8) == 0 { ";a=\"b\"" } else { "" };
+                    framed.extend_from_slice(format!("{n:x}{extension}\r\n").as_bytes());
+                    framed.extend_from_slice(chunk);
+                    framed.extend_from_slice(b"\r\n");
+                    rest = after;
+                }
+                framed.extend_from_slice(if rng.u8(..8) == 0 { b"0\r\nA: b\r\n\r\n" } else { b"0\r\n\r\n" });
+            }
+        }
+        for (name, value) in &self.fields {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if self.expect {
+            head += "Expect: 100-continue\r\n";
+        }
+        if self.close {
+            head += "Connection: close\r\n";
+        }
+        head += "\r\n";
+        (head.into_bytes(), framed)
+    }
+}
+
+/// The body that is request or response `id`'s: nobody else's, and at no place the same as at the next.
+pub(crate) fn pattern(id: u64, len: usize) -> Vec<u8> {
+    (0..len).map(|at| pattern_at(id, at)).collect()
+}
+
+pub(crate) fn pattern_at(id: u64, at: usize) -> u8 {
+    let mixed = (id.wrapping_mul(0x9e37_79b9) ^ (at as u64)).wrapping_mul(0x2545_f491_4f6c_dd1d);
+    b'a' + ((mixed >> 32) % 26) as u8
+}

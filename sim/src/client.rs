@@ -1,0 +1,237 @@
+//! What clients do: connect, send what their plan says, wait for answers, take what they are sent, and leave in one way
+//! or another.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::link::Saw;
+use crate::plan::{Ending, Gate};
+use crate::world::{Event, State};
+
+impl State {
+    pub(crate) fn open(&mut self, at: usize) {
+        if self.stopped.is_some() {
+            self.note(format_args!("[{at}] finds nobody to connect to"));
+            self.links[at].done = true;
+            self.links[at].saw = Some(Saw::Reset);
+            return;
+        }
+        self.note(format_args!("[{at}] connects"));
+        self.backlog.push_back(at);
+        self.news = true;
+        let first = self.links[at].segments.front().map_or(Duration::ZERO, |segment| segment.after);
+        self.schedule(self.now + first, Event::Act(at));
+    }
+
+    /// A client sends its next segment, if it may, or ends.
+    pub(crate) fn act(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        let now = self.now;
+        let link = &mut self.links[at];
+        if link.done {
+            return;
+        }
+        let Some(segment) = link.segments.front() else {
+            self.end(at, wake);
+            return;
+        };
+        let may = match segment.gate {
+            Gate::Open => true,
+            Gate::Replies(n) => link.replies.complete() >= n,
+            Gate::Continue(n) if link.replies.finals.len() > n => {
+                // Answered without its body, which is then not sent (RFC 9110, 10.1.1).
+                link.segments.clear();
+                self.note(format_args!("[{at}] is answered instead of 100 Continue"));
+                let link = &mut self.links[at];
+                if link.line.ending == Ending::HalfClose {
+                    link.line.ending = Ending::Answered;
+                }
+                self.end(at, wake);
+                return;
+            }
+            Gate::Continue(n) => link.replies.continues > 0 && link.replies.complete() >= n,
+        };
+        if !may || !link.has_receive_room() {
+            link.blocked = true;
+            return;
+        }
+        link.blocked = false;
+        let Some(segment) = link.segments.pop_front() else { return };
+        if matches!(segment.gate, Gate::Continue(_)) {
+            link.replies.continues -= 1;
+        }
+        let n = segment.bytes.len();
+        let lost = link.closed.is_some();
+        if n > 0 && !link.reset && !lost {
+            link.arrived.extend(segment.bytes);
+            link.delivered += n as u64;
+            self.note(format_args!("[{at}] sends {n} bytes"));
+            self.mix(n as u64);
+            self.readable(at, wake);
+        } else if n > 0 && lost {
+            // Nobody is there: the answer is a reset.
+            self.note(format_args!("[{at}] sends {n} bytes to nobody"));
+            // What was sent before is on its way still.
+            let link = &mut self.links[at];
+            link.segments.clear();
+            link.done = true;
+            return;
+        }
+        let link = &self.links[at];
+        match link.segments.front() {
+            Some(next) => {
+                let after = next.after;
+                self.schedule(now + after, Event::Act(at));
+            }
+            None if link.line.ends_with_last => self.end(at, wake),
+            None => {
+                let pause = Duration::from_micros(self.rng.u64(..500));
+                self.schedule(now + pause, Event::Act(at));
+            }
+        }
+    }
+
+    /// A client has sent everything.
+    fn end(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        let link = &mut self.links[at];
+        if link.done {
+            return;
+        }
+        match link.line.ending {
+            Ending::Stay => link.done = true,
+            Ending::Answered if link.saw.is_none() && link.replies.complete() < link.line.asks.len() => {
+                link.blocked = true;
+            }
+            Ending::Answered | Ending::Leave => self.leave(at, wake),
+            Ending::HalfClose => {
+                link.done = true;
+                link.fin = true;
+                self.note(format_args!("[{at}] ends its side"));
+                self.readable(at, wake);
+            }
+            Ending::Reset { purges } => {
+                link.done = true;
+                if purges {
+                    link.arrived.clear();
+                }
+                self.reset(at, wake);
+            }
+        }
+    }
+
+    /// A client closes its socket.
+    pub(crate) fn leave(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        let link = &mut self.links[at];
+        link.done = true;
+        if std::mem::replace(&mut link.gone, true) {
+            return;
+        }
+        // What it did not take is answered with a reset (RFC 9293, 3.6.1, and 2525, 2.17).
+        let untaken = !link.sent.is_empty();
+        link.fin = true;
+        self.note(format_args!("[{at}] leaves"));
+        if untaken {
+            self.reset(at, wake);
+        } else {
+            self.readable(at, wake);
+            self.writable(at, wake);
+        }
+    }
+
+    pub(crate) fn reset(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        let link = &mut self.links[at];
+        link.done = true;
+        link.gone = true;
+        link.sent.clear();
+        if !std::mem::replace(&mut link.reset, true) {
+            self.note(format_args!("[{at}] resets"));
+        }
+        self.readable(at, wake);
+        self.writable(at, wake);
+    }
+
+    /// A client takes some of what was sent.
+    pub(crate) fn take(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        let now = self.now;
+        let link = &mut self.links[at];
+        link.taking = false;
+        if link.saw.is_some() || link.gone {
+            return;
+        }
+        let Some((most, every)) = link.takes() else { return };
+        let n = most.min(link.sent.len());
+        if n > 0 {
+            let bytes: Vec<u8> = link.sent.drain(..n).collect();
+            link.taken += n as u64;
+            let fed = link.replies.feed(&bytes);
+            self.note(format_args!("[{at}] takes {n} bytes"));
+            if let Err(wrong) = fed {
+                self.violate(format!("connection {at} was sent {wrong}"));
+            }
+            self.writable(at, wake);
+        }
+        let link = &mut self.links[at];
+        let over = link.server_fin.is_some() || link.closed.is_some();
+        if link.sent.is_empty() && over {
+            link.replies.end();
+            link.saw = Some(Saw::End);
+            self.note(format_args!("[{at}] sees the end"));
+            let link = &mut self.links[at];
+            if !link.line.is_rude {
+                link.segments.clear();
+                self.leave(at, wake);
+            }
+            return;
+        }
+        if !link.sent.is_empty() {
+            link.taking = true;
+            self.schedule(now + every, Event::Take(at));
+        }
+        let link = &mut self.links[at];
+        let answered = link.leaves_when_answered() && link.segments.is_empty();
+        if link.blocked || answered {
+            link.blocked = false;
+            let gap = link.segments.front().map_or(Duration::from_micros(20), |segment| segment.after);
+            self.schedule(now + gap, Event::Act(at));
+        }
+    }
+
+    /// Has the client look at what was sent, in a while.
+    pub(crate) fn offer(&mut self, at: usize) {
+        if !self.links[at].taking {
+            self.links[at].taking = true;
+            let latency = match self.rng.u8(..4) {
+                0 => Duration::ZERO,
+                _ => Duration::from_micros(self.rng.u64(..200)),
+            };
+            self.schedule(self.now + latency, Event::Take(at));
+        }
+    }
+
+    /// The server has closed the connection.
+    pub(crate) fn close(&mut self, at: usize) {
+        let now = self.now;
+        let link = &mut self.links[at];
+        link.closed = Some(now);
+        link.moved();
+        link.read_waker = None;
+        link.write_waker = None;
+        let unread = !link.arrived.is_empty();
+        if unread && !link.gone {
+            // Closing with something unread destroys what is on its way (RFC 2525, 2.17).
+            link.sent.clear();
+            link.saw.get_or_insert(Saw::Reset);
+            link.done = true;
+        }
+        self.note(format_args!("[{at}] is closed by the server{}", if unread { ", unread" } else { "" }));
+        self.mix(at as u64);
+        self.news = true;
+        if self.links[at].saw.is_none() {
+            self.offer(at);
+        }
+        // A client that waits for an answer goes on.
+        if self.links[at].blocked && self.links[at].line.is_rude {
+            self.links[at].blocked = false;
+            self.schedule(now, Event::Act(at));
+        }
+    }
+}

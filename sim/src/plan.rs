@@ -1,0 +1,425 @@
+//! What happens in one simulation, drawn from its seed: settings, clients, their faults, and when the server stops.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use gearshift_core::{Config, OnDisconnect};
+
+use crate::ask::{Ask, Framing, pattern};
+use crate::deed::Deed;
+
+/// All that is decided before the first byte moves.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) lines: Vec<Line>,
+    /// When a graceful stop is asked for, if before everyone has left.
+    pub(crate) graceful: Option<Duration>,
+    /// How long after that a forced one is.
+    pub(crate) forced: Option<Duration>,
+    /// Connections that may be driven at once where drivers park.
+    pub(crate) workers: usize,
+    /// By how much deadlines are noticed late, at most.
+    pub(crate) lateness: Duration,
+}
+
+/// One client, and its connection.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) opens: Duration,
+    pub(crate) asks: Vec<Written>,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) reading: Reading,
+    pub(crate) ending: Ending,
+    /// Whether the end comes together with the last segment.
+    pub(crate) ends_with_last: bool,
+    /// Bytes that fit between the server's write and the client's read.
+    pub(crate) window: usize,
+    /// Whether the client does nothing that would cost it an answer.
+    pub(crate) is_clean: bool,
+    /// Whether its bytes were changed on their way.
+    pub(crate) is_mangled: bool,
+    /// Whether the client stays when the server has ended its side.
+    pub(crate) is_rude: bool,
+    pub(crate) nudges: bool,
+}
+
+/// A request and where it lies among its connection's bytes.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) id: u64,
+    pub(crate) ask: Ask,
+    pub(crate) head_end: u64,
+    pub(crate) end: u64,
+}
+
+/// Bytes that arrive together.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) bytes: Vec<u8>,
+    /// How long after the one before.
+    pub(crate) after: Duration,
+    pub(crate) gate: Gate,
+}
+
+/// What a client waits for before it sends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Open,
+    /// So many whole responses.
+    Replies(usize),
+    /// `100 Continue`, or the response with this number instead.
+    Continue(usize),
+}
+
+/// How a client takes what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Prompt,
+    Slow {
+        bytes: usize,
+        every: Duration,
+    },
+    /// It takes no more after so many bytes.
+    Deaf {
+        after: u64,
+    },
+}
+
+/// What a client does when it has sent everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It waits for the server to close.
+    Stay,
+    /// It ends its side, and reads on.
+    HalfClose,
+    /// It leaves once it has all answers.
+    Answered,
+    /// It leaves at once.
+    Leave,
+    /// It resets the connection; what has arrived unread may be lost.
+    Reset { purges: bool },
+}
+
+impl Plan {
+    pub(crate) fn draw(rng: &mut Rng, config: Option<&Config>, ask: Option<&dyn Fn(u64) -> Ask>) -> Plan {
+        let config = config.cloned().unwrap_or_else(|| draw_config(rng));
+        let is_calm = rng.u8(..4) == 0;
+        let lines = (0..rng.u64(1..=4)).map(|at| draw_line(rng, at, is_calm, &config, ask)).collect();
+        let stops = rng.u8(..3) == 0;
+        let graceful = stops.then(|| match rng.bool() {
+            true => Duration::from_micros(rng.u64(..100_000)),
+            false => Duration::from_millis(rng.u64(..40_000)),
+        });
+        let forced = (rng.u8(..4) == 0).then(|| Duration::from_millis(rng.u64(..3) * rng.u64(..3_000)));
+        let lateness = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..20) });
+        Plan { config, lines, graceful, forced, workers: rng.usize(1..=3), lateness }
+    }
+}
+
+fn draw_config(rng: &mut Rng) -> Config {
+    let mut seconds = |most: u64| Duration::from_millis(rng.u64(200..most * 1000));
+    let mut config = Config::default();
+    config.keep_alive = seconds(10);
+    config.header_timeout = seconds(10);
+    config.body_timeout = seconds(30);
+    config.write_timeout = seconds(30);
+    config.linger = seconds(3);
+    config.graceful_timeout = seconds(30);
+    config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
+    config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
+    config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
+    config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
+    config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };
+    config.access_log = rng.u8(..16) == 0;
+    config.date_header = rng.bool();
+    config.server_header = rng.bool();
+    config.limits.pipeline = rng.usize(1..10);
+    config.limits.output = if rng.bool() { rng.usize(1..4_000) } else { 256 * 1024 };
+    config.limits.drain = if rng.bool() { rng.u64(..2_000) } else { 256 * 1024 };
+    config.limits.head = rng.usize(700..32_000);
+    config.limits.body = if rng.u8(..4) == 0 { rng.u64(1..3_000) } else { 2 << 30 };
+    config
+}
+
+fn draw_line(
+    rng: &mut Rng,
+    at: u64,
+    is_calm: bool,
+    config: &Config,
+    ask: Option<&dyn Fn(u64) -> Ask>,
+) -> Line {
+    let mut asks = Vec::new();
+    let mut pieces = Vec::new();
+    let mut offset = 0;
+    for n in 0..rng.u64(1..=5) {
+        let id = at * 100 + n;
+        let ask = match ask {
+            None => draw_ask(rng, id, config),
+            Some(ask) => {
+                let random = rng.u64(..);
+                dress(rng, ask(random))
+            }
+        };
+        let (head, body) = ask.write(id, rng);
+        let head_end = offset + head.len() as u64;
+        offset = head_end + body.len() as u64;
+        let over = ask.refused.is_some();
+        asks.push(Written { id, ask, head_end, end: offset });
+        pieces.push((head, body));
+        if over {
+            break;
+        }
+    }
+    let depth = if rng.bool() { 1 } else { rng.usize(1..8) };
+    let at_once = rng.u8(..4) == 0 && !asks.iter().any(|written| written.ask.expect);
+    let mut segments = match at_once {
+        true => vec![Segment {
+            bytes: pieces.into_iter().flat_map(|(head, body)| [head, body].concat()).collect(),
+            after: Duration::ZERO,
+            gate: Gate::Open,
+        }],
+        false => draw_segments(rng, &asks, &pieces, depth, config),
+    };
+    let total = asks.iter().filter_map(|written| written.ask.deed).map(|deed| deed.size).sum::<usize>() + 500;
+    let total = total + asks.iter().map(|written| written.ask.body.len() + 300).sum::<usize>();
+    let window = match rng.u8(..3) {
+        0 => 64 * 1024,
+        1 => rng.usize(total / 50..=total) + 1,
+        _ => rng.usize(1..=total / 20) + total / 100,
+    };
+    let mut line = Line {
+        opens: Duration::from_micros(if rng.bool() { 0 } else { rng.u64(..3_000_000) }),
+        reading: Reading::Prompt,
+        ending: [Ending::Stay, Ending::Answered, Ending::Answered][rng.usize(..3)],
+        ends_with_last: false,
+        window,
+        is_clean: true,
+        is_mangled: false,
+        is_rude: false,
+        nudges: rng.bool(),
+        asks,
+        segments: Vec::new(),
+    };
+    if (at_once || depth == 1) && rng.u8(..4) == 0 {
+        line.ending = Ending::HalfClose;
+        line.ends_with_last = true;
+    }
+    // 100 Continue may have to wait behind other responses, while the time of the body runs.
+    if rng.u8(..4) == 0 && !line.asks.iter().any(|written| written.ask.expect) {
+        let bytes = rng.usize(1..=window);
+        let rounds = u32::try_from(window / bytes + 2).unwrap_or(u32::MAX);
+        let patience = config.keep_alive.min(config.write_timeout).min(config.body_timeout) / 4;
+        line.reading = Reading::Slow { bytes, every: patience / rounds };
+        // Slow within the time limits may still be slower than the least rate.
+        line.is_clean = config.min_rate == 0;
+    }
+    if !is_calm && rng.bool() {
+        misbehave(rng, &mut line, &mut segments, config);
+    }
+    line.segments = segments;
+    line
+}
+
+/// A request for the simulation's own application.
+fn draw_ask(rng: &mut Rng, id: u64, config: &Config) -> Ask {
+    if rng.u8(..40) == 0 {
+        return draw_refused(rng);
+    }
+    let mut deed = Deed::draw(rng);
+    let most = usize::try_from(config.limits.body).unwrap_or(usize::MAX);
+    let len = match rng.u8(..16) {
+        0 => rng.usize(..100_000),
+        1..4 => rng.usize(..5_000),
+        _ => rng.usize(..200),
+    };
+    let mut ask = match rng.u8(..8) {
+        0 => Ask::head(""),
+        1..4 => Ask::get(""),
+        _ => Ask::post("", pattern(id, len.min(most))),
+    };
+    if ask.is_head() {
+        deed.size = deed.size.min(1000);
+    }
+    ask.deed = Some(deed);
+    ask.target = deed.target();
+    if rng.bool() {
+        let filler = rng.usize(..300);
+        ask = ask.with_header("Filler", String::from_utf8(pattern(id + 1, filler)).unwrap_or_default());
+    }
+    let mut ask = dress(rng, ask);
+    if ask.old && ask.framing == Framing::Chunked {
+        ask.framing = Framing::Length;
+    }
+    ask
+}
+
+/// How it is written: its version, its framing, what it expects.
+fn dress(rng: &mut Rng, mut ask: Ask) -> Ask {
+    ask.old = rng.u8(..24) == 0;
+    ask.close = rng.u8(..24) == 0;
+    if ask.framing != Framing::None {
+        if rng.bool() && !ask.old {
+            ask.framing = Framing::Chunked;
+        }
+        ask.expect = rng.u8(..6) == 0 && !ask.old && !ask.body.is_empty();
+    }
+    ask
+}
+
+/// A request that has to be refused, with what.
+fn draw_refused(rng: &mut Rng) -> Ask {
+    let (ask, status) = match rng.u8(..5) {
+        0 => (Ask::get("/").with_header("A b", "c"), 400),
+        1 => (Ask::get("/").with_header("Host", "again"), 400),
+        2 => (Ask::get(format!("/{}", "a".repeat(9_000))), 414),
+        3 => (Ask::get("/").with_header("Transfer-Encoding", "gzip, chunked"), 501),
+        _ => (Ask::get("/").with_header("Expect", "wonders"), 417),
+    };
+    Ask { refused: Some(status), ..ask }
+}
+
+/// The bytes as they arrive: chopped, spaced, and held back until enough was answered.
+fn draw_segments(
+    rng: &mut Rng,
+    asks: &[Written],
+    pieces: &[(Vec<u8>, Vec<u8>)],
+    depth: usize,
+    config: &Config,
+) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    let chop = Chop { way: rng.u8(..4), is_slow: rng.u8(..4) == 0 };
+    for (n, (head, body)) in pieces.iter().enumerate() {
+        let first = segments.len();
+        if rng.bool() && !asks[n].ask.expect {
+            let limit = config.header_timeout.min(config.body_timeout);
+            chop.append(rng, &mut segments, &[&head[..], body].concat(), limit);
+        } else {
+            chop.append(rng, &mut segments, head, config.header_timeout);
+            let at = segments.len();
+            chop.append(rng, &mut segments, body, config.body_timeout);
+            if asks[n].ask.expect && segments.len() > at {
+                segments[at].gate = Gate::Continue(n);
+            }
+        }
+        if n >= depth && segments.len() > first {
+            segments[first].gate = Gate::Replies(n + 1 - depth);
+            let gap = if chop.is_slow { config.keep_alive } else { Duration::from_micros(200) };
+            segments[first].after = gap.min(config.keep_alive / 4).mul_f64(rng.f64());
+        }
+    }
+    segments
+}
+
+/// How the bytes of one connection are chopped.
+struct Chop {
+    way: u8,
+    is_slow: bool,
+}
+
+impl Chop {
+    /// Appends `bytes` in pieces that together take no more than a third of `limit`.
+    fn append(&self, rng: &mut Rng, into: &mut Vec<Segment>, bytes: &[u8], limit: Duration) {
+        let most = match self.way {
+            0 => bytes.len(),
+            1 if bytes.len() < 1_000 => 1,
+            2 => bytes.len() / 2,
+            _ => bytes.len() / 8,
+        };
+        let mut cut = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let n = rng.usize(1..=most.max(1).max(bytes.len() / 1_000)).min(rest.len());
+            cut.push(rest[..n].to_vec());
+            rest = &rest[n..];
+        }
+        let share = limit / 3 / u32::try_from(cut.len()).unwrap_or(u32::MAX).max(1);
+        into.extend(cut.into_iter().map(|bytes| {
+            let after = match self.is_slow {
+                true => share.mul_f64(rng.f64()),
+                false => Duration::from_micros(rng.u64(..4) * rng.u64(..300)).min(share),
+            };
+            Segment { bytes, after, gate: Gate::Open }
+        }));
+    }
+}
+
+/// What a client does that may cost it an answer.
+fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config: &Config) {
+    line.is_clean = false;
+    line.is_rude = rng.bool();
+    let total: usize = segments.iter().map(|segment| segment.bytes.len()).sum();
+    let at = rng.usize(..=total);
+    match rng.u8(..8) {
+        // It falls silent, for ever or for long.
+        0 | 1 => {
+            let rest = cut(segments, at);
+            line.ending = Ending::Stay;
+            if rng.bool() {
+                let longest = config.header_timeout.max(config.body_timeout).max(config.keep_alive);
+                let pause = longest.mul_f64(rng.f64() * 2.0);
+                segments.push(Segment { bytes: rest, after: pause, gate: Gate::Open });
+            }
+        }
+        // It sends ever so slowly.
+        2 => {
+            let rest = cut(segments, at.min(rng.usize(..=total)));
+            let limit = if rng.bool() { config.header_timeout } else { config.body_timeout };
+            let every = limit.mul_f64(0.02 + rng.f64());
+            segments.extend(rest.chunks(rng.usize(1..20)).take(200).map(|bytes| Segment {
+                bytes: bytes.to_vec(),
+                after: every,
+                gate: Gate::Open,
+            }));
+        }
+        // It leaves, whatever was begun.
+        3 => {
+            cut(segments, at);
+            line.ending = Ending::Leave;
+        }
+        4 => {
+            cut(segments, at);
+            line.ending = Ending::Reset { purges: rng.bool() };
+        }
+        5 => {
+            cut(segments, at);
+            line.ending = Ending::HalfClose;
+            line.ends_with_last = rng.bool();
+        }
+        // It asks, and does not listen.
+        // What is made of a mangled request may have a body in its response, or not.
+        _ if rng.bool() || line.asks.iter().any(|written| written.ask.is_head()) => {
+            line.reading = Reading::Deaf { after: rng.u64(..2_000) };
+        }
+        _ => {
+            line.is_mangled = true;
+            let mut bytes = segments.iter_mut().flat_map(|segment| &mut segment.bytes);
+            if let Some(byte) = bytes.nth(at.min(total.saturating_sub(1))) {
+                *byte = rng.u8(..);
+            }
+        }
+    }
+    if rng.u8(..4) == 0 {
+        line.reading = Reading::Deaf { after: rng.u64(..5_000) };
+    }
+    if rng.u8(..4) == 0 {
+        // A pause before the end, so that it befalls any state.
+        segments.push(Segment {
+            bytes: Vec::new(),
+            after: Duration::from_micros(rng.u64(..2_000) * rng.u64(..2_000)),
+            gate: Gate::Open,
+        });
+    }
+}
+
+/// Takes away what comes after the first `at` bytes, and gives it back.
+fn cut(segments: &mut Vec<Segment>, mut at: usize) -> Vec<u8> {
+    let mut rest = Vec::new();
+    segments.retain_mut(|segment| {
+        let kept = segment.bytes.len().min(at);
+        at -= kept;
+        rest.extend(segment.bytes.drain(kept..));
+        kept > 0
+    });
+    rest
+}

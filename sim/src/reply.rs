@@ -1,0 +1,248 @@
+//! What a client understands of the bytes that a server sends: a parser of responses, written for this alone.
+//!
+//! It shares nothing with the server's own code, so that a fault of the one is not the other's too, and it is stricter
+//! than clients are: what a lenient one would repair is a fault here (RFC 9112, 2 to 7).
+
+/// A response as the client saw it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Which request it answers, as it says itself.
+    pub(crate) id: Option<u64>,
+    /// What its handler says to have read.
+    pub(crate) read: Option<String>,
+    /// Whether it says that it is the last.
+    pub(crate) close: bool,
+    pub(crate) body: Vec<u8>,
+    /// Whether it has come to its end.
+    pub(crate) complete: bool,
+}
+
+/// The responses of one connection, as far as they have arrived.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    /// For each request, whether it was a `HEAD`, whose response has no body.
+    bodiless: Vec<bool>,
+    /// The final responses that have begun.
+    pub(crate) finals: Vec<Reply>,
+    /// How many times `100 Continue` came before each of them.
+    pub(crate) continues: usize,
+    buffer: Vec<u8>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Head,
+    Length(u64),
+    ChunkSize,
+    Chunk(u64),
+    ChunkEnd,
+    LastChunkEnd,
+    UntilClose,
+    /// The last response said that it was the last.
+    Over,
+}
+
+impl Replies {
+    pub(crate) fn new(bodiless: Vec<bool>) -> Replies {
+        Replies { bodiless, finals: Vec::new(), continues: 0, buffer: Vec::new(), state: State::Head }
+    }
+
+    /// How many final responses have arrived whole.
+    pub(crate) fn complete(&self) -> usize {
+        self.finals.len() - usize::from(self.finals.last().is_some_and(|last| !last.complete))
+    }
+
+    /// Takes what has arrived. An error says which rule it breaks.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.buffer.extend_from_slice(bytes);
+        while self.step()? {}
+        Ok(())
+    }
+
+    /// The server has ended its side.
+    pub(crate) fn end(&mut self) {
+        if self.state == State::UntilClose {
+            self.finish();
+        }
+    }
+
+    /// Goes one step further, if the bytes allow.
+    fn step(&mut self) -> Result<bool, String> {
+        match self.state {
+            State::Head => match find(&self.buffer, b"\r\n\r\n") {
+                Some(at) => {
+                    let head: Vec<u8> = self.buffer.drain(..at + 4).collect();
+                    self.head(&head[..at])?;
+                    Ok(true)
+                }
+                None if self.buffer.len() > 64 * 1024 => Err("a response head without an end".into()),
+                None => Ok(false),
+            },
+            State::Length(left) | State::Chunk(left) => {
+                let n = usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
+                self.body(n);
+                let left = left - n as u64;
+                let chunked = matches!(self.state, State::Chunk(_));
+                self.state = if chunked { State::Chunk(left) } else { State::Length(left) };
+                match (left, chunked) {
+                    (0, true) => self.state = State::ChunkEnd,
+                    (0, false) => self.finish(),
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+            State::ChunkSize => {
+                let Some(at) = find(&self.buffer, b"\r\n") else { return Ok(false) };
+                let line: Vec<u8> = self.buffer.drain(..at + 2).collect();
+                let text = std::str::from_utf8(&line[..at]).map_err(|_| "a chunk size that is no text")?;
+                let size = u64::from_str_radix(text, 16).map_err(|_| format!("a chunk size of {text:?}"))?;
+                self.state = if size == 0 { State::LastChunkEnd } else { State::Chunk(size) };
+                Ok(true)
+            }
+            State::ChunkEnd | State::LastChunkEnd => {
+                if self.buffer.len() < 2 {
+                    return Ok(false);
+                }
+                if self.buffer.drain(..2).ne(*b"\r\n") {
+                    return Err("a chunk that goes on beyond its size".into());
+                }
+                match self.state {
+                    State::ChunkEnd => self.state = State::ChunkSize,
+                    _ => self.finish(),
+                }
+                Ok(true)
+            }
+            State::UntilClose => {
+                self.body(self.buffer.len());
+                Ok(false)
+            }
+            State::Over if self.buffer.is_empty() => Ok(false),
+            State::Over => Err("bytes after a response that was to be the last".into()),
+        }
+    }
+
+    fn body(&mut self, n: usize) {
+        if let Some(reply) = self.finals.last_mut() {
+            reply.body.extend(self.buffer.drain(..n));
+        }
+    }
+
+    fn finish(&mut self) {
+        self.state = State::Head;
+        if let Some(reply) = self.finals.last_mut() {
+            reply.complete = true;
+            if reply.close {
+                self.state = State::Over;
+            }
+        }
+    }
+
+    fn head(&mut self, head: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(head).map_err(|_| "a response head that is no text")?;
+        let mut lines = text.split("\r\n");
+        let status = lines.next().unwrap_or_default();
+        let code = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or_default();
+        let status: u16 = code.parse().map_err(|_| format!("a status line of {status:?}"))?;
+        let mut reply = Reply { status, ..Reply::default() };
+        let (mut length, mut chunked) = (None, false);
+        for line in lines {
+            let (name, value) = line.split_once(": ").ok_or_else(|| format!("a field line of {line:?}"))?;
+            if value.bytes().any(|byte| byte < b' ') || !name.bytes().all(is_token) {
+                return Err(format!("a field line of {line:?}"));
+            }
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" if length.is_none() => {
+                    length = Some(value.parse::<u64>().map_err(|_| format!("a length of {value:?}"))?);
+                }
+                "transfer-encoding" if value == "chunked" && !chunked => chunked = true,
+                "content-length" | "transfer-encoding" => return Err(format!("a second {line:?}")),
+                "connection" => reply.close |= value.eq_ignore_ascii_case("close"),
+                "sim-id" => reply.id = value.parse().ok(),
+                "sim-read" => reply.read = Some(value.into()),
+                _ => {}
+            }
+        }
+        if status == 100 {
+            self.continues += 1;
+            return Ok(());
+        }
+        if status < 200 {
+            return Err(format!("an interim response {status} that nobody sent"));
+        }
+        if chunked && length.is_some() {
+            return Err("a response with two lengths".into());
+        }
+        // Who refuses a request has not understood that it was a HEAD.
+        let understood = reply.id.is_some() || matches!(status, 500 | 503);
+        let bodiless = understood && self.bodiless.get(self.finals.len()).copied().unwrap_or(false);
+        let close = reply.close;
+        self.finals.push(reply);
+        self.state = match (bodiless || status == 204 || status == 304, chunked, length) {
+            (true, ..) | (_, false, Some(0)) => {
+                self.finish();
+                return Ok(());
+            }
+            (_, true, _) => State::ChunkSize,
+            (_, _, Some(length)) => State::Length(length),
+            _ if close => State::UntilClose,
+            _ => return Err("a response without a length that does not close".into()),
+        };
+        Ok(())
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8], chop: usize) -> Result<Replies, String> {
+        let mut replies = Replies::new(vec![false, true, false]);
+        for piece in bytes.chunks(chop) {
+            replies.feed(piece)?;
+        }
+        Ok(replies)
+    }
+
+    #[test]
+    fn reads_responses_however_they_are_chopped() {
+        let bytes = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nSim-Id: 7\r\nContent-Length: 3\r\n\r\nabc\
+            HTTP/1.1 200 OK\r\nSim-Id: 8\r\nContent-Length: 9\r\n\r\n\
+            HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nde\r\n1\r\nf\r\n0\r\n\r\n";
+        for chop in 1..bytes.len() {
+            let replies = read(bytes, chop).unwrap();
+            assert_eq!((replies.complete(), replies.continues), (3, 1));
+            assert_eq!(replies.finals[0].id, Some(7));
+            assert_eq!(replies.finals[0].body, b"abc");
+            assert_eq!(replies.finals[2].body, b"def");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_response() {
+        for wrong in [
+            "HTTP/1.0 200 OK\r\n\r\n",
+            "HTTP/1.1 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 101 Switching\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA b: c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\nx",
+        ] {
+            assert!(read(wrong.as_bytes(), wrong.len()).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! One simulation: what it is made of, how it is run, and what came of it.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use gearshift_core::{Config, Handler, Runtime, Service};
+
+use crate::ask::Ask;
+use crate::engine::SimEngine;
+use crate::fault::Fault;
+use crate::plan::Plan;
+use crate::probe::Probe;
+use crate::rules;
+use crate::run::Server;
+use crate::watch::Watch;
+use crate::world::World;
+
+/// Which kind of backend is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// Connections are tasks, and reads and writes return `Pending`: mio, tokio, async-std, smol.
+    EventLoop,
+    /// Threads wait inside reads and writes, and idle connections are parked: sequential, threadpool.
+    Blocking,
+}
+
+impl Flavour {
+    /// Both.
+    pub const ALL: [Flavour; 2] = [Flavour::EventLoop, Flavour::Blocking];
+}
+
+/// A simulation to be run: a seed, and whatever is not to be drawn from it.
+#[derive(Clone)]
+pub struct Simulation {
+    seed: u64,
+    flavour: Flavour,
+    config: Option<Config>,
+    app: Option<Arc<dyn Fn(Runtime) -> Arc<dyn Handler>>>,
+    ask: Option<Arc<dyn Fn(u64) -> Ask>>,
+    fault: Option<Fault>,
+    traced: bool,
+}
+
+impl Simulation {
+    /// The simulation of `seed`, on an event loop, with the simulation's own application.
+    pub fn new(seed: u64) -> Simulation {
+        Simulation {
+            seed,
+            flavour: Flavour::EventLoop,
+            config: None,
+            app: None,
+            ask: None,
+            fault: None,
+            traced: false,
+        }
+    }
+
+    /// The same with another kind of backend.
+    pub fn flavour(mut self, flavour: Flavour) -> Simulation {
+        self.flavour = flavour;
+        self
+    }
+
+    /// The same with these settings, instead of any.
+    pub fn config(mut self, config: Config) -> Simulation {
+        self.config = Some(config);
+        self
+    }
+
+    /// The same with another application. `make` may be called more than once.
+    ///
+    /// The rules then know what a response is to, not what is to be in it. Waits must be those of the [`Runtime`],
+    /// which has no network here.
+    pub fn handler<H: Handler>(mut self, make: impl Fn(Runtime) -> H + 'static) -> Simulation {
+        self.app = Some(Arc::new(move |runtime| Arc::new(make(runtime))));
+        self
+    }
+
+    /// The same with requests made by `ask` of a random number, instead of `GET /`, for an application of one's own.
+    pub fn requests(mut self, ask: impl Fn(u64) -> Ask + 'static) -> Simulation {
+        self.ask = Some(Arc::new(ask));
+        self
+    }
+
+    /// The same with something built in that is wrong.
+    pub fn fault(mut self, fault: Fault) -> Simulation {
+        self.fault = Some(fault);
+        self
+    }
+
+    /// The same with a trace, whether a rule is broken or not.
+    pub fn traced(mut self) -> Simulation {
+        self.traced = true;
+        self
+    }
+
+    /// Runs it. If a rule is broken, it is run again for the trace.
+    pub fn run(&self) -> Outcome {
+        let outcome = self.run_once(self.traced);
+        match outcome.violation.is_some() && !self.traced {
+            true => self.run_once(true),
+            false => outcome,
+        }
+    }
+
+    fn run_once(&self, traced: bool) -> Outcome {
+        let blocking = self.flavour == Flavour::Blocking;
+        let mut rng = Rng::with_seed(self.seed);
+        let plain = |_| Ask::get("/");
+        let ask: Option<&dyn Fn(u64) -> Ask> = match (&self.app, &self.ask) {
+            (_, Some(ask)) => Some(&**ask),
+            (Some(_), None) => Some(&plain),
+            (None, None) => None,
+        };
+        let mut plan = Plan::draw(&mut rng, self.config.as_ref(), ask);
+        if blocking {
+            // A thread that waits for one client holds up the handlers of the others, here.
+            plan.config.handler_timeout = Duration::from_secs(100_000);
+        }
+        let (config, workers) = (plan.config.clone(), plan.workers);
+        let world = World::new(plan, rng, blocking, self.fault, traced);
+        let runtime = Runtime::new(SimEngine { world: world.clone(), blocking });
+        let app = match &self.app {
+            Some(make) => make(runtime.clone()),
+            None => Arc::new(Probe { world: world.clone(), runtime: runtime.clone(), blocking }),
+        };
+        let watch = Arc::new(Watch { world: world.clone(), app });
+        let shutdown = world.shutdown.clone();
+        let service = Service::with_clock(watch, config.clone(), shutdown, runtime.clone(), world.clock());
+        let mut server = Server::new(world.clone(), service.clone(), runtime, workers);
+        server.run();
+        let polls = server.polls;
+        let mut state = world.lock();
+        if state.violation.is_none() {
+            rules::check_replies(&mut state, &config);
+            rules::check_report(&mut state, service.report());
+            let (open, timers) = (service.connections(), state.timers.len());
+            if open > 0 || timers > 0 {
+                state.violate(format!("{open} connections and {timers} timers are left"));
+            }
+        }
+        drop(state);
+        drop(server);
+        let mut state = world.lock();
+        if state.violation.is_none() && Arc::strong_count(&service) > 1 {
+            let held = Arc::strong_count(&service) - 1;
+            state.violate(format!("the server is held {held} times when it has ended"));
+        }
+        // Whoever holds the world by a waker or a timer is let go.
+        let wakers = std::mem::take(&mut state.timers);
+        let jobs = std::mem::take(&mut state.jobs);
+        let stats = Stats {
+            connections: state.links.iter().filter(|link| link.accepted.is_some()).count(),
+            requests: state.links.iter().map(|link| link.begun).sum(),
+            responses: state.links.iter().map(|link| link.replies.complete()).sum(),
+            bytes: state.links.iter().map(|link| link.read + link.written).sum(),
+            events: state.events,
+            polls,
+            virtual_time: state.now,
+        };
+        let violation = state.violation.clone();
+        let fingerprint = state.fingerprint;
+        let faulted = state.faulted;
+        drop(state);
+        drop((wakers, jobs));
+        let trace = world.into_trace();
+        Outcome { seed: self.seed, flavour: self.flavour, violation, trace, stats, fingerprint, faulted }
+    }
+}
+
+impl fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulation")
+            .field("seed", &self.seed)
+            .field("flavour", &self.flavour)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a simulation.
+#[derive(Clone, Debug)]
+#[must_use = "it may say that a rule was broken"]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The seed it was drawn from.
+    pub seed: u64,
+    /// The kind of backend.
+    pub flavour: Flavour,
+    /// Which rule was broken first, if any.
+    pub violation: Option<String>,
+    /// What happened, a line each, with the virtual time; empty unless a rule was broken or it was asked for.
+    pub trace: Vec<String>,
+    /// How much happened.
+    pub stats: Stats,
+    /// A hash of everything that happened: the same for the same seed.
+    pub fingerprint: u64,
+    /// Whether the fault that was built in came to pass.
+    pub faulted: bool,
+}
+
+impl Outcome {
+    /// Goes on only if no rule was broken.
+    ///
+    /// # Panics
+    /// With the seed and the trace, if one was.
+    pub fn unwrap(self) -> Stats {
+        assert!(self.violation.is_none(), "{self}");
+        self.stats
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
+        let (seed, flavour) = (self.seed, self.flavour);
+        match &self.violation {
+            Some(violation) => write!(f, "seed {seed} on {flavour:?}: {violation}"),
+            None => write!(f, "seed {seed} on {flavour:?}: every rule was kept"),
+        }
+    }
+}
+
+/// How much happened in one simulation, or in many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that were accepted.
+    pub connections: usize,
+    /// Handlers that were called.
+    pub requests: usize,
+    /// Responses that a client got whole.
+    pub responses: usize,
+    /// Bytes read and written by the server.
+    pub bytes: u64,
+    /// Events of the simulated world.
+    pub events: u64,
+    /// Polls of connections and tasks.
+    pub polls: u64,
+    /// How long it took, in virtual time.
+    pub virtual_time: Duration,
+}
+
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, more: Stats) {
+        self.connections += more.connections;
+        self.requests += more.requests;
+        self.responses += more.responses;
+        self.bytes += more.bytes;
+        self.events += more.events;
+        self.polls += more.polls;
+        self.virtual_time += more.virtual_time;
+    }
+}
+
+/// Runs the simulations of all `seeds`, on both kinds of backend, and says how much happened.
+///
+/// # Panics
+/// At the first seed whose simulation breaks a rule, with its trace.
+pub fn check(seeds: Range<u64>) -> Stats {
+    let mut stats = Stats::default();
+    for seed in seeds {
+        for flavour in Flavour::ALL {
+            stats += Simulation::new(seed).flavour(flavour).run().unwrap();
+        }
+    }
+    stats
+}

@@ -1,0 +1,323 @@
+//! The transport that the driver gets: a connection of the simulated world, in both flavours.
+//!
+//! `Transport<false>` is what an event loop has: it returns `Pending` and keeps a waker for each direction.
+//! `Transport<true>` is what a thread has that may wait: time goes on inside its reads and writes.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use gearshift_core::{Inbox, Outbox, Phase, Stream, Transport};
+
+use crate::fault::Fault;
+use crate::world::{Event, State, World};
+
+/// One connection, as the driver has it.
+pub(crate) struct SimTransport<const BLOCKING: bool> {
+    world: Arc<World>,
+    at: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Read,
+    Write,
+}
+
+/// Calls that move nothing, within one poll, beyond which the driver spins.
+const IDLE_CALLS: u32 = 1_000;
+
+impl<const BLOCKING: bool> SimTransport<BLOCKING> {
+    pub(crate) fn new(world: Arc<World>, at: usize) -> SimTransport<BLOCKING> {
+        SimTransport { world, at }
+    }
+
+    fn receive(&self, into: &mut Inbox) -> io::Result<usize> {
+        let mut state = self.world.lock();
+        let most = state.links[self.at].line.asks.len() * 16 + 64 * 1024 + 16 * 1024;
+        if into.len() > most {
+            let held = into.len();
+            state.violate(format!("connection {} holds {held} received bytes", self.at));
+        }
+        if state.links[self.at].idle_calls > IDLE_CALLS {
+            state.violate(format!("connection {} reads in a circle", self.at));
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if let Some(spoilt) = spoil_read(&mut state, self.at) {
+            return spoilt;
+        }
+        let read = state.links[self.at].receive(into);
+        if let Ok(n) = read {
+            state.note(format_args!("[{}] is read: {n} bytes", self.at));
+            state.mix(n as u64);
+            let link = &mut state.links[self.at];
+            if link.blocked {
+                // There is room to send on.
+                link.blocked = false;
+                let now = state.now;
+                state.schedule(now, Event::Act(self.at));
+            }
+        }
+        state.links[self.at].wants_read = false;
+        read
+    }
+
+    /// Writes until there is no room; the error says why it ends before everything is written.
+    fn send(&self, from: &mut Outbox) -> io::Result<()> {
+        let mut state = self.world.lock();
+        let at = self.at;
+        while !from.is_empty() {
+            let short = state.rng.u8(..8) == 0;
+            let most = if short { state.rng.usize(1..64) } else { usize::MAX };
+            if state.links[at].gone && !state.links[at].reset {
+                // Taken by the system, for a peer that is gone: what comes back is a reset.
+                let n = from.len();
+                from.clear();
+                let soon = state.now + Duration::from_micros(100);
+                state.links[at].moved();
+                state.schedule(soon, Event::Bounce(at));
+                state.note(format_args!("[{at}] is sent {n} bytes and is not there"));
+                break;
+            }
+            if short && from.len() > 1 && state.rng.bool() {
+                // As a backend does whose writes complete later.
+                if let Some(mut chunk) = from.take_chunk() {
+                    let rest = chunk.split_off(state.rng.usize(..=chunk.len()));
+                    from.put_back(rest);
+                    from.put_back(chunk);
+                }
+            }
+            let (n, bytes) = match state.links[at].send(from, most) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    state.links[at].unsent = from.len();
+                    return Err(error);
+                }
+            };
+            state.note(format_args!("[{at}] is sent {n} bytes"));
+            state.mix(n as u64 ^ 0xff00);
+            let bytes = spoil_sent(&mut state, bytes);
+            let link = &mut state.links[at];
+            link.written += n as u64;
+            let fed = link.tap.feed(&bytes);
+            link.sent.extend(bytes);
+            if let Err(wrong) = fed {
+                state.violate(format!("connection {at} is sent {wrong}"));
+            }
+            state.offer(at);
+        }
+        state.links[at].unsent = 0;
+        state.links[at].wants_write = false;
+        Ok(())
+    }
+
+    /// Whether the deadline has passed.
+    fn is_late(&self) -> bool {
+        let mut state = self.world.lock();
+        let now = state.now;
+        let link = &state.links[self.at];
+        let late = link.deadline.is_some_and(|deadline| deadline <= now);
+        if late && state.has(Fault::IgnoreDeadlines) {
+            return false;
+        }
+        late
+    }
+
+    /// Leaves a waker, or waits.
+    fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if BLOCKING {
+            return Poll::Ready(self.wait(direction));
+        }
+        if self.is_late() {
+            self.world.lock().links[self.at].moved();
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let mut state = self.world.lock();
+        let at = self.at;
+        let waker = Some(cx.waker().clone());
+        match direction {
+            Direction::Read => {
+                state.links[at].read_waker = waker;
+                state.links[at].wants_read = true;
+                if state.links[at].line.nudges && state.rng.u8(..16) == 0 {
+                    let soon = state.now + Duration::from_micros(state.rng.u64(..300));
+                    state.schedule(soon, Event::Nudge(at));
+                }
+            }
+            Direction::Write => {
+                state.links[at].write_waker = waker;
+                state.links[at].wants_write = true;
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Lets time go on until there may be progress.
+    fn wait(&self, direction: Direction) -> io::Result<()> {
+        let limits = self.world.lock().links[self.at].deadline;
+        if limits.is_none() {
+            self.world.lock().violate(format!("connection {} waits without a deadline", self.at));
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        loop {
+            let (ready, violated) = {
+                let state = self.world.lock();
+                let link = &state.links[self.at];
+                let ready = match direction {
+                    Direction::Read => link.is_readable(),
+                    Direction::Write => link.room() > 0,
+                };
+                (ready, state.violation.is_some())
+            };
+            if ready {
+                return Ok(());
+            }
+            if violated || self.world.shutdown.phase() == Phase::Forced {
+                self.world.lock().links[self.at].moved();
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            if self.is_late() {
+                self.world.lock().links[self.at].moved();
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if !self.world.step() {
+                self.world.lock().violate(format!("connection {} waits for ever", self.at));
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+    }
+}
+
+impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
+    const BLOCKING: bool = BLOCKING;
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+        self.world.meanwhile();
+        loop {
+            match self.receive(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+            match self.poll_ready(Direction::Read, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.world.meanwhile();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+        self.world.meanwhile();
+        if self.world.shutdown.is_requested() && self.world.lock().plays_at_stop(self.at) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.receive(into)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+        self.world.meanwhile();
+        {
+            let mut state = self.world.lock();
+            let (len, most) = (from.len(), state.most_output(self.at));
+            if len > most {
+                state.violate(format!("connection {} holds {len} bytes to send, beyond {most}", self.at));
+            }
+        }
+        loop {
+            let before = from.len();
+            match self.send(from) {
+                // How long the peer may go on like that is the driver's business.
+                Err(error)
+                    if BLOCKING && error.kind() == io::ErrorKind::WouldBlock && from.len() < before =>
+                {
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+            match self.poll_ready(Direction::Write, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.world.lock();
+        let now = state.now;
+        let link = &mut state.links[self.at];
+        link.moved();
+        if link.reset {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        }
+        link.server_fin = Some(now);
+        link.read_at_fin = link.read;
+        state.note(format_args!("[{}] is told the end", self.at));
+        state.offer(self.at);
+        Poll::Ready(Ok(()))
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        let is_reset = self.world.lock().links[self.at].reset;
+        Ok(is_reset.then(|| io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn set_deadline(&mut self, at: Option<Instant>) {
+        let at = at.map(|at| self.world.since_start(at));
+        let mut state = self.world.lock();
+        let link = &mut state.links[self.at];
+        link.deadline = at;
+        if let Some(at) = at {
+            state.arm(self.at, at);
+        }
+    }
+
+    fn into_stream(self) -> io::Result<Stream> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "simulated connections stay HTTP"))
+    }
+}
+
+impl<const BLOCKING: bool> Drop for SimTransport<BLOCKING> {
+    fn drop(&mut self) {
+        self.world.lock().close(self.at);
+    }
+}
+
+/// A fault of the network's reading side, if one is to be played.
+fn spoil_read(state: &mut State, at: usize) -> Option<io::Result<usize>> {
+    if state.fault.is_none() || state.links[at].arrived.is_empty() || !state.links[at].line.is_clean {
+        return None;
+    }
+    // Not in the field of the first bytes, which say no more than what is refused.
+    let place = state.rng.usize(..state.links[at].arrived.len());
+    if state.plays(Fault::DropReadByte) {
+        state.links[at].arrived.remove(place);
+    } else if state.plays(Fault::RepeatReadByte) {
+        let byte = state.links[at].arrived[place];
+        state.links[at].arrived.insert(place, byte);
+    } else if state.plays(Fault::ChangeReadByte) {
+        state.links[at].arrived[place] ^= 1;
+    } else if state.links[at].delivered > 0 && state.plays(Fault::CloseEarly) {
+        return Some(Err(io::ErrorKind::ConnectionReset.into()));
+    }
+    None
+}
+
+/// A fault of the network's writing side, if one is to be played.
+fn spoil_sent(state: &mut State, mut bytes: Vec<u8>) -> Vec<u8> {
+    if state.fault.is_none() {
+        return bytes;
+    }
+    let place = state.rng.usize(..bytes.len());
+    if state.plays(Fault::DropSentByte) {
+        bytes.remove(place);
+    } else if state.plays(Fault::RepeatSentByte) {
+        bytes.insert(place, bytes[place]);
+    }
+    bytes
+}

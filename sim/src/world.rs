@@ -1,0 +1,417 @@
+//! The simulated world: virtual time, the events that are due, and everything that is not the server's own code.
+//!
+//! Time stands still while the server computes, and jumps to the next event when it waits. All choices are drawn from
+//! one generator, in the order in which things happen, so that a seed is a whole history.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use gearshift_core::clock::{Clock, ManualClock};
+use gearshift_core::{BoxFuture, Job, Phase, Shutdown};
+
+use crate::fault::Fault;
+use crate::link::Link;
+use crate::plan::Plan;
+
+/// What may happen when its time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Event {
+    /// A client connects.
+    Open(usize),
+    /// A client sends what is next.
+    Act(usize),
+    /// A client takes what was sent.
+    Take(usize),
+    /// A transport's deadline may have passed.
+    Deadline(usize),
+    /// A connection is looked at for no reason.
+    Nudge(usize),
+    /// What was written to a client that has left comes back as a reset.
+    Bounce(usize),
+    /// A sleep is over.
+    Timer(u64),
+    /// A thread of the pool takes up a job.
+    Job,
+    /// A stop is asked for.
+    Graceful,
+    /// The stop is forced.
+    Forced,
+    /// Time passes.
+    Tick,
+}
+
+/// The world of one simulation.
+pub(crate) struct World {
+    state: Mutex<State>,
+    clock: ManualClock,
+    start: Instant,
+    pub(crate) shutdown: Shutdown,
+}
+
+pub(crate) struct State {
+    pub(crate) now: Duration,
+    pub(crate) rng: Rng,
+    queue: BinaryHeap<Reverse<(Duration, u64, Event)>>,
+    serial: u64,
+    pub(crate) links: Vec<Link>,
+    /// Connections that wait to be accepted.
+    pub(crate) backlog: std::collections::VecDeque<usize>,
+    pub(crate) timers: BTreeMap<u64, Waker>,
+    pub(crate) jobs: std::collections::VecDeque<Job>,
+    /// Background tasks that were begun and not taken up.
+    pub(crate) spawned: Vec<BoxFuture<()>>,
+    /// Where parked connections may have to be resumed.
+    pub(crate) news: bool,
+    pub(crate) plan_forced: Option<Duration>,
+    pub(crate) grace: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) drain: u64,
+    /// The limit of what waits to be sent.
+    pub(crate) output: usize,
+    pub(crate) lateness: Duration,
+    /// Whether the server's threads may wait.
+    pub(crate) blocking: bool,
+    /// Whether all of its threads are at work, so that whoever needs one has to wait.
+    pub(crate) is_saturated: bool,
+    /// When it was last asked whether every wait is right.
+    pub(crate) checked: Duration,
+    /// When a stop was asked for.
+    pub(crate) stopped: Option<Duration>,
+    pub(crate) is_forced: bool,
+    /// Handlers at work when the stop was forced, and exchanges that had not ended.
+    pub(crate) cut_at_least: u64,
+    pub(crate) cut_at_most: u64,
+    /// Handlers whose response had left when the stop was asked for.
+    pub(crate) answered_before_stop: u64,
+    pub(crate) events: u64,
+    pub(crate) fingerprint: u64,
+    trace: Option<Vec<String>>,
+    pub(crate) violation: Option<String>,
+    pub(crate) fault: Option<Fault>,
+    /// Whether the fault has been played.
+    pub(crate) faulted: bool,
+}
+
+/// More than any simulation needs.
+const MOST_EVENTS: u64 = 2_000_000;
+
+impl World {
+    pub(crate) fn new(
+        plan: Plan,
+        rng: Rng,
+        blocking: bool,
+        fault: Option<Fault>,
+        traced: bool,
+    ) -> Arc<World> {
+        let clock = ManualClock::new(1_700_000_000);
+        let mut state = State {
+            now: Duration::ZERO,
+            rng,
+            queue: BinaryHeap::new(),
+            serial: 0,
+            links: Vec::new(),
+            backlog: Default::default(),
+            timers: BTreeMap::new(),
+            jobs: Default::default(),
+            spawned: Vec::new(),
+            news: false,
+            plan_forced: plan.forced,
+            grace: plan.config.graceful_timeout,
+            linger: plan.config.linger,
+            drain: plan.config.limits.drain,
+            output: plan.config.limits.output,
+            lateness: plan.lateness,
+            stopped: None,
+            is_forced: false,
+            blocking,
+            is_saturated: false,
+            checked: Duration::ZERO,
+            cut_at_least: 0,
+            cut_at_most: 0,
+            answered_before_stop: 0,
+            events: 0,
+            fingerprint: 0,
+            trace: traced.then(Vec::new),
+            violation: None,
+            fault,
+            faulted: false,
+        };
+        for (at, line) in plan.lines.into_iter().enumerate() {
+            state.schedule(line.opens, Event::Open(at));
+            state.links.push(Link::new(line));
+        }
+        if let Some(at) = plan.graceful {
+            state.schedule(at, Event::Graceful);
+        }
+        let start = clock.now();
+        Arc::new(World { state: Mutex::new(state), clock, start, shutdown: Shutdown::new() })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        Clock::Manual(self.clock.clone())
+    }
+
+    /// Virtual time as the server's code has it.
+    pub(crate) fn instant(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// What the server's code means by an instant.
+    pub(crate) fn since_start(&self, instant: Instant) -> Duration {
+        instant.saturating_duration_since(self.start)
+    }
+
+    /// Lets what is about to happen do so while the server is at work, now and then.
+    pub(crate) fn meanwhile(&self) {
+        let mut state = self.lock();
+        let soon = state.now + Duration::from_micros(300);
+        let is_due = state.queue.peek().is_some_and(|Reverse((at, ..))| *at <= soon);
+        if is_due && state.rng.u8(..16) == 0 {
+            drop(state);
+            self.step();
+        }
+    }
+
+    /// Lets the next event happen. False if there is none.
+    pub(crate) fn step(&self) -> bool {
+        let mut wake = Vec::new();
+        let mut job = None;
+        let mut phase = None;
+        {
+            let mut state = self.lock();
+            let Some(Reverse((at, _, event))) = state.queue.pop() else { return false };
+            self.clock.advance(at.saturating_sub(state.now));
+            if at > state.now {
+                state.now = at;
+                state.links.iter_mut().for_each(|link| link.idle_polls = 0);
+            }
+            state.events += 1;
+            if state.events > MOST_EVENTS {
+                state.violate("the simulation goes on for ever");
+                return false;
+            }
+            match event {
+                Event::Open(link) => state.open(link),
+                Event::Act(link) => state.act(link, &mut wake),
+                Event::Take(link) => state.take(link, &mut wake),
+                Event::Deadline(link) => state.deadline(link, &mut wake),
+                Event::Nudge(link) => {
+                    let link = &mut state.links[link];
+                    link.idle_polls = 0;
+                    link.wants_read &= link.read_waker.is_none();
+                    wake.extend(link.read_waker.take());
+                }
+                Event::Bounce(link) => state.reset(link, &mut wake),
+                Event::Timer(id) => wake.extend(state.timers.remove(&id)),
+                Event::Job => job = state.jobs.pop_front(),
+                Event::Graceful => phase = Some(Phase::Graceful),
+                Event::Forced => phase = Some(Phase::Forced),
+                Event::Tick => {}
+            }
+        }
+        wake.into_iter().for_each(Waker::wake);
+        if let Some(job) = job {
+            job();
+        }
+        match phase {
+            Some(Phase::Graceful) => self.stop(),
+            Some(Phase::Forced) => self.force(),
+            _ => {}
+        }
+        true
+    }
+
+    /// Asks for a graceful stop, once.
+    pub(crate) fn stop(&self) {
+        {
+            let mut state = self.lock();
+            if state.stopped.is_some() {
+                return;
+            }
+            state.note(format_args!("a graceful stop is asked for"));
+            state.stopped = Some(state.now);
+            state.news = true;
+            let forced = state.plan_forced.unwrap_or(state.grace).min(state.grace);
+            let at = state.now + forced;
+            state.schedule(at, Event::Forced);
+            let mut answered = 0;
+            for link in &mut state.links {
+                link.arrived_at_stop = link.asks_arrived();
+                answered += link.ended.min(link.tap.complete()) as u64;
+                link.idle_polls = 0;
+            }
+            state.answered_before_stop = answered;
+            if state.has(Fault::MissStop) {
+                return;
+            }
+        }
+        self.shutdown.graceful();
+    }
+
+    fn force(&self) {
+        {
+            let mut state = self.lock();
+            state.is_forced = true;
+            state.news = true;
+            let blocking = state.blocking;
+            let (mut at_least, mut at_most, mut open) = (0, 0, 0);
+            for link in &mut state.links {
+                link.idle_polls = 0;
+                if link.is_open() {
+                    open += 1;
+                    link.forced = true;
+                    let at_work = link.begun > link.ended + link.dropped;
+                    // A thread that waits for a body learns of it by an error, which its handler may answer.
+                    at_least += u64::from(at_work && !(blocking && link.reading_body));
+                    at_most += u64::from(link.begun > link.tap.complete());
+                } else if link.accepted.is_none() {
+                    link.forced = true;
+                }
+            }
+            state.cut_at_least = at_least;
+            state.cut_at_most = at_most;
+            if open > 0 {
+                state.note(format_args!("the stop is forced, with {open} connections open"));
+                if state.has(Fault::MissForce) {
+                    return;
+                }
+            }
+        }
+        self.shutdown.force();
+    }
+
+    pub(crate) fn into_trace(self: Arc<World>) -> Vec<String> {
+        self.lock().trace.take().unwrap_or_default()
+    }
+}
+
+impl State {
+    pub(crate) fn schedule(&mut self, at: Duration, event: Event) {
+        self.serial += 1;
+        self.queue.push(Reverse((at.max(self.now), self.serial, event)));
+    }
+
+    /// Writes a line of the trace, and mixes it into the fingerprint, cheaply if there is no trace.
+    pub(crate) fn note(&mut self, line: fmt::Arguments<'_>) {
+        if let Some(trace) = &mut self.trace {
+            let now = self.now;
+            trace.push(format!("{:>12.6} {line}", now.as_secs_f64()));
+        }
+    }
+
+    pub(crate) fn mix(&mut self, what: u64) {
+        let mixed = self.fingerprint ^ what ^ (self.now.as_nanos() as u64).rotate_left(17);
+        self.fingerprint = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+
+    /// A rule was broken. The first time counts.
+    pub(crate) fn violate(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        self.note(format_args!("VIOLATION: {what}"));
+        self.violation.get_or_insert(what);
+    }
+
+    /// Whether the fault to be played is this one, now and for the first time.
+    pub(crate) fn plays(&mut self, fault: Fault) -> bool {
+        if self.fault != Some(fault) || self.faulted {
+            return false;
+        }
+        self.note(format_args!("the fault is played: {fault:?}"));
+        self.faulted = true;
+        true
+    }
+
+    /// Whether the fault to be played is this one, which lasts.
+    pub(crate) fn has(&mut self, fault: Fault) -> bool {
+        self.faulted |= self.fault == Some(fault);
+        self.fault == Some(fault)
+    }
+
+    fn deadline(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        let now = self.now;
+        let link = &mut self.links[at];
+        if link.deadline_event != Some(now) {
+            return;
+        }
+        link.deadline_event = None;
+        match link.deadline {
+            Some(deadline) if deadline <= now => {
+                wake.extend(link.read_waker.take());
+                wake.extend(link.write_waker.take());
+                self.note(format_args!("[{at}] has a deadline that passes"));
+            }
+            Some(deadline) => self.arm(at, deadline),
+            None => {}
+        }
+    }
+
+    /// Has an event come for a deadline, unless one comes earlier.
+    pub(crate) fn arm(&mut self, at: usize, deadline: Duration) {
+        let late = match self.lateness.as_micros() as u64 {
+            0 => Duration::ZERO,
+            most => Duration::from_micros(self.rng.u64(..=most)),
+        };
+        let when = (deadline + late).max(self.now);
+        let link = &mut self.links[at];
+        if link.deadline_event.is_none_or(|event| event > when) {
+            link.deadline_event = Some(when);
+            self.schedule(when, Event::Deadline(at));
+        }
+    }
+
+    /// There is something to read.
+    pub(crate) fn readable(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        self.news = true;
+        self.links[at].idle_polls = 0;
+        if self.plays(Fault::LoseReadWake) {
+            self.links[at].read_waker = None;
+        }
+        let link = &mut self.links[at];
+        if let Some(waker) = link.read_waker.take() {
+            link.wants_read = false;
+            wake.push(waker);
+        }
+    }
+
+    /// There is room to write.
+    pub(crate) fn writable(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        self.links[at].idle_polls = 0;
+        if self.links[at].write_waker.is_some() && self.plays(Fault::LoseWriteWake) {
+            self.links[at].write_waker = None;
+        }
+        wake.extend(self.links[at].write_waker.take());
+    }
+}
+
+impl State {
+    /// A number for a new timer.
+    pub(crate) fn next_timer(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// The most that may wait to be sent on a connection: the limit, and what one answer may add to it.
+    pub(crate) fn most_output(&self, at: usize) -> usize {
+        let link = &self.links[at];
+        let largest = link.line.asks.iter().map(|written| {
+            let answer = written.ask.deed.map_or(usize::MAX / 4, |deed| deed.size + 1_000);
+            answer.max(written.ask.body.len() + 1_000)
+        });
+        self.output + largest.max().unwrap_or(0) + 16 * 1024
+    }
+
+    /// Whether a read fails to see what had arrived when a stop was asked for.
+    pub(crate) fn plays_at_stop(&mut self, at: usize) -> bool {
+        let link = &self.links[at];
+        link.line.is_clean && !link.arrived.is_empty() && self.plays(Fault::ForgetAtStop)
+    }
+}

@@ -1,0 +1,83 @@
+//! Every fault that can be built in is found: by which rule, and on which kind of backend.
+
+use gearshift_sim::{Fault, Flavour, Simulation};
+
+/// Seeds within which a fault has to be found.
+const SEEDS: u64 = 400;
+
+/// The first violation that `fault` leads to, and after how many runs in which it was played.
+fn find(fault: Fault, flavour: Flavour) -> Option<(u64, String)> {
+    let mut played = 0;
+    for seed in 0..SEEDS {
+        let outcome = Simulation::new(seed).flavour(flavour).fault(fault).run();
+        played += u64::from(outcome.faulted);
+        if let Some(violation) = outcome.violation {
+            assert!(outcome.faulted, "seed {seed} breaks a rule without any fault: {violation}");
+            assert!(!outcome.trace.is_empty());
+            return Some((played, violation));
+        }
+    }
+    None
+}
+
+/// What a violation has to say, for each fault.
+const TABLE: &[(Fault, &[&str])] = &[
+    (
+        Fault::DropSentByte,
+        &["is sent", "was sent", "bytes that are not its own", "is cut", "is not answered"],
+    ),
+    (Fault::RepeatSentByte, &["is sent", "was sent", "bytes that are not its own", "is cut"]),
+    (Fault::DropReadByte, &[]),
+    (Fault::RepeatReadByte, &[]),
+    (Fault::ChangeReadByte, &[]),
+    (Fault::LoseReadWake, &["is asleep", "waits for"]),
+    (Fault::LoseWriteWake, &["is asleep", "waits for"]),
+    (Fault::IgnoreDeadlines, &["waits for", "wait for ever", "waits for ever", "goes on for ever"]),
+    (Fault::Spin, &["in a circle"]),
+    (Fault::ForgetConnection, &["waits for", "does not read", "is asleep", "outlives"]),
+    (Fault::MissStop, &["outlives a graceful stop", "is not answered", "closes without a reason"]),
+    (Fault::MissForce, &["outlives a forced stop", "reported cut"]),
+    (Fault::CallCutBodyWhole, &["was read as"]),
+    (Fault::SwapResponses, &["comes where"]),
+    (Fault::KeepTimer, &["timers are left"]),
+    (Fault::KeepTask, &["never ends"]),
+    (Fault::CloseEarly, &["is not answered", "is cut"]),
+    (Fault::ForgetAtStop, &["is not answered"]),
+];
+
+#[test]
+fn every_fault_is_found() {
+    let mut missed = Vec::new();
+    assert_eq!(TABLE.len(), Fault::ALL.len());
+    for (fault, words) in TABLE {
+        for flavour in Flavour::ALL {
+            // Threads that wait are woken by the system, and a parked connection is no task.
+            let is_of_loops = matches!(fault, Fault::LoseReadWake | Fault::LoseWriteWake);
+            if is_of_loops && flavour == Flavour::Blocking {
+                continue;
+            }
+            match find(*fault, flavour) {
+                Some((_, said)) if words.is_empty() || words.iter().any(|word| said.contains(word)) => {}
+                other => missed.push(format!("{fault:?} on {flavour:?}: {other:?}")),
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// Faults that befall most runs have to be found in nearly every one of these.
+#[test]
+fn faults_are_found_at_once() {
+    for (fault, most) in [
+        (Fault::SwapResponses, 1),
+        (Fault::KeepTimer, 1),
+        (Fault::KeepTask, 1),
+        (Fault::Spin, 3),
+        (Fault::DropSentByte, 3),
+        (Fault::RepeatSentByte, 3),
+        (Fault::LoseReadWake, 8),
+    ] {
+        let (played, said) = find(fault, Flavour::EventLoop).expect("it is found");
+        assert!(played <= most, "{fault:?} was played {played} times before: {said}");
+    }
+}
