@@ -198,6 +198,32 @@ fn stays_open_when_a_body_came_without_being_waited_for() {
 }
 
 #[test]
+fn reads_past_a_body_that_came_without_being_waited_for() {
+    for (framing, pieces) in [
+        ("Content-Length: 3", &["", "abc"][..]),
+        ("Content-Length: 3", &["a", "bc"]),
+        ("Transfer-Encoding: chunked", &["", "3\r\nabc\r\n0\r\n\r\n"]),
+        ("Transfer-Encoding: chunked", &["3\r", "\nabc\r\n0\r\n\r\n"]),
+        ("Transfer-Encoding: chunked", &["3\r\nabc\r\n", "0\r\n\r\n"]),
+    ] {
+        let mut connection = Connection::new(Limits::default().into(), false, false);
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{framing}\r\n\r\n{}", pieces[0]);
+        connection.inbox_mut().extend(head.as_bytes());
+        assert!(matches!(connection.next_event(), Event::Request(_)));
+        connection.respond_whole(Response::text("ok"), 0);
+        let has_begun = !pieces[0].is_empty();
+        assert_eq!(connection.is_closing(), !has_begun, "{framing}, {pieces:?}");
+        if has_begun {
+            assert!(matches!(connection.next_event(), Event::NeedBytes));
+            connection.inbox_mut().extend(pieces[1].as_bytes());
+            connection.inbox_mut().extend(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert!(matches!(connection.next_event(), Event::Request(request) if request.path() == "/next"));
+        }
+    }
+}
+
+#[test]
 fn waits_for_no_byte_of_a_body_that_it_will_not_pass_over() {
     let mut limits = Limits::default();
     limits.drain = 10;
