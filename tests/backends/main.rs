@@ -12,6 +12,8 @@ mod descriptors;
 mod limits;
 mod listen;
 mod panics;
+#[expect(dead_code, reason = "tests/faults asks for more")]
+mod process;
 mod running;
 mod shutdown;
 mod tasks;
