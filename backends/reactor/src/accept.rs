@@ -71,10 +71,10 @@ impl Acceptor {
             }
             // Woken through the slot by readiness, by the deadline that ends a pause, and by shutdown.
             self.slot.leave_waker(Direction::Read, cx.waker());
+            if self.is_paused && !self.slot.is_due(self.handle.swept()) {
+                return Poll::Pending;
+            }
             if phase == Phase::Running {
-                if self.is_paused && !self.slot.is_due(self.handle.swept()) {
-                    return Poll::Pending;
-                }
                 if !self.is_paused {
                     ready!(self.slot.poll(Direction::Read, cx, || 0)).expect("no deadline is set");
                 }
@@ -98,7 +98,8 @@ impl Acceptor {
                 Err(error) => {
                     self.slot.restore(READABLE);
                     self.failed(&error);
-                    if self.is_paused && phase != Phase::Running {
+                    // What is open gives its descriptors back as it closes.
+                    if self.is_paused && phase != Phase::Running && service.connections() == 0 {
                         return Poll::Ready(None);
                     }
                 }
