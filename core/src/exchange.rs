@@ -320,6 +320,8 @@ fn poll_stream<T: Transport>(
                     // What is left in the outbox is the driver's to send.
                     return Poll::Ready(Some(Streamed::Whole));
                 }
+                // A stop by force ends the waits of a thread, which the body cannot tell from its peer's failure.
+                Poll::Ready(None) if service.shutdown.phase() == Phase::Forced => return Poll::Ready(None),
                 Poll::Ready(None) => return Poll::Ready(Some(break_off(hold))),
                 Poll::Pending => starved = true,
             }

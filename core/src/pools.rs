@@ -1,8 +1,8 @@
 //! The threads behind [`Runtime::blocking`](crate::Runtime::blocking) and
 //! [`Runtime::compute`](crate::Runtime::compute) for backends that bring none of their own.
 //!
-//! Work that waits goes to the `blocking` crate: threads come and go with the load, 500 at most. Work that burns
-//! CPU goes to a rayon pool with a thread for each core, made at first use.
+//! Work that waits goes to the `blocking` crate: threads come with the load, 500 at most, and may stay. Work that
+//! burns CPU goes to a rayon pool with a thread for each core, made at first use.
 
 use std::sync::OnceLock;
 

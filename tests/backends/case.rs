@@ -44,6 +44,8 @@
 
 use std::path::Path;
 
+use crate::client::DATE;
+
 /// A case, or one of a family.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -90,9 +92,6 @@ pub(crate) struct Parts {
     pub(crate) fields: Vec<(String, Option<String>)>,
     pub(crate) body: Vec<u8>,
 }
-
-/// What every date is taken for: it is as long as any (RFC 9110, 5.6.7).
-pub(crate) const DATE: &str = "Day, 00 Mon 0000 00:00:00 GMT";
 
 /// Reads all files of `tests/wire`, in the order of their names.
 pub(crate) fn all() -> Vec<Case> {

@@ -6,10 +6,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{self, ChildStdin, Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use gearshift::{App, Backend, Bind, Config, Endpoint, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::process::Process;
 
 /// Names the backend to serve with.
 const BACKEND: &str = "GEARSHIFT_TEST_BACKEND";
@@ -50,23 +51,9 @@ impl Child {
         self.process.try_wait().expect("it is ours").is_none()
     }
 
-    /// The time that it has spent on processors.
-    pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it runs");
-        // What follows the name, which may hold anything, begins with the third field.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
-        let ticks: u64 = fields
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().expect("utime and stime are numbers"))
-            .sum();
-        Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).expect("some 100")
-    }
-
-    /// How many descriptors it has.
-    pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("it runs").count()
+    /// What the system says of it.
+    pub(crate) fn stats(&self) -> Process {
+        Process::of(&self.process)
     }
 }
 

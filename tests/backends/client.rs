@@ -4,11 +4,12 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::case::DATE;
-
 /// How long anything may take that should happen. Nothing that these tests wait for takes so long, and no timeout
 /// of a server under test is as short unless the test is about it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What every date is taken for: it is as long as any (RFC 9110, 5.6.7).
+pub(crate) const DATE: &str = "Day, 00 Mon 0000 00:00:00 GMT";
 
 /// A connection to a server under test.
 pub(crate) struct Client<S = TcpStream> {

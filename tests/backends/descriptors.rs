@@ -22,10 +22,10 @@ fn waits_and_goes_on(backend: Backend) {
     assert_eq!(first.get("/plaintext").status, 200);
     let others: Vec<_> = (0..CONNECTIONS).map(|_| Client::connect(server.addr())).collect();
     wait_until("the server has taken as many connections as it can", || {
-        server.descriptors() as u64 >= MOST - 2
+        server.stats().descriptors() as u64 >= MOST - 2
     });
 
-    let (cpu, began) = (server.cpu_time(), Instant::now());
+    let (cpu, began) = (server.stats().cpu_time(), Instant::now());
     // What is looked at is how it spends its time, so some has to pass; it goes on serving meanwhile.
     let mut asked = 0;
     while began.elapsed() < Duration::from_secs(1) {
@@ -33,7 +33,7 @@ fn waits_and_goes_on(backend: Backend) {
         asked += 1;
         std::thread::sleep(Duration::from_millis(100));
     }
-    let share = (server.cpu_time() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    let share = (server.stats().cpu_time() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     assert!(share < 0.3, "it spent {:.0}% of a core on {asked} requests", share * 100.0);
     assert!(server.is_running());
 

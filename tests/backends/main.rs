@@ -14,6 +14,8 @@ mod disconnects;
 mod limits;
 mod listen;
 mod panics;
+#[expect(dead_code, reason = "tests/faults asks for more")]
+mod process;
 mod running;
 mod shutdown;
 mod tasks;

@@ -10,8 +10,8 @@ use gearshift::{Backend, Config, TestServer};
 use libtest_mimic::{Failed, Trial};
 
 use crate::app;
-use crate::case::{self, Case, DATE, Expected, Parts, Step};
-use crate::client::{Answer, Client, masked};
+use crate::case::{self, Case, Expected, Parts, Step};
+use crate::client::{Answer, Client, DATE, masked};
 
 /// How a case is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,7 +53,7 @@ impl Acceptor {
                 match poll_fn(|cx| self.poll_next(cx, &service)).await {
                     Some((socket, peer)) => match ReactorTransport::new(&self.handle, socket) {
                         Ok(transport) => begin(transport, peer),
-                        Err(error) => self.failed(&error),
+                        Err(error) => self.failed(&error, &service),
                     },
                     None => return,
                 }
@@ -71,10 +71,10 @@ impl Acceptor {
             }
             // Woken through the slot by readiness, by the deadline that ends a pause, and by shutdown.
             self.slot.leave_waker(Direction::Read, cx.waker());
+            if self.is_paused && !self.slot.is_due(self.handle.swept()) {
+                return Poll::Pending;
+            }
             if phase == Phase::Running {
-                if self.is_paused && !self.slot.is_due(self.handle.swept()) {
-                    return Poll::Pending;
-                }
                 if !self.is_paused {
                     ready!(self.slot.poll(Direction::Read, cx, || 0)).expect("no deadline is set");
                 }
@@ -97,8 +97,9 @@ impl Acceptor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(None),
                 Err(error) => {
                     self.slot.restore(READABLE);
-                    self.failed(&error);
-                    if self.is_paused && phase != Phase::Running {
+                    self.failed(&error, service);
+                    // What is open gives its descriptors back as it closes.
+                    if self.is_paused && phase != Phase::Running && service.connections() == 0 {
                         return Poll::Ready(None);
                     }
                 }
@@ -107,8 +108,8 @@ impl Acceptor {
     }
 
     /// Begins a pause, unless the failure was the peer's.
-    fn failed(&mut self, error: &io::Error) {
-        if let Some(pause) = self.pause.failed(error) {
+    fn failed(&mut self, error: &io::Error, service: &Service) {
+        if let Some(pause) = self.pause.failed(error, &self.listener, service) {
             self.is_paused = true;
             self.handle.set_deadline(&self.slot, Some(Instant::now() + pause));
         }

@@ -30,12 +30,21 @@ impl Acceptor {
     /// in is turned away, and closes the listener.
     pub(crate) async fn run(self, mut phases: watch::Receiver<Phase>) {
         future::or(crate::reached(&mut phases, Phase::Graceful), self.accept_for_ever()).await;
+        let mut pause = AcceptPause::new();
         while self.service.shutdown().phase() == Phase::Graceful {
             // Asked of the kernel itself: the reactor may not have heard of the newest ones.
             match self.listener.accept() {
-                Ok((socket, peer)) => self.serve(TokioSocket::accepted(socket, peer), peer),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
+                Ok((socket, peer)) => {
+                    pause.accepted();
+                    self.serve(TokioSocket::accepted(socket, peer), peer);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => match pause.failed(&error, &self.listener, &self.service) {
+                    // What is open gives its descriptors back as it closes.
+                    Some(_) if self.service.connections() == 0 => return,
+                    Some(duration) => tokio::time::sleep(duration).await,
+                    None => {}
+                },
             }
             tokio::task::yield_now().await;
         }
@@ -54,7 +63,7 @@ impl Acceptor {
                     self.serve(Ok(socket), peer);
                 }
                 Err(error) => {
-                    if let Some(duration) = pause.failed(&error) {
+                    if let Some(duration) = pause.failed(&error, &self.listener, &self.service) {
                         tokio::time::sleep(duration).await;
                     }
                 }

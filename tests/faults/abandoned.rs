@@ -1,0 +1,54 @@
+//! Requests whose clients have left before the answer: nobody works for them, or waits because of them.
+//!
+//! On an event loop a handler that waits is dropped when its client leaves, at once. On a blocking backend those that
+//! have begun run to their end, and no other is begun, so that who comes next waits for one handler's time at most.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use gearshift::Backend;
+
+use crate::Area;
+use crate::client::wait_until;
+use crate::leave::{Manner, leave};
+use crate::neighbours::Seen;
+use crate::routes::{self, Waits};
+use crate::running::{Running, few_workers};
+
+pub(crate) const AREA: Area = (
+    "abandoned",
+    &[
+        ("by_a_reset_they_hold_up_nobody", |backend| abandon(backend, Manner::Reset)),
+        ("by_closing_they_hold_up_nobody", |backend| abandon(backend, Manner::Close)),
+    ],
+);
+
+/// How long a handler takes that is not cut short, where it can be; and where it cannot.
+const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(300);
+
+fn abandon(backend: Backend, manner: Manner) {
+    let (peers, at_once, each) = match backend.name() {
+        "sequential" => (16, 1, SHORT),
+        "threadpool" => (64, 4, SHORT),
+        _ => (256, 256, LONG),
+    };
+    let waits = Arc::new(Waits::default());
+    let counted = waits.clone();
+    let server =
+        Running::start(backend, few_workers(backend), |runtime| routes::with_waits(runtime, counted));
+    let mut clients: Vec<_> = (0..peers).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| client.send_get(&format!("/test/wait/{}", each.as_millis())));
+    wait_until("the handlers wait", || waits.at_once.load(Ordering::SeqCst) == at_once);
+    clients.into_iter().for_each(|client| leave(client.socket, manner));
+
+    let (left, mut seen) = (Instant::now(), Seen::default());
+    seen.ask_fresh(server.addr());
+    let begun = waits.begun.load(Ordering::SeqCst);
+    seen.expect_within(if at_once < peers { each } else { Duration::ZERO });
+    assert_eq!(begun, at_once, "a handler was begun for nobody");
+    wait_until("no handler is left", || waits.at_once.load(Ordering::SeqCst) == 0);
+    assert!(left.elapsed() < LONG / 2, "it took {:?}", left.elapsed());
+    assert_eq!(waits.begun.load(Ordering::SeqCst), at_once, "a handler was begun for nobody");
+}

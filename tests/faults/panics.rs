@@ -1,0 +1,57 @@
+//! Handlers that panic, one after another, as fast as can be asked: each is a 500, and nothing leaks.
+
+use std::thread;
+
+use gearshift::Backend;
+
+use crate::Area;
+use crate::client::{Client, wait_until};
+use crate::program::Program;
+
+pub(crate) const AREA: Area = (
+    "panics",
+    &[
+        ("a_thousand_in_handlers_cost_a_500_each", |backend| a_thousand(backend, "/panic", 0)),
+        ("a_thousand_in_handlers_that_waited_do_too", |backend| a_thousand(backend, "/test/panic-later", 0)),
+        ("a_thousand_in_blocking_handlers_do_too", |backend| {
+            a_thousand(backend, "/test/panic-blocking", POOLED);
+        }),
+    ],
+);
+
+const CLIENTS: usize = 8;
+const EACH: usize = 125;
+/// Threads that a pool may have made for that many clients, and keeps: far fewer than there are panics.
+const POOLED: usize = 50;
+
+fn a_thousand(backend: Backend, path: &'static str, pooled: usize) {
+    let mut server = Program::start(backend, &[]);
+    // Threads that are made when they are first needed are there after this.
+    ask(&server, path, 1);
+    server.expect_alive();
+    let mut neighbour = server.client();
+    assert_eq!(neighbour.get("/plaintext").status, 200);
+    let (descriptors, threads) = (server.stats().descriptors(), server.stats().threads());
+    ask(&server, path, EACH);
+    assert_eq!(neighbour.get("/plaintext").status, 200, "other connections live on");
+    server.expect_alive();
+    server.expect_descriptors(descriptors);
+    wait_until("it has no more threads than before", || server.stats().threads() <= threads + pooled);
+}
+
+fn ask(server: &Program, path: &'static str, each: usize) {
+    let addr = server.addr();
+    let clients = (0..CLIENTS).map(|_| {
+        thread::spawn(move || {
+            for _ in 0..each {
+                let mut client = Client::connect(addr);
+                let answer = client.get(path);
+                assert_eq!(answer.said(), (500, "Internal Server Error".into()));
+                assert!(answer.closes());
+                client.expect_end();
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    clients.into_iter().for_each(|client| client.join().expect("each is a 500"));
+}

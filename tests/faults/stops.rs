@@ -1,0 +1,93 @@
+//! Stops under load, again and again, at any moment: whatever had arrived is answered.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use gearshift::{Backend, Config};
+
+use crate::Area;
+use crate::client::{Client, wait_until};
+use crate::load::Load;
+use crate::routes::{self, Waits};
+use crate::running::{Running, few_workers};
+
+pub(crate) const AREA: Area = (
+    "stops",
+    &[
+        ("nothing_that_had_arrived_is_lost", |backend| rounds(backend, Config::default())),
+        ("nothing_that_had_arrived_is_lost_by_few_workers", |backend| rounds(backend, few_workers(backend))),
+        ("the_second_time_it_ends_at_once", second),
+    ],
+);
+
+/// Says how many rounds there are, if not [`ROUNDS`].
+const MORE_ROUNDS: &str = "GEARSHIFT_FAULT_ROUNDS";
+const ROUNDS: u64 = 10;
+const CLIENTS: usize = 32;
+/// The grace period, and far less, within which a server ends whose requests take milliseconds.
+const GRACE: Duration = Duration::from_secs(30);
+const WELL_WITHIN: Duration = Duration::from_secs(5);
+
+fn rounds(backend: Backend, mut config: Config) {
+    config.graceful_timeout = GRACE;
+    let rounds = std::env::var(MORE_ROUNDS).ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for round in 0..rounds {
+        let server = Running::start(backend, config.clone(), routes::app);
+        let load = Load::start(server.addr(), CLIENTS);
+        let mut halves: Vec<_> = (0..4).map(|_| server.client()).collect();
+        halves.iter_mut().for_each(|client| client.send("GET /plaintext HTTP/1.1\r\nHo"));
+        let moment = Duration::from_micros(random.below(20_000));
+        std::thread::sleep(moment);
+        load.stops_now();
+        let began = Instant::now();
+        let report = server.stop();
+        let took = began.elapsed();
+        let (answered, lost) = load.outcome();
+        let at = format!("round {round}, after {moment:?} and {answered} answers");
+        assert!(lost.is_empty(), "{at}: {} lost: {lost:#?}", lost.len());
+        assert_eq!(report.cut, 0, "{at}: {report:?}");
+        assert!(took < WELL_WITHIN, "{at}: it took {took:?}");
+        halves.iter_mut().for_each(|client| assert_eq!(client.rest(), b""));
+    }
+}
+
+fn second(backend: Backend) {
+    let waits = Arc::new(Waits::default());
+    let counted = waits.clone();
+    let server =
+        Running::start(backend, few_workers(backend), |runtime| routes::with_waits(runtime, counted));
+    let mut clients: Vec<_> = (0..8).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| client.send_get("/test/wait/60000"));
+    let at_once = match backend.name() {
+        "sequential" => 1,
+        "threadpool" => 4,
+        _ => 8,
+    };
+    wait_until("handlers wait", || waits.at_once.load(Ordering::SeqCst) == at_once);
+    let shutdown = server.shutdown();
+    shutdown.graceful();
+    let began = Instant::now();
+    shutdown.force();
+    let report = server.stop();
+    assert!(began.elapsed() < WELL_WITHIN, "it took {:?}", began.elapsed());
+    assert_eq!((report.finished, report.cut), (0, at_once as u64));
+    assert_eq!(waits.at_once.load(Ordering::SeqCst), 0, "no handler is left");
+    assert_eq!(waits.begun.load(Ordering::SeqCst), at_once, "none has begun since");
+    for client in &mut clients {
+        assert_eq!(Client::rest(client), b"");
+    }
+}
+
+/// Marsaglia's xorshift: any numbers, the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % most
+    }
+}

@@ -1,0 +1,56 @@
+//! Connections by the thousand that come to nothing: neither memory nor a descriptor is left to them.
+
+use std::io::Write;
+
+use gearshift::Backend;
+
+use crate::Area;
+use crate::leave::{Manner, connect_narrow, leave};
+use crate::program::Program;
+
+pub(crate) const AREA: Area = (
+    "storms",
+    &[
+        ("twenty_thousand_connections_that_say_nothing_leave_nothing", |backend| {
+            storm(backend, 20_000, &[Manner::Reset], b"");
+        }),
+        ("five_thousand_half_heads_leave_nothing", |backend| {
+            storm(backend, 5_000, &[Manner::Reset, Manner::Close], b"GET /plaintext HTTP/1.1\r\nHost: te");
+        }),
+    ],
+);
+
+/// How many there are at a time: fewer than a kernel holds for a listener.
+const AT_ONCE: usize = 500;
+/// What a process may grow by in the second of two equal storms.
+const GROWTH: u64 = 2 << 20;
+
+fn storm(backend: Backend, peers: usize, manners: &[Manner], said: &[u8]) {
+    let mut server = Program::start(backend, &[]);
+    server.expect_alive();
+    let descriptors = server.stats().descriptors();
+    blow(&mut server, peers, manners, said);
+    server.expect_descriptors(descriptors);
+    let memory = server.stats().memory();
+    blow(&mut server, peers, manners, said);
+    server.expect_descriptors(descriptors);
+    let grown = server.stats().memory().saturating_sub(memory);
+    assert!(grown < GROWTH, "{memory} bytes after the first storm, {grown} more after the second");
+    server.expect_alive();
+}
+
+fn blow(server: &mut Program, peers: usize, manners: &[Manner], said: &[u8]) {
+    for _ in 0..peers / AT_ONCE {
+        let crowd: Vec<_> = (0..AT_ONCE)
+            .map(|_| {
+                let mut socket = connect_narrow(server.addr());
+                socket.write_all(said).expect("the server reads");
+                socket
+            })
+            .collect();
+        for (socket, manner) in crowd.into_iter().zip(manners.iter().cycle()) {
+            leave(socket, *manner);
+        }
+        server.expect_alive();
+    }
+}
