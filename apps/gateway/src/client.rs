@@ -28,7 +28,8 @@ type Sender = SendRequest<Empty<Bytes>>;
 /// A service, and connections to it.
 pub(crate) struct Client {
     authority: String,
-    /// One permit for each connection, in use or idle: a connection is made only while none is idle.
+    /// One for each request that has a connection or makes one. As it makes one only while none is idle, or for
+    /// one that failed, there are never more connections than permits.
     permits: Semaphore,
     idle: Mutex<Vec<Sender>>,
 }

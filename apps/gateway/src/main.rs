@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use gearshift::{Backend, TestServer, cli, http};
+use gearshift::{Backend, BackendError, BoxError, TestServer, cli, http};
 
 /// Calls micro-services, with the concurrency model of your choice
 #[derive(Parser)]
@@ -28,20 +28,23 @@ fn main() -> ExitCode {
         Ok(program) => program,
         Err(status) => return status,
     };
-    let own = if upstream.is_empty() { start_service() } else { None };
+    // Stopped when this goes out of scope, after the gateway.
+    let own = match upstream.is_empty().then(start_service).transpose() {
+        Ok(own) => own,
+        Err(error) => {
+            eprintln!("error: no service to call: {error}");
+            return ExitCode::from(3);
+        }
+    };
     upstream.extend(own.as_ref().map(|service| service.addr().to_string()));
-    if upstream.is_empty() {
-        eprintln!("error: no service to call: give one with --upstream");
-        return ExitCode::from(3);
-    }
     cli::serve(&settings, gateway::app(upstream, Duration::from_millis(deadline.into())))
 }
 
 /// A service in this process, on a backend that can wait for many at once if there is one.
-fn start_service() -> Option<TestServer> {
+fn start_service() -> Result<TestServer, BoxError> {
     let mut backends = Backend::available().iter();
-    let backend = backends.find(|backend| backend.name() != "sequential").copied().or(Backend::default())?;
-    TestServer::start(backend, gateway::service).ok()
+    let backend = backends.find(|backend| backend.name() != "sequential").copied().or(Backend::default());
+    Ok(TestServer::start(backend.ok_or(BackendError::None)?, gateway::service)?)
 }
 
 /// `HOST:PORT` of an `http` URL.

@@ -155,7 +155,7 @@ fn a_service_that_fails_is_502(backend: Backend) {
         let (status, said) = get(&gateway, "/chain/1/1");
         assert!(status == 502 && said.contains(why), "{status} {said}, not {why}");
     }
-    answerer.join().expect("nobody came twice");
+    answerer.join().expect("one connection came");
 }
 
 fn a_service_that_is_late_is_504(backend: Backend) {
@@ -212,8 +212,8 @@ fn never() -> TestServer {
 }
 
 /// A service to which as many connections come as there are numbers; on each it answers that many requests, and closes
-/// it at the next.
-fn answering<const N: usize>(answers: [usize; N]) -> (String, JoinHandle<()>) {
+/// it at the next. Whoever comes then is never answered.
+fn answering<const N: usize>(answers: [usize; N]) -> (String, JoinHandle<TcpListener>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound address").to_string();
     let answerer = thread::spawn(move || {
@@ -228,6 +228,7 @@ fn answering<const N: usize>(answers: [usize; N]) -> (String, JoinHandle<()>) {
             }
             read_head(&mut peer);
         }
+        listener
     });
     (address, answerer)
 }
