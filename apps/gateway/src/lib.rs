@@ -1,0 +1,126 @@
+//! A gateway to micro-services: what it costs to wait for many at once, for one after the other, and for some that
+//! may be late or down.
+
+mod client;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Client;
+use futures_util::future::{join_all, try_join_all};
+use gearshift::{App, Bytes, Handler, IntoResponse, Request, Response, Router, Runtime, StatusCode};
+use serde_json::{Value, json};
+
+/// The most calls of one request.
+const MOST_CALLS: usize = 32;
+/// What `/aggregate` puts together, each from the next service.
+const PARTS: [&str; 3] = ["users", "orders", "prices"];
+
+/// What is answered when there is no answer: 502 for a service that failed, 504 for one that was late.
+type Refusal = (StatusCode, String);
+
+/// The gateway to `services`, one `HOST:PORT` at least, each of which has `deadline` to answer a call.
+pub fn app(services: Vec<String>, deadline: Duration) -> App {
+    let services: Arc<[Client]> = services.into_iter().map(Client::new).collect();
+    let stopping = services.clone();
+    let start = move |runtime| {
+        let gateway = Gateway { runtime, services, deadline };
+        Router::new()
+            .get("/fan/{n}/{ms}", gateway.answers(fan))
+            .get("/chain/{n}/{ms}", gateway.answers(chain))
+            .get("/aggregate", gateway.answers(aggregate))
+    };
+    App::new(start).on_stop(async move || stopping.iter().for_each(Client::close))
+}
+
+#[derive(Clone)]
+struct Gateway {
+    runtime: Runtime,
+    services: Arc<[Client]>,
+    deadline: Duration,
+}
+
+impl Gateway {
+    fn answers<F, R>(&self, answer: fn(Gateway, Request) -> F) -> impl Handler + use<F, R>
+    where
+        F: Future<Output = R> + Send + 'static,
+        R: IntoResponse + 'static,
+    {
+        let gateway = self.clone();
+        move |request| answer(gateway.clone(), request)
+    }
+
+    async fn get(&self, service: usize, path: &str) -> Result<Bytes, Refusal> {
+        let service = &self.services[service % self.services.len()];
+        match self.runtime.timeout(self.deadline, service.get(&self.runtime, path)).await {
+            Ok(outcome) => outcome,
+            Err(late) => Err((StatusCode::GATEWAY_TIMEOUT, late.to_string())),
+        }
+    }
+
+    async fn part(&self, service: usize, name: &str) -> Result<Value, Refusal> {
+        let body = self.get(service, &format!("/json/{name}")).await?;
+        serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))
+    }
+}
+
+/// All calls at once: as long as the longest. The first that fails ends the others.
+async fn fan(gateway: Gateway, request: Request) -> Result<String, Refusal> {
+    let (n, path) = calls(&request)?;
+    try_join_all((0..n).map(|_| gateway.get(0, &path))).await?;
+    Ok(format!("{n} calls at once\n"))
+}
+
+/// One call after the other: as long as their sum.
+async fn chain(gateway: Gateway, request: Request) -> Result<String, Refusal> {
+    let (n, path) = calls(&request)?;
+    for _ in 0..n {
+        gateway.get(0, &path).await?;
+    }
+    Ok(format!("{n} calls in a row\n"))
+}
+
+/// How many calls a request asks for, and of what.
+fn calls(request: &Request) -> Result<(usize, String), Refusal> {
+    let not_found = |error: gearshift::ParamError| (StatusCode::NOT_FOUND, error.to_string());
+    let n = request.parse_param("n").map_err(not_found)?;
+    let millis: u32 = request.parse_param("ms").map_err(not_found)?;
+    if n > MOST_CALLS {
+        return Err((StatusCode::BAD_REQUEST, format!("n is {MOST_CALLS} at most")));
+    }
+    Ok((n, format!("/wait/{millis}")))
+}
+
+/// What services say, in one document: partial, and saying so, if some fail; 502 only if all do.
+async fn aggregate(gateway: Gateway, _: Request) -> Response {
+    let calls = PARTS.iter().enumerate().map(|(service, name)| gateway.part(service, name));
+    let (mut parts, mut missing) = (BTreeMap::new(), BTreeMap::new());
+    for (name, outcome) in PARTS.into_iter().zip(join_all(calls).await) {
+        match outcome {
+            Ok(part) => drop(parts.insert(name, part)),
+            Err((_, why)) => drop(missing.insert(name, why)),
+        }
+    }
+    let status = if parts.is_empty() { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+    let whole = json!({ "partial": !missing.is_empty(), "parts": parts, "missing": missing });
+    Response::json(&whole).with_status(status)
+}
+
+/// A service for when there is none to call: `/wait/{ms}` and `/json/{name}`.
+pub fn service(runtime: Runtime) -> Router {
+    let wait = move |request: Request| {
+        let runtime = runtime.clone();
+        async move {
+            let millis: u32 = request.parse_param("ms")?;
+            runtime.sleep(Duration::from_millis(millis.into())).await;
+            Ok::<_, gearshift::ParamError>("ok")
+        }
+    };
+    Router::new().get("/wait/{ms}", wait).get(
+        "/json/{name}",
+        gearshift::sync(|request: Request| {
+            Response::json(&json!({ "name": request.param("name").unwrap_or_default() }))
+        }),
+    )
+}
