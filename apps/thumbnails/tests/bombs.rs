@@ -1,0 +1,87 @@
+//! Files that claim to be huge, or that become it, cost little. A program of its own with one test, since it counts
+//! the bytes that the whole process allocates.
+
+mod client;
+
+use std::alloc::System;
+
+use client::{each_backend, encode, file, picture, post};
+use image::codecs::png::PngEncoder;
+use image::{ImageEncoder, ImageFormat};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use thumbnails::MOST_UNPACKED;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_bomb_is_refused_in_little_memory() {
+    let table = [
+        ("a PNG of 60,000 by 60,000", png_of(60_000, 60_000), 422, 4 * MIB),
+        ("a PNG of 2^31 - 1 by 1", png_of(0x7FFF_FFFF, 1), 422, 4 * MIB),
+        ("a PNG of 16,000 by 16,000", png_of(16_000, 16_000), 422, 4 * MIB),
+        ("a JPEG of 65,500 by 65,500", jpeg_of(65_500, 65_500), 422, 4 * MIB),
+        ("a JPEG of 16,000 by 16,000", jpeg_of(16_000, 16_000), 422, 4 * MIB),
+        ("a WebP of 16,384 by 16,384", webp_of(16_384, 16_384), 422, 4 * MIB),
+        ("a profile that unpacks to 256 MiB", png_with_profile(256 * MIB), 200, 2 * MOST_UNPACKED as usize),
+    ];
+    each_backend(|server| {
+        for (what, file, status, most) in &table {
+            for route in ["/thumbnail", "/thumbnail/in-place"] {
+                let region = Region::new(ALLOCATOR);
+                let answer = post(server, &format!("{route}?w=8&h=8"), file);
+                let allocated = region.change().bytes_allocated;
+                eprintln!("{what} {allocated} {} {}", answer.status, answer.text());
+                assert_eq!(answer.status, *status, "{what}: {}", answer.text());
+                assert!(allocated < *most, "{what}: {allocated} bytes");
+            }
+        }
+    });
+}
+
+/// A PNG that says it has this size.
+fn png_of(width: u32, height: u32) -> Vec<u8> {
+    let mut file = file(ImageFormat::Png, 8, 8);
+    file[16..20].copy_from_slice(&width.to_be_bytes());
+    file[20..24].copy_from_slice(&height.to_be_bytes());
+    let crc = crc32(&file[12..29]);
+    file[29..33].copy_from_slice(&crc.to_be_bytes());
+    file
+}
+
+/// CRC-32 as in PNG (RFC 2083, 15).
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc: u32, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+/// A JPEG that says it has this size.
+fn jpeg_of(width: u16, height: u16) -> Vec<u8> {
+    let mut file = file(ImageFormat::Jpeg, 8, 8);
+    let frame = file.windows(2).position(|two| two == [0xFF, 0xC0]).expect("a baseline frame");
+    file[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
+    file[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
+    file
+}
+
+/// A lossless WebP that says it has this size.
+fn webp_of(width: u32, height: u32) -> Vec<u8> {
+    let mut file = file(ImageFormat::WebP, 8, 8);
+    assert_eq!((&file[12..16], file[20]), (&b"VP8L"[..], 0x2F));
+    let size = (width - 1) | (height - 1) << 14;
+    file[21..25].copy_from_slice(&size.to_le_bytes());
+    file
+}
+
+/// A small PNG with a colour profile of so many zeros.
+fn png_with_profile(zeros: usize) -> Vec<u8> {
+    let picture = picture(8, 8);
+    let mut file = Vec::new();
+    let mut encoder = PngEncoder::new(&mut file);
+    encoder.set_icc_profile(vec![0; zeros]).expect("PNG has profiles");
+    encoder.write_image(picture.as_bytes(), 8, 8, picture.color().into()).expect("it is encoded");
+    assert!(file.len() < zeros / 100 && file.len() > encode(&picture, ImageFormat::Png).len());
+    file
+}
