@@ -12,7 +12,7 @@ use std::io::{self, Cursor};
 use fast_image_resize::Resizer;
 use gearshift::http::HeaderValue;
 use gearshift::{Bytes, Request, Response, Router, Runtime, StatusCode, header, sync};
-use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 
 /// The largest file, in bytes.
 pub const MOST_BYTES: usize = 16 << 20;
@@ -87,19 +87,34 @@ fn unpack(file: &[u8]) -> Result<(ImageFormat, DynamicImage), ImageError> {
     limits.max_image_height = Some(MOST_PIXELS);
     limits.max_alloc = Some(MOST_UNPACKED);
     let format = image::guess_format(file)?;
-    if format == ImageFormat::Jpeg && !has_end(file) {
-        return Err(ImageError::IoError(io::ErrorKind::UnexpectedEof.into()));
+    match format {
+        ImageFormat::Jpeg => has_end(file)?,
+        ImageFormat::WebP => has_frames_within(file, &limits)?,
+        _ => {}
     }
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     reader.limits(limits);
     Ok((format, reader.decode()?))
 }
 
-/// Whether a JPEG is all there. The decoder would fill up with grey what is not.
-fn has_end(file: &[u8]) -> bool {
+/// Checks that a JPEG is all there. The decoder would fill up with grey what is not.
+fn has_end(file: &[u8]) -> Result<(), ImageError> {
     // Neither marker can stand in the data of a scan (ITU-T T.81, B.1.1.5); a preview in the head has both.
     let last = |marker: [u8; 2]| file.windows(2).rposition(|two| two == marker);
-    last([0xFF, 0xD9]) > last([0xFF, 0xDA])
+    let ends = last([0xFF, 0xD9]) > last([0xFF, 0xDA]);
+    ends.then_some(()).ok_or_else(|| ImageError::IoError(io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// Checks the size of each lossy frame of a WebP (RFC 6386, 9.1; RFC 9649, 2.5). The decoder would unpack it before
+/// it compares that with the size of the picture.
+fn has_frames_within(file: &[u8], limits: &Limits) -> Result<(), ImageError> {
+    let frames = file.windows(18).filter(|at| at.starts_with(b"VP8 ") && at[11..14] == [0x9D, 0x01, 0x2A]);
+    for frame in frames {
+        let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3FFF);
+        let (width, height) = (side(frame[14], frame[15]), side(frame[16], frame[17]));
+        limits.clone().reserve_buffer(width, height, ColorType::Rgb8)?;
+    }
+    Ok(())
 }
 
 /// The largest size within `most` that has the proportions of `size` and is not larger than it.

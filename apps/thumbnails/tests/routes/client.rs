@@ -12,7 +12,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) content_type: String,
+    /// `Content-Type`.
+    pub(crate) kind: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -62,7 +63,7 @@ pub(crate) fn read(mut peer: TcpStream) -> Answer {
     };
     Answer {
         status: head[9..12].parse().expect("a status"),
-        content_type: head.lines().find_map(field).unwrap_or_default(),
+        kind: head.lines().find_map(field).unwrap_or_default(),
         body: bytes[end + 4..].to_vec(),
     }
 }

@@ -1,12 +1,11 @@
 //! Pictures of every kind, and files that are none, on every backend that is compiled in.
 
-mod client;
-
 use std::io::Write;
 
-use client::{each_backend, encode, file, picture, post, read, send_head};
 use image::{DynamicImage, GenericImageView, ImageFormat};
 use thumbnails::MOST_BYTES;
+
+use crate::client::{each_backend, encode, file, picture, post, read, send_head};
 
 const FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP];
 const ROUTES: [&str; 2] = ["/thumbnail", "/thumbnail/in-place"];
@@ -18,7 +17,7 @@ fn every_format_comes_back_as_itself_and_smaller() {
             let file = file(format, 300, 200);
             for route in ROUTES {
                 let answer = post(server, &format!("{route}?w=60&h=60"), &file);
-                assert_eq!((answer.status, &*answer.content_type), (200, format.to_mime_type()));
+                assert_eq!((answer.status, &*answer.kind), (200, format.to_mime_type()));
                 let small = image::load_from_memory_with_format(&answer.body, format).expect("a picture");
                 assert_eq!(small.dimensions(), (60, 40));
                 let [left, right] = [small.get_pixel(5, 20).0, small.get_pixel(54, 20).0];
@@ -80,9 +79,17 @@ fn the_proportions_stay() {
 fn a_size_that_is_none_is_refused() {
     let file = file(ImageFormat::Png, 4, 4);
     each_backend(|server| {
-        for query in
-            ["", "?", "?w=1", "?h=1", "?w=0&h=1", "?w=1&h=0", "?w=2049&h=1", "?w=1&h=99999999999", "?w=-1&h=1"]
-        {
+        for query in [
+            "",
+            "?",
+            "?w=1",
+            "?h=1",
+            "?w=0&h=1",
+            "?w=1&h=0",
+            "?w=2049&h=1",
+            "?w=1&h=99999999999",
+            "?w=-1&h=1",
+        ] {
             for route in ROUTES {
                 let answer = post(server, &format!("{route}{query}"), &file);
                 assert_eq!(answer.status, 400, "{query}");
