@@ -6,41 +6,55 @@ mod client;
 
 use std::alloc::System;
 
-use client::{each_backend, encode, file, picture, post};
+use gearshift::{Backend, TestServer};
 use image::codecs::png::PngEncoder;
 use image::{ImageEncoder, ImageFormat};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use thumbnails::MOST_UNPACKED;
+
+use client::{Answer, each_backend, encode, file, picture, post};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const MIB: usize = 1 << 20;
+/// What refusing a file may cost, in bytes; what they claim is a hundred times as much.
+const LITTLE: usize = 4 << 20;
+/// What a colour profile unpacks to, in bytes; the decoder is to stop at half of that.
+const PROFILE: usize = 192 << 20;
 
 #[test]
 fn a_bomb_costs_little_memory() {
     let table = [
-        ("a PNG of 60,000 by 60,000", png_of(60_000, 60_000), 422, 4 * MIB),
-        ("a PNG of 2^31 - 1 by 1", png_of(0x7FFF_FFFF, 1), 422, 4 * MIB),
-        ("a PNG of 16,000 by 16,000", png_of(16_000, 16_000), 422, 4 * MIB),
-        ("a JPEG of 65,500 by 65,500", jpeg_of(65_500, 65_500), 422, 4 * MIB),
-        ("a JPEG of 16,000 by 16,000", jpeg_of(16_000, 16_000), 422, 4 * MIB),
-        ("a WebP of 16,000 by 16,000", webp_of(16_000, 16_000), 422, 4 * MIB),
-        ("a WebP of 8 by 8 with a frame of 16,000 by 16,000", webp_with_frame(16_000, 16_000), 422, 4 * MIB),
-        ("a profile that unpacks to 192 MiB", png_with_profile(192 * MIB), 200, 2 * MOST_UNPACKED as usize),
+        ("a PNG of 60,000 by 60,000", png_of(60_000, 60_000)),
+        ("a PNG of 2^31 - 1 by 1", png_of(0x7FFF_FFFF, 1)),
+        ("a PNG of 16,000 by 16,000", png_of(16_000, 16_000)),
+        ("a PNG of 20,000 by 1", png_of(20_000, 1)),
+        ("a JPEG of 65,500 by 65,500", jpeg_of(65_500, 65_500)),
+        ("a JPEG of 16,000 by 16,000", jpeg_of(16_000, 16_000)),
+        ("a WebP of 16,000 by 16,000", webp_of(16_000, 16_000)),
+        ("a WebP of 8 by 8 with a frame of 16,000 by 16,000", webp_with_frame(16_000, 16_000)),
     ];
     each_backend(|server| {
-        for (what, file, status, most) in &table {
+        for (what, file) in &table {
             for route in ["/thumbnail", "/thumbnail/in-place"] {
-                let region = Region::new(ALLOCATOR);
-                let answer = post(server, &format!("{route}?w=8&h=8"), file);
-                let allocated = region.change().bytes_allocated;
-                assert_eq!(answer.status, *status, "{what}: {}", answer.text());
-                assert_eq!(answer.kind.starts_with("image/"), *status == 200, "{what}");
-                assert!(allocated < *most, "{what}: {allocated} bytes");
+                let (answer, allocated) = cost(server, route, file);
+                assert_eq!(answer.status, 422, "{what}: {}", answer.text());
+                assert!(answer.kind.starts_with("text/plain"), "{what}");
+                assert!(allocated < LITTLE, "{what}: {allocated} bytes");
             }
         }
     });
+    // It takes a while, and is the decoder's doing alone: once is enough. The picture itself is sound.
+    let server = TestServer::start(Backend::available()[0], thumbnails::app).expect("it starts");
+    let (answer, allocated) = cost(&server, "/thumbnail", &png_with_profile(PROFILE));
+    assert_eq!((answer.status, &*answer.kind), (200, "image/png"));
+    assert!(allocated < PROFILE, "{allocated} bytes");
+}
+
+/// The answer to a file, and how many bytes were allocated for it, by the server and here.
+fn cost(server: &TestServer, route: &str, file: &[u8]) -> (Answer, usize) {
+    let region = Region::new(ALLOCATOR);
+    let answer = post(server, &format!("{route}?w=8&h=8"), file);
+    (answer, region.change().bytes_allocated)
 }
 
 /// A PNG that says it has this size.
