@@ -1,4 +1,4 @@
-//! Makes pictures smaller: a second of a core's work for each request, on strangers' files.
+//! Makes pictures smaller: a tenth of a second of a core for each request, on strangers' files.
 //!
 //! What it teaches is that an upload and its work are two things. The upload waits, so it is awaited, up to a limit;
 //! the work burns, so it goes to [`Runtime::compute`], whose threads also bound how many pictures are unpacked at
