@@ -123,6 +123,10 @@ impl<T: Transport> Io<T> {
                 continue;
             }
             self.reading.moved(now, *read.as_ref().unwrap_or(&0));
+            if let Some(late) = self.handling.as_mut().and_then(|handling| handling.late.as_mut()) {
+                // The handler's own time begins anew.
+                *late = now() + config.handler_timeout;
+            }
             self.set_deadline();
             return Poll::Ready(read.map(|n| {
                 if n == 0 {

@@ -5,6 +5,7 @@
 //! Three seams let a backend put its own concurrency model under that: [`transport`], [`runtime`] and [`backend`].
 //! [`drive()`] joins them, and is written once.
 
+mod accept;
 pub mod backend;
 mod block;
 mod cancel;

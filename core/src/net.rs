@@ -7,10 +7,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use rustix::net::SocketFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
+
+pub use crate::accept::AcceptPause;
 
 /// Where one socket is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,53 +271,5 @@ struct OwnedPath(PathBuf);
 impl Drop for OwnedPath {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// How long to leave a listener alone after accepting failed.
-///
-/// Being out of descriptors or memory is no reason to end, nor to spin: accepting pauses, for longer each time,
-/// and the waiting connections stay in the kernel's queue.
-#[derive(Debug)]
-pub struct AcceptPause {
-    next: Duration,
-}
-
-impl AcceptPause {
-    /// The first pause.
-    pub const SHORTEST: Duration = Duration::from_millis(10);
-    /// The longest pause.
-    pub const LONGEST: Duration = Duration::from_secs(1);
-
-    /// A policy that has seen no failure.
-    pub fn new() -> AcceptPause {
-        AcceptPause { next: AcceptPause::SHORTEST }
-    }
-
-    /// A connection was accepted: the next pause is short again.
-    #[inline]
-    pub fn accepted(&mut self) {
-        self.next = AcceptPause::SHORTEST;
-    }
-
-    /// Judges a failure of [`Listener::accept`] other than `WouldBlock`: how long to wait before the next try,
-    /// nothing if the failure was the peer's.
-    pub fn failed(&mut self, error: &io::Error) -> Option<Duration> {
-        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-            return None;
-        }
-        let pause = self.next;
-        if pause == AcceptPause::SHORTEST {
-            log::warn!("accepting pauses: {error}");
-        }
-        self.next = (pause * 2).min(AcceptPause::LONGEST);
-        Some(pause)
-    }
-}
-
-impl Default for AcceptPause {
-    fn default() -> AcceptPause {
-        AcceptPause::new()
     }
 }

@@ -10,6 +10,7 @@ use slab::Slab;
 
 use crate::backend::Report;
 use crate::clock::Clock;
+use crate::h1::{Connection, Error};
 use crate::shutdown::{Phase, Subscription};
 use crate::task::lock;
 use crate::{Config, Handler, Overload, Runtime, Shutdown};
@@ -147,6 +148,14 @@ impl Service {
         if self.shutdown.phase() == Phase::Forced {
             self.was_cut();
         }
+    }
+
+    /// What a connection is told for which there is no room.
+    pub(crate) fn refusal(&self) -> Vec<u8> {
+        let config = &self.config;
+        let mut connection = Connection::new(self.limits.clone(), config.server_header, config.date_header);
+        connection.refuse(Error::Overload, self.clock.unix_seconds());
+        connection.outbox().front().to_vec()
     }
 
     /// Counts a connection for which there was no room, or a request that came too late for a server that stops.

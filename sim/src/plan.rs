@@ -129,6 +129,8 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
     config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
     config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
+    // A handler that waits may hold up others for hours, and no rule knows of ages.
+    config.max_age = Duration::MAX;
     config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
     config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };
     config.access_log = rng.u8(..16) == 0;

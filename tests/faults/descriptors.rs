@@ -13,6 +13,7 @@ pub(crate) const AREA: Area = (
     "descriptors",
     &[
         ("those_who_find_none_left_are_served_when_some_come_free", served_in_the_end),
+        ("those_who_find_none_left_are_told_so_where_that_is_the_setting", refused),
         ("a_stop_meanwhile_serves_them_and_ends", stopped),
     ],
 );
@@ -56,6 +57,31 @@ fn served_in_the_end(backend: Backend) {
     assert_eq!(first.get("/plaintext").status, 200);
     server.expect_alive();
     drop(Client::connect(server.addr()));
+    server.expect_alive();
+}
+
+fn refused(backend: Backend) {
+    let flags = ["--keep-alive", "60s", "--overload", "refuse"];
+    let mut server = Program::start_with(backend, &flags, Some(MOST));
+    let mut first = server.client();
+    assert_eq!(first.get("/plaintext").status, 200);
+    let mut others: Vec<_> = (0..CONNECTIONS).map(|_| server.client()).collect();
+    others.iter_mut().for_each(|client| client.send_get("/plaintext"));
+    let (mut served, mut told) = (0, 0);
+    for client in &mut others {
+        match client.answer().status {
+            200 => served += 1,
+            503 => told += 1,
+            other => panic!("an answer of {other}"),
+        }
+    }
+    assert!(served > 0 && told > CONNECTIONS / 3, "{served} were served and {told} were told");
+    assert_eq!(first.get("/plaintext").status, 200, "a connection it has is served");
+    drop(others);
+    let began = Instant::now();
+    while server.client().get("/plaintext").status != 200 {
+        assert!(began.elapsed() < AT_ONCE, "there are descriptors now");
+    }
     server.expect_alive();
 }
 

@@ -118,7 +118,7 @@ impl Door {
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => gate.waiting = false,
                     Err(error) => {
-                        if let Some(pause) = self.pause.failed(&error) {
+                        if let Some(pause) = self.pause.failed(&error, &gate.listener, service) {
                             self.paused_until = Some(Instant::now() + pause);
                             return;
                         }

@@ -53,7 +53,7 @@ impl Acceptor {
                 match poll_fn(|cx| self.poll_next(cx, &service)).await {
                     Some((socket, peer)) => match ReactorTransport::new(&self.handle, socket) {
                         Ok(transport) => begin(transport, peer),
-                        Err(error) => self.failed(&error),
+                        Err(error) => self.failed(&error, &service),
                     },
                     None => return,
                 }
@@ -97,7 +97,7 @@ impl Acceptor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(None),
                 Err(error) => {
                     self.slot.restore(READABLE);
-                    self.failed(&error);
+                    self.failed(&error, service);
                     // What is open gives its descriptors back as it closes.
                     if self.is_paused && phase != Phase::Running && service.connections() == 0 {
                         return Poll::Ready(None);
@@ -108,8 +108,8 @@ impl Acceptor {
     }
 
     /// Begins a pause, unless the failure was the peer's.
-    fn failed(&mut self, error: &io::Error) {
-        if let Some(pause) = self.pause.failed(error) {
+    fn failed(&mut self, error: &io::Error, service: &Service) {
+        if let Some(pause) = self.pause.failed(error, &self.listener, service) {
             self.is_paused = true;
             self.handle.set_deadline(&self.slot, Some(Instant::now() + pause));
         }

@@ -39,7 +39,7 @@ impl Acceptor {
                     self.serve(TokioSocket::accepted(socket, peer), peer);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => match pause.failed(&error) {
+                Err(error) => match pause.failed(&error, &self.listener, &self.service) {
                     // What is open gives its descriptors back as it closes.
                     Some(_) if self.service.connections() == 0 => return,
                     Some(duration) => tokio::time::sleep(duration).await,
@@ -63,7 +63,7 @@ impl Acceptor {
                     self.serve(Ok(socket), peer);
                 }
                 Err(error) => {
-                    if let Some(duration) = pause.failed(&error) {
+                    if let Some(duration) = pause.failed(&error, &self.listener, &self.service) {
                         tokio::time::sleep(duration).await;
                     }
                 }
