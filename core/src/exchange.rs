@@ -69,6 +69,11 @@ pub(crate) async fn exchange<T: Transport>(
         return None;
     };
     hold.with(Io::handler_ends);
+    if T::BLOCKING && service.shutdown.phase() == Phase::Forced {
+        // The waits of a thread were ended, and what its handler says of that is not for the peer.
+        service.was_cut();
+        return None;
+    }
     if service.shutdown.is_requested() {
         hold.with(Io::close_unless_more_came);
     }

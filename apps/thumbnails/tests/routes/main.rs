@@ -1,0 +1,5 @@
+//! Pictures over a socket, on every backend that is compiled in.
+
+mod client;
+mod neighbours;
+mod pictures;
