@@ -21,7 +21,8 @@
 //!
 //! Which backends are compiled in is a matter of features (`sequential`, `threadpool` and `mio` by default;
 //! `tokio`, `async-std`, `smol`); which of those runs is a value, a [`Backend`]. The feature `json` adds [JSON
-//! bodies](Response#method.json), the feature `cli` a command line for programs ([`cli`](mod@cli)).
+//! bodies](Response#method.json), the feature `cli` a command line for programs ([`cli`](mod@cli)),
+//! the feature `tokio-io` tokio's traits for a [`Stream`].
 //!
 //! To write a backend, see the three seams: [`transport`], [`runtime`] and [`mod@backend`].
 

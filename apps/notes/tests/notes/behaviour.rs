@@ -1,0 +1,170 @@
+//! What a peer sees: pages, forms and JSON.
+
+use serde_json::json;
+
+use crate::Case;
+
+pub(crate) fn a_note_lives_through_forms(case: &Case) {
+    let notes = case.start();
+    assert!(notes.get("/").body.contains("No notes."));
+    let added = notes.form("/notes", "Milk", "two\r\nlitres");
+    assert_eq!((added.status, &*added.body), (303, ""));
+    let path = added.field("Location").to_owned();
+    let shown = notes.get(&path);
+    assert_eq!((shown.status, shown.field("Content-Type")), (200, "text/html; charset=utf-8"));
+    assert!(shown.body.contains("<pre>two\nlitres</pre>"), "{}", shown.body);
+    assert!(notes.get("/").body.contains(&format!("<a href=\"{path}\">Milk</a>")));
+
+    let edited = notes.form(&path, "Oat milk", "one litre");
+    assert_eq!((edited.status, edited.field("Location")), (303, &*path));
+    let shown = notes.get(&path).body;
+    assert!(shown.contains("<h2>Oat milk</h2>") && shown.contains("<b>Milk</b>"), "{shown}");
+
+    assert_eq!(notes.ask("HEAD", &path, "", "").body, "");
+    let deleted = notes.ask("POST", &format!("{path}/delete"), "", "");
+    assert_eq!((deleted.status, deleted.field("Location")), (303, "/"));
+    assert!(notes.get("/").body.contains("No notes."));
+    for answer in [
+        notes.get(&path),
+        notes.form(&path, "late", ""),
+        notes.ask("POST", &format!("{path}/delete"), "", ""),
+        notes.get("/notes/0x1"),
+        notes.get("/notes/99999999999999999999"),
+    ] {
+        assert_eq!(answer.status, 404);
+        assert!(answer.body.starts_with("<!DOCTYPE html>") && answer.body.contains("no such note"));
+    }
+    notes.stop();
+}
+
+pub(crate) fn text_is_never_markup(case: &Case) {
+    const TITLE: &str = "\"><script>alert('1')</script>&amp;";
+    const BODY: &str = "</textarea></pre><img src=x onerror=alert(2)>";
+    let notes = case.start();
+    let path = notes.form("/notes", TITLE, BODY).field("Location").to_owned();
+    let query = "%22%3E%3Cscript%3E";
+    let found = notes.get(&format!("/?q={query}"));
+    assert!(
+        found.body.contains(&path) && found.body.contains("value=\"&quot;&gt;&lt;script&gt;\""),
+        "{}",
+        found.body
+    );
+    let refused = notes.form("/notes", &format!("{TITLE}{}", "x".repeat(200)), BODY);
+    assert_eq!(refused.status, 422);
+    for answer in [found, notes.get("/"), notes.get(&path), refused] {
+        let page = &answer.body;
+        assert!(page.contains("&quot;&gt;&lt;script&gt;"), "{page}");
+        assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("\"\">"), "{page}");
+        assert_eq!(page.matches("</textarea>").count(), page.matches("<textarea").count(), "{page}");
+        assert!(
+            answer.field("Content-Security-Policy").starts_with("default-src 'none';"),
+            "{}",
+            answer.head
+        );
+    }
+    let note = &notes.get("/api/notes").value()[0];
+    assert_eq!((note["title"].as_str(), note["body"].as_str()), (Some(TITLE), Some(BODY)));
+    notes.stop();
+}
+
+pub(crate) fn refuses_forms_that_are_no_note(case: &Case) {
+    let notes = case.start();
+    for (title, body, fault) in [
+        ("", "typed", "needs a title"),
+        (" \t", "typed", "needs a title"),
+        (&*"ü".repeat(201), "typed", "at most 200"),
+        ("title", &*format!("typed{}", "ü".repeat(20_000)), "at most 20,000"),
+        ("NUL\0", "typed", "without NUL"),
+    ] {
+        let answer = notes.form("/notes", title, body);
+        assert_eq!(answer.status, 422, "{title}");
+        assert!(answer.body.contains(fault) && answer.body.contains(">\ntyped"), "{}", answer.body);
+    }
+    let largest = notes.form("/notes", &"ü".repeat(200), &"\u{10348}".repeat(20_000));
+    assert_eq!(largest.status, 303);
+    assert_eq!(notes.form("/notes", "title", &"x".repeat(256 * 1024)).status, 413);
+    for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("none", 303)] {
+        let field = format!("Sec-Fetch-Site: {site}\r\n");
+        assert_eq!(notes.ask("POST", "/notes", &field, "title=t").status, status, "{site}");
+    }
+    assert_eq!(notes.get("/api/notes").value().as_array().map(Vec::len), Some(3));
+    notes.stop();
+}
+
+pub(crate) fn searches_for_what_is_typed(case: &Case) {
+    let notes = case.start();
+    for (title, body) in [("100%", "a_b"), ("100 percent", "aXb"), ("back\\slash", ""), ("Über", "it's")] {
+        assert_eq!(notes.form("/notes", title, body).status, 303);
+    }
+    for (query, titles) in [
+        ("", "Über|back\\slash|100 percent|100%"),
+        ("%25", "100%"),
+        ("_", "100%"),
+        ("A_B", "100%"),
+        ("%5C", "back\\slash"),
+        ("PERCENT", "100 percent"),
+        ("%C3%9Cb", "Über"),
+        ("it%27s", "Über"),
+        ("nowhere", ""),
+    ] {
+        let found = notes.get(&format!("/api/notes?q={query}")).value();
+        let found: Vec<_> =
+            found.as_array().into_iter().flatten().filter_map(|note| note["title"].as_str()).collect();
+        assert_eq!(found.join("|"), titles, "{query}");
+    }
+    assert_eq!(notes.get("/?q=%00").status, 400);
+    notes.stop();
+}
+
+pub(crate) fn programs_are_told_by_status(case: &Case) {
+    let notes = case.start();
+    let added = notes.json("POST", "/api/notes", r#"{"title":"a","body":"b"}"#);
+    assert_eq!(added.status, 201);
+    let path = added.field("Location").to_owned();
+    let note = added.value();
+    assert_eq!((&note["title"], &note["body"]), (&json!("a"), &json!("b")));
+    assert_eq!(path, format!("/api/notes/{}", note["id"]));
+    assert_eq!(notes.get(&path).value(), note);
+
+    let edited = notes.json("PUT", &path, r#"{"title":"c"}"#);
+    assert_eq!(
+        (edited.status, &edited.value()["title"], &edited.value()["body"]),
+        (200, &json!("c"), &json!(""))
+    );
+    let history = notes.get(&format!("{path}/history")).value();
+    assert_eq!(
+        (&history[0]["title"], &history[1]["title"], &history[2]),
+        (&json!("c"), &json!("a"), &json!(null))
+    );
+
+    let largest = format!(r#"{{"title":"{}"}}"#, "x".repeat(256 * 1024));
+    for (method, path, body, status) in [
+        ("POST", "/api/notes", "{", 400),
+        ("POST", "/api/notes", r#"{"body":"b"}"#, 400),
+        ("POST", "/api/notes", r#"{"title":""}"#, 422),
+        ("POST", "/api/notes", r#"{"title":"\u0000"}"#, 422),
+        ("POST", "/api/notes", &largest, 413),
+        ("PUT", &path, r#"{"title":" "}"#, 422),
+        ("PUT", "/api/notes/0", r#"{"title":"t"}"#, 404),
+        ("DELETE", "/api/notes/0", "", 404),
+        ("GET", "/api/notes/0", "", 404),
+        ("GET", "/api/notes/one", "", 404),
+        ("GET", "/api/notes/0/history", "", 404),
+    ] {
+        let answer = notes.json(method, path, body);
+        assert_eq!(answer.status, status, "{method} {path} {}", answer.body);
+        assert!(answer.value()["error"].is_string(), "{}", answer.body);
+    }
+    assert_eq!(
+        notes.ask("POST", "/api/notes", "Content-Type: text/plain\r\n", r#"{"title":"t"}"#).status,
+        415
+    );
+    assert_eq!(notes.json("PATCH", &path, "{}").status, 405);
+    assert_eq!(notes.get(&path).value(), edited.value());
+
+    let deleted = notes.json("DELETE", &path, "");
+    assert_eq!((deleted.status, &*deleted.body), (204, ""));
+    assert_eq!(notes.get(&path).status, 404);
+    assert_eq!(notes.get(&format!("{path}/history")).status, 404);
+    notes.stop();
+}

@@ -1,0 +1,144 @@
+//! A PostgreSQL server of the test's own: in a temporary directory, on a socket in there and a port of 127.0.0.1.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+
+use crate::program::signal;
+
+pub(crate) struct Cluster {
+    programs: PathBuf,
+    /// Whom the server runs as: it refuses to be root.
+    user: Option<u32>,
+    place: TempDir,
+    port: u16,
+    databases: AtomicUsize,
+    /// `None` while it is down.
+    server: Mutex<Option<Child>>,
+}
+
+impl Cluster {
+    /// Makes and starts one.
+    ///
+    /// # Errors
+    /// What this machine lacks.
+    pub(crate) fn start() -> Result<Cluster, &'static str> {
+        let programs =
+            newest(Path::new("/usr/lib/postgresql")).ok_or("there is no /usr/lib/postgresql/*/bin")?;
+        let user = match id(&["-u"]) {
+            Some(0) => Some(id(&["-u", "postgres"]).ok_or("root has no user postgres to run it as")?),
+            _ => None,
+        };
+        let place = TempDir::new().expect("a directory for temporary files");
+        chown(place.path(), user, None).expect("root may do that");
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let (databases, server) = (AtomicUsize::new(0), Mutex::new(None));
+        let cluster = Cluster { programs, user, place, port, databases, server };
+        let made = cluster
+            .command("initdb")
+            .args(["--no-sync", "--auth=trust", "--username=notes", "--encoding=UTF8", "--locale=C", "-D"])
+            .arg(cluster.place.path().join("data"))
+            .output()
+            .expect("initdb starts");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        cluster.up();
+        Ok(cluster)
+    }
+
+    /// Starts the server, and waits until it accepts connections.
+    pub(crate) fn up(&self) {
+        let socket = format!("-cunix_socket_directories={}", self.place.path().display());
+        let mut server = self
+            .command("postgres")
+            .args(["-cfsync=off", "-clisten_addresses=127.0.0.1", "-clc_messages=C", &socket])
+            .args(["-p", &self.port.to_string(), "-D"])
+            .arg(self.place.path().join("data"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("postgres starts");
+        let mut log = BufReader::new(server.stderr.take().expect("it is piped"));
+        let mut line = String::new();
+        while !line.contains("ready to accept connections") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).expect("a log in UTF-8"), 0, "postgres comes up");
+        }
+        // It must not come to a stop with a full pipe, nor write to a closed one.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        *self.server.lock().expect("no test panics with it") = Some(server);
+    }
+
+    /// Ends the server and every connection to it.
+    pub(crate) fn down(&self) {
+        if let Some(mut server) = self.server.lock().expect("no test panics with it").take() {
+            signal("-INT", server.id());
+            server.wait().expect("it was started");
+        }
+    }
+
+    /// An empty database, as a URL: by turns over TCP and over the socket.
+    pub(crate) fn database(&self) -> String {
+        let n = self.databases.fetch_add(1, Ordering::Relaxed);
+        self.run(&self.url("postgres"), &format!("CREATE DATABASE notes{n} TEMPLATE template0"));
+        match n % 2 {
+            0 => self.url(&format!("notes{n}")),
+            _ => {
+                let directory = self.place.path().to_string_lossy().replace('/', "%2F");
+                format!("postgres://notes@{directory}:{}/notes{n}", self.port)
+            }
+        }
+    }
+
+    /// What `sql` gives, a row a line.
+    pub(crate) fn run(&self, url: &str, sql: &str) -> String {
+        let output = self.psql(url).args(["-c", sql]).output().expect("psql starts");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    }
+
+    pub(crate) fn psql(&self, url: &str) -> Command {
+        let mut command = self.command("psql");
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", url]);
+        command
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://notes@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.current_dir(self.place.path()).env("LC_ALL", "C");
+        self.user.map(|user| command.uid(user));
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+/// The programs of the newest version that is installed, where Debian puts them.
+fn newest(versions: &Path) -> Option<PathBuf> {
+    let versions = fs::read_dir(versions).ok()?.filter_map(Result::ok);
+    let number = |path: &PathBuf| path.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
+    versions
+        .map(|version| version.path().join("bin"))
+        .filter(|bin| bin.join("initdb").exists())
+        .max_by_key(number)
+}
+
+fn id(args: &[&str]) -> Option<u32> {
+    let output = Command::new("id").args(args).stderr(Stdio::null()).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
