@@ -210,6 +210,11 @@ fn poll_first<T: Transport>(
         return Poll::Ready(None);
     }
     match source.poll_first(cx) {
+        // A stop by force ends the waits of a thread, which the body cannot tell from its peer's failure.
+        Poll::Ready(Some(_)) if service.shutdown.phase() == Phase::Forced => {
+            service.was_cut();
+            Poll::Ready(None)
+        }
         Poll::Ready(instead) => Poll::Ready(Some(instead)),
         Poll::Pending => hold.with(|io| io.poll_left(cx, service)).map(|()| {
             service.gave_up();

@@ -106,10 +106,12 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             link.wait = wait;
             link.since = now;
         }
-        // A handler that goes on whoever has left is not told of a write that fails.
-        let ignores = config.on_disconnect == OnDisconnect::Ignore
-            && matches!(wait, Wait::Write(_))
-            && link.ended + link.dropped < link.begun;
+        // A handler that goes on whoever has left is not told of a write that fails, to a peer that is gone, or is
+        // slower than the least rate.
+        let is_at_work = link.ended + link.dropped < link.begun;
+        let ignores =
+            config.on_disconnect == OnDisconnect::Ignore && matches!(wait, Wait::Write(_)) && is_at_work;
+        let gave_up = ignores && config.min_rate > 0;
         let since = link.since;
         let lasts = now.saturating_sub(since);
         let wrong = if state.is_saturated && !state.is_forced {
@@ -129,6 +131,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         } else if link.unsent > 0
             && link.room() > 0
             && !(link.gone && config.on_disconnect == OnDisconnect::Ignore)
+            && !gave_up
         {
             Some("has room to write, and is asleep".into())
         } else if link.is_readable() && link.wants_read && link.unsent == 0 {
