@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release -p demo -- --backend mio`
 
+mod later;
 mod page;
 mod work;
 
@@ -13,7 +14,9 @@ use gearshift::{
 /// The application, on whichever backend `runtime` belongs to.
 pub fn app(runtime: Runtime) -> Router {
     let page = Bytes::from(page::html(runtime.backend()));
-    let waits = runtime.clone();
+    let (waits, data) = (runtime.clone(), runtime.clone());
+    let later = later::Later::new(&runtime);
+    let done = later.clone();
     Router::new()
         .get("/", sync(move |_| Response::html(page.clone())))
         .get("/plaintext", sync(|_| "Hello, World!"))
@@ -28,6 +31,9 @@ pub fn app(runtime: Runtime) -> Router {
                 Ok::<_, Refusal>("ok")
             }
         })
+        .get("/data", move |_| later::data(data.clone()))
+        .post("/later/{ms}", sync(move |request| later.put_off(request)))
+        .get("/later", sync(move |_| done.done()))
         .get("/block/{ms}", sync(work::block))
         .get("/offload/{ms}", blocking(&runtime, work::block))
         .get("/cpu/{rounds}", sync(work::hash))

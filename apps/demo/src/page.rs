@@ -1,13 +1,16 @@
 //! The page at `/`: which backend serves it, and what there is to ask.
 
 /// A route as the page shows it: method, a path to try, what happens.
-const ROUTES: [(&str, &str, &str); 12] = [
+const ROUTES: [(&str, &str, &str); 15] = [
     ("GET", "/plaintext", "“Hello, World!” from a sync handler"),
     ("GET", "/json", "the same as JSON, serialised for each request"),
     ("GET", "/async", "the same from an async handler"),
     ("POST", "/echo", "the body back, streamed in constant memory"),
     ("GET", "/stream/10", "ten chunks from an async stream"),
     ("GET", "/sleep/500", "waits half a second with the runtime’s timer"),
+    ("GET", "/data", "an async function awaits another that takes a second"),
+    ("POST", "/later/500", "202 at once, and half a second of work afterwards"),
+    ("GET", "/later", "how many of those are done"),
     ("GET", "/block/500", "blocks the thread for half a second: the mistake"),
     ("GET", "/offload/500", "blocks a thread that may: the remedy"),
     ("GET", "/cpu/100000", "100,000 rounds of SHA-256 in place"),

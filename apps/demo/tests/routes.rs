@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use gearshift::{Backend, TestServer};
 
@@ -10,7 +11,7 @@ const ONCE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852
 const TWICE: &str = "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456";
 
 /// What every backend answers: method and path, status, body.
-const TABLE: [(&str, &str, u16, &str); 25] = [
+const TABLE: [(&str, &str, u16, &str); 28] = [
     ("GET", "/plaintext", 200, "Hello, World!"),
     ("HEAD", "/plaintext", 200, ""),
     ("POST", "/plaintext", 405, "Method Not Allowed"),
@@ -24,6 +25,9 @@ const TABLE: [(&str, &str, u16, &str); 25] = [
     ("GET", "/sleep/-1", 404, "'-1' is no number"),
     ("GET", "/sleep/60001", 400, "ms is 60000 at most"),
     ("GET", "/sleep/99999999999999999999", 400, "ms is 60000 at most"),
+    ("GET", "/data", 200, "Done!"),
+    ("GET", "/later", 200, "0"),
+    ("POST", "/later/60001", 400, "ms is 60000 at most"),
     ("GET", "/block/1", 200, "ok"),
     ("GET", "/block/1.5", 404, "'1.5' is no number"),
     ("GET", "/offload/1", 200, "ok"),
@@ -45,6 +49,21 @@ fn every_backend_answers_the_table() {
             let answer =
                 ask(server, &format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
             assert_eq!((answer.status, &*answer.body), (status, body), "{method} {path}");
+        }
+    });
+}
+
+#[test]
+fn work_is_put_off_and_done() {
+    each_backend(|server| {
+        let get = "GET /later HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        for _ in 0..2 {
+            let post = "POST /later/20 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+            assert_eq!(ask(server, post).status, 202);
+        }
+        let end = Instant::now() + Duration::from_secs(10);
+        while ask(server, get).body != "2" {
+            assert!(Instant::now() < end, "it is not done");
         }
     });
 }
