@@ -69,4 +69,8 @@ impl Engine for AsyncStdEngine {
 }
 
 #[cfg(test)]
+#[path = "../../reactor/tests/cases/runtime.rs"]
 mod tests;
+
+#[cfg(test)]
+const BACKEND: crate::AsyncStd = crate::AsyncStd;

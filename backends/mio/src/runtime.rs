@@ -68,4 +68,8 @@ impl Engine for MioEngine {
 }
 
 #[cfg(test)]
+#[path = "../../reactor/tests/cases/runtime.rs"]
 mod tests;
+
+#[cfg(test)]
+const BACKEND: crate::Mio = crate::Mio;

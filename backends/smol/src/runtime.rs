@@ -139,4 +139,8 @@ impl Engine for SmolEngine {
 }
 
 #[cfg(test)]
+#[path = "../../reactor/tests/cases/runtime.rs"]
 mod tests;
+
+#[cfg(test)]
+const BACKEND: crate::Smol = crate::Smol;

@@ -1,3 +1,5 @@
+//! What a handler may ask, on each backend whose connections are on a reactor. Each gives its `BACKEND`.
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc;
@@ -11,7 +13,7 @@ use gearshift_core::{
     TaskError,
 };
 
-use crate::Smol;
+use super::BACKEND;
 
 /// A server that runs for the sake of its runtime.
 struct Rig {
@@ -28,7 +30,7 @@ fn rig() -> Rig {
         send.send(runtime).unwrap();
         async |_| Response::status_only(StatusCode::OK)
     });
-    let server = thread::spawn(move || Smol.serve(server, app));
+    let server = thread::spawn(move || BACKEND.serve(server, app));
     Rig { runtime: receive.recv().unwrap(), shutdown, server }
 }
 
@@ -171,7 +173,7 @@ fn a_task_that_outlives_its_server_is_cancelled() {
         async |_| Response::status_only(StatusCode::OK)
     });
     shutdown.graceful();
-    Smol.serve(server, app).unwrap();
+    BACKEND.serve(server, app).unwrap();
     let task = receive.recv().unwrap();
     assert_eq!(futures_lite::future::block_on(task), Err(TaskError::Cancelled));
 }
