@@ -1,0 +1,3 @@
+//! Which backend suits which work: loads an application on each, measures, and says what it found.
+
+pub mod results;
