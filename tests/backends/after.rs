@@ -140,7 +140,8 @@ fn in_order(backend: Backend) {
     let mut found = notes(&log);
     // Several threads may take them up; begun they are in order.
     if backend.name() == "async-std" {
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
     }
     assert_eq!(found, expected);
 }
@@ -261,7 +262,7 @@ impl IntoResponse for ScopeError {
 
 fn scope_joined(backend: Backend) {
     let done = Arc::new(AtomicUsize::new(0));
-    let counted = done.clone();
+    let counted = done;
     let server = Running::start(backend, few_workers(backend), move |runtime| {
         one(move |_: Request| {
             let (runtime, done) = (runtime.clone(), counted.clone());
