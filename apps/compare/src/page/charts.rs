@@ -1,0 +1,285 @@
+//! Which charts a scenario has. Loads that grow have lines along them; loads without an order have bars side by side. What
+//! was not measured has no chart.
+
+use maud::{Markup, html};
+
+use crate::results::{Measure, Point, Scenario};
+
+use super::axis::{Axis, apart};
+use super::bars::{Bar, Bars, Group, Row};
+use super::chart::{Chart, Line, Spot};
+use super::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
+use super::format::{NOTHING, Unit};
+use super::roster::Roster;
+
+/// Percentiles that have a mark on a curve.
+const MARKS: [(f64, &str); 4] = [(50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9")];
+
+/// From this ratio of the most to the least on, lines are on a logarithmic axis: on a linear one the lower ones lie on
+/// its bottom.
+const WIDE: f64 = 30.0;
+
+/// All charts of a scenario.
+pub(super) fn charts(scenario: &Scenario, id: &str, roster: &Roster<'_>) -> Markup {
+    let Some(shown) = shown(scenario) else {
+        return html! { p class="note" { "Nothing was measured." } };
+    };
+    let grows = scenario.points.windows(2).all(|pair| pair[0].x < pair[1].x);
+    let lines = scenario.points.len() > 1 && grows;
+    let measured: &[Point] = if lines { std::slice::from_ref(shown) } else { &scenario.points };
+    let others = scenario.points.iter().filter(|point| !std::ptr::eq(*point, shown));
+    let at = if scenario.points.len() > 1 { shown.label.as_str() } else { "" };
+    let at_bars = if lines { at } else { "" };
+    html! {
+        div class="charts" {
+            @for figure in [RATE, P99] {
+                @if lines {
+                    (along(scenario, figure, id, roster))
+                } @else {
+                    (bars(&scenario.points, figure, "", id, roster))
+                }
+            }
+            (latencies(shown, at, &format!("{id}-curve"), roster))
+            @for figure in [CPU, MEMORY, IDLE] { (bars(measured, figure, at_bars, id, roster)) }
+        }
+        @if others.clone().any(|point| P99.is_in([point])) {
+            details {
+                summary { "Latencies at the other loads" }
+                div class="charts" {
+                    @for (number, point) in others.enumerate() {
+                        (latencies(point, &point.label, &format!("{id}-curve-{number}"), roster))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A chart under its title.
+fn figure(title: &str, at: &str, key: &Markup, chart: &Markup) -> Markup {
+    html! {
+        figure {
+            figcaption { b { (title) } @if !at.is_empty() { " " span { (at) } } (key) }
+            (chart)
+        }
+    }
+}
+
+/// A figure along growing loads.
+fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> Markup {
+    if !which.is_in(&scenario.points) {
+        return html! {};
+    }
+    let lines: Vec<Line<'_>> = roster
+        .names()
+        .filter_map(|name| {
+            let spots: Vec<Spot> = scenario
+                .points
+                .iter()
+                .filter_map(|point| {
+                    let measure = find(point, name)?;
+                    let spread = which.of(measure)?;
+                    let at_least = measure.generator_bound && which.id == RATE.id;
+                    let words = words(name, &point.label, which, measure);
+                    Some(Spot {
+                        x: point.x,
+                        median: spread.median,
+                        min: spread.min,
+                        max: spread.max,
+                        at_least,
+                        words,
+                    })
+                })
+                .collect();
+            let way = spots.iter().map(|spot| (spot.x, spot.median)).collect();
+            (!spots.is_empty()).then_some(Line { name, way, spots })
+        })
+        .collect();
+    let figures: Vec<f64> = lines
+        .iter()
+        .flat_map(|line| &line.spots)
+        .flat_map(|spot| [spot.median, spot.min, spot.max])
+        .collect();
+    let (least, most) = positive_ends(&figures);
+    let y = if which.unit == Unit::Time || most / least > WIDE {
+        Axis::log(figures.iter().copied())
+    } else {
+        Axis::from_zero(figures.iter().copied())
+    };
+    let loads: Vec<f64> = scenario.points.iter().map(|point| point.x).collect();
+    let (first, last) = (loads[0], loads[loads.len() - 1]);
+    let x = if first > 0.0 && last / first >= 8.0 {
+        Axis::log_exactly(loads.iter().copied())
+    } else {
+        Axis::exactly(loads.iter().copied())
+    };
+    let ticks = apart(&x.clone().between(0.0, 190.0), &loads, 34.0);
+    let title = format!("{} by {}", sentence(which.long), scenario.axis);
+    let chart = Chart {
+        id: format!("{id}-{}", which.id),
+        title: &title,
+        description: shown(scenario).map(|point| summary(point, which, roster)).unwrap_or_default(),
+        x,
+        x_ticks: ticks.into_iter().map(|load| (load, Unit::Rate.tick(load))).map(without_unit).collect(),
+        x_name: &scenario.axis,
+        y,
+        unit: which.unit,
+        lines,
+    };
+    figure(&title, "", &html! {}, &chart.draw(roster))
+}
+
+/// The curves of one load: how slow the slowest are.
+fn latencies(point: &Point, at: &str, id: &str, roster: &Roster<'_>) -> Markup {
+    let lines: Vec<Line<'_>> = roster.names().filter_map(|name| curve(find(point, name)?, name)).collect();
+    if lines.is_empty() {
+        return html! {};
+    }
+    let spots = lines.iter().flat_map(|line| &line.spots).flat_map(|spot| [spot.median, spot.min, spot.max]);
+    let ways = lines.iter().flat_map(|line| &line.way).map(|(_, latency)| *latency);
+    let figures: Vec<f64> = spots.chain(ways).collect();
+    let tails = lines.iter().flat_map(|line| line.way.iter().map(|(tail, _)| *tail));
+    let chart = Chart {
+        id: id.into(),
+        title: "Latency by percentile",
+        description: summary(point, P99, roster),
+        x: Axis::exactly(tails.chain(MARKS.map(|(percentile, _)| tail(percentile))).collect::<Vec<_>>()),
+        x_ticks: MARKS.map(|(percentile, name)| (tail(percentile), name.to_owned())).into(),
+        x_name: "percentile",
+        y: Axis::log(figures.iter().copied()),
+        unit: Unit::Time,
+        lines,
+    };
+    figure("Latency by percentile", at, &html! {}, &chart.draw(roster))
+}
+
+/// The curve of one measurement from the median on, with marks where all rounds are known.
+fn curve<'a>(measure: &Measure, name: &'a str) -> Option<Line<'a>> {
+    P99.of(measure)?;
+    let latency = &measure.latency;
+    let spreads = [&latency.p50, &latency.p90, &latency.p99, &latency.p999];
+    let spots: Vec<Spot> = MARKS
+        .iter()
+        .zip(spreads)
+        .filter(|(_, spread)| spread.median.is_finite() && spread.median > 0.0)
+        .map(|((percentile, mark), spread)| Spot {
+            x: tail(*percentile),
+            median: spread.median,
+            min: if spread.min > 0.0 { spread.min } else { spread.median },
+            max: if spread.max.is_finite() { spread.max } else { spread.median },
+            at_least: false,
+            words: format!(
+                "{name}, p{mark}: {}",
+                with_range(Unit::Time, spread.median, spread.min, spread.max)
+            ),
+        })
+        .collect();
+    let inside = |(percentile, latency): &&(f64, f64)| {
+        (50.0..=99.99).contains(percentile) && latency.is_finite() && *latency > 0.0
+    };
+    let mut way: Vec<(f64, f64)> = latency
+        .curve
+        .iter()
+        .filter(inside)
+        .map(|(percentile, latency)| (tail(*percentile), *latency))
+        .collect();
+    way.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if way.len() < 2 {
+        way = spots.iter().map(|spot| (spot.x, spot.median)).collect();
+    }
+    Some(Line { name, way, spots })
+}
+
+/// A figure side by side, for each load by itself.
+fn bars(points: &[Point], which: Figure, at: &str, id: &str, roster: &Roster<'_>) -> Markup {
+    if !which.is_in(points) {
+        return html! {};
+    }
+    let group = |point| {
+        let row = |name| {
+            let measure = find(point, name)?;
+            let bar = which.of(measure).map(|spread| Bar {
+                solid: if which.id == CPU.id {
+                    measure.cpu_user.median.min(spread.median)
+                } else {
+                    spread.median
+                },
+                median: spread.median,
+                min: spread.min,
+                max: spread.max,
+                words: words(name, &point.label, which, measure),
+            });
+            Some(Row { name, bar })
+        };
+        let label = if points.len() > 1 { point.label.as_str() } else { "" };
+        Group { label, rows: roster.names().filter_map(row).collect() }
+    };
+    let groups: Vec<Group<'_>> = points.iter().map(group).collect();
+    let title = sentence(which.long);
+    let figures: Vec<f64> = groups
+        .iter()
+        .flat_map(|group| &group.rows)
+        .filter_map(|row| row.bar.as_ref())
+        .flat_map(|bar| [bar.median, bar.min, bar.max])
+        .collect();
+    let latency = which.id == P99.id;
+    let chart = Bars {
+        id: format!("{id}-{}", which.id),
+        title: &title,
+        description: points.iter().map(|point| summary(point, which, roster)).collect::<Vec<_>>().join(" "),
+        unit: which.unit,
+        dots: latency.then(|| Axis::log(figures)),
+        groups,
+    };
+    let key = html! {
+        @if which.id == CPU.id {
+            span class="key" { i class="solid" {} " its own code " i class="pale" {} " the kernel" }
+        }
+    };
+    figure(&title, at, &key, &chart.draw(roster))
+}
+
+/// What a subject did at a load.
+pub(super) fn find<'p>(point: &'p Point, name: &str) -> Option<&'p Measure> {
+    point.measures.iter().find(|measure| measure.subject == name)
+}
+
+fn words(name: &str, label: &str, which: Figure, measure: &Measure) -> String {
+    let figure = which.of(measure).map_or_else(
+        || NOTHING.into(),
+        |spread| with_range(which.unit, spread.median, spread.min, spread.max),
+    );
+    format!("{name}, {label}: {figure}")
+}
+
+fn with_range(unit: Unit, median: f64, min: f64, max: f64) -> String {
+    if min < max { format!("{} ({})", unit.write(median), unit.range(min, max)) } else { unit.write(median) }
+}
+
+/// All figures of a load in a sentence.
+fn summary(point: &Point, which: Figure, roster: &Roster<'_>) -> String {
+    let told: Vec<String> = roster
+        .names()
+        .filter_map(|name| Some(format!("{name} {}", which.unit.write(which.of(find(point, name)?)?.median))))
+        .collect();
+    format!("{}, {}: {}.", sentence(which.long), point.label, told.join(", "))
+}
+
+/// How far out a percentile lies: 1 for each tenth that the rest becomes less.
+fn tail(percentile: f64) -> f64 {
+    -(1.0 - percentile / 100.0).log10()
+}
+
+fn without_unit((load, text): (f64, String)) -> (f64, String) {
+    (load, text.trim_end_matches("/s").to_owned())
+}
+
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn positive_ends(figures: &[f64]) -> (f64, f64) {
+    let positive = || figures.iter().copied().filter(|figure| *figure > 0.0);
+    (positive().fold(f64::MAX, f64::min), positive().fold(f64::MIN_POSITIVE, f64::max))
+}

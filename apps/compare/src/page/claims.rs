@@ -1,0 +1,72 @@
+//! What is said of servers, and on which of them it holds: a row for each claim with a cell for each server.
+
+use maud::{Markup, html};
+
+use crate::results::{Claim, Finding};
+
+use super::format::{NOTHING, ratio};
+use super::roster::Roster;
+
+pub(super) fn claims(claims: &[Claim], roster: &Roster<'_>) -> Markup {
+    if claims.is_empty() {
+        return html! {};
+    }
+    let spoken_of =
+        |name: &&str| claims.iter().flat_map(|claim| &claim.findings).any(|finding| finding.subject == *name);
+    let names: Vec<&str> = roster.names().filter(spoken_of).collect();
+    html! {
+        section {
+            h2 id="claims" { "Claims" }
+            p {
+                "What is said of these servers, and what was measured of it. The margin is how far the figure is on the "
+                "good side, as a ratio: above ×1 the claim holds with room to spare."
+            }
+            div class="wide" tabindex="0" role="region" aria-labelledby="claims" {
+                table class="claims" {
+                    thead { tr { @for name in &names { th scope="col" { (roster.badge(name)) } } } }
+                    @for claim in claims { (body(claim, &names)) }
+                }
+            }
+        }
+    }
+}
+
+fn body(claim: &Claim, names: &[&str]) -> Markup {
+    html! {
+        tbody {
+            tr { th scope="rowgroup" colspan=(names.len().max(1)) {
+                div class="statement" {
+                    span class="number" { (claim.number) } " " (claim.statement) " " (verdict(claim.holds))
+                }
+            } }
+            @if !claim.findings.is_empty() {
+                tr {
+                    @for name in names {
+                        @match claim.findings.iter().find(|finding| finding.subject == *name) {
+                            Some(finding) => (cell(finding)),
+                            None => td class="none" { (NOTHING) },
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn cell(finding: &Finding) -> Markup {
+    html! {
+        td class=(if finding.holds { "holds" } else { "fails" }) {
+            b { (finding.measured) } " " (mark(finding.holds))
+            small { "wanted " (finding.wanted) }
+            small { "margin " (ratio(finding.margin)) }
+        }
+    }
+}
+
+fn verdict(holds: bool) -> Markup {
+    html! { span class=(if holds { "verdict holds" } else { "verdict fails" }) { (if holds { "holds" } else { "does not hold" }) } }
+}
+
+fn mark(holds: bool) -> Markup {
+    html! { span class="mark" role="img" aria-label=(if holds { "holds" } else { "does not hold" }) { (if holds { "✓" } else { "✗" }) } }
+}

@@ -1,0 +1,138 @@
+//! The figures of a scenario as tables, one for each load, and what has to be known to read them.
+
+use maud::{Markup, html};
+
+use crate::results::{Measure, Point, Scenario, Spread};
+
+use super::figure::{ALL, Figure, IDLE, RATE, shown};
+use super::format::{NOTHING, Unit};
+use super::roster::Roster;
+
+/// The load that is shown, then the others behind a fold.
+pub(super) fn tables(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
+    let Some(shown) = shown(scenario) else { return html! {} };
+    let figures: Vec<Figure> =
+        ALL.into_iter().chain([IDLE]).filter(|figure| figure.is_in(&scenario.points)).collect();
+    let others: Vec<&Point> = scenario.points.iter().filter(|point| !std::ptr::eq(*point, shown)).collect();
+    html! {
+        (table(shown, &figures, roster))
+        @if !others.is_empty() {
+            details {
+                summary { "Figures of the other loads" }
+                @for point in others { (table(point, &figures, roster)) }
+            }
+        }
+        (notes(scenario, roster))
+    }
+}
+
+fn table(point: &Point, figures: &[Figure], roster: &Roster<'_>) -> Markup {
+    html! {
+        div class="wide" tabindex="0" role="region" aria-label={ "Figures, " (point.label) } {
+            table class="figures" {
+                caption { (load(point)) }
+                thead { tr {
+                    th scope="col" { "Server" }
+                    @for figure in figures { th scope="col" { (figure.name) } }
+                    th scope="col" { "Errors" }
+                } }
+                tbody {
+                    @for measure in &point.measures { (row(measure, point, figures, roster)) }
+                }
+            }
+        }
+    }
+}
+
+/// How a load was put on a server.
+fn load(point: &Point) -> Markup {
+    html! {
+        b { (point.label) }
+        @if !point.path.is_empty() { " · " code { (point.path) } }
+        " · " (Unit::Count.write(point.connections as f64)) @if point.connections == 1 { " connection" } @else { " connections" }
+        @match point.offered {
+            Some(rate) => { ", " (Unit::Rate.write(rate)) " offered, whatever became of those before" }
+            None => ", each waits for its response",
+        }
+    }
+}
+
+fn row(measure: &Measure, point: &Point, figures: &[Figure], roster: &Roster<'_>) -> Markup {
+    html! {
+        tr {
+            th scope="row" { (roster.badge(&measure.subject)) }
+            @if let Some(reason) = &measure.skipped {
+                td class="skipped" colspan=(figures.len() + 1) { "not measured: " (reason) }
+            } @else {
+                @for figure in figures {
+                    @let at_least = measure.generator_bound && figure.id == RATE.id;
+                    (cell(figure, figure.of(measure), figure.best(point), at_least))
+                }
+                td class=(if measure.errors > 0 { "errors" } else { "none" }) { (Unit::Count.write(measure.errors as f64)) }
+            }
+        }
+    }
+}
+
+fn cell(figure: &Figure, spread: Option<Spread>, best: Option<f64>, at_least: bool) -> Markup {
+    let Some(spread) = spread else { return html! { td class="none" { (NOTHING) } } };
+    let text = figure.unit.write(spread.median);
+    // Two that read the same are not told apart.
+    let is_best = best.is_some_and(|best| figure.unit.write(best) == text);
+    html! {
+        td class=[is_best.then_some("best")] {
+            @if at_least { abbr title="at least: the generator was the bottleneck" { "≥" } " " }
+            (text)
+            @if spread.min < spread.max { small { (figure.unit.range(spread.min, spread.max)) } }
+        }
+    }
+}
+
+/// What went wrong or is less than the truth, load by load.
+fn notes(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
+    let notes: Vec<Markup> = scenario.points.iter().flat_map(|point| of_point(point, roster)).collect();
+    html! {
+        @if !notes.is_empty() {
+            ul class="notes" { @for note in notes { li { (note) } } }
+        }
+    }
+}
+
+fn of_point(point: &Point, roster: &Roster<'_>) -> Vec<Markup> {
+    let mut notes = Vec::new();
+    let names = |which: &dyn Fn(&Measure) -> bool| -> Vec<&str> {
+        point
+            .measures
+            .iter()
+            .filter(|measure| which(measure))
+            .map(|measure| measure.subject.as_str())
+            .collect()
+    };
+    let mut reasons: Vec<&str> =
+        point.measures.iter().filter_map(|measure| measure.skipped.as_deref()).collect();
+    reasons.dedup();
+    for reason in reasons {
+        let skipped = names(&|measure| measure.skipped.as_deref() == Some(reason));
+        notes.push(
+            html! { b { (point.label) ":" } " not measured: " (roster.badges(skipped)) "(" (reason) ")" },
+        );
+    }
+    let bound = names(&|measure| measure.skipped.is_none() && measure.generator_bound);
+    if !bound.is_empty() {
+        notes.push(html! {
+            b { (point.label) ":" } " the generator was the bottleneck, so that the rate is the least that these can do: "
+            (roster.badges(bound))
+        });
+    }
+    let failed = point.measures.iter().filter(|measure| measure.skipped.is_none() && measure.errors > 0);
+    let failed: Vec<&Measure> = failed.collect();
+    if !failed.is_empty() {
+        notes.push(html! {
+            b { (point.label) ":" } " errors: "
+            @for measure in failed {
+                (roster.badge(&measure.subject)) " " (Unit::Count.write(measure.errors as f64)) " "
+            }
+        });
+    }
+    notes
+}
