@@ -21,7 +21,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::results::{Results, Scenario};
 
 use self::figure::Figure;
-use self::format::{date, duration};
+use self::format::{date, duration, several};
 use self::roster::Roster;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -71,7 +71,7 @@ fn head(results: &Results) -> Markup {
         p class="meta" {
             time datetime=(results.began) { (date(&results.began)) }
             " · " (results.machine.cpu)
-            " · " (results.subjects.len()) " servers, " (results.scenarios.len()) " kinds of work"
+            " · " (several(results.subjects.len(), "server")) ", " (several(results.scenarios.len(), "scenario"))
             " · took " (duration(results.seconds))
         }
     }

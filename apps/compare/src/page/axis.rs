@@ -18,39 +18,41 @@ pub(super) struct Axis {
     to: f64,
 }
 
+/// Figures beyond these are no measurements; arithmetic with them would have no end or no sense.
+const LEAST: f64 = 1e-9;
+const MOST: f64 = 1e18;
+
 impl Axis {
     /// From 0 to the greatest of `figures`, or a round number a little above.
     pub(super) fn from_zero(figures: impl IntoIterator<Item = f64>) -> Axis {
-        let most = figures.into_iter().filter(|figure| figure.is_finite()).fold(0.0, f64::max);
-        let step = step(most, 4.0);
+        let (_, most) = ends(figures, 0.0);
+        let step = step(most, 4.0) / 2.0;
         Axis::new(Scale::Linear, 0.0, (most / step).ceil() * step)
     }
 
     /// From the least of `figures` to the greatest, no further.
-    pub(super) fn exactly(figures: impl IntoIterator<Item = f64> + Clone) -> Axis {
-        let finite = || figures.clone().into_iter().filter(|figure| figure.is_finite());
-        Axis::new(Scale::Linear, finite().fold(f64::MAX, f64::min), finite().fold(f64::MIN, f64::max))
+    pub(super) fn exactly(figures: impl IntoIterator<Item = f64>) -> Axis {
+        let (low, high) = ends(figures, -MOST);
+        Axis::new(Scale::Linear, low, high)
     }
 
     /// Equal distances for equal ratios, from the least of `figures` above 0 to the greatest, no further.
-    pub(super) fn log_exactly(figures: impl IntoIterator<Item = f64> + Clone) -> Axis {
-        let positive = || figures.clone().into_iter().filter(|figure| figure.is_finite() && *figure > 0.0);
-        Axis::new(Scale::Log, positive().fold(f64::MAX, f64::min), positive().fold(f64::MIN, f64::max))
+    pub(super) fn log_exactly(figures: impl IntoIterator<Item = f64>) -> Axis {
+        let (low, high) = ends(figures.into_iter().filter(|figure| *figure > 0.0), LEAST);
+        Axis::new(Scale::Log, low, high)
     }
 
     /// The same with ends at round numbers: 1, 2 or 5 times a power of 10.
-    pub(super) fn log(figures: impl IntoIterator<Item = f64> + Clone) -> Axis {
+    pub(super) fn log(figures: impl IntoIterator<Item = f64>) -> Axis {
         let exact = Axis::log_exactly(figures);
         Axis::new(Scale::Log, below(exact.low), above(exact.high))
     }
 
-    /// An axis that spans something, whatever is asked for.
+    /// An axis that spans something.
     fn new(scale: Scale, low: f64, high: f64) -> Axis {
         let (low, high) = match scale {
-            _ if !low.is_finite() || !high.is_finite() || low > high => (1.0, 10.0),
-            Scale::Linear if high - low <= 0.0 => (low, low + low.abs().max(1.0)),
-            Scale::Linear if !(high - low).is_finite() => (0.0, 1.0),
-            Scale::Log if high / low < 1.01 || !(high / low).is_finite() => (low / 3.0, low * 3.0),
+            Scale::Linear if high <= low => (low, low + low.abs().max(1.0)),
+            Scale::Log if high <= low * 1.01 => (low / 3.0, low * 3.0),
             _ => (low, high),
         };
         Axis { scale, low, high, from: 0.0, to: 1.0 }
@@ -115,8 +117,20 @@ pub(super) fn apart(axis: &Axis, figures: &[f64], room: f64) -> Vec<f64> {
 
 /// 1, 2 or 5 times a power of 10, so that about `count` of it make up `span`.
 fn step(span: f64, count: f64) -> f64 {
-    let span = if span.is_finite() && span > f64::MIN_POSITIVE { span } else { 1.0 };
+    let span = if span > LEAST { span } else { 1.0 };
     above(span / count * 0.8)
+}
+
+/// The least and the greatest of `figures`, none beyond `floor` and [`MOST`]; 1 if there are none.
+fn ends(figures: impl IntoIterator<Item = f64>, floor: f64) -> (f64, f64) {
+    let figures =
+        figures.into_iter().filter(|figure| figure.is_finite()).map(|figure| figure.clamp(floor, MOST));
+    figures
+        .fold(None, |ends, figure| match ends {
+            None => Some((figure, figure)),
+            Some((low, high)) => Some((figure.min(low), figure.max(high))),
+        })
+        .unwrap_or((1.0, 1.0))
 }
 
 fn exponent(figure: f64) -> i32 {
@@ -143,6 +157,7 @@ mod tests {
     #[test]
     fn ends_and_ticks_are_round() {
         let axis = Axis::from_zero([48_300.0, 12.0]);
+        assert_eq!(axis.high, 50_000.0);
         assert_eq!(axis.ticks(), [0.0, 10_000.0, 20_000.0, 30_000.0, 40_000.0, 50_000.0]);
         let axis = Axis::log([130.0, 45_000.0]);
         assert_eq!((axis.low, axis.high), (100.0, 50_000.0));

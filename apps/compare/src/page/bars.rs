@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use super::axis::Axis;
+use super::axis::{Axis, apart};
 use super::chart::{NAME, WIDTH};
 use super::format::{Unit, shorten};
 use super::roster::Roster;
@@ -66,29 +66,33 @@ impl Bars<'_> {
         let mut bottom = 4.0;
         let mut rows = Vec::new();
         let mut heads = Vec::new();
+        let mut stretches = Vec::new();
         for group in &self.groups {
             if !group.label.is_empty() {
                 heads.push((bottom + 15.0, group.label));
                 bottom += HEAD;
             }
+            let from = bottom;
             for row in &group.rows {
                 rows.push((bottom + ROW / 2.0, row));
                 bottom += ROW;
             }
-            bottom += 4.0;
+            stretches.push((from, bottom));
+            bottom += 8.0;
         }
-        let height = bottom + if self.dots.is_some() { 22.0 } else { 0.0 };
+        let height = bottom + if self.dots.is_some() { 16.0 } else { 0.0 };
+        let ticks = apart(&axis, &axis.ticks(), 52.0);
         html! {
             svg viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-labelledby={ (title) " " (description) } {
                 title id=(title) { (self.title) }
                 desc id=(description) { (self.description) }
                 @if self.dots.is_some() {
-                    @for tick in axis.ticks() {
-                        path class="grid" d=(format!("M{} 4V{bottom}", axis.place(tick))) {}
-                        text class="tick middle" x=(axis.place(tick)) y=(bottom + 16.0) { (self.unit.tick(tick)) }
+                    @for tick in ticks {
+                        path class="grid" d=(rule(axis.place(tick), &stretches)) {}
+                        text class="tick middle" x=(axis.place(tick)) y=(bottom + 10.0) { (self.unit.tick(tick)) }
                     }
                 } @else {
-                    path class="base" d=(format!("M{FROM} 4V{bottom}")) {}
+                    path class="base" d=(rule(FROM, &stretches)) {}
                 }
                 @for (at, label) in heads {
                     text class="head" x="0" y=(at) { (shorten(label, LABEL)) title { (label) } }
@@ -130,4 +134,9 @@ impl Bars<'_> {
             text class="figure end" x=(WIDTH - 2.0) y=(at + 4.0) { (self.unit.write(bar.median)) }
         }
     }
+}
+
+/// A line down beside the rows, but not through what stands above them.
+fn rule(x: f64, stretches: &[(f64, f64)]) -> String {
+    stretches.iter().map(|(from, to)| format!("M{x} {from}V{to}")).collect()
 }

@@ -9,7 +9,7 @@ use super::axis::{Axis, apart};
 use super::bars::{Bar, Bars, Group, Row};
 use super::chart::{Chart, Line, Spot};
 use super::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
-use super::format::{NOTHING, Unit};
+use super::format::{NOTHING, Unit, count};
 use super::roster::Roster;
 
 /// Percentiles that have a mark on a curve.
@@ -24,42 +24,33 @@ pub(super) fn charts(scenario: &Scenario, id: &str, roster: &Roster<'_>) -> Mark
     let Some(shown) = shown(scenario) else {
         return html! { p class="note" { "Nothing was measured." } };
     };
-    let grows = scenario.points.windows(2).all(|pair| pair[0].x < pair[1].x);
-    let lines = scenario.points.len() > 1 && grows;
-    let measured: &[Point] = if lines { std::slice::from_ref(shown) } else { &scenario.points };
+    let grows = scenario.points.len() > 1 && scenario.points.windows(2).all(|pair| pair[0].x < pair[1].x);
     let others = scenario.points.iter().filter(|point| !std::ptr::eq(*point, shown));
-    let at = if scenario.points.len() > 1 { shown.label.as_str() } else { "" };
-    let at_bars = if lines { at } else { "" };
+    let only = std::slice::from_ref(shown);
     html! {
         div class="charts" {
             @for figure in [RATE, P99] {
-                @if lines {
-                    (along(scenario, figure, id, roster))
-                } @else {
-                    (bars(&scenario.points, figure, "", id, roster))
-                }
+                @if grows { (along(scenario, figure, id, roster)) } @else { (bars(&scenario.points, figure, id, roster)) }
             }
-            (latencies(shown, at, &format!("{id}-curve"), roster))
-            @for figure in [CPU, MEMORY, IDLE] { (bars(measured, figure, at_bars, id, roster)) }
+            (latencies(shown, &format!("{id}-curve"), roster))
+            @for figure in [CPU, MEMORY, IDLE] { (bars(only, figure, id, roster)) }
         }
         @if others.clone().any(|point| P99.is_in([point])) {
             details {
                 summary { "Latencies at the other loads" }
                 div class="charts" {
-                    @for (number, point) in others.enumerate() {
-                        (latencies(point, &point.label, &format!("{id}-curve-{number}"), roster))
-                    }
+                    @for (number, point) in others.enumerate() { (latencies(point, &format!("{id}-curve-{number}"), roster)) }
                 }
             }
         }
     }
 }
 
-/// A chart under its title.
-fn figure(title: &str, at: &str, key: &Markup, chart: &Markup) -> Markup {
+/// A chart under its title, and under what it is at or along; beside several others if it is tall.
+fn figure(title: &str, at: &str, key: &Markup, tall: bool, chart: &Markup) -> Markup {
     html! {
-        figure {
-            figcaption { b { (title) } @if !at.is_empty() { " " span { (at) } } (key) }
+        figure class=[tall.then_some("tall")] {
+            figcaption { b { (title) } " " span { (at) } (key) }
             (chart)
         }
     }
@@ -114,23 +105,24 @@ fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> M
         Axis::exactly(loads.iter().copied())
     };
     let ticks = apart(&x.clone().between(0.0, 190.0), &loads, 34.0);
-    let title = format!("{} by {}", sentence(which.long), scenario.axis);
+    let title = sentence(which.long);
+    let at = format!("by {}", scenario.axis);
     let chart = Chart {
         id: format!("{id}-{}", which.id),
         title: &title,
         description: shown(scenario).map(|point| summary(point, which, roster)).unwrap_or_default(),
         x,
-        x_ticks: ticks.into_iter().map(|load| (load, Unit::Rate.tick(load))).map(without_unit).collect(),
+        x_ticks: ticks.into_iter().map(|load| (load, load_tick(load))).collect(),
         x_name: &scenario.axis,
         y,
         unit: which.unit,
         lines,
     };
-    figure(&title, "", &html! {}, &chart.draw(roster))
+    figure(&title, &at, &html! {}, false, &chart.draw(roster))
 }
 
 /// The curves of one load: how slow the slowest are.
-fn latencies(point: &Point, at: &str, id: &str, roster: &Roster<'_>) -> Markup {
+fn latencies(point: &Point, id: &str, roster: &Roster<'_>) -> Markup {
     let lines: Vec<Line<'_>> = roster.names().filter_map(|name| curve(find(point, name)?, name)).collect();
     if lines.is_empty() {
         return html! {};
@@ -138,19 +130,21 @@ fn latencies(point: &Point, at: &str, id: &str, roster: &Roster<'_>) -> Markup {
     let spots = lines.iter().flat_map(|line| &line.spots).flat_map(|spot| [spot.median, spot.min, spot.max]);
     let ways = lines.iter().flat_map(|line| &line.way).map(|(_, latency)| *latency);
     let figures: Vec<f64> = spots.chain(ways).collect();
+    let far = lines.iter().flat_map(|line| &line.way).any(|(tail, _)| *tail > 3.9);
+    let marks = MARKS.iter().chain(far.then_some(&(99.99, "99.99")));
     let tails = lines.iter().flat_map(|line| line.way.iter().map(|(tail, _)| *tail));
     let chart = Chart {
         id: id.into(),
         title: "Latency by percentile",
         description: summary(point, P99, roster),
         x: Axis::exactly(tails.chain(MARKS.map(|(percentile, _)| tail(percentile))).collect::<Vec<_>>()),
-        x_ticks: MARKS.map(|(percentile, name)| (tail(percentile), name.to_owned())).into(),
+        x_ticks: marks.map(|(percentile, name)| (tail(*percentile), (*name).to_owned())).collect(),
         x_name: "percentile",
         y: Axis::log(figures.iter().copied()),
         unit: Unit::Time,
         lines,
     };
-    figure("Latency by percentile", at, &html! {}, &chart.draw(roster))
+    figure("Latency by percentile", &point.label, &html! {}, false, &chart.draw(roster))
 }
 
 /// The curve of one measurement from the median on, with marks where all rounds are known.
@@ -191,7 +185,7 @@ fn curve<'a>(measure: &Measure, name: &'a str) -> Option<Line<'a>> {
 }
 
 /// A figure side by side, for each load by itself.
-fn bars(points: &[Point], which: Figure, at: &str, id: &str, roster: &Roster<'_>) -> Markup {
+fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Markup {
     if !which.is_in(points) {
         return html! {};
     }
@@ -236,7 +230,8 @@ fn bars(points: &[Point], which: Figure, at: &str, id: &str, roster: &Roster<'_>
             span class="key" { i class="solid" {} " its own code " i class="pale" {} " the kernel" }
         }
     };
-    figure(&title, at, &key, &chart.draw(roster))
+    let at = if let [only] = points { &only.label } else { "at each load" };
+    figure(&title, at, &key, points.len() > 1, &chart.draw(roster))
 }
 
 /// What a subject did at a load.
@@ -270,8 +265,13 @@ fn tail(percentile: f64) -> f64 {
     -(1.0 - percentile / 100.0).log10()
 }
 
-fn without_unit((load, text): (f64, String)) -> (f64, String) {
-    (load, text.trim_end_matches("/s").to_owned())
+/// A load on an axis, exact as long as it is short.
+fn load_tick(load: f64) -> String {
+    if load.fract() == 0.0 && (0.0..1e4).contains(&load) {
+        count(load as u64)
+    } else {
+        Unit::Count.tick(load)
+    }
 }
 
 fn sentence(words: &str) -> String {

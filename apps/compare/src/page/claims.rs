@@ -35,7 +35,7 @@ fn body(claim: &Claim, names: &[&str]) -> Markup {
     html! {
         tbody {
             tr { th scope="rowgroup" colspan=(names.len().max(1)) {
-                div class="statement" {
+                div class="statement stay" {
                     span class="number" { (claim.number) } " " (claim.statement) " " (verdict(claim.holds))
                 }
             } }

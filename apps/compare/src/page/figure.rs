@@ -45,7 +45,9 @@ pub(super) const ALL: [Figure; 10] = [
     latency("p999", "p99.9", "99.9th percentile of latency", |m| some(&m.latency.p999)),
     latency("max", "Slowest", "slowest response", |m| some(&m.latency.max)),
     CPU,
-    less("switches", "Switches", "context switches a request", Unit::Count, |m| Some(m.switches.clone())),
+    less("switches", "Switches", "context switches a request", Unit::Count, |m| {
+        (m.rate.median > 0.0).then(|| m.switches.clone())
+    }),
     less("threads", "Threads", "threads", Unit::Count, |m| some(&m.threads)),
     MEMORY,
 ];

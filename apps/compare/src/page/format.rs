@@ -53,7 +53,7 @@ impl Unit {
     fn scale(self, value: f64) -> (f64, &'static str) {
         const KIB: f64 = 1024.0;
         let steps: &[(f64, &str)] = match self {
-            Unit::Time => &[(1.0, " µs"), (1e3, " ms"), (1e6, " s"), (60e6, " min")],
+            Unit::Time => &[(1.0, " µs"), (1e3, " ms"), (1e6, " s")],
             Unit::Rate => &[(1.0, "/s")],
             Unit::Bytes => &[(1.0, " B"), (KIB, " KiB"), (KIB * KIB, " MiB"), (KIB * KIB * KIB, " GiB")],
             Unit::Count => &[(1.0, "")],
@@ -61,6 +61,16 @@ impl Unit {
         let rounded = round(value.abs());
         *steps.iter().rev().find(|(scale, _)| rounded >= *scale).unwrap_or(&steps[0])
     }
+}
+
+/// A number of things, all its digits: `1,024`.
+pub(super) fn count(things: u64) -> String {
+    grouped(&things.to_string())
+}
+
+/// So many of something: `1 core`, `1,024 connections`.
+pub(super) fn several(things: usize, name: &str) -> String {
+    format!("{} {name}{}", count(things as u64), if things == 1 { "" } else { "s" })
 }
 
 /// `×1.7`; how many times another.
@@ -98,7 +108,7 @@ pub(super) fn date(rfc3339: &str) -> String {
         "December",
     ];
     let read = || {
-        let (day, time) = rfc3339.strip_suffix('Z')?.split_once('T')?;
+        let (day, time) = rfc3339.is_ascii().then_some(rfc3339)?.strip_suffix('Z')?.split_once('T')?;
         let mut parts = day.split('-').map(|part| part.parse::<usize>().ok());
         let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
         Some(format!("{day} {} {year}, {} UTC", MONTHS.get(month.checked_sub(1)?)?, time.get(..5)?))
@@ -130,15 +140,20 @@ fn number(value: f64) -> String {
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let fraction = fraction.trim_end_matches('0');
     let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{}{point}{fraction}", grouped(digits))
+}
+
+/// Digits with a comma before each three.
+fn grouped(digits: &str) -> String {
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
     }
-    let point = if fraction.is_empty() { "" } else { "." };
-    format!("{sign}{grouped}{point}{fraction}")
+    grouped
 }
 
 /// To three digits that count.
@@ -164,7 +179,7 @@ mod tests {
             (Unit::Time, 999.7, "1 ms"),
             (Unit::Time, 1234.5, "1.23 ms"),
             (Unit::Time, 2_500_000.0, "2.5 s"),
-            (Unit::Time, 90e6, "1.5 min"),
+            (Unit::Time, 90e6, "90 s"),
             (Unit::Rate, 48_312.0, "48,300/s"),
             (Unit::Rate, 19.98, "20/s"),
             (Unit::Rate, 1_234_567.0, "1,230,000/s"),
@@ -195,6 +210,8 @@ mod tests {
     #[test]
     fn ticks_are_short() {
         assert_eq!(Unit::Rate.tick(20_000.0), "20k");
+        assert_eq!(several(1_024, "connection"), "1,024 connections");
+        assert_eq!(several(1, "core"), "1 core");
         assert_eq!(Unit::Count.tick(4096.0), "4,100");
         assert_eq!(Unit::Time.tick(100.0), "100 µs");
     }

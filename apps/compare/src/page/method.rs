@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use crate::results::{Machine, Results};
+use crate::results::Results;
 
-use super::format::{NOTHING, Unit, date, duration};
+use super::format::{NOTHING, Unit, date, duration, several};
 use super::roster::Roster;
 
 pub(super) fn method(results: &Results, roster: &Roster<'_>) -> Markup {
@@ -27,7 +27,7 @@ pub(super) fn method(results: &Results, roster: &Roster<'_>) -> Markup {
                 (fact("Rounds", html! { (results.rounds) " of " (duration(results.duration)) }))
                 (fact("Generator", html! { (results.generator) }))
                 (fact("Gearshift", html! { (results.version) }))
-                (fact("Processor", html! { (machine.cpu) ", " (cores(machine)) }))
+                (fact("Processor", html! { (machine.cpu) ", " (several(machine.cores, "core")) }))
                 (fact("Servers on", html! { (pinned(&machine.server_cores)) }))
                 (fact("Generator on", html! { (pinned(&machine.generator_cores)) }))
                 (fact("Memory", html! { (Unit::Bytes.write(machine.memory_kib as f64 * 1024.0)) }))
@@ -64,10 +64,6 @@ fn times(rounds: usize) -> String {
         2 => "twice".into(),
         rounds => format!("{rounds} times"),
     }
-}
-
-fn cores(machine: &Machine) -> String {
-    if machine.cores == 1 { "1 core".into() } else { format!("{} cores", machine.cores) }
 }
 
 fn pinned(cores: &[usize]) -> String {

@@ -70,7 +70,7 @@ impl<'a> Roster<'a> {
 
     /// Several of them, in a row.
     pub(super) fn badges<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Markup {
-        html! { @for name in names { (self.badge(name)) " " } }
+        html! { @for (nth, name) in names.into_iter().enumerate() { @if nth > 0 { " " } (self.badge(name)) } }
     }
 
     fn position(&self, name: &str) -> usize {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::results::{Measure, Point, Scenario, Spread};
 
 use super::figure::{ALL, Figure, IDLE, RATE, shown};
-use super::format::{NOTHING, Unit};
+use super::format::{NOTHING, Unit, count, several};
 use super::roster::Roster;
 
 /// The load that is shown, then the others behind a fold.
@@ -30,7 +30,7 @@ fn table(point: &Point, figures: &[Figure], roster: &Roster<'_>) -> Markup {
     html! {
         div class="wide" tabindex="0" role="region" aria-label={ "Figures, " (point.label) } {
             table class="figures" {
-                caption { (load(point)) }
+                caption { div class="stay" { (load(point)) } }
                 thead { tr {
                     th scope="col" { "Server" }
                     @for figure in figures { th scope="col" { (figure.name) } }
@@ -46,10 +46,11 @@ fn table(point: &Point, figures: &[Figure], roster: &Roster<'_>) -> Markup {
 
 /// How a load was put on a server.
 fn load(point: &Point) -> Markup {
+    let connections = several(point.connections, "connection");
     html! {
         b { (point.label) }
         @if !point.path.is_empty() { " · " code { (point.path) } }
-        " · " (Unit::Count.write(point.connections as f64)) @if point.connections == 1 { " connection" } @else { " connections" }
+        @if point.label.replace(',', "") != connections.replace(',', "") { " · " (connections) }
         @match point.offered {
             Some(rate) => { ", " (Unit::Rate.write(rate)) " offered, whatever became of those before" }
             None => ", each waits for its response",
@@ -68,7 +69,7 @@ fn row(measure: &Measure, point: &Point, figures: &[Figure], roster: &Roster<'_>
                     @let at_least = measure.generator_bound && figure.id == RATE.id;
                     (cell(figure, figure.of(measure), figure.best(point), at_least))
                 }
-                td class=(if measure.errors > 0 { "errors" } else { "none" }) { (Unit::Count.write(measure.errors as f64)) }
+                td class=(if measure.errors > 0 { "errors" } else { "none" }) { (count(measure.errors)) }
             }
         }
     }
@@ -77,13 +78,14 @@ fn row(measure: &Measure, point: &Point, figures: &[Figure], roster: &Roster<'_>
 fn cell(figure: &Figure, spread: Option<Spread>, best: Option<f64>, at_least: bool) -> Markup {
     let Some(spread) = spread else { return html! { td class="none" { (NOTHING) } } };
     let text = figure.unit.write(spread.median);
+    let range = figure.unit.range(spread.min, spread.max);
     // Two that read the same are not told apart.
     let is_best = best.is_some_and(|best| figure.unit.write(best) == text);
     html! {
         td class=[is_best.then_some("best")] {
             @if at_least { abbr title="at least: the generator was the bottleneck" { "≥" } " " }
             (text)
-            @if spread.min < spread.max { small { (figure.unit.range(spread.min, spread.max)) } }
+            @if range != text { small { (range) } }
         }
     }
 }
@@ -114,7 +116,7 @@ fn of_point(point: &Point, roster: &Roster<'_>) -> Vec<Markup> {
     for reason in reasons {
         let skipped = names(&|measure| measure.skipped.as_deref() == Some(reason));
         notes.push(
-            html! { b { (point.label) ":" } " not measured: " (roster.badges(skipped)) "(" (reason) ")" },
+            html! { b { (point.label) ":" } " not measured, as " (reason) ": " (roster.badges(skipped)) },
         );
     }
     let bound = names(&|measure| measure.skipped.is_none() && measure.generator_bound);
@@ -129,8 +131,9 @@ fn of_point(point: &Point, roster: &Roster<'_>) -> Vec<Markup> {
     if !failed.is_empty() {
         notes.push(html! {
             b { (point.label) ":" } " errors: "
-            @for measure in failed {
-                (roster.badge(&measure.subject)) " " (Unit::Count.write(measure.errors as f64)) " "
+            @for (nth, measure) in failed.into_iter().enumerate() {
+                @if nth > 0 { ", " }
+                (count(measure.errors)) " of " (roster.badge(&measure.subject))
             }
         });
     }
