@@ -5,8 +5,6 @@ use maud::{Markup, html};
 
 use crate::results::Results;
 
-use super::format::shorten;
-
 /// How many colours and shapes there are; the next subject has the first colour with another dash.
 const STYLES: usize = 8;
 
@@ -58,12 +56,12 @@ impl<'a> Roster<'a> {
         format!("M{x} {y}{path}")
     }
 
-    /// The shape and the whole name, for running text and tables.
+    /// The shape and the name, for running text and tables; the style cuts it if it is very long.
     pub(super) fn badge(&self, name: &str) -> Markup {
         html! {
             span class={ "badge " (self.class(name)) } {
                 svg class="mark" viewBox="-6 -6 12 12" aria-hidden="true" { path class="dot" d=(self.shape(name, 0.0, 0.0)) {} }
-                span title=[(name.chars().count() > 40).then_some(name)] { (shorten(name, 40)) }
+                span title=[(name.chars().count() > 20).then_some(name)] { (name) }
             }
         }
     }
