@@ -27,7 +27,7 @@ pub(super) fn glance(results: &Results, roster: &Roster<'_>) -> Markup {
             } @else {
                 p {
                     "Who is best at which work, by the figure that decides it, and how many times worse the others are "
-                    "at the last load (×1 is the best)."
+                    "at the last load: ×1 is the best there, bold is best within what the rounds can tell."
                 }
                 (table(results, roster))
             }
@@ -95,7 +95,8 @@ fn cell(scenario: &Scenario, name: &str) -> Markup {
     match times() {
         Some(times) => {
             let tint = TINTS.iter().filter(|from| times >= **from).count();
-            html! { td class={ "times t" (tint) } { (ratio(times)) } }
+            let best = scenario.winners.iter().any(|winner| winner == name);
+            html! { td class={ "times t" (tint) @if best { " best" } } { (ratio(times)) } }
         }
         None => html! { td class="times none" { (NOTHING) } },
     }
