@@ -112,7 +112,7 @@ fn hard(mut results: Results) -> Results {
 
 /// What the probe finds.
 fn look(chromium: &Path, place: &Path, dark: bool) -> Vec<Findings> {
-    let (document, log) = run(chromium, place, dark, "--dump-dom".as_ref());
+    let (document, log) = run(chromium, place, dark, "--dump-dom");
     let complaints: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
     assert!(complaints.is_empty(), "the browser complains: {complaints:#?}");
     let findings =
