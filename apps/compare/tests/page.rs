@@ -171,6 +171,61 @@ fn figures_have_their_spread_and_what_limits_them() {
 }
 
 #[test]
+fn loads_that_grow_have_lines_and_loads_of_several_kinds_have_bars() {
+    let labelled = |labels: [(&str, f64); 3]| {
+        let measure = Measure { subject: "one".into(), rate: Spread::of(vec![5.0]), ..Measure::default() };
+        let point = |(label, x): (&str, f64)| Point {
+            label: label.into(),
+            x,
+            measures: vec![measure.clone()],
+            ..Point::default()
+        };
+        let points = labels.map(point).into();
+        let scenario = Scenario { axis: "axis".into(), points, ..Scenario::default() };
+        check(&Results { scenarios: vec![scenario], ..Results::default() })
+    };
+    for labels in [
+        [("1 connection", 1.0), ("64 connections", 64.0), ("1,024 connections", 1024.0)],
+        [("25% of capacity", 0.25), ("50% of capacity", 0.5), ("90% of capacity", 0.9)],
+    ] {
+        assert!(labelled(labels).contains("by axis"), "{labels:?}");
+    }
+    for labels in [
+        [("nobody blocks", 0.0), ("beside /offload/50", 1.0), ("beside /block/50", 2.0)],
+        [("1 client", 1.0), ("1% of capacity", 2.0), ("2% of capacity", 3.0)],
+        [("64 connections", 64.0), ("16 connections", 16.0), ("64 connections", 64.0)],
+    ] {
+        assert!(labelled(labels).contains("at each load"), "{labels:?}");
+    }
+}
+
+#[test]
+fn who_refuses_is_not_the_best() {
+    let measure = |name: &str, rate: f64, errors| Measure {
+        subject: name.into(),
+        rate: Spread::of(vec![rate]),
+        errors,
+        ..Measure::default()
+    };
+    let measures =
+        vec![measure("quick to refuse", 900.0, 900), measure("sound", 300.0, 0), measure("slow", 100.0, 0)];
+    let winners = vec!["sound".into()];
+    let points = vec![Point { label: "a load".into(), measures, ..Point::default() }];
+    let scenario = Scenario { decides: "rate".into(), winners, points, ..Scenario::default() };
+    let results = Results { scenarios: vec![scenario], ..Results::default() };
+    check(&results);
+    let page = render(&results);
+    for part in [
+        r#"<td class="times errors">errors</td><td class="times t0 best">×1</td><td class="times t3">×3</td>"#,
+        r#"<td>900/s</td>"#,
+        r#"<td class="errors">900</td>"#,
+        r#"<td class="best">300/s</td>"#,
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+}
+
+#[test]
 fn what_names_say_is_never_markup() {
     let evil = "</title><script>alert(\"1\")</script>'&amp;--><!--]]>\u{202e}";
     let json = serde_json::to_value(sample()).expect("is JSON");

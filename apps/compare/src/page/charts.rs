@@ -1,5 +1,5 @@
-//! Which charts a scenario has. Loads that grow have lines along them; loads without an order have bars side by side. What
-//! was not measured has no chart.
+//! Which charts a scenario has. Loads that grow have lines along them; loads that are of several kinds have bars side by
+//! side. What was not measured has no chart.
 
 use maud::{Markup, html};
 
@@ -19,12 +19,15 @@ const MARKS: [(f64, &str); 4] = [(50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9
 /// its bottom.
 const WIDE: f64 = 30.0;
 
+/// Beyond these many bars a drawing is as high as several others.
+const TALL: usize = 16;
+
 /// All charts of a scenario.
 pub(super) fn charts(scenario: &Scenario, id: &str, roster: &Roster<'_>) -> Markup {
     let Some(shown) = shown(scenario) else {
         return html! { p class="note" { "Nothing was measured." } };
     };
-    let grows = scenario.points.len() > 1 && scenario.points.windows(2).all(|pair| pair[0].x < pair[1].x);
+    let grows = grows(&scenario.points);
     let others = scenario.points.iter().filter(|point| !std::ptr::eq(*point, shown));
     let only = std::slice::from_ref(shown);
     html! {
@@ -104,7 +107,8 @@ fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> M
     } else {
         Axis::exactly(loads.iter().copied())
     };
-    let ticks = apart(&x.clone().between(0.0, 190.0), &loads, 34.0);
+    let labelled = apart(&x.clone().between(0.0, 190.0), &loads, 38.0);
+    let ticks = scenario.points.iter().filter(|point| labelled.contains(&point.x));
     let title = sentence(which.long);
     let at = format!("by {}", scenario.axis);
     let chart = Chart {
@@ -112,7 +116,7 @@ fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> M
         title: &title,
         description: shown(scenario).map(|point| summary(point, which, roster)).unwrap_or_default(),
         x,
-        x_ticks: ticks.into_iter().map(|load| (load, load_tick(load))).collect(),
+        x_ticks: ticks.map(|point| (point.x, load_tick(point))).collect(),
         x_name: &scenario.axis,
         y,
         unit: which.unit,
@@ -210,6 +214,7 @@ fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Marku
     };
     let groups: Vec<Group<'_>> = points.iter().map(group).collect();
     let title = sentence(which.long);
+    let rows = groups.iter().map(|group| group.rows.len()).sum::<usize>();
     let figures: Vec<f64> = groups
         .iter()
         .flat_map(|group| &group.rows)
@@ -231,7 +236,7 @@ fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Marku
         }
     };
     let at = if let [only] = points { &only.label } else { "at each load" };
-    figure(&title, at, &key, points.len() > 1, &chart.draw(roster))
+    figure(&title, at, &key, rows > TALL, &chart.draw(roster))
 }
 
 /// What a subject did at a load.
@@ -265,13 +270,36 @@ fn tail(percentile: f64) -> f64 {
     -(1.0 - percentile / 100.0).log10()
 }
 
+/// Whether points are one kind of load, ever more of it: their labels then begin with their places on the axis, as "64
+/// connections" does, or "25% of capacity". The place of "beside /block/50" is no more than an order.
+fn grows(points: &[Point]) -> bool {
+    let says_so = |point: &Point| {
+        let (number, percent) = match amount(&point.label) {
+            amount if amount.ends_with('%') => (amount.trim_end_matches('%'), 100.0),
+            amount => (amount, 1.0),
+        };
+        let number = number.replace(',', "").parse::<f64>().unwrap_or(f64::NAN);
+        (number / percent - point.x).abs() <= point.x.abs() * 1e-6
+    };
+    points.len() > 1 && points.windows(2).all(|pair| pair[0].x < pair[1].x) && points.iter().all(says_so)
+}
+
 /// A load on an axis, exact as long as it is short.
-fn load_tick(load: f64) -> String {
-    if load.fract() == 0.0 && (0.0..1e4).contains(&load) {
-        count(load as u64)
+fn load_tick(point: &Point) -> String {
+    let amount = amount(&point.label);
+    if amount.ends_with('%') {
+        amount.into()
+    } else if point.x.fract() == 0.0 && (0.0..1e4).contains(&point.x) {
+        count(point.x as u64)
     } else {
-        Unit::Count.tick(load)
+        Unit::Count.tick(point.x)
     }
+}
+
+/// The number that a label begins with.
+fn amount(label: &str) -> &str {
+    let end = label.find(|c: char| !c.is_ascii_digit() && !",.%".contains(c)).unwrap_or(label.len());
+    &label[..end]
 }
 
 fn sentence(words: &str) -> String {

@@ -67,9 +67,10 @@ impl Figure {
         })
     }
 
-    /// The best of a point.
+    /// The best of a point, of those that answered.
     pub(super) fn best(&self, point: &Point) -> Option<f64> {
-        let medians = point.measures.iter().filter_map(|measure| Some(self.of(measure)?.median));
+        let sound = point.measures.iter().filter(|measure| answers(measure));
+        let medians = sound.filter_map(|measure| Some(self.of(measure)?.median));
         if self.more_is_better { medians.reduce(f64::max) } else { medians.reduce(f64::min) }
     }
 
@@ -89,6 +90,11 @@ impl Figure {
     pub(super) fn is_in<'p>(&self, points: impl IntoIterator<Item = &'p Point>) -> bool {
         points.into_iter().flat_map(|point| &point.measures).any(|measure| self.of(measure).is_some())
     }
+}
+
+/// Whether a server did what it was asked, but for one answer in a hundred: else its figures are those of refusing.
+pub(super) fn answers(measure: &Measure) -> bool {
+    measure.errors == 0 || (measure.errors as f64) < measure.rate.values.iter().sum::<f64>() * 0.01
 }
 
 /// The load that a scenario is shown by where there is room for one: the last that anything was measured at, as loads

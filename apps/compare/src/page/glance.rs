@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::results::{Results, Scenario};
 
 use super::charts::find;
-use super::figure::{Figure, shown};
+use super::figure::{Figure, answers, shown};
 use super::format::{NOTHING, ratio};
 use super::roster::Roster;
 
@@ -92,7 +92,10 @@ fn cell(scenario: &Scenario, name: &str) -> Markup {
         let (figure, point) = (Figure::that_decides(scenario)?, shown(scenario)?);
         figure.times_worse(figure.of(find(point, name)?)?.median, figure.best(point)?)
     };
+    let refuses =
+        shown(scenario).and_then(|point| find(point, name)).is_some_and(|measure| !answers(measure));
     match times() {
+        _ if refuses => html! { td class="times errors" { "errors" } },
         Some(times) => {
             let tint = TINTS.iter().filter(|from| times >= **from).count();
             let best = scenario.winners.iter().any(|winner| winner == name);

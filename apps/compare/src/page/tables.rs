@@ -27,6 +27,7 @@ pub(super) fn tables(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
 }
 
 fn table(point: &Point, figures: &[Figure], roster: &Roster<'_>) -> Markup {
+    let best: Vec<Option<String>> = figures.iter().map(|figure| best(figure, point)).collect();
     html! {
         div class="wide" tabindex="0" role="region" aria-label={ "Figures, " (point.label) } {
             table class="figures" {
@@ -37,11 +38,18 @@ fn table(point: &Point, figures: &[Figure], roster: &Roster<'_>) -> Markup {
                     th scope="col" { "Errors" }
                 } }
                 tbody {
-                    @for measure in &point.measures { (row(measure, point, figures, roster)) }
+                    @for measure in &point.measures { (row(measure, &best, figures, roster)) }
                 }
             }
         }
     }
+}
+
+/// How the best of a column reads, if not all read the same.
+fn best(figure: &Figure, point: &Point) -> Option<String> {
+    let best = figure.unit.write(figure.best(point)?);
+    let others = point.measures.iter().filter_map(|measure| figure.of(measure));
+    others.map(|spread| figure.unit.write(spread.median)).any(|other| other != best).then_some(best)
 }
 
 /// How a load was put on a server.
@@ -53,21 +61,21 @@ fn load(point: &Point) -> Markup {
         @if point.label.replace(',', "") != connections.replace(',', "") { " · " (connections) }
         @match point.offered {
             Some(rate) => { ", " (Unit::Rate.write(rate)) " offered, whatever became of those before" }
-            None => ", each waits for its response",
+            None => @if RATE.is_in([point]) { ", each waits for its response" },
         }
     }
 }
 
-fn row(measure: &Measure, point: &Point, figures: &[Figure], roster: &Roster<'_>) -> Markup {
+fn row(measure: &Measure, best: &[Option<String>], figures: &[Figure], roster: &Roster<'_>) -> Markup {
     html! {
         tr {
             th scope="row" { (roster.badge(&measure.subject)) }
             @if let Some(reason) = &measure.skipped {
                 td class="skipped" colspan=(figures.len() + 1) { "not measured: " (reason) }
             } @else {
-                @for figure in figures {
+                @for (figure, best) in figures.iter().zip(best) {
                     @let at_least = measure.generator_bound && figure.id == RATE.id;
-                    (cell(figure, figure.of(measure), figure.best(point), at_least))
+                    (cell(figure, figure.of(measure), best.as_ref(), at_least))
                 }
                 td class=(if measure.errors > 0 { "errors" } else { "none" }) { (count(measure.errors)) }
             }
@@ -75,12 +83,12 @@ fn row(measure: &Measure, point: &Point, figures: &[Figure], roster: &Roster<'_>
     }
 }
 
-fn cell(figure: &Figure, spread: Option<Spread>, best: Option<f64>, at_least: bool) -> Markup {
+fn cell(figure: &Figure, spread: Option<Spread>, best: Option<&String>, at_least: bool) -> Markup {
     let Some(spread) = spread else { return html! { td class="none" { (NOTHING) } } };
     let text = figure.unit.write(spread.median);
     let range = figure.unit.range(spread.min, spread.max);
     // Two that read the same are not told apart.
-    let is_best = best.is_some_and(|best| figure.unit.write(best) == text);
+    let is_best = best == Some(&text);
     html! {
         td class=[is_best.then_some("best")] {
             @if at_least { abbr title="at least: the generator was the bottleneck" { "≥" } " " }
