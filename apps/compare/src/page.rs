@@ -6,6 +6,7 @@
 
 mod axis;
 mod bars;
+mod changes;
 mod chart;
 mod charts;
 mod claims;
@@ -50,6 +51,7 @@ pub fn render(results: &Results) -> String {
                     @for (number, scenario) in results.scenarios.iter().enumerate() {
                         (section(scenario, number, &roster))
                     }
+                    (changes::changes(results, &roster))
                     (claims::claims(&results.claims, &roster))
                     (method::method(results, &roster))
                 }

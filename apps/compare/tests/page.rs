@@ -101,9 +101,19 @@ fn everything_that_was_found_is_on_the_page() {
     let claims = results.claims.iter().map(|claim| &claim.statement);
     let findings = results.claims.iter().flat_map(|claim| &claim.findings);
     let findings = findings.flat_map(|finding| [&finding.measured, &finding.wanted]);
+    let changes = results.changes.iter().filter(|change| change.verdict != "same");
+    let changes =
+        changes.flat_map(|change| [&change.subject, &change.point, &change.figure, &change.verdict]);
     let machine = [&results.machine.cpu, &results.machine.kernel, &results.command, &results.generator];
-    for part in names.chain(told).chain(loads).chain(claims).chain(findings).chain(machine) {
+    for part in names.chain(told).chain(loads).chain(claims).chain(findings).chain(changes).chain(machine) {
         assert!(text.contains(part.as_str()), "{part:?} is not on the page");
+    }
+    for part in [
+        "1 worse, 1 better, 1 within the noise",
+        "A server that never changes took 11.2 µs",
+        " 3.1% of the requests",
+    ] {
+        assert!(text.contains(part), "{part:?} is not on the page");
     }
     assert!(text.contains("24 November 2026, 00:08 UTC"));
     assert_eq!(from_json(SAMPLE).expect("read again"), render(&results));
@@ -115,7 +125,7 @@ fn every_server_is_in_every_chart_and_table() {
     let results = sample();
     let page = render(&results);
     let sections: Vec<&str> = page.split("<section>").skip(1).collect();
-    assert_eq!(sections.len(), results.scenarios.len() + 2);
+    assert_eq!(sections.len(), results.scenarios.len() + 3);
     for (section, scenario) in sections.iter().zip(&results.scenarios) {
         assert!(section.contains(&format!("</span> {}</h2>", scenario.title)), "{}", scenario.title);
         assert_eq!(section.matches("<table").count(), scenario.points.len(), "{}", scenario.title);
@@ -276,6 +286,8 @@ fn nothing_that_was_measured_breaks_the_page() {
             .iter_mut()
             .flat_map(|claim| &mut claim.findings)
             .for_each(|finding| finding.margin = value);
+        results.changes.iter_mut().for_each(|change| (change.before, change.ratio) = (value, value));
+        results.scenarios[0].yardstick = Spread::of(vec![value]);
         check(&results);
     }
     let changes: [fn(&mut Results, &str); 9] = [

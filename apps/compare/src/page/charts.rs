@@ -73,7 +73,7 @@ fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> M
                 .filter_map(|point| {
                     let measure = find(point, name)?;
                     let spread = which.of(measure)?;
-                    let at_least = measure.generator_bound && which.id == RATE.id;
+                    let at_least = which.is_at_least(measure);
                     let words = words(name, &point.label, which, measure);
                     Some(Spot {
                         x: point.x,
@@ -165,7 +165,7 @@ fn curve<'a>(measure: &Measure, name: &'a str) -> Option<Line<'a>> {
             median: spread.median,
             min: if spread.min > 0.0 { spread.min } else { spread.median },
             max: if spread.max.is_finite() { spread.max } else { spread.median },
-            at_least: false,
+            at_least: measure.unanswered > 1.0 - percentile / 100.0,
             words: format!(
                 "{name}, p{mark}: {}",
                 with_range(Unit::Time, spread.median, spread.min, spread.max)

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use crate::results::{Results, Scenario};
 
+use super::changes;
 use super::charts::find;
 use super::figure::{Figure, answers, shown};
 use super::format::{NOTHING, ratio};
@@ -30,6 +31,9 @@ pub(super) fn glance(results: &Results, roster: &Roster<'_>) -> Markup {
                     "at the last load: ×1 is the best there, bold is best within what the rounds can tell."
                 }
                 (table(results, roster))
+            }
+            @if !results.changes.is_empty() {
+                p { a href="#changes" { "Since the baseline" } ": " (changes::summary(&results.changes)) "." }
             }
             @if !results.claims.is_empty() {
                 @let held = results.claims.iter().filter(|claim| claim.holds).count();

@@ -17,8 +17,9 @@ pub(super) fn method(results: &Results, roster: &Roster<'_>) -> Markup {
                 " each, the servers taking turns, so that what happens to the machine meanwhile happens to all. Figures are "
                 "medians over these rounds; the range below a figure, the band around a line and the whisker on a bar are "
                 "the least and the most. Latency counts from when a request was due, not from when it could be sent, so that "
-                "waiting for a server that is busy is part of it. A hollow mark is a rate at which the generator was the "
-                "bottleneck: the server can do at least that."
+                "waiting for a server that is busy is part of it. A hollow mark, or ≥, is the least that "
+                "it can be: a rate at which the generator was the bottleneck, or a latency of requests that had no answer "
+                "when the time was over."
             }
             dl class="facts" {
                 (fact("Command", html! { code { (results.command) } }))

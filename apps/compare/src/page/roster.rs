@@ -22,8 +22,9 @@ impl<'a> Roster<'a> {
         let measured = points.flat_map(|point| &point.measures).map(|measure| &measure.subject);
         let spoken_of =
             results.claims.iter().flat_map(|claim| &claim.findings).map(|finding| &finding.subject);
+        let changed = results.changes.iter().map(|change| &change.subject);
         let mut names: Vec<&str> = Vec::new();
-        for name in listed.chain(measured).chain(spoken_of) {
+        for name in listed.chain(measured).chain(spoken_of).chain(changed) {
             if !names.contains(&name.as_str()) {
                 names.push(name);
             }

@@ -74,7 +74,7 @@ fn row(measure: &Measure, best: &[Option<String>], figures: &[Figure], roster: &
                 td class="skipped" colspan=(figures.len() + 1) { "not measured: " (reason) }
             } @else {
                 @for (figure, best) in figures.iter().zip(best) {
-                    @let at_least = measure.generator_bound && figure.id == RATE.id;
+                    @let at_least = figure.is_at_least(measure);
                     (cell(figure, figure.of(measure), best.as_ref(), at_least))
                 }
                 td class=(if measure.errors > 0 { "errors" } else { "none" }) { (count(measure.errors)) }
@@ -91,7 +91,7 @@ fn cell(figure: &Figure, spread: Option<Spread>, best: Option<&String>, at_least
     let is_best = best == Some(&text);
     html! {
         td class=[is_best.then_some("best")] {
-            @if at_least { abbr title="at least: the generator was the bottleneck" { "≥" } " " }
+            @if at_least { abbr title="at least" { "≥" } " " }
             (text)
             @if range != text { small { (range) } }
         }
@@ -102,6 +102,14 @@ fn cell(figure: &Figure, spread: Option<Spread>, best: Option<&String>, at_least
 fn notes(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
     let notes: Vec<Markup> = scenario.points.iter().flat_map(|point| of_point(point, roster)).collect();
     html! {
+        @if scenario.yardstick.median > 0.0 {
+            p class="note yardstick" {
+                "A server that never changes took " (Unit::Time.write(scenario.yardstick.median))
+                " of CPU time a request in the same rounds ("
+                (Unit::Time.range(scenario.yardstick.min, scenario.yardstick.max))
+                "): what this machine took for it at that hour."
+            }
+        }
         @if !notes.is_empty() {
             ul class="notes" { @for note in notes { li { (note) } } }
         }
@@ -143,6 +151,13 @@ fn of_point(point: &Point, roster: &Roster<'_>) -> Vec<Markup> {
                 @if nth > 0 { ", " }
                 (count(measure.errors)) " of " (roster.badge(&measure.subject))
             }
+        });
+    }
+    let late = point.measures.iter().filter(|measure| measure.skipped.is_none() && measure.unanswered > 0.0);
+    for measure in late {
+        notes.push(html! {
+            b { (point.label) ":" } " " (Unit::Count.write(measure.unanswered * 100.0)) "% of the requests to "
+            (roster.badge(&measure.subject)) " had no answer when the time was over; they count with what they had waited"
         });
     }
     notes
