@@ -10,6 +10,7 @@ mod changes;
 mod chart;
 mod charts;
 mod claims;
+mod curves;
 mod figure;
 mod format;
 mod glance;

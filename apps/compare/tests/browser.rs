@@ -136,7 +136,8 @@ fn picture(chromium: &Path, place: &Path, dark: bool) -> Vec<u8> {
 
 /// Opens the probe; gives what the browser writes, and its log.
 fn run(chromium: &Path, place: &Path, dark: bool, task: &str) -> (String, String) {
-    let profile = place.join("profile");
+    // Of this process alone: one that is in use, or was when its browser was killed, is not taken.
+    let profile = place.join(format!("profile-{}", std::process::id()));
     let mut browser = Command::new(chromium)
         // Root has no sandbox, and the page is our own. Frames from disk are strangers to each other by default.
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
@@ -162,6 +163,7 @@ fn run(chromium: &Path, place: &Path, dark: bool, task: &str) -> (String, String
     }
     browser.wait().expect("is ours");
     let log = log.join().expect("reads");
+    let _ = fs::remove_dir_all(&profile);
     (output.unwrap_or_else(|_| panic!("chromium was not done in {PATIENCE:?}: {log}")), log)
 }
 

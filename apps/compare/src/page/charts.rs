@@ -8,12 +8,10 @@ use crate::results::{Measure, Point, Scenario};
 use super::axis::{Axis, apart};
 use super::bars::{Bar, Bars, Group, Row};
 use super::chart::{Chart, Line, Spot};
+use super::curves::latencies;
 use super::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
 use super::format::{NOTHING, Unit, count};
 use super::roster::Roster;
-
-/// Percentiles that have a mark on a curve.
-const MARKS: [(f64, &str); 4] = [(50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9")];
 
 /// From this ratio of the most to the least on, lines are on a logarithmic axis: on a linear one the lower ones lie on
 /// its bottom.
@@ -50,7 +48,7 @@ pub(super) fn charts(scenario: &Scenario, id: &str, roster: &Roster<'_>) -> Mark
 }
 
 /// A chart under its title, and under what it is at or along; beside several others if it is tall.
-fn figure(title: &str, at: &str, key: &Markup, tall: bool, chart: &Markup) -> Markup {
+pub(super) fn figure(title: &str, at: &str, key: &Markup, tall: bool, chart: &Markup) -> Markup {
     html! {
         figure class=[tall.then_some("tall")] {
             figcaption { b { (title) } " " span { (at) } (key) }
@@ -125,69 +123,6 @@ fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> M
     figure(&title, &at, &html! {}, false, &chart.draw(roster))
 }
 
-/// The curves of one load: how slow the slowest are.
-fn latencies(point: &Point, id: &str, roster: &Roster<'_>) -> Markup {
-    let lines: Vec<Line<'_>> = roster.names().filter_map(|name| curve(find(point, name)?, name)).collect();
-    if lines.is_empty() {
-        return html! {};
-    }
-    let spots = lines.iter().flat_map(|line| &line.spots).flat_map(|spot| [spot.median, spot.min, spot.max]);
-    let ways = lines.iter().flat_map(|line| &line.way).map(|(_, latency)| *latency);
-    let figures: Vec<f64> = spots.chain(ways).collect();
-    let far = lines.iter().flat_map(|line| &line.way).any(|(tail, _)| *tail > 3.9);
-    let marks = MARKS.iter().chain(far.then_some(&(99.99, "99.99")));
-    let tails = lines.iter().flat_map(|line| line.way.iter().map(|(tail, _)| *tail));
-    let chart = Chart {
-        id: id.into(),
-        title: "Latency by percentile",
-        description: summary(point, P99, roster),
-        x: Axis::exactly(tails.chain(MARKS.map(|(percentile, _)| tail(percentile))).collect::<Vec<_>>()),
-        x_ticks: marks.map(|(percentile, name)| (tail(*percentile), (*name).to_owned())).collect(),
-        x_name: "percentile",
-        y: Axis::log(figures.iter().copied()),
-        unit: Unit::Time,
-        lines,
-    };
-    figure("Latency by percentile", &point.label, &html! {}, false, &chart.draw(roster))
-}
-
-/// The curve of one measurement from the median on, with marks where all rounds are known.
-fn curve<'a>(measure: &Measure, name: &'a str) -> Option<Line<'a>> {
-    P99.of(measure)?;
-    let latency = &measure.latency;
-    let spreads = [&latency.p50, &latency.p90, &latency.p99, &latency.p999];
-    let spots: Vec<Spot> = MARKS
-        .iter()
-        .zip(spreads)
-        .filter(|(_, spread)| spread.median.is_finite() && spread.median > 0.0)
-        .map(|((percentile, mark), spread)| Spot {
-            x: tail(*percentile),
-            median: spread.median,
-            min: if spread.min > 0.0 { spread.min } else { spread.median },
-            max: if spread.max.is_finite() { spread.max } else { spread.median },
-            at_least: measure.unanswered > 1.0 - percentile / 100.0,
-            words: format!(
-                "{name}, p{mark}: {}",
-                with_range(Unit::Time, spread.median, spread.min, spread.max)
-            ),
-        })
-        .collect();
-    let inside = |(percentile, latency): &&(f64, f64)| {
-        (50.0..=99.99).contains(percentile) && latency.is_finite() && *latency > 0.0
-    };
-    let mut way: Vec<(f64, f64)> = latency
-        .curve
-        .iter()
-        .filter(inside)
-        .map(|(percentile, latency)| (tail(*percentile), *latency))
-        .collect();
-    way.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if way.len() < 2 {
-        way = spots.iter().map(|spot| (spot.x, spot.median)).collect();
-    }
-    Some(Line { name, way, spots })
-}
-
 /// A figure side by side, for each load by itself.
 fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Markup {
     if !which.is_in(points) {
@@ -252,22 +187,17 @@ fn words(name: &str, label: &str, which: Figure, measure: &Measure) -> String {
     format!("{name}, {label}: {figure}")
 }
 
-fn with_range(unit: Unit, median: f64, min: f64, max: f64) -> String {
+pub(super) fn with_range(unit: Unit, median: f64, min: f64, max: f64) -> String {
     if min < max { format!("{} ({})", unit.write(median), unit.range(min, max)) } else { unit.write(median) }
 }
 
 /// All figures of a load in a sentence.
-fn summary(point: &Point, which: Figure, roster: &Roster<'_>) -> String {
+pub(super) fn summary(point: &Point, which: Figure, roster: &Roster<'_>) -> String {
     let told: Vec<String> = roster
         .names()
         .filter_map(|name| Some(format!("{name} {}", which.unit.write(which.of(find(point, name)?)?.median))))
         .collect();
     format!("{}, {}: {}.", sentence(which.long), point.label, told.join(", "))
-}
-
-/// How far out a percentile lies: 1 for each tenth that the rest becomes less.
-fn tail(percentile: f64) -> f64 {
-    -(1.0 - percentile / 100.0).log10()
 }
 
 /// Whether points are one kind of load, ever more of it: their labels then begin with their places on the axis, as "64
