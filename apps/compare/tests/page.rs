@@ -111,13 +111,27 @@ fn everything_that_was_found_is_on_the_page() {
     for part in [
         "1 worse, 1 better, 1 within the noise",
         "A server that never changes took 11.2 µs",
-        " 3.1% of the requests",
+        "no answer when the time was over, so that they count with what they had waited: 3.1% of ",
     ] {
         assert!(text.contains(part), "{part:?} is not on the page");
     }
     assert!(text.contains("24 November 2026, 00:08 UTC"));
     assert_eq!(from_json(SAMPLE).expect("read again"), render(&results));
     assert!(from_json("{}").is_err());
+}
+
+#[test]
+fn every_finding_of_a_claim_is_shown() {
+    let results = sample();
+    let page = render(&results);
+    let (_, claims) = page.split_once("id=\"claims\"").expect("has claims");
+    let findings = || results.claims.iter().flat_map(|claim| &claim.findings);
+    let holds = |wanted: bool| findings().filter(|finding| finding.holds == wanted).count();
+    assert!(results.claims.iter().any(|claim| claim.findings.len() > results.subjects.len()));
+    assert_eq!(claims.matches("class=\"finding holds\"").count(), holds(true));
+    assert_eq!(claims.matches("class=\"finding fails\"").count(), holds(false));
+    let held = results.claims.iter().filter(|claim| claim.holds).count();
+    assert_eq!(claims.matches("class=\"verdict holds\"").count(), held);
 }
 
 #[test]

@@ -42,10 +42,8 @@ fn body(claim: &Claim, names: &[&str]) -> Markup {
             @if !claim.findings.is_empty() {
                 tr {
                     @for name in names {
-                        @match claim.findings.iter().find(|finding| finding.subject == *name) {
-                            Some(finding) => (cell(finding)),
-                            None => td class="none" { (NOTHING) },
-                        }
+                        @let findings = claim.findings.iter().filter(|finding| finding.subject == *name);
+                        (cell(&findings.collect::<Vec<_>>()))
                     }
                 }
             }
@@ -53,12 +51,21 @@ fn body(claim: &Claim, names: &[&str]) -> Markup {
     }
 }
 
-fn cell(finding: &Finding) -> Markup {
+/// What was measured on one server; a claim may want several things of it.
+fn cell(findings: &[&Finding]) -> Markup {
     html! {
-        td class=(if finding.holds { "holds" } else { "fails" }) {
-            b { (finding.measured) } " " (mark(finding.holds))
-            small { "wanted " (finding.wanted) }
-            small { "margin " (ratio(finding.margin)) }
+        @if findings.is_empty() {
+            td class="none" { (NOTHING) }
+        } @else {
+            td {
+                @for finding in findings {
+                    div class=(if finding.holds { "finding holds" } else { "finding fails" }) {
+                        (mark(finding.holds)) " " (finding.measured)
+                        small { "wanted " (finding.wanted) }
+                        small { "margin " (ratio(finding.margin)) }
+                    }
+                }
+            }
         }
     }
 }

@@ -154,10 +154,14 @@ fn of_point(point: &Point, roster: &Roster<'_>) -> Vec<Markup> {
         });
     }
     let late = point.measures.iter().filter(|measure| measure.skipped.is_none() && measure.unanswered > 0.0);
-    for measure in late {
+    let late: Vec<&Measure> = late.collect();
+    if !late.is_empty() {
         notes.push(html! {
-            b { (point.label) ":" } " " (Unit::Count.write(measure.unanswered * 100.0)) "% of the requests to "
-            (roster.badge(&measure.subject)) " had no answer when the time was over; they count with what they had waited"
+            b { (point.label) ":" } " no answer when the time was over, so that they count with what they had waited: "
+            @for (nth, measure) in late.into_iter().enumerate() {
+                @if nth > 0 { ", " }
+                (Unit::Count.write(measure.unanswered * 100.0)) "% of " (roster.badge(&measure.subject))
+            }
         });
     }
     notes
