@@ -24,28 +24,37 @@ pub(super) fn claims(claims: &[Claim], roster: &Roster<'_>) -> Markup {
             div class="wide" tabindex="0" role="region" aria-labelledby="claims" {
                 table class="claims" {
                     thead { tr { @for name in &names { th scope="col" { (roster.badge(name)) } } } }
-                    @for claim in claims { (body(claim, &names)) }
+                    @for claim in claims { (body(claim, &names, roster)) }
                 }
             }
         }
     }
 }
 
-fn body(claim: &Claim, names: &[&str]) -> Markup {
+fn body(claim: &Claim, names: &[&str], roster: &Roster<'_>) -> Markup {
+    let of = |name: &str| -> Vec<&Finding> {
+        claim.findings.iter().filter(|finding| finding.subject == name).collect()
+    };
+    let columns = names.len().max(1);
     html! {
         tbody {
-            tr { th scope="rowgroup" colspan=(names.len().max(1)) {
+            tr { th scope="rowgroup" colspan=(columns) {
                 div class="statement stay" {
                     span class="number" { (claim.number) } " " (claim.statement) " " (verdict(claim.holds))
                 }
             } }
-            @if !claim.findings.is_empty() {
-                tr {
-                    @for name in names {
-                        @let findings = claim.findings.iter().filter(|finding| finding.subject == *name);
-                        (cell(&findings.collect::<Vec<_>>()))
+            @match claim.findings.first() {
+                None => {}
+                // What is said of one server takes the room of all.
+                Some(first) if claim.findings.iter().all(|finding| finding.subject == first.subject) => tr {
+                    td colspan=(columns) {
+                        div class="stay" {
+                            (roster.badge(&first.subject))
+                            div class="alone" { @for finding in &claim.findings { (entry(finding)) } }
+                        }
                     }
-                }
+                },
+                Some(_) => tr { @for name in names { (cell(&of(name))) } },
             }
         }
     }
@@ -57,15 +66,17 @@ fn cell(findings: &[&Finding]) -> Markup {
         @if findings.is_empty() {
             td class="none" { (NOTHING) }
         } @else {
-            td {
-                @for finding in findings {
-                    div class=(if finding.holds { "finding holds" } else { "finding fails" }) {
-                        (mark(finding.holds)) " " (finding.measured)
-                        small { "wanted " (finding.wanted) }
-                        small { "margin " (ratio(finding.margin)) }
-                    }
-                }
-            }
+            td { @for finding in findings { (entry(finding)) } }
+        }
+    }
+}
+
+fn entry(finding: &Finding) -> Markup {
+    html! {
+        div class=(if finding.holds { "finding holds" } else { "finding fails" }) {
+            (mark(finding.holds)) " " (finding.measured)
+            small { "wanted " (finding.wanted) }
+            small { "margin " (ratio(finding.margin)) }
         }
     }
 }
