@@ -19,6 +19,7 @@ mod process;
 mod running;
 mod shutdown;
 mod tasks;
+mod tokio_only;
 mod upgrade;
 mod uploads;
 mod waits;
@@ -35,7 +36,7 @@ type Test = fn(Backend);
 /// What a part of these tests is called, and its tests by name.
 type Area = (&'static str, &'static [(&'static str, Test)]);
 
-const AREAS: [Area; 11] = [
+const AREAS: [Area; 12] = [
     crowd::AREA,
     descriptors::AREA,
     disconnects::AREA,
@@ -44,6 +45,7 @@ const AREAS: [Area; 11] = [
     panics::AREA,
     shutdown::AREA,
     tasks::AREA,
+    tokio_only::AREA,
     upgrade::AREA,
     uploads::AREA,
     waits::AREA,
