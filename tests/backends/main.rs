@@ -23,6 +23,7 @@ mod shutdown;
 mod stalls;
 mod stats;
 mod tasks;
+mod tokio_only;
 mod upgrade;
 mod uploads;
 mod waits;
@@ -39,7 +40,7 @@ type Test = fn(Backend);
 /// What a part of these tests is called, and its tests by name.
 type Area = (&'static str, &'static [(&'static str, Test)]);
 
-const AREAS: [Area; 15] = [
+const AREAS: [Area; 16] = [
     after::AREA,
     bridge::AREA,
     crowd::AREA,
@@ -52,6 +53,7 @@ const AREAS: [Area; 15] = [
     stalls::AREA,
     stats::AREA,
     tasks::AREA,
+    tokio_only::AREA,
     upgrade::AREA,
     uploads::AREA,
     waits::AREA,

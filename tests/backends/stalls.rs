@@ -88,18 +88,9 @@ fn start_with(backend: Backend, config: Config) -> (Running, Runtime) {
                 let task = spawns.spawn(async { block() });
                 async { task.await.unwrap_or_default() }
             })
-            .get(&path("good/wait"), move |_: Request| {
-                let sleep = waits.sleep(LONG);
-                async { sleep.await }
-            })
-            .get(&path("good/offload"), move |_: Request| {
-                let work = offloads.blocking(block);
-                async { work.await }
-            })
-            .get(&path("good/compute"), move |_: Request| {
-                let work = burns.compute(block);
-                async { work.await }
-            })
+            .get(&path("good/wait"), move |_: Request| waits.sleep(LONG))
+            .get(&path("good/offload"), move |_: Request| offloads.blocking(block))
+            .get(&path("good/compute"), move |_: Request| burns.compute(block))
     });
     (server, told.recv().expect("the application has started"))
 }
