@@ -673,17 +673,25 @@ impl<T: Transport> Driving<T> {
 
     fn end(&mut self) -> Drive<T> {
         self.step = Step::Next;
+        self.settle();
         self.io = None;
         self.seat = None;
         Drive::Closed
     }
 }
 
-impl<T> Drop for Driving<T> {
-    fn drop(&mut self) {
-        if self.busy {
+impl<T> Driving<T> {
+    /// Counts what was not counted yet, and that nothing is in flight any more. Before the connection is seen to end.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.busy) {
             self.service.counters().here().idle((self.turn - self.others).into());
         }
+    }
+}
+
+impl<T> Drop for Driving<T> {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 

@@ -134,11 +134,12 @@ impl Service {
         .await
     }
 
-    /// How the server ended.
+    /// How the server ended. What is in flight still is left behind, in handlers that hold their threads, and counts as
+    /// cut.
     pub fn report(&self) -> Report {
         Report {
             finished: self.finished.load(Ordering::Acquire),
-            cut: self.cut.load(Ordering::Acquire),
+            cut: self.cut.load(Ordering::Acquire) + self.counters().totals().in_flight,
             refused: self.open.counts.refused.load(Ordering::Acquire),
         }
     }

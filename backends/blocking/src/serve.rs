@@ -33,10 +33,10 @@ pub(crate) const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Starts `app`, has `run` serve it until nothing is left to serve, and stops it.
 ///
-/// `run` says how many requests it had to leave behind, and ends when shutdown is forced; that this happens when the
-/// grace period is over is seen to here. The application's start has as long as a request has once shutdown was asked
-/// for, its stop what is left of that time, and each a second at least. Both run on the calling thread, so that only
-/// their waits are bounded: code that blocks the thread cannot be cut.
+/// `run` ends when shutdown is forced; that this happens when the grace period is over is seen to here. The
+/// application's start has as long as a request has once shutdown was asked for, its stop what is left of that time, and
+/// each a second at least. Both run on the calling thread, so that only their waits are bounded: code that blocks the
+/// thread cannot be cut.
 ///
 /// # Errors
 /// What kept the application from starting, or the server from running.
@@ -44,7 +44,7 @@ pub fn serve(
     backend: &'static str,
     server: Server,
     app: App,
-    run: impl FnOnce(Opened) -> io::Result<u64>,
+    run: impl FnOnce(Opened) -> io::Result<()>,
 ) -> Result<Report, ServeError> {
     let pulse = Arc::new(Pulse::default());
     let engine = BlockingEngine::new(backend, &pulse);
@@ -64,9 +64,7 @@ pub fn serve(
     let service = Service::new(handler, config, shutdown, runtime.clone());
     let ran = run(Opened { service: service.clone(), ground, poller, pulse });
     stop(&grace, on_stop, &runtime);
-    let mut report = service.report();
-    report.cut += ran?;
-    Ok(report)
+    ran.map(|()| service.report()).map_err(ServeError::System)
 }
 
 /// Stops the application and waits for its background tasks.

@@ -17,8 +17,8 @@ const ACCEPTS: usize = 64;
 /// What a coarse clock may be off by.
 const COARSE: Duration = Duration::from_millis(10);
 
-/// Serves until shutdown has ended the last connection, or is forced. Leaves no request behind.
-pub(crate) fn run(opened: Opened) -> io::Result<u64> {
+/// Serves until shutdown has ended the last connection, or is forced.
+pub(crate) fn run(opened: Opened) -> io::Result<()> {
     let Opened { service, ground, mut poller, pulse } = opened;
     let waiting = Arc::new(AtomicUsize::new(0));
     let waits = waiting.clone();
@@ -35,8 +35,7 @@ pub(crate) fn run(opened: Opened) -> io::Result<u64> {
         knocked: CoarseInstant::now(),
         left_at_door: false,
     };
-    open.serve(&mut poller)?;
-    Ok(0)
+    open.serve(&mut poller)
 }
 
 /// The connections that are open.

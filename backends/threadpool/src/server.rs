@@ -21,8 +21,8 @@ const HOMECOMING: Duration = Duration::from_millis(500);
 
 type Connection = Arc<Slot<Wire<BlockingTransport>>>;
 
-/// Serves until shutdown has ended the last connection, or is forced. Says how many requests were left behind.
-pub(crate) fn run(opened: Opened) -> io::Result<u64> {
+/// Serves until shutdown has ended the last connection, or is forced.
+pub(crate) fn run(opened: Opened) -> io::Result<()> {
     let Opened { service, ground, mut poller, pulse } = opened;
     // Bounded by the number of connections, each of which is in it once at most.
     let (queue, ready) = unbounded();
@@ -48,8 +48,8 @@ pub(crate) fn run(opened: Opened) -> io::Result<u64> {
     drop(home);
     let mut open = Open { pool, service, ground, connections: Connections::new(), queue };
     let served = open.serve(&mut poller);
-    let left = open.end(&all_home);
-    served.map(|()| left)
+    open.end(&all_home);
+    served
 }
 
 /// The connections that are open.
@@ -162,8 +162,8 @@ impl Open {
         self.pool.deadlines.swept(earliest);
     }
 
-    /// Lets the workers end, and says how many requests those had that did not.
-    fn end(mut self, all_home: &Receiver<()>) -> u64 {
+    /// Lets the workers end.
+    fn end(mut self, all_home: &Receiver<()>) {
         drop(self.queue);
         // Nobody sends anything: the channel closes when the last worker has ended.
         let _ = all_home.recv_timeout(HOMECOMING);
@@ -171,7 +171,6 @@ impl Open {
         if left != 0 {
             log::warn!("{left} workers are left behind in their handlers");
         }
-        left as u64
     }
 }
 
