@@ -95,7 +95,9 @@ impl std::fmt::Display for Failure {
             Failure::Server { subject, why } => write!(f, "server {subject}: {why}"),
             Failure::Backend(error) => error.fmt(f),
             Failure::Scenario { id, known } => write!(f, "there is no scenario '{id}'; there are: {known}"),
-            Failure::Path { subject, path, answer } => write!(f, "server {subject} answers {path} with {answer}"),
+            Failure::Path { subject, path, answer } => {
+                write!(f, "server {subject} answers {path} with {answer}")
+            }
             Failure::Baseline { file, why } => write!(f, "baseline {}: {why}", file.display()),
             Failure::Report { file, why } => write!(f, "cannot write {}: {why}", file.display()),
             Failure::System(error) => error.fmt(f),

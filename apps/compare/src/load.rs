@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-pub use tally::Tally;
+pub use tally::{Tally, at};
 
 use crate::proc::{Spent, Usage};
 

@@ -27,6 +27,9 @@ pub struct Results {
     pub scenarios: Vec<Scenario>,
     /// What is said of servers, and whether it holds; with `--claims`.
     pub claims: Vec<Claim>,
+    /// What has changed since a baseline, or has not; with `--baseline`.
+    #[serde(default)]
+    pub changes: Vec<Change>,
 }
 
 /// The machine.
@@ -76,6 +79,10 @@ pub struct Scenario {
     pub reading: String,
     /// What was measured.
     pub points: Vec<Point>,
+    /// CPU time for each request of a server that never changes, in µs, measured in the same rounds: what the machine
+    /// and the system took for it at that hour.
+    #[serde(default)]
+    pub yardstick: Spread,
 }
 
 /// One load, put on every subject.
@@ -109,6 +116,10 @@ pub struct Measure {
     pub latency: Latency,
     /// Responses that were not what they should be, refused connections, time-outs; over all rounds.
     pub errors: u64,
+    /// Requests that had no answer when the measurement ended; over all rounds. They are in the latencies with what
+    /// they had waited by then.
+    #[serde(default)]
+    pub unanswered: u64,
     /// The server's CPU time per request, in µs: in its own code.
     pub cpu_user: Spread,
     /// The same: in the kernel.
@@ -181,6 +192,37 @@ pub struct Finding {
     pub holds: bool,
     /// By how much it does or does not, as a ratio; above 1 is on the good side.
     pub margin: f64,
+}
+
+/// One figure of a subject, before and after.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The scenario's id.
+    pub scenario: String,
+    /// The point's label.
+    pub point: String,
+    /// The subject's name.
+    pub subject: String,
+    /// What is compared, with its unit, as "CPU µs a request".
+    pub figure: String,
+    /// In the baseline.
+    pub before: f64,
+    /// Now.
+    pub after: f64,
+    /// `after` to `before`, with what the machine itself became slower by taken out; above 1 is worse.
+    pub ratio: f64,
+    /// What `ratio` has to be beyond, or below the inverse of, to be more than noise.
+    pub threshold: f64,
+    /// "worse", "better" or "same".
+    pub verdict: String,
+}
+
+impl Measure {
+    /// CPU time per request of each round, in µs.
+    pub fn cpu(&self) -> Spread {
+        let both = self.cpu_user.values.iter().zip(&self.cpu_system.values);
+        Spread::of(both.map(|(user, system)| user + system).collect())
+    }
 }
 
 impl Spread {

@@ -182,8 +182,13 @@ impl Generator {
         let begin = Instant::now();
         for (clients, traffic) in traffics.into_iter().enumerate() {
             let first = generator.connections.len();
-            let connection =
-                || Connection { clients, socket: None, used: false, reader: Reader::default(), request: None };
+            let connection = || Connection {
+                clients,
+                socket: None,
+                used: false,
+                reader: Reader::default(),
+                request: None,
+            };
             generator.connections.extend(std::iter::repeat_with(connection).take(traffic.connections));
             let schedule = match traffic.pace {
                 Pace::Open(rate) if rate > 0.0 => Some(Schedule { begin, rate, sent: 0 }),
@@ -384,7 +389,8 @@ impl Generator {
             }
         }
         for (clients, tally) in self.traffics.iter_mut().zip(&mut self.tallies) {
-            while let Some(due) = clients.schedule.as_mut().and_then(|schedule| schedule.take(self.marks.to)) {
+            while let Some(due) = clients.schedule.as_mut().and_then(|schedule| schedule.take(self.marks.to))
+            {
                 tally.record_unanswered(now.duration_since(due));
             }
         }

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::response::{Answer, Reader};
 use super::Ask;
+use super::response::{Answer, Reader};
 use crate::proc::Usage;
 
 /// Connections that come and go before, so that what a server sets up once is not charged to those that stay.

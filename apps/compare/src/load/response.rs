@@ -179,7 +179,10 @@ mod tests {
         check("HTTP/1.1 503 No\r\nConnection: x, Close\r\nContent-Length: 0\r\n\r\n", Ok(Some((503, true))));
         check("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", Ok(Some((200, true))));
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        check(&format!("{chunked}3;x=y\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n"), Ok(Some((200, false))));
+        check(
+            &format!("{chunked}3;x=y\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n"),
+            Ok(Some((200, false))),
+        );
         check(&format!("{chunked}3\r\nabc\r\n0\r\nA: b\r\n\r\n"), Ok(Some((200, false))));
         check(&format!("{chunked}3\r\nabc\r\n0\r\nA: b\r\n"), Ok(None));
     }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::results::Spread;
-
 /// The longest latency that is told apart, in ns: an hour.
 const LONGEST: u64 = 3_600_000_000_000;
 /// Three digits: a thousandth, at any size.
@@ -65,11 +63,6 @@ impl Tally {
 /// The latency at a percentile of a curve, in µs; 0 if it has no such point.
 pub fn at(curve: &[(f64, f64)], percentile: f64) -> f64 {
     curve.iter().find(|point| point.0 == percentile).map_or(0.0, |point| point.1)
-}
-
-/// One percentile of several curves.
-pub fn spread(curves: &[Vec<(f64, f64)>], percentile: f64) -> Spread {
-    Spread::of(curves.iter().map(|curve| at(curve, percentile)).collect())
 }
 
 #[cfg(test)]

@@ -1,0 +1,65 @@
+//! How the time is shared out: so many measurements in so much time.
+
+use std::time::Duration;
+
+use crate::load::Times;
+
+/// What a measurement takes beside its window: a server's start and end.
+const BESIDE: f64 = 0.15;
+/// What warming up and draining take, as a part of the window.
+const AROUND: f64 = 0.3;
+/// The shortest and the longest window, in seconds, that is chosen for want or for plenty of time.
+const WINDOW: (f64, f64) = (0.1, 3.0);
+
+/// How often and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// Rounds.
+    pub rounds: usize,
+    /// What each measurement takes.
+    pub times: Times,
+    /// What all may take.
+    pub limit: Duration,
+}
+
+impl Plan {
+    /// Shares `limit` out to so many measurements a round, unless the window is given.
+    pub fn new(measurements: usize, rounds: usize, window: Option<Duration>, limit: Duration) -> Plan {
+        let share = limit.as_secs_f64() / (measurements * rounds).max(1) as f64;
+        let fits = ((share - BESIDE) / (1.0 + AROUND)).clamp(WINDOW.0, WINDOW.1);
+        let window = window.unwrap_or(Duration::from_secs_f64(fits));
+        Plan { rounds, times: times(window), limit }
+    }
+}
+
+/// Warming up has to see the first waits of 50 ms end, as well as has draining.
+fn times(window: Duration) -> Times {
+    let part = window.mul_f64(AROUND / 2.0);
+    let bounded = |least, most| part.clamp(Duration::from_millis(least), Duration::from_millis(most));
+    Times { warm_up: bounded(60, 300), window, drain: bounded(60, 250) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_shared_out() {
+        let plan = Plan::new(100, 2, None, Duration::from_secs(110));
+        let each = plan.times.warm_up + plan.times.window + plan.times.drain;
+        assert!(each.as_secs_f64() * 200.0 < 110.0, "{plan:?}");
+        assert!(plan.times.window > Duration::from_millis(200), "{plan:?}");
+    }
+
+    #[test]
+    fn plenty_of_time_is_not_wasted_and_want_of_it_leaves_something() {
+        let window = |limit| Plan::new(1, 1, None, Duration::from_secs(limit)).times.window.as_secs_f64();
+        assert_eq!((window(600), window(0)), (WINDOW.1, WINDOW.0));
+    }
+
+    #[test]
+    fn a_window_that_is_given_is_kept() {
+        let given = Duration::from_secs(7);
+        assert_eq!(Plan::new(100, 2, Some(given), Duration::from_secs(1)).times.window, given);
+    }
+}

@@ -1,0 +1,188 @@
+//! Rounds: every load on every subject, again and again, so that an hour's noise is everybody's.
+
+use std::time::{Duration, Instant};
+
+use crate::failure::Failure;
+use crate::load::{Ask, Pace, Traffic};
+use crate::measure;
+use crate::progress::Progress;
+use crate::reading;
+use crate::results::{self, Point, Spread};
+use crate::scenario::{Scenario, Spot};
+use crate::serve::Served;
+use crate::subject::Subject;
+use crate::trial::{Bench, Taken, Trial, Work};
+use crate::winners;
+
+/// Connections that find out what a server can do at most.
+const CAPACITY: usize = 64;
+/// Connections to the server that never changes.
+const YARDSTICK: usize = 16;
+/// Rates are rounded to so many digits, as nobody needs more.
+const DIGITS: i32 = 2;
+
+/// A comparison on its way.
+pub struct Run<'a> {
+    /// Where it is made.
+    pub bench: &'a Bench,
+    /// What is compared.
+    pub subjects: &'a [Subject],
+    /// How often.
+    pub rounds: usize,
+    /// Rounds that would begin later are left out, but for the first.
+    pub end: Instant,
+    /// Who is told.
+    pub progress: &'a Progress,
+}
+
+impl Run<'_> {
+    /// What the slowest of all can do, in answers a second: what rates are parts of.
+    pub fn capacity(&self, path: &str) -> Result<f64, Failure> {
+        self.progress.begin("capacity");
+        let traffic = Traffic::new(CAPACITY, Ask::get(path), Pace::Closed);
+        let trial = Trial { app: Served::Demo, work: Work::Load(vec![traffic]), saturates: false };
+        let mut least = f64::INFINITY;
+        for subject in self.subjects {
+            self.progress.step(format!("what {} can do at most", subject.name));
+            least = least.min(self.bench.take(subject, &trial)?.rate);
+        }
+        Ok(if least.is_finite() { least } else { 0.0 })
+    }
+
+    /// Measures a scenario.
+    pub fn scenario(&self, scenario: &Scenario, capacity: f64) -> Result<results::Scenario, Failure> {
+        self.progress.begin(scenario.title);
+        let points: Vec<Spot> = scenario.points.iter().map(|point| resolved(point, capacity)).collect();
+        let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); self.subjects.len()]; points.len()];
+        let mut yardstick = Vec::new();
+        for round in 0..self.rounds {
+            let late = Instant::now() > self.end;
+            if late && round > 0 {
+                break;
+            }
+            yardstick.push(self.yardstick()?);
+            for (point, taken) in points.iter().zip(&mut taken) {
+                // Whoever comes first in one round comes last in another.
+                for turn in 0..self.subjects.len() {
+                    let which = (turn + round) % self.subjects.len();
+                    let subject = &self.subjects[which];
+                    let (title, label, name) = (scenario.title, &point.label, &subject.name);
+                    self.progress.step(format!("{title}, {label}, {name}, round {}", round + 1));
+                    taken[which].push(self.bench.take(subject, &point.trial)?);
+                }
+            }
+        }
+        let points = points.iter().zip(&taken).map(|(spot, taken)| self.point(spot, taken)).collect();
+        let mut measured = results::Scenario {
+            id: scenario.id.into(),
+            title: scenario.title.into(),
+            question: scenario.question.into(),
+            axis: scenario.axis.into(),
+            decides: scenario.decides.into(),
+            points,
+            yardstick: Spread::of(yardstick),
+            ..results::Scenario::default()
+        };
+        measured.winners = winners::of(&measured);
+        measured.reading = reading::of(&measured);
+        Ok(measured)
+    }
+
+    fn point(&self, spot: &Spot, taken: &[Vec<Taken>]) -> Point {
+        let (connections, offered, path) = match &spot.trial.work {
+            Work::Idle { connections, ask } => (*connections, None, ask.path.clone()),
+            Work::Load(traffics) => described(traffics),
+        };
+        let each = self.subjects.iter().zip(taken);
+        Point {
+            label: spot.label.clone(),
+            x: spot.x,
+            connections,
+            offered,
+            path,
+            measures: each.map(|(subject, rounds)| measure::of(&subject.name, rounds)).collect(),
+        }
+    }
+
+    /// CPU µs for a request of the server that never changes.
+    fn yardstick(&self) -> Result<f64, Failure> {
+        self.progress.step("yardstick".into());
+        let traffic = Traffic::new(YARDSTICK, Ask::get("/"), Pace::Closed);
+        let trial = Trial { app: Served::Yardstick, work: Work::Load(vec![traffic]), saturates: false };
+        let taken = self.bench.take(&Subject::yardstick(), &trial)?;
+        Ok(taken.each.user + taken.each.system)
+    }
+}
+
+/// How many measurements a round takes.
+pub fn measurements(scenarios: &[Scenario], subjects: usize) -> usize {
+    scenarios.iter().map(|scenario| scenario.points.len() * subjects + 1).sum()
+}
+
+/// Says whether any rate is a part of what the slowest can do.
+pub fn wants_capacity(scenarios: &[Scenario]) -> bool {
+    let share = |traffic: &Traffic| matches!(traffic.pace, Pace::Share(_));
+    scenarios.iter().flat_map(|scenario| &scenario.points).any(|point| match &point.trial.work {
+        Work::Load(traffics) => traffics.iter().any(share),
+        Work::Idle { .. } => false,
+    })
+}
+
+/// A point whose rates are known.
+fn resolved(spot: &Spot, capacity: f64) -> Spot {
+    let mut spot = spot.clone();
+    if let Work::Load(traffics) = &mut spot.trial.work {
+        for traffic in traffics {
+            if let Pace::Share(share) = traffic.pace {
+                traffic.pace = Pace::Open(rounded(capacity * share).max(1.0));
+            }
+        }
+    }
+    spot
+}
+
+fn rounded(rate: f64) -> f64 {
+    if rate <= 0.0 {
+        return 0.0;
+    }
+    let unit = 10f64.powi(rate.log10().floor() as i32 + 1 - DIGITS);
+    (rate / unit).round() * unit
+}
+
+fn described(traffics: &[Traffic]) -> (usize, Option<f64>, String) {
+    let Some(first) = traffics.first() else { return (0, None, String::new()) };
+    let offered = match first.pace {
+        Pace::Open(rate) => Some(rate),
+        _ => None,
+    };
+    let paths: Vec<&str> = first.mix.iter().map(|(_, ask)| ask.path.as_str()).collect();
+    (first.connections, offered, paths.join(" "))
+}
+
+/// How long a comparison may take in all.
+pub fn limit(quick: bool, elapsed: Duration) -> Duration {
+    let all = if quick { Duration::from_secs(105) } else { Duration::from_secs(560) };
+    all.saturating_sub(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_rounded_to_what_can_be_remembered() {
+        assert_eq!(
+            [rounded(12_345.0), rounded(996.0), rounded(7.46), rounded(0.0)],
+            [12_000.0, 1000.0, 7.5, 0.0]
+        );
+    }
+
+    #[test]
+    fn a_share_becomes_a_rate() {
+        let traffic = Traffic::new(4, Ask::get("/"), Pace::Share(0.01));
+        let trial = Trial { app: Served::Demo, work: Work::Load(vec![traffic]), saturates: false };
+        let spot = Spot { label: String::new(), x: 0.0, quick: true, trial };
+        let Work::Load(traffics) = resolved(&spot, 51_234.0).trial.work else { unreachable!("it was load") };
+        assert_eq!(traffics[0].pace, Pace::Open(510.0));
+    }
+}

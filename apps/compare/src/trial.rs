@@ -1,0 +1,200 @@
+//! One measurement: one load on one server process, from its start to its end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gearshift::{Backend, TestServer};
+
+use crate::cores::Cores;
+use crate::failure::Failure;
+use crate::load::{self, Ask, Pace, Tally, Times, Traffic, idle, wrk};
+use crate::proc::{Spent, Usage};
+use crate::serve::Served;
+use crate::server::Server;
+use crate::subject::Subject;
+
+/// From this part of its time on a processor is the bottleneck.
+const ALL_THE_TIME: f64 = 0.9;
+/// Shorter windows than this are not stretched to what wrk needs.
+const SHORT_FOR_WRK: Duration = Duration::from_millis(500);
+
+/// What is put on a server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// The application, of those of this program.
+    pub app: Served,
+    /// The load.
+    pub work: Work,
+    /// Whether answers come at once, so that a processor is the limit.
+    pub saturates: bool,
+}
+
+/// A load.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Requests. What is measured is the first; the others are beside it.
+    Load(Vec<Traffic>),
+    /// Connections that are opened, asked once, and left alone.
+    Idle {
+        /// How many.
+        connections: usize,
+        /// What is asked.
+        ask: Ask,
+    },
+}
+
+/// What came of a trial.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// Why there is nothing else.
+    pub skipped: Option<String>,
+    /// Answers a second.
+    pub rate: f64,
+    /// Latencies in µs.
+    pub curve: Vec<(f64, f64)>,
+    /// What was no success.
+    pub errors: u64,
+    /// What had no answer at the end.
+    pub unanswered: u64,
+    /// What each request cost, those beside it included.
+    pub each: Spent,
+    /// Threads at the end.
+    pub threads: usize,
+    /// The most memory, in KiB.
+    pub peak_kib: u64,
+    /// What each idle connection took.
+    pub idle_bytes: Option<f64>,
+    /// Whether the generator was the bottleneck.
+    pub generator_bound: bool,
+}
+
+/// Where trials are made.
+pub struct Bench {
+    /// Who may use which processors.
+    pub cores: Cores,
+    /// How long each part takes.
+    pub times: Times,
+    /// Whether wrk is there and wanted.
+    pub wrk: bool,
+    service: TestServer,
+}
+
+impl Bench {
+    /// Takes the generator's processors for this process, and starts the service that gateways call.
+    pub fn new(cores: Cores, times: Times, wrk: bool) -> Result<Bench, Failure> {
+        crate::cores::lift_descriptor_limit();
+        if cores.apart() {
+            crate::cores::pin(&cores.generator)?;
+        }
+        let patient = |backend: &&Backend| !["sequential", "threadpool"].contains(&backend.name());
+        let backend = Backend::available().iter().find(patient).copied().or(Backend::default());
+        let backend = backend.ok_or(Failure::Backend(gearshift::BackendError::None))?;
+        let started = TestServer::start(backend, gateway::service);
+        let service = started.map_err(|error| Failure::System(std::io::Error::other(error)))?;
+        Ok(Bench { cores, times, wrk, service })
+    }
+
+    /// Makes a trial.
+    ///
+    /// # Errors
+    /// What ends the comparison as a whole; what a server does not bear is an outcome.
+    pub fn take(&self, subject: &Subject, trial: &Trial) -> Result<Taken, Failure> {
+        let mut server = self.start(subject, trial)?;
+        let (on, usage) = (server.addr(), || server.usage());
+        let taken = match &trial.work {
+            Work::Idle { connections, ask } => {
+                match idle::hold(on, *connections, ask, self.times.window, usage) {
+                    Ok(held) => self.held(&held),
+                    Err(error) => skipped(format!("does not hold {connections} connections: {error}")),
+                }
+            }
+            Work::Load(traffics) => match self.for_wrk(trial.saturates, traffics) {
+                Some((connections, ask)) => self.by_wrk(on, connections, ask, usage)?,
+                None => {
+                    let threads = if self.cores.apart() { self.cores.generator.len() } else { 1 };
+                    self.counted(load::put(on, traffics, self.times, threads, usage)?)
+                }
+            },
+        };
+        server.check_alive()?;
+        Ok(taken)
+    }
+
+    fn start(&self, subject: &Subject, trial: &Trial) -> Result<Server, Failure> {
+        let upstream = (trial.app == Served::Gateway).then_some(self.service.addr());
+        let first = match &trial.work {
+            Work::Load(traffics) => {
+                traffics.first().and_then(|traffic| traffic.mix.first()).map(|one| &one.1)
+            }
+            Work::Idle { ask, .. } => Some(ask),
+        };
+        let nothing = Ask::get("/");
+        Server::start(subject, trial.app, upstream, &self.cores.server, first.unwrap_or(&nothing))
+    }
+
+    /// What wrk can do, and does well: see [`wrk`].
+    fn for_wrk<'a>(&self, saturates: bool, traffics: &'a [Traffic]) -> Option<(usize, &'a Ask)> {
+        let [Traffic { connections, mix, pace: Pace::Closed, keep: true }] = traffics else { return None };
+        let [(_, ask)] = mix.as_slice() else { return None };
+        let wanted = self.wrk && saturates && self.times.window >= SHORT_FOR_WRK;
+        (wanted && ask.method == "GET").then_some((*connections, ask))
+    }
+
+    fn by_wrk(
+        &self,
+        on: SocketAddr,
+        connections: usize,
+        ask: &Ask,
+        usage: impl Fn() -> Usage,
+    ) -> Result<Taken, Failure> {
+        let warm_up = Times { window: Duration::from_millis(1), drain: Duration::ZERO, ..self.times };
+        load::put(on, &[Traffic::new(connections, ask.clone(), Pace::Closed)], warm_up, 1, Usage::default)?;
+        let made = wrk::run(on, connections, ask, self.times.window, &self.cores.generator, usage)?;
+        let rate = made.found.requests as f64 / (made.found.micros as f64 / 1e6).max(1e-9);
+        Ok(Taken {
+            rate,
+            curve: if made.found.requests == 0 { Vec::new() } else { made.found.curve },
+            errors: made.found.errors,
+            each: each(made.spent, rate),
+            generator_bound: self.is_generator_bound(made.busy, made.spent),
+            ..seen(&made.usage)
+        })
+    }
+
+    fn counted(&self, outcome: load::Outcome) -> Taken {
+        let rate = |tally: &Tally| tally.answered as f64 / outcome.seconds;
+        let whole: f64 = outcome.tallies.iter().map(rate).sum();
+        let Some(first) = outcome.tallies.first() else { return Taken::default() };
+        Taken {
+            rate: rate(first),
+            curve: first.curve(),
+            errors: outcome.tallies.iter().map(|tally| tally.errors).sum(),
+            unanswered: first.unanswered,
+            each: each(outcome.spent, whole),
+            generator_bound: self.is_generator_bound(outcome.busy, outcome.spent),
+            ..seen(&outcome.usage)
+        }
+    }
+
+    fn held(&self, held: &idle::Held) -> Taken {
+        Taken { idle_bytes: Some(held.bytes), ..seen(&held.usage) }
+    }
+
+    /// Says whether the generator had no time left while the server had.
+    fn is_generator_bound(&self, busy: f64, spent: Spent) -> bool {
+        let server = (spent.user + spent.system) / 1e6 / self.cores.server.len().max(1) as f64;
+        busy > ALL_THE_TIME && server < ALL_THE_TIME
+    }
+}
+
+fn seen(usage: &Usage) -> Taken {
+    Taken { threads: usage.threads, peak_kib: usage.peak_kib, ..Taken::default() }
+}
+
+fn each(spent: Spent, rate: f64) -> Spent {
+    if rate > 0.0 { spent.per(rate) } else { Spent::default() }
+}
+
+fn skipped(why: String) -> Taken {
+    Taken { skipped: Some(why), ..Taken::default() }
+}
