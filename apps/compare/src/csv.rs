@@ -62,7 +62,7 @@ fn line(scenario: &Scenario, point: &Point, measure: &Measure) -> Vec<String> {
             [spread.median, spread.min, spread.max].map(|value| format!("{value:.3}"))
         });
     }
-    line.extend([measure.errors.to_string(), measure.unanswered.to_string()]);
+    line.extend([measure.errors.to_string(), format!("{:.4}", measure.unanswered)]);
     line.extend([measure.generator_bound.to_string(), measure.skipped.clone().unwrap_or_default()]);
     line
 }

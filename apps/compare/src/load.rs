@@ -9,6 +9,7 @@
 //! waited by then, and are told apart as unanswered.
 
 mod alarm;
+pub mod burst;
 mod generator;
 pub mod idle;
 pub mod response;

@@ -20,7 +20,7 @@ pub fn of(subject: &str, rounds: &[Taken]) -> Measure {
         rate: each(|taken| taken.rate),
         latency: latency(&done),
         errors: done.iter().map(|taken| taken.errors).sum(),
-        unanswered: done.iter().map(|taken| taken.unanswered).sum(),
+        unanswered: done.iter().map(|taken| taken.unanswered).sum::<f64>() / done.len() as f64,
         cpu_user: each(|taken| taken.each.user),
         cpu_system: each(|taken| taken.each.system),
         switches: each(|taken| taken.each.switches),

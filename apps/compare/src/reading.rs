@@ -111,29 +111,31 @@ fn latency(scenario: &Scenario, point: &Point) -> Vec<String> {
 fn waiting(point: &Point) -> Vec<String> {
     let Some(wait) = millis(&point.path) else { return Vec::new() };
     let at_once = |measure: &Measure| measure.rate.median * wait / 1e3;
-    let offered = point.connections as f64;
+    let clients = point.connections as f64;
     let (all, few): (Vec<&Measure>, Vec<&Measure>) =
-        measured(point).partition(|measure| at_once(measure) >= offered * ALL);
+        measured(point).partition(|measure| at_once(measure) >= clients * ALL);
     let mut said = Vec::new();
     if !all.is_empty() {
         let most = all.iter().map(|measure| measure.threads.max).fold(0.0, f64::max);
+        let cost = if most < clients / 2.0 { ": a wait costs no thread there" } else { "" };
+        let (names, clients) = (names(&all), point.connections);
         said.push(format!(
-            "{} had all {} clients waiting at once, on {} threads at most: a wait costs no thread there.",
-            names(&all),
-            digits(offered),
-            digits(most)
+            "{names} had all {clients} clients waiting at once, on {most:.0} threads at most{cost}."
         ));
     }
     for measure in few {
-        said.push(format!(
-            "{} had {} waiting at once on {} threads, so it stops at {} answers a second, and half of its clients wait \
-             for {} or more.",
-            measure.subject,
-            digits(at_once(measure)),
-            digits(measure.threads.median),
-            digits(measure.rate.median),
-            time(measure.latency.p50.median)
-        ));
+        let (held, rate) = (digits(at_once(measure)), digits(measure.rate.median));
+        let (subject, p50) = (&measure.subject, time(measure.latency.p50.median));
+        // Clients that queue for a place to wait take many times the wait; those that queue for a processor do not.
+        said.push(if measure.latency.p50.median < wait * 1e3 * 2.0 {
+            format!("{subject} came to {rate} answers a second, half of which took over {p50} instead of {wait} ms.")
+        } else {
+            format!(
+                "{subject} had {held} waiting at once on {:.0} threads, so it stops at {rate} answers a second, and \
+                 half of its clients wait for {p50} or more.",
+                measure.threads.median
+            )
+        });
     }
     said
 }

@@ -116,10 +116,11 @@ pub struct Measure {
     pub latency: Latency,
     /// Responses that were not what they should be, refused connections, time-outs; over all rounds.
     pub errors: u64,
-    /// Requests that had no answer when the measurement ended; over all rounds. They are in the latencies with what
-    /// they had waited by then.
+    /// The part of all requests that had no answer when the measurement ended, over all rounds. They are in the
+    /// latencies with what they had waited by then, so that percentiles above `100 * (1 - unanswered)` are at least
+    /// what is said.
     #[serde(default)]
-    pub unanswered: u64,
+    pub unanswered: f64,
     /// The server's CPU time per request, in µs: in its own code.
     pub cpu_user: Spread,
     /// The same: in the kernel.

@@ -90,7 +90,9 @@ impl Run<'_> {
 
     fn point(&self, spot: &Spot, taken: &[Vec<Taken>]) -> Point {
         let (connections, offered, path) = match &spot.trial.work {
-            Work::Idle { connections, ask } => (*connections, None, ask.path.clone()),
+            Work::Idle { connections, ask } | Work::Burst { connections, ask } => {
+                (*connections, None, ask.path.clone())
+            }
             Work::Load(traffics) => described(traffics),
         };
         let each = self.subjects.iter().zip(taken);
@@ -124,7 +126,7 @@ pub fn wants_capacity(scenarios: &[Scenario]) -> bool {
     let share = |traffic: &Traffic| matches!(traffic.pace, Pace::Share(_));
     scenarios.iter().flat_map(|scenario| &scenario.points).any(|point| match &point.trial.work {
         Work::Load(traffics) => traffics.iter().any(share),
-        Work::Idle { .. } => false,
+        Work::Idle { .. } | Work::Burst { .. } => false,
     })
 }
 

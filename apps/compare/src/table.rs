@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 
 use crate::figure::{bytes, digits, list, time};
 use crate::results::{Change, Claim, Measure, Results, Scenario, Spread};
@@ -14,7 +14,7 @@ const WINNER: &str = "*";
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
     for scenario in &results.scenarios {
-        push(&mut text, &scenario_table(scenario));
+        push(&mut text, &scenario_table(scenario, results.duration));
     }
     if !results.scenarios.is_empty() {
         push(&mut text, &summary(results));
@@ -39,14 +39,14 @@ fn push(text: &mut String, part: &str) {
 
 fn table(head: &[&str], left: usize) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_preset(presets::NOTHING).set_style(TableComponent::HeaderLines, '─').set_header(head);
     for column in table.column_iter_mut().skip(left) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
-fn scenario_table(scenario: &Scenario) -> String {
+fn scenario_table(scenario: &Scenario, seconds: f64) -> String {
     let idle = scenario.decides == "idle_bytes";
     let figures: &[&str] = if idle {
         &["bytes each", "threads", "peak RSS"]
@@ -63,7 +63,7 @@ fn scenario_table(scenario: &Scenario) -> String {
             let label = if row == 0 { point.label.as_str() } else { "" };
             let mark = if wins { WINNER } else { "" };
             let mut cells = vec![label.to_owned(), mark.to_owned(), measure.subject.clone()];
-            cells.extend(if idle { idle_cells(measure) } else { cells_of(measure) });
+            cells.extend(if idle { idle_cells(measure) } else { cells_of(measure, seconds) });
             table.add_row(cells.into_iter().map(Cell::new));
         }
     }
@@ -71,26 +71,32 @@ fn scenario_table(scenario: &Scenario) -> String {
     format!("{title}: {question}\n{table}\n{reading}")
 }
 
-fn cells_of(measure: &Measure) -> Vec<String> {
+fn cells_of(measure: &Measure, seconds: f64) -> Vec<String> {
     if let Some(why) = &measure.skipped {
         return vec![why.clone()];
     }
     let latency = &measure.latency;
-    let at_least = |spread: &Spread| time(spread.median);
+    // What has no answer yet takes longer than it has taken.
+    let at = |percentile: f64, spread: &Spread| {
+        let at_least = if percentile > 100.0 * (1.0 - measure.unanswered) { "≥ " } else { "" };
+        format!("{at_least}{}", time(spread.median))
+    };
     let bound = if measure.generator_bound { "≥ " } else { "" };
     let cpu = measure.cpu().median;
-    let user = measure.cpu_user.median / cpu.max(1e-9) * 100.0;
+    let user = format!("{:.0}%", measure.cpu_user.median / cpu.max(1e-9) * 100.0);
+    // The system counts that in ticks, of 10 ms mostly; of few of them nothing follows.
+    let enough = measure.rate.median * cpu / 1e6 * seconds > 0.1;
     vec![
         format!("{bound}{}", digits(measure.rate.median)),
         scatter(&measure.rate),
-        at_least(&latency.p50),
-        at_least(&latency.p90),
-        at_least(&latency.p99),
-        at_least(&latency.p999),
+        at(50.0, &latency.p50),
+        at(90.0, &latency.p90),
+        at(99.0, &latency.p99),
+        at(99.9, &latency.p999),
         time(cpu),
-        format!("{user:.0}%"),
+        if enough { user } else { String::new() },
         digits(measure.switches.median),
-        digits(measure.threads.median),
+        format!("{:.0}", measure.threads.median),
         bytes(measure.peak_rss.median * 1024.0),
         measure.errors.to_string(),
     ]
@@ -101,7 +107,7 @@ fn idle_cells(measure: &Measure) -> Vec<String> {
         (Some(why), _) => vec![why.clone()],
         (None, each) => vec![
             each.as_ref().map(|each| bytes(each.median)).unwrap_or_default(),
-            digits(measure.threads.median),
+            format!("{:.0}", measure.threads.median),
             bytes(measure.peak_rss.median * 1024.0),
         ],
     }

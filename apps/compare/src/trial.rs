@@ -7,7 +7,7 @@ use gearshift::{Backend, TestServer};
 
 use crate::cores::Cores;
 use crate::failure::Failure;
-use crate::load::{self, Ask, Pace, Tally, Times, Traffic, idle, wrk};
+use crate::load::{self, Ask, Pace, Tally, Times, Traffic, burst, idle, wrk};
 use crate::proc::{Spent, Usage};
 use crate::serve::Served;
 use crate::server::Server;
@@ -29,11 +29,19 @@ pub struct Trial {
     pub saturates: bool,
 }
 
-/// A load.
+/// What is done to a server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// Requests. What is measured is the first; the others are beside it.
     Load(Vec<Traffic>),
+    /// Clients that ask once, all at the same moment. The curve has one point for each, the first that is answered
+    /// first.
+    Burst {
+        /// How many.
+        connections: usize,
+        /// What is asked.
+        ask: Ask,
+    },
     /// Connections that are opened, asked once, and left alone.
     Idle {
         /// How many.
@@ -54,8 +62,8 @@ pub struct Taken {
     pub curve: Vec<(f64, f64)>,
     /// What was no success.
     pub errors: u64,
-    /// What had no answer at the end.
-    pub unanswered: u64,
+    /// The part of all requests that had no answer at the end.
+    pub unanswered: f64,
     /// What each request cost, those beside it included.
     pub each: Spent,
     /// Threads at the end.
@@ -108,6 +116,12 @@ impl Bench {
                     Err(error) => skipped(format!("does not hold {connections} connections: {error}")),
                 }
             }
+            Work::Burst { connections, ask } => {
+                let latencies = burst::run(on, *connections, ask)?;
+                let curve = latencies.iter().enumerate();
+                let curve = curve.map(|(index, latency)| ((index + 1) as f64, latency.as_secs_f64() * 1e6));
+                Taken { curve: curve.collect(), ..seen(&usage()) }
+            }
             Work::Load(traffics) => match self.for_wrk(trial.saturates, traffics) {
                 Some((connections, ask)) => self.by_wrk(on, connections, ask, usage)?,
                 None => {
@@ -126,7 +140,7 @@ impl Bench {
             Work::Load(traffics) => {
                 traffics.first().and_then(|traffic| traffic.mix.first()).map(|one| &one.1)
             }
-            Work::Idle { ask, .. } => Some(ask),
+            Work::Idle { ask, .. } | Work::Burst { ask, .. } => Some(ask),
         };
         let nothing = Ask::get("/");
         Server::start(subject, trial.app, upstream, &self.cores.server, first.unwrap_or(&nothing))
@@ -169,7 +183,7 @@ impl Bench {
             rate: rate(first),
             curve: first.curve(),
             errors: outcome.tallies.iter().map(|tally| tally.errors).sum(),
-            unanswered: first.unanswered,
+            unanswered: first.unanswered_part(),
             each: each(outcome.spent, whole),
             generator_bound: self.is_generator_bound(outcome.busy, outcome.spent),
             ..seen(&outcome.usage)

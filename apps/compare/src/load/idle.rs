@@ -54,10 +54,20 @@ fn open(on: SocketAddr, connections: usize, ask: &Ask) -> io::Result<Vec<TcpStre
 
 /// Asks once, on a connection of its own.
 pub fn exchange(on: SocketAddr, ask: &Ask) -> io::Result<(TcpStream, Answer)> {
-    let mut stream = TcpStream::connect_timeout(&on, PATIENCE)?;
+    ask_on(connect(on)?, on, ask)
+}
+
+/// A connection on which nothing takes for ever.
+pub fn connect(on: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&on, PATIENCE)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Asks once, on this connection.
+pub fn ask_on(mut stream: TcpStream, on: SocketAddr, ask: &Ask) -> io::Result<(TcpStream, Answer)> {
     stream.write_all(&ask.bytes(on, true))?;
     let (mut reader, mut part) = (Reader::default(), [0; 4096]);
     loop {

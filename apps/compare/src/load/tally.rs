@@ -45,6 +45,11 @@ impl Tally {
         self.unanswered += 1;
     }
 
+    /// The part of all requests that had no answer.
+    pub fn unanswered_part(&self) -> f64 {
+        self.unanswered as f64 / self.latency.len().max(1) as f64
+    }
+
     /// Adds what another generator counted.
     pub fn add(&mut self, other: &Tally) {
         self.latency.add(&other.latency).expect("all have the same bounds");
@@ -82,7 +87,7 @@ mod tests {
         near(50.0, 50_000.0);
         near(99.0, 99_000.0);
         near(100.0, 2_000_000.0);
-        assert_eq!(tally.unanswered, 1);
+        assert_eq!(tally.unanswered_part(), 0.01);
     }
 
     #[test]
