@@ -51,7 +51,7 @@ pub struct Choice {
 const WAIT: &str = "/sleep/50";
 const WORK: &str = "/cpu/2000";
 /// The rate of those who have a neighbour that blocks, a second.
-const NEIGHBOURS: f64 = 200.0;
+const NEIGHBOURS: f64 = 500.0;
 
 /// All scenarios, in the order in which they are shown.
 pub fn all(choice: &Choice) -> Vec<Scenario> {

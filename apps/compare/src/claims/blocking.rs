@@ -8,11 +8,14 @@ use crate::serve::Served;
 use crate::trial::{Trial, Work};
 
 /// Requests of the neighbours, a second.
-const NEIGHBOURS: f64 = 200.0;
+const NEIGHBOURS: f64 = 500.0;
 /// A stall is half of what blocks at least, in µs, and so many times what it is otherwise.
 const STALL: (f64, f64) = (25_000.0, 10.0);
-/// Neighbours are well off if their p99 is within this, in µs, or within so many times what it is when they are alone.
-const WELL_OFF: (f64, f64) = (2_000.0, 3.0);
+/// Neighbours are well off if their p99 is within this part of what others take, or within so many times what it is
+/// when they are alone.
+const WELL_OFF: (f64, f64) = (0.1, 3.0);
+/// What blocks, in µs.
+const BLOCKED: f64 = 50_000.0;
 /// What a hop to another thread and back may take, in µs.
 const HOP: f64 = 100.0;
 
@@ -29,9 +32,9 @@ fn beside(path: Option<&str>, cores: usize) -> Trial {
     neighbours(Served::Demo, "/plaintext", beside)
 }
 
-/// The most that neighbours' p99 may be if it is this when they are alone.
-pub(super) fn well_off(alone: f64) -> f64 {
-    (alone * WELL_OFF.1).max(WELL_OFF.0)
+/// The most that neighbours' p99 may be beside what takes so long, if it is this when they are alone.
+pub(super) fn well_off(alone: f64, takes: f64) -> f64 {
+    (takes * WELL_OFF.0).max(alone * WELL_OFF.1)
 }
 
 pub(super) const STALLS_THE_LOOP: Check = Check {
@@ -61,7 +64,7 @@ pub(super) const OFFLOADING_CURES: Check = Check {
 
 fn cure(one: &Measured<'_>) -> Finding {
     let [alone, offloaded] = [0, 1].map(|trial: usize| one.measures[trial].latency.p99.median);
-    let allowed = well_off(alone);
+    let allowed = well_off(alone, BLOCKED);
     let said = format!("neighbours' p99 {} to {}", time(alone), time(offloaded));
     finding(one.subject, said, format!("at most {}", time(allowed)), fits(offloaded, allowed))
 }
