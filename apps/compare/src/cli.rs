@@ -200,6 +200,9 @@ fn measure(
     results.machine = machine::this(&cores);
     (results.rounds, results.duration) = (rounds, plan.times.window.as_secs_f64());
     let bench = Bench::new(cores, plan.times, results.generator.contains("wrk"))?;
+    if choice.path.is_some() || !flags.scenario.is_empty() {
+        run::preflight(&bench, subjects, scenarios)?;
+    }
     let wants_capacity = run::wants_capacity(scenarios);
     let first = if wants_capacity { subjects.len() } else { 0 };
     let progress = Progress::new(each * rounds + first);

@@ -116,6 +116,24 @@ impl Run<'_> {
     }
 }
 
+/// Has each subject answer everything that it will be asked, so that who cannot is known before anything is measured.
+///
+/// # Errors
+/// What is wrong with the first that does not.
+pub fn preflight(bench: &Bench, subjects: &[Subject], scenarios: &[Scenario]) -> Result<(), Failure> {
+    for subject in subjects {
+        let mut asked = Vec::new();
+        for trial in scenarios.iter().flat_map(|scenario| &scenario.points).map(|point| &point.trial) {
+            let asks = trial.asks();
+            if !asked.contains(&(trial.app, asks.clone())) {
+                bench.check(subject, trial.app, &asks)?;
+                asked.push((trial.app, asks));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// How many measurements a round takes.
 pub fn measurements(scenarios: &[Scenario], subjects: usize) -> usize {
     scenarios.iter().map(|scenario| scenario.points.len() * subjects + 1).sum()

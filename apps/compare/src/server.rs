@@ -35,7 +35,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one, and has it answer a request.
+    /// Starts one, and has it answer some requests.
     ///
     /// # Errors
     /// [`Failure::Server`] if it does not listen in time, [`Failure::Path`] if it answers with an error.
@@ -44,14 +44,14 @@ impl Server {
         app: Served,
         upstream: Option<SocketAddr>,
         cores: &[usize],
-        first: &Ask,
+        asks: &[&Ask],
     ) -> Result<Server, Failure> {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let mut process = Guarded::start(&subject.command(app, addr.port(), upstream), cores, Stdio::null())?;
         let said = process.take_errors().map(last_line).unwrap_or_default();
         let mut server = Server { process, addr, name: subject.name.clone(), said };
         server.wait_until_it_listens()?;
-        server.check(first)?;
+        asks.iter().try_for_each(|ask| server.check(ask))?;
         Ok(server)
     }
 
@@ -91,15 +91,15 @@ impl Server {
         Ok(())
     }
 
-    fn check(&mut self, first: &Ask) -> Result<(), Failure> {
-        match idle::exchange(self.addr, first) {
+    fn check(&mut self, ask: &Ask) -> Result<(), Failure> {
+        match idle::exchange(self.addr, ask) {
             Ok((_, answer)) if answer.is_success() => Ok(()),
             Ok((_, answer)) => Err(Failure::Path {
                 subject: self.name.clone(),
-                path: first.path.clone(),
+                path: ask.path.clone(),
                 answer: answer.status.to_string(),
             }),
-            Err(error) => Err(self.failure(&format!("does not answer {}: {error}", first.path))),
+            Err(error) => Err(self.failure(&format!("does not answer {}: {error}", ask.path))),
         }
     }
 

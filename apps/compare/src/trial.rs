@@ -51,6 +51,18 @@ pub enum Work {
     },
 }
 
+impl Trial {
+    /// Everything that is asked for.
+    pub fn asks(&self) -> Vec<&Ask> {
+        match &self.work {
+            Work::Load(traffics) => {
+                traffics.iter().flat_map(|traffic| &traffic.mix).map(|(_, ask)| ask).collect()
+            }
+            Work::Idle { ask, .. } | Work::Burst { ask, .. } => vec![ask],
+        }
+    }
+}
+
 /// What came of a trial.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Taken {
@@ -107,7 +119,8 @@ impl Bench {
     /// # Errors
     /// What ends the comparison as a whole; what a server does not bear is an outcome.
     pub fn take(&self, subject: &Subject, trial: &Trial) -> Result<Taken, Failure> {
-        let mut server = self.start(subject, trial)?;
+        let asks = trial.asks();
+        let mut server = self.start(subject, trial.app, &asks[..asks.len().min(1)])?;
         let (on, usage) = (server.addr(), || server.usage());
         let taken = match &trial.work {
             Work::Idle { connections, ask } => {
@@ -134,16 +147,17 @@ impl Bench {
         Ok(taken)
     }
 
-    fn start(&self, subject: &Subject, trial: &Trial) -> Result<Server, Failure> {
-        let upstream = (trial.app == Served::Gateway).then_some(self.service.addr());
-        let first = match &trial.work {
-            Work::Load(traffics) => {
-                traffics.first().and_then(|traffic| traffic.mix.first()).map(|one| &one.1)
-            }
-            Work::Idle { ask, .. } | Work::Burst { ask, .. } => Some(ask),
-        };
-        let nothing = Ask::get("/");
-        Server::start(subject, trial.app, upstream, &self.cores.server, first.unwrap_or(&nothing))
+    /// Starts a server, has it answer these, and stops it.
+    ///
+    /// # Errors
+    /// What it does not do of that.
+    pub fn check(&self, subject: &Subject, app: Served, asks: &[&Ask]) -> Result<(), Failure> {
+        self.start(subject, app, asks).map(drop)
+    }
+
+    fn start(&self, subject: &Subject, app: Served, asks: &[&Ask]) -> Result<Server, Failure> {
+        let upstream = (app == Served::Gateway).then_some(self.service.addr());
+        Server::start(subject, app, upstream, &self.cores.server, asks)
     }
 
     /// What wrk can do, and does well: see [`wrk`].
