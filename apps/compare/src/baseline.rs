@@ -31,6 +31,8 @@ const LEAST: f64 = 0.15;
 const BEYOND: f64 = 1.5;
 /// The least CPU time in a window that is compared, in seconds: ten ticks.
 const ENOUGH_CPU: f64 = 0.1;
+/// What the yardstick is uncertain by, as a part.
+const UNCERTAIN: f64 = 0.08;
 /// The shortest latency that is compared, in µs.
 const A_WAIT: f64 = 5_000.0;
 /// Latencies are compared if so large a part of the requests has an answer.
@@ -51,11 +53,11 @@ pub fn read(file: &Path) -> Result<Results, Failure> {
 /// Compares everything that is in both.
 pub fn changes(before: &Results, after: &Results) -> Vec<Change> {
     let mut changes = Vec::new();
+    let machine = machine(before, after);
     for scenario in &after.scenarios {
         let Some(earlier) = before.scenarios.iter().find(|earlier| earlier.id == scenario.id) else {
             continue;
         };
-        let machine = machine(earlier, scenario);
         let measures = measures(earlier);
         for point in &scenario.points {
             for measure in &point.measures {
@@ -86,10 +88,15 @@ fn measures(scenario: &Scenario) -> HashMap<(&str, &str), &Measure> {
     all
 }
 
-/// How much slower the machine itself has become.
-fn machine(before: &Scenario, after: &Scenario) -> f64 {
-    let (before, after) = (before.yardstick.median, after.yardstick.median);
-    if before > 0.0 && after > 0.0 { after / before } else { 1.0 }
+/// How much slower the machine itself has become, if that is more than what the yardstick is uncertain by.
+fn machine(before: &Results, after: &Results) -> f64 {
+    let yardstick = |results: &Results| {
+        let scenarios = results.scenarios.iter();
+        Spread::of(scenarios.flat_map(|scenario| scenario.yardstick.values.clone()).collect()).median
+    };
+    let (before, after) = (yardstick(before), yardstick(after));
+    let ratio = if before > 0.0 && after > 0.0 { after / before } else { 1.0 };
+    if (ratio - 1.0).abs() > UNCERTAIN { ratio } else { 1.0 }
 }
 
 /// One subject at one point, in both runs.

@@ -24,7 +24,7 @@ use crate::{baseline, claims, guard, machine, report, serve, table};
 
 /// Loads an application on every backend, measures, and says which backend suits which work
 #[derive(Debug, Parser)]
-#[command(name = "compare", version, args_conflicts_with_subcommands = true)]
+#[command(name = "compare", version, args_conflicts_with_subcommands = true, args_override_self = true)]
 struct Program {
     #[command(subcommand)]
     hidden: Option<Hidden>,
@@ -199,7 +199,7 @@ fn measure(
     let cores = Cores::share()?;
     results.machine = machine::this(&cores);
     (results.rounds, results.duration) = (rounds, plan.times.window.as_secs_f64());
-    let bench = Bench::new(cores, plan.times, results.generator.contains("wrk"))?;
+    let bench = Bench::new(cores, &plan, results.generator.contains("wrk"))?;
     if choice.path.is_some() || !flags.scenario.is_empty() {
         run::preflight(&bench, subjects, scenarios)?;
     }

@@ -23,6 +23,11 @@ impl Cores {
         Ok(share(&all, first_sibling))
     }
 
+    /// All of them.
+    pub fn all(&self) -> Vec<usize> {
+        if self.apart() { [self.server.as_slice(), &self.generator].concat() } else { self.server.clone() }
+    }
+
     /// Says whether the generator has processors that the servers do not use.
     pub fn apart(&self) -> bool {
         self.server != self.generator

@@ -175,7 +175,12 @@ pub fn put(
 impl Spent {
     /// Divided by something.
     pub fn per(self, what: f64) -> Spent {
-        Spent { user: self.user / what, system: self.system / what, switches: self.switches / what }
+        Spent {
+            user: self.user / what,
+            system: self.system / what,
+            switches: self.switches / what,
+            others: self.others / what,
+        }
     }
 }
 

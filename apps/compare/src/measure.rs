@@ -27,6 +27,7 @@ pub fn of(subject: &str, rounds: &[Taken]) -> Measure {
         threads: each(|taken| taken.threads as f64),
         peak_rss: each(|taken| taken.peak_kib as f64),
         idle_bytes: (!idle.is_empty()).then(|| Spread::of(idle)),
+        disturbed: done.iter().map(|taken| taken.disturbed).fold(0.0, f64::max),
         generator_bound: done.iter().filter(|taken| taken.generator_bound).count() * 2 > done.len(),
     }
 }

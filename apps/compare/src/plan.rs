@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use crate::load::Times;
 
+/// The part of the time that is kept for trials that have to be made again.
+const SPARE: f64 = 0.12;
 /// What a measurement takes beside its window: a server's start and end.
-const BESIDE: f64 = 0.15;
+const BESIDE: f64 = 0.1;
 /// What warming up and draining take, as a part of the window.
-const AROUND: f64 = 0.3;
+const AROUND: f64 = 0.2;
+/// Windows are whole multiples of the waits of most scenarios, in seconds, so that none is cut off.
+const WAIT: f64 = 0.05;
 /// The shortest and the longest window, in seconds, that is chosen for want or for plenty of time.
 const WINDOW: (f64, f64) = (0.1, 3.0);
 
@@ -20,15 +24,19 @@ pub struct Plan {
     pub times: Times,
     /// What all may take.
     pub limit: Duration,
+    /// What of that is for trials that others disturbed.
+    pub spare: Duration,
 }
 
 impl Plan {
     /// Shares `limit` out to so many measurements a round, unless the window is given.
     pub fn new(measurements: usize, rounds: usize, window: Option<Duration>, limit: Duration) -> Plan {
-        let share = limit.as_secs_f64() / (measurements * rounds).max(1) as f64;
+        let spare = limit.mul_f64(SPARE);
+        let share = (limit - spare).as_secs_f64() / (measurements * rounds).max(1) as f64;
         let fits = ((share - BESIDE) / (1.0 + AROUND)).clamp(WINDOW.0, WINDOW.1);
-        let window = window.unwrap_or(Duration::from_secs_f64(fits));
-        Plan { rounds, times: times(window), limit }
+        let whole = ((fits / WAIT).floor() * WAIT * 1e3).round() / 1e3;
+        let window = window.unwrap_or(Duration::from_secs_f64(whole));
+        Plan { rounds, times: times(window), limit, spare }
     }
 }
 
@@ -48,7 +56,7 @@ mod tests {
         let plan = Plan::new(100, 2, None, Duration::from_secs(110));
         let each = plan.times.warm_up + plan.times.window + plan.times.drain;
         assert!(each.as_secs_f64() * 200.0 < 110.0, "{plan:?}");
-        assert!(plan.times.window > Duration::from_millis(200), "{plan:?}");
+        assert_eq!(plan.times.window, Duration::from_millis(300), "{plan:?}");
     }
 
     #[test]

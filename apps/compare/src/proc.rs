@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use rustix::param::clock_ticks_per_second;
+use rustix::time::{ClockId, clock_gettime};
 
 /// What a group of processes has used so far, and has now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +24,10 @@ pub struct Usage {
     pub peak_kib: u64,
     /// Memory that is its own, not a file's, in KiB.
     pub anonymous_kib: u64,
+    /// CPU time of the processors that are looked at, whoever used it, in s.
+    machine: f64,
+    /// CPU time of this very process, in s.
+    own: f64,
 }
 
 /// What was used between two looks.
@@ -34,6 +39,8 @@ pub struct Spent {
     pub system: f64,
     /// Context switches.
     pub switches: f64,
+    /// CPU time that neither the server nor this process had, in µs.
+    pub others: f64,
 }
 
 impl Usage {
@@ -52,6 +59,16 @@ impl Usage {
             }
         }
         usage
+    }
+
+    /// Takes in what everybody had of some processors, so that others can be told from us.
+    pub fn on(mut self, cores: &[usize]) -> Usage {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let ticks: u64 = cores.iter().map(|core| busy_ticks(&stat, *core)).sum();
+        self.machine = ticks as f64 / clock_ticks_per_second() as f64;
+        let own = clock_gettime(ClockId::ProcessCPUTime);
+        self.own = own.tv_sec as f64 + own.tv_nsec as f64 / 1e9;
+        self
     }
 
     fn add_process(&mut self, directory: &str) {
@@ -82,7 +99,8 @@ impl Usage {
         let total = if user + system > running + 3.0 * tick { user + system } else { running };
         let in_user = if user + system > 0.0 { user / (user + system) } else { 0.0 };
         let switches = self.switches.saturating_sub(before.switches) as f64;
-        Spent { user: total * in_user, system: total * (1.0 - in_user), switches }
+        let others = (self.machine - before.machine - (self.own - before.own)) * 1e6 - total;
+        Spent { user: total * in_user, system: total * (1.0 - in_user), switches, others }
     }
 
     /// CPU time of the threads that run, in seconds.
@@ -103,6 +121,15 @@ fn parse_stat(stat: &str) -> Option<(u32, u64, u64)> {
     let mut fields = fields.split(' ');
     let group = fields.nth(2)?.parse().ok()?;
     Some((group, fields.nth(8)?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// Ticks in which a processor was not idle, those that the hypervisor took included.
+fn busy_ticks(stat: &str, core: usize) -> u64 {
+    let name = format!("cpu{core}");
+    let line = stat.lines().find(|line| line.split(' ').next() == Some(&name)).unwrap_or_default();
+    let ticks: Vec<u64> = line.split(' ').skip(1).filter_map(|ticks| ticks.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal; guests are in the first two.
+    [0, 1, 2, 5, 6, 7].iter().filter_map(|field: &usize| ticks.get(*field)).sum()
 }
 
 /// The number after a name at the begin of a line.
@@ -135,7 +162,7 @@ mod tests {
     fn the_fine_figure_is_split_by_the_coarse_one() {
         let after = Usage { cpu: 100_000_000, ticks: (3, 9), switches: 7, ..Usage::default() };
         let spent = after.since_with(&Usage::default(), 10_000.0);
-        assert_eq!(spent, Spent { user: 25_000.0, system: 75_000.0, switches: 7.0 });
+        assert_eq!((spent.user, spent.system, spent.switches), (25_000.0, 75_000.0, 7.0));
     }
 
     #[test]
@@ -144,6 +171,19 @@ mod tests {
         let after = Usage { cpu: 10_000_000, ticks: (15, 10), ..Usage::default() };
         let spent = after.since_with(&before, 10_000.0);
         assert_eq!((spent.user, spent.system), (100_000.0, 100_000.0));
+    }
+
+    #[test]
+    fn what_others_had_is_what_neither_of_us_had() {
+        let after = Usage { cpu: 400_000_000, machine: 1.5, own: 0.9, ..Usage::default() };
+        let others = after.since_with(&Usage::default(), 10_000.0).others;
+        assert!((others - 200_000.0).abs() < 1.0, "{others}");
+    }
+
+    #[test]
+    fn a_processor_is_busy_unless_it_is_idle_or_waits_for_a_disk() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 1 2 4 1000 1000 8 16 32 0 0\ncpu11 1 0 0 0 0 0 0 0 0 0\n";
+        assert_eq!([busy_ticks(stat, 1), busy_ticks(stat, 11), busy_ticks(stat, 2)], [63, 1, 0]);
     }
 
     #[test]

@@ -7,8 +7,10 @@ use crate::winners::{differ, ranked};
 
 /// A part of the connections that counts as all of them.
 const ALL: f64 = 0.8;
-/// A latency so many times another's is a stall.
-const STALL: f64 = 10.0;
+/// A latency that is so large a part of what blocks, and so many times what it is else, is a stall.
+const STALL: (f64, f64) = (0.5, 3.0);
+/// From this part of the processors on, others disturb a measurement.
+const DISTURBED: f64 = 0.2;
 /// CPU times this near to each other are equal, as a part.
 const EQUAL: f64 = 0.1;
 
@@ -57,6 +59,9 @@ fn rate(point: &Point) -> Vec<String> {
         worst.subject,
         digits(least.median)
     )];
+    if best.generator_bound || worst.generator_bound {
+        return said;
+    }
     let by_cpu = dear / cheap.max(1e-9) > 1.0 + (most.median / least.median.max(1e-9) - 1.0) / 2.0;
     said.push(if by_cpu {
         let kernel = worst.cpu_system.median - best.cpu_system.median;
@@ -173,6 +178,7 @@ fn blocking(scenario: &Scenario) -> Vec<String> {
     let p99 = |point: &Point, subject: &str| {
         measured(point).find(|measure| measure.subject == subject).map(|measure| measure.latency.p99.median)
     };
+    let blocks = millis(&in_place.label).unwrap_or(0.0);
     let (mut free, mut cured, mut stalled) = (Vec::new(), Vec::new(), Vec::new());
     for measure in measured(alone) {
         let subject = measure.subject.as_str();
@@ -182,7 +188,8 @@ fn blocking(scenario: &Scenario) -> Vec<String> {
             continue;
         };
         let said = format!("{subject} ({} to {})", time(before), time(blocked));
-        match (blocked > before * STALL, offloaded > before * STALL) {
+        let stalls = |p99: f64| p99 > blocks * 1e3 * STALL.0 && p99 > before * STALL.1;
+        match (stalls(blocked), stalls(offloaded)) {
             (false, _) => free.push(subject.to_owned()),
             (true, false) => cured.push(said),
             (true, true) => stalled.push(said),
@@ -238,14 +245,14 @@ fn idle(point: &Point) -> Vec<String> {
         return Vec::new();
     };
     vec![format!(
-        "Beside the kernel's own, a connection that does nothing takes {} on {} and {} on {}, so that a GiB holds {} \
-         or {} of them.",
+        "Beside the kernel's own, a connection that does nothing takes {} on {} and {} on {}, ten thousand of them {} \
+         or {}.",
         bytes(least.median),
         best.subject,
         bytes(most.median),
         worst.subject,
-        digits(1_073_741_824.0 / least.median.max(1.0)),
-        digits(1_073_741_824.0 / most.median.max(1.0))
+        bytes(least.median * 1e4),
+        bytes(most.median * 1e4)
     )]
 }
 
@@ -255,6 +262,10 @@ fn caveats(point: &Point) -> Vec<String> {
     let bound: Vec<&Measure> = measured(point).filter(|measure| measure.generator_bound).collect();
     if !bound.is_empty() {
         said.push(format!("The generator was the bottleneck with {}, which can do more.", names(&bound)));
+    }
+    let disturbed: Vec<&Measure> = measured(point).filter(|measure| measure.disturbed > DISTURBED).collect();
+    if !disturbed.is_empty() {
+        said.push(format!("Other programs disturbed the measurement of {}.", names(&disturbed)));
     }
     let wrong: Vec<&Measure> = measured(point).filter(|measure| measure.errors > 0).collect();
     if !wrong.is_empty() {

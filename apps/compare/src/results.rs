@@ -133,6 +133,9 @@ pub struct Measure {
     pub peak_rss: Spread,
     /// Bytes for each idle connection, where that is what is measured.
     pub idle_bytes: Option<Spread>,
+    /// The part of the machine's processors that other programs had, at the most disturbed round.
+    #[serde(default)]
+    pub disturbed: f64,
     /// Whether the generator was the bottleneck, so that the rate is the least the server can do.
     pub generator_bound: bool,
 }

@@ -146,7 +146,7 @@ pub fn all(choice: &Choice) -> Vec<Scenario> {
             axis: "connections",
             decides: "p50",
             anywhere: false,
-            points: closed(choice, &[1, 16], &[1, 16], |n| Trial {
+            points: closed(choice, &[1, 6], &[1, 6], |n| Trial {
                 app: Served::Gateway,
                 ..quiet(Traffic::new(n, Ask::get("/fan/10/50"), Pace::Closed))
             }),

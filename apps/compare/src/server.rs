@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(2);
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 /// How many ports are tried.
 const TRIES: usize = 64;
+/// How often a server is started, if its port is taken meanwhile.
+const STARTS: usize = 3;
 /// The longest line of a server's that is kept.
 const LONGEST_LINE: u64 = 1024;
 
@@ -46,12 +48,29 @@ impl Server {
         cores: &[usize],
         asks: &[&Ask],
     ) -> Result<Server, Failure> {
+        for _ in 1..STARTS {
+            let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+            match Server::start_on(addr, subject, app, upstream, cores) {
+                // Another program was quicker to take the port.
+                Err(Failure::Server { .. }) if TcpStream::connect(addr).is_ok() => {}
+                outcome => return outcome?.checked(asks),
+            }
+        }
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        Server::start_on(addr, subject, app, upstream, cores)?.checked(asks)
+    }
+
+    fn start_on(
+        addr: SocketAddr,
+        subject: &Subject,
+        app: Served,
+        upstream: Option<SocketAddr>,
+        cores: &[usize],
+    ) -> Result<Server, Failure> {
         let mut process = Guarded::start(&subject.command(app, addr.port(), upstream), cores, Stdio::null())?;
         let said = process.take_errors().map(last_line).unwrap_or_default();
         let mut server = Server { process, addr, name: subject.name.clone(), said };
         server.wait_until_it_listens()?;
-        asks.iter().try_for_each(|ask| server.check(ask))?;
         Ok(server)
     }
 
@@ -60,9 +79,9 @@ impl Server {
         self.addr
     }
 
-    /// What it has used.
-    pub fn usage(&self) -> Usage {
-        Usage::of_group(self.process.group())
+    /// What it has used, and everybody of these processors.
+    pub fn usage(&self, cores: &[usize]) -> Usage {
+        Usage::of_group(self.process.group()).on(cores)
     }
 
     /// Says that it is still there.
@@ -89,6 +108,11 @@ impl Server {
             thread::sleep(LOOK);
         }
         Ok(())
+    }
+
+    fn checked(mut self, asks: &[&Ask]) -> Result<Server, Failure> {
+        asks.iter().try_for_each(|ask| self.check(ask))?;
+        Ok(self)
     }
 
     fn check(&mut self, ask: &Ask) -> Result<(), Failure> {

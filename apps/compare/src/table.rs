@@ -85,7 +85,7 @@ fn cells_of(measure: &Measure, seconds: f64) -> Vec<String> {
     let cpu = measure.cpu().median;
     let user = format!("{:.0}%", measure.cpu_user.median / cpu.max(1e-9) * 100.0);
     // The system counts that in ticks, of 10 ms mostly; of few of them nothing follows.
-    let enough = measure.rate.median * cpu / 1e6 * seconds > 0.1;
+    let enough = measure.rate.median * cpu / 1e6 * seconds > 0.25;
     vec![
         format!("{bound}{}", digits(measure.rate.median)),
         scatter(&measure.rate),

@@ -31,7 +31,9 @@ pub fn of(scenario: &Scenario) -> Vec<String> {
     let Some(point) = scenario.points.last() else { return Vec::new() };
     let ranked = ranked(&scenario.decides, point);
     let Some((_, best)) = ranked.first() else { return Vec::new() };
-    let ties = ranked.iter().filter(|(_, spread)| !differ(best, spread));
+    // Who could have done more, had more been asked, is not behind.
+    let held_back = |measure: &Measure| more_is_better(&scenario.decides) && measure.generator_bound;
+    let ties = ranked.iter().filter(|(measure, spread)| held_back(measure) || !differ(best, spread));
     ties.map(|(measure, _)| measure.subject.clone()).collect()
 }
 
@@ -95,6 +97,12 @@ mod tests {
     fn who_answers_with_errors_does_not_win() {
         let measures = vec![measure("wrong", &[100.0], 50), measure("right", &[10.0], 0)];
         assert_eq!(winners("rate", measures), ["right"]);
+    }
+
+    #[test]
+    fn who_was_held_back_by_the_generator_is_not_behind() {
+        let bound = Measure { generator_bound: true, ..measure("bound", &[50.0], 0) };
+        assert_eq!(winners("rate", vec![measure("best", &[100.0], 0), bound]), ["best", "bound"]);
     }
 
     #[test]

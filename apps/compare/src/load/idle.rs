@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Ask;
 use super::response::{Answer, Reader};
-use crate::proc::Usage;
+use crate::proc::{Spent, Usage};
 
 /// Connections that come and go before, so that what a server sets up once is not charged to those that stay.
 const BEFORE: usize = 64;
@@ -21,8 +21,8 @@ pub struct Held {
     pub bytes: f64,
     /// The server, at the end.
     pub usage: Usage,
-    /// CPU that it took meanwhile, in µs a second.
-    pub cpu: f64,
+    /// What it used meanwhile, per second.
+    pub spent: Spent,
 }
 
 /// Opens connections, asks once on each, and leaves them alone for a time.
@@ -45,7 +45,7 @@ pub fn hold(
     let spent = end.since(&begin).per(time.as_secs_f64().max(1e-9));
     drop(held);
     let grown = end.anonymous_kib.saturating_sub(before.anonymous_kib) as f64 * 1024.0;
-    Ok(Held { bytes: grown / connections.max(1) as f64, usage: end, cpu: spent.user + spent.system })
+    Ok(Held { bytes: grown / connections.max(1) as f64, usage: end, spent })
 }
 
 fn open(on: SocketAddr, connections: usize, ask: &Ask) -> io::Result<Vec<TcpStream>> {

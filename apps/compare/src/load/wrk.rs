@@ -58,8 +58,10 @@ pub struct Made {
     pub spent: Spent,
     /// The server, as it was at the end.
     pub usage: Usage,
-    /// How busy wrk was, 1 being one processor all the time.
+    /// How busy its threads were, 1 being all the time.
     pub busy: f64,
+    /// Its threads.
+    pub threads: usize,
 }
 
 /// Its name and version, if it is installed.
@@ -109,7 +111,7 @@ pub fn run(
     }
     let found = parse(&said)?;
     let spent = after.since(&before).per(took);
-    Ok(Made { found, spent, usage: after, busy: busy / took / threads as f64 })
+    Ok(Made { found, spent, usage: after, busy: busy / took / threads as f64, threads })
 }
 
 /// The line of the script.

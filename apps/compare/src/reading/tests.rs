@@ -38,14 +38,19 @@ fn no_conclusion_stands_where_the_numbers_are_otherwise() {
 
 #[test]
 fn who_blocks_is_told_by_what_the_neighbours_saw() {
-    let point = |p50s: [f64; 3]| {
+    let point = |label: &str, p50s: [f64; 3]| {
         let names = ["loop", "pool", "one"].into_iter().zip(p50s);
         Point {
             measures: names.map(|(name, p50)| measure(name, 200.0, 1.0, p50)).collect(),
+            label: label.into(),
             ..Point::default()
         }
     };
-    let points = vec![point([100.0; 3]), point([110.0, 110.0, 25e3]), point([25e3, 120.0, 25e3])];
+    let points = vec![
+        point("alone", [100.0; 3]),
+        point("beside /offload/50", [110.0, 110.0, 25e3]),
+        point("beside /block/50", [25e3, 120.0, 25e3]),
+    ];
     let said = reading("blocking", "p99", points);
     assert!(said.contains("stalls its neighbours on loop (200 µs to 50 ms)"), "{said}");
     assert!(said.contains("On one (200 µs to 50 ms) they are stalled either way"), "{said}");
