@@ -185,29 +185,5 @@ impl Spent {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_parts_are_the_whole() {
-        let traffic = Traffic::new(7, Ask::get("/"), Pace::Open(70.0));
-        let parts: Vec<Traffic> = (0..3).map(|index| traffic.part(index, 3)).collect();
-        assert_eq!(parts.iter().map(|part| part.connections).collect::<Vec<_>>(), [3, 2, 2]);
-        let rate = |part: &Traffic| match part.pace {
-            Pace::Open(rate) => rate,
-            _ => 0.0,
-        };
-        assert!((parts.iter().map(rate).sum::<f64>() - 70.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_request_says_how_long_its_body_is() {
-        let to = SocketAddr::from(([127, 0, 0, 1], 80));
-        let get = Ask::get("/a").bytes(to, false);
-        assert_eq!(get, b"GET /a HTTP/1.1\r\nHost: 127.0.0.1:80\r\nConnection: close\r\n\r\n");
-        let post = Ask::post("/b", *b"xyz").bytes(to, true);
-        assert_eq!(post, b"POST /b HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 3\r\n\r\nxyz");
-        let empty = Ask::post("/b", *b"").bytes(to, true);
-        assert_eq!(empty, b"POST /b HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 0\r\n\r\n");
-    }
-}
+#[path = "load/tests.rs"]
+mod tests;

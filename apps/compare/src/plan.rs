@@ -31,12 +31,13 @@ pub struct Plan {
 impl Plan {
     /// Shares `limit` out to so many measurements a round, unless the window is given.
     pub fn new(measurements: usize, rounds: usize, window: Option<Duration>, limit: Duration) -> Plan {
-        let spare = limit.mul_f64(SPARE);
-        let share = (limit - spare).as_secs_f64() / (measurements * rounds).max(1) as f64;
+        let kept = limit.mul_f64(SPARE);
+        let share = (limit - kept).as_secs_f64() / (measurements * rounds).max(1) as f64;
         let fits = ((share - BESIDE) / (1.0 + AROUND)).clamp(WINDOW.0, WINDOW.1);
         let whole = ((fits / WAIT).floor() * WAIT * 1e3).round() / 1e3;
         let window = window.unwrap_or(Duration::from_secs_f64(whole));
-        Plan { rounds, times: times(window), limit, spare }
+        let all = window.mul_f64((measurements * rounds) as f64);
+        Plan { rounds, times: times(window), limit, spare: kept.min(all) }
     }
 }
 

@@ -44,6 +44,10 @@ fn rate(point: &Point) -> Vec<String> {
     let (Some((best, most)), Some((worst, least))) = (ranked.first(), ranked.last()) else {
         return Vec::new();
     };
+    if ranked.len() == 1 {
+        let (rate, cpu) = (digits(most.median), time(best.cpu().median));
+        return vec![format!("{} answers {rate} requests a second, at {cpu} of CPU each.", best.subject)];
+    }
     if !differ(most, least) {
         return vec![format!(
             "The numbers do not tell them apart: about {} answers a second each.",
@@ -92,6 +96,9 @@ fn latency(scenario: &Scenario, point: &Point) -> Vec<String> {
         return Vec::new();
     };
     let what = if scenario.decides == "p99" { "99 of 100 are answered" } else { "half is answered" };
+    if ranked.len() == 1 {
+        return vec![format!("On {} {what} within {}.", best.subject, time(least.median))];
+    }
     if !differ(least, most) {
         let (from, to) = (time(least.median), time(most.median));
         return vec![format!("The numbers do not tell them apart: {what} within {from} to {to}.")];
@@ -153,6 +160,9 @@ fn burning(point: &Point) -> Vec<String> {
         return Vec::new();
     };
     let apart = most / least.max(1e-9) - 1.0;
+    if by_cost.len() == 1 {
+        return vec![format!("A request takes {} of CPU.", time(*least))];
+    }
     vec![if apart < EQUAL {
         format!(
             "A request takes {} to {} of CPU, {}% apart: the work is what costs, not who calls it.",
@@ -244,6 +254,12 @@ fn idle(point: &Point) -> Vec<String> {
     let (Some((best, least)), Some((worst, most))) = (ranked.first(), ranked.last()) else {
         return Vec::new();
     };
+    if ranked.len() == 1 {
+        return vec![format!(
+            "Beside the kernel's own, a connection that does nothing takes {}.",
+            bytes(least.median)
+        )];
+    }
     vec![format!(
         "Beside the kernel's own, a connection that does nothing takes {} on {} and {} on {}, ten thousand of them {} \
          or {}.",

@@ -32,7 +32,7 @@ fn results(out: &Path) -> Results {
 #[test]
 fn compares_two_backends_end_to_end() {
     let out = directory();
-    let flags = ["--backend", "mio,threadpool", "--scenario", "low,waiting,blocking,fan-out,idle,short"];
+    let flags = ["--backend", "mio,threadpool", "--scenario", "low,waiting,fan-out,idle"];
     let command =
         || compare(out.path()).args(flags).args(["--connections", "2"]).output().expect("it starts");
     let output = command();
@@ -43,7 +43,7 @@ fn compares_two_backends_end_to_end() {
     let subjects: Vec<&str> = found.subjects.iter().map(|subject| subject.name.as_str()).collect();
     assert_eq!(subjects, ["mio", "threadpool"]);
     let ids: Vec<&str> = found.scenarios.iter().map(|scenario| scenario.id.as_str()).collect();
-    assert_eq!(ids, ["low", "waiting", "blocking", "fan-out", "idle", "short"]);
+    assert_eq!(ids, ["low", "waiting", "fan-out", "idle"]);
     for scenario in &found.scenarios {
         assert!(!scenario.winners.is_empty() && !scenario.reading.is_empty(), "{scenario:?}");
         for measure in scenario.points.iter().flat_map(|point| &point.measures) {

@@ -5,12 +5,15 @@
 //! latencies that it did not measure; its upper percentiles are for comparing backends with each other.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Deserialize;
 
 use super::Ask;
@@ -87,12 +90,14 @@ pub fn run(
     cores: &[usize],
     usage: impl Fn() -> Usage,
 ) -> io::Result<Made> {
-    let mut script = tempfile::Builder::new().prefix("compare-").suffix(".lua").tempfile()?;
+    // A file without a name, which cannot be left behind.
+    let mut script = File::from(memfd_create("compare.lua", MemfdFlags::CLOEXEC)?);
     script.write_all(SCRIPT.as_bytes())?;
+    let name = format!("/proc/{}/fd/{}", std::process::id(), script.as_raw_fd());
     let seconds = time.max(SHORTEST).as_secs();
     let threads = cores.len().min(connections).max(1);
     let mut command: Vec<OsString> = ["wrk", "--timeout", "30s", "-s"].map(OsString::from).into();
-    command.push(script.path().into());
+    command.push(name.into());
     let options = [format!("-t{threads}"), format!("-c{connections}"), format!("-d{seconds}s")];
     command.extend(options.map(OsString::from));
     command.push(format!("http://{on}{}", ask.path).into());
