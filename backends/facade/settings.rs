@@ -45,6 +45,26 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_THREADS", value_parser = values::count)]
     threads: Option<usize>,
 
+    /// Threads for handlers that block, where these do not run in place [default: 64]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_BLOCKING_THREADS", value_parser = values::count)]
+    blocking_threads: Option<usize>,
+
+    /// Threads for handlers that compute, where these do not run in place [default: one for each core]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_COMPUTE_THREADS", value_parser = values::count)]
+    compute_threads: Option<usize>,
+
+    /// Jobs that may wait for one of those threads, with --pool-overload refuse [default: 1024]
+    #[arg(long, value_name = "N", env = "GEARSHIFT_POOL_QUEUE")]
+    pool_queue: Option<usize>,
+
+    /// What becomes of requests whose job finds that many: wait all the same, or refuse with 503 [default: wait]
+    #[arg(long, value_name = "WORD", env = "GEARSHIFT_POOL_OVERLOAD", value_parser = values::overload)]
+    pool_overload: Option<Overload>,
+
+    /// How long a handler may hold up an event loop before its route is logged; 0: for ever [default: 50ms]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_STALL_THRESHOLD", value_parser = values::duration)]
+    stall_threshold: Option<Duration>,
+
     /// Connections that the kernel holds before they are accepted [default: 2048]
     #[arg(long, value_name = "N", env = "GEARSHIFT_BACKLOG")]
     backlog: Option<u16>,
@@ -182,6 +202,13 @@ impl Settings {
         let mut config = Config::default();
         config.workers = self.workers.or(self.web_concurrency);
         config.threads = self.threads;
+        set(&mut config.blocking_threads, self.blocking_threads);
+        config.compute_threads = self.compute_threads;
+        set(&mut config.pool_queue, self.pool_queue);
+        set(&mut config.pool_overload, self.pool_overload);
+        if let Some(threshold) = self.stall_threshold {
+            config.stall_threshold = if threshold.is_zero() { Duration::MAX } else { threshold };
+        }
         set(&mut config.backlog, self.backlog);
         set(&mut config.max_connections, self.max_connections);
         set(&mut config.overload, self.overload);
@@ -253,6 +280,7 @@ mod tests {
              --body-timeout 10ms --write-timeout 11m --graceful-timeout 12 --max-body 13k --max-head 14k \
              --max-fields 15 --overload refuse --max-age 16 --min-rate 17 --timeout 18 --on-disconnect detach \
              --linger 19 --max-drain 20 --max-request-line 21 --max-field 22 --max-output 4096 --max-pipeline 23 \
+             --blocking-threads 24 --compute-threads 25 --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --access-log --no-date-header --no-server-header",
         );
         let mut expected = Config::default();
@@ -280,6 +308,11 @@ mod tests {
         expected.limits.field_line = 22;
         expected.limits.output = 4096;
         expected.limits.pipeline = 23;
+        expected.blocking_threads = 24;
+        expected.compute_threads = Some(25);
+        expected.pool_queue = 26;
+        expected.pool_overload = Overload::Refuse;
+        expected.stall_threshold = Duration::from_millis(27);
         expected.access_log = true;
         expected.date_header = false;
         expected.server_header = false;
@@ -290,6 +323,11 @@ mod tests {
     fn the_last_of_two_opposites_counts() {
         assert!(config("--no-access-log --access-log").access_log);
         assert!(!config("--access-log --no-access-log").access_log);
+    }
+
+    #[test]
+    fn a_threshold_of_zero_is_never_reached() {
+        assert_eq!(config("--stall-threshold 0").stall_threshold, Duration::MAX);
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn system_seconds() -> u64 {
 /// A time of the system's that only serves to be subtracted from a later one, off by some milliseconds, and cheap for
 /// it.
 #[derive(Clone, Copy, Debug)]
-pub struct CoarseInstant(Duration);
+pub struct CoarseInstant(u64);
 
 impl CoarseInstant {
     /// Now.
@@ -63,7 +63,7 @@ impl CoarseInstant {
     /// How long ago `earlier` was.
     #[inline]
     pub fn since(self, earlier: CoarseInstant) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
     /// How long ago this was.
@@ -75,16 +75,16 @@ impl CoarseInstant {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[inline]
-fn coarse_time() -> Duration {
+fn coarse_time() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    Duration::try_from(now).unwrap_or(Duration::ZERO)
+    now.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned())
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn coarse_time() -> Duration {
+fn coarse_time() -> u64 {
     use std::sync::OnceLock;
     static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed()
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Clock {

@@ -29,6 +29,10 @@ use std::time::Duration;
 /// | `max_requests` | `--max-requests` | 1,000,000 | the last response says `Connection: close` |
 /// | `max_age` | `--max-age` | 1 h | the next response says `Connection: close` |
 /// | `max_connections` | `--max-connections`, `--overload` | 10,000 | accepting waits until one closes, or 503 with `Retry-After` |
+/// | `blocking_threads` | `--blocking-threads` | 64 | jobs that block wait for a thread |
+/// | `compute_threads` | `--compute-threads` | one for each core | jobs that compute wait for a thread |
+/// | `pool_queue` | `--pool-queue`, `--pool-overload` | 1,024 jobs | the handler waits all the same, or 503 with `Retry-After` |
+/// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged, and counted |
 /// | `graceful_timeout` | `--graceful-timeout` | 30 s | what still runs is cut |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -38,6 +42,22 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Threads of the thread pool. `None`: 16 for each core. Backends without such a pool refuse it.
     pub threads: Option<usize>,
+    /// Threads for work that blocks, [`Runtime::blocking`](crate::Runtime::blocking), where that cannot run in place.
+    /// Except on tokio they are the process's, which has 500 at most.
+    pub blocking_threads: usize,
+    /// Threads for work that computes, [`Runtime::compute`](crate::Runtime::compute), where that cannot run in place.
+    /// `None`: one for each core.
+    pub compute_threads: Option<usize>,
+    /// Jobs of either kind that may wait for a thread where [`Config::pool_overload`] is [`Overload::Refuse`], and for
+    /// those who ask by [`Runtime::try_blocking`](crate::Runtime::try_blocking). Else the queue is as long as there are
+    /// handlers that wait in it: whoever gives up leaves it.
+    pub pool_queue: usize,
+    /// What becomes of a request whose handler is [`blocking()`](crate::blocking()) or
+    /// [`compute()`](crate::compute()) when that many wait.
+    pub pool_overload: Overload,
+    /// For how long a handler on an event loop may go on without a wait, before its route is logged as one that holds
+    /// up all others.
+    pub stall_threshold: Duration,
     /// How many completed connections the kernel may hold before they are accepted.
     pub backlog: u16,
     /// Connections open at once; `overload` says what happens at that number.
@@ -84,6 +104,11 @@ impl Default for Config {
         Config {
             workers: None,
             threads: None,
+            blocking_threads: 64,
+            compute_threads: None,
+            pool_queue: 1024,
+            pool_overload: Overload::Wait,
+            stall_threshold: Duration::from_millis(50),
             backlog: 2048,
             max_connections: 10_000,
             overload: Overload::Wait,
@@ -124,21 +149,26 @@ impl Config {
         self.workers.unwrap_or_else(cores).max(1)
     }
 
+    /// `compute_threads`, or one for each core.
+    pub fn compute_threads_or_cores(&self) -> usize {
+        self.compute_threads.unwrap_or_else(cores).max(1)
+    }
+
     /// `threads`, or 16 for each core.
     pub fn threads_or_default(&self) -> usize {
         self.threads.unwrap_or_else(|| 16 * cores()).max(1)
     }
 }
 
-/// What becomes of a connection for which there is no room: [`Config::max_connections`] are open, or the process has
-/// no descriptor left.
+/// What becomes of a connection for which there is no room, as [`Config::max_connections`] are open or the process has no
+/// descriptor left; or of a request for whose work there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overload {
-    /// It waits in the kernel's queue until there is.
+    /// It waits until there is, a connection in the kernel's queue.
     #[default]
     Wait,
-    /// It is answered 503 with `Retry-After`, and closed. At most [`Overload::REFUSALS`] are being told at once; who
-    /// comes beyond that waits.
+    /// It is answered 503 with `Retry-After`, and a connection closed. At most [`Overload::REFUSALS`] connections are
+    /// being told at once; who comes beyond that waits.
     Refuse,
 }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use crate::cancel::Cancel;
-use crate::clock::Clock;
+use crate::clock::{Clock, CoarseInstant};
 use crate::exchange::{Hold, exchange, give_up, late, panicked};
 use crate::h1::{Connection, Error, Event};
 use crate::io::{Io, Verdict};
@@ -29,6 +29,7 @@ use crate::message::BodyInner;
 use crate::net::Peer;
 use crate::service::{Presence, Service};
 use crate::shutdown::Phase;
+use crate::stall::RouteName;
 use crate::transport::Transport;
 use crate::{Answer, Body, BoxFuture, OnDisconnect, Request, Response};
 
@@ -153,9 +154,13 @@ pub fn drive<T: Transport>(wire: Wire<T>, service: Arc<Service>) -> Driving<T> {
         service,
         step,
         turn: 0,
+        others: 0,
+        route: RouteName::NONE,
         now: TurnClock(None),
+        since: CoarseInstant::now(),
         calling: false,
         read: false,
+        busy: false,
     }
 }
 
@@ -169,12 +174,20 @@ pub struct Driving<T> {
     service: Arc<Service>,
     step: Step<T>,
     /// Requests answered in this turn.
-    turn: usize,
+    turn: u32,
+    /// Those of them that were counted one by one, as their status is not 2xx or was not known at once.
+    others: u32,
+    /// Whose handler it is that waits.
+    route: RouteName,
     now: TurnClock,
+    /// Since when nobody but this connection, or its handler, has had the thread.
+    since: CoarseInstant,
     /// Whether a handler is being called. A panic is then the handler's.
     calling: bool,
     /// Whether a blocking transport was read from since it was resumed.
     read: bool,
+    /// Whether it counts as having a request in flight.
+    busy: bool,
 }
 
 enum Step<T> {
@@ -251,6 +264,9 @@ impl<T: Transport> Future for Driving<T> {
             }
         }
         this.now = TurnClock(None);
+        if !T::BLOCKING {
+            this.since = CoarseInstant::now();
+        }
         let _here = EventLoop::enter::<T>();
         loop {
             // Once for all the requests of a turn.
@@ -314,10 +330,13 @@ impl<T: Transport> Driving<T> {
     #[inline]
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         if let Step::Exchange(exchange) = &mut self.step {
-            self.io = ready!(exchange.as_mut().poll(cx));
+            let polled = exchange.as_mut().poll(cx);
+            self.handler_paused(1);
+            self.io = ready!(polled);
             self.step = Step::Next;
             if let Some(io) = &mut self.io {
                 io.exchange_ended();
+                self.others += 1;
                 self.count();
             }
         }
@@ -326,24 +345,30 @@ impl<T: Transport> Driving<T> {
         match &mut self.step {
             Step::Refuse => {
                 service.was_refused();
-                io.connection.refuse(Error::Overload, service.clock.unix_seconds());
+                io.refuse(Error::Overload, service);
                 self.step = Step::Flush(Then::Close);
             }
             Step::Next => match io.connection.next_event() {
                 Event::Request(request) => self.begin(request),
                 Event::NeedBytes => self.step = Step::Flush(Then::Read),
                 Event::Refused(error) => {
-                    io.connection.refuse(error, service.clock.unix_seconds());
+                    io.refuse(error, service);
                     self.step = Step::Flush(Then::Close);
                 }
                 Event::Finished | Event::AwaitResponse => self.step = Step::Flush(Then::Close),
             },
             Step::Flush(then) => {
                 let then = *then;
+                if !T::BLOCKING && self.turn != 0 {
+                    self.since = service.runtime.stalls().polled(self.since, RouteName::current(), self.turn);
+                }
                 if ready!(io.poll_flush(cx, service)).is_err() {
                     return Poll::Ready(Flow::Close);
                 }
-                self.turn = 0;
+                if std::mem::take(&mut self.busy) {
+                    service.counters().here().idle((self.turn - self.others).into());
+                }
+                (self.turn, self.others) = (0, 0);
                 match then {
                     Then::Next => self.step = Step::Next,
                     Then::Read => self.step = Step::Read,
@@ -356,7 +381,7 @@ impl<T: Transport> Driving<T> {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    Then::Close if io.must_linger() => {
+                    Then::Close if io.must_linger(service) => {
                         if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
                             return Poll::Ready(Flow::Close);
                         }
@@ -372,7 +397,11 @@ impl<T: Transport> Driving<T> {
             Step::Linger => return self.poll_linger(cx),
             Step::Handle(future, policy, line) => {
                 let policy = *policy;
-                let response = match future.as_mut().poll(cx) {
+                let polled = future.as_mut().poll(cx);
+                if !T::BLOCKING {
+                    self.since = service.runtime.stalls().polled(self.since, self.route, 1);
+                }
+                let response = match polled {
                     Poll::Ready(response) => response,
                     Poll::Pending => match ready!(io.poll_watch(cx, service, policy)) {
                         Verdict::Late => {
@@ -425,6 +454,10 @@ impl<T: Transport> Driving<T> {
         }
         let line = service.config.access_log.then(|| AccessLine::new(seat.peer, &request));
         io.handler_begins();
+        if !self.busy {
+            self.busy = true;
+            service.counters().here().busy();
+        }
         if io.connection.is_body_pending() {
             return self.begin_with_body(request, line);
         }
@@ -436,8 +469,8 @@ impl<T: Transport> Driving<T> {
         }
         match answer {
             Answer::Ready(response) => self.answer(response, line),
-            Answer::Later(future) => self.step = Step::Handle(future, service.config.on_disconnect, line),
-            Answer::Kept(future, policy) => self.step = Step::Handle(future, policy, line),
+            Answer::Later(future) => self.wait(future, self.service.config.on_disconnect, line),
+            Answer::Kept(future, policy) => self.wait(future, policy, line),
         }
     }
 
@@ -460,6 +493,29 @@ impl<T: Transport> Driving<T> {
         }
         let exchange = exchange(Hold::Lent(lease), service.clone(), answer, line);
         self.step = Step::Exchange(Box::pin(exchange));
+        self.handler_called();
+    }
+
+    /// Waits for a handler's future.
+    #[inline]
+    fn wait(&mut self, future: BoxFuture<Response>, policy: OnDisconnect, line: Option<AccessLine>) {
+        self.step = Step::Handle(future, policy, line);
+        self.handler_called();
+    }
+
+    /// A handler was called that has not answered yet. Those that have are timed together, when all are.
+    #[inline]
+    fn handler_called(&mut self) {
+        self.route = RouteName::current();
+        self.handler_paused(self.turn + 1);
+    }
+
+    /// Handlers have come back, or the future of one. If they have had the thread for too long, that is said.
+    #[inline]
+    fn handler_paused(&mut self, handlers: u32) {
+        if !T::BLOCKING {
+            self.since = self.service.runtime.stalls().polled(self.since, self.route, handlers);
+        }
     }
 
     /// Queues a response, or begins to stream it. The step is `Next` before, and is left so if that is all.
@@ -473,7 +529,7 @@ impl<T: Transport> Driving<T> {
             io.connection.close_after_this();
         }
         let at_hand = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
-        if !at_hand || response.upgrade.is_some() {
+        if !at_hand || response.extra.is_some() {
             let Some(io) = self.io.take() else { return };
             let exchange = exchange(Hold::Own(io), service.clone(), Answer::Ready(response), line);
             self.step = Step::Exchange(Box::pin(exchange));
@@ -481,8 +537,12 @@ impl<T: Transport> Driving<T> {
         }
         let Some(io) = &mut self.io else { return };
         if service.shutdown.is_requested() {
-            io.close_unless_more_came();
+            io.close_unless_more_came(service);
             service.answered();
+        }
+        if !response.status.is_success() {
+            self.others += 1;
+            service.counters().here().responded(response.status);
         }
         if let Some(line) = line {
             line.log(response.status);
@@ -496,7 +556,7 @@ impl<T: Transport> Driving<T> {
     fn count(&mut self) {
         let (Some(io), service) = (&self.io, &self.service) else { return };
         self.turn += 1;
-        if self.turn >= service.limits.pipeline {
+        if self.turn as usize >= service.limits.pipeline {
             self.step = Step::Flush(Then::Yield);
         } else if io.connection.outbox().len() >= service.limits.output {
             self.step = Step::Flush(Then::Next);
@@ -509,7 +569,7 @@ impl<T: Transport> Driving<T> {
         let service = &self.service;
         if service.shutdown.is_requested() {
             // What has arrived is still answered; what has not never will be.
-            return Poll::Ready(match io.transport.try_read(io.connection.inbox_mut()) {
+            return Poll::Ready(match io.try_read(service) {
                 Ok(n) if n > 0 => {
                     self.step = Step::Next;
                     Flow::Go
@@ -523,13 +583,13 @@ impl<T: Transport> Driving<T> {
             });
         }
         let read = if !T::BLOCKING {
-            match io.transport.poll_read(cx, io.connection.inbox_mut()) {
+            match io.poll_read(cx, service) {
                 Poll::Pending if seat.until.is_none() => {
                     // The first look found nothing: a wait begins, and has an end.
                     let until = seat.wait_until(&io.connection, service);
                     io.release();
                     io.transport.set_deadline(Some(until));
-                    ready!(io.transport.poll_read(cx, io.connection.inbox_mut()))
+                    ready!(io.poll_read(cx, service))
                 }
                 read => ready!(read),
             }
@@ -539,7 +599,7 @@ impl<T: Transport> Driving<T> {
             return Poll::Ready(Flow::Park);
         } else {
             self.read = true;
-            match io.transport.try_read(io.connection.inbox_mut()) {
+            match io.try_read(service) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if seat.wait_until(&io.connection, service) > service.clock.now() {
                         io.connection.inbox_mut().set_drained();
@@ -560,7 +620,7 @@ impl<T: Transport> Driving<T> {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut && io.connection.is_head_begun() => {
                 // Half a head; a peer that sent nothing is not told anything it could take for an answer.
-                io.connection.refuse(Error::HeadTimeout, service.clock.unix_seconds());
+                io.refuse(Error::HeadTimeout, service);
                 self.step = Step::Flush(Then::Close);
                 return Poll::Ready(Flow::Go);
             }
@@ -590,12 +650,12 @@ impl<T: Transport> Driving<T> {
             let inbox = io.connection.inbox_mut();
             inbox.discard(inbox.len());
             let read = if !T::BLOCKING {
-                ready!(io.transport.poll_read(cx, inbox))
+                ready!(io.poll_read(cx, &self.service))
             } else {
-                match io.transport.try_read(inbox) {
+                match io.try_read(&self.service) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if seat.until.is_some_and(|until| until > self.service.clock.now()) {
-                            inbox.set_drained();
+                            io.connection.inbox_mut().set_drained();
                             io.release();
                             return Poll::Ready(Flow::Park);
                         }
@@ -616,6 +676,14 @@ impl<T: Transport> Driving<T> {
         self.io = None;
         self.seat = None;
         Drive::Closed
+    }
+}
+
+impl<T> Drop for Driving<T> {
+    fn drop(&mut self) {
+        if self.busy {
+            self.service.counters().here().idle((self.turn - self.others).into());
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use http::{StatusCode, header};
 
+use crate::after::After;
 use crate::drive::AccessLine;
 use crate::io::{Io, Verdict};
 use crate::lease::Lease;
@@ -75,9 +76,10 @@ pub(crate) async fn exchange<T: Transport>(
         return None;
     }
     if service.shutdown.is_requested() {
-        hold.with(Io::close_unless_more_came);
+        hold.with(|io| io.close_unless_more_came(&service));
     }
-    if let Some(upgrade) = response.upgrade.take() {
+    let after = After::new(&service.runtime, response.take_after());
+    if let Some(upgrade) = response.take_upgrade() {
         if hold.with(|io| io.connection.offers_upgrade()) {
             log_access(line, response.status, &service, true);
             return switch(hold, &service, response, upgrade).await;
@@ -93,7 +95,11 @@ pub(crate) async fn exchange<T: Transport>(
         _ => stream(&mut hold, &service, response, &mut status).await,
     };
     log_access(line, status, &service, matches!(sent, Some(Streamed::Whole)));
-    sent.map(|_| hold.take_back())
+    sent.map(|_| {
+        let mut io = hold.take_back();
+        io.then(after);
+        io
+    })
 }
 
 /// Waits for a handler's response. `None` if the peer has left, or the server was stopped by force.
@@ -379,8 +385,9 @@ fn upgrade_required(response: Response) -> Response {
     required
 }
 
-/// Says how a request was answered, and counts it if that was to the end.
+/// Says how a request was answered, and counts it.
 fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service, is_whole: bool) {
+    service.counters().here().responded(status);
     if is_whole && service.shutdown.is_requested() {
         service.answered();
     }

@@ -8,7 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::{BoxFuture, IntoResponse, OnDisconnect, Request, Response, Runtime};
+use crate::offload::{Offloaded, TryOffloaded};
+use crate::{BoxFuture, IntoResponse, OnDisconnect, Request, Response, Runtime, Stats};
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -130,7 +131,8 @@ where
 }
 
 /// A plain function that blocks as a handler, run through [`Runtime::blocking`]: in place where threads may block,
-/// else on a pool of threads.
+/// else on a pool of threads. If that has no room, [`Config::pool_overload`](crate::Config::pool_overload) says what
+/// becomes of the request.
 pub fn blocking<F, R>(runtime: &Runtime, function: F) -> Offloading<F>
 where
     F: Fn(Request) -> R + Send + Sync + 'static,
@@ -162,16 +164,37 @@ where
     R: IntoResponse,
 {
     fn call(&self, request: Request) -> Answer {
-        if self.runtime.runs_in_place() {
+        if self.runtime.runs_in_place(self.work) {
             return Answer::Ready((self.function)(request).into_response());
         }
         let function = self.function.clone();
+        let (runtime, work) = (self.runtime.clone(), self.work);
         let job = move || function(request).into_response();
-        Answer::Later(match self.work {
-            crate::Work::Blocking => Box::pin(self.runtime.blocking(job)),
-            crate::Work::Compute => Box::pin(self.runtime.compute(job)),
+        Answer::Later(match runtime.pool(work).refuses() {
+            true => {
+                let response = TryOffloaded::new(runtime, work, job);
+                Box::pin(async { response.await.into_response() })
+            }
+            false => Box::pin(Offloaded::new(runtime, work, job)),
         })
     }
+}
+
+/// A handler that answers with the [`Stats`](crate::Stats) of the server, as Prometheus text.
+///
+/// ```
+/// # use gearshift_core::{Router, Runtime, metrics};
+/// # fn app(runtime: Runtime) -> Router {
+/// Router::new().get("/metrics", metrics(&runtime))
+/// # }
+/// ```
+pub fn metrics(runtime: &Runtime) -> impl Handler {
+    const PROMETHEUS: http::HeaderValue = http::HeaderValue::from_static("text/plain; version=0.0.4");
+    let runtime = runtime.clone();
+    sync(move |_| {
+        let stats: Stats = runtime.stats();
+        Response::new(stats.to_string()).with_value(http::header::CONTENT_TYPE, PROMETHEUS)
+    })
 }
 
 /// A handler with its own word on what becomes of its future when the peer leaves, instead of

@@ -9,8 +9,9 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use crate::after::After;
 use crate::cancel::PROBE_AFTER;
-use crate::h1::Connection;
+use crate::h1::{Connection, Error};
 use crate::pace::Pace;
 use crate::service::Service;
 use crate::transport::Transport;
@@ -31,6 +32,8 @@ pub(crate) struct Io<T> {
     reading: Pace,
     /// What is known of the handler at work, once it has waited.
     handling: Option<Handling>,
+    /// What is to be done once all that is queued is on the wire.
+    after: Option<Box<After>>,
 }
 
 /// A handler that waits.
@@ -58,12 +61,65 @@ pub(crate) enum Verdict {
 
 impl<T: Transport> Io<T> {
     pub(crate) fn new(transport: T, connection: Connection) -> Io<T> {
-        Io { transport, connection, writing: Pace::default(), reading: Pace::default(), handling: None }
+        Io {
+            transport,
+            connection,
+            writing: Pace::default(),
+            reading: Pace::default(),
+            handling: None,
+            after: None,
+        }
     }
 
-    /// Writes until nothing waits.
+    /// Has something done once all that is queued is on the wire.
+    pub(crate) fn then(&mut self, after: After) {
+        match &mut self.after {
+            Some(before) => before.append(after),
+            None => self.after = Some(Box::new(after)),
+        }
+    }
+
+    /// Reads what has arrived, and counts it.
+    #[inline]
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<usize>> {
+        let read = self.transport.poll_read(cx, self.connection.inbox_mut());
+        if let Poll::Ready(Ok(n)) = read {
+            service.counters().here().received(n);
+        }
+        read
+    }
+
+    /// Reads what has arrived without waiting, and counts it.
+    pub(crate) fn try_read(&mut self, service: &Service) -> io::Result<usize> {
+        let read = self.transport.try_read(self.connection.inbox_mut());
+        if let Ok(n) = read {
+            service.counters().here().received(n);
+        }
+        read
+    }
+
+    /// Writes what is queued, and counts it: how much there was, and how much is left.
+    #[inline]
+    fn poll_write(&mut self, cx: &mut Context<'_>, service: &Service) -> (usize, Poll<io::Result<()>>) {
+        let before = self.connection.outbox().len();
+        let written = self.transport.poll_write(cx, self.connection.outbox_mut());
+        let moved = before - self.connection.outbox().len();
+        service.counters().here().sent(moved);
+        (moved, written)
+    }
+
+    /// Writes until nothing waits, then starts what was to be done afterwards.
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
+        let flushed = self.poll_outbox(cx, service);
+        if self.after.is_some() && matches!(flushed, Poll::Ready(Ok(()))) {
+            self.after = None;
+        }
+        flushed
+    }
+
+    #[inline]
+    fn poll_outbox(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         if self.connection.outbox().is_empty() {
             return Poll::Ready(Ok(()));
         }
@@ -71,7 +127,7 @@ impl<T: Transport> Io<T> {
         if T::BLOCKING || self.writing.until().is_some() {
             return self.poll_flush_by_deadline(cx, service);
         }
-        match self.transport.poll_write(cx, self.connection.outbox_mut()) {
+        match self.poll_write(cx, service).1 {
             Poll::Pending => self.poll_flush_by_deadline(cx, service),
             done => done,
         }
@@ -84,9 +140,7 @@ impl<T: Transport> Io<T> {
                 self.writing.wait(now, config.write_timeout, config.min_rate);
                 self.set_deadline();
             }
-            let before = self.connection.outbox().len();
-            let written = self.transport.poll_write(cx, self.connection.outbox_mut());
-            let moved = before - self.connection.outbox().len();
+            let (moved, written) = self.poll_write(cx, service);
             if moved > 0 {
                 // The next wait has an end of its own.
                 self.writing.moved(now, moved);
@@ -118,7 +172,7 @@ impl<T: Transport> Io<T> {
                 self.reading.wait(now, config.body_timeout, config.min_rate);
                 self.set_deadline();
             }
-            let read = ready!(self.transport.poll_read(cx, self.connection.inbox_mut()));
+            let read = ready!(self.poll_read(cx, service));
             if matches!(&read, Err(error) if self.is_early(error, self.reading.until(), service)) {
                 continue;
             }
@@ -201,7 +255,7 @@ impl<T: Transport> Io<T> {
         }
         // Whoever reads the body is the one to be woken by it.
         while !T::BLOCKING && !self.connection.is_body_pending() && self.wants_more() {
-            match self.transport.poll_read(cx, self.connection.inbox_mut()) {
+            match self.poll_read(cx, service) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => self.connection.received_end(),
                 Poll::Ready(Ok(_)) => {}
@@ -251,7 +305,7 @@ impl<T: Transport> Io<T> {
     /// Looks at a peer of which nothing else tells, and asks it whether it is there if it has ended its side.
     fn look(&mut self, cx: &mut Context<'_>, service: &Service) -> bool {
         if T::BLOCKING && !self.connection.is_body_pending() && self.wants_more() {
-            match self.transport.try_read(self.connection.inbox_mut()) {
+            match self.try_read(service) {
                 Ok(0) => self.connection.received_end(),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -289,23 +343,28 @@ impl<T: Transport> Io<T> {
 
     /// Makes the response at hand the last, unless another request has arrived: while shutting down, all that has
     /// arrived is answered.
-    pub(crate) fn close_unless_more_came(&mut self) {
+    pub(crate) fn close_unless_more_came(&mut self, service: &Service) {
         if self.connection.is_body_pending() {
             return;
         }
-        let inbox = self.connection.inbox_mut();
-        if inbox.is_empty() && !matches!(self.transport.try_read(inbox), Ok(n) if n > 0) {
+        if self.connection.inbox().is_empty() && !matches!(self.try_read(service), Ok(n) if n > 0) {
             self.connection.close_after_this();
         }
     }
 
     /// Whether closing now might destroy what was sent. That the last read left nothing does not say that nothing has
     /// arrived while the response was written, so it is asked once more.
-    pub(crate) fn must_linger(&mut self) -> bool {
+    pub(crate) fn must_linger(&mut self, service: &Service) -> bool {
         if self.connection.must_linger() || self.connection.has_ended() {
             return self.connection.must_linger();
         }
-        matches!(self.transport.try_read(self.connection.inbox_mut()), Ok(n) if n > 0)
+        matches!(self.try_read(service), Ok(n) if n > 0)
+    }
+
+    /// Queues what the connection answers in the application's place, and counts it.
+    pub(crate) fn refuse(&mut self, error: Error, service: &Service) {
+        service.counters().rejected(error.status());
+        self.connection.refuse(error, service.clock.unix_seconds());
     }
 
     /// Gives back the memory that an idle connection does not need.

@@ -6,11 +6,13 @@
 //! [`drive()`] joins them, and is written once.
 
 mod accept;
+mod after;
 pub mod backend;
 mod block;
 mod cancel;
 pub mod clock;
 pub mod config;
+mod counters;
 pub mod drive;
 mod exchange;
 pub mod h1;
@@ -23,15 +25,19 @@ pub mod net;
 mod offload;
 pub mod outbox;
 mod pace;
-#[cfg(feature = "pools")]
-pub mod pools;
+mod pool;
 mod respond;
 mod router;
 pub mod runtime;
+mod scope;
 pub mod service;
 pub mod shutdown;
+mod stall;
+mod stats;
 mod stream;
 mod task;
+#[cfg(feature = "pools")]
+pub mod threads;
 pub mod transport;
 
 use std::future::Future;
@@ -42,22 +48,25 @@ pub use bytes::Bytes;
 pub use cancel::CancelToken;
 pub use config::{Config, Limits, OnDisconnect, Overload};
 pub use drive::{Drive, Driving, Wire, drive};
-pub use handler::{Answer, Handler, blocking, compute, on_disconnect, sync};
+pub use handler::{Answer, Handler, blocking, compute, metrics, on_disconnect, sync};
 pub use http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use inbox::Inbox;
 pub use message::{
     Body, BodyError, BodyReader, Fields, FieldsIter, HeadTooLarge, ParamError, Request, Response,
 };
 pub use net::{Bind, Endpoint, Listener, Peer};
-pub use offload::{Job, Offloaded};
+pub use offload::{Job, Offloaded, TryOffloaded};
 pub use outbox::Outbox;
+pub use pool::Busy;
 pub use respond::IntoResponse;
 #[cfg(feature = "json")]
 pub use respond::{Json, JsonError};
 pub use router::Router;
-pub use runtime::{Elapsed, Engine, Runtime, Work};
+pub use runtime::{Elapsed, Engine, Runtime, Vitals, Work};
+pub use scope::Scope;
 pub use service::Service;
 pub use shutdown::{Phase, Shutdown};
+pub use stats::{PoolStats, Stats};
 pub use stream::Stream;
 pub use task::{Task, TaskError};
 pub use transport::{Look, Lookout, Transport};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
+use crate::pool::{Busy, Pool};
 use crate::runtime::{Runtime, Work};
 use crate::task::lock;
 
@@ -20,13 +21,24 @@ pub type Job = Box<dyn FnOnce() + Send + 'static>;
 #[must_use = "the work starts when this is awaited"]
 pub struct Offloaded<F, R>(State<F, R>);
 
+/// The result of [`Runtime::try_blocking`] or [`Runtime::try_compute`], to be awaited; else as [`Offloaded`].
+#[must_use = "the work starts when this is awaited"]
+pub struct TryOffloaded<F, R>(State<F, R>);
+
 enum State<F, R> {
     /// Not polled yet.
     New(Runtime, Work, F),
     /// On its way through a pool.
-    Queued(Arc<Mutex<Slot<F, R>>>),
+    Queued(Ticket<F, R>),
     /// The result was given.
     Taken,
+}
+
+/// Takes the work back when it is dropped, if that is not too late.
+struct Ticket<F, R> {
+    slot: Arc<Mutex<Slot<F, R>>>,
+    /// Where it waits, or has waited, for a thread.
+    place: Option<(Arc<Pool>, u64)>,
 }
 
 /// What the waiting future and the working thread share.
@@ -42,6 +54,7 @@ enum Slot<F, R> {
 }
 
 impl<F, R> Unpin for Offloaded<F, R> {}
+impl<F, R> Unpin for TryOffloaded<F, R> {}
 
 impl<F, R> Offloaded<F, R>
 where
@@ -53,6 +66,16 @@ where
     }
 }
 
+impl<F, R> TryOffloaded<F, R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    pub(crate) fn new(runtime: Runtime, kind: Work, work: F) -> TryOffloaded<F, R> {
+        TryOffloaded(State::New(runtime, kind, work))
+    }
+}
+
 impl<F, R> Future for Offloaded<F, R>
 where
     F: FnOnce() -> R + Send + 'static,
@@ -61,18 +84,43 @@ where
     type Output = R;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
-        match std::mem::replace(&mut self.0, State::Taken) {
-            State::New(runtime, _, work) if runtime.runs_in_place() => Poll::Ready(work()),
+        self.0.poll(cx, false).map(|outcome| outcome.expect("it waits for as long as it takes"))
+    }
+}
+
+impl<F, R> Future for TryOffloaded<F, R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    type Output = Result<R, Busy>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, Busy>> {
+        self.0.poll(cx, true)
+    }
+}
+
+impl<F, R> State<F, R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    fn poll(&mut self, cx: &mut Context<'_>, may_refuse: bool) -> Poll<Result<R, Busy>> {
+        match std::mem::replace(self, State::Taken) {
+            State::New(runtime, kind, work) if runtime.runs_in_place(kind) => Poll::Ready(Ok(work())),
             State::New(runtime, kind, work) => {
                 let slot = Arc::new(Mutex::new(Slot::Waiting(work, cx.waker().clone())));
-                self.0 = State::Queued(slot.clone());
-                runtime.offload(kind, Box::new(move || run(&slot)));
+                let job = slot.clone();
+                match runtime.offload(kind, Box::new(move || run(&job)), may_refuse) {
+                    Ok(place) => *self = State::Queued(Ticket { slot, place }),
+                    Err(busy) => return Poll::Ready(Err(busy)),
+                }
                 Poll::Pending
             }
-            State::Queued(slot) => {
-                let mut state = lock(&slot);
+            State::Queued(ticket) => {
+                let mut state = lock(&ticket.slot);
                 match std::mem::replace(&mut *state, Slot::Abandoned) {
-                    Slot::Done(Ok(output)) => return Poll::Ready(output),
+                    Slot::Done(Ok(output)) => return Poll::Ready(Ok(output)),
                     Slot::Done(Err(panic)) => {
                         drop(state);
                         resume_unwind(panic)
@@ -82,7 +130,7 @@ where
                     Slot::Abandoned => unreachable!("only a dropped future abandons its work"),
                 }
                 drop(state);
-                self.0 = State::Queued(slot);
+                *self = State::Queued(ticket);
                 Poll::Pending
             }
             State::Taken => panic!("offloaded work was polled after it had ended"),
@@ -90,21 +138,34 @@ where
     }
 }
 
-impl<F, R> Drop for Offloaded<F, R> {
+impl<F, R> Drop for Ticket<F, R> {
     fn drop(&mut self) {
-        if let State::Queued(slot) = &self.0 {
-            let left = std::mem::replace(&mut *lock(slot), Slot::Abandoned);
-            drop(left);
+        let left = std::mem::replace(&mut *lock(&self.slot), Slot::Abandoned);
+        if let (Slot::Waiting(..), Some((pool, place))) = (&left, &self.place) {
+            pool.withdraw(*place);
         }
+        drop(left);
     }
 }
 
 impl<F, R> fmt::Debug for Offloaded<F, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            State::New(..) => "Offloaded(new)",
-            State::Queued(_) => "Offloaded(queued)",
-            State::Taken => "Offloaded(taken)",
+        f.debug_tuple("Offloaded").field(&self.0).finish()
+    }
+}
+
+impl<F, R> fmt::Debug for TryOffloaded<F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TryOffloaded").field(&self.0).finish()
+    }
+}
+
+impl<F, R> fmt::Debug for State<F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::New(..) => "New",
+            State::Queued(..) => "Queued",
+            State::Taken => "Taken",
         })
     }
 }

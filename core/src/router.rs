@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use smallvec::SmallVec;
 
 use crate::message::Span;
+use crate::stall::RouteName;
 use crate::{Answer, Handler, IntoResponse, Request, Response};
 
 /// Routes requests by path and method.
@@ -53,6 +54,7 @@ type Values = SmallVec<[Span; 8]>;
 /// All that is served at one path.
 struct Route {
     path: Box<str>,
+    name: RouteName,
     names: Option<Arc<[Box<str>]>>,
     /// `GET` has a place of its own, as most requests are that.
     get: Option<Box<dyn Handler>>,
@@ -157,7 +159,8 @@ impl Router {
         if !path.contains(['{', '}']) {
             self.fixed.insert(path.as_bytes().into(), self.routes.len());
         }
-        self.routes.push(Route { path: path.into(), names, get: None, others: Vec::new(), any: None });
+        let name = RouteName::new(path);
+        self.routes.push(Route { path: path.into(), name, names, get: None, others: Vec::new(), any: None });
         self.routes.last_mut().expect("a route was just added")
     }
 }
@@ -187,6 +190,7 @@ impl Handler for Router {
 impl Router {
     /// No path, or none of a route: an authority, or the server as a whole.
     fn unrouted(&self, request: Request) -> Answer {
+        RouteName::NONE.enter();
         if let Some(fallback) = &self.fallback {
             return fallback.call(request);
         }
@@ -227,6 +231,7 @@ fn allow(methods: &str) -> HeaderValue {
 impl Route {
     #[inline]
     fn call(&self, request: Request, router: &Router) -> Answer {
+        self.name.enter();
         match (&self.get, request.method()) {
             (Some(get), &Method::GET) => get.call(request),
             (Some(get), &Method::HEAD) => self.other(&Method::HEAD).unwrap_or(get).call(request),

@@ -2,20 +2,26 @@
 //!
 //! A [`Runtime`] is a cheap handle that the application gets when it is built. Each backend stands behind it with
 //! an [`Engine`]; everything that can be the same on every backend is written here, once, above the engine:
-//! what a dropped [`Task`] means, how a panic travels, when an offloaded job is not run.
+//! what a dropped [`Task`] means, how a panic travels, how many jobs are offloaded at once and when one is not run.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::counters::Counters;
 use crate::net::Endpoint;
-use crate::offload::{Job, Offloaded};
+use crate::offload::{Job, Offloaded, TryOffloaded};
+use crate::pool::{Admission, Busy, Pool};
+use crate::scope::Scope;
+use crate::stall::Stalls;
+use crate::stats::Stats;
 use crate::task::{Task, Tasks};
-use crate::{BoxFuture, Stream};
+use crate::{BoxFuture, Config, Stream};
 
 /// What a backend provides to [`Runtime`].
 pub trait Engine: Send + Sync + 'static {
@@ -39,12 +45,27 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether the calling thread is one that may block and burn CPU itself, so that offloaded work runs in place.
     fn runs_in_place(&self) -> bool;
 
-    /// Queues a job for threads of the given kind. `job` does not panic.
+    /// Has a thread of the given kind run a job, now. It is not asked for more at once than the pool has threads.
+    /// `job` does not panic.
     fn offload(&self, kind: Work, job: Job);
 
     /// Runs a future on the calling thread until it is ready, with this backend's waits working inside it. Called
     /// only on threads that may block.
     fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>);
+
+    /// How it is doing.
+    fn vitals(&self) -> Vitals;
+}
+
+/// What only a backend knows of itself, for [`Stats`], which says what each is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Vitals {
+    /// [`Stats::workers`].
+    pub workers: usize,
+    /// [`Stats::waiting_for_worker`].
+    pub waiting: usize,
+    /// [`Stats::loop_turns`].
+    pub turns: u64,
 }
 
 /// What offloaded work does to the thread it is on.
@@ -63,12 +84,33 @@ pub struct Runtime(Arc<Shared>);
 struct Shared {
     engine: Box<dyn Engine>,
     tasks: Tasks,
+    blocking: Arc<Pool>,
+    compute: Arc<Pool>,
+    counters: Counters,
+    stalls: Arc<Stalls>,
+    connections: Arc<Connections>,
+}
+
+/// Connections, as the server of this runtime counts them.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    pub(crate) open: AtomicUsize,
+    pub(crate) refused: AtomicU64,
 }
 
 impl Runtime {
-    /// A handle to `engine`; called by backends.
-    pub fn new(engine: impl Engine) -> Runtime {
-        Runtime(Arc::new(Shared { engine: Box::new(engine), tasks: Tasks::default() }))
+    /// A handle to `engine`, with pools as large as `config` says; called by backends.
+    pub fn new(engine: impl Engine, config: &Config) -> Runtime {
+        let pool = |kind, threads| Pool::new(kind, threads, config.pool_queue, config.pool_overload);
+        Runtime(Arc::new(Shared {
+            tasks: Tasks::default(),
+            blocking: pool(Work::Blocking, config.blocking_threads),
+            compute: pool(Work::Compute, config.compute_threads_or_cores()),
+            counters: Counters::default(),
+            stalls: Arc::new(Stalls::new(engine.backend(), config.stall_threshold)),
+            connections: Arc::default(),
+            engine: Box::new(engine),
+        }))
     }
 
     /// The name of the backend behind this handle.
@@ -131,14 +173,21 @@ impl Runtime {
     ///
     /// Dropping the returned [`Task`] lets it run on; [`Task::cancel`] drops its future at its next wait; awaiting
     /// it gives its output. A panic in it ends the task alone, and is logged. This is so on every backend.
+    #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (task, body) = Task::new(future, &self.0.tasks);
+        let (task, body) = Task::new(future, &self.0.tasks, &self.0.stalls);
         self.0.engine.spawn(Box::pin(body));
         task
+    }
+
+    /// A scope for tasks that belong to something, to a request for one: they are cancelled with it, unless it is
+    /// waited for them.
+    pub fn scope(&self) -> Scope {
+        Scope::new(self.clone())
     }
 
     /// Runs `work`, which may block, where that stalls nothing: in place on a thread that may block, else on a
@@ -155,6 +204,16 @@ impl Runtime {
         Offloaded::new(self.clone(), Work::Blocking, work)
     }
 
+    /// The same, but where more of this work waits already than [`Config::pool_queue`] allows, it is refused, whatever
+    /// [`Config::pool_overload`] says.
+    pub fn try_blocking<F, R>(&self, work: F) -> TryOffloaded<F, R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        TryOffloaded::new(self.clone(), Work::Blocking, work)
+    }
+
     /// Runs `work`, which burns CPU, on a pool with a thread for each core; in place on a thread that may block.
     /// All else is as with [`Runtime::blocking`].
     pub fn compute<F, R>(&self, work: F) -> Offloaded<F, R>
@@ -163,6 +222,15 @@ impl Runtime {
         R: Send + 'static,
     {
         Offloaded::new(self.clone(), Work::Compute, work)
+    }
+
+    /// The same, refused as [`Runtime::try_blocking`] is.
+    pub fn try_compute<F, R>(&self, work: F) -> TryOffloaded<F, R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        TryOffloaded::new(self.clone(), Work::Compute, work)
     }
 
     /// Runs `future` to its end on the calling thread, which must be one that may block: inside
@@ -184,9 +252,10 @@ impl Runtime {
         output.expect("the engine returns when the future is ready")
     }
 
-    /// Whether offloaded work would run in place on this thread.
-    pub fn runs_in_place(&self) -> bool {
-        self.0.engine.runs_in_place()
+    /// Whether offloaded work of this kind would run in place on this thread: one that may block as it is, or one of a
+    /// pool whose jobs must not wait for it.
+    pub fn runs_in_place(&self, kind: Work) -> bool {
+        Pool::runs_in_place(kind) || self.0.engine.runs_in_place()
     }
 
     /// How many background tasks have not ended.
@@ -194,8 +263,68 @@ impl Runtime {
         self.0.tasks.len()
     }
 
-    pub(crate) fn offload(&self, kind: Work, job: Job) {
-        self.0.engine.offload(kind, job);
+    /// What the server has done, and is doing.
+    pub fn stats(&self) -> Stats {
+        let (vitals, totals) = (self.0.engine.vitals(), self.0.counters.totals());
+        let connections = &self.0.connections;
+        Stats {
+            backend: self.backend(),
+            workers: vitals.workers,
+            waiting_for_worker: vitals.waiting,
+            loop_turns: vitals.turns,
+            connections_open: connections.open.load(Ordering::Relaxed),
+            connections_accepted: totals.accepted,
+            connections_refused: connections.refused.load(Ordering::Relaxed),
+            requests_in_flight: totals.in_flight,
+            requests_served: totals.responses.iter().sum::<u64>().saturating_sub(totals.rejected),
+            requests_rejected: totals.rejected,
+            responses: totals.responses,
+            bytes_received: totals.received,
+            bytes_sent: totals.sent,
+            stalls: self.0.stalls.count(),
+            tasks_running: self.0.tasks.len(),
+            tasks_started: self.0.tasks.started(),
+            blocking: self.0.blocking.stats(),
+            compute: self.0.compute.stats(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    #[inline]
+    pub(crate) fn stalls(&self) -> &Stalls {
+        &self.0.stalls
+    }
+
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.0.connections
+    }
+
+    pub(crate) fn pool(&self, kind: Work) -> &Arc<Pool> {
+        match kind {
+            Work::Blocking => &self.0.blocking,
+            Work::Compute => &self.0.compute,
+        }
+    }
+
+    /// Has a job run, or queued: then it says where.
+    pub(crate) fn offload(
+        &self,
+        kind: Work,
+        job: Job,
+        may_refuse: bool,
+    ) -> Result<Option<(Arc<Pool>, u64)>, Busy> {
+        let pool = self.pool(kind);
+        match pool.admit(job, may_refuse)? {
+            Admission::Run(job) => {
+                self.0.engine.offload(kind, job);
+                Ok(None)
+            }
+            Admission::Queued(place) => Ok(Some((pool.clone(), place))),
+        }
     }
 
     /// Ready once no background task is left. Called by backends when they stop.

@@ -10,7 +10,9 @@ use slab::Slab;
 
 use crate::backend::Report;
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::h1::{Connection, Error};
+use crate::runtime::Connections;
 use crate::shutdown::{Phase, Subscription};
 use crate::task::lock;
 use crate::{Config, Handler, Overload, Runtime, Shutdown};
@@ -26,15 +28,13 @@ pub struct Service {
     open: Arc<Open>,
     finished: AtomicU64,
     cut: AtomicU64,
-    refused: AtomicU64,
     /// Wakes every connection when the phase changes.
     _wake_all: Subscription,
 }
 
 /// The connections that are open.
-#[derive(Default)]
 struct Open {
-    count: AtomicUsize,
+    counts: Arc<Connections>,
     /// Those among them that are not being refused.
     served: AtomicUsize,
     /// The tasks of the connections that run as tasks.
@@ -62,7 +62,12 @@ impl Service {
         runtime: Runtime,
         clock: Clock,
     ) -> Arc<Service> {
-        let open = Arc::new(Open::default());
+        let open = Arc::new(Open {
+            counts: runtime.connections().clone(),
+            served: AtomicUsize::new(0),
+            tasks: Mutex::default(),
+            watchers: Mutex::default(),
+        });
         let connections = open.clone();
         let wake_all = shutdown.subscribe(move |_| connections.wake_all());
         Arc::new(Service {
@@ -75,7 +80,6 @@ impl Service {
             open,
             finished: AtomicU64::new(0),
             cut: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             _wake_all: wake_all,
         })
     }
@@ -92,7 +96,13 @@ impl Service {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        self.open.count.load(Ordering::Acquire)
+        self.open.counts.open.load(Ordering::Acquire)
+    }
+
+    /// What its connections count.
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        self.runtime.counters()
     }
 
     /// How many connections may be open: those that are served, and those that are being refused.
@@ -129,7 +139,7 @@ impl Service {
         Report {
             finished: self.finished.load(Ordering::Acquire),
             cut: self.cut.load(Ordering::Acquire),
-            refused: self.refused.load(Ordering::Acquire),
+            refused: self.open.counts.refused.load(Ordering::Acquire),
         }
     }
 
@@ -160,12 +170,13 @@ impl Service {
 
     /// Counts a connection for which there was no room, or a request that came too late for a server that stops.
     pub fn was_refused(&self) {
-        self.refused.fetch_add(1, Ordering::AcqRel);
+        self.open.counts.refused.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Counts a connection for as long as the guard lives, and says whether there is room for it.
     pub(crate) fn enter(&self) -> (Presence, bool) {
-        self.open.count.fetch_add(1, Ordering::AcqRel);
+        self.counters().accepted();
+        self.open.counts.open.fetch_add(1, Ordering::AcqRel);
         let before = self.open.served.fetch_add(1, Ordering::AcqRel);
         let has_room = before < self.config.max_connections || self.config.overload == Overload::Wait;
         if !has_room {
@@ -226,7 +237,7 @@ impl Drop for Presence {
         if self.is_served {
             self.open.served.fetch_sub(1, Ordering::AcqRel);
         }
-        self.open.count.fetch_sub(1, Ordering::AcqRel);
+        self.open.counts.open.fetch_sub(1, Ordering::AcqRel);
         let watchers = std::mem::take(&mut *lock(&self.open.watchers));
         watchers.into_iter().for_each(Waker::wake);
     }

@@ -4,10 +4,13 @@
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use crate::clock::CoarseInstant;
+use crate::stall::Stalls;
 
 /// A background task started by [`Runtime::spawn`](crate::Runtime::spawn).
 #[must_use = "a dropped task runs on; say so with `.detach()`"]
@@ -24,10 +27,16 @@ struct State<T> {
 
 impl<T: Send + 'static> Task<T> {
     /// The handle, and the future that a backend has to run.
-    pub(crate) fn new<F>(future: F, tasks: &Tasks) -> (Task<T>, impl Future<Output = ()> + Send + use<T, F>)
+    #[track_caller]
+    pub(crate) fn new<F>(
+        future: F,
+        tasks: &Tasks,
+        stalls: &Arc<Stalls>,
+    ) -> (Task<T>, impl Future<Output = ()> + Send + use<T, F>)
     where
         F: Future<Output = T> + Send + 'static,
     {
+        let (stalls, spawned) = (stalls.clone(), Location::caller());
         let state = Arc::new(Mutex::new(State { outcome: None, cancelled: false, task: None, waiter: None }));
         let task = Task(state.clone());
         let counted = tasks.begin();
@@ -36,7 +45,10 @@ impl<T: Send + 'static> Task<T> {
         let body = poll_fn(move |cx| {
             let polled = match &mut future {
                 Some(running) if !finish.is_cancelled(cx) => {
-                    match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+                    let began = CoarseInstant::now();
+                    let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
+                    stalls.polled_task(began, spawned);
+                    match polled {
                         Ok(Poll::Pending) => return Poll::Pending,
                         Ok(Poll::Ready(output)) => Ok(output),
                         Err(panic) => {
@@ -63,17 +75,48 @@ impl<T> Task<T> {
     /// Asks the task to end: its future is dropped at its next wait, unless it ends before. Await the task to
     /// know which.
     pub fn cancel(&self) {
-        let mut state = lock(&self.0);
-        state.cancelled = true;
-        if let Some(task) = state.task.take() {
-            drop(state);
-            task.wake();
-        }
+        cancel(&self.0);
+    }
+
+    /// What cancels it, whatever its output is.
+    pub(crate) fn canceller(&self) -> Arc<dyn Cancellable>
+    where
+        T: Send + 'static,
+    {
+        self.0.clone()
     }
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
         lock(&self.0).outcome.is_some()
+    }
+}
+
+/// A task that can be cancelled.
+pub(crate) trait Cancellable: Send + Sync {
+    /// As [`Task::cancel`].
+    fn cancel(&self);
+
+    /// As [`Task::is_finished`].
+    fn is_finished(&self) -> bool;
+}
+
+impl<T: Send> Cancellable for Mutex<State<T>> {
+    fn cancel(&self) {
+        cancel(self);
+    }
+
+    fn is_finished(&self) -> bool {
+        lock(self).outcome.is_some()
+    }
+}
+
+fn cancel<T>(task: &Mutex<State<T>>) {
+    let mut state = lock(task);
+    state.cancelled = true;
+    if let Some(task) = state.task.take() {
+        drop(state);
+        task.wake();
     }
 }
 
@@ -159,17 +202,25 @@ pub(crate) struct Tasks(Arc<Mutex<Count>>);
 #[derive(Default)]
 struct Count {
     running: usize,
+    started: u64,
     waiters: Vec<Waker>,
 }
 
 impl Tasks {
-    fn begin(&self) -> Counted {
-        lock(&self.0).running += 1;
+    pub(crate) fn begin(&self) -> Counted {
+        let mut count = lock(&self.0);
+        count.running += 1;
+        count.started += 1;
+        drop(count);
         Counted(self.clone())
     }
 
     pub(crate) fn len(&self) -> usize {
         lock(&self.0).running
+    }
+
+    pub(crate) fn started(&self) -> u64 {
+        lock(&self.0).started
     }
 
     pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -187,7 +238,8 @@ impl Tasks {
     }
 }
 
-struct Counted(Tasks);
+/// A task that has not ended.
+pub(crate) struct Counted(Tasks);
 
 impl Drop for Counted {
     fn drop(&mut self) {

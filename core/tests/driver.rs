@@ -14,7 +14,7 @@ use gearshift_core::clock::{Clock, ManualClock};
 use gearshift_core::net::Endpoint;
 use gearshift_core::{
     Answer, Body, BoxFuture, Bytes, Config, Drive, Driving, Engine, Handler, Inbox, Job, Outbox, Request,
-    Response, Runtime, Service, Shutdown, Stream, Transport, Wire, Work, drive,
+    Response, Runtime, Service, Shutdown, Stream, Transport, Vitals, Wire, Work, drive,
 };
 
 /// What the next read finds.
@@ -136,6 +136,10 @@ impl Engine for Nowhere {
     fn offload(&self, _: Work, _: Job) {}
 
     fn block_on(&self, _: Pin<&mut dyn Future<Output = ()>>) {}
+
+    fn vitals(&self) -> Vitals {
+        Vitals::default()
+    }
 }
 
 #[derive(Default)]
@@ -159,7 +163,7 @@ struct Rig<const BLOCKING: bool> {
 impl<const BLOCKING: bool> Rig<BLOCKING> {
     fn new(config: Config, handler: impl Handler, steps: impl IntoIterator<Item = Step>) -> Self {
         let clock = ManualClock::new(0);
-        let (shutdown, runtime) = (Shutdown::new(), Runtime::new(Nowhere));
+        let (shutdown, runtime) = (Shutdown::new(), Runtime::new(Nowhere, &config));
         let time = Clock::Manual(clock.clone());
         let service = Service::with_clock(Arc::new(handler), config, shutdown, runtime, time);
         let told = Told { steps: steps.into_iter().collect(), room: usize::MAX, ..Told::default() };

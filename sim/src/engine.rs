@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Vitals, Work};
 
 use crate::world::{Event, World};
 
@@ -52,6 +52,10 @@ impl Engine for SimEngine {
         state.jobs.push_back(job);
         let at = state.now + Duration::from_micros(state.rng.u64(..5_000));
         state.schedule(at, Event::Job);
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals::default()
     }
 
     fn block_on(&self, mut future: Pin<&mut dyn Future<Output = ()>>) {

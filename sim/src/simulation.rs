@@ -122,7 +122,7 @@ impl Simulation {
         }
         let (config, workers) = (plan.config.clone(), plan.workers);
         let world = World::new(plan, rng, blocking, self.fault, traced);
-        let runtime = Runtime::new(SimEngine { world: world.clone(), blocking });
+        let runtime = Runtime::new(SimEngine { world: world.clone(), blocking }, &config);
         let app = match &self.app {
             Some(make) => make(runtime.clone()),
             None => Arc::new(Probe { world: world.clone(), runtime: runtime.clone(), blocking }),

@@ -8,7 +8,7 @@ mod page;
 mod work;
 
 use gearshift::{
-    Body, Bytes, Request, Response, Router, Runtime, StatusCode, blocking, compute, header, sync,
+    Body, Bytes, Request, Response, Router, Runtime, StatusCode, blocking, compute, header, metrics, sync,
 };
 
 /// The application, on whichever backend `runtime` belongs to.
@@ -39,6 +39,7 @@ pub fn app(runtime: Runtime) -> Router {
         .get("/cpu/{rounds}", sync(work::hash))
         .get("/compute/{rounds}", compute(&runtime, work::hash))
         .get("/panic", sync(panic))
+        .get("/metrics", metrics(&runtime))
 }
 
 /// A body serialised for each request.

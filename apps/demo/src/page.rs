@@ -1,7 +1,7 @@
 //! The page at `/`: which backend serves it, and what there is to ask.
 
 /// A route as the page shows it: method, a path to try, what happens.
-const ROUTES: [(&str, &str, &str); 15] = [
+const ROUTES: [(&str, &str, &str); 16] = [
     ("GET", "/plaintext", "“Hello, World!” from a sync handler"),
     ("GET", "/json", "the same as JSON, serialised for each request"),
     ("GET", "/async", "the same from an async handler"),
@@ -16,6 +16,7 @@ const ROUTES: [(&str, &str, &str); 15] = [
     ("GET", "/cpu/100000", "100,000 rounds of SHA-256 in place"),
     ("GET", "/compute/100000", "the same on a pool with a thread for each core"),
     ("GET", "/panic", "a handler that panics costs its request a 500"),
+    ("GET", "/metrics", "what the server counts, as Prometheus reads it"),
     ("GET", "/nowhere", "404"),
 ];
 

@@ -75,7 +75,7 @@ impl Backend for AsyncStd {
         let reactor = Reactor::new(config.shortest_timeout())?;
         let handle = reactor.handle().clone();
         let (running, ended) = (Latch::new(), Latch::new());
-        let runtime = Runtime::new(AsyncStdEngine::new(&running));
+        let runtime = Runtime::new(AsyncStdEngine::new(&running, &handle, &config), &config);
 
         let failure = Arc::new(Mutex::new(None));
         let stop = running.guard();

@@ -10,8 +10,9 @@ use std::time::Instant;
 use async_io::{Async, Timer};
 use async_std::task;
 use futures_lite::future::or;
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work, pools};
-use gearshift_reactor::Latch;
+use gearshift_core::threads::Threads;
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, Vitals, Work};
+use gearshift_reactor::{Handle, Latch};
 
 use crate::NAME;
 
@@ -19,11 +20,14 @@ use crate::NAME;
 pub(crate) struct AsyncStdEngine {
     /// Released when the server has ended. The executor lives on, so background tasks are to end by themselves.
     running: Latch,
+    reactor: Handle,
+    threads: Threads,
 }
 
 impl AsyncStdEngine {
-    pub(crate) fn new(running: &Latch) -> AsyncStdEngine {
-        AsyncStdEngine { running: running.clone() }
+    pub(crate) fn new(running: &Latch, reactor: &Handle, config: &Config) -> AsyncStdEngine {
+        let threads = Threads::new(config.compute_threads_or_cores());
+        AsyncStdEngine { running: running.clone(), reactor: reactor.clone(), threads }
     }
 }
 
@@ -60,11 +64,15 @@ impl Engine for AsyncStdEngine {
     }
 
     fn offload(&self, kind: Work, job: Job) {
-        pools::offload(kind, job);
+        self.threads.run(kind, job);
     }
 
     fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
         task::block_on(future);
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals { workers: crate::threads(), waiting: 0, turns: self.reactor.turns() }
     }
 }
 

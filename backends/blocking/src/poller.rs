@@ -17,6 +17,7 @@ use mio::{Events, Poll, Registry, Token};
 
 use crate::connections::Connections;
 use crate::door::Door;
+use crate::pulse::Pulse;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -32,6 +33,7 @@ pub struct Poller {
     events: Events,
     waker: Arc<mio::Waker>,
     watch: Arc<Watch>,
+    pulse: Arc<Pulse>,
     /// The listeners.
     pub door: Door,
 }
@@ -51,13 +53,14 @@ impl Poller {
     ///
     /// # Errors
     /// Whatever the system says.
-    pub fn new(listeners: Vec<Listener>) -> io::Result<Poller> {
+    pub fn new(listeners: Vec<Listener>, pulse: &Arc<Pulse>) -> io::Result<Poller> {
         let poll = Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
         let tokens = (Connections::<()>::LAST.0 + 1..WAKER.0).rev().map(Token);
         let door = Door::open(listeners, poll.registry(), tokens)?;
         let watch = Arc::new(Watch { armed: AtomicBool::new(false), poller: waker.clone() });
-        Ok(Poller { poll, events: Events::with_capacity(EVENTS), waker, watch, door })
+        let (events, pulse) = (Events::with_capacity(EVENTS), pulse.clone());
+        Ok(Poller { poll, events, waker, watch, pulse, door })
     }
 
     /// What ends a wait, from any thread.
@@ -84,6 +87,7 @@ impl Poller {
     ) -> io::Result<()> {
         let timeout = if busy { Some(Duration::ZERO) } else { self.timeout(service, until) };
         news.clear();
+        self.pulse.turned();
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled?,

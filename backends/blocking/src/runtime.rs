@@ -17,8 +17,9 @@ use std::time::Instant;
 
 use async_executor::Executor;
 use async_io::{Async, Timer};
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Vitals, Work};
 
+use crate::pulse::Pulse;
 use crate::serve::LAST_WAIT;
 use crate::worker::Worker;
 
@@ -26,6 +27,7 @@ use crate::worker::Worker;
 #[derive(Clone, Debug)]
 pub struct BlockingEngine {
     backend: &'static str,
+    pulse: Arc<Pulse>,
     background: Arc<Mutex<Background>>,
 }
 
@@ -57,9 +59,10 @@ enum Stop {
 }
 
 impl BlockingEngine {
-    /// An engine for the backend of this name.
-    pub fn new(backend: &'static str) -> BlockingEngine {
-        BlockingEngine { backend, background: Arc::new(Mutex::new(Background::Unused)) }
+    /// An engine for the backend of this name, whose server says by `pulse` how it is doing.
+    pub fn new(backend: &'static str, pulse: &Arc<Pulse>) -> BlockingEngine {
+        let background = Arc::new(Mutex::new(Background::Unused));
+        BlockingEngine { backend, pulse: pulse.clone(), background }
     }
 
     /// Ends the background thread, and waits for it to have ended, for a second at most. What it has not finished is
@@ -135,6 +138,10 @@ impl Engine for BlockingEngine {
     fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
         async_io::block_on(future);
     }
+
+    fn vitals(&self) -> Vitals {
+        self.pulse.vitals()
+    }
 }
 
 fn start_background() -> io::Result<Background> {
@@ -174,13 +181,13 @@ mod tests {
     use std::time::Duration;
 
     use futures_lite::{AsyncReadExt, AsyncWriteExt};
-    use gearshift_core::{Runtime, TaskError};
+    use gearshift_core::{Config, Runtime, TaskError};
 
     use super::*;
 
     fn runtime() -> (BlockingEngine, Runtime) {
-        let engine = BlockingEngine::new("test");
-        (engine.clone(), Runtime::new(engine))
+        let engine = BlockingEngine::new("test", &Arc::default());
+        (engine.clone(), Runtime::new(engine, &Config::default()))
     }
 
     fn thread_name() -> String {

@@ -11,6 +11,7 @@ use gearshift_core::{App, Report, Runtime, ServeError, Server, Service};
 
 use crate::grace::Grace;
 use crate::poller::Poller;
+use crate::pulse::Pulse;
 use crate::runtime::BlockingEngine;
 use crate::transport::Ground;
 
@@ -23,6 +24,8 @@ pub struct Opened {
     pub ground: Arc<Ground>,
     /// Where it waits.
     pub poller: Poller,
+    /// Where it says how it is doing.
+    pub pulse: Arc<Pulse>,
 }
 
 /// How long to wait, once time is up, for what only has to notice that.
@@ -43,12 +46,13 @@ pub fn serve(
     app: App,
     run: impl FnOnce(Opened) -> io::Result<u64>,
 ) -> Result<Report, ServeError> {
-    let engine = BlockingEngine::new(backend);
+    let pulse = Arc::new(Pulse::default());
+    let engine = BlockingEngine::new(backend, &pulse);
     // Also when what starts the application panics.
     let _stop = StopOnDrop(&engine);
     let (listeners, config, shutdown) = server.into_parts();
-    let runtime = Runtime::new(engine.clone());
-    let poller = Poller::new(listeners)?;
+    let runtime = Runtime::new(engine.clone(), &config);
+    let poller = Poller::new(listeners, &pulse)?;
     let (grace, cut) = Grace::new(&shutdown, config.graceful_timeout, &engine, poller.waker())?;
     let (start, on_stop) = app.into_parts(runtime.clone());
     let Some(started) = grace.run(Instant::now(), start) else {
@@ -58,7 +62,7 @@ pub fn serve(
     let handler = started.map_err(ServeError::Start)?;
     let ground = Arc::new(Ground { registry: poller.registry()?, cut });
     let service = Service::new(handler, config, shutdown, runtime.clone());
-    let ran = run(Opened { service: service.clone(), ground, poller });
+    let ran = run(Opened { service: service.clone(), ground, poller, pulse });
     stop(&grace, on_stop, &runtime);
     let mut report = service.report();
     report.cut += ran?;

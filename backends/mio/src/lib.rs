@@ -68,7 +68,7 @@ impl Backend for Mio {
             .map(|_| Reactor::new(config.shortest_timeout()))
             .collect::<io::Result<Vec<Reactor>>>()?;
         let loops = Loops::new(reactors.iter().map(|reactor| Mailbox::new(reactor.handle())).collect());
-        let runtime = Runtime::new(MioEngine::new(&loops));
+        let runtime = Runtime::new(MioEngine::new(&loops, &config), &config);
 
         let ended = Latch::new();
         let failure = Arc::new(Mutex::new(None));

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work as Offloaded, pools};
+use gearshift_core::threads::Threads;
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, Vitals, Work as Offloaded};
 use gearshift_reactor::park;
 
 use crate::NAME;
@@ -18,11 +19,12 @@ use crate::timers::Sleep;
 /// The loops of one server, as its application sees them.
 pub(crate) struct MioEngine {
     loops: Arc<Loops>,
+    threads: Threads,
 }
 
 impl MioEngine {
-    pub(crate) fn new(loops: &Arc<Loops>) -> MioEngine {
-        MioEngine { loops: loops.clone() }
+    pub(crate) fn new(loops: &Arc<Loops>, config: &Config) -> MioEngine {
+        MioEngine { loops: loops.clone(), threads: Threads::new(config.compute_threads_or_cores()) }
     }
 
     /// The calling thread's loop if it is one of these, else one of them in turn.
@@ -59,11 +61,16 @@ impl Engine for MioEngine {
     }
 
     fn offload(&self, kind: Offloaded, job: Job) {
-        pools::offload(kind, job);
+        self.threads.run(kind, job);
     }
 
     fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
         park::until(None, future);
+    }
+
+    fn vitals(&self) -> Vitals {
+        let turns = self.loops.all().iter().map(|mailbox| mailbox.handle().turns()).sum();
+        Vitals { workers: self.loops.all().len(), waiting: 0, turns }
     }
 }
 

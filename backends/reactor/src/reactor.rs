@@ -62,6 +62,7 @@ struct Shared {
     swept: AtomicU64,
     /// Until when the reactor sleeps unless it is woken, [`AWAKE`] if it does not.
     asleep_until: AtomicU64,
+    turns: AtomicU64,
 }
 
 #[derive(Default)]
@@ -87,6 +88,7 @@ impl Reactor {
             next_sweep: AtomicU64::new(NEVER),
             swept: AtomicU64::new(0),
             asleep_until: AtomicU64::new(AWAKE),
+            turns: AtomicU64::new(0),
         }));
         let distance = (shortest_timeout / 32).clamp(Duration::from_millis(1), Duration::from_millis(100));
         Ok(Reactor {
@@ -117,6 +119,7 @@ impl Reactor {
                 timeout.into_iter().chain(sweep).min()
             }
         };
+        self.handle.0.turns.fetch_add(1, Ordering::Relaxed);
         let polled = self.poll.poll(&mut self.events, timeout);
         self.handle.0.asleep_until.store(AWAKE, Ordering::Relaxed);
         let news = match polled {
@@ -205,6 +208,11 @@ impl Handle {
         if let Err(error) = self.0.waker.wake() {
             log::error!("an event loop could not be woken: {error}");
         }
+    }
+
+    /// How many turns there were.
+    pub fn turns(&self) -> u64 {
+        self.0.turns.load(Ordering::Relaxed)
     }
 
     /// How many sockets are registered.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use gearshift_blocking::{BlockingTransport, Connections, Deadlines, Ground, News, Opened, Poller, Worker};
@@ -18,11 +19,15 @@ const COARSE: Duration = Duration::from_millis(10);
 
 /// Serves until shutdown has ended the last connection, or is forced. Leaves no request behind.
 pub(crate) fn run(opened: Opened) -> io::Result<u64> {
-    let Opened { service, ground, mut poller } = opened;
+    let Opened { service, ground, mut poller, pulse } = opened;
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let waits = waiting.clone();
+    pulse.started(1, move || waits.load(Ordering::Relaxed));
     let mut open = Open {
         deadlines: Deadlines::new(service.config().shortest_timeout()),
         connections: Connections::new(),
         ready: VecDeque::new(),
+        waiting,
         worker: Worker::mark(),
         service,
         ground,
@@ -41,6 +46,8 @@ struct Open {
     connections: Connections<Connection>,
     /// Who is to be driven, in the order of the news.
     ready: VecDeque<Token>,
+    /// How many of them, as others may know it.
+    waiting: Arc<AtomicUsize>,
     deadlines: Deadlines,
     /// This thread.
     worker: Worker,
@@ -165,6 +172,7 @@ impl Open {
                 return;
             }
             if let Some(token) = self.ready.pop_front() {
+                self.waiting.store(self.ready.len(), Ordering::Relaxed);
                 self.drive(token);
             }
         }

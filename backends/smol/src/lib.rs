@@ -72,7 +72,7 @@ impl Backend for Smol {
                 .zip(&reactors)
                 .map(|(executor, reactor)| Worker::new(executor, reactor.handle())),
         );
-        let runtime = Runtime::new(SmolEngine::new(&loops));
+        let runtime = Runtime::new(SmolEngine::new(&loops, &config), &config);
 
         let (running, ended) = (Latch::new(), Latch::new());
         let failure = Arc::new(Mutex::new(None));

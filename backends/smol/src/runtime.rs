@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work, pools};
+use gearshift_core::threads::Threads;
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, Vitals, Work};
 use gearshift_reactor::Handle;
 use smol::{Async, Executor, Timer};
 
@@ -89,11 +90,12 @@ impl Loops {
 /// The executors of one server, as its application sees them.
 pub(crate) struct SmolEngine {
     loops: Arc<Loops>,
+    threads: Threads,
 }
 
 impl SmolEngine {
-    pub(crate) fn new(loops: &Arc<Loops>) -> SmolEngine {
-        SmolEngine { loops: loops.clone() }
+    pub(crate) fn new(loops: &Arc<Loops>, config: &Config) -> SmolEngine {
+        SmolEngine { loops: loops.clone(), threads: Threads::new(config.compute_threads_or_cores()) }
     }
 }
 
@@ -130,11 +132,16 @@ impl Engine for SmolEngine {
     }
 
     fn offload(&self, kind: Work, job: Job) {
-        pools::offload(kind, job);
+        self.threads.run(kind, job);
     }
 
     fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
         smol::block_on(future);
+    }
+
+    fn vitals(&self) -> Vitals {
+        let turns = self.loops.all().iter().map(|worker| worker.handle().turns()).sum();
+        Vitals { workers: self.loops.all().len(), waiting: 0, turns }
     }
 }
 

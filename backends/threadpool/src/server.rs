@@ -23,7 +23,7 @@ type Connection = Arc<Slot<Wire<BlockingTransport>>>;
 
 /// Serves until shutdown has ended the last connection, or is forced. Says how many requests were left behind.
 pub(crate) fn run(opened: Opened) -> io::Result<u64> {
-    let Opened { service, ground, mut poller } = opened;
+    let Opened { service, ground, mut poller, pulse } = opened;
     // Bounded by the number of connections, each of which is in it once at most.
     let (queue, ready) = unbounded();
     let queue = Arc::new(queue);
@@ -36,7 +36,9 @@ pub(crate) fn run(opened: Opened) -> io::Result<u64> {
         service: service.clone(),
     });
     let (home, all_home) = bounded::<()>(0);
-    for n in 0..service.config().threads_or_default() {
+    let (threads, waiting) = (service.config().threads_or_default(), Arc::downgrade(&pool));
+    pulse.started(threads, move || waiting.upgrade().map_or(0, |pool| pool.ready.len()));
+    for n in 0..threads {
         let (pool, home) = (pool.clone(), home.clone());
         thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
             pool.work();

@@ -16,8 +16,8 @@
 //! # When it stalls
 //! A handler that blocks or burns CPU holds up every connection of its thread, and those that wait for the
 //! reactor if it is that thread's turn to poll it. Stealing hides one such handler, not as many as there are
-//! threads. [`Runtime::blocking`] takes it to tokio's own blocking threads, 512 at most;
-//! [`Runtime::compute`] to a pool with a thread for each core.
+//! threads. [`Runtime::blocking`] takes it to tokio's own blocking threads, [`Runtime::compute`] to a pool with a
+//! thread for each core.
 //!
 //! Handlers run inside the runtime, so that libraries which insist on tokio work as they are.
 
@@ -78,10 +78,11 @@ impl Tokio {
         Tokio { shape: Shape::PerCore }
     }
 
-    fn workers(self, n: usize) -> io::Result<Workers> {
+    fn workers(self, config: &Config) -> io::Result<Workers> {
+        let (n, blocking) = (config.workers_or_cores(), config.blocking_threads);
         match self.shape {
-            Shape::WorkStealing if n > 1 => Workers::stealing(n),
-            _ => Workers::per_core(n),
+            Shape::WorkStealing if n > 1 => Workers::stealing(n, blocking),
+            _ => Workers::per_core(n, blocking),
         }
     }
 }
@@ -114,7 +115,7 @@ impl Backend for Tokio {
     /// On a thread that is inside a tokio runtime.
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        let workers = self.workers(server.config().workers_or_cores())?;
+        let workers = self.workers(server.config())?;
         let control = Builder::new_current_thread().enable_time().build()?;
         control.block_on(run(server, app, workers.handles()))
     }
@@ -128,7 +129,7 @@ async fn run(server: Server, app: App, handles: Vec<Handle>) -> Result<Report, S
     let _subscription = shutdown.subscribe(move |phase| {
         phases.send_replace(phase);
     });
-    let runtime = Runtime::new(TokioEngine::new(handles.clone()));
+    let runtime = Runtime::new(TokioEngine::new(handles.clone(), &config), &config);
 
     let mut starting = handles[0].spawn(start(app, runtime.clone()));
     let started = future::or(async { Some((&mut starting).await) }, async {

@@ -3,28 +3,30 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Work, pools};
+use gearshift_core::threads::Threads;
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, Vitals, Work};
 use tokio::runtime::Handle;
 
 use crate::socket::TokioSocket;
 
 /// Handles to the runtimes of one server: one that steals work, or one for each core. Never empty.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct TokioEngine {
-    handles: Arc<[Handle]>,
-    next: Arc<AtomicUsize>,
+    handles: Vec<Handle>,
+    next: AtomicUsize,
+    threads: Threads,
 }
 
 impl TokioEngine {
     /// # Panics
     /// If there is no handle.
-    pub(crate) fn new(handles: Vec<Handle>) -> TokioEngine {
+    pub(crate) fn new(handles: Vec<Handle>, config: &Config) -> TokioEngine {
         assert!(!handles.is_empty(), "a server has at least one runtime");
-        TokioEngine { handles: handles.into(), next: Arc::default() }
+        let threads = Threads::new(config.compute_threads_or_cores());
+        TokioEngine { handles, next: AtomicUsize::new(0), threads }
     }
 
     /// The runtime of the calling thread if it is one of ours, else ours in turn.
@@ -68,11 +70,22 @@ impl Engine for TokioEngine {
     fn offload(&self, kind: Work, job: Job) {
         match kind {
             Work::Blocking => drop(self.handle().spawn_blocking(job)),
-            Work::Compute => pools::offload(kind, job),
+            Work::Compute => self.threads.run(kind, job),
         }
     }
 
     fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
         self.handle().block_on(future);
+    }
+
+    fn vitals(&self) -> Vitals {
+        let mut vitals = Vitals::default();
+        for metrics in self.handles.iter().map(Handle::metrics) {
+            vitals.workers += metrics.num_workers();
+            // Its scheduler looks at the system's news when it runs out of tasks, and now and then besides, which it
+            // does not count.
+            vitals.turns += (0..metrics.num_workers()).map(|n| metrics.worker_park_count(n)).sum::<u64>();
+        }
+        vitals
     }
 }

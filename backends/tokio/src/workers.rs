@@ -12,6 +12,10 @@ use tokio::sync::oneshot;
 /// How long threads get to end once they were told to; a handler that blocks in place may take for ever.
 const ENDING: Duration = Duration::from_secs(1);
 
+/// Blocking threads that a runtime may have at least. It may be asked for them by others than us: its own files, name
+/// look-ups, libraries. How many of ours there are at once is decided before they get there.
+const OTHERS: usize = 512;
+
 /// Worker threads; they end, or are left behind, when this is dropped.
 pub(crate) enum Workers {
     /// One runtime with all threads; `None` once it was told to end.
@@ -22,17 +26,21 @@ pub(crate) enum Workers {
 
 impl Workers {
     /// Starts `n` threads that share all work.
-    pub(crate) fn stealing(n: usize) -> io::Result<Workers> {
+    pub(crate) fn stealing(n: usize, blocking: usize) -> io::Result<Workers> {
         let number = std::sync::atomic::AtomicUsize::new(0);
         let name = move || format!("tokio-{}", number.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        let runtime =
-            Builder::new_multi_thread().worker_threads(n).thread_name_fn(name).enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(n)
+            .max_blocking_threads(blocking.max(OTHERS))
+            .thread_name_fn(name)
+            .enable_all()
+            .build()?;
         Ok(Workers::Stealing(Some(runtime)))
     }
 
     /// Starts `n` threads that share nothing.
-    pub(crate) fn per_core(n: usize) -> io::Result<Workers> {
-        (0..n).map(Core::start).collect::<io::Result<_>>().map(Workers::PerCore)
+    pub(crate) fn per_core(n: usize, blocking: usize) -> io::Result<Workers> {
+        (0..n).map(|number| Core::start(number, blocking)).collect::<io::Result<_>>().map(Workers::PerCore)
     }
 
     /// One handle for each runtime.
@@ -75,8 +83,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    fn start(number: usize) -> io::Result<Core> {
-        let runtime = Builder::new_current_thread().thread_name("tokio-blocking").enable_all().build()?;
+    fn start(number: usize, blocking: usize) -> io::Result<Core> {
+        let runtime = Builder::new_current_thread()
+            .max_blocking_threads(blocking.max(OTHERS))
+            .thread_name("tokio-blocking")
+            .enable_all()
+            .build()?;
         let handle = runtime.handle().clone();
         let (end, told_to_end) = oneshot::channel::<()>();
         let (ending, ended) = mpsc::sync_channel::<()>(0);

@@ -362,7 +362,12 @@ impl Connection {
     /// If no response is owed, or the body is not at hand.
     #[inline]
     pub fn respond_whole(&mut self, response: Response, seconds: u64) {
-        let bytes = match response.body.0 {
+        let Response { status, fields, body, extra } = response;
+        // Few have any, and the others need not look for what there is to drop.
+        if let Some(extra) = extra {
+            drop(extra);
+        }
+        let bytes = match body.0 {
             BodyInner::Empty => Bytes::new(),
             BodyInner::Full(bytes) => bytes,
             _ => panic!("the body is not at hand"),
@@ -370,17 +375,17 @@ impl Connection {
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
         let plain =
             exchange.facts.is_plain() && exchange.outgoing == Outgoing::Awaited && !exchange.awaits_continue;
-        if plain && !self.closing && has_body(response.status) && !asks_to_close(&response.fields) {
+        if plain && !self.closing && has_body(status) && !asks_to_close(&fields) {
             // What `respond` would come to, without asking again.
             let length = Length::Known(bytes.len() as u64);
             let stamp = Stamp { server: self.server, date: self.date, seconds };
             let tail = self.outbox.tail();
-            encode::head(tail, response.status, &response.fields, length, Persistence::Default, stamp);
+            encode::head(tail, status, &fields, length, Persistence::Default, stamp);
             self.outbox.push(bytes);
             exchange.outgoing = Outgoing::Done;
             return;
         }
-        self.respond(response.status, &response.fields, Some(bytes.len() as u64), seconds);
+        self.respond(status, &fields, Some(bytes.len() as u64), seconds);
         if let State::Exchange(exchange) = &mut self.state {
             if exchange.outgoing == Outgoing::Length(bytes.len() as u64) {
                 self.outbox.push(bytes);

@@ -20,7 +20,15 @@ pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) fields: FieldList,
     pub(crate) body: Body,
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What few responses have.
+#[derive(Default)]
+pub(crate) struct Extra {
     pub(crate) upgrade: Option<Upgrade>,
+    /// To be done once the response is on the wire.
+    pub(crate) after: Vec<BoxFuture<()>>,
 }
 
 /// Field lines in the order they will be sent. Two fit without memory of their own.
@@ -36,20 +44,20 @@ impl Response {
     /// 200 with the given body and no fields.
     #[inline]
     pub fn new(body: impl Into<Body>) -> Response {
-        Response { status: StatusCode::OK, fields: FieldList::new(), body: body.into(), upgrade: None }
+        Response { status: StatusCode::OK, fields: FieldList::new(), body: body.into(), extra: None }
     }
 
     /// The given status with an empty body.
     #[inline]
     pub fn status_only(status: StatusCode) -> Response {
-        Response { status, fields: FieldList::new(), body: Body::empty(), upgrade: None }
+        Response { status, fields: FieldList::new(), body: Body::empty(), extra: None }
     }
 
     /// 200 with a body of some type.
     #[inline]
     pub(crate) fn typed(content_type: HeaderValue, body: Body) -> Response {
         let fields = smallvec![(header::CONTENT_TYPE, content_type)];
-        Response { status: StatusCode::OK, fields, body, upgrade: None }
+        Response { status: StatusCode::OK, fields, body, extra: None }
     }
 
     /// 200 with `text/plain`.
@@ -86,7 +94,7 @@ impl Response {
         U: Future<Output = ()> + Send + 'static,
     {
         let mut response = Response::status_only(StatusCode::SWITCHING_PROTOCOLS);
-        response.upgrade = Some(Box::new(move |stream| Box::pin(then(stream))));
+        response.extra().upgrade = Some(Box::new(move |stream| Box::pin(then(stream))));
         response.with_value(header::UPGRADE, protocol)
     }
 
@@ -97,8 +105,36 @@ impl Response {
         U: Future<Output = ()> + Send + 'static,
     {
         let mut response = Response::status_only(StatusCode::OK);
-        response.upgrade = Some(Box::new(move |stream| Box::pin(then(stream))));
+        response.extra().upgrade = Some(Box::new(move |stream| Box::pin(then(stream))));
         response
+    }
+
+    /// The same response with something to do once it is on the wire.
+    ///
+    /// `then` becomes a background task when the last byte of the response was handed to the system, or when that has
+    /// become impossible because the peer has left: once, in any case, and never before. It delays neither the next
+    /// request of the connection nor its closing; a server that stops waits for it as for every
+    /// [`Task`](crate::Task). Several are started in their order.
+    pub fn after(mut self, then: impl Future<Output = ()> + Send + 'static) -> Response {
+        self.extra().after.push(Box::pin(then));
+        self
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    pub(crate) fn upgrades(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.upgrade.is_some())
+    }
+
+    pub(crate) fn take_upgrade(&mut self) -> Option<Upgrade> {
+        self.extra.as_mut()?.upgrade.take()
+    }
+
+    /// What is to be done once this is on the wire.
+    pub(crate) fn take_after(&mut self) -> Vec<BoxFuture<()>> {
+        self.extra.as_mut().map(|extra| std::mem::take(&mut extra.after)).unwrap_or_default()
     }
 
     /// The same response with another status.
@@ -155,7 +191,7 @@ impl Response {
         self.body
     }
 
-    /// The same response in the `http` crate's types. An upgrade is lost.
+    /// The same response in the `http` crate's types. An upgrade is lost, and what was to be done afterwards.
     pub fn into_http(self) -> http::Response<Body> {
         let mut response = http::Response::new(self.body);
         *response.status_mut() = self.status;
@@ -174,7 +210,7 @@ impl Response {
         for (name, value) in &parts.headers {
             fields.push((name.clone(), value.clone()));
         }
-        Response { status: parts.status, fields, body: Body::from_http(body), upgrade: None }
+        Response { status: parts.status, fields, body: Body::from_http(body), extra: None }
     }
 }
 
@@ -184,7 +220,7 @@ impl fmt::Debug for Response {
             .field("status", &self.status)
             .field("fields", &self.fields)
             .field("body", &self.body)
-            .field("upgrade", &self.upgrade.is_some())
-            .finish()
+            .field("upgrade", &self.upgrades())
+            .finish_non_exhaustive()
     }
 }
