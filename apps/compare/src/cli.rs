@@ -37,7 +37,7 @@ struct Program {
 #[derive(Debug, Subcommand)]
 enum Hidden {
     #[command(hide = true)]
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     #[command(hide = true)]
     Guard {
         #[arg(long, value_delimiter = ',')]
@@ -138,7 +138,7 @@ pub fn main() -> ExitCode {
         Err(status) => return status,
     };
     match hidden {
-        Some(Hidden::Serve(serve)) => return serve::run(serve),
+        Some(Hidden::Serve(serve)) => return serve::run(*serve),
         Some(Hidden::Guard { cores, command }) => return guard::run(&cores, &command),
         None => {}
     }
@@ -173,6 +173,9 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     let mut results = described(&subjects, wrk.as_deref());
     measure(flags, &choice, &scenarios, &subjects, &mut results, begin)?;
     if let Some(before) = before {
+        if before.machine.cpu != results.machine.cpu || before.machine.cores != results.machine.cores {
+            eprintln!("note: the baseline was made on another machine: {}", before.machine.cpu);
+        }
         results.changes = baseline::changes(&before, &results);
     }
     results.seconds = begin.elapsed().as_secs_f64();

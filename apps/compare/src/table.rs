@@ -13,6 +13,7 @@ const WINNER: &str = "*";
 /// Everything.
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
+    push(&mut text, &head(results));
     for scenario in &results.scenarios {
         push(&mut text, &scenario_table(scenario, results.duration));
     }
@@ -35,6 +36,25 @@ pub fn render(results: &Results) -> String {
 fn push(text: &mut String, part: &str) {
     // A string takes whatever is written to it.
     let _ = writeln!(text, "{part}\n");
+}
+
+/// How it was measured.
+fn head(results: &Results) -> String {
+    let machine = &results.machine;
+    let list = |cores: &[usize]| list(&cores.iter().map(usize::to_string).collect::<Vec<_>>());
+    let cores = match (machine.server_cores.as_slice(), machine.generator_cores.as_slice()) {
+        ([], _) | (_, []) => {
+            "servers and generator share one processor, so that rates are what both can do".into()
+        }
+        (server, generator) => {
+            format!("servers on processor {}, generator on {}", list(server), list(generator))
+        }
+    };
+    format!(
+        "{}, {}; {cores}.\nMedians of {} rounds of {} s, with half of what they lie apart. Load: {}.\n\
+         Latency counts from when a request was due, and covers those that had no answer in time (≥).",
+        machine.cpu, machine.kernel, results.rounds, results.duration, results.generator
+    )
 }
 
 fn table(head: &[&str], left: usize) -> Table {

@@ -85,6 +85,18 @@ fn compares_a_command_of_a_user_with_a_baseline() {
     assert!(found.changes.iter().any(|change| change.subject == "x"), "{:?}", found.changes);
 }
 
+#[test]
+fn checks_the_claims_that_speak_of_a_backend() {
+    let out = directory();
+    let flags = ["--backend", "sequential", "--claims", "--rounds", "1"];
+    let output = compare(out.path()).args(flags).output().expect("it starts");
+    let found = results(out.path());
+    assert_eq!(found.claims.iter().map(|claim| claim.number).collect::<Vec<_>>(), [1, 2, 3, 6, 7, 8, 9]);
+    assert!(found.claims.iter().all(|claim| !claim.findings.is_empty()), "{:?}", found.claims);
+    let all = found.claims.iter().all(|claim| claim.holds);
+    assert_eq!(output.status.code(), Some(if all { 0 } else { 1 }), "{:?}", found.claims);
+}
+
 /// Checks the status, and that the one line on standard error says `what`.
 fn refuses(args: &[&str], status: i32, what: &str) {
     let out = directory();
