@@ -4,19 +4,20 @@
 //! request, where it took enough of it to be measured; how long half of the requests take, where they take so long
 //! that it is a wait and not the machine; the bytes of an idle connection; and failures.
 //!
-//! Two runs are hours apart, and a machine is not the same at both. So CPU times are divided by those of the yardstick,
-//! a server that never changes, measured in the same rounds. What is left is called a change if *no* round of one run
-//! lies within the rounds of the other, and the medians are further apart than [`LEAST`] and than the rounds of each
-//! run are among themselves. With three rounds each, chance alone makes them disjoint once in ten times, which is why
-//! the second condition is there. It follows that small changes are not found; who looks for one takes both programs
-//! into one run, with `--against 'before=...'`.
+//! A figure is called a change if *no* round of one run lies within the rounds of the other, and the medians are further
+//! apart than [`LEAST`] and than the rounds of each run are among themselves. With three rounds each, chance alone makes
+//! them disjoint once in ten times, which is why the second condition is there.
+//!
+//! Two runs are hours apart, and a machine is not the same at both. So CPU times are compared once more after they were
+//! divided by those of the yardstick, a server that never changes, under the same load in the same round: a change has
+//! to be there both ways. It follows that small changes are not found; who looks for one takes both programs into one
+//! run, with `--against 'before=...'`.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 use crate::failure::Failure;
-use crate::results::{Change, Measure, Results, Scenario, Spread};
+use crate::results::{Change, Measure, Point, Results, Spread};
 
 /// The verdict that it became worse.
 pub const WORSE: &str = "worse";
@@ -31,8 +32,8 @@ const LEAST: f64 = 0.15;
 const BEYOND: f64 = 1.5;
 /// The least CPU time in a window that is compared, in seconds: ten ticks.
 const ENOUGH_CPU: f64 = 0.1;
-/// What the yardstick is uncertain by, as a part.
-const UNCERTAIN: f64 = 0.08;
+/// How much of a change has to be left once the machine's own part was taken out.
+const CONFIRMED: f64 = 0.1;
 /// The shortest latency that is compared, in µs.
 const A_WAIT: f64 = 5_000.0;
 /// Latencies are compared if so large a part of the requests has an answer.
@@ -53,57 +54,40 @@ pub fn read(file: &Path) -> Result<Results, Failure> {
 /// Compares everything that is in both.
 pub fn changes(before: &Results, after: &Results) -> Vec<Change> {
     let mut changes = Vec::new();
-    let machine = machine(before, after);
     for scenario in &after.scenarios {
         let Some(earlier) = before.scenarios.iter().find(|earlier| earlier.id == scenario.id) else {
             continue;
         };
-        let measures = measures(earlier);
         for point in &scenario.points {
+            let same = |old: &&Point| old.label == point.label && old.offered == point.offered;
+            let Some(old) = earlier.points.iter().find(same) else { continue };
             for measure in &point.measures {
-                let key = (point.label.as_str(), measure.subject.as_str());
-                if let Some(old) = measures.get(&key) {
-                    let both =
-                        Both { old, new: measure, machine, seconds: before.duration.min(after.duration) };
-                    changes.extend(both.compare().into_iter().map(|change| Change {
-                        scenario: scenario.id.clone(),
-                        point: point.label.clone(),
-                        subject: measure.subject.clone(),
-                        ..change
-                    }));
-                }
+                let Some(counterpart) = old.measures.iter().find(|old| old.subject == measure.subject) else {
+                    continue;
+                };
+                let both = Both {
+                    old: counterpart,
+                    new: measure,
+                    yardsticks: (&old.yardstick, &point.yardstick),
+                    seconds: before.duration.min(after.duration),
+                };
+                changes.extend(both.compare().into_iter().map(|change| Change {
+                    scenario: scenario.id.clone(),
+                    point: point.label.clone(),
+                    subject: measure.subject.clone(),
+                    ..change
+                }));
             }
         }
     }
     changes
 }
 
-fn measures(scenario: &Scenario) -> HashMap<(&str, &str), &Measure> {
-    let points = scenario.points.iter();
-    let each = |point: &'_ crate::results::Point| point.measures.len();
-    let mut all = HashMap::with_capacity(scenario.points.iter().map(each).sum());
-    for point in points {
-        all.extend(point.measures.iter().map(|one| ((point.label.as_str(), one.subject.as_str()), one)));
-    }
-    all
-}
-
-/// How much slower the machine itself has become, if that is more than what the yardstick is uncertain by.
-fn machine(before: &Results, after: &Results) -> f64 {
-    let yardstick = |results: &Results| {
-        let scenarios = results.scenarios.iter();
-        Spread::of(scenarios.flat_map(|scenario| scenario.yardstick.values.clone()).collect()).median
-    };
-    let (before, after) = (yardstick(before), yardstick(after));
-    let ratio = if before > 0.0 && after > 0.0 { after / before } else { 1.0 };
-    if (ratio - 1.0).abs() > UNCERTAIN { ratio } else { 1.0 }
-}
-
 /// One subject at one point, in both runs.
 struct Both<'a> {
     old: &'a Measure,
     new: &'a Measure,
-    machine: f64,
+    yardsticks: (&'a Spread, &'a Spread),
     seconds: f64,
 }
 
@@ -113,17 +97,34 @@ impl Both<'_> {
         if old.skipped.is_some() && new.skipped.is_some() {
             return Vec::new();
         }
-        let mut changes = vec![judged("failed, %", &failures(old), &failures(new), 1.0, FEW_FAILURES)];
+        let mut changes = vec![judged("failed, %", &failures(old), &failures(new), FEW_FAILURES)];
         if self.enough_cpu(old) && self.enough_cpu(new) {
-            changes.push(judged("CPU µs a request", &old.cpu(), &new.cpu(), self.machine, 0.0));
+            changes.push(self.confirmed(judged("CPU µs a request", &old.cpu(), &new.cpu(), 0.0)));
         }
         if is_a_wait(old) && is_a_wait(new) {
-            changes.push(judged("p50 µs", &old.latency.p50, &new.latency.p50, 1.0, 0.0));
+            changes.push(judged("p50 µs", &old.latency.p50, &new.latency.p50, 0.0));
         }
         if let (Some(old), Some(new)) = (&old.idle_bytes, &new.idle_bytes) {
-            changes.push(judged("bytes each", old, new, 1.0, 1.0));
+            changes.push(judged("bytes each", old, new, 1.0));
         }
         changes
+    }
+
+    /// A change of CPU time, if it is there after the machine's own part was taken out, too.
+    fn confirmed(&self, change: Change) -> Change {
+        let old = relative(&self.old.cpu(), self.yardsticks.0);
+        let new = relative(&self.new.cpu(), self.yardsticks.1);
+        let (Some(old), Some(new)) = (old, new) else { return change };
+        let ratio = if old > 0.0 { new / old } else { 1.0 };
+        let confirmed = match change.verdict.as_str() {
+            WORSE => ratio > 1.0 + CONFIRMED,
+            BETTER => ratio < 1.0 / (1.0 + CONFIRMED),
+            _ => true,
+        };
+        // What is shown is the more cautious of both.
+        let ratio = if (ratio.ln()).abs() < change.ratio.ln().abs() { ratio } else { change.ratio };
+        let verdict = if confirmed { change.verdict } else { SAME.into() };
+        Change { ratio, verdict, ..change }
     }
 
     fn enough_cpu(&self, measure: &Measure) -> bool {
@@ -148,13 +149,18 @@ fn is_a_wait(measure: &Measure) -> bool {
     measure.latency.p50.median >= A_WAIT && 1.0 - measure.unanswered >= ANSWERED
 }
 
+/// The median of what each round is in terms of its yardstick.
+fn relative(cpu: &Spread, yardstick: &Spread) -> Option<f64> {
+    let each = cpu.values.iter().zip(&yardstick.values).filter(|(_, yardstick)| **yardstick > 0.0);
+    let each: Vec<f64> = each.map(|(cpu, yardstick)| cpu / yardstick).collect();
+    (!each.is_empty()).then(|| Spread::of(each).median)
+}
+
 /// Compares figures of which less is better, with something added to each that makes little of what is small.
-fn judged(figure: &str, old: &Spread, new: &Spread, machine: f64, added: f64) -> Change {
-    let scaled = |value: f64| value / machine + added;
-    let (low, high) = (scaled(new.min), scaled(new.max));
+fn judged(figure: &str, old: &Spread, new: &Spread, added: f64) -> Change {
     let before = old.median + added;
-    let ratio = if before > 0.0 { scaled(new.median) / before } else { 1.0 };
-    let apart = low > old.max + added || high < old.min + added;
+    let ratio = if before > 0.0 { (new.median + added) / before } else { 1.0 };
+    let apart = new.min > old.max || new.max < old.min;
     let noise = relative_range(old).max(relative_range(new)) * BEYOND;
     let threshold = 1.0 + noise.max(LEAST);
     let verdict = match ratio {
@@ -181,12 +187,12 @@ fn relative_range(spread: &Spread) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{Latency, Point};
+    use crate::results::{Latency, Scenario};
 
     fn results(yardstick: f64, measure: Measure) -> Results {
-        let point = Point { label: "here".into(), measures: vec![measure], ..Point::default() };
-        let yardstick = Spread::of(vec![yardstick]);
-        let scenario = Scenario { id: "plain".into(), points: vec![point], yardstick, ..Scenario::default() };
+        let yardstick = Spread::of(vec![yardstick; measure.rate.values.len()]);
+        let point = Point { label: "here".into(), measures: vec![measure], yardstick, ..Point::default() };
+        let scenario = Scenario { id: "plain".into(), points: vec![point], ..Scenario::default() };
         Results { duration: 1.0, scenarios: vec![scenario], ..Results::default() }
     }
 
@@ -227,7 +233,8 @@ mod tests {
     fn a_machine_that_became_slower_is_not_held_against_a_server() {
         let before = (5.0, &[10.0, 10.1, 10.2][..]);
         assert_eq!(cpu_verdict(before, (6.5, &[13.0, 13.1, 13.2])), SAME);
-        assert_eq!(cpu_verdict(before, (6.5, &[10.0, 10.1, 10.2])), BETTER);
+        assert_eq!(cpu_verdict(before, (6.5, &[10.0, 10.1, 10.2])), SAME);
+        assert_eq!(cpu_verdict(before, (6.5, &[16.0, 16.1, 16.2])), WORSE);
     }
 
     #[test]
@@ -267,7 +274,7 @@ mod tests {
     #[test]
     fn what_is_in_one_run_only_is_not_compared() {
         let mut other = results(5.0, cpu(&[10.0]));
-        other.scenarios[0].points[0].label = "there".into();
+        other.scenarios[0].points[0].offered = Some(100.0);
         assert!(changes(&results(5.0, cpu(&[10.0])), &other).is_empty());
         assert!(changes(&Results::default(), &other).is_empty());
     }

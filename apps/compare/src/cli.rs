@@ -171,7 +171,7 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     end_on_signals()?;
 
     let mut results = described(&subjects, wrk.as_deref());
-    measure(flags, &choice, &scenarios, &subjects, &mut results, begin)?;
+    measure(flags, &choice, &scenarios, &subjects, (&mut results, before.as_ref()), begin)?;
     if let Some(before) = before {
         if before.machine.cpu != results.machine.cpu || before.machine.cores != results.machine.cores {
             eprintln!("note: the baseline was made on another machine: {}", before.machine.cpu);
@@ -192,7 +192,7 @@ fn measure(
     choice: &Choice,
     scenarios: &[Scenario],
     subjects: &[Subject],
-    results: &mut Results,
+    (results, before): (&mut Results, Option<&Results>),
     begin: Instant,
 ) -> Result<(), Failure> {
     let rounds = flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 });
@@ -209,7 +209,7 @@ fn measure(
     let wants_capacity = run::wants_capacity(scenarios);
     let first = if wants_capacity { subjects.len() } else { 0 };
     let progress = Progress::new(each * rounds + first);
-    let run = Run { bench: &bench, subjects, rounds, end: begin + plan.limit, progress: &progress };
+    let run = Run { bench: &bench, subjects, rounds, end: begin + plan.limit, before, progress: &progress };
     let path = choice.path.as_deref().unwrap_or("/plaintext");
     let capacity = if wants_capacity { run.capacity(path)? } else { 0.0 };
     for scenario in scenarios {

@@ -41,3 +41,4 @@ pub mod subject;
 pub mod table;
 pub mod trial;
 pub mod winners;
+mod yardstick;

@@ -79,10 +79,6 @@ pub struct Scenario {
     pub reading: String,
     /// What was measured.
     pub points: Vec<Point>,
-    /// CPU time for each request of a server that never changes, in µs, measured in the same rounds: what the machine
-    /// and the system took for it at that hour.
-    #[serde(default)]
-    pub yardstick: Spread,
 }
 
 /// One load, put on every subject.
@@ -101,6 +97,10 @@ pub struct Point {
     pub path: String,
     /// What came of it, one for each subject, in their order.
     pub measures: Vec<Measure>,
+    /// CPU time for each request of a server that never changes, in µs, under the same load in the same rounds: what
+    /// the machine and the system took for it at that moment. Empty if the load says nothing of CPU time.
+    #[serde(default)]
+    pub yardstick: Spread,
 }
 
 /// How one subject bore one load.

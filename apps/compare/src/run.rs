@@ -7,17 +7,16 @@ use crate::load::{Ask, Pace, Traffic};
 use crate::measure;
 use crate::progress::Progress;
 use crate::reading;
-use crate::results::{self, Point, Spread};
+use crate::results::{self, Point, Results, Spread};
 use crate::scenario::{Scenario, Spot};
 use crate::serve::Served;
 use crate::subject::Subject;
 use crate::trial::{Bench, Taken, Trial, Work};
 use crate::winners;
+use crate::yardstick;
 
 /// Connections that find out what a server can do at most.
 const CAPACITY: usize = 64;
-/// Connections to the server that never changes.
-const YARDSTICK: usize = 16;
 /// Rates are rounded to so many digits, as nobody needs more.
 const DIGITS: i32 = 2;
 
@@ -31,6 +30,8 @@ pub struct Run<'a> {
     pub rounds: usize,
     /// Rounds that would begin later are left out, but for the first.
     pub end: Instant,
+    /// An earlier run, whose rates are taken so that figures can be compared.
+    pub before: Option<&'a Results>,
     /// Who is told.
     pub progress: &'a Progress,
 }
@@ -52,40 +53,54 @@ impl Run<'_> {
     /// Measures a scenario.
     pub fn scenario(&self, scenario: &Scenario, capacity: f64) -> Result<results::Scenario, Failure> {
         self.progress.begin(scenario.title);
-        let points: Vec<Spot> = scenario.points.iter().map(|point| resolved(point, capacity)).collect();
+        let points: Vec<Spot> = scenario
+            .points
+            .iter()
+            .map(|point| resolved(point, capacity, self.earlier(scenario.id, point)))
+            .collect();
         let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); self.subjects.len()]; points.len()];
-        let mut yardstick = Vec::new();
+        let mut yardsticks: Vec<Vec<f64>> = vec![Vec::new(); points.len()];
         for round in 0..self.rounds {
-            let late = Instant::now() > self.end;
-            if late && round > 0 {
+            if round > 0 && Instant::now() > self.end {
                 break;
             }
-            yardstick.push(self.yardstick()?);
-            for (point, taken) in points.iter().zip(&mut taken) {
+            for (index, point) in points.iter().enumerate() {
+                let (title, label) = (scenario.title, &point.label);
+                let step = |name: &str| {
+                    self.progress.step(format!("{title}, {label}, {name}, round {}", round + 1));
+                };
+                step("yardstick");
+                yardsticks[index].extend(self.yardstick(&point.trial)?);
                 // Whoever comes first in one round comes last in another.
                 for turn in 0..self.subjects.len() {
                     let which = (turn + round) % self.subjects.len();
-                    let subject = &self.subjects[which];
-                    let (title, label, name) = (scenario.title, &point.label, &subject.name);
-                    self.progress.step(format!("{title}, {label}, {name}, round {}", round + 1));
-                    taken[which].push(self.bench.take(subject, &point.trial)?);
+                    step(&self.subjects[which].name);
+                    taken[index][which].push(self.bench.take(&self.subjects[which], &point.trial)?);
                 }
             }
         }
-        let points = points.iter().zip(&taken).map(|(spot, taken)| self.point(spot, taken)).collect();
+        let mut measured_points = Vec::with_capacity(points.len());
+        for ((spot, taken), yardstick) in points.iter().zip(&taken).zip(yardsticks) {
+            measured_points.push(Point { yardstick: Spread::of(yardstick), ..self.point(spot, taken) });
+        }
         let mut measured = results::Scenario {
             id: scenario.id.into(),
             title: scenario.title.into(),
             question: scenario.question.into(),
             axis: scenario.axis.into(),
             decides: scenario.decides.into(),
-            points,
-            yardstick: Spread::of(yardstick),
+            points: measured_points,
             ..results::Scenario::default()
         };
         measured.winners = winners::of(&measured);
         measured.reading = reading::of(&measured);
         Ok(measured)
+    }
+
+    /// The rate of the same point in an earlier run.
+    fn earlier(&self, scenario: &str, spot: &Spot) -> Option<f64> {
+        let earlier = self.before?.scenarios.iter().find(|earlier| earlier.id == scenario)?;
+        earlier.points.iter().find(|point| point.label == spot.label)?.offered
     }
 
     fn point(&self, spot: &Spot, taken: &[Vec<Taken>]) -> Point {
@@ -103,16 +118,15 @@ impl Run<'_> {
             offered,
             path,
             measures: each.map(|(subject, rounds)| measure::of(&subject.name, rounds)).collect(),
+            yardstick: Spread::default(),
         }
     }
 
-    /// CPU µs for a request of the server that never changes.
-    fn yardstick(&self) -> Result<f64, Failure> {
-        self.progress.step("yardstick".into());
-        let traffic = Traffic::new(YARDSTICK, Ask::get("/"), Pace::Closed);
-        let trial = Trial { app: Served::Yardstick, work: Work::Load(vec![traffic]), saturates: false };
-        let taken = self.bench.take(&Subject::yardstick(), &trial)?;
-        Ok(taken.each.user + taken.each.system)
+    /// CPU µs for a request of the server that never changes, under the same load.
+    fn yardstick(&self, of: &Trial) -> Result<Option<f64>, Failure> {
+        let Some(trial) = yardstick::trial(of) else { return Ok(None) };
+        let each = self.bench.take(&Subject::yardstick(), &trial)?.each;
+        Ok(Some(each.user + each.system))
     }
 }
 
@@ -136,7 +150,7 @@ pub fn preflight(bench: &Bench, subjects: &[Subject], scenarios: &[Scenario]) ->
 
 /// How many measurements a round takes.
 pub fn measurements(scenarios: &[Scenario], subjects: usize) -> usize {
-    scenarios.iter().map(|scenario| scenario.points.len() * subjects + 1).sum()
+    scenarios.iter().map(|scenario| scenario.points.len() * (subjects + 1)).sum()
 }
 
 /// Says whether any rate is a part of what the slowest can do.
@@ -148,13 +162,13 @@ pub fn wants_capacity(scenarios: &[Scenario]) -> bool {
     })
 }
 
-/// A point whose rates are known.
-fn resolved(spot: &Spot, capacity: f64) -> Spot {
+/// A point whose rates are known: as they were in an earlier run, or parts of what the slowest can do.
+fn resolved(spot: &Spot, capacity: f64, earlier: Option<f64>) -> Spot {
     let mut spot = spot.clone();
     if let Work::Load(traffics) = &mut spot.trial.work {
         for traffic in traffics {
             if let Pace::Share(share) = traffic.pace {
-                traffic.pace = Pace::Open(rounded(capacity * share).max(1.0));
+                traffic.pace = Pace::Open(earlier.unwrap_or(rounded(capacity * share).max(1.0)));
             }
         }
     }
@@ -202,7 +216,10 @@ mod tests {
         let traffic = Traffic::new(4, Ask::get("/"), Pace::Share(0.01));
         let trial = Trial { app: Served::Demo, work: Work::Load(vec![traffic]), saturates: false };
         let spot = Spot { label: String::new(), x: 0.0, quick: true, trial };
-        let Work::Load(traffics) = resolved(&spot, 51_234.0).trial.work else { unreachable!("it was load") };
-        assert_eq!(traffics[0].pace, Pace::Open(510.0));
+        let pace = |earlier| match resolved(&spot, 51_234.0, earlier).trial.work {
+            Work::Load(traffics) => traffics[0].pace,
+            other => unreachable!("it was load: {other:?}"),
+        };
+        assert_eq!([pace(None), pace(Some(480.0))], [Pace::Open(510.0), Pace::Open(480.0)]);
     }
 }

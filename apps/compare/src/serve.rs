@@ -1,12 +1,12 @@
 //! The servers that are in this program, so that one crate builds all that is compared: `compare serve APP`.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{io, thread};
 
 use gearshift::{App, Bind, cli};
+
+use crate::yardstick;
 
 /// How long the gateway waits for its service.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub enum Served {
     Gateway,
     /// Pictures made smaller.
     Thumbnails,
-    /// None of gearshift; see [`yardstick`].
+    /// None of gearshift, and the same for ever.
     Yardstick,
 }
 
@@ -61,32 +61,17 @@ pub(crate) fn run(serve: Serve) -> ExitCode {
     cli::serve(&serve.settings, app)
 }
 
-/// A server that never changes: a thread for each connection, which answers each line that is empty. What a request
-/// costs here is what the system and the machine take for it at that hour, and nothing of what is compared.
 fn yardstick(binds: &[Bind]) -> ExitCode {
-    let Some(Bind::Tcp(address)) = binds.first() else { return ExitCode::from(2) };
-    let listener = match TcpListener::bind(address) {
-        Ok(listener) => listener,
-        Err(error) => {
-            eprintln!("error: {address}: {error}");
-            return ExitCode::from(3);
-        }
+    let address = match binds.first() {
+        Some(Bind::Tcp(address)) => address.parse(),
+        _ => "".parse(),
     };
-    for peer in listener.incoming().flatten() {
-        thread::spawn(move || answer(&peer));
-    }
-    ExitCode::SUCCESS
-}
-
-fn answer(mut peer: &TcpStream) -> io::Result<()> {
-    peer.set_nodelay(true)?;
-    let mut lines = BufReader::new(peer);
-    let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line)? > 0 {
-        if line == b"\r\n" {
-            peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, World!")?;
-        }
-        line.clear();
-    }
-    Ok(())
+    let served = address.map_err(io::Error::other).and_then(yardstick::serve);
+    served.map_or_else(
+        |error| {
+            eprintln!("error: {error}");
+            ExitCode::from(3)
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
