@@ -1,17 +1,19 @@
 //! Before and after: what has changed since a baseline, beyond the noise.
 //!
 //! Rates are not compared: they tell what else the machine did. What is compared is the server's CPU time for a
-//! request, where it took enough of it to be measured; how long half of the requests take, where they take so long
-//! that it is a wait and not the machine; the bytes of an idle connection; and failures.
+//! request, where requests keep it busy, as with a processor to spare it depends on who happens to be awake; how long
+//! half of the requests take, where they take so long that it is a wait and not the machine; the bytes of an idle
+//! connection; and failures.
 //!
 //! A figure is called a change if *no* round of one run lies within the rounds of the other, and the medians are further
 //! apart than [`LEAST`] and than the rounds of each run are among themselves. With three rounds each, chance alone makes
 //! them disjoint once in ten times, which is why the second condition is there.
 //!
-//! Two runs are hours apart, and a machine is not the same at both. So CPU times are compared once more after they were
-//! divided by those of the yardstick, a server that never changes, under the same load in the same round: a change has
-//! to be there both ways. It follows that small changes are not found; who looks for one takes both programs into one
-//! run, with `--against 'before=...'`.
+//! Two runs are hours apart, and a machine is not the same at both. Beside each point the yardstick was measured, a
+//! server that never changes, under the same load in the same round. By as many µs as a request became dearer there it
+//! became dearer to everybody: what a machine becomes slower at is mostly the kernel's part, which is the same for all.
+//! So these are taken off before figures are compared. It follows that small changes are not found; who looks for one
+//! takes both programs into one run, with `--against 'before=...'`.
 
 use std::fs;
 use std::path::Path;
@@ -28,12 +30,10 @@ pub const SAME: &str = "same";
 
 /// The least change that is one, as a part.
 const LEAST: f64 = 0.15;
-/// How many times what rounds lie apart a change has to be.
-const BEYOND: f64 = 1.5;
-/// The least CPU time in a window that is compared, in seconds: ten ticks.
-const ENOUGH_CPU: f64 = 0.1;
-/// How much of a change has to be left once the machine's own part was taken out.
-const CONFIRMED: f64 = 0.1;
+/// The least change that is left if the machine's own part is not taken off.
+const LEAST_RAW: f64 = 0.05;
+/// The least part of a processor that requests keep busy, if their CPU time is compared.
+const BUSY: f64 = 0.5;
 /// The shortest latency that is compared, in µs.
 const A_WAIT: f64 = 5_000.0;
 /// Latencies are compared if so large a part of the requests has an answer.
@@ -69,7 +69,7 @@ pub fn changes(before: &Results, after: &Results) -> Vec<Change> {
                     old: counterpart,
                     new: measure,
                     yardsticks: (&old.yardstick, &point.yardstick),
-                    seconds: before.duration.min(after.duration),
+                    open: point.offered.is_some(),
                 };
                 changes.extend(both.compare().into_iter().map(|change| Change {
                     scenario: scenario.id.clone(),
@@ -88,7 +88,8 @@ struct Both<'a> {
     old: &'a Measure,
     new: &'a Measure,
     yardsticks: (&'a Spread, &'a Spread),
-    seconds: f64,
+    /// Whether requests came at a fixed rate.
+    open: bool,
 }
 
 impl Both<'_> {
@@ -98,8 +99,8 @@ impl Both<'_> {
             return Vec::new();
         }
         let mut changes = vec![judged("failed, %", &failures(old), &failures(new), FEW_FAILURES)];
-        if self.enough_cpu(old) && self.enough_cpu(new) {
-            changes.push(self.confirmed(judged("CPU µs a request", &old.cpu(), &new.cpu(), 0.0)));
+        if !self.open && is_busy(old) && is_busy(new) {
+            changes.push(self.cpu());
         }
         if is_a_wait(old) && is_a_wait(new) {
             changes.push(judged("p50 µs", &old.latency.p50, &new.latency.p50, 0.0));
@@ -110,26 +111,30 @@ impl Both<'_> {
         changes
     }
 
-    /// A change of CPU time, if it is there after the machine's own part was taken out, too.
-    fn confirmed(&self, change: Change) -> Change {
-        let old = relative(&self.old.cpu(), self.yardsticks.0);
-        let new = relative(&self.new.cpu(), self.yardsticks.1);
-        let (Some(old), Some(new)) = (old, new) else { return change };
-        let ratio = if old > 0.0 { new / old } else { 1.0 };
+    /// CPU times, without what the machine itself became slower or quicker by.
+    fn cpu(&self) -> Change {
+        let (old, new) = (self.old.cpu(), self.new.cpu());
+        let machine = self.yardsticks.1.values.iter().map(|now| now - self.yardsticks.0.median);
+        let unknown = self.yardsticks.0.values.is_empty() || self.yardsticks.1.values.is_empty();
+        let adjusted = match unknown {
+            true => new.clone(),
+            false => Spread::of(new.values.iter().zip(machine).map(|(cpu, more)| cpu - more).collect()),
+        };
+        let change = judged("CPU µs a request", &old, &adjusted, 0.0);
+        let raw = if old.median > 0.0 { new.median / old.median } else { 1.0 };
         let confirmed = match change.verdict.as_str() {
-            WORSE => ratio > 1.0 + CONFIRMED,
-            BETTER => ratio < 1.0 / (1.0 + CONFIRMED),
+            WORSE => raw > 1.0 + LEAST_RAW,
+            BETTER => raw < 1.0 / (1.0 + LEAST_RAW),
             _ => true,
         };
-        // What is shown is the more cautious of both.
-        let ratio = if (ratio.ln()).abs() < change.ratio.ln().abs() { ratio } else { change.ratio };
         let verdict = if confirmed { change.verdict } else { SAME.into() };
-        Change { ratio, verdict, ..change }
+        Change { after: new.median, verdict, ..change }
     }
+}
 
-    fn enough_cpu(&self, measure: &Measure) -> bool {
-        measure.rate.median * measure.cpu().median / 1e6 * self.seconds >= ENOUGH_CPU
-    }
+/// Says whether requests keep it busy.
+fn is_busy(measure: &Measure) -> bool {
+    measure.rate.median * measure.cpu().median / 1e6 >= BUSY
 }
 
 /// What failed, in percent: everything if there were no answers at all.
@@ -149,19 +154,12 @@ fn is_a_wait(measure: &Measure) -> bool {
     measure.latency.p50.median >= A_WAIT && 1.0 - measure.unanswered >= ANSWERED
 }
 
-/// The median of what each round is in terms of its yardstick.
-fn relative(cpu: &Spread, yardstick: &Spread) -> Option<f64> {
-    let each = cpu.values.iter().zip(&yardstick.values).filter(|(_, yardstick)| **yardstick > 0.0);
-    let each: Vec<f64> = each.map(|(cpu, yardstick)| cpu / yardstick).collect();
-    (!each.is_empty()).then(|| Spread::of(each).median)
-}
-
 /// Compares figures of which less is better, with something added to each that makes little of what is small.
 fn judged(figure: &str, old: &Spread, new: &Spread, added: f64) -> Change {
     let before = old.median + added;
     let ratio = if before > 0.0 { (new.median + added) / before } else { 1.0 };
     let apart = new.min > old.max || new.max < old.min;
-    let noise = relative_range(old).max(relative_range(new)) * BEYOND;
+    let noise = relative_range(old).max(relative_range(new));
     let threshold = 1.0 + noise.max(LEAST);
     let verdict = match ratio {
         ratio if apart && ratio > threshold => WORSE,
@@ -232,9 +230,13 @@ mod tests {
     #[test]
     fn a_machine_that_became_slower_is_not_held_against_a_server() {
         let before = (5.0, &[10.0, 10.1, 10.2][..]);
-        assert_eq!(cpu_verdict(before, (6.5, &[13.0, 13.1, 13.2])), SAME);
-        assert_eq!(cpu_verdict(before, (6.5, &[10.0, 10.1, 10.2])), SAME);
-        assert_eq!(cpu_verdict(before, (6.5, &[16.0, 16.1, 16.2])), WORSE);
+        assert_eq!(cpu_verdict(before, (7.5, &[12.0, 12.5, 12.8])), SAME);
+        assert_eq!(
+            cpu_verdict(before, (7.5, &[10.0, 10.1, 10.2])),
+            SAME,
+            "the yardstick alone proves nothing"
+        );
+        assert_eq!(cpu_verdict(before, (7.5, &[15.0, 15.1, 15.2])), WORSE);
     }
 
     #[test]
