@@ -181,7 +181,7 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     results.seconds = begin.elapsed().as_secs_f64();
     report::write(&results, &flags.out)?;
     println!("{}", table::render(&results));
-    println!("{}", flags.out.join("results.json").display());
+    println!("{}", flags.out.join("index.html").display());
     let worse = results.changes.iter().any(|change| change.verdict == baseline::WORSE);
     let fails = results.claims.iter().any(|claim| !claim.holds);
     Ok(if worse || fails { ExitCode::from(failure::WORSE) } else { ExitCode::SUCCESS })

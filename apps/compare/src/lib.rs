@@ -27,6 +27,7 @@ pub mod guard;
 pub mod load;
 pub mod machine;
 pub mod measure;
+pub mod page;
 pub mod plan;
 pub mod proc;
 pub mod progress;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::csv;
 use crate::failure::Failure;
+use crate::page;
 use crate::results::Results;
 
 /// Writes the files. The directory is made if there is none; files of an earlier report are replaced.
@@ -14,8 +15,9 @@ use crate::results::Results;
 pub fn write(results: &Results, directory: &Path) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(results).map_err(|error| refused(directory, &error))?;
     let csv = csv::render(results).map_err(|error| refused(directory, &error))?;
+    let page = page::render(results).into_bytes();
     prepare(directory)?;
-    for (name, content) in [("results.json", json), ("results.csv", csv)] {
+    for (name, content) in [("index.html", page), ("results.json", json), ("results.csv", csv)] {
         let file = directory.join(name);
         fs::write(&file, content).map_err(|error| refused(&file, &error))?;
     }

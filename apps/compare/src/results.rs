@@ -79,6 +79,9 @@ pub struct Scenario {
     pub reading: String,
     /// What was measured.
     pub points: Vec<Point>,
+    /// What [`Point::yardstick`] is at the last point, which decides.
+    #[serde(default)]
+    pub yardstick: Spread,
 }
 
 /// One load, put on every subject.

@@ -89,6 +89,7 @@ impl Run<'_> {
             question: scenario.question.into(),
             axis: scenario.axis.into(),
             decides: scenario.decides.into(),
+            yardstick: measured_points.last().map(|point| point.yardstick.clone()).unwrap_or_default(),
             points: measured_points,
             ..results::Scenario::default()
         };

@@ -61,7 +61,9 @@ fn compares_two_backends_end_to_end() {
     let csv = fs::read_to_string(out.path().join("results.csv")).expect("it was written");
     let lines = found.scenarios.iter().flat_map(|scenario| &scenario.points).count() * subjects.len();
     assert_eq!(csv.lines().count(), 1 + lines, "{csv}");
+    let page = fs::read_to_string(out.path().join("index.html")).expect("it was written");
     let table = String::from_utf8_lossy(&output.stdout);
+    assert!(found.scenarios.iter().all(|scenario| page.contains(&scenario.title)), "{page}");
     assert!(found.scenarios.iter().all(|scenario| table.contains(&scenario.title)), "{table}");
 }
 

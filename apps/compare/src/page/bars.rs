@@ -1,0 +1,142 @@
+//! A chart with a bar for each subject, in one group or several, with the figure beside it: for loads that have no order,
+//! and for figures of one load. Latencies, that span decades, are dots on a logarithmic axis instead, as the length of a
+//! bar would mean nothing there.
+
+use maud::{Markup, html};
+
+use super::axis::{Axis, apart};
+use super::chart::{NAME, WIDTH};
+use super::format::{Unit, shorten};
+use super::roster::Roster;
+
+const FROM: f64 = 102.0;
+const TO: f64 = 288.0;
+const ROW: f64 = 21.0;
+const HEAD: f64 = 24.0;
+/// Characters of a group's name that fit above it.
+const LABEL: usize = 48;
+
+/// What to draw.
+pub(super) struct Bars<'a> {
+    /// Unique on the page.
+    pub(super) id: String,
+    pub(super) title: &'a str,
+    /// What there is to see, for whoever does not see it.
+    pub(super) description: String,
+    pub(super) unit: Unit,
+    /// `Some` for dots on this axis.
+    pub(super) dots: Option<Axis>,
+    pub(super) groups: Vec<Group<'a>>,
+}
+
+/// The bars of one load.
+pub(super) struct Group<'a> {
+    /// Nothing if it is the only one.
+    pub(super) label: &'a str,
+    pub(super) rows: Vec<Row<'a>>,
+}
+
+/// One subject's bar.
+pub(super) struct Row<'a> {
+    pub(super) name: &'a str,
+    /// Nothing if there is nothing to draw.
+    pub(super) bar: Option<Bar>,
+}
+
+/// A figure, with the least and the most of its rounds.
+pub(super) struct Bar {
+    /// How much of it is the first, solid part; the rest is pale.
+    pub(super) solid: f64,
+    pub(super) median: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+    /// What it is, in words.
+    pub(super) words: String,
+}
+
+impl Bars<'_> {
+    pub(super) fn draw(self, roster: &Roster<'_>) -> Markup {
+        let (title, description) = (format!("{}-t", self.id), format!("{}-d", self.id));
+        let bars = || self.groups.iter().flat_map(|group| &group.rows).filter_map(|row| row.bar.as_ref());
+        let axis = match &self.dots {
+            Some(axis) => axis.clone(),
+            None => Axis::from_zero(bars().flat_map(|bar| [bar.median, bar.max])),
+        }
+        .between(FROM, TO);
+        let mut bottom = 4.0;
+        let mut rows = Vec::new();
+        let mut heads = Vec::new();
+        let mut stretches = Vec::new();
+        for group in &self.groups {
+            if !group.label.is_empty() {
+                heads.push((bottom + 15.0, group.label));
+                bottom += HEAD;
+            }
+            let from = bottom;
+            for row in &group.rows {
+                rows.push((bottom + ROW / 2.0, row));
+                bottom += ROW;
+            }
+            stretches.push((from, bottom));
+            bottom += 8.0;
+        }
+        let height = bottom + if self.dots.is_some() { 16.0 } else { 0.0 };
+        let ticks = apart(&axis, &axis.ticks(), 52.0);
+        html! {
+            svg viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-labelledby={ (title) " " (description) } {
+                title id=(title) { (self.title) }
+                desc id=(description) { (self.description) }
+                @if self.dots.is_some() {
+                    @for tick in ticks {
+                        path class="grid" d=(rule(axis.place(tick), &stretches)) {}
+                        text class="tick middle" x=(axis.place(tick)) y=(bottom + 10.0) { (self.unit.tick(tick)) }
+                    }
+                } @else {
+                    path class="base" d=(rule(FROM, &stretches)) {}
+                }
+                @for (at, label) in heads {
+                    text class="head" x="0" y=(at) { (shorten(label, LABEL)) title { (label) } }
+                }
+                @for (at, row) in rows {
+                    g class=(roster.class(row.name)) {
+                        path class="dot" d=(roster.shape(row.name, 6.0, at)) {}
+                        text class="name" x="15" y=(at + 4.0) { (shorten(row.name, NAME)) title { (row.name) } }
+                        @match &row.bar {
+                            Some(bar) => (self.bar(bar, &axis, at, roster.shape(row.name, axis.place(bar.median), at))),
+                            None => text class="tick" x=(FROM + 6.0) y=(at + 4.0) { "not measured" },
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn bar(&self, bar: &Bar, axis: &Axis, at: f64, dot: String) -> Markup {
+        let part = |from: f64, to: f64| {
+            let (from, to) = (axis.place(from), axis.place(to));
+            format!("M{from} {}H{to}v10H{from}z", at - 5.0)
+        };
+        let whisker = {
+            let (min, max) = (axis.place(bar.min), axis.place(bar.max));
+            format!("M{min} {at}H{max}M{min} {y}v6M{max} {y}v6", y = at - 3.0)
+        };
+        html! {
+            @if self.dots.is_some() {
+                path class="whisker" d=(whisker) {}
+                path class="dot" d=(dot) { title { (bar.words) } }
+            } @else {
+                path class="solid" d=(part(0.0, bar.solid)) { title { (bar.words) } }
+                @if bar.solid < bar.median {
+                    path class="pale" d=(part(bar.solid, bar.median)) { title { (bar.words) } }
+                }
+                @if bar.min < bar.max { path class="whisker over" d=(whisker) {} }
+            }
+            text class="figure end" x=(WIDTH - 2.0) y=(at + 4.0) { (self.unit.write(bar.median)) }
+        }
+    }
+}
+
+/// A line down beside the rows, but not through what stands above them.
+fn rule(x: f64, stretches: &[(f64, f64)]) -> String {
+    stretches.iter().map(|(from, to)| format!("M{x} {from}V{to}")).collect()
+}

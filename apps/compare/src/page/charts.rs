@@ -1,0 +1,243 @@
+//! Which charts a scenario has. Loads that grow have lines along them; loads that are of several kinds have bars side by
+//! side. What was not measured has no chart.
+
+use maud::{Markup, html};
+
+use crate::results::{Measure, Point, Scenario};
+
+use super::axis::{Axis, apart};
+use super::bars::{Bar, Bars, Group, Row};
+use super::chart::{Chart, Line, Spot};
+use super::curves::latencies;
+use super::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
+use super::format::{NOTHING, Unit, count};
+use super::roster::Roster;
+
+/// From this ratio of the most to the least on, lines are on a logarithmic axis: on a linear one the lower ones lie on
+/// its bottom.
+const WIDE: f64 = 30.0;
+
+/// Beyond these many bars a drawing is as high as several others.
+const TALL: usize = 16;
+
+/// All charts of a scenario.
+pub(super) fn charts(scenario: &Scenario, id: &str, roster: &Roster<'_>) -> Markup {
+    let Some(shown) = shown(scenario) else {
+        return html! { p class="note" { "Nothing was measured." } };
+    };
+    let grows = grows(&scenario.points);
+    let others = scenario.points.iter().filter(|point| !std::ptr::eq(*point, shown));
+    let only = std::slice::from_ref(shown);
+    html! {
+        div class="charts" {
+            @for figure in [RATE, P99] {
+                @if grows { (along(scenario, figure, id, roster)) } @else { (bars(&scenario.points, figure, id, roster)) }
+            }
+            (latencies(shown, &format!("{id}-curve"), roster))
+            @for figure in [CPU, MEMORY, IDLE] { (bars(only, figure, id, roster)) }
+        }
+        @if others.clone().any(|point| P99.is_in([point])) {
+            details {
+                summary { "Latencies at the other loads" }
+                div class="charts" {
+                    @for (number, point) in others.enumerate() { (latencies(point, &format!("{id}-curve-{number}"), roster)) }
+                }
+            }
+        }
+    }
+}
+
+/// A chart under its title, and under what it is at or along; beside several others if it is tall.
+pub(super) fn figure(title: &str, at: &str, key: &Markup, tall: bool, chart: &Markup) -> Markup {
+    html! {
+        figure class=[tall.then_some("tall")] {
+            figcaption { b { (title) } " " span { (at) } (key) }
+            (chart)
+        }
+    }
+}
+
+/// A figure along growing loads.
+fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> Markup {
+    if !which.is_in(&scenario.points) {
+        return html! {};
+    }
+    let lines: Vec<Line<'_>> = roster
+        .names()
+        .filter_map(|name| {
+            let spots: Vec<Spot> = scenario
+                .points
+                .iter()
+                .filter_map(|point| {
+                    let measure = find(point, name)?;
+                    let spread = which.of(measure)?;
+                    let at_least = which.is_at_least(measure);
+                    let words = words(name, &point.label, which, measure);
+                    Some(Spot {
+                        x: point.x,
+                        median: spread.median,
+                        min: spread.min,
+                        max: spread.max,
+                        at_least,
+                        words,
+                    })
+                })
+                .collect();
+            let way = spots.iter().map(|spot| (spot.x, spot.median)).collect();
+            (!spots.is_empty()).then_some(Line { name, way, spots })
+        })
+        .collect();
+    let figures: Vec<f64> = lines
+        .iter()
+        .flat_map(|line| &line.spots)
+        .flat_map(|spot| [spot.median, spot.min, spot.max])
+        .collect();
+    let (least, most) = positive_ends(&figures);
+    let y = if which.unit == Unit::Time || most / least > WIDE {
+        Axis::log(figures.iter().copied())
+    } else {
+        Axis::from_zero(figures.iter().copied())
+    };
+    let loads: Vec<f64> = scenario.points.iter().map(|point| point.x).collect();
+    let (first, last) = (loads[0], loads[loads.len() - 1]);
+    let x = if first > 0.0 && last / first >= 8.0 {
+        Axis::log_exactly(loads.iter().copied())
+    } else {
+        Axis::exactly(loads.iter().copied())
+    };
+    let labelled = apart(&x.clone().between(0.0, 190.0), &loads, 38.0);
+    let ticks = scenario.points.iter().filter(|point| labelled.contains(&point.x));
+    let title = sentence(which.long);
+    let at = format!("by {}", scenario.axis);
+    let chart = Chart {
+        id: format!("{id}-{}", which.id),
+        title: &title,
+        description: shown(scenario).map(|point| summary(point, which, roster)).unwrap_or_default(),
+        x,
+        x_ticks: ticks.map(|point| (point.x, load_tick(point))).collect(),
+        x_name: &scenario.axis,
+        y,
+        unit: which.unit,
+        lines,
+    };
+    figure(&title, &at, &html! {}, false, &chart.draw(roster))
+}
+
+/// A figure side by side, for each load by itself.
+fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Markup {
+    if !which.is_in(points) {
+        return html! {};
+    }
+    let group = |point| {
+        let row = |name| {
+            let measure = find(point, name)?;
+            let bar = which.of(measure).map(|spread| Bar {
+                solid: if which.id == CPU.id {
+                    measure.cpu_user.median.min(spread.median)
+                } else {
+                    spread.median
+                },
+                median: spread.median,
+                min: spread.min,
+                max: spread.max,
+                words: words(name, &point.label, which, measure),
+            });
+            Some(Row { name, bar })
+        };
+        let label = if points.len() > 1 { point.label.as_str() } else { "" };
+        Group { label, rows: roster.names().filter_map(row).collect() }
+    };
+    let groups: Vec<Group<'_>> = points.iter().map(group).collect();
+    let title = sentence(which.long);
+    let rows = groups.iter().map(|group| group.rows.len()).sum::<usize>();
+    let figures: Vec<f64> = groups
+        .iter()
+        .flat_map(|group| &group.rows)
+        .filter_map(|row| row.bar.as_ref())
+        .flat_map(|bar| [bar.median, bar.min, bar.max])
+        .collect();
+    let latency = which.id == P99.id;
+    let chart = Bars {
+        id: format!("{id}-{}", which.id),
+        title: &title,
+        description: points.iter().map(|point| summary(point, which, roster)).collect::<Vec<_>>().join(" "),
+        unit: which.unit,
+        dots: latency.then(|| Axis::log(figures)),
+        groups,
+    };
+    let key = html! {
+        @if which.id == CPU.id {
+            span class="key" { i class="solid" {} " its own code " i class="pale" {} " the kernel" }
+        }
+    };
+    let at = if let [only] = points { &only.label } else { "at each load" };
+    figure(&title, at, &key, rows > TALL, &chart.draw(roster))
+}
+
+/// What a subject did at a load.
+pub(super) fn find<'p>(point: &'p Point, name: &str) -> Option<&'p Measure> {
+    point.measures.iter().find(|measure| measure.subject == name)
+}
+
+fn words(name: &str, label: &str, which: Figure, measure: &Measure) -> String {
+    let figure = which.of(measure).map_or_else(
+        || NOTHING.into(),
+        |spread| with_range(which.unit, spread.median, spread.min, spread.max),
+    );
+    format!("{name}, {label}: {figure}")
+}
+
+pub(super) fn with_range(unit: Unit, median: f64, min: f64, max: f64) -> String {
+    if min < max { format!("{} ({})", unit.write(median), unit.range(min, max)) } else { unit.write(median) }
+}
+
+/// All figures of a load in a sentence.
+pub(super) fn summary(point: &Point, which: Figure, roster: &Roster<'_>) -> String {
+    let told: Vec<String> = roster
+        .names()
+        .filter_map(|name| Some(format!("{name} {}", which.unit.write(which.of(find(point, name)?)?.median))))
+        .collect();
+    format!("{}, {}: {}.", sentence(which.long), point.label, told.join(", "))
+}
+
+/// Whether points are one kind of load, ever more of it: their labels then begin with their places on the axis, as "64
+/// connections" does, or "25% of capacity". The place of "beside /block/50" is no more than an order.
+fn grows(points: &[Point]) -> bool {
+    let says_so = |point: &Point| {
+        let (number, percent) = match amount(&point.label) {
+            amount if amount.ends_with('%') => (amount.trim_end_matches('%'), 100.0),
+            amount => (amount, 1.0),
+        };
+        let number = number.replace(',', "").parse::<f64>().unwrap_or(f64::NAN);
+        (number / percent - point.x).abs() <= point.x.abs() * 1e-6
+    };
+    points.len() > 1 && points.windows(2).all(|pair| pair[0].x < pair[1].x) && points.iter().all(says_so)
+}
+
+/// A load on an axis, exact as long as it is short.
+fn load_tick(point: &Point) -> String {
+    let amount = amount(&point.label);
+    if amount.ends_with('%') {
+        amount.into()
+    } else if point.x.fract() == 0.0 && (0.0..1e4).contains(&point.x) {
+        count(point.x as u64)
+    } else {
+        Unit::Count.tick(point.x)
+    }
+}
+
+/// The number that a label begins with.
+fn amount(label: &str) -> &str {
+    let end = label.find(|c: char| !c.is_ascii_digit() && !",.%".contains(c)).unwrap_or(label.len());
+    &label[..end]
+}
+
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn positive_ends(figures: &[f64]) -> (f64, f64) {
+    let positive = || figures.iter().copied().filter(|figure| *figure > 0.0);
+    (positive().fold(f64::MAX, f64::min), positive().fold(f64::MIN_POSITIVE, f64::max))
+}
