@@ -10,6 +10,7 @@
 
 mod alarm;
 pub mod burst;
+mod clients;
 mod generator;
 pub mod idle;
 pub mod response;

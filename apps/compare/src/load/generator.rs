@@ -1,5 +1,6 @@
 //! The built-in generator: one thread, one poll, any number of connections. See [`super`] for what counts.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::alarm::Alarm;
+use super::clients::{Clients, Schedule};
 use super::response::{Answer, Reader};
-use super::{Marks, Pace, Tally, Traffic};
+use super::{Marks, Tally, Traffic};
 
 const ALARM: Token = Token(usize::MAX);
 /// What is read at once.
@@ -118,33 +120,8 @@ struct Generator {
     /// Requests on their way.
     busy: usize,
     /// Connections that rest, in the order in which they wake.
-    resting: std::collections::VecDeque<(Instant, usize)>,
+    resting: VecDeque<(Instant, usize)>,
     scratch: Vec<u8>,
-}
-
-/// The clients of one traffic.
-struct Clients {
-    /// The bytes of each request, as often as its weight says.
-    deck: Vec<usize>,
-    requests: Vec<Vec<u8>>,
-    next: usize,
-    keep: bool,
-    schedule: Option<Schedule>,
-    /// Connections without a request.
-    idle: Vec<usize>,
-}
-
-/// When requests of an open loop are due.
-struct Schedule {
-    begin: Instant,
-    rate: f64,
-    sent: u64,
-}
-
-impl Schedule {
-    fn due(&self) -> Instant {
-        self.begin + Duration::from_secs_f64(self.sent as f64 / self.rate)
-    }
 }
 
 struct Connection {
@@ -176,10 +153,9 @@ impl Generator {
             connections: Vec::new(),
             tallies: vec![Tally::default(); traffics.len()],
             busy: 0,
-            resting: std::collections::VecDeque::new(),
+            resting: VecDeque::new(),
             scratch: vec![0; READ],
         };
-        let begin = Instant::now();
         for (clients, traffic) in traffics.into_iter().enumerate() {
             let first = generator.connections.len();
             let connection = || Connection {
@@ -190,18 +166,8 @@ impl Generator {
                 request: None,
             };
             generator.connections.extend(std::iter::repeat_with(connection).take(traffic.connections));
-            let schedule = match traffic.pace {
-                Pace::Open(rate) if rate > 0.0 => Some(Schedule { begin, rate, sent: 0 }),
-                _ => None,
-            };
-            generator.traffics.push(Clients {
-                deck: shuffled(&traffic),
-                requests: traffic.mix.iter().map(|(_, ask)| ask.bytes(on, traffic.keep)).collect(),
-                next: 0,
-                keep: traffic.keep,
-                schedule,
-                idle: (first..generator.connections.len()).rev().collect(),
-            });
+            let all = first..generator.connections.len();
+            generator.traffics.push(Clients::new(&traffic, on, all));
         }
         generator
     }
@@ -396,46 +362,6 @@ impl Generator {
         }
     }
 }
-
-impl Schedule {
-    /// Takes the next request, if it is due before that.
-    fn take(&mut self, before: Instant) -> Option<Instant> {
-        let due = self.due();
-        (due < before).then(|| {
-            self.sent += 1;
-            due
-        })
-    }
-}
-
-impl Clients {
-    fn draw(&mut self) -> usize {
-        self.next = (self.next + 1) % self.deck.len();
-        self.deck[self.next]
-    }
-
-    /// Takes a connection for the next request, if it is due and there is one.
-    fn take_due(&mut self, now: Instant) -> Option<(usize, Instant)> {
-        let schedule = self.schedule.as_mut()?;
-        if self.idle.is_empty() {
-            return None;
-        }
-        let due = schedule.take(now)?;
-        self.idle.pop().map(|connection| (connection, due))
-    }
-}
-
-/// Requests by their weight, in an order that looks like chance and is the same each time.
-fn shuffled(traffic: &Traffic) -> Vec<usize> {
-    let each = traffic.mix.iter().enumerate();
-    let mut deck: Vec<usize> =
-        each.flat_map(|(which, (weight, _))| vec![which; *weight as usize * REPEATS]).collect();
-    fastrand::Rng::with_seed(1).shuffle(&mut deck);
-    deck
-}
-
-/// How often the weights are repeated in a deck, so that it has no short period.
-const REPEATS: usize = 16;
 
 fn is_for_later(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, NotConnected, WouldBlock};
