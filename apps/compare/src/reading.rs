@@ -111,8 +111,8 @@ fn latency(scenario: &Scenario, point: &Point) -> Vec<String> {
         worst.subject,
         time(most.median),
         time(most.median - least.median),
-        if most.median - least.median < 1000.0 {
-            "no client over a network would notice"
+        if most.median - least.median < 10_000.0 {
+            "hardly a client would notice"
         } else {
             "a client does notice"
         }
