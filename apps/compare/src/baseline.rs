@@ -6,7 +6,7 @@
 //! connection; and failures.
 //!
 //! A figure is called a change if *no* round of one run lies within the rounds of the other, and the medians are further
-//! apart than [`LEAST`] and than the rounds of each run are among themselves. With three rounds each, chance alone makes
+//! apart than 15% and than the rounds of each run are among themselves. With three rounds each, chance alone makes
 //! them disjoint once in ten times, which is why the second condition is there.
 //!
 //! Two runs are hours apart, and a machine is not the same at both. Beside each point the yardstick was measured, a

@@ -8,8 +8,6 @@ mod mixing;
 mod pictures;
 mod waiting;
 
-use std::time::Instant;
-
 use crate::failure::Failure;
 use crate::load::{Ask, Pace, Traffic};
 use crate::measure;
@@ -66,8 +64,12 @@ fn checks() -> [Check; 10] {
 
 /// How many measurements a round takes.
 pub fn measurements(subjects: &[Subject]) -> usize {
+    measurements_of(&checks(), subjects)
+}
+
+fn measurements_of(checks: &[Check], subjects: &[Subject]) -> usize {
     let of = |check: &Check| subjects.iter().filter(|subject| (check.of)(&subject.name)).count();
-    checks().iter().map(|check| of(check) * (check.trials)(1).len()).sum()
+    checks.iter().map(|check| of(check) * (check.trials)(1).len()).sum()
 }
 
 /// Checks them all. Those that speak of none of the subjects are left out.
@@ -76,14 +78,16 @@ pub fn measurements(subjects: &[Subject]) -> usize {
 /// What keeps anything from being measured.
 pub fn check(run: &Run<'_>) -> Result<Vec<Claim>, Failure> {
     let mut claims = Vec::new();
-    for (index, check) in checks().iter().enumerate() {
+    let checks = checks();
+    for (index, check) in checks.iter().enumerate() {
         let of: Vec<&Subject> = run.subjects.iter().filter(|subject| (check.of)(&subject.name)).collect();
         if of.is_empty() {
             continue;
         }
         run.progress.begin(check.statement);
         let cores = run.bench.cores.server.len();
-        let measured = measure(run, &of, &(check.trials)(cores), index + 1)?;
+        let after = measurements_of(&checks[index + 1..], run.subjects);
+        let measured = measure(run, &of, &(check.trials)(cores), index + 1, after)?;
         let findings = (check.judge)(&measured, cores);
         let holds = findings.iter().all(|finding| finding.holds);
         claims.push(Claim { number: index + 1, statement: check.statement.into(), holds, findings });
@@ -96,10 +100,11 @@ fn measure<'a>(
     of: &[&'a Subject],
     trials: &[Trial],
     number: usize,
+    after: usize,
 ) -> Result<Vec<Measured<'a>>, Failure> {
     let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); trials.len()]; of.len()];
     for round in 0..run.rounds {
-        if round > 0 && Instant::now() > run.end {
+        if round > 0 && !run.has_time(of.len() * trials.len() + after) {
             break;
         }
         for (which, trial) in trials.iter().enumerate() {

@@ -209,11 +209,13 @@ fn measure(
     let wants_capacity = run::wants_capacity(scenarios);
     let first = if wants_capacity { subjects.len() } else { 0 };
     let progress = Progress::new(each * rounds + first);
-    let run = Run { bench: &bench, subjects, rounds, end: begin + plan.limit, before, progress: &progress };
+    let (end, each) = (begin + plan.limit, plan.each());
+    let run = Run { bench: &bench, subjects, rounds, end, each, before, progress: &progress };
     let path = choice.path.as_deref().unwrap_or("/plaintext");
     let capacity = if wants_capacity { run.capacity(path)? } else { 0.0 };
-    for scenario in scenarios {
-        results.scenarios.push(run.scenario(scenario, capacity)?);
+    for (index, scenario) in scenarios.iter().enumerate() {
+        let after = run::measurements(&scenarios[index + 1..], subjects.len()) + checks;
+        results.scenarios.push(run.scenario(scenario, capacity, after)?);
     }
     if flags.claims {
         results.claims = claims::check(&run)?;

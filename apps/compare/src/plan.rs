@@ -10,6 +10,7 @@ const SPARE: f64 = 0.12;
 const BESIDE: f64 = 0.1;
 /// What warming up and draining take, as a part of the window.
 const AROUND: f64 = 0.2;
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// Windows are whole multiples of the waits of most scenarios, in seconds, so that none is cut off.
 const WAIT: f64 = 0.05;
 /// The shortest and the longest window, in seconds, that is chosen for want or for plenty of time.
@@ -35,9 +36,19 @@ impl Plan {
         let share = (limit - kept).as_secs_f64() / (measurements * rounds).max(1) as f64;
         let fits = ((share - BESIDE) / (1.0 + AROUND)).clamp(WINDOW.0, WINDOW.1);
         let whole = ((fits / WAIT).floor() * WAIT * 1e3).round() / 1e3;
+        // Who says how long a measurement takes has as much time as that needs.
+        let limit = if window.is_some() { A_DAY } else { limit };
         let window = window.unwrap_or(Duration::from_secs_f64(whole));
         let all = window.mul_f64((measurements * rounds) as f64);
         Plan { rounds, times: times(window), limit, spare: kept.min(all) }
+    }
+}
+
+impl Plan {
+    /// What a measurement takes in all, about.
+    pub fn each(&self) -> Duration {
+        let Times { warm_up, window, drain } = self.times;
+        warm_up + window + drain + Duration::from_secs_f64(BESIDE)
     }
 }
 
@@ -69,6 +80,7 @@ mod tests {
     #[test]
     fn a_window_that_is_given_is_kept() {
         let given = Duration::from_secs(7);
-        assert_eq!(Plan::new(100, 2, Some(given), Duration::from_secs(1)).times.window, given);
+        let plan = Plan::new(100, 2, Some(given), Duration::from_secs(1));
+        assert_eq!((plan.times.window, plan.limit), (given, A_DAY));
     }
 }

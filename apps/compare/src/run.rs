@@ -28,8 +28,10 @@ pub struct Run<'a> {
     pub subjects: &'a [Subject],
     /// How often.
     pub rounds: usize,
-    /// Rounds that would begin later are left out, but for the first.
+    /// When all is to be over. Rounds for which there is no time then are left out, but for the first of each scenario.
     pub end: Instant,
+    /// What a measurement takes, about.
+    pub each: Duration,
     /// An earlier run, whose rates are taken so that figures can be compared.
     pub before: Option<&'a Results>,
     /// Who is told.
@@ -50,8 +52,19 @@ impl Run<'_> {
         Ok(if least.is_finite() { least } else { 0.0 })
     }
 
-    /// Measures a scenario.
-    pub fn scenario(&self, scenario: &Scenario, capacity: f64) -> Result<results::Scenario, Failure> {
+    /// Says whether there is time for so many measurements.
+    pub fn has_time(&self, measurements: usize) -> bool {
+        let needed = self.each * u32::try_from(measurements).unwrap_or(u32::MAX);
+        Instant::now().checked_add(needed).is_some_and(|then| then <= self.end)
+    }
+
+    /// Measures a scenario, after which so many measurements have to be made at least.
+    pub fn scenario(
+        &self,
+        scenario: &Scenario,
+        capacity: f64,
+        after: usize,
+    ) -> Result<results::Scenario, Failure> {
         self.progress.begin(scenario.title);
         let points: Vec<Spot> = scenario
             .points
@@ -61,7 +74,8 @@ impl Run<'_> {
         let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); self.subjects.len()]; points.len()];
         let mut yardsticks: Vec<Vec<f64>> = vec![Vec::new(); points.len()];
         for round in 0..self.rounds {
-            if round > 0 && Instant::now() > self.end {
+            let here = measurements(std::slice::from_ref(scenario), self.subjects.len());
+            if round > 0 && !self.has_time(here + after) {
                 break;
             }
             for (index, point) in points.iter().enumerate() {
