@@ -24,6 +24,9 @@
 //! bodies](Response#method.json), the feature `cli` a command line for programs ([`cli`](mod@cli)),
 //! the feature `tokio-io` tokio's traits for a [`Stream`].
 //!
+//! Libraries that insist on tokio run on every backend through `async-compat`: the future that needs tokio gets
+//! `.compat()`. The document `docs/tokio-only.md` says when, what it costs, and what does not need it.
+//!
 //! To write a backend, see the three seams: [`transport`], [`runtime`] and [`mod@backend`].
 
 #[path = "facade/choice.rs"]
@@ -43,3 +46,8 @@ pub use test_server::TestServer;
 #[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The document's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/tokio-only.md")]
+struct TokioOnly;

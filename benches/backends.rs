@@ -1,78 +1,55 @@
-//! What a request costs on each backend, over loopback, with 1 and with 16 keep-alive connections.
+//! What a request costs on each backend, over loopback: a plain text, JSON that is serialised each time, an echo of
+//! 64 KiB, and a stream of 100 chunks, on 1, 16 and 64 keep-alive connections.
 //!
-//! `cargo bench --bench backends --all-features`
+//! `cargo bench --bench backends`, a minute and a half; `-- json/16` or `-- mio` for a part.
 //!
-//! The servers run in this process, one worker each; the client is this thread, writing to all its connections and
-//! then reading from all. The figures compare backends with each other on one machine, and nothing else.
+//! Each server is a process of its own, as for one core (`loopback/mod.rs` says how). The client is one thread that
+//! writes to all connections, then reads from all, and looks at every byte of every body. Below each time is the server's
+//! CPU time for each request. The figures compare backends with each other on one machine, and nothing else.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+mod loopback;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gearshift::{Backend, Config, TestServer};
+use std::cell::LazyCell;
 
-const REQUEST: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n";
+use criterion::{Criterion, Throughput};
+use gearshift::Backend;
+use loopback::{Served, Work};
 
-/// Keep-alive connections that ask for the same thing again and again.
-struct Client {
-    connections: Vec<TcpStream>,
-    response: Vec<u8>,
+const CONNECTIONS: [usize; 3] = [1, 16, 64];
+const ECHO: usize = 64 * 1024;
+const CHUNKS: usize = 100;
+
+fn main() {
+    loopback::run(demo::app, &[each_backend]);
 }
 
-impl Client {
-    fn connect(to: SocketAddr, connections: usize) -> Client {
-        let connect = |_| {
-            let stream = TcpStream::connect(to).expect("the server listens");
-            stream.set_nodelay(true).expect("a TCP socket");
-            stream
-        };
-        let mut client =
-            Client { connections: (0..connections).map(connect).collect(), response: Vec::new() };
-        let mut first = vec![0; 4096];
-        for stream in &mut client.connections {
-            stream.write_all(REQUEST).expect("the server reads");
-            let n = stream.read(&mut first).expect("the server answers");
-            assert!(first.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&first[..n]));
-            assert!(first[..n].ends_with(b"Hello, World!"));
-            client.response = vec![0; n];
-        }
-        client
-    }
+/// What is asked for, by name.
+fn works() -> [(&'static str, Work); 4] {
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
+    let large: Vec<u8> = (0..ECHO).map(|at| (at % 251) as u8).collect();
+    let head = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {ECHO}\r\n\r\n");
+    let lines: String = (0..CHUNKS).map(|line| format!("chunk {line}\n")).collect();
+    [
+        ("plaintext", Work { request: get("/plaintext"), body: b"Hello, World!".to_vec() }),
+        ("json", Work { request: get("/json"), body: br#"{"message":"Hello, World!"}"#.to_vec() }),
+        ("echo 64 KiB", Work { request: [head.as_bytes(), &large].concat(), body: large }),
+        ("stream", Work { request: get(&format!("/stream/{CHUNKS}")), body: lines.into_bytes() }),
+    ]
+}
 
-    /// One request on each connection.
-    fn round(&mut self) {
-        for stream in &mut self.connections {
-            stream.write_all(REQUEST).expect("the server reads");
-        }
-        for stream in &mut self.connections {
-            stream.read_exact(&mut self.response).expect("the server answers");
-            assert!(self.response.ends_with(b"Hello, World!"));
+fn each_backend(criterion: &mut Criterion) {
+    for (name, work) in works() {
+        for connections in CONNECTIONS {
+            let mut group = criterion.benchmark_group(format!("{name}/{connections}"));
+            group.throughput(match name {
+                "echo 64 KiB" => Throughput::Bytes((connections * ECHO) as u64),
+                _ => Throughput::Elements(connections as u64),
+            });
+            for &backend in Backend::available() {
+                let server = LazyCell::new(|| Served::start(backend));
+                loopback::measure(&mut group, backend.name(), &server, &work, connections);
+            }
+            group.finish();
         }
     }
 }
-
-fn config(backend: Backend) -> Config {
-    let mut config = Config::default();
-    // async-std takes its threads from the environment.
-    if !matches!(backend.name(), "async-std" | "threadpool") {
-        config.workers = Some(1);
-    }
-    config
-}
-
-fn plaintext(criterion: &mut Criterion) {
-    for connections in [1, 16] {
-        let mut group = criterion.benchmark_group(format!("plaintext, {connections} connections"));
-        group.throughput(Throughput::Elements(connections as u64));
-        for &backend in Backend::available() {
-            let server =
-                TestServer::with_config(backend, config(backend), demo::app).expect("the server starts");
-            let mut client = Client::connect(server.addr(), connections);
-            group.bench_function(backend.name(), |bencher| bencher.iter(|| client.round()));
-        }
-        group.finish();
-    }
-}
-
-criterion_group!(benches, plaintext);
-criterion_main!(benches);

@@ -3,7 +3,9 @@
 //! `cargo test --test backends -- mio::` runs those of one backend, `-- wire::head` those of one file in
 //! `tests/wire`. Tests of one process share the server that answers the wire cases, and otherwise nothing.
 
+mod after;
 mod app;
+mod bridge;
 mod case;
 mod child;
 mod client;
@@ -18,7 +20,10 @@ mod panics;
 mod process;
 mod running;
 mod shutdown;
+mod stalls;
+mod stats;
 mod tasks;
+mod tokio_only;
 mod upgrade;
 mod uploads;
 mod waits;
@@ -35,7 +40,9 @@ type Test = fn(Backend);
 /// What a part of these tests is called, and its tests by name.
 type Area = (&'static str, &'static [(&'static str, Test)]);
 
-const AREAS: [Area; 11] = [
+const AREAS: [Area; 16] = [
+    after::AREA,
+    bridge::AREA,
     crowd::AREA,
     descriptors::AREA,
     disconnects::AREA,
@@ -43,7 +50,10 @@ const AREAS: [Area; 11] = [
     listen::AREA,
     panics::AREA,
     shutdown::AREA,
+    stalls::AREA,
+    stats::AREA,
     tasks::AREA,
+    tokio_only::AREA,
     upgrade::AREA,
     uploads::AREA,
     waits::AREA,
@@ -55,6 +65,7 @@ fn main() -> ExitCode {
     }
     child::allow_many_descriptors();
     app::silence_panics_on_purpose();
+    stalls::listen();
     let mut trials = vec![wire::same_bytes_everywhere()];
     for &backend in Backend::available() {
         trials.extend(wire::trials(backend));

@@ -225,7 +225,9 @@ fn fan_out(scenario: &Scenario, point: &Point) -> Vec<String> {
     let Some(wait) = millis(&point.path) else { return Vec::new() };
     let mut said = Vec::new();
     if let Some(first) = scenario.points.first() {
-        let together = |measure: &&Measure| measure.latency.p50.median < wait * 1e3 * 1.5;
+        // In a row they take the sum of their waits; what is less than half of that overlaps.
+        let calls = point.path.rsplit('/').nth(1).and_then(|calls| calls.parse().ok()).unwrap_or(1.0);
+        let together = |measure: &&Measure| measure.latency.p50.median < wait * 1e3 * calls / 2.0;
         let (overlap, one_by_one): (Vec<&Measure>, Vec<&Measure>) = measured(first).partition(together);
         if !overlap.is_empty() {
             said.push(format!(
@@ -281,7 +283,9 @@ fn caveats(point: &Point) -> Vec<String> {
     }
     let disturbed: Vec<&Measure> = measured(point).filter(|measure| measure.disturbed > DISTURBED).collect();
     if !disturbed.is_empty() {
-        said.push(format!("Other programs disturbed the measurement of {}.", names(&disturbed)));
+        let all = disturbed.len() > 1 && disturbed.len() == measured(point).count();
+        let of = if all { "all of them".into() } else { names(&disturbed) };
+        said.push(format!("Other programs disturbed the measurement of {of}."));
     }
     let wrong: Vec<&Measure> = measured(point).filter(|measure| measure.errors > 0).collect();
     if !wrong.is_empty() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gearshift::{Request, Runtime, StatusCode};
+use gearshift::{Request, Response, Runtime, StatusCode};
 
 use crate::{Refusal, work};
 
@@ -20,15 +20,14 @@ impl Later {
         Later { runtime: runtime.clone(), done: Arc::default() }
     }
 
-    /// Answers at once, and finishes in the background: a stop waits for that, within its grace period.
-    pub(crate) fn put_off(&self, request: Request) -> Result<StatusCode, Refusal> {
+    /// Answers at once, and does the work once the answer is on the wire: a stop waits for that, within its grace period.
+    pub(crate) fn put_off(&self, request: Request) -> Result<Response, Refusal> {
         let (pause, later) = (work::millis(&request)?, self.clone());
-        let waiting = async move {
+        let work = async move {
             later.runtime.sleep(pause).await;
             later.done.fetch_add(1, Ordering::Relaxed);
         };
-        self.runtime.spawn(waiting).detach();
-        Ok(StatusCode::ACCEPTED)
+        Ok(Response::status_only(StatusCode::ACCEPTED).after(work))
     }
 
     /// How many are done.

@@ -75,7 +75,11 @@ impl Engine for TokioEngine {
     }
 
     fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
-        self.handle().block_on(future);
+        // Not the handle's own: that panics where it is called inside itself, which on a thread that may block is as
+        // good as anywhere. The runtime's threads see to its timers and sockets.
+        let handle = self.handle();
+        let _entered = handle.enter();
+        futures_lite::future::block_on(future);
     }
 
     fn vitals(&self) -> Vitals {

@@ -95,6 +95,16 @@ fn caveats_are_told() {
 }
 
 #[test]
+fn calls_overlap_if_they_take_less_than_one_after_the_other() {
+    let point = |us| {
+        let measures = vec![measure("late", 10.0, 1.0, us), measure("in-a-row", 2.0, 1.0, 510e3)];
+        Point { path: "/fan/10/50".into(), connections: 1, measures, ..Point::default() }
+    };
+    let said = reading("fan-out", "p50", vec![point(90e3)]);
+    assert!(said.contains("overlap on late:") && said.contains("They do not on in-a-row."), "{said}");
+}
+
+#[test]
 fn nothing_is_said_of_nothing() {
     for id in
         ["low", "plain", "open", "waiting", "cpu", "mixed", "blocking", "fan-out", "stream", "idle", "short"]

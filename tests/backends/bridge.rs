@@ -1,0 +1,251 @@
+//! Sync in async in sync: work is handed from one kind of thread to another, and neither starves nor hangs.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use gearshift::{Backend, Config, Overload, Request, Router, Runtime, blocking, compute, sync};
+
+use crate::Area;
+use crate::client::wait_until;
+use crate::running::{Running, few_workers, one};
+
+pub(crate) const AREA: Area = (
+    "bridge",
+    &[
+        ("every_kind_of_work_may_wait_for_every_other", nested),
+        ("no_more_jobs_run_than_there_are_threads", bounded),
+        ("a_queue_that_is_full_refuses_those_who_ask_whether_it_is", refused),
+        ("handlers_beyond_the_queue_are_refused_where_that_is_the_setting", handlers_refused),
+        ("handlers_beyond_the_queue_wait_where_that_is_the_setting", handlers_wait),
+        ("a_job_that_is_dropped_leaves_the_queue", withdrawn),
+        ("a_full_pool_delays_neither_sync_routes_nor_the_other_pool", starved),
+    ],
+);
+
+/// One worker or few, and one thread for each kind of offloaded work, so that whoever waits for a thread while he holds
+/// one waits for ever.
+fn tight(backend: Backend) -> Config {
+    let mut config = few_workers(backend);
+    (config.blocking_threads, config.compute_threads) = (1, Some(1));
+    config
+}
+
+fn blocks(backend: Backend) -> bool {
+    ["sequential", "threadpool"].contains(&backend.name())
+}
+
+/// Waits for another piece of work, in each way there is.
+fn wait_inside(runtime: &Runtime) -> String {
+    let a = runtime.block_on(runtime.blocking(|| 1));
+    let b = runtime.block_on(runtime.compute(|| 2));
+    let deep = runtime.clone();
+    let c = runtime.block_on(runtime.compute(move || deep.block_on(deep.blocking(|| 3))));
+    let deep = runtime.clone();
+    let d = runtime.block_on(runtime.blocking(move || deep.block_on(deep.compute(|| 4))));
+    runtime.block_on(runtime.sleep(Duration::from_millis(1)));
+    let task = runtime.block_on(runtime.spawn(async { 5 }));
+    format!("{a}{b}{c}{d}{task:?}")
+}
+
+fn nested(backend: Backend) {
+    let server = Running::start(backend, tight(backend), |runtime| {
+        let (one, other, third) = (runtime.clone(), runtime.clone(), runtime.clone());
+        Router::new()
+            .get("/blocking", blocking(&runtime, move |_| wait_inside(&one)))
+            .get("/compute", compute(&runtime, move |_| wait_inside(&other)))
+            .get("/async", move |_| {
+                let (runtime, inner) = (third.clone(), third.clone());
+                let task = third.clone();
+                async move {
+                    let here = runtime.blocking(|| 1).await + runtime.compute(|| 2).await;
+                    let there = runtime.blocking(move || wait_inside(&inner)).await;
+                    let elsewhere = runtime
+                        .spawn(async move {
+                            let inner = task.clone();
+                            task.compute(move || wait_inside(&inner)).await
+                        })
+                        .await;
+                    format!("{here} {there} {elsewhere:?}")
+                }
+            })
+    });
+    let said = "1234Ok(5)";
+    let expected = [
+        ("/blocking", said.to_owned()),
+        ("/compute", said.to_owned()),
+        ("/async", format!("3 {said} Ok(\"{said}\")")),
+    ];
+    // All at once, so that each finds the threads taken.
+    let mut clients: Vec<_> = (0..12).map(|n| (server.client(), &expected[n % 3])).collect();
+    clients.iter_mut().for_each(|(client, (path, _))| client.send_get(path));
+    for (client, (path, said)) in &mut clients {
+        assert_eq!(client.answer().said(), (200, said.clone()), "{path}");
+    }
+}
+
+/// Holds up whoever enters until it is opened, and counts them.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar, AtomicUsize)>);
+
+impl Gate {
+    fn enter(&self) {
+        let (open, change, inside) = &*self.0;
+        inside.fetch_add(1, Ordering::SeqCst);
+        let guard = open.lock().expect("nobody panics here");
+        drop(change.wait_while(guard, |open| !*open).expect("nobody panics here"));
+    }
+
+    fn inside(&self) -> usize {
+        self.0.2.load(Ordering::SeqCst)
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().expect("nobody panics here") = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// A server whose background tasks fill its pool for work that blocks, which is the same on every backend: three jobs
+/// for two threads and a queue of two.
+fn filled(backend: Backend) -> (Running, Runtime, Gate) {
+    let mut config = few_workers(backend);
+    (config.blocking_threads, config.pool_queue) = (2, 2);
+    let (tell, told) = std::sync::mpsc::channel();
+    let server = Running::start(backend, config, move |runtime| {
+        tell.send(runtime).expect("the test waits for it");
+        one(sync(|_| "fine"))
+    });
+    let runtime = told.recv().expect("the application has started");
+    let gate = Gate::default();
+    for _ in 0..3 {
+        let (inside, gate) = (runtime.clone(), gate.clone());
+        runtime.spawn(async move { inside.blocking(move || gate.enter()).await }).detach();
+    }
+    wait_until("the pool is full", || {
+        let pool = runtime.stats().blocking;
+        (gate.inside(), pool.running, pool.queued) == (2, 2, 1)
+    });
+    (server, runtime, gate)
+}
+
+fn bounded(backend: Backend) {
+    let (_server, runtime, gate) = filled(backend);
+    let before = runtime.stats().blocking;
+    assert_eq!((before.threads, before.started, before.waits), (2, 2, 0));
+    gate.open();
+    wait_until("all have run", || gate.inside() == 3 && runtime.tasks() == 0);
+    wait_until("the threads are free", || runtime.stats().blocking.running == 0);
+    let after = runtime.stats().blocking;
+    assert_eq!((after.started, after.waits, after.queued, after.refused), (3, 1, 0, 0));
+    assert!(after.waited > Duration::ZERO);
+}
+
+fn refused(backend: Backend) {
+    let (_server, runtime, gate) = filled(backend);
+    let ask = || {
+        let inside = runtime.clone();
+        runtime.spawn(async move { inside.try_blocking(|| ()).await })
+    };
+    let in_time = ask();
+    wait_until("the queue is full", || runtime.stats().blocking.queued == 2);
+    assert_eq!(runtime.block_on(ask()), Ok(Err(gearshift::Busy)));
+    assert_eq!(runtime.stats().blocking.refused, 1);
+    // Who does not ask waits.
+    let inside = runtime.clone();
+    let patient = runtime.spawn(async move { inside.blocking(|| 7).await });
+    wait_until("it waits beyond the limit", || runtime.stats().blocking.queued == 3);
+    gate.open();
+    assert_eq!(runtime.block_on(in_time), Ok(Ok(())));
+    assert_eq!(runtime.block_on(patient), Ok(7));
+}
+
+fn withdrawn(backend: Backend) {
+    let (_server, runtime, gate) = filled(backend);
+    let (run, inside) = (Arc::new(AtomicUsize::new(0)), runtime.clone());
+    let ran = run.clone();
+    let task =
+        runtime.spawn(async move { inside.blocking(move || ran.fetch_add(1, Ordering::SeqCst)).await });
+    wait_until("it is queued", || runtime.stats().blocking.queued == 2);
+    task.cancel();
+    wait_until("it has left the queue", || runtime.stats().blocking.queued == 1);
+    gate.open();
+    wait_until("the others have run", || runtime.tasks() == 0);
+    assert_eq!((run.load(Ordering::SeqCst), runtime.stats().blocking.started), (0, 3));
+}
+
+/// A server with a route that blocks and one that does not, one thread to block and a queue of one.
+fn queueing(backend: Backend, overload: Overload) -> (Running, Gate) {
+    let mut config = tight(backend);
+    (config.pool_queue, config.pool_overload) = (1, overload);
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = Running::start(backend, config, move |runtime| {
+        let stats = runtime.clone();
+        let work = move |_: Request| {
+            held.enter();
+            "done"
+        };
+        Router::new()
+            .get("/block", blocking(&runtime, work))
+            .get("/compute", compute(&runtime, |_| "computed"))
+            .get("/fine", sync(|_| "fine"))
+            .get("/queued", sync(move |_| stats.stats().blocking.queued.to_string()))
+    });
+    (server, gate)
+}
+
+fn handlers_refused(backend: Backend) {
+    // There handlers run in place, and `--overload` says what becomes of connections that come when all threads are
+    // taken.
+    if blocks(backend) {
+        return;
+    }
+    let (server, gate) = queueing(backend, Overload::Refuse);
+    let mut first = server.client();
+    first.send_get("/block");
+    wait_until("it has the thread", || gate.inside() == 1);
+    let mut second = server.client();
+    second.send_get("/block");
+    wait_until("it is queued", || server.get("/queued").text() == "1");
+    let mut third = server.client();
+    let refusal = third.get("/block");
+    assert_eq!((refusal.status, refusal.field("Retry-After")), (503, Some("1")));
+    assert_eq!(third.get("/fine").text(), "fine", "the connection is none the worse");
+    gate.open();
+    assert_eq!((first.answer().text(), second.answer().text()), ("done".into(), "done".into()));
+}
+
+fn handlers_wait(backend: Backend) {
+    if blocks(backend) {
+        return;
+    }
+    let (server, gate) = queueing(backend, Overload::Wait);
+    let mut clients: Vec<_> = (0..5).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| client.send_get("/block"));
+    wait_until("four wait", || server.get("/queued").text() == "4");
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "done");
+    }
+}
+
+fn starved(backend: Backend) {
+    // One thread for all is what this backend is.
+    if backend.name() == "sequential" {
+        return;
+    }
+    let (server, gate) = queueing(backend, Overload::Wait);
+    let mut slow: Vec<_> = (0..3).map(|_| server.client()).collect();
+    slow.iter_mut().for_each(|client| client.send_get("/block"));
+    wait_until("the pool is taken", || gate.inside() >= 1);
+    let mut quick = server.client();
+    for _ in 0..20 {
+        assert_eq!(quick.get("/fine").text(), "fine");
+        assert_eq!(quick.get("/compute").text(), "computed");
+    }
+    gate.open();
+    for client in &mut slow {
+        assert_eq!(client.answer().text(), "done");
+    }
+}

@@ -1,0 +1,184 @@
+//! Handlers that hold up an event loop are named, and no others.
+
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gearshift::{Backend, Config, Request, Router, Runtime, sync};
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::Area;
+use crate::client::wait_until;
+use crate::running::{Running, few_workers};
+
+pub(crate) const AREA: Area = (
+    "stalls",
+    &[
+        ("a_sync_handler_that_blocks_is_named", blocking_sync),
+        ("an_async_handler_that_blocks_is_named", blocking_async),
+        ("a_handler_that_blocks_with_its_body_on_the_wire_is_named", blocking_upload),
+        ("a_background_task_that_blocks_is_named", blocking_task),
+        ("requests_that_came_together_are_counted_together", pipelined),
+        ("nobody_is_named_who_waits_or_offloads", well_behaved),
+    ],
+);
+
+/// What was said of stalls, by all servers of this process.
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps what is said of stalls; everything else is let go.
+struct Ear;
+
+impl Log for Ear {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "gearshift::stall"
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            SAID.lock().unwrap_or_else(PoisonError::into_inner).push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Makes this the logger of the process.
+pub(crate) fn listen() {
+    static EAR: Ear = Ear;
+    log::set_logger(&EAR).expect("there is no other logger");
+    log::set_max_level(LevelFilter::Warn);
+}
+
+fn said_of(what: &str) -> Vec<String> {
+    let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    said.iter().filter(|line| line.contains(what)).cloned().collect()
+}
+
+const LONG: Duration = Duration::from_millis(200);
+
+fn block() -> &'static str {
+    thread::sleep(LONG);
+    "blocked"
+}
+
+fn start(backend: Backend) -> (Running, Runtime) {
+    start_with(backend, few_workers(backend))
+}
+
+fn start_with(backend: Backend, config: Config) -> (Running, Runtime) {
+    let (tell, told) = mpsc::channel();
+    let server = Running::start(backend, config, move |runtime: Runtime| {
+        tell.send(runtime.clone()).expect("the test waits for it");
+        // The names of the routes tell the servers of one process apart.
+        let path = |what: &str| format!("/{}/{what}", runtime.backend());
+        let (waits, offloads, burns, spawns) =
+            (runtime.clone(), runtime.clone(), runtime.clone(), runtime.clone());
+        Router::new()
+            .get("/", sync(|_| "fine"))
+            .get(&path("sync/{n}"), sync(|_| block()))
+            .get(&path("async"), async |_: Request| block())
+            .get(&path("pipelined"), sync(|_| thread::sleep(Duration::from_millis(30))))
+            .post(&path("upload"), async |request: Request| {
+                let body = request.into_body().bytes(100).await;
+                block();
+                body
+            })
+            .get(&path("spawn"), move |_: Request| {
+                let task = spawns.spawn(async { block() });
+                async { task.await.unwrap_or_default() }
+            })
+            .get(&path("good/wait"), move |_: Request| waits.sleep(LONG))
+            .get(&path("good/offload"), move |_: Request| offloads.blocking(block))
+            .get(&path("good/compute"), move |_: Request| burns.compute(block))
+    });
+    (server, told.recv().expect("the application has started"))
+}
+
+fn blocks(backend: Backend) -> bool {
+    ["sequential", "threadpool"].contains(&backend.name())
+}
+
+/// Expects that so much is said of one thing, with all that is to be said, and as much counted; nothing on backends
+/// whose threads may block.
+fn expect(backend: Backend, runtime: &Runtime, what: &str, least: u128) {
+    if blocks(backend) {
+        assert_eq!((said_of(what).len(), runtime.stats().stalls), (0, 0));
+        return;
+    }
+    wait_until("it is said", || !said_of(what).is_empty());
+    let said = said_of(what);
+    assert_eq!((said.len(), runtime.stats().stalls), (1, 1), "{said:?}");
+    let millis = said[0].rsplit(" for ").next().and_then(|rest| rest.split(' ').next()?.parse::<u128>().ok());
+    // The clock is coarse.
+    assert!(millis.is_some_and(|millis| (least - 20..least + 2000).contains(&millis)), "{said:?}");
+    assert!(said[0].contains(&format!("({backend})")), "{said:?}");
+}
+
+fn blocking_sync(backend: Backend) {
+    let (server, runtime) = start(backend);
+    assert_eq!(server.get(&format!("/{backend}/sync/7")).text(), "blocked");
+    expect(backend, &runtime, &format!("/{backend}/sync/{{n}} "), LONG.as_millis());
+}
+
+fn blocking_async(backend: Backend) {
+    let (server, runtime) = start(backend);
+    assert_eq!(server.get(&format!("/{backend}/async")).text(), "blocked");
+    expect(backend, &runtime, &format!("/{backend}/async "), LONG.as_millis());
+}
+
+fn blocking_upload(backend: Backend) {
+    let (server, runtime) = start(backend);
+    let mut client = server.client();
+    client.send(format!("POST /{backend}/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"));
+    thread::sleep(Duration::from_millis(20));
+    client.send("body");
+    assert_eq!(client.answer().text(), "body");
+    expect(backend, &runtime, &format!("/{backend}/upload "), LONG.as_millis());
+}
+
+fn blocking_task(backend: Backend) {
+    let (server, runtime) = start(backend);
+    assert_eq!(server.get(&format!("/{backend}/spawn")).text(), "blocked");
+    // The background thread of a blocking backend is a loop as well: its other tasks wait.
+    wait_until("it is counted", || runtime.stats().stalls == 1);
+    let said = said_of(&format!("({backend})"));
+    assert!(
+        said.iter().any(|line| line.starts_with("the background task of tests/backends/stalls.rs:")),
+        "{said:?}"
+    );
+}
+
+fn pipelined(backend: Backend) {
+    let (server, runtime) = start(backend);
+    let mut client = server.client();
+    client.send(format!("GET /{backend}/pipelined HTTP/1.1\r\nHost: a\r\n\r\n").repeat(4));
+    for _ in 0..4 {
+        assert_eq!(client.answer().status, 200);
+    }
+    expect(backend, &runtime, &format!("one of 4 requests, the last for /{backend}/pipelined,"), 120);
+}
+
+fn well_behaved(backend: Backend) {
+    let mut config = few_workers(backend);
+    // A system that is busy with other tests may keep a thread waiting for longer than the default.
+    config.stall_threshold = LONG - Duration::from_millis(20);
+    let (server, runtime) = start_with(backend, config);
+    let mut clients: Vec<_> = (0..12).map(|_| server.client()).collect();
+    let until = Instant::now() + Duration::from_millis(600);
+    while Instant::now() < until {
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.send_get(&match n {
+                0 => format!("/{backend}/good/wait"),
+                1 => format!("/{backend}/good/offload"),
+                2 => format!("/{backend}/good/compute"),
+                _ => "/".to_owned(),
+            });
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer().status, 200);
+        }
+    }
+    assert_eq!(runtime.stats().stalls, 0);
+    assert_eq!(said_of(&format!("/{backend}/good/")), Vec::<String>::new());
+}

@@ -1,0 +1,172 @@
+//! Code that insists on tokio, through `async-compat`: the application of `examples/tokio_only.rs`, and what it relies
+//! on.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use async_compat::CompatExt;
+use futures_lite::future;
+use gearshift::{Backend, Body, Bytes, Request, Response, Router, sync};
+use tokio::runtime::Handle;
+
+use crate::Area;
+use crate::client::{PATIENCE, wait_until};
+use crate::running::{Running, few_workers, one};
+
+#[expect(dead_code, reason = "as a program it brings an upstream of its own")]
+#[path = "../../examples/tokio_only.rs"]
+mod example;
+
+pub(crate) const AREA: Area = (
+    "tokio_only",
+    &[
+        ("reqwest_fetches", |backend| fetches(backend, "/fetch")),
+        ("reqwest_fetches_where_a_thread_may_block", |backend| fetches(backend, "/fetch-blocking")),
+        ("reqwest_streams", streams),
+        ("a_stream_that_breaks_is_cut", breaks),
+        ("its_timers_overlap", overlap),
+        ("its_connection_closes_when_the_peer_leaves", leaves),
+        ("its_tasks_are_awaited", tasks),
+        ("it_uses_the_runtime_that_is_there", same_runtime),
+    ],
+);
+
+/// The example on a backend, with what it asks.
+fn example(backend: Backend, upstream: String) -> Running {
+    Running::start(backend, few_workers(backend), move |runtime| example::app(runtime, upstream))
+}
+
+fn url(upstream: &Running) -> String {
+    format!("http://{}/", upstream.addr())
+}
+
+fn fetches(backend: Backend, path: &str) {
+    let upstream = Running::serve(backend, |_| one(sync(|_| "from upstream")));
+    let server = example(backend, url(&upstream));
+    let mut client = server.client();
+    for _ in 0..3 {
+        assert_eq!(client.get(path).said(), (200, "from upstream".into()));
+    }
+    // A second connection, on which another thread may be at work, takes from the same pool.
+    assert_eq!(server.get(path).said(), (200, "from upstream".into()));
+    upstream.stop();
+    assert_eq!(server.get(path).status, 502);
+}
+
+/// More than the sockets and reqwest's channels hold.
+const PIECES: u32 = 200;
+const PIECE: usize = 10_000;
+
+fn pieces(until: u32, runtime: gearshift::Runtime) -> Response {
+    let pieces = futures_lite::stream::try_unfold(0_u32, move |n| {
+        let pause = runtime.sleep(Duration::from_millis(u64::from(n.is_multiple_of(20))));
+        async move {
+            pause.await;
+            match n {
+                PIECES => Ok(None),
+                n if n == until => Err(std::io::Error::other("the source broke")),
+                _ => Ok(Some((Bytes::from(vec![n as u8; PIECE]), n + 1))),
+            }
+        }
+    });
+    Response::new(Body::from_stream(pieces))
+}
+
+fn sends_until(backend: Backend, until: u32) -> Running {
+    Running::serve(backend, move |runtime| one(sync(move |_| pieces(until, runtime.clone()))))
+}
+
+fn streams(backend: Backend) {
+    let upstream = sends_until(backend, PIECES);
+    let server = example(backend, url(&upstream));
+    let expected: Vec<u8> = (0..PIECES).flat_map(|n| [n as u8; PIECE]).collect();
+    let mut client = server.client();
+    for _ in 0..2 {
+        let answer = client.get("/relay");
+        assert_eq!(answer.field("Transfer-Encoding"), Some("chunked"));
+        assert!(answer.body == expected, "{} bytes", answer.body.len());
+    }
+}
+
+fn breaks(backend: Backend) {
+    let upstream = sends_until(backend, PIECES / 2);
+    let server = example(backend, url(&upstream));
+    let mut client = server.client();
+    client.send_get("/relay");
+    client.try_answer(false).expect_err("a part is not the whole");
+}
+
+fn overlap(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), |_| {
+        one(async |_: Request| {
+            let wait = || tokio::time::sleep(Duration::from_millis(100));
+            let all = async { future::zip(future::zip(wait(), wait()), future::zip(wait(), wait())).await };
+            all.compat().await;
+            "ok"
+        })
+    });
+    let began = Instant::now();
+    assert_eq!(server.get("/").said(), (200, "ok".into()));
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(100), "{took:?}");
+    assert!(took < Duration::from_millis(350), "one after another is 400 ms; this took {took:?}");
+}
+
+fn leaves(backend: Backend) {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = upstream.local_addr().expect("it is bound");
+    let server = example(backend, format!("http://{address}/"));
+    let mut client = server.client();
+    client.send_get("/fetch");
+    let mut asked = None;
+    upstream.set_nonblocking(true).expect("a listener");
+    wait_until("it is asked", || {
+        asked = upstream.accept().ok();
+        asked.is_some()
+    });
+    let (mut asked, _) = asked.expect("it was asked");
+    asked.set_nonblocking(false).expect("a socket");
+    asked.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+    let mut request = [0; 1024];
+    let n = asked.read(&mut request).expect("a request");
+    assert!(request[..n].starts_with(b"GET / HTTP/1.1\r\n"));
+    // It gets no answer; who waited for it leaves.
+    let left = Instant::now();
+    drop(client);
+    assert_eq!(asked.read(&mut request).expect("it is closed in time"), 0);
+    // reqwest's own timeout is as long as this test's patience.
+    assert!(left.elapsed() < PATIENCE / 2, "{:?}", left.elapsed());
+}
+
+fn tasks(backend: Backend) {
+    let (tell, told) = mpsc::channel();
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        one(move |_: Request| {
+            let tell = tell.clone();
+            let late = async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let _ = tell.send(());
+            };
+            runtime.spawn(late.compat()).detach();
+            async { "ok" }
+        })
+    });
+    assert_eq!(server.get("/").said(), (200, "ok".into()));
+    server.stop();
+    told.try_recv().expect("the stop waited for the task");
+}
+
+fn same_runtime(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), |_| {
+        Router::new().get("/", async |_: Request| {
+            let outside = Handle::try_current().ok().map(|handle| handle.id());
+            let inside = async { Handle::current().id() }.compat().await;
+            future::yield_now().await;
+            format!("{:?}", outside.map(|outside| outside == inside))
+        })
+    });
+    let expected = if backend.name() == "tokio" { "Some(true)" } else { "None" };
+    assert_eq!(server.get("/").text(), expected);
+}
