@@ -34,6 +34,10 @@ const LEAST: f64 = 0.15;
 const LEAST_RAW: f64 = 0.05;
 /// The least part of a processor that requests keep busy, if their CPU time is compared.
 const BUSY: f64 = 0.5;
+/// What others leave of a processor at least, for all that is known of them.
+const LEAST_LEFT: f64 = 0.1;
+/// From this part of the processors on, others make latencies that prove nothing.
+const DISTURBED: f64 = 0.2;
 /// The shortest latency that is compared, in µs.
 const A_WAIT: f64 = 5_000.0;
 /// Latencies are compared if so large a part of the requests has an answer.
@@ -132,9 +136,10 @@ impl Both<'_> {
     }
 }
 
-/// Says whether requests keep it busy.
+/// Says whether requests keep it busy, as far as other programs let them.
 fn is_busy(measure: &Measure) -> bool {
-    measure.rate.median * measure.cpu().median / 1e6 >= BUSY
+    let left = (1.0 - measure.disturbed).max(LEAST_LEFT);
+    measure.rate.median * measure.cpu().median / 1e6 >= BUSY * left
 }
 
 /// What failed, in percent: everything if there were no answers at all.
@@ -150,8 +155,12 @@ fn failures(measure: &Measure) -> Spread {
     Spread::of(vec![failed])
 }
 
+/// Says whether half of the requests wait, for something else than a processor.
 fn is_a_wait(measure: &Measure) -> bool {
-    measure.latency.p50.median >= A_WAIT && 1.0 - measure.unanswered >= ANSWERED
+    measure.disturbed <= DISTURBED
+        && !is_busy(measure)
+        && measure.latency.p50.median >= A_WAIT
+        && 1.0 - measure.unanswered >= ANSWERED
 }
 
 /// Compares figures of which less is better, with something added to each that makes little of what is small.
@@ -251,6 +260,9 @@ mod tests {
         assert_eq!(verdict("p50 µs", waiting(51.0)).as_deref(), Some(SAME));
         assert_eq!(verdict("p50 µs", waiting(60.0)).as_deref(), Some(WORSE));
         assert_eq!(verdict("p50 µs", Measure { unanswered: 0.9, ..waiting(60.0) }), None);
+        assert_eq!(verdict("p50 µs", Measure { disturbed: 0.5, ..waiting(60.0) }), None);
+        let queue = Measure { latency: waiting(60.0).latency, ..cpu(&[10.0, 10.1]) };
+        assert_eq!(verdict("p50 µs", queue), None, "they queue for the processor");
     }
 
     #[test]
