@@ -79,8 +79,7 @@ pub struct Scenario {
     pub reading: String,
     /// What was measured.
     pub points: Vec<Point>,
-    /// CPU time for each request of a server that never changes, in µs, measured in the same rounds: what the machine
-    /// and the system took for it at that hour.
+    /// What [`Point::yardstick`] is at the last point, which decides.
     #[serde(default)]
     pub yardstick: Spread,
 }
@@ -101,6 +100,10 @@ pub struct Point {
     pub path: String,
     /// What came of it, one for each subject, in their order.
     pub measures: Vec<Measure>,
+    /// CPU time for each request of a server that never changes, in µs, under the same load in the same rounds: what
+    /// the machine and the system took for it at that moment. Empty if the load says nothing of CPU time.
+    #[serde(default)]
+    pub yardstick: Spread,
 }
 
 /// How one subject bore one load.
@@ -133,6 +136,9 @@ pub struct Measure {
     pub peak_rss: Spread,
     /// Bytes for each idle connection, where that is what is measured.
     pub idle_bytes: Option<Spread>,
+    /// The part of the machine's processors that other programs had, at the most disturbed round.
+    #[serde(default)]
+    pub disturbed: f64,
     /// Whether the generator was the bottleneck, so that the rate is the least the server can do.
     pub generator_bound: bool,
 }

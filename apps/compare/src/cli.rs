@@ -1,0 +1,334 @@
+//! The command line: what is compared, how, and where it is told. The exit statuses are those of [`crate::failure`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use gearshift::Backend;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cores::Cores;
+use crate::failure::{self, Failure};
+use crate::load::wrk;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::results::{Results, Subject as Described};
+use crate::run::{self, Run};
+use crate::scenario::{self, Choice, Scenario};
+use crate::subject::Subject;
+use crate::trial::Bench;
+use crate::{baseline, claims, guard, machine, report, serve, table};
+
+/// Loads an application on every backend, measures, and says which backend suits which work
+#[derive(Debug, Parser)]
+#[command(name = "compare", version, args_conflicts_with_subcommands = true, args_override_self = true)]
+struct Program {
+    #[command(subcommand)]
+    hidden: Option<Hidden>,
+
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What this program starts itself as.
+#[derive(Debug, Subcommand)]
+enum Hidden {
+    #[command(hide = true)]
+    Serve(Box<serve::Serve>),
+    #[command(hide = true)]
+    Guard {
+        #[arg(long, value_delimiter = ',')]
+        cores: Vec<usize>,
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Flags {
+    /// Scenario; may be given more than once [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    scenario: Vec<String>,
+
+    /// Backend; may be given more than once [default: all that are compiled in]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    backend: Vec<String>,
+
+    /// Connections, in place of a scenario's own; may be given more than once
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
+    connections: Vec<usize>,
+
+    /// Seconds that each measurement takes [default: what fits into ten minutes]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
+
+    /// How often each measurement is made [default: 3; 2 if quick]
+    #[arg(long, value_name = "N", value_parser = count)]
+    rounds: Option<usize>,
+
+    /// Be done within two minutes, with fewer and shorter measurements
+    #[arg(long)]
+    quick: bool,
+
+    /// Check what is said of the backends, one by one
+    #[arg(long, conflicts_with_all = ["app", "against"])]
+    claims: bool,
+
+    /// Your own application, as 'CMD {backend} {port}', on each backend
+    #[arg(long, value_name = "COMMAND")]
+    app: Option<String>,
+
+    /// A server to compare with, as 'NAME=CMD {port}'; may be given more than once
+    #[arg(long, value_name = "NAME=COMMAND")]
+    against: Vec<String>,
+
+    /// What is asked for where any path will do [default: /plaintext of the demo, / of others]
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    path: Option<String>,
+
+    /// The results.json of an earlier run, to tell what has changed since
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+
+    /// What makes the load, where it can: wrk if it is installed, or what is built in
+    #[arg(long, value_name = "WORD", default_value = "auto")]
+    generator: Generator,
+
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "compare-report")]
+    out: PathBuf,
+
+    /// List the scenarios, and exit
+    #[arg(long)]
+    list_scenarios: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Generator {
+    Auto,
+    Wrk,
+    BuiltIn,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "not a number above 0".into())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| (0.01..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "not a number of seconds, from 0.01 to 3600".into())
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.starts_with('/') && printable {
+        Ok(text.into())
+    } else {
+        Err("not a path that begins with /".into())
+    }
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let Program { hidden, flags } = match gearshift::cli::parse() {
+        Ok(program) => program,
+        Err(status) => return status,
+    };
+    match hidden {
+        Some(Hidden::Serve(serve)) => return serve::run(*serve),
+        Some(Hidden::Guard { cores, command }) => return guard::run(&cores, &command),
+        None => {}
+    }
+    match compare(&flags) {
+        Ok(status) => status,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
+    let begin = Instant::now();
+    let strangers = flags.app.is_some() || !flags.against.is_empty();
+    let path = flags.path.clone().or(strangers.then(|| "/".into()));
+    let choice = Choice { path, connections: flags.connections.clone(), quick: flags.quick };
+    let mut scenarios = scenario::chosen(&choice, &flags.scenario, strangers)?;
+    if flags.list_scenarios {
+        scenarios.iter().for_each(|scenario| println!("{:12} {}", scenario.id, scenario.question));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if flags.claims && flags.scenario.is_empty() {
+        scenarios.clear();
+    }
+    let subjects = subjects(flags)?;
+    let before = flags.baseline.as_deref().map(baseline::read).transpose()?;
+    let wrk = wrk_version(flags.generator)?;
+    report::prepare(&flags.out)?;
+    end_on_signals()?;
+
+    let mut results = described(&subjects, wrk.as_deref());
+    measure(flags, &choice, &scenarios, &subjects, (&mut results, before.as_ref()), begin)?;
+    if let Some(before) = before {
+        if before.machine.cpu != results.machine.cpu || before.machine.cores != results.machine.cores {
+            eprintln!("note: the baseline was made on another machine: {}", before.machine.cpu);
+        }
+        results.changes = baseline::changes(&before, &results);
+    }
+    results.seconds = begin.elapsed().as_secs_f64();
+    report::write(&results, &flags.out)?;
+    println!("{}", table::render(&results));
+    println!("{}", flags.out.join("index.html").display());
+    let worse = results.changes.iter().any(|change| change.verdict == baseline::WORSE);
+    let fails = results.claims.iter().any(|claim| !claim.holds);
+    Ok(if worse || fails { ExitCode::from(failure::WORSE) } else { ExitCode::SUCCESS })
+}
+
+fn measure(
+    flags: &Flags,
+    choice: &Choice,
+    scenarios: &[Scenario],
+    subjects: &[Subject],
+    (results, before): (&mut Results, Option<&Results>),
+    begin: Instant,
+) -> Result<(), Failure> {
+    let rounds = flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 });
+    let checks = if flags.claims { claims::measurements(subjects) } else { 0 };
+    let each = run::measurements(scenarios, subjects.len()) + checks;
+    let plan = Plan::new(each, rounds, flags.duration, run::limit(flags.quick, begin.elapsed()));
+    let cores = Cores::share()?;
+    results.machine = machine::this(&cores);
+    (results.rounds, results.duration) = (rounds, plan.times.window.as_secs_f64());
+    let bench = Bench::new(cores, &plan, results.generator.contains("wrk"))?;
+    if choice.path.is_some() || !flags.scenario.is_empty() {
+        run::preflight(&bench, subjects, scenarios)?;
+    }
+    let wants_capacity = run::wants_capacity(scenarios);
+    let first = if wants_capacity { subjects.len() } else { 0 };
+    let progress = Progress::new(each * rounds + first);
+    let (end, each) = (begin + plan.limit, plan.each());
+    let run = Run { bench: &bench, subjects, rounds, end, each, before, progress: &progress };
+    let path = choice.path.as_deref().unwrap_or("/plaintext");
+    let capacity = if wants_capacity { run.capacity(path)? } else { 0.0 };
+    for (index, scenario) in scenarios.iter().enumerate() {
+        let after = run::measurements(&scenarios[index + 1..], subjects.len()) + checks;
+        results.scenarios.push(run.scenario(scenario, capacity, after)?);
+    }
+    if flags.claims {
+        results.claims = claims::check(&run)?;
+    }
+    Ok(())
+}
+
+fn subjects(flags: &Flags) -> Result<Vec<Subject>, Failure> {
+    let named = |name: &String| name.parse::<Backend>().map_err(Failure::Backend);
+    let mut backends = flags.backend.iter().map(named).collect::<Result<Vec<Backend>, Failure>>()?;
+    if backends.is_empty() {
+        backends = Backend::available().to_vec();
+    }
+    let mut subjects = match &flags.app {
+        Some(app) => {
+            backends.into_iter().map(|backend| Subject::app(app, backend)).collect::<Result<_, _>>()?
+        }
+        None => backends.into_iter().map(Subject::own).collect::<Vec<_>>(),
+    };
+    for against in &flags.against {
+        subjects.push(Subject::against(against)?);
+    }
+    let twice = subjects
+        .iter()
+        .enumerate()
+        .find(|(at, one)| subjects[..*at].iter().any(|other| other.name == one.name));
+    match twice {
+        Some((_, one)) => Err(Failure::Usage(format!("there are two servers called {}", one.name))),
+        None if subjects.is_empty() => Err(Failure::Backend(gearshift::BackendError::None)),
+        None => Ok(subjects),
+    }
+}
+
+fn wrk_version(generator: Generator) -> Result<Option<String>, Failure> {
+    match generator {
+        Generator::BuiltIn => Ok(None),
+        Generator::Auto => Ok(wrk::version()),
+        Generator::Wrk => match wrk::version() {
+            Some(version) => Ok(Some(version)),
+            None => Err(Failure::Usage("wrk is not installed".into())),
+        },
+    }
+}
+
+fn described(subjects: &[Subject], wrk: Option<&str>) -> Results {
+    let version = env!("CARGO_PKG_VERSION");
+    let own = format!("built in, {version}");
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
+    let describe = |subject: &Subject| Described {
+        name: subject.name.clone(),
+        model: subject.model.clone(),
+        command: subject.describe(),
+    };
+    Results {
+        version: version.into(),
+        command: format!("compare {args}").trim_end().into(),
+        began: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        generator: match wrk {
+            Some(wrk) => format!("{wrk} where answers come at once; {own} elsewhere"),
+            None => own,
+        },
+        subjects: subjects.iter().map(describe).collect(),
+        ..Results::default()
+    }
+}
+
+/// A signal ends this process at once; the guards see that, and end the servers.
+fn end_on_signals() -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            eprintln!("error: interrupted");
+            std::process::exit(failure::INTERRUPTED);
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(line: &str) -> Result<Flags, clap::Error> {
+        Program::try_parse_from(line.split(' ')).map(|program| program.flags)
+    }
+
+    #[test]
+    fn flags_are_consistent() {
+        <Program as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_given_by_commas_or_again() {
+        let flags =
+            flags("compare --backend mio,tokio --backend smol --connections 1,16").expect("they are right");
+        assert_eq!(flags.backend, ["mio", "tokio", "smol"]);
+        assert_eq!(flags.connections, [1, 16]);
+    }
+
+    #[test]
+    fn refuses_bad_values() {
+        for wrong in
+            ["--connections 0", "--duration 0", "--duration 2x", "--rounds x", "--path x", "--path /\u{e4}"]
+        {
+            assert!(flags(&format!("compare {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn two_servers_of_one_name_are_refused() {
+        let flags = flags("compare --backend mio --against mio={port}").expect("they are right");
+        assert_eq!(subjects(&flags).expect_err("they are two").status(), 2);
+    }
+}

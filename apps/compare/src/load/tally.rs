@@ -1,0 +1,97 @@
+//! What a generator counts.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// The longest latency that is told apart, in ns: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
+/// Three digits: a thousandth, at any size.
+const DIGITS: u8 = 3;
+/// Where the curve of latencies is drawn.
+const CURVE: [f64; 14] =
+    [1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0];
+
+/// Answers and errors, and how long they took.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// In ns.
+    latency: Histogram<u64>,
+    /// Answers within the window.
+    pub answered: u64,
+    /// Answers that were none, and connections that failed.
+    pub errors: u64,
+    /// Requests without an answer at the end. They are in the latencies with what they had waited by then.
+    pub unanswered: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        let latency = Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("the bounds are constants");
+        Tally { latency, answered: 0, errors: 0, unanswered: 0 }
+    }
+}
+
+impl Tally {
+    /// An answer came after this time.
+    pub fn record(&mut self, latency: Duration) {
+        let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latency.saturating_record(ns.max(1));
+    }
+
+    /// No answer came, for this time.
+    pub fn record_unanswered(&mut self, latency: Duration) {
+        self.record(latency);
+        self.unanswered += 1;
+    }
+
+    /// The part of all requests that had no answer.
+    pub fn unanswered_part(&self) -> f64 {
+        self.unanswered as f64 / self.latency.len().max(1) as f64
+    }
+
+    /// Adds what another generator counted.
+    pub fn add(&mut self, other: &Tally) {
+        self.latency.add(&other.latency).expect("all have the same bounds");
+        self.answered += other.answered;
+        self.errors += other.errors;
+        self.unanswered += other.unanswered;
+    }
+
+    /// The curve of latencies: pairs of percentile and µs. Empty if there are none.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        let at = |percentile| (percentile, self.latency.value_at_percentile(percentile) as f64 / 1e3);
+        if self.latency.is_empty() { Vec::new() } else { CURVE.into_iter().map(at).collect() }
+    }
+}
+
+/// The latency at a percentile of a curve, in µs; 0 if it has no such point.
+pub fn at(curve: &[(f64, f64)], percentile: f64) -> f64 {
+    curve.iter().find(|point| point.0 == percentile).map_or(0.0, |point| point.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_in_microseconds_and_cover_what_is_unanswered() {
+        let mut tally = Tally::default();
+        (1..=99).for_each(|ms| tally.record(Duration::from_millis(ms)));
+        tally.record_unanswered(Duration::from_secs(2));
+        let curve = tally.curve();
+        let near = |percentile, us: f64| {
+            let is = at(&curve, percentile);
+            assert!((is / us - 1.0).abs() < 0.002, "{is} at {percentile}");
+        };
+        near(50.0, 50_000.0);
+        near(99.0, 99_000.0);
+        near(100.0, 2_000_000.0);
+        assert_eq!(tally.unanswered_part(), 0.01);
+    }
+
+    #[test]
+    fn nothing_has_no_curve() {
+        assert!(Tally::default().curve().is_empty());
+    }
+}

@@ -1,0 +1,108 @@
+use gearshift::{Backend, TestServer};
+
+use super::*;
+
+const TIMES: Times = Times {
+    warm_up: Duration::from_millis(60),
+    window: Duration::from_millis(400),
+    drain: Duration::from_millis(100),
+};
+
+/// What comes of some traffic on the demo, from two generators.
+fn outcome(traffics: &[Traffic]) -> Outcome {
+    let backend: Backend = "tokio".parse().or_else(|_| "mio".parse()).expect("one of them is compiled in");
+    let server = TestServer::start(backend, demo::app).expect("it starts");
+    put(server.addr(), traffics, TIMES, 2, Usage::default).expect("the system has what it takes")
+}
+
+fn p50(tally: &Tally) -> f64 {
+    at(&tally.curve(), 50.0)
+}
+
+#[test]
+fn an_open_loop_counts_from_when_a_request_was_due() {
+    let closed = outcome(&[Traffic::new(1, Ask::get("/sleep/50"), Pace::Closed)]);
+    // Due every 40 ms, sent every 50: the k-th of them is sent k times 10 ms late.
+    let open = outcome(&[Traffic::new(1, Ask::get("/sleep/50"), Pace::Open(25.0))]);
+    let [closed, open] = [&closed.tallies[0], &open.tallies[0]];
+    assert!(p50(closed) >= 50_000.0 && open.answered > 0);
+    assert!(p50(open) > p50(closed) + 20_000.0, "{} to {}", p50(closed), p50(open));
+}
+
+#[test]
+fn what_could_not_be_sent_counts_too() {
+    let made = outcome(&[Traffic::new(1, Ask::get("/sleep/50"), Pace::Open(200.0))]);
+    // Of ten that are due nine cannot be sent; a closed loop would not have asked for them.
+    assert!(made.tallies[0].unanswered_part() > 0.5, "{}", made.tallies[0].unanswered_part());
+    assert!(p50(&made.tallies[0]) > 150_000.0, "{}", p50(&made.tallies[0]));
+}
+
+#[test]
+fn all_that_was_due_is_sent_if_the_server_can() {
+    let made = outcome(&[Traffic::new(16, Ask::get("/plaintext"), Pace::Open(500.0))]);
+    let tally = &made.tallies[0];
+    assert!((150..=250).contains(&tally.answered), "{}", tally.answered);
+    assert_eq!((tally.errors, tally.unanswered), (0, 0));
+}
+
+#[test]
+fn what_is_beside_is_counted_apart() {
+    let plain = Traffic::new(3, Ask::get("/plaintext"), Pace::Closed);
+    let waits = Traffic::new(4, Ask::get("/sleep/50"), Pace::Closed);
+    let made = outcome(&[plain, waits]);
+    let [plain, waits] = [0, 1].map(|index: usize| made.tallies[index].answered);
+    // Of those that wait each can do so eight times in the window.
+    assert!(plain > waits && (4..=36).contains(&waits), "{plain}, {waits}");
+}
+
+#[test]
+fn bodies_streams_and_short_connections_are_answers_and_refusals_are_errors() {
+    let one = |ask| Traffic::new(2, ask, Pace::Closed);
+    for traffic in [
+        one(Ask::get("/stream/100")),
+        one(Ask::post("/echo", vec![7; 300_000])),
+        Traffic { keep: false, ..one(Ask::get("/plaintext")) },
+    ] {
+        let made = outcome(std::slice::from_ref(&traffic));
+        let path = &traffic.mix[0].1.path;
+        assert!(made.tallies[0].answered > 10, "{path}: {}", made.tallies[0].answered);
+        assert_eq!(made.tallies[0].errors, 0, "{path}");
+    }
+    let made = outcome(&[one(Ask::get("/nowhere"))]);
+    assert_eq!(made.tallies[0].answered, 0);
+    assert!(made.tallies[0].errors > 10);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_errors() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let nowhere = listener.local_addr().expect("a bound address");
+    drop(listener);
+    let traffic = Traffic::new(2, Ask::get("/"), Pace::Closed);
+    let made = put(nowhere, &[traffic], TIMES, 1, Usage::default).expect("the system has what it takes");
+    // Each rests 10 ms before it tries again.
+    assert!((10..=200).contains(&made.tallies[0].errors), "{}", made.tallies[0].errors);
+}
+
+#[test]
+fn the_parts_are_the_whole() {
+    let traffic = Traffic::new(7, Ask::get("/"), Pace::Open(70.0));
+    let parts: Vec<Traffic> = (0..3).map(|index| traffic.part(index, 3)).collect();
+    assert_eq!(parts.iter().map(|part| part.connections).collect::<Vec<_>>(), [3, 2, 2]);
+    let rate = |part: &Traffic| match part.pace {
+        Pace::Open(rate) => rate,
+        _ => 0.0,
+    };
+    assert!((parts.iter().map(rate).sum::<f64>() - 70.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_request_says_how_long_its_body_is() {
+    let to = SocketAddr::from(([127, 0, 0, 1], 80));
+    let get = Ask::get("/a").bytes(to, false);
+    assert_eq!(get, b"GET /a HTTP/1.1\r\nHost: 127.0.0.1:80\r\nConnection: close\r\n\r\n");
+    let post = Ask::post("/b", *b"xyz").bytes(to, true);
+    assert_eq!(post, b"POST /b HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 3\r\n\r\nxyz");
+    let empty = Ask::post("/b", *b"").bytes(to, true);
+    assert_eq!(empty, b"POST /b HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 0\r\n\r\n");
+}

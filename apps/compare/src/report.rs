@@ -1,0 +1,37 @@
+//! `compare-report/`: what was found, for people and for programs.
+
+use std::fs;
+use std::path::Path;
+
+use crate::csv;
+use crate::failure::Failure;
+use crate::page;
+use crate::results::Results;
+
+/// Writes the files. The directory is made if there is none; files of an earlier report are replaced.
+///
+/// # Errors
+/// [`Failure::Report`].
+pub fn write(results: &Results, directory: &Path) -> Result<(), Failure> {
+    let json = serde_json::to_vec_pretty(results).map_err(|error| refused(directory, &error))?;
+    let csv = csv::render(results).map_err(|error| refused(directory, &error))?;
+    let page = page::render(results).into_bytes();
+    prepare(directory)?;
+    for (name, content) in [("index.html", page), ("results.json", json), ("results.csv", csv)] {
+        let file = directory.join(name);
+        fs::write(&file, content).map_err(|error| refused(&file, &error))?;
+    }
+    Ok(())
+}
+
+/// Makes the directory: to be known before anything is measured.
+///
+/// # Errors
+/// [`Failure::Report`].
+pub fn prepare(directory: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(directory).map_err(|error| refused(directory, &error))
+}
+
+fn refused(file: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::Report { file: file.to_owned(), why: why.to_string() }
+}
