@@ -30,9 +30,9 @@ fn main() -> std::io::Result<()> {
             .route("/sleep/{ms}", web::get().to(sleep))
             .route("/echo", web::post().to(echo))
     };
-    // On Linux it sets TCP_NODELAY itself. Signals are left to the system, which ends it at once.
-    let server = HttpServer::new(app).disable_signals().bind((Ipv4Addr::LOCALHOST, port))?;
-    rt::System::new().block_on(server.run())
+    // Signals are left to the system, which ends it at once.
+    let server = HttpServer::new(app).tcp_nodelay(true).disable_signals();
+    rt::System::new().block_on(server.bind((Ipv4Addr::LOCALHOST, port))?.run())
 }
 
 fn text(mut response: HttpResponseBuilder, text: &'static str) -> HttpResponse {

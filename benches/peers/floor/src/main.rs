@@ -1,5 +1,5 @@
-//! No server: the same answer to whatever ends in an empty line, without a look at what it says. It is the least that an
-//! event loop over epoll can cost, for the others to be compared with: one `read`, one `write`, no parsing, no routes.
+//! No server: the same answer to whatever ends in an empty line, without a look at what it says. It is the least that
+//! an event loop over epoll can cost, for the others to be compared with: one `read`, one `write`, no parsing, no routes.
 //!
 //! `cargo run --release --bin floor -- 8005`
 //!

@@ -1,5 +1,5 @@
-//! The demo's routes on tiny_http, which blocks: a thread of its own for each connection, and here 16 for each core that
-//! take the requests, as many as gearshift's thread pool has.
+//! The demo's routes on tiny_http, which blocks: a thread of its own for each connection, and here 16 for each core
+//! that take the requests, as many as gearshift's thread pool has.
 //!
 //! `cargo run --release --bin tiny_http -- 8004`
 
