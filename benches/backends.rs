@@ -4,8 +4,8 @@
 //! `cargo bench --bench backends`, a minute and a half; `-- json/16` or `-- mio` for a part.
 //!
 //! Each server is a process of its own, as for one core (`loopback/mod.rs` says how). The client is one thread that
-//! writes to all connections, then reads from all, and looks at every byte of every body. Below each time is the server's
-//! CPU time for each request. The figures compare backends with each other on one machine, and nothing else.
+//! writes to all connections, then reads from all, and looks at every byte of every body. Below each time is the
+//! server's CPU time for each request. The figures compare backends with each other on one machine, and nothing else.
 
 mod loopback;
 

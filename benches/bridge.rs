@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench bridge`, a minute and a half; `-- mio/1` for a part.
 //!
-//! With 1 connection the time is the latency of a request; with 16 it is that of sixteen that are sent at once. Below it
-//! is the server's CPU time for each request, from `/proc`: the client's is not in it. Each server is a process of its
+//! With 1 connection the time is the latency of a request; with 16 it is that of sixteen that are sent at once. Below
+//! it is the server's CPU time for each request, from `/proc`: the client's is not in it. Each server is a process of its
 //! own, as for one core.
 
 mod loopback;

@@ -14,6 +14,6 @@ fn leaves_a_stuck_loop_behind() {
     ask(&mut socket, "/stuck");
     running.begun.recv_timeout(PATIENCE).unwrap();
     let asked = Instant::now();
-    running.stop();
+    assert_eq!(running.stop().cut, 1, "what is left behind was not answered");
     assert!(asked.elapsed() < PATIENCE / 2);
 }
