@@ -180,7 +180,7 @@ where
     }
 }
 
-/// A handler that answers with the [`Stats`](crate::Stats) of the server, as Prometheus text.
+/// A handler that answers with the [`Stats`] of the server, as Prometheus text.
 ///
 /// ```
 /// # use gearshift_core::{Router, Runtime, metrics};
