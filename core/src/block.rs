@@ -15,7 +15,7 @@ pub(crate) fn on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option
     loop {
         match poll(&mut cx) {
             Poll::Ready(output) => return Some(output),
-            Poll::Pending if crate::drive::is_event_loop() => return None,
+            Poll::Pending if crate::event_loop::is_event_loop() => return None,
             Poll::Pending => thread::park(),
         }
     }

@@ -22,6 +22,13 @@ pub(crate) struct Counters {
     rejected: AtomicU64,
 }
 
+/// The connections of one server, which are looked at for each new one: not in shards.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    pub(crate) open: AtomicUsize,
+    pub(crate) refused: AtomicU64,
+}
+
 /// The counts of some threads; no two shards are on one cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]

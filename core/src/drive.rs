@@ -7,7 +7,6 @@
 //! answer), deadlines, panics, peers that leave, the lingering close, shutdown, and the turn of the others.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -17,10 +16,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
-
+use crate::access::AccessLine;
 use crate::cancel::Cancel;
 use crate::clock::{Clock, CoarseInstant};
+use crate::event_loop::EventLoop;
 use crate::exchange::{Hold, exchange, give_up, late, panicked};
 use crate::h1::{Connection, Error, Event};
 use crate::io::{Io, Verdict};
@@ -30,6 +29,7 @@ use crate::net::Peer;
 use crate::service::{Presence, Service};
 use crate::shutdown::Phase;
 use crate::stall::RouteName;
+use crate::tally::Tally;
 use crate::transport::Transport;
 use crate::{Answer, Body, BoxFuture, OnDisconnect, Request, Response};
 
@@ -153,14 +153,12 @@ pub fn drive<T: Transport>(wire: Wire<T>, service: Arc<Service>) -> Driving<T> {
         seat: Some(seat),
         service,
         step,
-        turn: 0,
-        others: 0,
+        turn: Tally::default(),
         route: RouteName::NONE,
         now: TurnClock(None),
         since: CoarseInstant::now(),
         calling: false,
         read: false,
-        busy: false,
     }
 }
 
@@ -174,9 +172,7 @@ pub struct Driving<T> {
     service: Arc<Service>,
     step: Step<T>,
     /// Requests answered in this turn.
-    turn: u32,
-    /// Those of them that were counted one by one, as their status is not 2xx or was not known at once.
-    others: u32,
+    turn: Tally,
     /// Whose handler it is that waits.
     route: RouteName,
     now: TurnClock,
@@ -186,8 +182,6 @@ pub struct Driving<T> {
     calling: bool,
     /// Whether a blocking transport was read from since it was resumed.
     read: bool,
-    /// Whether it counts as having a request in flight.
-    busy: bool,
 }
 
 enum Step<T> {
@@ -336,7 +330,7 @@ impl<T: Transport> Driving<T> {
             self.step = Step::Next;
             if let Some(io) = &mut self.io {
                 io.exchange_ended();
-                self.others += 1;
+                self.turn.responded();
                 self.count();
             }
         }
@@ -359,16 +353,14 @@ impl<T: Transport> Driving<T> {
             },
             Step::Flush(then) => {
                 let then = *then;
-                if !T::BLOCKING && self.turn != 0 {
-                    self.since = service.runtime.stalls().polled(self.since, RouteName::current(), self.turn);
+                if !T::BLOCKING && self.turn.len() != 0 {
+                    self.since =
+                        service.runtime.stalls().polled(self.since, RouteName::current(), self.turn.len());
                 }
                 if ready!(io.poll_flush(cx, service)).is_err() {
                     return Poll::Ready(Flow::Close);
                 }
-                if std::mem::take(&mut self.busy) {
-                    service.counters().here().idle((self.turn - self.others).into());
-                }
-                (self.turn, self.others) = (0, 0);
+                self.turn.settle(service.counters());
                 match then {
                     Then::Next => self.step = Step::Next,
                     Then::Read => self.step = Step::Read,
@@ -454,10 +446,7 @@ impl<T: Transport> Driving<T> {
         }
         let line = service.config.access_log.then(|| AccessLine::new(seat.peer, &request));
         io.handler_begins();
-        if !self.busy {
-            self.busy = true;
-            service.counters().here().busy();
-        }
+        self.turn.begin(service.counters());
         if io.connection.is_body_pending() {
             return self.begin_with_body(request, line);
         }
@@ -507,7 +496,7 @@ impl<T: Transport> Driving<T> {
     #[inline]
     fn handler_called(&mut self) {
         self.route = RouteName::current();
-        self.handler_paused(self.turn + 1);
+        self.handler_paused(self.turn.len() + 1);
     }
 
     /// Handlers have come back, or the future of one. If they have had the thread for too long, that is said.
@@ -540,10 +529,7 @@ impl<T: Transport> Driving<T> {
             io.close_unless_more_came(service);
             service.answered();
         }
-        if !response.status.is_success() {
-            self.others += 1;
-            service.counters().here().responded(response.status);
-        }
+        self.turn.responds(response.status, service.counters());
         if let Some(line) = line {
             line.log(response.status);
         }
@@ -555,8 +541,7 @@ impl<T: Transport> Driving<T> {
     #[inline]
     fn count(&mut self) {
         let (Some(io), service) = (&self.io, &self.service) else { return };
-        self.turn += 1;
-        if self.turn as usize >= service.limits.pipeline {
+        if self.turn.answered() as usize >= service.limits.pipeline {
             self.step = Step::Flush(Then::Yield);
         } else if io.connection.outbox().len() >= service.limits.output {
             self.step = Step::Flush(Then::Next);
@@ -673,25 +658,17 @@ impl<T: Transport> Driving<T> {
 
     fn end(&mut self) -> Drive<T> {
         self.step = Step::Next;
-        self.settle();
+        // Before the connection is seen to end.
+        self.turn.settle(self.service.counters());
         self.io = None;
         self.seat = None;
         Drive::Closed
     }
 }
 
-impl<T> Driving<T> {
-    /// Counts what was not counted yet, and that nothing is in flight any more. Before the connection is seen to end.
-    fn settle(&mut self) {
-        if std::mem::take(&mut self.busy) {
-            self.service.counters().here().idle((self.turn - self.others).into());
-        }
-    }
-}
-
 impl<T> Drop for Driving<T> {
     fn drop(&mut self) {
-        self.settle();
+        self.turn.settle(self.service.counters());
     }
 }
 
@@ -717,45 +694,5 @@ impl Seat {
             *self.head_by.get_or_insert(now + config.header_timeout)
         };
         *self.until.insert(until)
-    }
-}
-
-/// What the access log says of a request.
-pub(crate) struct AccessLine(String);
-
-impl AccessLine {
-    fn new(peer: Peer, request: &Request) -> AccessLine {
-        let peer = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
-        AccessLine(format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()))
-    }
-
-    pub(crate) fn log(self, status: StatusCode) {
-        log::info!(target: "gearshift::access", "{} {}", self.0, status.as_u16());
-    }
-}
-
-thread_local! {
-    static IS_EVENT_LOOP: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is inside a handler that must not block.
-pub(crate) fn is_event_loop() -> bool {
-    IS_EVENT_LOOP.get()
-}
-
-/// Marks the thread as one that must not block, or may, while a handler runs on it.
-pub(crate) struct EventLoop(bool);
-
-impl EventLoop {
-    #[inline]
-    pub(crate) fn enter<T: Transport>() -> EventLoop {
-        EventLoop(IS_EVENT_LOOP.replace(!T::BLOCKING))
-    }
-}
-
-impl Drop for EventLoop {
-    #[inline]
-    fn drop(&mut self) {
-        IS_EVENT_LOOP.set(self.0);
     }
 }

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use http::{StatusCode, header};
 
+use crate::access::AccessLine;
 use crate::after::After;
-use crate::drive::AccessLine;
 use crate::io::{Io, Verdict};
 use crate::lease::Lease;
 use crate::message::{BodyInner, Upgrade};

@@ -6,6 +6,7 @@
 //! [`drive()`] joins them, and is written once.
 
 mod accept;
+mod access;
 mod after;
 pub mod backend;
 mod block;
@@ -14,6 +15,7 @@ pub mod clock;
 pub mod config;
 mod counters;
 pub mod drive;
+mod event_loop;
 mod exchange;
 pub mod h1;
 pub mod handler;
@@ -35,6 +37,7 @@ pub mod shutdown;
 mod stall;
 mod stats;
 mod stream;
+mod tally;
 mod task;
 #[cfg(feature = "pools")]
 pub mod threads;

@@ -9,11 +9,11 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::counters::Counters;
+use crate::counters::{Connections, Counters};
 use crate::net::Endpoint;
 use crate::offload::{Job, Offloaded, TryOffloaded};
 use crate::pool::{Admission, Busy, Pool};
@@ -89,13 +89,6 @@ struct Shared {
     counters: Counters,
     stalls: Arc<Stalls>,
     connections: Arc<Connections>,
-}
-
-/// Connections, as the server of this runtime counts them.
-#[derive(Debug, Default)]
-pub(crate) struct Connections {
-    pub(crate) open: AtomicUsize,
-    pub(crate) refused: AtomicU64,
 }
 
 impl Runtime {
@@ -241,7 +234,7 @@ impl Runtime {
     /// On a thread that drives connections of an event loop, which would never get to wake the future.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         assert!(
-            !crate::drive::is_event_loop(),
+            !crate::event_loop::is_event_loop(),
             "Runtime::block_on on a thread that drives connections would stall them; wrap the handler in \
              `blocking` or make it async"
         );

@@ -10,9 +10,8 @@ use slab::Slab;
 
 use crate::backend::Report;
 use crate::clock::Clock;
-use crate::counters::Counters;
+use crate::counters::{Connections, Counters};
 use crate::h1::{Connection, Error};
-use crate::runtime::Connections;
 use crate::shutdown::{Phase, Subscription};
 use crate::task::lock;
 use crate::{Config, Handler, Overload, Runtime, Shutdown};

@@ -124,10 +124,6 @@ impl Response {
         self.extra.get_or_insert_default()
     }
 
-    pub(crate) fn upgrades(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.upgrade.is_some())
-    }
-
     pub(crate) fn take_upgrade(&mut self) -> Option<Upgrade> {
         self.extra.as_mut()?.upgrade.take()
     }
@@ -220,7 +216,7 @@ impl fmt::Debug for Response {
             .field("status", &self.status)
             .field("fields", &self.fields)
             .field("body", &self.body)
-            .field("upgrade", &self.upgrades())
+            .field("upgrade", &self.extra.as_ref().is_some_and(|extra| extra.upgrade.is_some()))
             .finish_non_exhaustive()
     }
 }
