@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A source of time. Nothing else in the core reads a clock.
+/// A source of time. Nothing in the core is decided by another.
 #[derive(Clone, Default)]
 pub enum Clock {
     /// The system's.
