@@ -1,15 +1,20 @@
 //! What is to be done once a response is on the wire.
 
+use std::panic::Location;
+
 use crate::{BoxFuture, Runtime};
+
+/// A piece of such work, and who asked for it.
+pub(crate) type Later = (BoxFuture<()>, &'static Location<'static>);
 
 /// Work that becomes background tasks when this is dropped: when the response was written, or never will be.
 pub(crate) struct After {
     runtime: Runtime,
-    work: Vec<BoxFuture<()>>,
+    work: Vec<Later>,
 }
 
 impl After {
-    pub(crate) fn new(runtime: &Runtime, work: Vec<BoxFuture<()>>) -> After {
+    pub(crate) fn new(runtime: &Runtime, work: Vec<Later>) -> After {
         After { runtime: runtime.clone(), work }
     }
 
@@ -21,8 +26,8 @@ impl After {
 
 impl Drop for After {
     fn drop(&mut self) {
-        for work in self.work.drain(..) {
-            self.runtime.spawn(work).detach();
+        for (work, place) in self.work.drain(..) {
+            self.runtime.spawn_at(work, place).detach();
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -172,7 +173,16 @@ impl Runtime {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (task, body) = Task::new(future, &self.0.tasks, &self.0.stalls);
+        self.spawn_at(future, Location::caller())
+    }
+
+    /// The same, for whoever asked for it at `place`.
+    pub(crate) fn spawn_at<F>(&self, future: F, place: &'static Location<'static>) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (task, body) = Task::new(future, place, &self.0.tasks, &self.0.stalls);
         self.0.engine.spawn(Box::pin(body));
         task
     }

@@ -27,16 +27,16 @@ struct State<T> {
 
 impl<T: Send + 'static> Task<T> {
     /// The handle, and the future that a backend has to run.
-    #[track_caller]
     pub(crate) fn new<F>(
         future: F,
+        spawned: &'static Location<'static>,
         tasks: &Tasks,
         stalls: &Arc<Stalls>,
     ) -> (Task<T>, impl Future<Output = ()> + Send + use<T, F>)
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let (stalls, spawned) = (stalls.clone(), Location::caller());
+        let stalls = stalls.clone();
         let state = Arc::new(Mutex::new(State { outcome: None, cancelled: false, task: None, waiter: None }));
         let task = Task(state.clone());
         let counted = tasks.begin();
@@ -52,7 +52,10 @@ impl<T: Send + 'static> Task<T> {
                         Ok(Poll::Pending) => return Poll::Pending,
                         Ok(Poll::Ready(output)) => Ok(output),
                         Err(panic) => {
-                            log::error!("a background task panicked: {}", panic_message(&*panic));
+                            log::error!(
+                                "the background task of {spawned} panicked: {}",
+                                panic_message(&*panic)
+                            );
                             Err(TaskError::Panicked)
                         }
                     }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gearshift::{Backend, Config, Request, Router, Runtime, sync};
+use gearshift::{Backend, Config, Request, Response, Router, Runtime, sync};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::Area;
@@ -88,6 +88,7 @@ fn start_with(backend: Backend, config: Config) -> (Running, Runtime) {
                 let task = spawns.spawn(async { block() });
                 async { task.await.unwrap_or_default() }
             })
+            .get(&path("after"), sync(|_| Response::text("at once").after(async { _ = block() })))
             .get(&path("good/wait"), move |_: Request| waits.sleep(LONG))
             .get(&path("good/offload"), move |_: Request| offloads.blocking(block))
             .get(&path("good/compute"), move |_: Request| burns.compute(block))
@@ -139,14 +140,17 @@ fn blocking_upload(backend: Backend) {
 
 fn blocking_task(backend: Backend) {
     let (server, runtime) = start(backend);
-    assert_eq!(server.get(&format!("/{backend}/spawn")).text(), "blocked");
     // The background thread of a blocking backend is a loop as well: its other tasks wait.
-    wait_until("it is counted", || runtime.stats().stalls == 1);
-    let said = said_of(&format!("({backend})"));
-    assert!(
-        said.iter().any(|line| line.starts_with("the background task of tests/backends/stalls.rs:")),
-        "{said:?}"
-    );
+    for (stalls, path, text) in [(1, "spawn", "blocked"), (2, "after", "at once")] {
+        assert_eq!(server.get(&format!("/{backend}/{path}")).text(), text);
+        wait_until("it is named", || {
+            let said = said_of(&format!("({backend})"));
+            let named =
+                said.iter().filter(|line| line.starts_with("the background task of tests/backends/stalls"));
+            named.count() as u64 == stalls
+        });
+        assert_eq!(runtime.stats().stalls, stalls);
+    }
 }
 
 fn pipelined(backend: Backend) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -9,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use smallvec::{SmallVec, smallvec};
 
 use super::Body;
+use crate::after::Later;
 use crate::{BoxFuture, Stream};
 
 /// A response: a status, header fields, and a body.
@@ -28,7 +30,7 @@ pub struct Response {
 pub(crate) struct Extra {
     pub(crate) upgrade: Option<Upgrade>,
     /// To be done once the response is on the wire.
-    pub(crate) after: Vec<BoxFuture<()>>,
+    pub(crate) after: Vec<Later>,
 }
 
 /// Field lines in the order they will be sent. Two fit without memory of their own.
@@ -115,8 +117,9 @@ impl Response {
     /// become impossible because the peer has left: once, in any case, and never before. It delays neither the next
     /// request of the connection nor its closing; a server that stops waits for it as for every
     /// [`Task`](crate::Task). Several are started in their order.
+    #[track_caller]
     pub fn after(mut self, then: impl Future<Output = ()> + Send + 'static) -> Response {
-        self.extra().after.push(Box::pin(then));
+        self.extra().after.push((Box::pin(then), Location::caller()));
         self
     }
 
@@ -129,7 +132,7 @@ impl Response {
     }
 
     /// What is to be done once this is on the wire.
-    pub(crate) fn take_after(&mut self) -> Vec<BoxFuture<()>> {
+    pub(crate) fn take_after(&mut self) -> Vec<Later> {
         self.extra.as_mut().map(|extra| std::mem::take(&mut extra.after)).unwrap_or_default()
     }
 
