@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult};
+use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
 use gearshift_core::{Runtime, Work};
 use rusqlite::Connection;
 
@@ -53,7 +53,7 @@ impl Manager for File {
 
     /// A connection that could not even roll back is of no more use.
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<Error> {
-        if session.connection.is_autocommit() {
+        if session.connection().is_autocommit() {
             Ok(())
         } else {
             Err(RecycleError::message("in a transaction"))
@@ -148,7 +148,6 @@ impl Drop for Lease {
             return;
         }
         aside(&self.runtime, move || {
-            object.watch.abandoned.store(false, Ordering::Relaxed);
             if object.connection().execute_batch("ROLLBACK").is_err() {
                 drop(Object::take(object));
             }
