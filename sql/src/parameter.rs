@@ -65,7 +65,9 @@ impl ToSql for Parameter<'_> {
         let what = match self.value {
             Value::Integer(n) => format!("the integer {n}"),
             Value::Real(x) => format!("the real number {x}"),
-            value => value.kind().to_owned(),
+            Value::Text(_) => "text".to_owned(),
+            Value::Blob(_) => "bytes".to_owned(),
+            Value::Null => unreachable!("null fits every type"),
         };
         let fault = format!("{what} does not fit the type {kind}, or needs a cast there");
         Err(Box::new(Error::Parameter { number: self.number, fault }))

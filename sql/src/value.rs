@@ -21,18 +21,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What it is, for people.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Value::Null => "null",
-            Value::Integer(_) => "an integer",
-            Value::Real(_) => "a real number",
-            Value::Text(_) => "text",
-            Value::Blob(_) => "bytes",
-        }
-    }
-
-    /// Refuses what one of the databases would change or refuse, so that both do.
+    /// What is wrong with it: one of the databases would refuse or change it, so that neither gets it.
     fn fault(&self) -> Option<&'static str> {
         match self {
             Value::Real(number) if number.is_nan() => Some("it is not a number"),
