@@ -9,8 +9,10 @@ use tokio_postgres::{Column, Row, Statement};
 
 use crate::{Error, Value};
 
-/// Whole numbers up to here are exact in a `float8`, and in a `float4`.
-const EXACT: (u64, u64) = (1 << 53, 1 << 24);
+/// Whole numbers up to here are exact in a `float4`.
+const EXACT_FLOAT4: u64 = 1 << 24;
+/// And in a `float8`.
+const EXACT_FLOAT8: u64 = 1 << 53;
 
 /// A value for the parameter `$number`.
 #[derive(Debug)]
@@ -31,46 +33,44 @@ pub(crate) fn parameters<'a>(
     Ok(values.iter().zip(1..).map(|(value, number)| Parameter { number, value }).collect())
 }
 
-impl ToSql for Parameter<'_> {
-    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
-        match (self.value, kind) {
-            (Value::Null, _) => return Ok(IsNull::Yes),
-            (Value::Integer(n @ (0 | 1)), &Type::BOOL) => return (*n == 1).to_sql(kind, out),
-            (Value::Integer(n), &Type::INT8) => return n.to_sql(kind, out),
-            (Value::Integer(n), &Type::INT4) => {
-                if let Ok(n) = i32::try_from(*n) {
-                    return n.to_sql(kind, out);
-                }
-            }
-            (Value::Integer(n), &Type::INT2) => {
-                if let Ok(n) = i16::try_from(*n) {
-                    return n.to_sql(kind, out);
-                }
-            }
-            (Value::Integer(n), &Type::FLOAT8) if n.unsigned_abs() <= EXACT.0 => {
-                return (*n as f64).to_sql(kind, out);
-            }
-            (Value::Integer(n), &Type::FLOAT4) if n.unsigned_abs() <= EXACT.1 => {
-                return (*n as f32).to_sql(kind, out);
-            }
-            (Value::Real(x), &Type::FLOAT8) => return x.to_sql(kind, out),
-            // Rounded, as whoever made it a `float4` wants it; but not to infinity.
-            (Value::Real(x), &Type::FLOAT4) if x.is_infinite() || (*x as f32).is_finite() => {
-                return (*x as f32).to_sql(kind, out);
-            }
-            (Value::Text(text), kind) if <&str as ToSql>::accepts(kind) => return text.to_sql(kind, out),
-            (Value::Blob(bytes), &Type::BYTEA) => return bytes.to_sql(kind, out),
-            _ => {}
-        }
+impl Parameter<'_> {
+    fn misfit(&self, kind: &Type) -> Error {
         let what = match self.value {
+            Value::Null => "null".to_owned(),
             Value::Integer(n) => format!("the integer {n}"),
             Value::Real(x) => format!("the real number {x}"),
             Value::Text(_) => "text".to_owned(),
             Value::Blob(_) => "bytes".to_owned(),
-            Value::Null => unreachable!("null fits every type"),
         };
         let fault = format!("{what} does not fit the type {kind}, or needs a cast there");
-        Err(Box::new(Error::Parameter { number: self.number, fault }))
+        Error::Parameter { number: self.number, fault }
+    }
+}
+
+impl ToSql for Parameter<'_> {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        let written = match (self.value, kind) {
+            (Value::Null, _) => Some(Ok(IsNull::Yes)),
+            (Value::Integer(n @ (0 | 1)), &Type::BOOL) => Some((*n == 1).to_sql(kind, out)),
+            (Value::Integer(n), &Type::INT2) => i16::try_from(*n).ok().map(|n| n.to_sql(kind, out)),
+            (Value::Integer(n), &Type::INT4) => i32::try_from(*n).ok().map(|n| n.to_sql(kind, out)),
+            (Value::Integer(n), &Type::INT8) => Some(n.to_sql(kind, out)),
+            (Value::Integer(n), &Type::FLOAT4) if n.unsigned_abs() <= EXACT_FLOAT4 => {
+                Some((*n as f32).to_sql(kind, out))
+            }
+            (Value::Integer(n), &Type::FLOAT8) if n.unsigned_abs() <= EXACT_FLOAT8 => {
+                Some((*n as f64).to_sql(kind, out))
+            }
+            // Rounded, as whoever made it a `float4` wants it; but not to infinity.
+            (Value::Real(x), &Type::FLOAT4) if x.is_infinite() || (*x as f32).is_finite() => {
+                Some((*x as f32).to_sql(kind, out))
+            }
+            (Value::Real(x), &Type::FLOAT8) => Some(x.to_sql(kind, out)),
+            (Value::Text(text), kind) if <&str as ToSql>::accepts(kind) => Some(text.to_sql(kind, out)),
+            (Value::Blob(bytes), &Type::BYTEA) => Some(bytes.to_sql(kind, out)),
+            _ => None,
+        };
+        written.unwrap_or_else(|| Err(Box::new(self.misfit(kind))))
     }
 
     fn accepts(_: &Type) -> bool {
