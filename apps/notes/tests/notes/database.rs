@@ -4,8 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use cluster::signal;
+
 use crate::Case;
-use crate::program::{Answer, Program, command, signal};
+use crate::program::{Answer, Program, command};
 
 /// Less than the program's own, with a connection that it waits for.
 const PATIENCE: Duration = Duration::from_secs(4);

@@ -2,18 +2,17 @@
 //! there is none, its cases are ignored, and a line says so.
 
 mod behaviour;
-mod cluster;
 mod database;
 mod program;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use cluster::Cluster;
 use gearshift::Backend;
 use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
 
-use cluster::Cluster;
 use program::Program;
 
 /// A test, on one backend and one empty database.

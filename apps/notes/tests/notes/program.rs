@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cluster::signal;
 use gearshift::Backend;
 
 /// More than a request waits for the database, so that the program's answer is seen; less than a graceful stop may
@@ -121,9 +122,4 @@ impl Answer {
         assert_eq!(self.field("Content-Type"), "application/json", "{}", self.head);
         serde_json::from_str(&self.body).expect("JSON")
     }
-}
-
-pub(crate) fn signal(signal: &str, process: u32) {
-    let sent = Command::new("kill").args([signal, &process.to_string()]).status();
-    assert!(sent.expect("there is a kill command").success());
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the test's own: in a temporary directory, on a socket in there and a port of 127.0.0.1.
+//! A PostgreSQL server of a test's own: in a temporary directory, on a socket in there and a port of 127.0.0.1.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
-use crate::program::signal;
-
-pub(crate) struct Cluster {
+/// A server, stopped when it goes out of scope.
+#[derive(Debug)]
+pub struct Cluster {
     programs: PathBuf,
     /// Whom the server runs as: it refuses to be root.
     user: Option<u32>,
@@ -30,7 +30,10 @@ impl Cluster {
     ///
     /// # Errors
     /// What this machine lacks.
-    pub(crate) fn start() -> Result<Cluster, &'static str> {
+    ///
+    /// # Panics
+    /// If it has all that, and the server does not start nevertheless; so do all methods if the server fails them.
+    pub fn start() -> Result<Cluster, &'static str> {
         let programs =
             newest(Path::new("/usr/lib/postgresql")).ok_or("there is no /usr/lib/postgresql/*/bin")?;
         let user = match id(&["-u"]) {
@@ -45,7 +48,7 @@ impl Cluster {
         let cluster = Cluster { programs, user, place, port, databases, server };
         let made = cluster
             .command("initdb")
-            .args(["--no-sync", "--auth=trust", "--username=notes", "--encoding=UTF8", "--locale=C", "-D"])
+            .args(["--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8", "--locale=C", "-D"])
             .arg(cluster.place.path().join("data"))
             .output()
             .expect("initdb starts");
@@ -55,7 +58,7 @@ impl Cluster {
     }
 
     /// Starts the server, and waits until it accepts connections.
-    pub(crate) fn up(&self) {
+    pub fn up(&self) {
         let socket = format!("-cunix_socket_directories={}", self.place.path().display());
         let mut server = self
             .command("postgres")
@@ -77,7 +80,7 @@ impl Cluster {
     }
 
     /// Ends the server and every connection to it.
-    pub(crate) fn down(&self) {
+    pub fn down(&self) {
         if let Some(mut server) = self.server.lock().expect("no test panics with it").take() {
             signal("-INT", server.id());
             server.wait().expect("it was started");
@@ -85,33 +88,34 @@ impl Cluster {
     }
 
     /// An empty database, as a URL: by turns over TCP and over the socket.
-    pub(crate) fn database(&self) -> String {
+    pub fn database(&self) -> String {
         let n = self.databases.fetch_add(1, Ordering::Relaxed);
-        self.run(&self.url("postgres"), &format!("CREATE DATABASE notes{n} TEMPLATE template0"));
+        self.run(&self.url("postgres"), &format!("CREATE DATABASE test{n} TEMPLATE template0"));
         match n % 2 {
-            0 => self.url(&format!("notes{n}")),
+            0 => self.url(&format!("test{n}")),
             _ => {
                 let directory = self.place.path().to_string_lossy().replace('/', "%2F");
-                format!("postgres://notes@{directory}:{}/notes{n}", self.port)
+                format!("postgres://test@{directory}:{}/test{n}", self.port)
             }
         }
     }
 
     /// What `sql` gives, a row a line.
-    pub(crate) fn run(&self, url: &str, sql: &str) -> String {
+    pub fn run(&self, url: &str, sql: &str) -> String {
         let output = self.psql(url).args(["-c", sql]).output().expect("psql starts");
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     }
 
-    pub(crate) fn psql(&self, url: &str) -> Command {
+    /// A `psql` that asks the database at `url` what it is told.
+    pub fn psql(&self, url: &str) -> Command {
         let mut command = self.command("psql");
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", url]);
         command
     }
 
     fn url(&self, database: &str) -> String {
-        format!("postgres://notes@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://test@127.0.0.1:{}/{database}", self.port)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -141,4 +145,13 @@ fn newest(versions: &Path) -> Option<PathBuf> {
 fn id(args: &[&str]) -> Option<u32> {
     let output = Command::new("id").args(args).stderr(Stdio::null()).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Sends `signal`, as `kill` takes it, to a process.
+///
+/// # Panics
+/// If there is no such process.
+pub fn signal(signal: &str, process: u32) {
+    let sent = Command::new("kill").args([signal, &process.to_string()]).status();
+    assert!(sent.expect("there is a kill command").success());
 }
