@@ -20,8 +20,8 @@
 //! ```
 //!
 //! Which backends are compiled in is a matter of features (`sequential`, `threadpool` and `mio` by default;
-//! `tokio`, `async-std`, `smol`); which of those runs is a value, a [`Backend`]. The feature `json` adds [JSON
-//! bodies](Response#method.json), the feature `cli` a command line for programs ([`cli`](mod@cli)),
+//! `tokio`, `async-std`, `smol`); which of those runs is a value, a [`Backend`]. The features `json` and `form` add
+//! bodies of those [types](Request#method.json), the feature `cli` a command line for programs ([`cli`](mod@cli)),
 //! the feature `tokio-io` tokio's traits for a [`Stream`].
 //!
 //! Libraries that insist on tokio run on every backend through `async-compat`: the future that needs tokio gets

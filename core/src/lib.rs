@@ -28,6 +28,7 @@ mod offload;
 pub mod outbox;
 mod pace;
 mod pool;
+mod refusal;
 mod respond;
 mod router;
 pub mod runtime;
@@ -55,15 +56,17 @@ pub use handler::{Answer, Handler, blocking, compute, metrics, on_disconnect, sy
 pub use http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use inbox::Inbox;
 pub use message::{
-    Body, BodyError, BodyReader, Fields, FieldsIter, HeadTooLarge, ParamError, Request, Response,
+    Body, BodyError, BodyReader, ContentError, Fields, FieldsIter, HeadTooLarge, ParamError, Request,
+    Response,
 };
 pub use net::{Bind, Endpoint, Listener, Peer};
 pub use offload::{Job, Offloaded, TryOffloaded};
 pub use outbox::Outbox;
 pub use pool::Busy;
+pub use refusal::Refusal;
 pub use respond::IntoResponse;
 #[cfg(feature = "json")]
-pub use respond::{Json, JsonError};
+pub use respond::Json;
 pub use router::Router;
 pub use runtime::{Elapsed, Engine, Runtime, Vitals, Work};
 pub use scope::Scope;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
-use crate::message::{BodyError, ParamError};
+use crate::message::{BodyError, ContentError, ParamError};
 use crate::runtime::Elapsed;
 use crate::{Body, BoxError, Response};
 
@@ -165,6 +165,12 @@ impl IntoResponse for BodyError {
     }
 }
 
+impl IntoResponse for ContentError {
+    fn into_response(self) -> Response {
+        Response::text(self.to_string()).with_status(self.status())
+    }
+}
+
 impl IntoResponse for ParamError {
     fn into_response(self) -> Response {
         Response::text(self.to_string()).with_status(StatusCode::NOT_FOUND)
@@ -195,65 +201,5 @@ pub struct Json<T>(pub T);
 impl<T: serde::Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         Response::json(&self.0)
-    }
-}
-
-/// Why a body was not the JSON that was asked for.
-#[cfg(feature = "json")]
-#[derive(Debug)]
-pub enum JsonError {
-    /// The body could not be read.
-    Body(BodyError),
-    /// It is no JSON of the type asked for.
-    Json(serde_json::Error),
-}
-
-#[cfg(feature = "json")]
-mod json_error {
-    use std::fmt;
-
-    use http::StatusCode;
-
-    use super::{IntoResponse, JsonError};
-    use crate::Response;
-    use crate::message::BodyError;
-
-    impl fmt::Display for JsonError {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            match self {
-                JsonError::Body(error) => error.fmt(f),
-                JsonError::Json(error) => write!(f, "the body is not the JSON expected: {error}"),
-            }
-        }
-    }
-
-    impl std::error::Error for JsonError {
-        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-            match self {
-                JsonError::Body(error) => Some(error),
-                JsonError::Json(error) => Some(error),
-            }
-        }
-    }
-
-    impl From<BodyError> for JsonError {
-        fn from(error: BodyError) -> JsonError {
-            JsonError::Body(error)
-        }
-    }
-
-    impl From<serde_json::Error> for JsonError {
-        fn from(error: serde_json::Error) -> JsonError {
-            JsonError::Json(error)
-        }
-    }
-
-    impl IntoResponse for JsonError {
-        fn into_response(self) -> Response {
-            match self {
-                JsonError::Body(error) => error.into_response(),
-                JsonError::Json(_) => Response::text(self.to_string()).with_status(StatusCode::BAD_REQUEST),
-            }
-        }
     }
 }

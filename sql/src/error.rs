@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use gearshift_core::{BoxError, IntoResponse, Response, StatusCode};
+use gearshift_core::{BoxError, IntoResponse, Refusal, Response, StatusCode};
 
 /// What went wrong. It happened to a whole statement: one that failed has changed nothing, and the
 /// [`Transaction`](crate::Transaction) that it belonged to was rolled back.
@@ -110,10 +110,19 @@ impl StdError for Error {
     }
 }
 
-/// Logged, as a peer is told its status alone.
+/// What went wrong goes to the log, not to the peer, who is told whether to try again.
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        log::error!("a handler failed: {error}");
+        let status = error.status();
+        let why = if status == StatusCode::SERVICE_UNAVAILABLE { "try again in a moment" } else { "sorry" };
+        Refusal::new(status, why)
+    }
+}
+
+/// As a [`Refusal`].
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        log::error!("a handler failed: {self}");
-        self.status().into_response()
+        Refusal::from(self).into_response()
     }
 }

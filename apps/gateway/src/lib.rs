@@ -1,24 +1,21 @@
 //! A gateway to micro-services: what it costs to wait for many at once, for one after the other, and for some that
 //! may be late or down.
 
-mod client;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Client;
 use futures_util::future::{join_all, try_join_all};
-use gearshift::{App, Bytes, Handler, IntoResponse, Request, Response, Router, Runtime, StatusCode};
+use gearshift::{
+    App, Bytes, Handler, IntoResponse, Refusal, Request, Response, Router, Runtime, StatusCode, sync,
+};
+use gearshift_client::Client;
 use serde_json::{Value, json};
 
 /// The most calls of one request.
 const MOST_CALLS: usize = 32;
 /// What `/aggregate` puts together, each from the next service.
 const PARTS: [&str; 3] = ["users", "orders", "prices"];
-
-/// What is answered when there is no answer: 502 for a service that failed, 504 for one that was late.
-type Refusal = (StatusCode, String);
 
 /// The gateway to `services`, one `HOST:PORT` at least, each of which has `deadline` to answer a call.
 pub fn app(services: Vec<String>, deadline: Duration) -> App {
@@ -51,18 +48,24 @@ impl Gateway {
         move |request| answer(gateway.clone(), request)
     }
 
+    /// The body of a successful answer of a service.
     async fn get(&self, service: usize, path: &str) -> Result<Bytes, Refusal> {
         let service = &self.services[service % self.services.len()];
-        match self.runtime.timeout(self.deadline, service.get(&self.runtime, path)).await {
-            Ok(outcome) => outcome,
-            Err(late) => Err((StatusCode::GATEWAY_TIMEOUT, late.to_string())),
+        let answer = self.runtime.timeout(self.deadline, service.get(&self.runtime, path)).await??;
+        if !answer.status().is_success() {
+            return Err(bad_gateway(format!("{}: {}", service.authority(), answer.status())));
         }
+        Ok(answer.into_body())
     }
 
     async fn part(&self, service: usize, name: &str) -> Result<Value, Refusal> {
         let body = self.get(service, &format!("/json/{name}")).await?;
-        serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))
+        serde_json::from_slice(&body).map_err(|error| bad_gateway(error.to_string()))
     }
+}
+
+fn bad_gateway(why: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_GATEWAY, why)
 }
 
 /// All calls at once: as long as the longest. The first that fails ends the others.
@@ -83,11 +86,10 @@ async fn chain(gateway: Gateway, request: Request) -> Result<String, Refusal> {
 
 /// How many calls a request asks for, and of what.
 fn calls(request: &Request) -> Result<(usize, String), Refusal> {
-    let not_found = |error: gearshift::ParamError| (StatusCode::NOT_FOUND, error.to_string());
-    let n = request.parse_param("n").map_err(not_found)?;
-    let millis: u32 = request.parse_param("ms").map_err(not_found)?;
+    let n = request.parse_param("n")?;
+    let millis: u32 = request.parse_param("ms")?;
     if n > MOST_CALLS {
-        return Err((StatusCode::BAD_REQUEST, format!("n is {MOST_CALLS} at most")));
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("n is {MOST_CALLS} at most")));
     }
     Ok((n, format!("/wait/{millis}")))
 }
@@ -99,7 +101,7 @@ async fn aggregate(gateway: Gateway, _: Request) -> Response {
     for (name, outcome) in PARTS.into_iter().zip(join_all(calls).await) {
         match outcome {
             Ok(part) => drop(parts.insert(name, part)),
-            Err((_, why)) => drop(missing.insert(name, why)),
+            Err(refusal) => drop(missing.insert(name, refusal.why().to_owned())),
         }
     }
     let status = if parts.is_empty() { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
@@ -114,13 +116,10 @@ pub fn service(runtime: Runtime) -> Router {
         async move {
             let millis: u32 = request.parse_param("ms")?;
             runtime.sleep(Duration::from_millis(millis.into())).await;
-            Ok::<_, gearshift::ParamError>("ok")
+            Ok::<_, Refusal>("ok")
         }
     };
-    Router::new().get("/wait/{ms}", wait).get(
-        "/json/{name}",
-        gearshift::sync(|request: Request| {
-            Response::json(&json!({ "name": request.param("name").unwrap_or_default() }))
-        }),
-    )
+    let name =
+        |request: Request| Response::json(&json!({ "name": request.param("name").unwrap_or_default() }));
+    Router::new().get("/wait/{ms}", wait).get("/json/{name}", sync(name))
 }

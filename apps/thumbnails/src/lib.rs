@@ -11,7 +11,7 @@ use std::io::{self, Cursor};
 
 use fast_image_resize::Resizer;
 use gearshift::http::HeaderValue;
-use gearshift::{Bytes, Request, Response, Router, Runtime, StatusCode, header, sync};
+use gearshift::{Bytes, Refusal, Request, Response, Router, Runtime, StatusCode, header, sync};
 use image::{ColorType, DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 
 /// The largest file, in bytes.
@@ -47,24 +47,20 @@ pub fn app(runtime: Runtime) -> Router {
         })
 }
 
-/// What a request that cannot be served is answered with.
-type Refusal = (StatusCode, String);
-
 /// Width and height, in pixels.
 type Size = (u32, u32);
 
 /// The file, and the size that its thumbnail may have. The latter is judged before anything of the former is read.
 async fn upload(request: Request) -> Result<(Bytes, Size), Refusal> {
     let most = (side(&request, "w")?, side(&request, "h")?);
-    let file = request.into_body().bytes(MOST_BYTES).await;
-    Ok((file.map_err(|error| (error.status(), error.to_string()))?, most))
+    Ok((request.into_body().bytes(MOST_BYTES).await?, most))
 }
 
 fn side(request: &Request, name: &str) -> Result<u32, Refusal> {
-    let asked = request.query_pairs().find(|(key, _)| key == name);
-    let pixels = asked.and_then(|(_, value)| value.parse().ok());
+    let pixels = request.query_param(name).and_then(|pixels| pixels.parse().ok());
     pixels.filter(|pixels| (1..=MOST_THUMBNAIL).contains(pixels)).ok_or_else(|| {
-        (StatusCode::BAD_REQUEST, format!("{name} is to be given in pixels, from 1 to {MOST_THUMBNAIL}"))
+        let why = format!("{name} is to be given in pixels, from 1 to {MOST_THUMBNAIL}");
+        Refusal::new(StatusCode::BAD_REQUEST, why)
     })
 }
 
@@ -132,10 +128,10 @@ fn refusal(error: ImageError) -> Refusal {
         ImageError::Limits(_) => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::BAD_REQUEST,
     };
-    (status, error.to_string())
+    Refusal::new(status, error.to_string())
 }
 
 /// What went wrong with a picture that was sound.
 fn failure(error: impl std::error::Error) -> Refusal {
-    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

@@ -1,6 +1,7 @@
 //! What a handler sees and gives: [`Request`], [`Response`], and the [`Body`] of either.
 
 mod body;
+mod content;
 mod fields;
 mod params;
 mod request;
@@ -8,6 +9,7 @@ mod response;
 
 pub use body::{Body, BodyError, BodyReader};
 pub(crate) use body::{BodySource, Inner as BodyInner};
+pub use content::ContentError;
 pub(crate) use fields::{FieldSpan, FieldSpans, Span};
 pub use fields::{Fields, FieldsIter};
 pub use params::ParamError;

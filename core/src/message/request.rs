@@ -184,6 +184,11 @@ impl Request {
         })
     }
 
+    /// The first value called `name` in the query, decoded; without regard to the values of other names.
+    pub fn query_param(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query_pairs().find_map(|(key, value)| (key == name).then_some(value))
+    }
+
     /// The header fields.
     #[inline]
     pub fn headers(&self) -> Fields<'_> {
@@ -259,16 +264,6 @@ impl Request {
     /// Values that middleware leaves for handlers.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.0.extensions
-    }
-
-    /// The body as JSON.
-    ///
-    /// # Errors
-    /// [`JsonError`](crate::JsonError), which as a response is 400, or what the body's own error says.
-    #[cfg(feature = "json")]
-    pub async fn json<T: serde::de::DeserializeOwned>(self, limit: usize) -> Result<T, crate::JsonError> {
-        let bytes = self.into_body().bytes(limit).await?;
-        Ok(serde_json::from_slice(&bytes)?)
     }
 
     /// The same request in the `http` crate's types; values share the head's memory.

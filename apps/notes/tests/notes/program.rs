@@ -12,6 +12,8 @@ use gearshift::Backend;
 /// take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+pub(crate) const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+
 /// The program, serving; killed if a test forgets it in its failure.
 pub(crate) struct Program {
     process: Child,
@@ -64,7 +66,7 @@ impl Program {
     pub(crate) fn form(&self, path: &str, title: &str, body: &str) -> Answer {
         let mut form = form_urlencoded::Serializer::new(String::new());
         let form = form.append_pair("title", title).append_pair("body", body).finish();
-        self.ask("POST", path, "Content-Type: application/x-www-form-urlencoded\r\n", &form)
+        self.ask("POST", path, FORM, &form)
     }
 
     pub(crate) fn json(&self, method: &str, path: &str, body: &str) -> Answer {
