@@ -1,6 +1,9 @@
 //! A pooled keep-alive client to one service, for handlers: hyper's client connection, which knows no runtime, on
 //! [`Runtime::connect`] and [`Runtime::spawn`]. So it is the same client on every backend.
 //!
+//! [`Runtime::connect`]: gearshift_core::Runtime::connect
+//! [`Runtime::spawn`]: gearshift_core::Runtime::spawn
+//!
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
