@@ -11,8 +11,6 @@ mod chart;
 mod charts;
 mod claims;
 mod curves;
-mod figure;
-mod format;
 mod glance;
 mod method;
 mod roster;
@@ -22,9 +20,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::results::{Results, Scenario};
 
-use self::figure::Figure;
-use self::format::{date, duration, several};
 use self::roster::Roster;
+use crate::figure::Figure;
+use crate::format::{date, duration, several};
 
 const STYLE: &str = include_str!("page/style.css");
 

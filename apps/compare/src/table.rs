@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 
-use crate::figure::{bytes, digits, list, time};
+use crate::format::{bytes, list, number, time};
 use crate::results::{Change, Claim, Measure, Results, Scenario, Spread};
 
 /// What begins the line of a winner.
@@ -107,7 +107,7 @@ fn cells_of(measure: &Measure, seconds: f64) -> Vec<String> {
     // The system counts that in ticks, of 10 ms mostly; of few of them nothing follows.
     let enough = measure.rate.median * cpu / 1e6 * seconds > 0.25;
     vec![
-        format!("{bound}{}", digits(measure.rate.median)),
+        format!("{bound}{}", number(measure.rate.median)),
         scatter(&measure.rate),
         at(50.0, &latency.p50),
         at(90.0, &latency.p90),
@@ -115,7 +115,7 @@ fn cells_of(measure: &Measure, seconds: f64) -> Vec<String> {
         at(99.9, &latency.p999),
         time(cpu),
         if enough { user } else { String::new() },
-        digits(measure.switches.median),
+        number(measure.switches.median),
         format!("{:.0}", measure.threads.median),
         bytes(measure.peak_rss.median * 1024.0),
         measure.errors.to_string(),
@@ -169,7 +169,7 @@ fn changes_table(changes: &[Change]) -> String {
     let changed = || changes.iter().filter(|change| change.verdict != "same");
     for change in changed() {
         let Change { scenario, point, subject, figure, verdict, .. } = change;
-        let [before, after] = [change.before, change.after].map(digits);
+        let [before, after] = [change.before, change.after].map(number);
         let [ratio, noise] = [change.ratio, change.threshold].map(|ratio| format!("{ratio:.2}"));
         table.add_row([verdict, scenario, point, subject, figure, &before, &after, &ratio, &noise]);
     }

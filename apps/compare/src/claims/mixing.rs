@@ -1,7 +1,7 @@
 //! Sync and async handlers in one application.
 
 use super::{Check, Measured, closed, demo, every, finding, fits, noise};
-use crate::figure::time;
+use crate::format::time;
 use crate::load::{Ask, Pace, Traffic};
 use crate::results::Finding;
 

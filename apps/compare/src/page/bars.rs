@@ -6,8 +6,8 @@ use maud::{Markup, html};
 
 use super::axis::{Axis, apart};
 use super::chart::{NAME, WIDTH};
-use super::format::{Unit, shorten};
 use super::roster::Roster;
+use crate::format::{Unit, shorten};
 
 const FROM: f64 = 102.0;
 const TO: f64 = 288.0;

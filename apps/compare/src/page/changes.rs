@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use crate::results::{Change, Results};
 
-use super::format::{Unit, ratio};
 use super::roster::Roster;
+use crate::format::{Unit, ratio};
 
 /// The verdict on what has not changed beyond the noise.
 const SAME: &str = "same";

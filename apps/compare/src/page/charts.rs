@@ -9,9 +9,9 @@ use super::axis::{Axis, apart};
 use super::bars::{Bar, Bars, Group, Row};
 use super::chart::{Chart, Line, Spot};
 use super::curves::latencies;
-use super::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
-use super::format::{NOTHING, Unit, count};
 use super::roster::Roster;
+use crate::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
+use crate::format::{NOTHING, Unit, count};
 
 /// From this ratio of the most to the least on, lines are on a logarithmic axis: on a linear one the lower ones lie on
 /// its bottom.

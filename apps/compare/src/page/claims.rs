@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use crate::results::{Claim, Finding};
 
-use super::format::{NOTHING, ratio};
 use super::roster::Roster;
+use crate::format::{NOTHING, ratio};
 
 pub(super) fn claims(claims: &[Claim], roster: &Roster<'_>) -> Markup {
     if claims.is_empty() {

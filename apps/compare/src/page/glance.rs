@@ -7,9 +7,9 @@ use crate::results::{Results, Scenario};
 
 use super::changes;
 use super::charts::find;
-use super::figure::{Figure, answers, shown};
-use super::format::{NOTHING, ratio};
 use super::roster::Roster;
+use crate::figure::{Figure, answers, shown};
+use crate::format::{NOTHING, ratio};
 
 /// From these many times worse on, a cell has the next stronger tint.
 const TINTS: [f64; 4] = [1.1, 1.5, 3.0, 10.0];

@@ -4,9 +4,9 @@ use maud::{Markup, html};
 
 use crate::results::{Measure, Point, Scenario, Spread};
 
-use super::figure::{ALL, Figure, IDLE, RATE, shown};
-use super::format::{NOTHING, Unit, count, several};
 use super::roster::Roster;
+use crate::figure::{ALL, Figure, IDLE, RATE, shown};
+use crate::format::{NOTHING, Unit, count, several};
 
 /// The load that is shown, then the others behind a fold.
 pub(super) fn tables(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
