@@ -11,7 +11,7 @@ mod waiting;
 use crate::failure::Failure;
 use crate::load::{Ask, Pace, Traffic};
 use crate::measure;
-use crate::results::{Claim, Finding, Measure, Spread};
+use crate::results::{Claim, Finding, Measure};
 use crate::run::Run;
 use crate::serve::Served;
 use crate::subject::Subject;
@@ -142,11 +142,6 @@ fn finding(subject: &str, measured: String, wanted: String, margin: f64) -> Find
 /// How many times a figure fits into what is allowed.
 fn fits(figure: f64, allowed: f64) -> f64 {
     if figure > 0.0 { allowed / figure } else { MOST_MARGIN }
-}
-
-/// Half of what rounds lie apart, as a part of their median.
-fn noise(spread: &Spread) -> f64 {
-    if spread.median > 0.0 { (spread.max - spread.min) / 2.0 / spread.median } else { 0.0 }
 }
 
 #[cfg(test)]

@@ -26,10 +26,18 @@ pub(crate) const RATE: Figure = Figure {
     more_is_better: true,
     read: rate,
 };
+pub(crate) const P90: Figure = latency("p90", "p90", "90th percentile of latency", |m| some(&m.latency.p90));
 pub(crate) const P99: Figure = latency("p99", "p99", "99th percentile of latency", |m| some(&m.latency.p99));
+pub(crate) const P999: Figure =
+    latency("p999", "p99.9", "99.9th percentile of latency", |m| some(&m.latency.p999));
 pub(crate) const P50: Figure = latency("p50", "p50", "median latency", |m| some(&m.latency.p50));
 pub(crate) const CPU: Figure =
     less("cpu", "CPU a request", "CPU time a request", Unit::Time, |m| some(&m.cpu()));
+pub(crate) const SWITCHES: Figure =
+    less("switches", "Switches", "context switches a request", Unit::Count, |m| {
+        (m.rate.median > 0.0).then(|| m.switches.clone())
+    });
+pub(crate) const THREADS: Figure = less("threads", "Threads", "threads", Unit::Count, |m| some(&m.threads));
 pub(crate) const MEMORY: Figure =
     less("peak_rss", "Memory", "peak resident memory", Unit::Bytes, |m| some(&scaled(&m.peak_rss, 1024.0)));
 pub(crate) const IDLE: Figure =
@@ -41,15 +49,13 @@ pub(crate) const IDLE: Figure =
 pub(crate) const ALL: [Figure; 10] = [
     RATE,
     P50,
-    latency("p90", "p90", "90th percentile of latency", |m| some(&m.latency.p90)),
+    P90,
     P99,
-    latency("p999", "p99.9", "99.9th percentile of latency", |m| some(&m.latency.p999)),
+    P999,
     latency("max", "Slowest", "slowest response", |m| some(&m.latency.max)),
     CPU,
-    less("switches", "Switches", "context switches a request", Unit::Count, |m| {
-        (m.rate.median > 0.0).then(|| m.switches.clone())
-    }),
-    less("threads", "Threads", "threads", Unit::Count, |m| some(&m.threads)),
+    SWITCHES,
+    THREADS,
     MEMORY,
 ];
 

@@ -95,6 +95,11 @@ pub(crate) fn several(things: usize, name: &str) -> String {
     format!("{} {name}{}", count(things as u64), if things == 1 { "" } else { "s" })
 }
 
+/// A part in percent, `6%`.
+pub(crate) fn percent(part: f64) -> String {
+    if part.is_finite() { format!("{:.0}%", part * 100.0) } else { NOTHING.into() }
+}
+
 /// `×1.7`; how many times another.
 pub(crate) fn ratio(value: f64) -> String {
     if value.is_finite() { format!("×{}", number(value)) } else { NOTHING.into() }
@@ -145,6 +150,25 @@ pub(crate) fn shorten(text: &str, most: usize) -> String {
     }
     let kept: String = text.chars().take(most.saturating_sub(1)).collect();
     format!("{}…", kept.trim_end())
+}
+
+/// Broken into lines between words.
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > width {
+            lines.push('\n');
+            column = 0;
+        } else if column > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines
 }
 
 /// Three digits that count, thousands apart.

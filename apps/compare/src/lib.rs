@@ -19,6 +19,7 @@
 pub mod baseline;
 pub mod claims;
 pub mod cli;
+mod columns;
 pub mod cores;
 pub mod csv;
 pub mod failure;
@@ -27,6 +28,7 @@ mod format;
 pub mod guard;
 pub mod load;
 pub mod machine;
+pub mod markdown;
 pub mod measure;
 pub mod page;
 pub mod plan;

@@ -69,10 +69,13 @@ fn rate(point: &Point) -> Vec<String> {
     let by_cpu = dear / cheap.max(1e-9) > 1.0 + (most.median / least.median.max(1e-9) - 1.0) / 2.0;
     said.push(if by_cpu {
         let kernel = worst.cpu_system.median - best.cpu_system.median;
-        let place = if kernel > (dear - cheap) / 2.0 { "the kernel" } else { "its own code" };
+        let place = match (best.user_part(), worst.user_part()) {
+            (Some(_), Some(_)) if kernel > (dear - cheap) / 2.0 => "; most of the difference is the kernel's",
+            (Some(_), Some(_)) => "; most of the difference is in its own code",
+            _ => "",
+        };
         format!(
-            "A request costs it {} of CPU instead of {}; most of the difference is spent in {place}, with {} context \
-             switches a request against {}.",
+            "A request costs it {} of CPU instead of {}{place}, with {} context switches a request against {}.",
             time(cheap),
             time(dear),
             number(best.switches.median),

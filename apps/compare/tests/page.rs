@@ -72,22 +72,23 @@ fn lies_inside(coordinates: &str) {
     }
 }
 
+/// Every measurement.
+fn measures(results: &mut Results) -> impl Iterator<Item = &mut Measure> {
+    let points = results.scenarios.iter_mut().flat_map(|scenario| &mut scenario.points);
+    points.flat_map(|point| &mut point.measures)
+}
+
 /// Every figure of every measurement.
 fn spreads(results: &mut Results) -> impl Iterator<Item = &mut Spread> {
-    results
-        .scenarios
-        .iter_mut()
-        .flat_map(|scenario| &mut scenario.points)
-        .flat_map(|point| &mut point.measures)
-        .flat_map(|measure| {
-            let Latency { p50, p90, p99, p999, max, .. } = &mut measure.latency;
-            let server =
-                [&mut measure.cpu_user, &mut measure.cpu_system, &mut measure.switches, &mut measure.threads];
-            [p50, p90, p99, p999, max, &mut measure.rate, &mut measure.peak_rss]
-                .into_iter()
-                .chain(server)
-                .chain(measure.idle_bytes.as_mut())
-        })
+    measures(results).flat_map(|measure| {
+        let Latency { p50, p90, p99, p999, max, .. } = &mut measure.latency;
+        let server =
+            [&mut measure.cpu_user, &mut measure.cpu_system, &mut measure.switches, &mut measure.threads];
+        [p50, p90, p99, p999, max, &mut measure.rate, &mut measure.peak_rss]
+            .into_iter()
+            .chain(server)
+            .chain(measure.idle_bytes.as_mut())
+    })
 }
 
 #[test]
@@ -192,6 +193,18 @@ fn figures_have_their_spread_and_what_limits_them() {
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
+}
+
+#[test]
+fn user_and_system_time_are_told_apart_only_if_there_are_ticks_enough() {
+    let mut results = sample();
+    assert!(!check(&results).contains("too short to tell"));
+    assert!(render(&results).contains("class=\"pale\""));
+    for measure in measures(&mut results) {
+        measure.ticks = 3;
+    }
+    assert!(check(&results).contains("user/system: too short to tell"));
+    assert!(!render(&results).contains("class=\"pale\""), "there is no part in the kernel");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use maud::{Markup, html};
 
+use crate::baseline;
 use crate::results::{Results, Scenario};
 
-use super::changes;
 use super::charts::find;
 use super::roster::Roster;
 use crate::figure::{Figure, answers, shown};
@@ -33,7 +33,7 @@ pub(super) fn glance(results: &Results, roster: &Roster<'_>) -> Markup {
                 (table(results, roster))
             }
             @if !results.changes.is_empty() {
-                p { a href="#changes" { "Since the baseline" } ": " (changes::summary(&results.changes)) "." }
+                p { a href="#changes" { "Since the baseline" } ": " (baseline::summary(&results.changes)) "." }
             }
             @if !results.claims.is_empty() {
                 @let held = results.claims.iter().filter(|claim| claim.holds).count();
