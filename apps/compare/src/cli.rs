@@ -12,8 +12,9 @@ use signal_hook::iterator::Signals;
 
 use crate::cores::Cores;
 use crate::failure::{self, Failure};
+use crate::format::{duration, several};
 use crate::load::wrk;
-use crate::plan::Plan;
+use crate::plan::{Plan, Wish};
 use crate::progress::Progress;
 use crate::results::{Results, Subject as Described};
 use crate::run::{self, Run};
@@ -166,12 +167,10 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     }
     let subjects = subjects(flags)?;
     let before = flags.baseline.as_deref().map(baseline::read).transpose()?;
-    let wrk = wrk_version(flags.generator)?;
     report::prepare(&flags.out)?;
     end_on_signals()?;
 
-    let mut results = described(&subjects, wrk.as_deref());
-    measure(flags, &choice, &scenarios, &subjects, (&mut results, before.as_ref()), begin)?;
+    let mut results = measure(flags, &choice, &scenarios, &subjects, before.as_ref(), begin)?;
     if let Some(before) = before {
         if before.machine.cpu != results.machine.cpu || before.machine.cores != results.machine.cores {
             eprintln!("note: the baseline was made on another machine: {}", before.machine.cpu);
@@ -192,35 +191,66 @@ fn measure(
     choice: &Choice,
     scenarios: &[Scenario],
     subjects: &[Subject],
-    (results, before): (&mut Results, Option<&Results>),
+    before: Option<&Results>,
     begin: Instant,
-) -> Result<(), Failure> {
-    let rounds = flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 });
-    let checks = if flags.claims { claims::measurements(subjects) } else { 0 };
-    let each = run::measurements(scenarios, subjects.len()) + checks;
-    let plan = Plan::new(each, rounds, flags.duration, run::limit(flags.quick, begin.elapsed()));
+) -> Result<Results, Failure> {
+    let wrk = wrk_version(flags.generator)?;
     let cores = Cores::share()?;
-    results.machine = machine::this(&cores);
-    (results.rounds, results.duration) = (rounds, plan.times.window.as_secs_f64());
-    let bench = Bench::new(cores, &plan, results.generator.contains("wrk"))?;
+    let checks = if flags.claims { claims::prepared(subjects, cores.server.len()) } else { Vec::new() };
+    let path = choice.path.as_deref().unwrap_or("/plaintext");
+    let capacity = run::capacity(path);
+    let first = if run::wants_capacity(scenarios) { subjects.len() } else { 0 };
+    let wish = Wish {
+        first: vec![&capacity; first],
+        round: [run::round(scenarios, subjects.len()), claims::round(&checks)].concat(),
+        rounds: flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 }),
+        window: flags.duration,
+        limit: limit(flags).saturating_sub(begin.elapsed()),
+        wrk: wrk.is_some(),
+    };
+    let plan = Plan::new(&wish);
+    let bench = Bench::new(cores, plan)?;
     if choice.path.is_some() || !flags.scenario.is_empty() {
         run::preflight(&bench, subjects, scenarios)?;
     }
-    let wants_capacity = run::wants_capacity(scenarios);
-    let first = if wants_capacity { subjects.len() } else { 0 };
-    let progress = Progress::new(each * rounds + first);
-    let (end, each) = (begin + plan.limit, plan.each());
-    let run = Run { bench: &bench, subjects, rounds, end, each, before, progress: &progress };
-    let path = choice.path.as_deref().unwrap_or("/plaintext");
-    let capacity = if wants_capacity { run.capacity(path)? } else { 0.0 };
+    let mut results = described(subjects, &plan, wrk.as_deref());
+    results.machine = machine::this(&bench.cores);
+    let progress = Progress::new(first + wish.round.len() * plan.rounds);
+    progress.say(&foretold(&plan, &wish));
+    let end = begin + plan.limit;
+    let run = Run { bench: &bench, subjects, rounds: plan.rounds, end, before, progress: &progress };
+    let capacity = if first > 0 { run.capacity(&capacity)? } else { 0.0 };
+    let claims = plan.all(&claims::round(&checks));
     for (index, scenario) in scenarios.iter().enumerate() {
-        let after = run::measurements(&scenarios[index + 1..], subjects.len()) + checks;
+        let after = claims + plan.all(&run::round(&scenarios[index + 1..], subjects.len()));
         results.scenarios.push(run.scenario(scenario, capacity, after)?);
     }
-    if flags.claims {
-        results.claims = claims::check(&run)?;
-    }
-    Ok(())
+    results.claims = claims::check(&run, &checks)?;
+    Ok(results)
+}
+
+/// How long a comparison may take in all, unless it is said how long each measurement takes.
+fn limit(flags: &Flags) -> Duration {
+    Duration::from_secs(match (flags.quick, flags.claims && flags.scenario.is_empty()) {
+        (true, _) => 105,
+        (false, true) => 340,
+        (false, false) => 560,
+    })
+}
+
+/// What is going to be done, and how long that takes.
+fn foretold(plan: &Plan, wish: &Wish<'_>) -> String {
+    let at_most = match wish.window {
+        None => format!(", {} at most", duration(plan.limit.as_secs_f64().round())),
+        Some(_) => String::new(),
+    };
+    format!(
+        "{} of {} each, {}: about {}{at_most}",
+        several(wish.first.len() + wish.round.len() * plan.rounds, "measurement"),
+        duration(plan.times.window.as_secs_f64()),
+        several(plan.rounds, "round"),
+        duration(plan.estimate.as_secs_f64().round()),
+    )
 }
 
 fn subjects(flags: &Flags) -> Result<Vec<Subject>, Failure> {
@@ -260,7 +290,7 @@ fn wrk_version(generator: Generator) -> Result<Option<String>, Failure> {
     }
 }
 
-fn described(subjects: &[Subject], wrk: Option<&str>) -> Results {
+fn described(subjects: &[Subject], plan: &Plan, wrk: Option<&str>) -> Results {
     let version = env!("CARGO_PKG_VERSION");
     let own = format!("built in, {version}");
     let args: Vec<String> =
@@ -275,9 +305,12 @@ fn described(subjects: &[Subject], wrk: Option<&str>) -> Results {
         version: version.into(),
         command: format!("compare {args}").trim_end().into(),
         began: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        rounds: plan.rounds,
+        duration: plan.times.window.as_secs_f64(),
         generator: match wrk {
-            Some(wrk) => format!("{wrk} where answers come at once; {own} elsewhere"),
-            None => own,
+            Some(wrk) if plan.wrk => format!("{wrk} where answers come at once; {own} elsewhere"),
+            Some(wrk) if plan.is_short_for_wrk() => format!("{own}; measurements are too short for {wrk}"),
+            _ => own,
         },
         subjects: subjects.iter().map(describe).collect(),
         ..Results::default()

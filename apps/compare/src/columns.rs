@@ -2,7 +2,7 @@
 
 use crate::figure::{self, Figure};
 use crate::format::{Unit, bytes, count, percent};
-use crate::results::{Measure, Scenario};
+use crate::results::{Measure, Scenario, left_out};
 
 /// What stands in place of a part that cannot be told.
 pub(crate) const UNTOLD: &str = "?";
@@ -57,8 +57,8 @@ pub(crate) fn used<'c>(columns: &'c [Column], scenario: &Scenario) -> Vec<&'c Co
 }
 
 /// What has to be known beside the figures of a scenario, in sentences.
-pub(crate) fn notes(scenario: &Scenario) -> Vec<String> {
-    let mut notes = Vec::new();
+pub(crate) fn notes(scenario: &Scenario, rounds: usize) -> Vec<String> {
+    let mut notes = Vec::from_iter(left_out(scenario.left_out, rounds));
     let measures = || scenario.points.iter().flat_map(|point| &point.measures);
     if measures().any(|measure| (USER.cell)(measure).is_some_and(|cell| cell == UNTOLD)) {
         notes.push(format!(

@@ -6,7 +6,7 @@
 use crate::baseline;
 use crate::columns::{self, CPU, Column, ERRORS, IDLE, NOISE, P50, P99, RATE, THREADS, USER};
 use crate::format::{Unit, date, duration, list, number, ratio, several, wrapped};
-use crate::results::{Change, Claim, Finding, Results, Scenario};
+use crate::results::{Change, Claim, Finding, Results, Scenario, left_out};
 
 /// The longest line of prose.
 const WIDTH: usize = 120;
@@ -17,9 +17,9 @@ const COLUMNS: [Column; 9] = [RATE, NOISE, P50, P99, CPU, USER, THREADS, IDLE, E
 /// The whole file.
 pub fn render(results: &Results) -> String {
     let mut parts = vec![head(results)];
-    parts.extend(results.scenarios.iter().map(section));
+    parts.extend(results.scenarios.iter().map(|scenario| section(scenario, results.rounds)));
     if !results.claims.is_empty() {
-        parts.push(claims(&results.claims));
+        parts.push(claims(&results.claims, results.rounds));
     }
     if !results.changes.is_empty() {
         parts.push(changes(&results.changes));
@@ -52,7 +52,7 @@ fn head(results: &Results) -> String {
     format!("```console\n$ {command}\n```\n\n{}", wrapped(&said, WIDTH))
 }
 
-fn section(scenario: &Scenario) -> String {
+fn section(scenario: &Scenario, rounds: usize) -> String {
     let best = match scenario.winners.as_slice() {
         [] => "nobody".into(),
         winners => list(winners),
@@ -75,19 +75,22 @@ fn section(scenario: &Scenario) -> String {
             rows.push(row(cells));
         }
     }
-    let notes =
-        columns::notes(scenario).into_iter().map(|note| format!("\n\n{}", wrapped(&text(&note), WIDTH)));
+    let notes = columns::notes(scenario, rounds)
+        .into_iter()
+        .map(|note| format!("\n\n{}", wrapped(&text(&note), WIDTH)));
     titled(&scenario.title, &said, &rows) + &notes.collect::<String>()
 }
 
-fn claims(claims: &[Claim]) -> String {
+fn claims(claims: &[Claim], rounds: usize) -> String {
     let hold = claims.iter().filter(|claim| claim.holds).count();
     let mut rows =
         vec![row(["", "claim", "", "by how much"].map(String::from)), "| --: | --- | --- | --- |".into()];
     for claim in claims {
         let verdict = if claim.holds { "holds" } else { "**does not hold**" };
         let statement = text(&claim.statement);
-        rows.push(row([claim.number.to_string(), statement, verdict.into(), findings(&claim.findings)]));
+        let said = [Some(findings(&claim.findings)), left_out(claim.left_out, rounds)];
+        let said = said.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        rows.push(row([claim.number.to_string(), statement, verdict.into(), said]));
     }
     titled("What is said of servers", &format!("{hold} of {} claims hold.", claims.len()), &rows)
 }
@@ -235,11 +238,18 @@ mod tests {
                 Scenario {
                     title: "Idle connections".into(),
                     question: "What do they cost?".into(),
+                    left_out: 1,
                     points: vec![point("1000 connections", vec![idle])],
                     ..Scenario::default()
                 },
             ],
-            claims: vec![Claim { number: 3, statement: "It is so.".into(), findings, ..Claim::default() }],
+            claims: vec![Claim {
+                number: 3,
+                statement: "It is so.".into(),
+                findings,
+                left_out: 1,
+                ..Claim::default()
+            }],
             changes: vec![change(baseline::SAME), change(baseline::WORSE)],
             ..Results::default()
         }

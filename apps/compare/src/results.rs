@@ -85,6 +85,9 @@ pub struct Scenario {
     pub reading: String,
     /// What was measured.
     pub points: Vec<Point>,
+    /// Rounds that there was no time for.
+    #[serde(default)]
+    pub left_out: usize,
     /// What [`Point::yardstick`] is at the last point, which decides.
     #[serde(default)]
     pub yardstick: Spread,
@@ -194,6 +197,9 @@ pub struct Claim {
     pub holds: bool,
     /// One for each subject that it speaks of.
     pub findings: Vec<Finding>,
+    /// Rounds that there was no time for.
+    #[serde(default)]
+    pub left_out: usize,
 }
 
 /// A claim on one subject.
@@ -232,6 +238,11 @@ pub struct Change {
     pub threshold: f64,
     /// "worse", "better" or "same".
     pub verdict: String,
+}
+
+/// What is said of rounds that there was no time for, if there are any.
+pub fn left_out(rounds: usize, of: usize) -> Option<String> {
+    (rounds > 0).then(|| format!("left out for want of time: {rounds} of {of} rounds"))
 }
 
 impl Machine {

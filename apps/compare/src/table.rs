@@ -9,7 +9,7 @@ use crate::columns::{
     self, CPU, Column, ERRORS, IDLE, MEMORY, NOISE, P50, P90, P99, P999, RATE, SWITCHES, THREADS, USER,
 };
 use crate::format::{list, number, wrapped};
-use crate::results::{Change, Claim, Results, Scenario};
+use crate::results::{Change, Claim, Results, Scenario, left_out};
 
 const COLUMNS: [Column; 13] =
     [RATE, NOISE, P50, P90, P99, P999, CPU, USER, SWITCHES, THREADS, MEMORY, IDLE, ERRORS];
@@ -21,13 +21,13 @@ pub fn render(results: &Results) -> String {
     let mut text = String::new();
     push(&mut text, &head(results));
     for scenario in &results.scenarios {
-        push(&mut text, &scenario_table(scenario));
+        push(&mut text, &scenario_table(scenario, results.rounds));
     }
     if !results.scenarios.is_empty() {
         push(&mut text, &summary(results));
     }
     for claim in &results.claims {
-        push(&mut text, &claim_table(claim));
+        push(&mut text, &claim_table(claim, results.rounds));
     }
     if !results.claims.is_empty() {
         let hold = results.claims.iter().filter(|claim| claim.holds).count();
@@ -67,7 +67,7 @@ fn table(head: &[&str], left: usize) -> Table {
     table
 }
 
-fn scenario_table(scenario: &Scenario) -> String {
+fn scenario_table(scenario: &Scenario, rounds: usize) -> String {
     let columns = columns::used(&COLUMNS, scenario);
     let heads: Vec<&str> = columns.iter().map(|column| column.head).collect();
     let mut table = table(&[&["", "", "server"], heads.as_slice()].concat(), 3);
@@ -85,7 +85,8 @@ fn scenario_table(scenario: &Scenario) -> String {
         }
     }
     let Scenario { title, question, reading, .. } = scenario;
-    let notes: String = columns::notes(scenario).into_iter().map(|note| format!("{note}\n")).collect();
+    let notes: String =
+        columns::notes(scenario, rounds).into_iter().map(|note| format!("{note}\n")).collect();
     format!("{title}: {question}\n{table}\n{notes}{reading}")
 }
 
@@ -100,7 +101,7 @@ fn summary(results: &Results) -> String {
     table.to_string()
 }
 
-fn claim_table(claim: &Claim) -> String {
+fn claim_table(claim: &Claim, rounds: usize) -> String {
     let mut table = table(&["", "server", "measured", "wanted", "margin"], 4);
     for finding in &claim.findings {
         let mark = if finding.holds { "holds" } else { "FAILS" };
@@ -108,7 +109,8 @@ fn claim_table(claim: &Claim) -> String {
         table.add_row([mark, &finding.subject, &finding.measured, &finding.wanted, &margin]);
     }
     let verdict = if claim.holds { "holds" } else { "does not hold" };
-    format!("{}. {} -- {verdict}\n{table}", claim.number, claim.statement)
+    let left_out = left_out(claim.left_out, rounds).map(|said| format!("\n{said}")).unwrap_or_default();
+    format!("{}. {} -- {verdict}\n{table}{left_out}", claim.number, claim.statement)
 }
 
 /// What has changed, and how much there is that has not.
@@ -166,7 +168,7 @@ mod tests {
         };
         let render = |measures: Vec<Measure>| {
             let point = Point { measures, ..Point::default() };
-            scenario_table(&Scenario { points: vec![point], ..Scenario::default() })
+            scenario_table(&Scenario { points: vec![point], ..Scenario::default() }, 1)
         };
         let both = render(vec![measure(3), measure(100)]);
         let line = |with: &str| both.lines().find(|line| line.contains(with)).unwrap_or_default().to_owned();
@@ -181,7 +183,7 @@ mod tests {
         let finding = |holds| Finding { subject: "mio".into(), holds, margin: 0.5, ..Finding::default() };
         let claim = |number, holds| {
             let statement = format!("thing {number}");
-            Claim { number, statement, holds, findings: vec![finding(holds)] }
+            Claim { number, statement, holds, findings: vec![finding(holds)], left_out: 0 }
         };
         let text = render(&Results { claims: vec![claim(1, true), claim(2, false)], ..Results::default() });
         assert!(
@@ -189,6 +191,16 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("FAILS") && text.contains("1 of 2 claims hold."), "{text}");
+    }
+
+    #[test]
+    fn tells_of_rounds_that_there_was_no_time_for() {
+        let scenario = |left_out| Scenario { left_out, ..Scenario::default() };
+        let claim = |left_out| Claim { left_out, ..Claim::default() };
+        let said = "left out for want of time: 2 of 3 rounds";
+        assert!(scenario_table(&scenario(2), 3).contains(said) && claim_table(&claim(2), 3).contains(said));
+        assert!(!scenario_table(&scenario(0), 3).contains("for want of time"));
+        assert!(!claim_table(&claim(0), 3).contains("for want of time"));
     }
 
     #[test]

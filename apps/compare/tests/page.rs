@@ -196,6 +196,18 @@ fn figures_have_their_spread_and_what_limits_them() {
 }
 
 #[test]
+fn rounds_that_there_was_no_time_for_are_told() {
+    let mut results = sample();
+    assert!(!check(&results).contains("for want of time"));
+    results.scenarios[0].left_out = 1;
+    results.claims[0].left_out = 2;
+    let text = check(&results);
+    for said in ["left out for want of time: 1 of 3 rounds", "left out for want of time: 2 of 3 rounds"] {
+        assert!(text.contains(said), "{said}");
+    }
+}
+
+#[test]
 fn user_and_system_time_are_told_apart_only_if_there_are_ticks_enough() {
     let mut results = sample();
     assert!(!check(&results).contains("too short to tell"));

@@ -2,14 +2,14 @@
 
 use maud::{Markup, html};
 
-use crate::results::{Measure, Point, Scenario, Spread};
+use crate::results::{Measure, Point, Scenario, Spread, left_out};
 
 use super::roster::Roster;
 use crate::figure::{ALL, Figure, IDLE, RATE, shown};
 use crate::format::{NOTHING, Unit, count, several};
 
 /// The load that is shown, then the others behind a fold.
-pub(super) fn tables(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
+pub(super) fn tables(scenario: &Scenario, rounds: usize, roster: &Roster<'_>) -> Markup {
     let Some(shown) = shown(scenario) else { return html! {} };
     let figures: Vec<Figure> =
         ALL.into_iter().chain([IDLE]).filter(|figure| figure.is_in(&scenario.points)).collect();
@@ -22,7 +22,7 @@ pub(super) fn tables(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
                 @for point in others { (table(point, &figures, roster)) }
             }
         }
-        (notes(scenario, roster))
+        (notes(scenario, rounds, roster))
     }
 }
 
@@ -99,7 +99,7 @@ fn cell(figure: &Figure, spread: Option<Spread>, best: Option<&String>, at_least
 }
 
 /// What went wrong or is less than the truth, load by load.
-fn notes(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
+fn notes(scenario: &Scenario, rounds: usize, roster: &Roster<'_>) -> Markup {
     let notes: Vec<Markup> = scenario.points.iter().flat_map(|point| of_point(point, roster)).collect();
     html! {
         @if scenario.yardstick.median > 0.0 {
@@ -110,6 +110,7 @@ fn notes(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
                 "): what this machine took for it at that hour."
             }
         }
+        @if let Some(said) = left_out(scenario.left_out, rounds) { p class="note" { (said) } }
         @if !notes.is_empty() {
             ul class="notes" { @for note in notes { li { (note) } } }
         }
