@@ -10,18 +10,12 @@ use gearshift::Backend;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cores::Cores;
+use crate::comparison::Comparison;
 use crate::failure::{self, Failure};
-use crate::format::{duration, several};
 use crate::load::wrk;
-use crate::plan::{Plan, Wish};
-use crate::progress::Progress;
-use crate::results::{Results, Subject as Described};
-use crate::run::{self, Run};
-use crate::scenario::{self, Choice, Scenario};
+use crate::scenario::{self, Choice};
 use crate::subject::Subject;
-use crate::trial::Bench;
-use crate::{baseline, claims, guard, machine, report, serve, table};
+use crate::{baseline, guard, report, serve, table};
 
 /// Loads an application on every backend, measures, and says which backend suits which work
 #[derive(Debug, Parser)]
@@ -170,7 +164,20 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     report::prepare(&flags.out)?;
     end_on_signals()?;
 
-    let mut results = measure(flags, &choice, &scenarios, &subjects, before.as_ref(), begin)?;
+    let comparison = Comparison {
+        subjects: &subjects,
+        scenarios: &scenarios,
+        claims: flags.claims,
+        path: choice.path.as_deref().unwrap_or("/plaintext"),
+        preflight: choice.path.is_some() || !flags.scenario.is_empty(),
+        rounds: flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 }),
+        window: flags.duration,
+        limit: limit(flags),
+        wrk: wrk_version(flags.generator)?,
+        before: before.as_ref(),
+    };
+    let mut results = comparison.make()?;
+    results.command = command();
     if let Some(before) = before {
         if before.machine.cpu != results.machine.cpu || before.machine.cores != results.machine.cores {
             eprintln!("note: the baseline was made on another machine: {}", before.machine.cpu);
@@ -186,49 +193,6 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     Ok(if worse || fails { ExitCode::from(failure::WORSE) } else { ExitCode::SUCCESS })
 }
 
-fn measure(
-    flags: &Flags,
-    choice: &Choice,
-    scenarios: &[Scenario],
-    subjects: &[Subject],
-    before: Option<&Results>,
-    begin: Instant,
-) -> Result<Results, Failure> {
-    let wrk = wrk_version(flags.generator)?;
-    let cores = Cores::share()?;
-    let checks = if flags.claims { claims::prepared(subjects, cores.server.len()) } else { Vec::new() };
-    let path = choice.path.as_deref().unwrap_or("/plaintext");
-    let capacity = run::capacity(path);
-    let first = if run::wants_capacity(scenarios) { subjects.len() } else { 0 };
-    let wish = Wish {
-        first: vec![&capacity; first],
-        round: [run::round(scenarios, subjects.len()), claims::round(&checks)].concat(),
-        rounds: flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 }),
-        window: flags.duration,
-        limit: limit(flags).saturating_sub(begin.elapsed()),
-        wrk: wrk.is_some(),
-    };
-    let plan = Plan::new(&wish);
-    let bench = Bench::new(cores, plan)?;
-    if choice.path.is_some() || !flags.scenario.is_empty() {
-        run::preflight(&bench, subjects, scenarios)?;
-    }
-    let mut results = described(subjects, &plan, wrk.as_deref());
-    results.machine = machine::this(&bench.cores);
-    let progress = Progress::new(first + wish.round.len() * plan.rounds);
-    progress.say(&foretold(&plan, &wish));
-    let end = begin + plan.limit;
-    let run = Run { bench: &bench, subjects, rounds: plan.rounds, end, before, progress: &progress };
-    let capacity = if first > 0 { run.capacity(&capacity)? } else { 0.0 };
-    let claims = plan.all(&claims::round(&checks));
-    for (index, scenario) in scenarios.iter().enumerate() {
-        let after = claims + plan.all(&run::round(&scenarios[index + 1..], subjects.len()));
-        results.scenarios.push(run.scenario(scenario, capacity, after)?);
-    }
-    results.claims = claims::check(&run, &checks)?;
-    Ok(results)
-}
-
 /// How long a comparison may take in all, unless it is said how long each measurement takes.
 fn limit(flags: &Flags) -> Duration {
     Duration::from_secs(match (flags.quick, flags.claims && flags.scenario.is_empty()) {
@@ -238,19 +202,12 @@ fn limit(flags: &Flags) -> Duration {
     })
 }
 
-/// What is going to be done, and how long that takes.
-fn foretold(plan: &Plan, wish: &Wish<'_>) -> String {
-    let at_most = match wish.window {
-        None => format!(", {} at most", duration(plan.limit.as_secs_f64().round())),
-        Some(_) => String::new(),
-    };
-    format!(
-        "{} of {} each, {}: about {}{at_most}",
-        several(wish.first.len() + wish.round.len() * plan.rounds, "measurement"),
-        duration(plan.times.window.as_secs_f64()),
-        several(plan.rounds, "round"),
-        duration(plan.estimate.as_secs_f64().round()),
-    )
+/// The command line, so that a reader can run it again.
+fn command() -> String {
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
+    format!("compare {args}").trim_end().into()
 }
 
 fn subjects(flags: &Flags) -> Result<Vec<Subject>, Failure> {
@@ -287,33 +244,6 @@ fn wrk_version(generator: Generator) -> Result<Option<String>, Failure> {
             Some(version) => Ok(Some(version)),
             None => Err(Failure::Usage("wrk is not installed".into())),
         },
-    }
-}
-
-fn described(subjects: &[Subject], plan: &Plan, wrk: Option<&str>) -> Results {
-    let version = env!("CARGO_PKG_VERSION");
-    let own = format!("built in, {version}");
-    let args: Vec<String> =
-        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
-    let describe = |subject: &Subject| Described {
-        name: subject.name.clone(),
-        model: subject.model.clone(),
-        command: subject.describe(),
-    };
-    Results {
-        version: version.into(),
-        command: format!("compare {args}").trim_end().into(),
-        began: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        rounds: plan.rounds,
-        duration: plan.times.window.as_secs_f64(),
-        generator: match wrk {
-            Some(wrk) if plan.wrk => format!("{wrk} where answers come at once; {own} elsewhere"),
-            Some(wrk) if plan.is_short_for_wrk() => format!("{own}; measurements are too short for {wrk}"),
-            _ => own,
-        },
-        subjects: subjects.iter().map(describe).collect(),
-        ..Results::default()
     }
 }
 

@@ -4,6 +4,9 @@ use crate::results::{Measure, Point, Scenario, Spread};
 
 use crate::format::Unit;
 
+/// From this part of the answers on, errors disqualify.
+const TOO_MANY_ERRORS: f64 = 0.01;
+
 /// One kind of figure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figure {
@@ -14,7 +17,7 @@ pub(crate) struct Figure {
     /// In a sentence.
     pub(crate) long: &'static str,
     pub(crate) unit: Unit,
-    more_is_better: bool,
+    pub(crate) more_is_better: bool,
     read: fn(&Measure) -> Option<Spread>,
 }
 
@@ -114,7 +117,7 @@ impl Figure {
 
 /// Whether a server did what it was asked, but for one answer in a hundred: else its figures are those of refusing.
 pub(crate) fn answers(measure: &Measure) -> bool {
-    measure.errors == 0 || (measure.errors as f64) < measure.rate.values.iter().sum::<f64>() * 0.01
+    measure.errors == 0 || (measure.errors as f64) < measure.rate.values.iter().sum::<f64>() * TOO_MANY_ERRORS
 }
 
 /// The load that a scenario is shown by where there is room for one: the last that anything was measured at, as loads

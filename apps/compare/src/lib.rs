@@ -20,6 +20,7 @@ pub mod baseline;
 pub mod claims;
 pub mod cli;
 mod columns;
+pub mod comparison;
 pub mod cores;
 pub mod csv;
 pub mod failure;

@@ -1,6 +1,7 @@
 //! Why the numbers say so: sentences that are computed from them, and from nothing else. Where the numbers do not
 //! bear a sentence, it is not there.
 
+use crate::figure::{Figure, IDLE, P50, RATE};
 use crate::format::{bytes, list, number, time};
 use crate::results::{Measure, Point, Scenario};
 use crate::winners::{differ, ranked};
@@ -40,7 +41,7 @@ fn names(measures: &[&Measure]) -> String {
 
 /// Who answers most, and whether it is CPU time or waiting that keeps the last from it.
 fn rate(point: &Point) -> Vec<String> {
-    let ranked = ranked("rate", point);
+    let ranked = ranked(RATE, point);
     let (Some((best, most)), Some((worst, least))) = (ranked.first(), ranked.last()) else {
         return Vec::new();
     };
@@ -94,7 +95,7 @@ fn rate(point: &Point) -> Vec<String> {
 }
 
 fn latency(scenario: &Scenario, point: &Point) -> Vec<String> {
-    let ranked = ranked(&scenario.decides, point);
+    let ranked = ranked(Figure::that_decides(scenario).unwrap_or(P50), point);
     let (Some((best, least)), Some((worst, most))) = (ranked.first(), ranked.last()) else {
         return Vec::new();
     };
@@ -255,7 +256,7 @@ fn fan_out(scenario: &Scenario, point: &Point) -> Vec<String> {
 }
 
 fn idle(point: &Point) -> Vec<String> {
-    let ranked = ranked("idle_bytes", point);
+    let ranked = ranked(IDLE, point);
     let (Some((best, least)), Some((worst, most))) = (ranked.first(), ranked.last()) else {
         return Vec::new();
     };

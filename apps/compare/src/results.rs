@@ -88,9 +88,6 @@ pub struct Scenario {
     /// Rounds that there was no time for.
     #[serde(default)]
     pub left_out: usize,
-    /// What [`Point::yardstick`] is at the last point, which decides.
-    #[serde(default)]
-    pub yardstick: Spread,
 }
 
 /// One load, put on every subject.

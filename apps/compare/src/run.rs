@@ -99,18 +99,18 @@ impl Run<'_> {
                 }
             }
         }
-        let mut measured_points = Vec::with_capacity(points.len());
-        for ((spot, taken), yardstick) in points.iter().zip(&taken).zip(yardsticks) {
-            measured_points.push(Point { yardstick: Spread::of(yardstick), ..self.point(spot, taken) });
-        }
+        let points = points.iter().zip(&taken).zip(yardsticks);
+        let points = points.map(|((spot, taken), yardstick)| Point {
+            yardstick: Spread::of(yardstick),
+            ..self.point(spot, taken)
+        });
         let mut measured = results::Scenario {
             id: scenario.id.into(),
             title: scenario.title.into(),
             question: scenario.question.into(),
             axis: scenario.axis.into(),
             decides: scenario.decides.into(),
-            yardstick: measured_points.last().map(|point| point.yardstick.clone()).unwrap_or_default(),
-            points: measured_points,
+            points: points.collect(),
             left_out: self.left_out(made),
             ..results::Scenario::default()
         };

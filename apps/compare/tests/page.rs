@@ -326,7 +326,7 @@ fn nothing_that_was_measured_breaks_the_page() {
             .flat_map(|claim| &mut claim.findings)
             .for_each(|finding| finding.margin = value);
         results.changes.iter_mut().for_each(|change| (change.before, change.ratio) = (value, value));
-        results.scenarios[0].yardstick = Spread::of(vec![value]);
+        results.scenarios[0].points[0].yardstick = Spread::of(vec![value]);
         check(&results);
     }
     let changes: [fn(&mut Results, &str); 9] = [
