@@ -117,7 +117,7 @@ fn measure<'a>(
 ) -> Result<(Vec<Measured<'a>>, usize), Failure> {
     let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); trials.len()]; of.len()];
     let mut made = 0;
-    for round in 0..run.rounds {
+    for round in 0..run.bench.plan.rounds {
         if round > 0 && !run.has_time(needed) {
             break;
         }

@@ -56,7 +56,7 @@ struct Flags {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
     connections: Vec<usize>,
 
-    /// Seconds that each measurement takes [default: what fits into ten minutes]
+    /// Seconds that each measurement takes [default: what fits into the time]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
 
@@ -68,7 +68,7 @@ struct Flags {
     #[arg(long)]
     quick: bool,
 
-    /// Check what is said of the backends, one by one
+    /// Check what is said of the backends, one by one, within six minutes
     #[arg(long, conflicts_with_all = ["app", "against"])]
     claims: bool,
 

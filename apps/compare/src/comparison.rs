@@ -70,14 +70,7 @@ impl Comparison<'_> {
         let progress = Progress::new(first + wish.round.len() * plan.rounds);
         progress.say(&foretold(&plan, &wish));
         let end = begin + plan.limit;
-        let run = Run {
-            bench: &bench,
-            subjects,
-            rounds: plan.rounds,
-            end,
-            before: self.before,
-            progress: &progress,
-        };
+        let run = Run { bench: &bench, subjects, end, before: self.before, progress: &progress };
         let capacity = if first > 0 { run.capacity(&capacity)? } else { 0.0 };
         let claims = plan.all(&claims::round(&checks));
         for (index, scenario) in scenarios.iter().enumerate() {

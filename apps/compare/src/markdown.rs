@@ -33,7 +33,8 @@ fn head(results: &Results) -> String {
     let memory = Unit::Bytes.write(machine.memory_kib as f64 * 1024.0);
     let said = format!(
         "{}, {}, {memory}, {}; {}. {} of {} each, servers interleaved; begun {}, done in {}; gearshift {}; load: \
-         {}. Medians; ± is half of what the rounds lie apart. Latency counts from when a request was due. What is marked \
+         {}. Medians; ± is half of what the rounds lie apart, user the part of the CPU time in a server's own code. \
+         Latency counts from when a request was due. What is marked \
          ≥ is the least that it can be: the generator was the bottleneck, or some requests had no answer when time was \
          up.",
         text(&machine.cpu),

@@ -26,8 +26,6 @@ pub struct Run<'a> {
     pub bench: &'a Bench,
     /// What is compared.
     pub subjects: &'a [Subject],
-    /// How often.
-    pub rounds: usize,
     /// When all is to be over. Rounds for which there is no time then are left out, but for the first of each scenario.
     pub end: Instant,
     /// An earlier run, whose rates are taken so that figures can be compared.
@@ -55,8 +53,8 @@ impl Run<'_> {
 
     /// Tells of rounds that there was no time for; gives their number.
     pub fn left_out(&self, made: usize) -> usize {
-        let left_out = self.rounds - made;
-        if let Some(said) = results::left_out(left_out, self.rounds) {
+        let left_out = self.bench.plan.rounds - made;
+        if let Some(said) = results::left_out(left_out, self.bench.plan.rounds) {
             self.progress.say(&said);
         }
         left_out
@@ -79,7 +77,7 @@ impl Run<'_> {
         let mut yardsticks: Vec<Vec<f64>> = vec![Vec::new(); points.len()];
         let here = self.bench.plan.all(&round(std::slice::from_ref(scenario), self.subjects.len()));
         let mut made = 0;
-        for round in 0..self.rounds {
+        for round in 0..self.bench.plan.rounds {
             if round > 0 && !self.has_time(here + after) {
                 break;
             }

@@ -113,7 +113,7 @@ pub struct Taken {
 pub struct Bench {
     /// Who may use which processors.
     pub cores: Cores,
-    /// How long each part takes.
+    /// How often and for how long.
     pub plan: Plan,
     service: TestServer,
     /// What is left of the time for trials that were disturbed.
