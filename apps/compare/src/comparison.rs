@@ -110,15 +110,42 @@ impl Comparison<'_> {
 
 /// What is going to be done, and how long that takes.
 fn foretold(plan: &Plan, wish: &Wish<'_>) -> String {
-    let at_most = match wish.window {
-        None => format!(", {} at most", duration(plan.limit.as_secs_f64().round())),
+    let words = |time: Duration| duration(time.as_secs_f64().round());
+    let limit = match wish.window {
         Some(_) => String::new(),
+        None if plan.estimate > plan.limit => {
+            format!("; as {} is all the time there is, rounds will be left out", words(plan.limit))
+        }
+        None => format!(", {} at most", words(plan.limit)),
     };
     format!(
-        "{} of {} each, {}: about {}{at_most}",
+        "{} of {} each, {}: about {}{limit}",
         several(wish.first.len() + wish.round.len() * plan.rounds, "measurement"),
         duration(plan.times.window.as_secs_f64()),
         several(plan.rounds, "round"),
-        duration(plan.estimate.as_secs_f64().round()),
+        words(plan.estimate),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_how_long_it_takes_and_if_that_is_too_long() {
+        let trial = run::capacity("/");
+        let said = |rounds, window| {
+            let limit = Duration::from_secs(100);
+            let wish = Wish { first: Vec::new(), round: vec![&trial; 10], rounds, window, limit, wrk: false };
+            foretold(&Plan::new(&wish), &wish)
+        };
+        assert_eq!(said(1, None), "10 measurements of 3 s each, 1 round: about 37 s, 1 min 40 s at most");
+        assert_eq!(
+            said(100, None),
+            "1,000 measurements of 0.1 s each, 100 rounds: about 5 min 20 s; as 1 min 40 s is all the time there is, \
+             rounds will be left out"
+        );
+        let given = said(1, Some(Duration::from_secs(20)));
+        assert_eq!(given, "10 measurements of 20 s each, 1 round: about 3 min 27 s");
+    }
 }
