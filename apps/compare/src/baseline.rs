@@ -87,6 +87,12 @@ pub fn changes(before: &Results, after: &Results) -> Vec<Change> {
     changes
 }
 
+/// What has changed, and how much there is that has not: `2 worse, 1 better, 40 within the noise`.
+pub fn summary(changes: &[Change]) -> String {
+    let told = |verdict: &str| changes.iter().filter(|change| change.verdict == verdict).count();
+    format!("{} worse, {} better, {} within the noise", told(WORSE), told(BETTER), told(SAME))
+}
+
 /// One subject at one point, in both runs.
 struct Both<'a> {
     old: &'a Measure,

@@ -8,10 +8,12 @@ mod mixing;
 mod pictures;
 mod waiting;
 
+use std::time::Duration;
+
 use crate::failure::Failure;
 use crate::load::{Ask, Pace, Traffic};
 use crate::measure;
-use crate::results::{Claim, Finding, Measure, Spread};
+use crate::results::{Claim, Finding, Measure};
 use crate::run::Run;
 use crate::serve::Served;
 use crate::subject::Subject;
@@ -62,51 +64,64 @@ fn checks() -> [Check; 10] {
     ]
 }
 
-/// How many measurements a round takes.
-pub fn measurements(subjects: &[Subject]) -> usize {
-    measurements_of(&checks(), subjects)
+/// A check on those subjects that it speaks of.
+pub struct Prepared<'a> {
+    number: usize,
+    check: Check,
+    of: Vec<&'a Subject>,
+    trials: Vec<Trial>,
 }
 
-fn measurements_of(checks: &[Check], subjects: &[Subject]) -> usize {
-    let of = |check: &Check| subjects.iter().filter(|subject| (check.of)(&subject.name)).count();
-    checks.iter().map(|check| of(check) * (check.trials)(1).len()).sum()
+/// Everything that is checked, on so many processors. What speaks of none of the subjects is left out.
+pub fn prepared(subjects: &[Subject], cores: usize) -> Vec<Prepared<'_>> {
+    let prepare = |(index, check): (usize, Check)| {
+        let of: Vec<&Subject> = subjects.iter().filter(|subject| (check.of)(&subject.name)).collect();
+        let trials = (check.trials)(cores);
+        (!of.is_empty()).then_some(Prepared { number: index + 1, check, of, trials })
+    };
+    checks().into_iter().enumerate().filter_map(prepare).collect()
 }
 
-/// Checks them all. Those that speak of none of the subjects are left out.
+/// What is measured in a round.
+pub fn round<'p>(checks: &'p [Prepared<'_>]) -> Vec<&'p Trial> {
+    let trials = |check: &'p Prepared<'_>| check.of.iter().flat_map(|_| &check.trials);
+    checks.iter().flat_map(trials).collect()
+}
+
+/// Checks them all.
 ///
 /// # Errors
 /// What keeps anything from being measured.
-pub fn check(run: &Run<'_>) -> Result<Vec<Claim>, Failure> {
+pub fn check(run: &Run<'_>, checks: &[Prepared<'_>]) -> Result<Vec<Claim>, Failure> {
     let mut claims = Vec::new();
-    let checks = checks();
-    for (index, check) in checks.iter().enumerate() {
-        let of: Vec<&Subject> = run.subjects.iter().filter(|subject| (check.of)(&subject.name)).collect();
-        if of.is_empty() {
-            continue;
-        }
-        run.progress.begin(check.statement);
-        let cores = run.bench.cores.server.len();
-        let after = measurements_of(&checks[index + 1..], run.subjects);
-        let measured = measure(run, &of, &(check.trials)(cores), index + 1, after)?;
+    let cores = run.bench.cores.server.len();
+    for (index, prepared) in checks.iter().enumerate() {
+        let Prepared { number, check, .. } = prepared;
+        run.progress.begin(&format!("claim {number}: {}", check.statement));
+        let here = run.bench.plan.all(&round(std::slice::from_ref(prepared)));
+        let after = run.bench.plan.all(&round(&checks[index + 1..]));
+        let (measured, made) = measure(run, prepared, here + after)?;
         let findings = (check.judge)(&measured, cores);
         let holds = findings.iter().all(|finding| finding.holds);
-        claims.push(Claim { number: index + 1, statement: check.statement.into(), holds, findings });
+        let (statement, left_out) = (check.statement.into(), run.left_out(made));
+        claims.push(Claim { number: *number, statement, holds, findings, left_out });
     }
     Ok(claims)
 }
 
+/// Measures all that a check wants, and again as long as there is so much time; says how often it was done.
 fn measure<'a>(
     run: &Run<'_>,
-    of: &[&'a Subject],
-    trials: &[Trial],
-    number: usize,
-    after: usize,
-) -> Result<Vec<Measured<'a>>, Failure> {
+    Prepared { number, of, trials, .. }: &Prepared<'a>,
+    needed: Duration,
+) -> Result<(Vec<Measured<'a>>, usize), Failure> {
     let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); trials.len()]; of.len()];
-    for round in 0..run.rounds {
-        if round > 0 && !run.has_time(of.len() * trials.len() + after) {
+    let mut made = 0;
+    for round in 0..run.bench.plan.rounds {
+        if round > 0 && !run.has_time(needed) {
             break;
         }
+        made += 1;
         for (which, trial) in trials.iter().enumerate() {
             for turn in 0..of.len() {
                 let at = (turn + round) % of.len();
@@ -120,7 +135,7 @@ fn measure<'a>(
         let measures = taken.iter().map(|rounds| measure::of(&subject.name, rounds)).collect();
         Measured { subject: &subject.name, measures }
     });
-    Ok(each.collect())
+    Ok((each.collect(), made))
 }
 
 /// One kind of traffic on the demo.
@@ -142,11 +157,6 @@ fn finding(subject: &str, measured: String, wanted: String, margin: f64) -> Find
 /// How many times a figure fits into what is allowed.
 fn fits(figure: f64, allowed: f64) -> f64 {
     if figure > 0.0 { allowed / figure } else { MOST_MARGIN }
-}
-
-/// Half of what rounds lie apart, as a part of their median.
-fn noise(spread: &Spread) -> f64 {
-    if spread.median > 0.0 { (spread.max - spread.min) / 2.0 / spread.median } else { 0.0 }
 }
 
 #[cfg(test)]

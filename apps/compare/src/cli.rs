@@ -10,17 +10,12 @@ use gearshift::Backend;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cores::Cores;
+use crate::comparison::Comparison;
 use crate::failure::{self, Failure};
 use crate::load::wrk;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::results::{Results, Subject as Described};
-use crate::run::{self, Run};
-use crate::scenario::{self, Choice, Scenario};
+use crate::scenario::{self, Choice};
 use crate::subject::Subject;
-use crate::trial::Bench;
-use crate::{baseline, claims, guard, machine, report, serve, table};
+use crate::{baseline, guard, report, serve, table};
 
 /// Loads an application on every backend, measures, and says which backend suits which work
 #[derive(Debug, Parser)]
@@ -61,7 +56,7 @@ struct Flags {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
     connections: Vec<usize>,
 
-    /// Seconds that each measurement takes [default: what fits into ten minutes]
+    /// Seconds that each measurement takes [default: what fits into the time]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
 
@@ -73,7 +68,7 @@ struct Flags {
     #[arg(long)]
     quick: bool,
 
-    /// Check what is said of the backends, one by one
+    /// Check what is said of the backends, one by one, within six minutes
     #[arg(long, conflicts_with_all = ["app", "against"])]
     claims: bool,
 
@@ -166,12 +161,23 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     }
     let subjects = subjects(flags)?;
     let before = flags.baseline.as_deref().map(baseline::read).transpose()?;
-    let wrk = wrk_version(flags.generator)?;
     report::prepare(&flags.out)?;
     end_on_signals()?;
 
-    let mut results = described(&subjects, wrk.as_deref());
-    measure(flags, &choice, &scenarios, &subjects, (&mut results, before.as_ref()), begin)?;
+    let comparison = Comparison {
+        subjects: &subjects,
+        scenarios: &scenarios,
+        claims: flags.claims,
+        path: choice.path.as_deref().unwrap_or("/plaintext"),
+        preflight: choice.path.is_some() || !flags.scenario.is_empty(),
+        rounds: flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 }),
+        window: flags.duration,
+        limit: limit(flags),
+        wrk: wrk_version(flags.generator)?,
+        before: before.as_ref(),
+    };
+    let mut results = comparison.make()?;
+    results.command = command();
     if let Some(before) = before {
         if before.machine.cpu != results.machine.cpu || before.machine.cores != results.machine.cores {
             eprintln!("note: the baseline was made on another machine: {}", before.machine.cpu);
@@ -187,40 +193,21 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     Ok(if worse || fails { ExitCode::from(failure::WORSE) } else { ExitCode::SUCCESS })
 }
 
-fn measure(
-    flags: &Flags,
-    choice: &Choice,
-    scenarios: &[Scenario],
-    subjects: &[Subject],
-    (results, before): (&mut Results, Option<&Results>),
-    begin: Instant,
-) -> Result<(), Failure> {
-    let rounds = flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 });
-    let checks = if flags.claims { claims::measurements(subjects) } else { 0 };
-    let each = run::measurements(scenarios, subjects.len()) + checks;
-    let plan = Plan::new(each, rounds, flags.duration, run::limit(flags.quick, begin.elapsed()));
-    let cores = Cores::share()?;
-    results.machine = machine::this(&cores);
-    (results.rounds, results.duration) = (rounds, plan.times.window.as_secs_f64());
-    let bench = Bench::new(cores, &plan, results.generator.contains("wrk"))?;
-    if choice.path.is_some() || !flags.scenario.is_empty() {
-        run::preflight(&bench, subjects, scenarios)?;
-    }
-    let wants_capacity = run::wants_capacity(scenarios);
-    let first = if wants_capacity { subjects.len() } else { 0 };
-    let progress = Progress::new(each * rounds + first);
-    let (end, each) = (begin + plan.limit, plan.each());
-    let run = Run { bench: &bench, subjects, rounds, end, each, before, progress: &progress };
-    let path = choice.path.as_deref().unwrap_or("/plaintext");
-    let capacity = if wants_capacity { run.capacity(path)? } else { 0.0 };
-    for (index, scenario) in scenarios.iter().enumerate() {
-        let after = run::measurements(&scenarios[index + 1..], subjects.len()) + checks;
-        results.scenarios.push(run.scenario(scenario, capacity, after)?);
-    }
-    if flags.claims {
-        results.claims = claims::check(&run)?;
-    }
-    Ok(())
+/// How long a comparison may take in all, unless it is said how long each measurement takes.
+fn limit(flags: &Flags) -> Duration {
+    Duration::from_secs(match (flags.quick, flags.claims && flags.scenario.is_empty()) {
+        (true, _) => 105,
+        (false, true) => 340,
+        (false, false) => 560,
+    })
+}
+
+/// The command line, so that a reader can run it again.
+fn command() -> String {
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
+    format!("compare {args}").trim_end().into()
 }
 
 fn subjects(flags: &Flags) -> Result<Vec<Subject>, Failure> {
@@ -257,30 +244,6 @@ fn wrk_version(generator: Generator) -> Result<Option<String>, Failure> {
             Some(version) => Ok(Some(version)),
             None => Err(Failure::Usage("wrk is not installed".into())),
         },
-    }
-}
-
-fn described(subjects: &[Subject], wrk: Option<&str>) -> Results {
-    let version = env!("CARGO_PKG_VERSION");
-    let own = format!("built in, {version}");
-    let args: Vec<String> =
-        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
-    let describe = |subject: &Subject| Described {
-        name: subject.name.clone(),
-        model: subject.model.clone(),
-        command: subject.describe(),
-    };
-    Results {
-        version: version.into(),
-        command: format!("compare {args}").trim_end().into(),
-        began: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        generator: match wrk {
-            Some(wrk) => format!("{wrk} where answers come at once; {own} elsewhere"),
-            None => own,
-        },
-        subjects: subjects.iter().map(describe).collect(),
-        ..Results::default()
     }
 }
 

@@ -31,7 +31,7 @@ pub fn render(results: &Results) -> Result<Vec<u8>, csv::Error> {
     let mut head: Vec<String> =
         ["scenario", "point", "x", "connections", "offered", "path", "subject"].map(String::from).into();
     head.extend(FIGURES.iter().flat_map(|(name, _)| ["", "_min", "_max"].map(|end| format!("{name}{end}"))));
-    head.extend(["errors", "unanswered", "generator_bound", "skipped"].map(String::from));
+    head.extend(["cpu_ticks", "errors", "unanswered", "generator_bound", "skipped"].map(String::from));
     csv.write_record(&head)?;
     for scenario in &results.scenarios {
         for point in &scenario.points {
@@ -62,7 +62,11 @@ fn line(scenario: &Scenario, point: &Point, measure: &Measure) -> Vec<String> {
             [spread.median, spread.min, spread.max].map(|value| format!("{value:.3}"))
         });
     }
-    line.extend([measure.errors.to_string(), format!("{:.4}", measure.unanswered)]);
+    line.extend([
+        measure.ticks.to_string(),
+        measure.errors.to_string(),
+        format!("{:.4}", measure.unanswered),
+    ]);
     line.extend([measure.generator_bound.to_string(), measure.skipped.clone().unwrap_or_default()]);
     line
 }

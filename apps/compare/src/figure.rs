@@ -1,78 +1,163 @@
-//! Figures as people read them.
+//! The figures of a measurement: what each is called, its unit, which way is good, and whether it was measured at all.
 
-/// A time that is given in µs: "81 µs", "3.2 ms", "1.5 s".
-pub fn time(us: f64) -> String {
-    match us {
-        us if us < 999.5 => format!("{} µs", digits(us)),
-        us if us < 999_500.0 => format!("{} ms", digits(us / 1e3)),
-        us => format!("{} s", digits(us / 1e6)),
-    }
+use crate::results::{Measure, Point, Scenario, Spread};
+
+use crate::format::Unit;
+
+/// From this part of the answers on, errors disqualify.
+const TOO_MANY_ERRORS: f64 = 0.01;
+
+/// One kind of figure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figure {
+    /// What `Scenario::decides` calls it.
+    pub(crate) id: &'static str,
+    /// At the head of a column.
+    pub(crate) name: &'static str,
+    /// In a sentence.
+    pub(crate) long: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) more_is_better: bool,
+    read: fn(&Measure) -> Option<Spread>,
 }
 
-/// Bytes: "850 B", "1.2 KiB".
-pub fn bytes(bytes: f64) -> String {
-    match bytes {
-        bytes if bytes < 1024.0 => format!("{} B", digits(bytes)),
-        bytes if bytes < 1024.0 * 1024.0 => format!("{} KiB", digits(bytes / 1024.0)),
-        bytes => format!("{} MiB", digits(bytes / 1024.0 / 1024.0)),
-    }
-}
+pub(crate) const RATE: Figure = Figure {
+    id: "rate",
+    name: "Throughput",
+    long: "throughput",
+    unit: Unit::Rate,
+    more_is_better: true,
+    read: rate,
+};
+pub(crate) const P90: Figure = latency("p90", "p90", "90th percentile of latency", |m| some(&m.latency.p90));
+pub(crate) const P99: Figure = latency("p99", "p99", "99th percentile of latency", |m| some(&m.latency.p99));
+pub(crate) const P999: Figure =
+    latency("p999", "p99.9", "99.9th percentile of latency", |m| some(&m.latency.p999));
+pub(crate) const P50: Figure = latency("p50", "p50", "median latency", |m| some(&m.latency.p50));
+pub(crate) const CPU: Figure =
+    less("cpu", "CPU a request", "CPU time a request", Unit::Time, |m| some(&m.cpu()));
+pub(crate) const SWITCHES: Figure =
+    less("switches", "Switches", "context switches a request", Unit::Count, |m| {
+        (m.rate.median > 0.0).then(|| m.switches.clone())
+    });
+pub(crate) const THREADS: Figure = less("threads", "Threads", "threads", Unit::Count, |m| some(&m.threads));
+pub(crate) const MEMORY: Figure =
+    less("peak_rss", "Memory", "peak resident memory", Unit::Bytes, |m| some(&scaled(&m.peak_rss, 1024.0)));
+pub(crate) const IDLE: Figure =
+    less("idle_bytes", "Idle connection", "memory for each idle connection", Unit::Bytes, |m| {
+        m.idle_bytes.clone()
+    });
 
-/// A number with two digits at least, and with its thousands apart.
-pub fn digits(number: f64) -> String {
-    match number.abs() {
-        size if size < 0.05 => "0".into(),
-        size if size < 9.95 => format!("{number:.1}"),
-        _ => thousands(number),
-    }
-}
+/// All of them, in the order of a table's columns.
+pub(crate) const ALL: [Figure; 10] = [
+    RATE,
+    P50,
+    P90,
+    P99,
+    P999,
+    latency("max", "Slowest", "slowest response", |m| some(&m.latency.max)),
+    CPU,
+    SWITCHES,
+    THREADS,
+    MEMORY,
+];
 
-fn thousands(number: f64) -> String {
-    let whole = format!("{:.0}", number.abs());
-    let mut text = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            text.push(',');
+impl Figure {
+    /// The figure that decides a scenario, if it is one of these.
+    pub(crate) fn that_decides(scenario: &Scenario) -> Option<Figure> {
+        ALL.into_iter().chain([IDLE]).find(|figure| figure.id == scenario.decides)
+    }
+
+    /// What was measured; `None` if it was not, or is not a number.
+    pub(crate) fn of(&self, measure: &Measure) -> Option<Spread> {
+        let spread = if measure.skipped.is_none() { (self.read)(measure) } else { None };
+        spread.filter(|spread| spread.median.is_finite()).map(|spread| {
+            let or_median = |end: f64| if end.is_finite() { end } else { spread.median };
+            Spread { min: or_median(spread.min), max: or_median(spread.max), ..spread }
+        })
+    }
+
+    /// Whether the truth may be more: the generator was the bottleneck, or some requests had not waited to their end.
+    pub(crate) fn is_at_least(&self, measure: &Measure) -> bool {
+        match self.id {
+            "rate" => measure.generator_bound,
+            "p50" => measure.unanswered > 0.5,
+            "p90" => measure.unanswered > 0.1,
+            "p99" => measure.unanswered > 0.01,
+            "p999" => measure.unanswered > 0.001,
+            "max" => measure.unanswered > 0.0,
+            _ => false,
         }
-        text.push(digit);
     }
-    if number < 0.0 { format!("-{text}") } else { text }
+
+    /// The best of a point, of those that answered.
+    pub(crate) fn best(&self, point: &Point) -> Option<f64> {
+        let sound = point.measures.iter().filter(|measure| answers(measure));
+        let medians = sound.filter_map(|measure| Some(self.of(measure)?.median));
+        if self.more_is_better { medians.reduce(f64::max) } else { medians.reduce(f64::min) }
+    }
+
+    /// How many times worse than the best of its point a figure is; 1 if it is the best.
+    pub(crate) fn times_worse(&self, median: f64, best: f64) -> Option<f64> {
+        let times = if median == best {
+            1.0
+        } else if self.more_is_better {
+            best / median
+        } else {
+            median / best
+        };
+        times.is_finite().then_some(times)
+    }
+
+    /// Whether any subject has it in any of these points.
+    pub(crate) fn is_in<'p>(&self, points: impl IntoIterator<Item = &'p Point>) -> bool {
+        points.into_iter().flat_map(|point| &point.measures).any(|measure| self.of(measure).is_some())
+    }
 }
 
-/// "a, b and c".
-pub fn list<T: AsRef<str>>(names: &[T]) -> String {
-    match names {
-        [] => String::new(),
-        [one] => one.as_ref().to_owned(),
-        [firsts @ .., last] => {
-            let firsts: Vec<&str> = firsts.iter().map(AsRef::as_ref).collect();
-            format!("{} and {}", firsts.join(", "), last.as_ref())
-        }
-    }
+/// Whether a server did what it was asked, but for one answer in a hundred: else its figures are those of refusing.
+pub(crate) fn answers(measure: &Measure) -> bool {
+    measure.errors == 0 || (measure.errors as f64) < measure.rate.values.iter().sum::<f64>() * TOO_MANY_ERRORS
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The load that a scenario is shown by where there is room for one: the last that anything was measured at, as loads
+/// grow.
+pub(crate) fn shown(scenario: &Scenario) -> Option<&Point> {
+    let measured = |point: &&Point| point.measures.iter().any(|measure| measure.skipped.is_none());
+    scenario.points.iter().rev().find(measured)
+}
 
-    #[test]
-    fn figures_have_the_unit_that_fits() {
-        assert_eq!(
-            [time(81.4), time(3_240.0), time(50_400.0), time(1_500_000.0)],
-            ["81 µs", "3.2 ms", "50 ms", "1.5 s"]
-        );
-        assert_eq!([bytes(850.0), bytes(1229.0), bytes(3e6)], ["850 B", "1.2 KiB", "2.9 MiB"]);
-        assert_eq!(
-            [digits(1_234_567.0), digits(-1234.0), digits(0.01), digits(999.7)],
-            ["1,234,567", "-1,234", "0", "1,000"]
-        );
-    }
+const fn latency(
+    id: &'static str,
+    name: &'static str,
+    long: &'static str,
+    read: fn(&Measure) -> Option<Spread>,
+) -> Figure {
+    less(id, name, long, Unit::Time, read)
+}
 
-    #[test]
-    fn a_list_is_a_part_of_a_sentence() {
-        assert_eq!(
-            [list::<&str>(&[]), list(&["a"]), list(&["a", "b"]), list(&["a", "b", "c"])],
-            ["", "a", "a and b", "a, b and c"]
-        );
-    }
+const fn less(
+    id: &'static str,
+    name: &'static str,
+    long: &'static str,
+    unit: Unit,
+    read: fn(&Measure) -> Option<Spread>,
+) -> Figure {
+    Figure { id, name, long, unit, more_is_better: false, read }
+}
+
+/// For figures that are above 0 if they were taken at all.
+fn some(spread: &Spread) -> Option<Spread> {
+    (spread.median > 0.0).then(|| spread.clone())
+}
+
+/// A rate of 0 is one where something was asked for: nothing came back.
+fn rate(measure: &Measure) -> Option<Spread> {
+    let asked = measure.errors > 0 || measure.idle_bytes.is_none();
+    (measure.rate.median > 0.0 || asked && !measure.rate.values.is_empty()).then(|| measure.rate.clone())
+}
+
+fn scaled(spread: &Spread, by: f64) -> Spread {
+    let values = spread.values.iter().map(|value| value * by).collect();
+    Spread { median: spread.median * by, min: spread.min * by, max: spread.max * by, values }
 }

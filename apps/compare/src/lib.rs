@@ -19,13 +19,17 @@
 pub mod baseline;
 pub mod claims;
 pub mod cli;
+mod columns;
+pub mod comparison;
 pub mod cores;
 pub mod csv;
 pub mod failure;
-pub mod figure;
+mod figure;
+mod format;
 pub mod guard;
 pub mod load;
 pub mod machine;
+pub mod markdown;
 pub mod measure;
 pub mod page;
 pub mod plan;

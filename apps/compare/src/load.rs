@@ -174,13 +174,14 @@ pub fn put(
 }
 
 impl Spent {
-    /// Divided by something.
+    /// Divided by something, but for the ticks.
     pub fn per(self, what: f64) -> Spent {
         Spent {
             user: self.user / what,
             system: self.system / what,
             switches: self.switches / what,
             others: self.others / what,
+            ticks: self.ticks,
         }
     }
 }

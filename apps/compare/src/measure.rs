@@ -23,6 +23,7 @@ pub fn of(subject: &str, rounds: &[Taken]) -> Measure {
         unanswered: done.iter().map(|taken| taken.unanswered).sum::<f64>() / done.len() as f64,
         cpu_user: each(|taken| taken.each.user),
         cpu_system: each(|taken| taken.each.system),
+        ticks: done.iter().map(|taken| taken.each.ticks).sum(),
         switches: each(|taken| taken.each.switches),
         threads: each(|taken| taken.threads as f64),
         peak_rss: each(|taken| taken.peak_kib as f64),

@@ -11,8 +11,6 @@ mod chart;
 mod charts;
 mod claims;
 mod curves;
-mod figure;
-mod format;
 mod glance;
 mod method;
 mod roster;
@@ -22,9 +20,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::results::{Results, Scenario};
 
-use self::figure::Figure;
-use self::format::{date, duration, several};
 use self::roster::Roster;
+use crate::figure::Figure;
+use crate::format::{date, duration, several};
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -50,10 +48,10 @@ pub fn render(results: &Results) -> String {
                 main {
                     (glance::glance(results, &roster))
                     @for (number, scenario) in results.scenarios.iter().enumerate() {
-                        (section(scenario, number, &roster))
+                        (section(scenario, number, results.rounds, &roster))
                     }
                     (changes::changes(results, &roster))
-                    (claims::claims(&results.claims, &roster))
+                    (claims::claims(&results.claims, results.rounds, &roster))
                     (method::method(results, &roster))
                 }
             }
@@ -84,7 +82,7 @@ fn head(results: &Results) -> Markup {
     }
 }
 
-fn section(scenario: &Scenario, number: usize, roster: &Roster<'_>) -> Markup {
+fn section(scenario: &Scenario, number: usize, rounds: usize, roster: &Roster<'_>) -> Markup {
     let id = glance::anchor(number);
     html! {
         section {
@@ -99,7 +97,7 @@ fn section(scenario: &Scenario, number: usize, roster: &Roster<'_>) -> Markup {
                 @if !scenario.reading.is_empty() { p { (scenario.reading) } }
             }
             (charts::charts(scenario, &id, roster))
-            (tables::tables(scenario, roster))
+            (tables::tables(scenario, rounds, roster))
             p class="back" { a href="#glance" { "Back to the overview" } }
         }
     }

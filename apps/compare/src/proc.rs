@@ -39,6 +39,8 @@ pub struct Spent {
     pub system: f64,
     /// Context switches.
     pub switches: f64,
+    /// How many ticks tell its own code from the kernel: a number, whatever all else is divided by.
+    pub ticks: u64,
     /// CPU time that neither the server nor this process had, in µs.
     pub others: f64,
 }
@@ -92,15 +94,17 @@ impl Usage {
     }
 
     fn since_with(&self, before: &Usage, tick: f64) -> Spent {
-        let user = self.ticks.0.saturating_sub(before.ticks.0) as f64 * tick;
-        let system = self.ticks.1.saturating_sub(before.ticks.1) as f64 * tick;
+        let ticks =
+            (self.ticks.0.saturating_sub(before.ticks.0), self.ticks.1.saturating_sub(before.ticks.1));
+        let (user, system) = (ticks.0 as f64 * tick, ticks.1 as f64 * tick);
         let running = self.cpu.saturating_sub(before.cpu) as f64 / 1e3;
         // Threads that ended in between are in the ticks alone; else the finer figure is the better one.
         let total = if user + system > running + 3.0 * tick { user + system } else { running };
         let in_user = if user + system > 0.0 { user / (user + system) } else { 0.0 };
         let switches = self.switches.saturating_sub(before.switches) as f64;
         let others = (self.machine - before.machine - (self.own - before.own)) * 1e6 - total;
-        Spent { user: total * in_user, system: total * (1.0 - in_user), switches, others }
+        let ticks = ticks.0 + ticks.1;
+        Spent { user: total * in_user, system: total * (1.0 - in_user), switches, ticks, others }
     }
 
     /// CPU time of the threads that run, in seconds.
@@ -163,6 +167,7 @@ mod tests {
         let after = Usage { cpu: 100_000_000, ticks: (3, 9), switches: 7, ..Usage::default() };
         let spent = after.since_with(&Usage::default(), 10_000.0);
         assert_eq!((spent.user, spent.system, spent.switches), (25_000.0, 75_000.0, 7.0));
+        assert_eq!(spent.per(2.0).ticks, 12, "it is a number, however the rest is divided");
     }
 
     #[test]

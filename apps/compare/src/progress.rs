@@ -30,11 +30,21 @@ impl Progress {
         Progress { bar, plain }
     }
 
-    /// Something larger begins.
-    pub fn begin(&self, what: &str) {
+    /// Something that is to be read later, too.
+    pub fn say(&self, what: &str) {
         if self.plain {
             // Nobody is left to be told that nobody reads.
             let _ = writeln!(std::io::stderr(), "{what}");
+        } else {
+            self.bar.println(what);
+        }
+    }
+
+    /// Something larger begins.
+    pub fn begin(&self, what: &str) {
+        if self.plain {
+            let done = self.bar.position() * 100 / self.bar.length().unwrap_or(1).max(1);
+            let _ = writeln!(std::io::stderr(), "{done:3}% {what}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! Why the numbers say so: sentences that are computed from them, and from nothing else. Where the numbers do not
 //! bear a sentence, it is not there.
 
-use crate::figure::{bytes, digits, list, time};
+use crate::figure::{Figure, IDLE, P50, RATE};
+use crate::format::{bytes, list, number, time};
 use crate::results::{Measure, Point, Scenario};
 use crate::winners::{differ, ranked};
 
@@ -40,28 +41,28 @@ fn names(measures: &[&Measure]) -> String {
 
 /// Who answers most, and whether it is CPU time or waiting that keeps the last from it.
 fn rate(point: &Point) -> Vec<String> {
-    let ranked = ranked("rate", point);
+    let ranked = ranked(RATE, point);
     let (Some((best, most)), Some((worst, least))) = (ranked.first(), ranked.last()) else {
         return Vec::new();
     };
     if ranked.len() == 1 {
-        let (rate, cpu) = (digits(most.median), time(best.cpu().median));
+        let (rate, cpu) = (number(most.median), time(best.cpu().median));
         return vec![format!("{} answers {rate} requests a second, at {cpu} of CPU each.", best.subject)];
     }
     if !differ(most, least) {
         return vec![format!(
             "The numbers do not tell them apart: about {} answers a second each.",
-            digits(most.median)
+            number(most.median)
         )];
     }
     let (cheap, dear) = (best.cpu().median, worst.cpu().median);
     let mut said = vec![format!(
         "{} answers {} requests a second, {} times as many as {} ({}).",
         best.subject,
-        digits(most.median),
-        digits(most.median / least.median.max(1e-9)),
+        number(most.median),
+        number(most.median / least.median.max(1e-9)),
         worst.subject,
-        digits(least.median)
+        number(least.median)
     )];
     if best.generator_bound || worst.generator_bound {
         return said;
@@ -69,14 +70,17 @@ fn rate(point: &Point) -> Vec<String> {
     let by_cpu = dear / cheap.max(1e-9) > 1.0 + (most.median / least.median.max(1e-9) - 1.0) / 2.0;
     said.push(if by_cpu {
         let kernel = worst.cpu_system.median - best.cpu_system.median;
-        let place = if kernel > (dear - cheap) / 2.0 { "the kernel" } else { "its own code" };
+        let place = match (best.user_part(), worst.user_part()) {
+            (Some(_), Some(_)) if kernel > (dear - cheap) / 2.0 => "; most of the difference is the kernel's",
+            (Some(_), Some(_)) => "; most of the difference is in its own code",
+            _ => "",
+        };
         format!(
-            "A request costs it {} of CPU instead of {}; most of the difference is spent in {place}, with {} context \
-             switches a request against {}.",
+            "A request costs it {} of CPU instead of {}{place}, with {} context switches a request against {}.",
             time(cheap),
             time(dear),
-            digits(best.switches.median),
-            digits(worst.switches.median)
+            number(best.switches.median),
+            number(worst.switches.median)
         )
     } else {
         format!(
@@ -91,7 +95,7 @@ fn rate(point: &Point) -> Vec<String> {
 }
 
 fn latency(scenario: &Scenario, point: &Point) -> Vec<String> {
-    let ranked = ranked(&scenario.decides, point);
+    let ranked = ranked(Figure::that_decides(scenario).unwrap_or(P50), point);
     let (Some((best, least)), Some((worst, most))) = (ranked.first(), ranked.last()) else {
         return Vec::new();
     };
@@ -103,7 +107,7 @@ fn latency(scenario: &Scenario, point: &Point) -> Vec<String> {
         let (from, to) = (time(least.median), time(most.median));
         return vec![format!("The numbers do not tell them apart: {what} within {from} to {to}.")];
     }
-    let offered = point.offered.map(|rate| format!(" at {} a second", digits(rate))).unwrap_or_default();
+    let offered = point.offered.map(|rate| format!(" at {} a second", number(rate))).unwrap_or_default();
     vec![format!(
         "On {} {what} within {}{offered}, on {} within {}: {} at most, so that {}.",
         best.subject,
@@ -136,7 +140,7 @@ fn waiting(point: &Point) -> Vec<String> {
         ));
     }
     for measure in few {
-        let (held, rate) = (digits(at_once(measure)), digits(measure.rate.median));
+        let (held, rate) = (number(at_once(measure)), number(measure.rate.median));
         let (subject, p50) = (&measure.subject, time(measure.latency.p50.median));
         // Clients that queue for a place to wait take many times the wait; those that queue for a processor do not.
         said.push(if measure.latency.p50.median < wait * 1e3 * 2.0 {
@@ -168,7 +172,7 @@ fn burning(point: &Point) -> Vec<String> {
             "A request takes {} to {} of CPU, {}% apart: the work is what costs, not who calls it.",
             time(*least),
             time(*most),
-            digits(apart * 100.0)
+            number(apart * 100.0)
         )
     } else {
         format!(
@@ -177,7 +181,7 @@ fn burning(point: &Point) -> Vec<String> {
             cheap.subject,
             time(*most),
             dear.subject,
-            digits(apart * 100.0)
+            number(apart * 100.0)
         )
     }]
 }
@@ -252,7 +256,7 @@ fn fan_out(scenario: &Scenario, point: &Point) -> Vec<String> {
 }
 
 fn idle(point: &Point) -> Vec<String> {
-    let ranked = ranked("idle_bytes", point);
+    let ranked = ranked(IDLE, point);
     let (Some((best, least)), Some((worst, most))) = (ranked.first(), ranked.last()) else {
         return Vec::new();
     };

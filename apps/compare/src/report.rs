@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::csv;
 use crate::failure::Failure;
+use crate::markdown;
 use crate::page;
 use crate::results::Results;
 
@@ -16,8 +17,11 @@ pub fn write(results: &Results, directory: &Path) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(results).map_err(|error| refused(directory, &error))?;
     let csv = csv::render(results).map_err(|error| refused(directory, &error))?;
     let page = page::render(results).into_bytes();
+    let markdown = markdown::render(results).into_bytes();
     prepare(directory)?;
-    for (name, content) in [("index.html", page), ("results.json", json), ("results.csv", csv)] {
+    let files =
+        [("index.html", page), ("results.json", json), ("results.csv", csv), ("results.md", markdown)];
+    for (name, content) in files {
         let file = directory.join(name);
         fs::write(&file, content).map_err(|error| refused(&file, &error))?;
     }

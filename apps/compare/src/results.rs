@@ -1,6 +1,12 @@
-//! What a comparison found: the one value that the table, the page, `results.json` and `results.csv` are made of.
+//! What a comparison found: the one value that the table, the page, `results.json`, `results.csv` and `results.md` are
+//! made of.
 
 use serde::{Deserialize, Serialize};
+
+use crate::format::list;
+
+/// Fewer ticks than this do not tell a server's own code from the kernel.
+const ENOUGH_TICKS: u64 = 25;
 
 /// One run of the program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,9 +85,9 @@ pub struct Scenario {
     pub reading: String,
     /// What was measured.
     pub points: Vec<Point>,
-    /// What [`Point::yardstick`] is at the last point, which decides.
+    /// Rounds that there was no time for.
     #[serde(default)]
-    pub yardstick: Spread,
+    pub left_out: usize,
 }
 
 /// One load, put on every subject.
@@ -128,6 +134,10 @@ pub struct Measure {
     pub cpu_user: Spread,
     /// The same: in the kernel.
     pub cpu_system: Spread,
+    /// In how many ticks of the system's clock the server was seen, over all rounds: by these alone its own code is
+    /// told from the kernel.
+    #[serde(default)]
+    pub ticks: u64,
     /// Context switches of the server per request, voluntary or not.
     pub switches: Spread,
     /// Threads of the server, at most.
@@ -184,6 +194,9 @@ pub struct Claim {
     pub holds: bool,
     /// One for each subject that it speaks of.
     pub findings: Vec<Finding>,
+    /// Rounds that there was no time for.
+    #[serde(default)]
+    pub left_out: usize,
 }
 
 /// A claim on one subject.
@@ -224,15 +237,47 @@ pub struct Change {
     pub verdict: String,
 }
 
+/// What is said of rounds that there was no time for, if there are any.
+pub fn left_out(rounds: usize, of: usize) -> Option<String> {
+    (rounds > 0).then(|| format!("left out for want of time: {rounds} of {of} rounds"))
+}
+
+impl Machine {
+    /// Who had which processors.
+    pub fn pinned(&self) -> String {
+        let named = |cores: &[usize]| list(&cores.iter().map(usize::to_string).collect::<Vec<_>>());
+        match (self.server_cores.as_slice(), self.generator_cores.as_slice()) {
+            ([], _) | (_, []) => {
+                "servers and generator share one processor, so that rates are what both can do".into()
+            }
+            (servers, generator) => {
+                format!("servers on processor {}, generator on {}", named(servers), named(generator))
+            }
+        }
+    }
+}
+
 impl Measure {
     /// CPU time per request of each round, in µs.
     pub fn cpu(&self) -> Spread {
         let both = self.cpu_user.values.iter().zip(&self.cpu_system.values);
         Spread::of(both.map(|(user, system)| user + system).collect())
     }
+
+    /// The part of its CPU time that the server spent in its own code, if it can be told.
+    pub fn user_part(&self) -> Option<f64> {
+        let sum = |spread: &Spread| spread.values.iter().sum::<f64>();
+        let (user, system) = (sum(&self.cpu_user), sum(&self.cpu_system));
+        (self.ticks >= ENOUGH_TICKS && user + system > 0.0).then(|| user / (user + system))
+    }
 }
 
 impl Spread {
+    /// Half of what the rounds lie apart, as a part of their median.
+    pub fn noise(&self) -> f64 {
+        if self.median > 0.0 { (self.max - self.min) / 2.0 / self.median } else { 0.0 }
+    }
+
     /// The spread of some figures; all 0 if there are none.
     pub fn of(values: Vec<f64>) -> Spread {
         let mut sorted = values.clone();

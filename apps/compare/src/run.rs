@@ -26,12 +26,8 @@ pub struct Run<'a> {
     pub bench: &'a Bench,
     /// What is compared.
     pub subjects: &'a [Subject],
-    /// How often.
-    pub rounds: usize,
     /// When all is to be over. Rounds for which there is no time then are left out, but for the first of each scenario.
     pub end: Instant,
-    /// What a measurement takes, about.
-    pub each: Duration,
     /// An earlier run, whose rates are taken so that figures can be compared.
     pub before: Option<&'a Results>,
     /// Who is told.
@@ -40,30 +36,36 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     /// What the slowest of all can do, in answers a second: what rates are parts of.
-    pub fn capacity(&self, path: &str) -> Result<f64, Failure> {
+    pub fn capacity(&self, trial: &Trial) -> Result<f64, Failure> {
         self.progress.begin("capacity");
-        let traffic = Traffic::new(CAPACITY, Ask::get(path), Pace::Closed);
-        let trial = Trial { app: Served::Demo, work: Work::Load(vec![traffic]), saturates: false };
         let mut least = f64::INFINITY;
         for subject in self.subjects {
             self.progress.step(format!("what {} can do at most", subject.name));
-            least = least.min(self.bench.take(subject, &trial)?.rate);
+            least = least.min(self.bench.take(subject, trial)?.rate);
         }
         Ok(if least.is_finite() { least } else { 0.0 })
     }
 
-    /// Says whether there is time for so many measurements.
-    pub fn has_time(&self, measurements: usize) -> bool {
-        let needed = self.each * u32::try_from(measurements).unwrap_or(u32::MAX);
+    /// Says whether there is so much time.
+    pub fn has_time(&self, needed: Duration) -> bool {
         Instant::now().checked_add(needed).is_some_and(|then| then <= self.end)
     }
 
-    /// Measures a scenario, after which so many measurements have to be made at least.
+    /// Tells of rounds that there was no time for; gives their number.
+    pub fn left_out(&self, made: usize) -> usize {
+        let left_out = self.bench.plan.rounds - made;
+        if let Some(said) = results::left_out(left_out, self.bench.plan.rounds) {
+            self.progress.say(&said);
+        }
+        left_out
+    }
+
+    /// Measures a scenario, after which so much time is needed at least.
     pub fn scenario(
         &self,
         scenario: &Scenario,
         capacity: f64,
-        after: usize,
+        after: Duration,
     ) -> Result<results::Scenario, Failure> {
         self.progress.begin(scenario.title);
         let points: Vec<Spot> = scenario
@@ -73,11 +75,13 @@ impl Run<'_> {
             .collect();
         let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); self.subjects.len()]; points.len()];
         let mut yardsticks: Vec<Vec<f64>> = vec![Vec::new(); points.len()];
-        for round in 0..self.rounds {
-            let here = measurements(std::slice::from_ref(scenario), self.subjects.len());
+        let here = self.bench.plan.all(&round(std::slice::from_ref(scenario), self.subjects.len()));
+        let mut made = 0;
+        for round in 0..self.bench.plan.rounds {
             if round > 0 && !self.has_time(here + after) {
                 break;
             }
+            made += 1;
             for (index, point) in points.iter().enumerate() {
                 let (title, label) = (scenario.title, &point.label);
                 let step = |name: &str| {
@@ -93,18 +97,19 @@ impl Run<'_> {
                 }
             }
         }
-        let mut measured_points = Vec::with_capacity(points.len());
-        for ((spot, taken), yardstick) in points.iter().zip(&taken).zip(yardsticks) {
-            measured_points.push(Point { yardstick: Spread::of(yardstick), ..self.point(spot, taken) });
-        }
+        let points = points.iter().zip(&taken).zip(yardsticks);
+        let points = points.map(|((spot, taken), yardstick)| Point {
+            yardstick: Spread::of(yardstick),
+            ..self.point(spot, taken)
+        });
         let mut measured = results::Scenario {
             id: scenario.id.into(),
             title: scenario.title.into(),
             question: scenario.question.into(),
             axis: scenario.axis.into(),
             decides: scenario.decides.into(),
-            yardstick: measured_points.last().map(|point| point.yardstick.clone()).unwrap_or_default(),
-            points: measured_points,
+            points: points.collect(),
+            left_out: self.left_out(made),
             ..results::Scenario::default()
         };
         measured.winners = winners::of(&measured);
@@ -163,9 +168,16 @@ pub fn preflight(bench: &Bench, subjects: &[Subject], scenarios: &[Scenario]) ->
     Ok(())
 }
 
-/// How many measurements a round takes.
-pub fn measurements(scenarios: &[Scenario], subjects: usize) -> usize {
-    scenarios.iter().map(|scenario| scenario.points.len() * (subjects + 1)).sum()
+/// What finds out what a server can do at most.
+pub fn capacity(path: &str) -> Trial {
+    let traffic = Traffic::new(CAPACITY, Ask::get(path), Pace::Closed);
+    Trial { app: Served::Demo, work: Work::Load(vec![traffic]), saturates: false }
+}
+
+/// What is measured in a round: each point on each subject, and on the yardstick.
+pub fn round(scenarios: &[Scenario], subjects: usize) -> Vec<&Trial> {
+    let points = scenarios.iter().flat_map(|scenario| &scenario.points);
+    points.flat_map(|point| std::iter::repeat_n(&point.trial, subjects + 1)).collect()
 }
 
 /// Says whether any rate is a part of what the slowest can do.
@@ -206,12 +218,6 @@ fn described(traffics: &[Traffic]) -> (usize, Option<f64>, String) {
     };
     let paths: Vec<&str> = first.mix.iter().map(|(_, ask)| ask.path.as_str()).collect();
     (first.connections, offered, paths.join(" "))
-}
-
-/// How long a comparison may take in all.
-pub fn limit(quick: bool, elapsed: Duration) -> Duration {
-    let all = if quick { Duration::from_secs(105) } else { Duration::from_secs(560) };
-    all.saturating_sub(elapsed)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{ChildStderr, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,10 @@ const LOOK: Duration = Duration::from_millis(2);
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 /// How many ports are tried.
 const TRIES: usize = 64;
-/// How often a server is started, if its port is taken meanwhile.
+/// How often a server is started that ends at once, each time on another port.
 const STARTS: usize = 3;
+/// How long what a server said before it ended may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The longest line of a server's that is kept.
 const LONGEST_LINE: u64 = 1024;
 
@@ -33,7 +35,7 @@ pub struct Server {
     process: Guarded,
     addr: SocketAddr,
     name: String,
-    said: Arc<Mutex<String>>,
+    said: Option<Said>,
 }
 
 impl Server {
@@ -48,19 +50,25 @@ impl Server {
         cores: &[usize],
         asks: &[&Ask],
     ) -> Result<Server, Failure> {
-        for _ in 1..STARTS {
+        let mut starts = 0;
+        loop {
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-            match Server::start_on(addr, subject, app, upstream, cores) {
-                // Another program was quicker to take the port.
-                Err(Failure::Server { .. }) if TcpStream::connect(addr).is_ok() => {}
-                outcome => return outcome?.checked(asks),
+            let mut server = Server::spawn(addr, subject, app, upstream, cores)?;
+            if server.listens()? {
+                asks.iter().try_for_each(|ask| server.check(ask))?;
+                // Unless it was another program that listened, and answered.
+                if server.process.ended()?.is_none() {
+                    return Ok(server);
+                }
+            }
+            starts += 1;
+            if starts == STARTS {
+                return Err(server.failure("does not start"));
             }
         }
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        Server::start_on(addr, subject, app, upstream, cores)?.checked(asks)
     }
 
-    fn start_on(
+    fn spawn(
         addr: SocketAddr,
         subject: &Subject,
         app: Served,
@@ -68,10 +76,8 @@ impl Server {
         cores: &[usize],
     ) -> Result<Server, Failure> {
         let mut process = Guarded::start(&subject.command(app, addr.port(), upstream), cores, Stdio::null())?;
-        let said = process.take_errors().map(last_line).unwrap_or_default();
-        let mut server = Server { process, addr, name: subject.name.clone(), said };
-        server.wait_until_it_listens()?;
-        Ok(server)
+        let said = process.take_errors().map(Said::on);
+        Ok(Server { process, addr, name: subject.name.clone(), said })
     }
 
     /// Where it listens.
@@ -95,11 +101,13 @@ impl Server {
         }
     }
 
-    fn wait_until_it_listens(&mut self) -> Result<(), Failure> {
+    /// Waits until it listens; says whether it does, or has ended instead: perhaps another program was quicker to take
+    /// the port.
+    fn listens(&mut self) -> Result<bool, Failure> {
         let end = Instant::now() + PATIENCE;
         while TcpStream::connect(self.addr).is_err() {
             if self.process.ended()?.is_some() {
-                return Err(self.failure("does not start"));
+                return Ok(false);
             }
             if Instant::now() >= end {
                 let seconds = PATIENCE.as_secs();
@@ -107,12 +115,7 @@ impl Server {
             }
             thread::sleep(LOOK);
         }
-        Ok(())
-    }
-
-    fn checked(mut self, asks: &[&Ask]) -> Result<Server, Failure> {
-        asks.iter().try_for_each(|ask| self.check(ask))?;
-        Ok(self)
+        Ok(true)
     }
 
     fn check(&mut self, ask: &Ask) -> Result<(), Failure> {
@@ -127,8 +130,9 @@ impl Server {
         }
     }
 
-    fn failure(&self, why: &str) -> Failure {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+    fn failure(&mut self, why: &str) -> Failure {
+        let ended = matches!(self.process.ended(), Ok(Some(_)));
+        let said = self.said.as_ref().map(|said| said.last(ended)).unwrap_or_default();
         let why = if said.is_empty() { why.into() } else { format!("{why}: {said}") };
         Failure::Server { subject: self.name.clone(), why }
     }
@@ -142,21 +146,40 @@ fn free_port() -> Result<u16, Failure> {
     port.ok_or_else(|| Failure::System(std::io::Error::other("there is no free port")))
 }
 
-/// The last line that was said, now and from then on.
-fn last_line(errors: ChildStderr) -> Arc<Mutex<String>> {
-    let said = Arc::new(Mutex::new(String::new()));
-    let here = said.clone();
-    thread::spawn(move || {
-        let (mut errors, mut line) = (BufReader::new(errors), Vec::new());
-        while (&mut errors).take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-            let text = String::from_utf8_lossy(&line);
-            if !text.trim().is_empty() {
-                text.trim()
-                    .trim_start_matches("error: ")
-                    .clone_into(&mut here.lock().unwrap_or_else(PoisonError::into_inner));
+/// What a server says on standard error.
+#[derive(Debug)]
+struct Said {
+    line: Arc<Mutex<String>>,
+    /// Disconnected when there is nothing more to come.
+    end: mpsc::Receiver<()>,
+}
+
+impl Said {
+    fn on(errors: ChildStderr) -> Said {
+        let line = Arc::new(Mutex::new(String::new()));
+        let (ends, end) = mpsc::channel::<()>();
+        let here = line.clone();
+        thread::spawn(move || {
+            let _ends = ends;
+            let (mut errors, mut line) = (BufReader::new(errors), Vec::new());
+            while (&mut errors).take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                let text = String::from_utf8_lossy(&line);
+                if !text.trim().is_empty() {
+                    text.trim()
+                        .trim_start_matches("error: ")
+                        .clone_into(&mut here.lock().unwrap_or_else(PoisonError::into_inner));
+                }
+                line.clear();
             }
-            line.clear();
+        });
+        Said { line, end }
+    }
+
+    /// The last line; of a server that has ended, the last of all, unless something that it left behind keeps quiet.
+    fn last(&self, ended: bool) -> String {
+        if ended {
+            let _ = self.end.recv_timeout(LAST_WORDS);
         }
-    });
-    said
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }

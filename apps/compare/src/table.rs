@@ -4,9 +4,15 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 
-use crate::figure::{bytes, digits, list, time};
-use crate::results::{Change, Claim, Measure, Results, Scenario, Spread};
+use crate::baseline;
+use crate::columns::{
+    self, CPU, Column, ERRORS, IDLE, MEMORY, NOISE, P50, P90, P99, P999, RATE, SWITCHES, THREADS, USER,
+};
+use crate::format::{list, number, wrapped};
+use crate::results::{Change, Claim, Results, Scenario, left_out};
 
+const COLUMNS: [Column; 13] =
+    [RATE, NOISE, P50, P90, P99, P999, CPU, USER, SWITCHES, THREADS, MEMORY, IDLE, ERRORS];
 /// What begins the line of a winner.
 const WINNER: &str = "*";
 
@@ -15,13 +21,13 @@ pub fn render(results: &Results) -> String {
     let mut text = String::new();
     push(&mut text, &head(results));
     for scenario in &results.scenarios {
-        push(&mut text, &scenario_table(scenario, results.duration));
+        push(&mut text, &scenario_table(scenario, results.rounds));
     }
     if !results.scenarios.is_empty() {
         push(&mut text, &summary(results));
     }
     for claim in &results.claims {
-        push(&mut text, &claim_table(claim));
+        push(&mut text, &claim_table(claim, results.rounds));
     }
     if !results.claims.is_empty() {
         let hold = results.claims.iter().filter(|claim| claim.holds).count();
@@ -40,20 +46,15 @@ fn push(text: &mut String, part: &str) {
 
 /// How it was measured.
 fn head(results: &Results) -> String {
-    let machine = &results.machine;
-    let list = |cores: &[usize]| list(&cores.iter().map(usize::to_string).collect::<Vec<_>>());
-    let cores = match (machine.server_cores.as_slice(), machine.generator_cores.as_slice()) {
-        ([], _) | (_, []) => {
-            "servers and generator share one processor, so that rates are what both can do".into()
-        }
-        (server, generator) => {
-            format!("servers on processor {}, generator on {}", list(server), list(generator))
-        }
-    };
     format!(
-        "{}, {}; {cores}.\nMedians of {} rounds of {} s, with half of what they lie apart. Load: {}.\n\
+        "{}, {}; {}.\nMedians of {} rounds of {} s, with half of what they lie apart. Load: {}.\n\
          Latency counts from when a request was due, and covers those that had no answer in time (≥).",
-        machine.cpu, machine.kernel, results.rounds, results.duration, results.generator
+        results.machine.cpu,
+        results.machine.kernel,
+        results.machine.pinned(),
+        results.rounds,
+        results.duration,
+        results.generator
     )
 }
 
@@ -66,79 +67,27 @@ fn table(head: &[&str], left: usize) -> Table {
     table
 }
 
-fn scenario_table(scenario: &Scenario, seconds: f64) -> String {
-    let idle = scenario.decides == "idle_bytes";
-    let figures: &[&str] = if idle {
-        &["bytes each", "threads", "peak RSS"]
-    } else {
-        &[
-            "req/s", "±", "p50", "p90", "p99", "p99.9", "CPU", "user", "switches", "threads", "peak RSS",
-            "errors",
-        ]
-    };
-    let mut table = table(&[&["", "", "server"], figures].concat(), 3);
+fn scenario_table(scenario: &Scenario, rounds: usize) -> String {
+    let columns = columns::used(&COLUMNS, scenario);
+    let heads: Vec<&str> = columns.iter().map(|column| column.head).collect();
+    let mut table = table(&[&["", "", "server"], heads.as_slice()].concat(), 3);
     for (index, point) in scenario.points.iter().enumerate() {
         for (row, measure) in point.measures.iter().enumerate() {
             let wins = index + 1 == scenario.points.len() && scenario.winners.contains(&measure.subject);
             let label = if row == 0 { point.label.as_str() } else { "" };
             let mark = if wins { WINNER } else { "" };
             let mut cells = vec![label.to_owned(), mark.to_owned(), measure.subject.clone()];
-            cells.extend(if idle { idle_cells(measure) } else { cells_of(measure, seconds) });
+            match &measure.skipped {
+                Some(why) => cells.push(why.clone()),
+                None => cells.extend(columns.iter().map(|column| (column.cell)(measure).unwrap_or_default())),
+            }
             table.add_row(cells.into_iter().map(Cell::new));
         }
     }
     let Scenario { title, question, reading, .. } = scenario;
-    format!("{title}: {question}\n{table}\n{reading}")
-}
-
-fn cells_of(measure: &Measure, seconds: f64) -> Vec<String> {
-    if let Some(why) = &measure.skipped {
-        return vec![why.clone()];
-    }
-    let latency = &measure.latency;
-    // What has no answer yet takes longer than it has taken.
-    let at = |percentile: f64, spread: &Spread| {
-        let at_least = if percentile > 100.0 * (1.0 - measure.unanswered) { "≥ " } else { "" };
-        format!("{at_least}{}", time(spread.median))
-    };
-    let bound = if measure.generator_bound { "≥ " } else { "" };
-    let cpu = measure.cpu().median;
-    let user = format!("{:.0}%", measure.cpu_user.median / cpu.max(1e-9) * 100.0);
-    // The system counts that in ticks, of 10 ms mostly; of few of them nothing follows.
-    let enough = measure.rate.median * cpu / 1e6 * seconds > 0.25;
-    vec![
-        format!("{bound}{}", digits(measure.rate.median)),
-        scatter(&measure.rate),
-        at(50.0, &latency.p50),
-        at(90.0, &latency.p90),
-        at(99.0, &latency.p99),
-        at(99.9, &latency.p999),
-        time(cpu),
-        if enough { user } else { String::new() },
-        digits(measure.switches.median),
-        format!("{:.0}", measure.threads.median),
-        bytes(measure.peak_rss.median * 1024.0),
-        measure.errors.to_string(),
-    ]
-}
-
-fn idle_cells(measure: &Measure) -> Vec<String> {
-    match (&measure.skipped, &measure.idle_bytes) {
-        (Some(why), _) => vec![why.clone()],
-        (None, each) => vec![
-            each.as_ref().map(|each| bytes(each.median)).unwrap_or_default(),
-            format!("{:.0}", measure.threads.median),
-            bytes(measure.peak_rss.median * 1024.0),
-        ],
-    }
-}
-
-/// Half of what the rounds lie apart, as a part of the median.
-fn scatter(spread: &Spread) -> String {
-    if spread.values.len() < 2 || spread.median == 0.0 {
-        return String::new();
-    }
-    format!("{:.0}%", (spread.max - spread.min) / 2.0 / spread.median * 100.0)
+    let notes: String =
+        columns::notes(scenario, rounds).into_iter().map(|note| format!("{note}\n")).collect();
+    format!("{title}: {question}\n{table}\n{notes}{reading}")
 }
 
 fn summary(results: &Results) -> String {
@@ -152,7 +101,7 @@ fn summary(results: &Results) -> String {
     table.to_string()
 }
 
-fn claim_table(claim: &Claim) -> String {
+fn claim_table(claim: &Claim, rounds: usize) -> String {
     let mut table = table(&["", "server", "measured", "wanted", "margin"], 4);
     for finding in &claim.findings {
         let mark = if finding.holds { "holds" } else { "FAILS" };
@@ -160,16 +109,17 @@ fn claim_table(claim: &Claim) -> String {
         table.add_row([mark, &finding.subject, &finding.measured, &finding.wanted, &margin]);
     }
     let verdict = if claim.holds { "holds" } else { "does not hold" };
-    format!("{}. {} -- {verdict}\n{table}", claim.number, claim.statement)
+    let left_out = left_out(claim.left_out, rounds).map(|said| format!("\n{said}")).unwrap_or_default();
+    format!("{}. {} -- {verdict}\n{table}{left_out}", claim.number, claim.statement)
 }
 
 /// What has changed, and how much there is that has not.
 fn changes_table(changes: &[Change]) -> String {
     let mut table = table(&["", "work", "load", "server", "figure", "before", "after", "ratio", "noise"], 5);
-    let changed = || changes.iter().filter(|change| change.verdict != "same");
+    let changed = || changes.iter().filter(|change| change.verdict != baseline::SAME);
     for change in changed() {
         let Change { scenario, point, subject, figure, verdict, .. } = change;
-        let [before, after] = [change.before, change.after].map(digits);
+        let [before, after] = [change.before, change.after].map(number);
         let [ratio, noise] = [change.ratio, change.threshold].map(|ratio| format!("{ratio:.2}"));
         table.add_row([verdict, scenario, point, subject, figure, &before, &after, &ratio, &noise]);
     }
@@ -179,29 +129,10 @@ fn changes_table(changes: &[Change]) -> String {
     if same == changes.len() { said } else { format!("Since the baseline:\n{table}\n{said}") }
 }
 
-/// Broken into lines between words.
-fn wrapped(text: &str, width: usize) -> String {
-    let mut lines = String::new();
-    let mut column = 0;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if column > 0 && column + 1 + length > width {
-            lines.push('\n');
-            column = 0;
-        } else if column > 0 {
-            lines.push(' ');
-            column += 1;
-        }
-        lines.push_str(word);
-        column += length;
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{Finding, Point};
+    use crate::results::{Finding, Measure, Point, Spread};
 
     #[test]
     fn tells_the_winner_the_reading_and_who_was_skipped() {
@@ -227,11 +158,32 @@ mod tests {
     }
 
     #[test]
+    fn tells_user_from_system_only_if_there_are_ticks_enough() {
+        let measure = |ticks| Measure {
+            subject: format!("{ticks} ticks"),
+            cpu_user: Spread::of(vec![1.0]),
+            cpu_system: Spread::of(vec![3.0]),
+            ticks,
+            ..Measure::default()
+        };
+        let render = |measures: Vec<Measure>| {
+            let point = Point { measures, ..Point::default() };
+            scenario_table(&Scenario { points: vec![point], ..Scenario::default() }, 1)
+        };
+        let both = render(vec![measure(3), measure(100)]);
+        let line = |with: &str| both.lines().find(|line| line.contains(with)).unwrap_or_default().to_owned();
+        assert!(line("3 ticks").contains(" ? ") && line("100 ticks").contains(" 25% "), "{both}");
+        assert!(both.contains("user/system: too short to tell"), "{both}");
+        let enough = render(vec![measure(100)]);
+        assert!(!enough.contains('?') && !enough.contains("too short"), "{enough}");
+    }
+
+    #[test]
     fn tells_which_claims_hold() {
         let finding = |holds| Finding { subject: "mio".into(), holds, margin: 0.5, ..Finding::default() };
         let claim = |number, holds| {
             let statement = format!("thing {number}");
-            Claim { number, statement, holds, findings: vec![finding(holds)] }
+            Claim { number, statement, holds, findings: vec![finding(holds)], left_out: 0 }
         };
         let text = render(&Results { claims: vec![claim(1, true), claim(2, false)], ..Results::default() });
         assert!(
@@ -239,6 +191,16 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("FAILS") && text.contains("1 of 2 claims hold."), "{text}");
+    }
+
+    #[test]
+    fn tells_of_rounds_that_there_was_no_time_for() {
+        let scenario = |left_out| Scenario { left_out, ..Scenario::default() };
+        let claim = |left_out| Claim { left_out, ..Claim::default() };
+        let said = "left out for want of time: 2 of 3 rounds";
+        assert!(scenario_table(&scenario(2), 3).contains(said) && claim_table(&claim(2), 3).contains(said));
+        assert!(!scenario_table(&scenario(0), 3).contains("for want of time"));
+        assert!(!claim_table(&claim(0), 3).contains("for want of time"));
     }
 
     #[test]

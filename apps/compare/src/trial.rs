@@ -21,8 +21,6 @@ const ALL_THE_TIME: f64 = 0.9;
 const DISTURBED: f64 = 0.1;
 /// How often a trial that was disturbed is made again.
 const REPEATS: usize = 3;
-/// Shorter windows than this are not stretched to what wrk needs.
-const SHORT_FOR_WRK: Duration = Duration::from_millis(500);
 
 /// What is put on a server.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +65,21 @@ impl Trial {
             Work::Idle { ask, .. } | Work::Burst { ask, .. } => vec![ask],
         }
     }
+
+    /// Whether wrk can make this load, and makes it well: see [`wrk`].
+    pub fn is_for_wrk(&self) -> bool {
+        self.for_wrk().is_some()
+    }
+
+    /// The connections, and what is asked on them, if wrk can do it.
+    fn for_wrk(&self) -> Option<(usize, &Ask)> {
+        let Work::Load(traffics) = &self.work else { return None };
+        let [Traffic { connections, mix, pace: Pace::Closed, keep: true }] = traffics.as_slice() else {
+            return None;
+        };
+        let [(_, ask)] = mix.as_slice() else { return None };
+        (self.saturates && ask.method == "GET").then_some((*connections, ask))
+    }
 }
 
 /// What came of a trial.
@@ -100,10 +113,8 @@ pub struct Taken {
 pub struct Bench {
     /// Who may use which processors.
     pub cores: Cores,
-    /// How long each part takes.
-    pub times: Times,
-    /// Whether wrk is there and wanted.
-    pub wrk: bool,
+    /// How often and for how long.
+    pub plan: Plan,
     service: TestServer,
     /// What is left of the time for trials that were disturbed.
     spare: Cell<Duration>,
@@ -111,7 +122,7 @@ pub struct Bench {
 
 impl Bench {
     /// Takes the generator's processors for this process, and starts the service that gateways call.
-    pub fn new(cores: Cores, plan: &Plan, wrk: bool) -> Result<Bench, Failure> {
+    pub fn new(cores: Cores, plan: Plan) -> Result<Bench, Failure> {
         crate::cores::lift_descriptor_limit();
         if cores.apart() {
             crate::cores::pin(&cores.generator)?;
@@ -121,7 +132,7 @@ impl Bench {
         let backend = backend.ok_or(Failure::Backend(gearshift::BackendError::None))?;
         let started = TestServer::start(backend, gateway::service);
         let service = started.map_err(|error| Failure::System(std::io::Error::other(error)))?;
-        Ok(Bench { cores, times: plan.times, wrk, service, spare: Cell::new(plan.spare) })
+        Ok(Bench { cores, plan, service, spare: Cell::new(plan.spare) })
     }
 
     /// Makes a trial; again, if others had too much of the machine meanwhile, as long as there is time for that.
@@ -151,7 +162,7 @@ impl Bench {
         let (on, usage) = (server.addr(), || server.usage(&all));
         let taken = match &trial.work {
             Work::Idle { connections, ask } => {
-                match idle::hold(on, *connections, ask, self.times.window, usage) {
+                match idle::hold(on, *connections, ask, self.plan.times.window, usage) {
                     Ok(held) => self.held(&held),
                     Err(error) => skipped(format!("does not hold {connections} connections: {error}")),
                 }
@@ -162,11 +173,11 @@ impl Bench {
                 let curve = curve.map(|(index, latency)| ((index + 1) as f64, latency.as_secs_f64() * 1e6));
                 Taken { curve: curve.collect(), ..seen(&usage()) }
             }
-            Work::Load(traffics) => match self.for_wrk(trial.saturates, traffics) {
+            Work::Load(traffics) => match trial.for_wrk().filter(|_| self.plan.wrk) {
                 Some((connections, ask)) => self.by_wrk(on, connections, ask, usage)?,
                 None => {
                     let threads = if self.cores.apart() { self.cores.generator.len() } else { 1 };
-                    self.counted(load::put(on, traffics, self.times, threads, usage)?)
+                    self.counted(load::put(on, traffics, self.plan.times, threads, usage)?)
                 }
             },
         };
@@ -187,14 +198,6 @@ impl Bench {
         Server::start(subject, app, upstream, &self.cores.server, asks)
     }
 
-    /// What wrk can do, and does well: see [`wrk`].
-    fn for_wrk<'a>(&self, saturates: bool, traffics: &'a [Traffic]) -> Option<(usize, &'a Ask)> {
-        let [Traffic { connections, mix, pace: Pace::Closed, keep: true }] = traffics else { return None };
-        let [(_, ask)] = mix.as_slice() else { return None };
-        let wanted = self.wrk && saturates && self.times.window >= SHORT_FOR_WRK;
-        (wanted && ask.method == "GET").then_some((*connections, ask))
-    }
-
     fn by_wrk(
         &self,
         on: SocketAddr,
@@ -202,9 +205,9 @@ impl Bench {
         ask: &Ask,
         usage: impl Fn() -> Usage,
     ) -> Result<Taken, Failure> {
-        let warm_up = Times { window: Duration::from_millis(1), drain: Duration::ZERO, ..self.times };
+        let warm_up = Times { window: Duration::from_millis(1), drain: Duration::ZERO, ..self.plan.times };
         load::put(on, &[Traffic::new(connections, ask.clone(), Pace::Closed)], warm_up, 1, Usage::default)?;
-        let made = wrk::run(on, connections, ask, self.times.window, &self.cores.generator, usage)?;
+        let made = wrk::run(on, connections, ask, self.plan.times.window, &self.cores.generator, usage)?;
         let rate = made.found.requests as f64 / (made.found.micros as f64 / 1e6).max(1e-9);
         Ok(Taken {
             rate,

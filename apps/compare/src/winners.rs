@@ -1,52 +1,30 @@
 //! Who is best, as far as the figures tell them apart.
 
+use crate::figure::{Figure, RATE, answers};
 use crate::results::{Measure, Point, Scenario, Spread};
 
 /// A difference that nobody need care about, as a part.
 const SLIGHT: f64 = 0.03;
-/// From this part of the answers on, errors disqualify.
-const TOO_MANY_ERRORS: f64 = 0.01;
-
-/// The figure that decides.
-pub fn decisive(decides: &str, measure: &Measure) -> Option<Spread> {
-    if measure.skipped.is_some() {
-        return None;
-    }
-    Some(match decides {
-        "p50" => measure.latency.p50.clone(),
-        "p99" => measure.latency.p99.clone(),
-        "cpu" => measure.cpu(),
-        "idle_bytes" => measure.idle_bytes.clone()?,
-        _ => measure.rate.clone(),
-    })
-}
-
-/// Says whether more is better.
-pub fn more_is_better(decides: &str) -> bool {
-    decides == "rate"
-}
 
 /// The subjects that are best at the last point, the best first.
 pub fn of(scenario: &Scenario) -> Vec<String> {
     let Some(point) = scenario.points.last() else { return Vec::new() };
-    let ranked = ranked(&scenario.decides, point);
+    let figure = Figure::that_decides(scenario).unwrap_or(RATE);
+    let ranked = ranked(figure, point);
     let Some((_, best)) = ranked.first() else { return Vec::new() };
     // Who could have done more, had more been asked, is not behind.
-    let held_back = |measure: &Measure| more_is_better(&scenario.decides) && measure.generator_bound;
+    let held_back = |measure: &Measure| figure.more_is_better && measure.generator_bound;
     let ties = ranked.iter().filter(|(measure, spread)| held_back(measure) || !differ(best, spread));
     ties.map(|(measure, _)| measure.subject.clone()).collect()
 }
 
-/// Those that answer at all, the best first.
-pub fn ranked<'a>(decides: &str, point: &'a Point) -> Vec<(&'a Measure, Spread)> {
-    let sound = |measure: &&Measure| {
-        let answers: f64 = measure.rate.values.iter().sum();
-        measure.errors == 0 || (measure.errors as f64) < answers * TOO_MANY_ERRORS
-    };
-    let of = |measure: &'a Measure| decisive(decides, measure).map(|spread| (measure, spread));
-    let mut ranked: Vec<_> = point.measures.iter().filter(sound).filter_map(of).collect();
+/// Those that do what they are asked, the best first.
+pub(crate) fn ranked(figure: Figure, point: &Point) -> Vec<(&Measure, Spread)> {
+    let of = |measure| figure.of(measure).map(|spread| (measure, spread));
+    let mut ranked: Vec<_> =
+        point.measures.iter().filter(|measure| answers(measure)).filter_map(of).collect();
     ranked.sort_by(|a, b| a.1.median.total_cmp(&b.1.median));
-    if more_is_better(decides) {
+    if figure.more_is_better {
         ranked.reverse();
     }
     ranked

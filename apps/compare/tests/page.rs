@@ -72,22 +72,23 @@ fn lies_inside(coordinates: &str) {
     }
 }
 
+/// Every measurement.
+fn measures(results: &mut Results) -> impl Iterator<Item = &mut Measure> {
+    let points = results.scenarios.iter_mut().flat_map(|scenario| &mut scenario.points);
+    points.flat_map(|point| &mut point.measures)
+}
+
 /// Every figure of every measurement.
 fn spreads(results: &mut Results) -> impl Iterator<Item = &mut Spread> {
-    results
-        .scenarios
-        .iter_mut()
-        .flat_map(|scenario| &mut scenario.points)
-        .flat_map(|point| &mut point.measures)
-        .flat_map(|measure| {
-            let Latency { p50, p90, p99, p999, max, .. } = &mut measure.latency;
-            let server =
-                [&mut measure.cpu_user, &mut measure.cpu_system, &mut measure.switches, &mut measure.threads];
-            [p50, p90, p99, p999, max, &mut measure.rate, &mut measure.peak_rss]
-                .into_iter()
-                .chain(server)
-                .chain(measure.idle_bytes.as_mut())
-        })
+    measures(results).flat_map(|measure| {
+        let Latency { p50, p90, p99, p999, max, .. } = &mut measure.latency;
+        let server =
+            [&mut measure.cpu_user, &mut measure.cpu_system, &mut measure.switches, &mut measure.threads];
+        [p50, p90, p99, p999, max, &mut measure.rate, &mut measure.peak_rss]
+            .into_iter()
+            .chain(server)
+            .chain(measure.idle_bytes.as_mut())
+    })
 }
 
 #[test]
@@ -192,6 +193,30 @@ fn figures_have_their_spread_and_what_limits_them() {
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
+}
+
+#[test]
+fn rounds_that_there_was_no_time_for_are_told() {
+    let mut results = sample();
+    assert!(!check(&results).contains("for want of time"));
+    results.scenarios[0].left_out = 1;
+    results.claims[0].left_out = 2;
+    let text = check(&results);
+    for said in ["left out for want of time: 1 of 3 rounds", "left out for want of time: 2 of 3 rounds"] {
+        assert!(text.contains(said), "{said}");
+    }
+}
+
+#[test]
+fn user_and_system_time_are_told_apart_only_if_there_are_ticks_enough() {
+    let mut results = sample();
+    assert!(!check(&results).contains("too short to tell"));
+    assert!(render(&results).contains("class=\"pale\""));
+    for measure in measures(&mut results) {
+        measure.ticks = 3;
+    }
+    assert!(check(&results).contains("user/system: too short to tell"));
+    assert!(!render(&results).contains("class=\"pale\""), "there is no part in the kernel");
 }
 
 #[test]
@@ -301,7 +326,7 @@ fn nothing_that_was_measured_breaks_the_page() {
             .flat_map(|claim| &mut claim.findings)
             .for_each(|finding| finding.margin = value);
         results.changes.iter_mut().for_each(|change| (change.before, change.ratio) = (value, value));
-        results.scenarios[0].yardstick = Spread::of(vec![value]);
+        results.scenarios[0].points[0].yardstick = Spread::of(vec![value]);
         check(&results);
     }
     let changes: [fn(&mut Results, &str); 9] = [

@@ -62,6 +62,9 @@ fn compares_two_backends_end_to_end() {
     let lines = found.scenarios.iter().flat_map(|scenario| &scenario.points).count() * subjects.len();
     assert_eq!(csv.lines().count(), 1 + lines, "{csv}");
     let page = fs::read_to_string(out.path().join("index.html")).expect("it was written");
+    let markdown = fs::read_to_string(out.path().join("results.md")).expect("it was written");
+    assert!(found.scenarios.iter().all(|scenario| markdown.contains(&format!("## {}\n", scenario.title))));
+    assert_eq!(markdown.matches("| threadpool |").count(), lines / 2, "{markdown}");
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(found.scenarios.iter().all(|scenario| page.contains(&scenario.title)), "{page}");
     assert!(found.scenarios.iter().all(|scenario| table.contains(&scenario.title)), "{table}");

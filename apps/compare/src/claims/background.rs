@@ -2,7 +2,7 @@
 
 use super::blocking::{neighbours, well_off};
 use super::{Check, Measured, demo, every, finding, fits};
-use crate::figure::time;
+use crate::format::time;
 use crate::load::{Ask, Pace, Traffic};
 use crate::results::Finding;
 use crate::serve::Served;

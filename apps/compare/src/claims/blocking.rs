@@ -1,7 +1,7 @@
 //! Handlers that block where they must not, and where they may.
 
 use super::{Check, Measured, closed, event_loop, finding, fits};
-use crate::figure::{digits, time};
+use crate::format::{number, time};
 use crate::load::{Ask, Pace, Traffic};
 use crate::results::Finding;
 use crate::serve::Served;
@@ -47,8 +47,8 @@ pub(super) const STALLS_THE_LOOP: Check = Check {
 fn stall(one: &Measured<'_>) -> Finding {
     let [alone, blocked] = [0, 1].map(|trial: usize| one.measures[trial].latency.p99.median);
     let times = blocked / alone.max(1.0);
-    let said = format!("neighbours' p99 {} to {}, {} times", time(alone), time(blocked), digits(times));
-    let wanted = format!("at least {} and {} times", time(STALL.0), digits(STALL.1));
+    let said = format!("neighbours' p99 {} to {}, {} times", time(alone), time(blocked), number(times));
+    let wanted = format!("at least {} and {} times", time(STALL.0), number(STALL.1));
     finding(one.subject, said, wanted, (blocked / STALL.0).min(times / STALL.1))
 }
 

@@ -1,7 +1,7 @@
 //! Requests that burn CPU.
 
 use super::{Check, Measured, closed, every, finding, fits};
-use crate::figure::{digits, time};
+use crate::format::{number, time};
 
 /// How far CPU times may be apart, as a part.
 const APART: f64 = 0.1;
@@ -16,7 +16,7 @@ pub(super) const EQUAL_PER_CORE: Check = Check {
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
         let judged = |one: &Measured<'_>| {
-            let rate = digits(one.measures[0].rate.median);
+            let rate = number(one.measures[0].rate.median);
             let said = format!("{} of CPU a request, {rate} a second", time(cpu(one)));
             let apart = (cpu(one) / middle.max(1e-9) - 1.0).abs();
             finding(one.subject, said, format!("{} within 10%", time(middle)), fits(apart, APART))

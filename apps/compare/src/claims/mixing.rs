@@ -1,9 +1,9 @@
 //! Sync and async handlers in one application.
 
-use super::{Check, Measured, closed, demo, every, finding, fits, noise};
-use crate::figure::time;
+use super::{Check, Measured, closed, demo, every, finding, fits};
+use crate::format::time;
 use crate::load::{Ask, Pace, Traffic};
-use crate::results::Finding;
+use crate::results::{Finding, Spread};
 
 const CONNECTIONS: usize = 16;
 /// What is nothing, as a part, if the noise is not more.
@@ -24,7 +24,7 @@ pub(super) const MIXING_COSTS_NOTHING: Check = Check {
 fn mixed(one: &Measured<'_>) -> Finding {
     let cpu: Vec<_> = one.measures.iter().map(|measure| measure.cpu()).collect();
     let (apart, both) = (f64::midpoint(cpu[0].median, cpu[1].median), cpu[2].median);
-    let noise = cpu.iter().map(noise).fold(NOTHING, f64::max);
+    let noise = cpu.iter().map(Spread::noise).fold(NOTHING, f64::max);
     let allowed = apart * (1.0 + noise);
     let said =
         format!("sync {}, async {}, both {} of CPU", time(cpu[0].median), time(cpu[1].median), time(both));

@@ -6,7 +6,7 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
 use super::blocking::neighbours;
 use super::{Check, Measured, event_loop, finding};
-use crate::figure::{digits, time};
+use crate::format::{number, time};
 use crate::load::{Ask, Pace, Traffic};
 use crate::results::Finding;
 use crate::serve::Served;
@@ -40,9 +40,9 @@ fn judged(one: &Measured<'_>) -> Finding {
         time(alone),
         time(pool),
         time(in_place),
-        digits(times)
+        number(times)
     );
-    finding(one.subject, said, format!("at least {} times", digits(TIMES)), times / TIMES)
+    finding(one.subject, said, format!("at least {} times", number(TIMES)), times / TIMES)
 }
 
 /// A gradient, as a PNG.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::results::Latency;
+use crate::results::{Latency, Spread};
 
 fn p99(us: f64) -> Measure {
     Measure { latency: Latency { p99: Spread::of(vec![us]), ..Latency::default() }, ..Measure::default() }

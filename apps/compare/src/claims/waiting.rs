@@ -3,7 +3,7 @@
 use gearshift::Config;
 
 use super::{BLOCKING, Check, Measured, closed, every, finding, fits};
-use crate::figure::{digits, time};
+use crate::format::{number, time};
 use crate::load::{Ask, Pace, Traffic, at};
 use crate::results::Finding;
 use crate::serve::Served;
@@ -44,15 +44,15 @@ pub(super) const CAPACITY_IS_WORKERS_BY_WAIT: Check = Check {
 fn capacity(one: &Measured<'_>, cores: usize) -> Finding {
     let measure = &one.measures[0];
     let (rate, threads) = (measure.rate.median, measure.threads.median);
-    let said = format!("{} a second on {threads:.0} threads", digits(rate));
+    let said = format!("{} a second on {threads:.0} threads", number(rate));
     if BLOCKING.contains(&one.subject) {
         let workers = if one.subject == "sequential" { 1 } else { threads_of_a_pool(cores) };
         let expected = workers as f64 / WAIT * 1e6;
-        let wanted = format!("{} a second within 10%: {workers} by 50 ms", digits(expected));
+        let wanted = format!("{} a second within 10%: {workers} by 50 ms", number(expected));
         finding(one.subject, said, wanted, fits((rate / expected - 1.0).abs(), 0.1))
     } else {
         let least = (MANY as f64 / WAIT * 1e6 * 0.8).max(threads / WAIT * 1e6 * 2.0);
-        finding(one.subject, said, format!("at least {}", digits(least)), rate / least)
+        finding(one.subject, said, format!("at least {}", number(least)), rate / least)
     }
 }
 

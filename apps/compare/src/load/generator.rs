@@ -235,10 +235,8 @@ impl Generator {
 
     /// Sends the request of a connection, which is made if there is none.
     fn send(&mut self, connection: usize) {
-        if self.connections[connection].socket.is_none()
-            && let Err(error) = self.connect(connection)
-        {
-            return self.failed(connection, &error);
+        if self.connections[connection].socket.is_none() && self.connect(connection).is_err() {
+            return self.failed(connection);
         }
         self.write(connection);
     }
@@ -265,7 +263,7 @@ impl Generator {
             match socket.write(&bytes[asked.sent..]) {
                 Ok(n) => asked.sent += n,
                 Err(error) if is_for_later(&error) => return,
-                Err(error) => return self.failed(connection, &error),
+                Err(_) => return self.failed(connection),
             }
         }
     }
@@ -283,7 +281,7 @@ impl Generator {
                     let answer = reader.end();
                     return match (answer, request.is_some()) {
                         (Some(answer), true) => self.answered(connection, answer),
-                        (_, true) => self.failed(connection, &io::ErrorKind::UnexpectedEof.into()),
+                        (_, true) => self.failed(connection),
                         (_, false) => self.connections[connection].socket = None,
                     };
                 }
@@ -297,11 +295,11 @@ impl Generator {
                         Ok(Some(answer)) => return self.answered(connection, answer),
                         Ok(None) if n < self.scratch.len() => return,
                         Ok(None) => {}
-                        Err(_) => return self.failed(connection, &io::ErrorKind::InvalidData.into()),
+                        Err(_) => return self.failed(connection),
                     }
                 }
                 Err(error) if is_for_later(&error) => return,
-                Err(error) if request.is_some() => return self.failed(connection, &error),
+                Err(_) if request.is_some() => return self.failed(connection),
                 Err(_) => return self.connections[connection].socket = None,
             }
         }
@@ -328,13 +326,13 @@ impl Generator {
         self.next(connection, now);
     }
 
-    fn failed(&mut self, connection: usize, _: &io::Error) {
+    fn failed(&mut self, connection: usize) {
         let now = Instant::now();
         let held = &mut self.connections[connection];
-        held.socket = None;
+        let again = held.socket.take().is_some() && held.used;
         let Some(asked) = held.request else { return };
         // The server may close a connection in the moment it is used again (RFC 9112, section 9.3.1).
-        if held.used && !asked.begun {
+        if again && !asked.begun {
             held.request = Some(Asked { sent: 0, ..asked });
             return self.send(connection);
         }

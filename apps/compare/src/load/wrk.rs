@@ -21,7 +21,7 @@ use crate::guard::Guarded;
 use crate::proc::{Spent, Usage};
 
 /// The shortest time it can run.
-pub const SHORTEST: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_secs(1);
 /// The part of its time that is left out at the begin and at the end when the server is looked at.
 const EDGE: f64 = 0.1;
 
@@ -81,6 +81,11 @@ fn parse_version(said: &str) -> Option<String> {
     Some(format!("wrk {}", version.rsplit('/').next().unwrap_or(version)))
 }
 
+/// How long it runs if it is to run for so long.
+pub fn takes(time: Duration) -> Duration {
+    Duration::from_secs(time.max(SHORTEST).as_secs())
+}
+
 /// Has it run for so long, in whole seconds.
 pub fn run(
     on: SocketAddr,
@@ -94,7 +99,7 @@ pub fn run(
     let mut script = File::from(memfd_create("compare.lua", MemfdFlags::CLOEXEC)?);
     script.write_all(SCRIPT.as_bytes())?;
     let name = format!("/proc/{}/fd/{}", std::process::id(), script.as_raw_fd());
-    let seconds = time.max(SHORTEST).as_secs();
+    let seconds = takes(time).as_secs();
     let threads = cores.len().min(connections).max(1);
     let mut command: Vec<OsString> = ["wrk", "--timeout", "30s", "-s"].map(OsString::from).into();
     command.push(name.into());

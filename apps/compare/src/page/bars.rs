@@ -6,8 +6,8 @@ use maud::{Markup, html};
 
 use super::axis::{Axis, apart};
 use super::chart::{NAME, WIDTH};
-use super::format::{Unit, shorten};
 use super::roster::Roster;
+use crate::format::{Unit, shorten};
 
 const FROM: f64 = 102.0;
 const TO: f64 = 288.0;
@@ -45,8 +45,8 @@ pub(super) struct Row<'a> {
 
 /// A figure, with the least and the most of its rounds.
 pub(super) struct Bar {
-    /// How much of it is the first, solid part; the rest is pale.
-    pub(super) solid: f64,
+    /// Which part of it is the first, solid one, if that is known; the rest is pale.
+    pub(super) solid: Option<f64>,
     pub(super) median: f64,
     pub(super) min: f64,
     pub(super) max: f64,
@@ -125,9 +125,12 @@ impl Bars<'_> {
                 path class="whisker" d=(whisker) {}
                 path class="dot" d=(dot) { title { (bar.words) } }
             } @else {
-                path class="solid" d=(part(0.0, bar.solid)) { title { (bar.words) } }
-                @if bar.solid < bar.median {
-                    path class="pale" d=(part(bar.solid, bar.median)) { title { (bar.words) } }
+                @let border = bar.median * bar.solid.unwrap_or(1.0);
+                path class=(if bar.solid.is_some() { "solid" } else { "untold" }) d=(part(0.0, border)) {
+                    title { (bar.words) }
+                }
+                @if border < bar.median {
+                    path class="pale" d=(part(border, bar.median)) { title { (bar.words) } }
                 }
                 @if bar.min < bar.max { path class="whisker over" d=(whisker) {} }
             }

@@ -2,13 +2,11 @@
 
 use maud::{Markup, html};
 
+use crate::baseline::{SAME, WORSE, summary};
 use crate::results::{Change, Results};
 
-use super::format::{Unit, ratio};
 use super::roster::Roster;
-
-/// The verdict on what has not changed beyond the noise.
-const SAME: &str = "same";
+use crate::format::{Unit, ratio};
 
 /// The section, if there is a baseline.
 pub(super) fn changes(results: &Results, roster: &Roster<'_>) -> Markup {
@@ -39,16 +37,10 @@ pub(super) fn changes(results: &Results, roster: &Roster<'_>) -> Markup {
     }
 }
 
-/// `2 worse, 1 better, 40 within the noise`.
-pub(super) fn summary(changes: &[Change]) -> String {
-    let told = |verdict: &str| changes.iter().filter(|change| change.verdict == verdict).count();
-    format!("{} worse, {} better, {} within the noise", told("worse"), told("better"), told(SAME))
-}
-
 fn row(change: &Change, results: &Results, roster: &Roster<'_>) -> Markup {
     let scenario = results.scenarios.iter().find(|scenario| scenario.id == change.scenario);
     let work = scenario.map_or(&change.scenario, |scenario| &scenario.title);
-    let class = if change.verdict == "worse" { "verdict fails" } else { "verdict holds" };
+    let class = if change.verdict == WORSE { "verdict fails" } else { "verdict holds" };
     html! {
         tr {
             th scope="row" { (roster.badge(&change.subject)) }

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 
 use super::axis::Axis;
-use super::format::{Unit, shorten};
 use super::roster::Roster;
+use crate::format::{Unit, shorten};
 
 /// The width of every drawing, in its own units; a telephone shows about as many pixels.
 pub(super) const WIDTH: f64 = 360.0;

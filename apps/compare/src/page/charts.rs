@@ -9,9 +9,9 @@ use super::axis::{Axis, apart};
 use super::bars::{Bar, Bars, Group, Row};
 use super::chart::{Chart, Line, Spot};
 use super::curves::latencies;
-use super::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
-use super::format::{NOTHING, Unit, count};
 use super::roster::Roster;
+use crate::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
+use crate::format::{NOTHING, Unit, count};
 
 /// From this ratio of the most to the least on, lines are on a logarithmic axis: on a linear one the lower ones lie on
 /// its bottom.
@@ -132,11 +132,7 @@ fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Marku
         let row = |name| {
             let measure = find(point, name)?;
             let bar = which.of(measure).map(|spread| Bar {
-                solid: if which.id == CPU.id {
-                    measure.cpu_user.median.min(spread.median)
-                } else {
-                    spread.median
-                },
+                solid: if which.id == CPU.id { measure.user_part() } else { Some(1.0) },
                 median: spread.median,
                 min: spread.min,
                 max: spread.max,
@@ -156,6 +152,17 @@ fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Marku
         .filter_map(|row| row.bar.as_ref())
         .flat_map(|bar| [bar.median, bar.min, bar.max])
         .collect();
+    let key = html! {
+        @if which.id == CPU.id {
+            @let bars = || groups.iter().flat_map(|group| &group.rows).filter_map(|row| row.bar.as_ref());
+            span class="key" {
+                @if bars().any(|bar| bar.solid.is_some()) {
+                    i class="solid" {} " its own code " i class="pale" {} " the kernel "
+                }
+                @if bars().any(|bar| bar.solid.is_none()) { i class="untold" {} " user/system: too short to tell" }
+            }
+        }
+    };
     let latency = which.id == P99.id;
     let chart = Bars {
         id: format!("{id}-{}", which.id),
@@ -164,11 +171,6 @@ fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Marku
         unit: which.unit,
         dots: latency.then(|| Axis::log(figures)),
         groups,
-    };
-    let key = html! {
-        @if which.id == CPU.id {
-            span class="key" { i class="solid" {} " its own code " i class="pale" {} " the kernel" }
-        }
     };
     let at = if let [only] = points { &only.label } else { "at each load" };
     figure(&title, at, &key, rows > TALL, &chart.draw(roster))

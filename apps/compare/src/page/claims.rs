@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use crate::results::{Claim, Finding};
+use crate::results::{Claim, Finding, left_out};
 
-use super::format::{NOTHING, ratio};
 use super::roster::Roster;
+use crate::format::{NOTHING, ratio};
 
-pub(super) fn claims(claims: &[Claim], roster: &Roster<'_>) -> Markup {
+pub(super) fn claims(claims: &[Claim], rounds: usize, roster: &Roster<'_>) -> Markup {
     if claims.is_empty() {
         return html! {};
     }
@@ -24,14 +24,14 @@ pub(super) fn claims(claims: &[Claim], roster: &Roster<'_>) -> Markup {
             div class="wide" tabindex="0" role="region" aria-labelledby="claims" {
                 table class="claims" {
                     thead { tr { @for name in &names { th scope="col" { (roster.badge(name)) } } } }
-                    @for claim in claims { (body(claim, &names, roster)) }
+                    @for claim in claims { (body(claim, &names, rounds, roster)) }
                 }
             }
         }
     }
 }
 
-fn body(claim: &Claim, names: &[&str], roster: &Roster<'_>) -> Markup {
+fn body(claim: &Claim, names: &[&str], rounds: usize, roster: &Roster<'_>) -> Markup {
     let of = |name: &str| -> Vec<&Finding> {
         claim.findings.iter().filter(|finding| finding.subject == name).collect()
     };
@@ -41,6 +41,7 @@ fn body(claim: &Claim, names: &[&str], roster: &Roster<'_>) -> Markup {
             tr { th scope="rowgroup" colspan=(columns) {
                 div class="statement stay" {
                     span class="number" { (claim.number) } " " (claim.statement) " " (verdict(claim.holds))
+                    @if let Some(said) = left_out(claim.left_out, rounds) { " " span class="note" { (said) } }
                 }
             } }
             @match claim.findings.first() {

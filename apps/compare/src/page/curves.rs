@@ -8,9 +8,9 @@ use crate::results::{Measure, Point};
 use super::axis::Axis;
 use super::chart::{Chart, Line, Spot};
 use super::charts::{figure, find, summary, with_range};
-use super::figure::P99;
-use super::format::Unit;
 use super::roster::Roster;
+use crate::figure::P99;
+use crate::format::Unit;
 
 /// Percentiles that have a mark on a curve.
 const MARKS: [(f64, &str); 4] = [(50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9")];

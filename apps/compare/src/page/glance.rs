@@ -3,13 +3,13 @@
 
 use maud::{Markup, html};
 
+use crate::baseline;
 use crate::results::{Results, Scenario};
 
-use super::changes;
 use super::charts::find;
-use super::figure::{Figure, answers, shown};
-use super::format::{NOTHING, ratio};
 use super::roster::Roster;
+use crate::figure::{Figure, answers, shown};
+use crate::format::{NOTHING, ratio};
 
 /// From these many times worse on, a cell has the next stronger tint.
 const TINTS: [f64; 4] = [1.1, 1.5, 3.0, 10.0];
@@ -33,7 +33,7 @@ pub(super) fn glance(results: &Results, roster: &Roster<'_>) -> Markup {
                 (table(results, roster))
             }
             @if !results.changes.is_empty() {
-                p { a href="#changes" { "Since the baseline" } ": " (changes::summary(&results.changes)) "." }
+                p { a href="#changes" { "Since the baseline" } ": " (baseline::summary(&results.changes)) "." }
             }
             @if !results.claims.is_empty() {
                 @let held = results.claims.iter().filter(|claim| claim.holds).count();

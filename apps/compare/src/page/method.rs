@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use crate::results::Results;
 
-use super::format::{NOTHING, Unit, date, duration, several};
 use super::roster::Roster;
+use crate::format::{NOTHING, Unit, date, duration, several};
 
 pub(super) fn method(results: &Results, roster: &Roster<'_>) -> Markup {
     let machine = &results.machine;

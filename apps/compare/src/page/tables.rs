@@ -2,14 +2,14 @@
 
 use maud::{Markup, html};
 
-use crate::results::{Measure, Point, Scenario, Spread};
+use crate::results::{Measure, Point, Scenario, Spread, left_out};
 
-use super::figure::{ALL, Figure, IDLE, RATE, shown};
-use super::format::{NOTHING, Unit, count, several};
 use super::roster::Roster;
+use crate::figure::{ALL, Figure, IDLE, RATE, shown};
+use crate::format::{NOTHING, Unit, count, several};
 
 /// The load that is shown, then the others behind a fold.
-pub(super) fn tables(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
+pub(super) fn tables(scenario: &Scenario, rounds: usize, roster: &Roster<'_>) -> Markup {
     let Some(shown) = shown(scenario) else { return html! {} };
     let figures: Vec<Figure> =
         ALL.into_iter().chain([IDLE]).filter(|figure| figure.is_in(&scenario.points)).collect();
@@ -22,7 +22,7 @@ pub(super) fn tables(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
                 @for point in others { (table(point, &figures, roster)) }
             }
         }
-        (notes(scenario, roster))
+        (notes(scenario, rounds, roster))
     }
 }
 
@@ -99,17 +99,18 @@ fn cell(figure: &Figure, spread: Option<Spread>, best: Option<&String>, at_least
 }
 
 /// What went wrong or is less than the truth, load by load.
-fn notes(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
+fn notes(scenario: &Scenario, rounds: usize, roster: &Roster<'_>) -> Markup {
     let notes: Vec<Markup> = scenario.points.iter().flat_map(|point| of_point(point, roster)).collect();
+    let yardstick = scenario.points.last().map(|point| &point.yardstick);
     html! {
-        @if scenario.yardstick.median > 0.0 {
+        @if let Some(yardstick) = yardstick.filter(|spread| spread.median > 0.0) {
             p class="note yardstick" {
-                "A server that never changes took " (Unit::Time.write(scenario.yardstick.median))
-                " of CPU time a request in the same rounds ("
-                (Unit::Time.range(scenario.yardstick.min, scenario.yardstick.max))
+                "A server that never changes took " (Unit::Time.write(yardstick.median))
+                " of CPU time a request in the same rounds (" (Unit::Time.range(yardstick.min, yardstick.max))
                 "): what this machine took for it at that hour."
             }
         }
+        @if let Some(said) = left_out(scenario.left_out, rounds) { p class="note" { (said) } }
         @if !notes.is_empty() {
             ul class="notes" { @for note in notes { li { (note) } } }
         }
@@ -142,27 +143,25 @@ fn of_point(point: &Point, roster: &Roster<'_>) -> Vec<Markup> {
             (roster.badges(bound))
         });
     }
-    let failed = point.measures.iter().filter(|measure| measure.skipped.is_none() && measure.errors > 0);
-    let failed: Vec<&Measure> = failed.collect();
-    if !failed.is_empty() {
-        notes.push(html! {
-            b { (point.label) ":" } " errors: "
-            @for (nth, measure) in failed.into_iter().enumerate() {
-                @if nth > 0 { ", " }
-                (count(measure.errors)) " of " (roster.badge(&measure.subject))
+    let each = |said: &str, of: &dyn Fn(&Measure) -> Option<String>| {
+        let measured = point.measures.iter().filter(|measure| measure.skipped.is_none());
+        let told: Vec<(&Measure, String)> =
+            measured.filter_map(|measure| Some((measure, of(measure)?))).collect();
+        (!told.is_empty()).then(|| {
+            html! {
+                b { (point.label) ":" } " " (said) ": "
+                @for (nth, (measure, figure)) in told.into_iter().enumerate() {
+                    @if nth > 0 { ", " }
+                    (figure) " of " (roster.badge(&measure.subject))
+                }
             }
-        });
-    }
-    let late = point.measures.iter().filter(|measure| measure.skipped.is_none() && measure.unanswered > 0.0);
-    let late: Vec<&Measure> = late.collect();
-    if !late.is_empty() {
-        notes.push(html! {
-            b { (point.label) ":" } " no answer when the time was over, so that they count with what they had waited: "
-            @for (nth, measure) in late.into_iter().enumerate() {
-                @if nth > 0 { ", " }
-                (Unit::Count.write(measure.unanswered * 100.0)) "% of " (roster.badge(&measure.subject))
-            }
-        });
-    }
+        })
+    };
+    notes.extend(each("errors", &|measure| (measure.errors > 0).then(|| count(measure.errors))));
+    let late = "no answer when the time was over, so that they count with what they had waited";
+    notes.extend(each(late, &|measure| {
+        let percent = Unit::Count.write(measure.unanswered * 100.0);
+        (measure.unanswered > 0.0).then(|| format!("{percent}%"))
+    }));
     notes
 }

@@ -2,11 +2,11 @@
 //! not a number, or was not measured, is a dash.
 
 /// What stands where there is nothing to say.
-pub(super) const NOTHING: &str = "–";
+pub(crate) const NOTHING: &str = "–";
 
 /// How one kind of figure is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     /// µs.
     Time,
     /// Per second.
@@ -19,7 +19,7 @@ pub(super) enum Unit {
 
 impl Unit {
     /// The figure with its unit: `1.2 ms`, `48,300/s`, `34 MiB`.
-    pub(super) fn write(self, value: f64) -> String {
+    pub(crate) fn write(self, value: f64) -> String {
         if !value.is_finite() {
             return NOTHING.into();
         }
@@ -28,7 +28,7 @@ impl Unit {
     }
 
     /// Two figures, with one unit if they share it: `1.1–1.4 ms`; one if they read the same.
-    pub(super) fn range(self, least: f64, most: f64) -> String {
+    pub(crate) fn range(self, least: f64, most: f64) -> String {
         let (low, high) = (self.write(least), self.write(most));
         if low == high || !least.is_finite() || !most.is_finite() {
             return high;
@@ -39,7 +39,7 @@ impl Unit {
     }
 
     /// The figure for a tick of an axis, where room is scarce: `48k`.
-    pub(super) fn tick(self, value: f64) -> String {
+    pub(crate) fn tick(self, value: f64) -> String {
         match self {
             Unit::Rate | Unit::Count if value.abs() >= 1e9 => format!("{}G", number(value / 1e9)),
             Unit::Rate | Unit::Count if value.abs() >= 1e6 => format!("{}M", number(value / 1e6)),
@@ -63,23 +63,50 @@ impl Unit {
     }
 }
 
+/// A time that is given in µs.
+pub(crate) fn time(us: f64) -> String {
+    Unit::Time.write(us)
+}
+
+/// Bytes.
+pub(crate) fn bytes(bytes: f64) -> String {
+    Unit::Bytes.write(bytes)
+}
+
+/// "a, b and c".
+pub(crate) fn list<T: AsRef<str>>(names: &[T]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [firsts @ .., last] => {
+            let firsts: Vec<&str> = firsts.iter().map(AsRef::as_ref).collect();
+            format!("{} and {}", firsts.join(", "), last.as_ref())
+        }
+    }
+}
+
 /// A number of things, all its digits: `1,024`.
-pub(super) fn count(things: u64) -> String {
+pub(crate) fn count(things: u64) -> String {
     grouped(&things.to_string())
 }
 
 /// So many of something: `1 core`, `1,024 connections`.
-pub(super) fn several(things: usize, name: &str) -> String {
+pub(crate) fn several(things: usize, name: &str) -> String {
     format!("{} {name}{}", count(things as u64), if things == 1 { "" } else { "s" })
 }
 
+/// A part in percent, `6%`.
+pub(crate) fn percent(part: f64) -> String {
+    if part.is_finite() { format!("{:.0}%", part * 100.0) } else { NOTHING.into() }
+}
+
 /// `×1.7`; how many times another.
-pub(super) fn ratio(value: f64) -> String {
+pub(crate) fn ratio(value: f64) -> String {
     if value.is_finite() { format!("×{}", number(value)) } else { NOTHING.into() }
 }
 
 /// How long something took, from seconds: `1 h 12 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return NOTHING.into();
     }
@@ -92,7 +119,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// A date of RFC 3339 in words, `24 November 2026, 00:08 UTC`; as it is, if it is not one in UTC.
-pub(super) fn date(rfc3339: &str) -> String {
+pub(crate) fn date(rfc3339: &str) -> String {
     const MONTHS: [&str; 12] = [
         "January",
         "February",
@@ -117,7 +144,7 @@ pub(super) fn date(rfc3339: &str) -> String {
 }
 
 /// At most so many characters, the last of them an ellipsis if some had to go.
-pub(super) fn shorten(text: &str, most: usize) -> String {
+pub(crate) fn shorten(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.into();
     }
@@ -125,15 +152,34 @@ pub(super) fn shorten(text: &str, most: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// Broken into lines between words.
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > width {
+            lines.push('\n');
+            column = 0;
+        } else if column > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines
+}
+
 /// Three digits that count, thousands apart.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return NOTHING.into();
     }
     let rounded = round(value);
     let decimals = match rounded.abs() {
-        0.0 => 0,
-        size if size < 0.001 => return format!("{rounded:.1e}"),
+        // Less than that is of no use to anybody.
+        size if size < 0.001 => return "0".into(),
         size => (2 - size.log10().floor() as i32).max(0) as usize,
     };
     let text = format!("{rounded:.decimals$}");
@@ -187,7 +233,7 @@ mod tests {
             (Unit::Bytes, 34.0 * 1024.0 * 1024.0, "34 MiB"),
             (Unit::Count, 12_345.0, "12,300"),
             (Unit::Count, -1234.0, "-1,230"),
-            (Unit::Count, 1e-7, "1.0e-7"),
+            (Unit::Count, 1e-7, "0"),
             (Unit::Count, f64::NAN, "–"),
             (Unit::Time, f64::INFINITY, "–"),
         ] {
@@ -205,6 +251,14 @@ mod tests {
         assert_eq!(Unit::Rate.range(47_000.0, 47_010.0), "47,000/s");
         assert_eq!(Unit::Count.range(1.0, 2.0), "1–2");
         assert_eq!(Unit::Time.range(f64::NAN, 2.0), "2 µs");
+    }
+
+    #[test]
+    fn a_list_is_a_part_of_a_sentence() {
+        assert_eq!(
+            [list::<&str>(&[]), list(&["a"]), list(&["a", "b"]), list(&["a", "b", "c"])],
+            ["", "a", "a and b", "a, b and c"]
+        );
     }
 
     #[test]
