@@ -125,8 +125,11 @@ impl Writing {
                 statement::begin(file)?;
             }
             let outcome = work(file)?;
-            // Or what follows would not be part of it.
-            if file.is_autocommit() { Err(Error::RolledBack) } else { Ok(outcome) }
+            match file.is_autocommit() {
+                false => Ok(outcome),
+                // Or what follows would not be part of it.
+                true => Err(Error::Failed("the statement has ended its transaction".into())),
+            }
         };
         let (lease, outcome) = lease.run(options.longest, work).await?;
         Ok((Box::new(Writing { lease, begun: true, options }), outcome))

@@ -4,6 +4,7 @@
 mod case;
 mod connections;
 mod migrations;
+mod peers;
 mod servers;
 mod transactions;
 mod values;
@@ -35,6 +36,7 @@ const TESTS: &[Test] = tests! {
         rows_have_a_limit keeps_no_more_statements_than_it_may a_closed_database_is_away;
     migrations: come_once_in_order newer_databases_are_left_alone four_programs_start_at_once
         a_step_that_fails_leaves_nothing databases_that_are_none;
+    peers: a_peer_that_leaves_takes_its_change_with_it;
 };
 
 const TESTS_OF_A_SERVER: &[Test] = tests! {
