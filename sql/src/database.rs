@@ -23,7 +23,7 @@ pub struct Options {
     pub patience: Duration,
     /// How long one statement may take before it is cut short. 30 seconds by default.
     pub longest: Duration,
-    /// Rows that one statement may give; more are [`Error::Rows`]. 10,000 by default.
+    /// Rows that one statement may give, however large each is; more are [`Error::Rows`]. 10,000 by default.
     pub most_rows: usize,
 }
 
@@ -79,6 +79,19 @@ const KINDS: &[(&str, fn(Runtime, String, Migrations, Options) -> Opening)] = &[
     ("postgres", crate::postgres::open),
 ];
 
+/// What begins or ends a transaction, or part of one.
+const CONTROL: [&str; 8] = ["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"];
+
+/// The parameters of a statement that may be asked.
+fn asked(sql: &str, params: impl Into<Vec<Value>>) -> Result<Vec<Value>, Error> {
+    let word =
+        sql.trim_start().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
+    if CONTROL.iter().any(|control| control.eq_ignore_ascii_case(word)) {
+        return Err(Error::Failed("a transaction is begun and ended by calls, not by statements".into()));
+    }
+    checked(params.into())
+}
+
 impl Database {
     /// Opens a database, and brings it to the form that the program knows.
     ///
@@ -119,7 +132,7 @@ impl Database {
         sql: &'static str,
         params: impl Into<Vec<Value>>,
     ) -> Result<Vec<T>, Error> {
-        let rows = self.0.query(sql, checked(params.into())?);
+        let rows = self.0.query(sql, asked(sql, params)?);
         rows.await?.read()
     }
 
@@ -129,7 +142,7 @@ impl Database {
     /// [`Error::GivesRows`] if the statement does. [`Error::Refused`] by a constraint. [`Error::Parameter`] and
     /// [`Error::Parameters`] if its parameters do not fit. [`Error::Busy`], [`Error::Away`], [`Error::Failed`].
     pub async fn execute(&self, sql: &'static str, params: impl Into<Vec<Value>>) -> Result<u64, Error> {
-        let changed = self.0.execute(sql, checked(params.into())?);
+        let changed = self.0.execute(sql, asked(sql, params)?);
         changed.await
     }
 
@@ -178,7 +191,7 @@ impl Transaction {
         params: impl Into<Vec<Value>>,
     ) -> Result<Vec<T>, Error> {
         let change = self.0.take().ok_or(Error::RolledBack)?;
-        let answer = change.query(sql, checked(params.into())?);
+        let answer = change.query(sql, asked(sql, params)?);
         let (change, rows) = answer.await?;
         let read = rows.read()?;
         self.0 = Some(change);
@@ -191,7 +204,7 @@ impl Transaction {
     /// As of [`Database::execute`]; [`Error::RolledBack`].
     pub async fn execute(&mut self, sql: &'static str, params: impl Into<Vec<Value>>) -> Result<u64, Error> {
         let change = self.0.take().ok_or(Error::RolledBack)?;
-        let answer = change.execute(sql, checked(params.into())?);
+        let answer = change.execute(sql, asked(sql, params)?);
         let (change, changed) = answer.await?;
         self.0 = Some(change);
         Ok(changed)

@@ -42,7 +42,7 @@
 //! SQL is written once for both, and says the same to both:
 //!
 //! * Parameters are `$1`, `$2` and so on, each of which stands at least once.
-//! * A call is one statement. It is prepared once for each connection, which keeps at most [`STATEMENTS`] of them.
+//! * A call is one statement, and none that begins or ends a transaction. It is prepared once for each connection, which keeps at most [`STATEMENTS`] of them.
 //! * [`Database::query`] reads, [`Database::execute`] changes, a [`Transaction`] does both; what is asked of the wrong
 //!   one is an error on both databases.
 //! * A value that does not fit is an error, never another value. SQLite sees to that for columns only in tables that

@@ -1,12 +1,17 @@
 //! The form of a database, as steps that lead to it from an empty one.
 
+use std::time::Duration;
+
 use crate::Error;
+
+/// How long all that are due may take.
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 /// Steps from an empty database to the form that the program knows.
 ///
 /// They are only ever added to: how many were done stands in the database, and those are not done again. A step may
 /// be several statements, separated by semicolons. All that are due are done in one transaction, by one program at a
-/// time.
+/// time, within a minute.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Migrations {
     /// For SQLite, which counts them in its `user_version`.

@@ -2,6 +2,7 @@
 //! columns for which there is a value.
 
 use std::error::Error as StdError;
+use std::fmt;
 
 use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
@@ -15,7 +16,6 @@ const EXACT_FLOAT4: u64 = 1 << 24;
 const EXACT_FLOAT8: u64 = 1 << 53;
 
 /// A value for the parameter `$number`.
-#[derive(Debug)]
 pub(crate) struct Parameter<'a> {
     number: usize,
     value: &'a Value,
@@ -31,6 +31,13 @@ pub(crate) fn parameters<'a>(
         return Err(Error::Parameters { wanted, given });
     }
     Ok(values.iter().zip(1..).map(|(value, number)| Parameter { number, value }).collect())
+}
+
+/// Without the value: this is what tokio-postgres logs.
+impl fmt::Debug for Parameter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${}", self.number)
+    }
 }
 
 impl Parameter<'_> {

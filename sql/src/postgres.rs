@@ -16,15 +16,12 @@ use crate::{Error, Migrations, Options, Value, migrations, pool};
 /// The key of a lock that is held by whoever migrates: any number that nobody else takes.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7061676501)";
 
-/// How long the steps may take, with the wait for another program that is at them.
-const MIGRATION: Duration = Duration::from_secs(60);
-
 /// Opens the database at `url`.
 pub(crate) fn open(runtime: Runtime, url: String, migrations: Migrations, options: Options) -> Opening {
     Box::pin(async move {
         let server = Server::new(&runtime, &url, &options)?;
         let mut client = within(&runtime, options.patience, server.connect()).await?;
-        within(&runtime, MIGRATION, migrate(&mut client, migrations.postgres)).await?;
+        within(&runtime, migrations::LONGEST, migrate(&mut client, migrations.postgres)).await?;
         let pool = pool::of(server, options.connections.max(1));
         Ok(Arc::new(Postgres { runtime, pool, options }) as Arc<dyn Base>)
     })

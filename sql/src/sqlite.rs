@@ -7,7 +7,6 @@
 //! the first, so that n statements are n + 1 jobs, and the file is not locked before there is something to do.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use deadpool::managed::Pool;
 use gearshift_core::{BoxFuture, Runtime};
@@ -17,9 +16,6 @@ use crate::database::{Base, Change, Opening};
 use crate::file::{File, Lease};
 use crate::row::Rows;
 use crate::{Error, Migrations, Options, Value, migrations, pool, statement};
-
-/// How long the steps may take, once the lock is had.
-const MIGRATION: Duration = Duration::from_secs(60);
 
 /// Opens the file at `path`.
 pub(crate) fn open(runtime: Runtime, path: String, migrations: Migrations, options: Options) -> Opening {
@@ -38,7 +34,7 @@ pub(crate) fn open(runtime: Runtime, path: String, migrations: Migrations, optio
             error => error,
         };
         let lease = sqlite.lease(false).await.map_err(named)?;
-        lease.run(MIGRATION, move |file| migrate(file, migrations.sqlite)).await.map_err(named)?;
+        lease.run(migrations::LONGEST, move |file| migrate(file, migrations.sqlite)).await.map_err(named)?;
         Ok(Arc::new(sqlite) as Arc<dyn Base>)
     })
 }
@@ -125,8 +121,11 @@ impl Writing {
                 statement::begin(file)?;
             }
             let outcome = work(file)?;
-            // Or what follows would not be part of it.
-            if file.is_autocommit() { Err(Error::RolledBack) } else { Ok(outcome) }
+            match file.is_autocommit() {
+                false => Ok(outcome),
+                // Or what follows would not be part of it.
+                true => Err(Error::Failed("the statement has ended its transaction".into())),
+            }
         };
         let (lease, outcome) = lease.run(options.longest, work).await?;
         Ok((Box::new(Writing { lease, begun: true, options }), outcome))

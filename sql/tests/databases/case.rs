@@ -1,6 +1,7 @@
 //! A test: on one backend, inside its server, with an empty database of its own.
 
-use std::sync::{Arc, mpsc};
+use std::any::Any;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use cluster::Cluster;
@@ -29,6 +30,8 @@ pub(crate) struct Case {
     pub(crate) url: String,
     /// The server of the database, if it is PostgreSQL.
     pub(crate) cluster: Option<Arc<Cluster>>,
+    /// What is dropped when the server has ended.
+    pub(crate) left: Arc<Mutex<Vec<Box<dyn Any + Send>>>>,
     _place: Arc<TempDir>,
 }
 
@@ -40,8 +43,10 @@ pub(crate) fn run(backend: Backend, cluster: Option<Arc<Cluster>>, test: fn(Case
         None => place.path().join("test.db").to_string_lossy().into_owned(),
     };
     let (ended, end) = mpsc::channel();
+    let left = Arc::<Mutex<Vec<_>>>::default();
+    let its_left = left.clone();
     let app = App::new(move |runtime| {
-        let case = Case { runtime: runtime.clone(), url, cluster, _place: place };
+        let case = Case { runtime: runtime.clone(), url, cluster, left: its_left, _place: place };
         let test = test(case);
         runtime
             .spawn(async move {
@@ -56,6 +61,7 @@ pub(crate) fn run(backend: Backend, cluster: Option<Arc<Cluster>>, test: fn(Case
     let since = Instant::now();
     server.stop().expect("the server stops");
     assert!(since.elapsed() < STOP, "it waits for connections that are not closed");
+    left.lock().expect("no test panics with it").clear();
 }
 
 impl Case {

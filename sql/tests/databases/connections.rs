@@ -6,7 +6,8 @@ use gearshift_sql::{Error, Options, STATEMENTS};
 
 use crate::case::{ADD, Case, numbers};
 
-const SOON: Duration = Duration::from_millis(100);
+/// What is waited for in vain; more than anything takes that is not stuck.
+const SOON: Duration = Duration::from_millis(400);
 
 /// Ten changes wait for a lock that another program holds, the eleventh for one of their connections. Who reads a
 /// file waits for nobody.
@@ -69,7 +70,7 @@ pub(crate) async fn patience_has_an_end(case: Case) {
 
 pub(crate) async fn statements_have_an_end(case: Case) {
     let database = case.open_with(Options { connections: 2, longest: SOON, ..Options::default() }).await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         let error = database.query::<i64>(case.endless(), []).await.expect_err("it never ends");
         assert!(matches!(error, Error::Away(_)), "{error}");
         assert_eq!(error.status(), 503);
@@ -86,7 +87,7 @@ pub(crate) async fn dropped_reads_are_cut_short(case: Case) {
     let database = case.open_with(Options { connections: 1, ..Options::default() }).await;
     for _ in 0..3 {
         let endless = database.query::<i64>(case.endless(), []);
-        case.runtime.timeout(SOON, endless).await.expect_err("it never ends");
+        case.runtime.timeout(Duration::from_millis(50), endless).await.expect_err("it never ends");
         assert_eq!(numbers(&database).await, [0_i64; 0]);
     }
     let running = "SELECT count(*) FROM pg_stat_activity
@@ -154,4 +155,48 @@ pub(crate) async fn a_closed_database_is_away(case: Case) {
     let other = case.open().await;
     assert_eq!(numbers(&other).await, [1]);
     other.close();
+}
+
+/// All that SQLite does is a job for threads that may block, and each statement is one. PostgreSQL has none.
+pub(crate) async fn what_blocks_is_a_job(case: Case) {
+    let jobs = || case.runtime.stats().blocking.started;
+    let count = |jobs| case.pick(jobs, 0);
+    let database = case.open_with(Options { connections: 1, ..Options::default() }).await;
+    // Both connections of a file are made.
+    assert_eq!(numbers(&database).await, [0_i64; 0]);
+    let began = jobs();
+    let mut change = database.begin().await.expect("a connection is free");
+    change.execute(ADD, [1.into()]).await.expect("it changes");
+    change.execute(ADD, [2.into()]).await.expect("it changes");
+    change.commit().await.expect("it is made to last");
+    assert_eq!(jobs() - began, count(3));
+    let began = jobs();
+    let mut change = database.begin().await.expect("a connection is free");
+    change.execute(ADD, [3.into()]).await.expect("it changes");
+    // A job to roll back, which comes before the next.
+    drop(change);
+    database.execute(ADD, [3.into()]).await.expect("it changes");
+    assert_eq!(jobs() - began, count(3));
+    let began = jobs();
+    database.close();
+    let since = Instant::now();
+    while jobs() - began < count(2) {
+        assert!(since.elapsed() < Duration::from_secs(10), "files are closed by jobs");
+        case.runtime.sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Whoever drops a connection or a transaction when there is no server any more does not hang, and does not panic.
+pub(crate) async fn may_outlive_their_server(case: Case) {
+    let database = case.open().await;
+    let mut change = database.begin().await.expect("a connection is free");
+    change.execute(ADD, [1.into()]).await.expect("it changes");
+    if case.cluster.is_some() {
+        // A connection to a server is a background task, for which a stop would wait.
+        change.commit().await.expect("it is made to last");
+        database.close();
+    } else {
+        case.left.lock().expect("no test panics with it").push(Box::new(change));
+    }
+    case.left.lock().expect("no test panics with it").push(Box::new(database));
 }

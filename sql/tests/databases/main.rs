@@ -4,6 +4,7 @@
 mod case;
 mod connections;
 mod migrations;
+mod peers;
 mod servers;
 mod transactions;
 mod values;
@@ -32,9 +33,11 @@ const TESTS: &[Test] = tests! {
     transactions: is_whole_or_not_at_all sees_its_own_changes is_over_after_a_failure is_rolled_back_when_dropped
         is_rolled_back_when_a_call_is_dropped;
     connections: eleven_share_ten patience_has_an_end statements_have_an_end dropped_reads_are_cut_short
-        rows_have_a_limit keeps_no_more_statements_than_it_may a_closed_database_is_away;
+        rows_have_a_limit keeps_no_more_statements_than_it_may a_closed_database_is_away
+        what_blocks_is_a_job may_outlive_their_server;
     migrations: come_once_in_order newer_databases_are_left_alone four_programs_start_at_once
         a_step_that_fails_leaves_nothing databases_that_are_none;
+    peers: a_peer_that_leaves_takes_its_change_with_it;
 };
 
 const TESTS_OF_A_SERVER: &[Test] = tests! {

@@ -46,7 +46,7 @@ pub(crate) async fn survives_a_restart(case: Case) {
 /// The server's end of a connection says nothing any more, and does not close it either, as when its machine is gone:
 /// the call that meets it fails, and the connection is not lent again, nor is it missed.
 pub(crate) async fn gives_up_a_silent_server(case: Case) {
-    let patience = Duration::from_millis(300);
+    let patience = Duration::from_millis(500);
     let options = Options { connections: 2, patience, longest: patience, ..Options::default() };
     let database = case.open_with(options).await;
     let mut silent = Silent(Vec::new());

@@ -190,10 +190,15 @@ pub(crate) async fn refuses_the_wrong_call(case: Case) {
         assert!(matches!(error, Error::Failed(_) | Error::Parameters { .. }), "{sql}: {error}");
         assert_eq!(error.status(), 500);
     }
-    // Whatever it leaves behind, nobody meets it.
-    for sql in ["BEGIN", "COMMIT"] {
-        let _ = database.query::<i64>(sql, []).await;
-        let _ = database.execute(sql, []).await;
+    for sql in ["BEGIN", " commit", "End;", "START TRANSACTION", "rollback", "SAVEPOINT s"] {
+        let mut change = database.begin().await.expect("a connection is free");
+        for error in [
+            database.query::<()>(sql, []).await.map(drop),
+            database.execute(sql, []).await.map(drop),
+            change.execute(sql, []).await.map(drop),
+        ] {
+            assert!(matches!(error, Err(Error::Failed(_))), "{sql}: {error:?}");
+        }
     }
     assert_eq!(numbers(&database).await, [0_i64; 0]);
     for n in 0..11 {
