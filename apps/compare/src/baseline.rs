@@ -174,7 +174,7 @@ fn judged(figure: &str, old: &Spread, new: &Spread, added: f64) -> Change {
     let before = old.median + added;
     let ratio = if before > 0.0 { (new.median + added) / before } else { 1.0 };
     let apart = new.min > old.max || new.max < old.min;
-    let noise = relative_range(old).max(relative_range(new));
+    let noise = old.range().max(new.range());
     let threshold = 1.0 + noise.max(LEAST);
     let verdict = match ratio {
         ratio if apart && ratio > threshold => WORSE,
@@ -193,10 +193,6 @@ fn judged(figure: &str, old: &Spread, new: &Spread, added: f64) -> Change {
 }
 
 /// What rounds lie apart, as a part of their median.
-fn relative_range(spread: &Spread) -> f64 {
-    if spread.median > 0.0 { (spread.max - spread.min) / spread.median } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

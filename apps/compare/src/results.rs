@@ -275,7 +275,12 @@ impl Measure {
 impl Spread {
     /// Half of what the rounds lie apart, as a part of their median.
     pub fn noise(&self) -> f64 {
-        if self.median > 0.0 { (self.max - self.min) / 2.0 / self.median } else { 0.0 }
+        self.range() / 2.0
+    }
+
+    /// What the rounds lie apart, as a part of their median.
+    pub fn range(&self) -> f64 {
+        if self.median > 0.0 { (self.max - self.min) / self.median } else { 0.0 }
     }
 
     /// The spread of some figures; all 0 if there are none.
