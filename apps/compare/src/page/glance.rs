@@ -101,8 +101,9 @@ fn cell(scenario: &Scenario, name: &str) -> Markup {
     match times() {
         _ if refuses => html! { td class="times errors" { "errors" } },
         Some(times) => {
-            let tint = TINTS.iter().filter(|from| times >= **from).count();
             let best = scenario.winners.iter().any(|winner| winner == name);
+            // What the rounds cannot tell from the best is not painted as worse.
+            let tint = TINTS.iter().filter(|from| !best && times >= **from).count();
             html! { td class={ "times t" (tint) @if best { " best" } } { (ratio(times)) } }
         }
         None => html! { td class="times none" { (NOTHING) } },
