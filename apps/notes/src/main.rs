@@ -13,7 +13,6 @@ use askama::Template;
 use gearshift::{
     App, Handler, IntoResponse, Refusal, Request, Response, Router, StatusCode, cli, header, sync,
 };
-
 use gearshift_sql::{Database, Options};
 
 use notes::{Draft, Note};
