@@ -4,16 +4,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
 use gearshift_core::{Runtime, Work};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::{Error, Options, STATEMENTS};
 
 /// Instructions of SQLite's machine between two looks at whether to go on: some tens of microseconds.
 const INSTRUCTIONS: i32 = 4_000;
+
+/// Between two attempts to make a log of a file be written ahead.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Where connections come from.
 pub(crate) struct File {
@@ -39,7 +43,7 @@ impl Manager for File {
         let open = move || {
             let connection = Connection::open(path)?;
             connection.busy_timeout(patience)?;
-            connection.pragma_update(None, "journal_mode", "wal")?;
+            write_ahead(&connection, patience)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             let watch =
@@ -57,6 +61,23 @@ impl Manager for File {
             Ok(())
         } else {
             Err(RecycleError::message("in a transaction"))
+        }
+    }
+}
+
+/// Has the log of the file written ahead. The first that opens a file changes it for that; SQLite tells the others
+/// at once, whatever their patience, as it has them read first and so each might wait for the other.
+fn write_ahead(connection: &Connection, patience: Duration) -> Result<(), rusqlite::Error> {
+    let since = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && since.elapsed() < patience =>
+            {
+                thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
         }
     }
 }

@@ -40,6 +40,10 @@ const TESTS: &[Test] = tests! {
     peers: a_peer_that_leaves_takes_its_change_with_it;
 };
 
+const TESTS_OF_A_FILE: &[Test] = tests! {
+    migrations: another_program_is_waited_for_within_patience;
+};
+
 const TESTS_OF_A_SERVER: &[Test] = tests! {
     servers: survives_a_restart gives_up_a_silent_server refuses_types_without_a_value values_fit_or_are_refused
         prepares_anew_what_has_changed;
@@ -55,7 +59,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials = Vec::new();
     for backend in Backend::available() {
-        for (name, test) in TESTS {
+        for (name, test) in TESTS.iter().chain(TESTS_OF_A_FILE) {
             trials.push(trial(&format!("sqlite::{backend}::{name}"), *test, *backend, None));
         }
         for (name, test) in TESTS.iter().chain(TESTS_OF_A_SERVER) {

@@ -1,5 +1,6 @@
 //! From an empty database to the form that the program knows, and no further.
 
+use std::thread;
 use std::time::Duration;
 
 use gearshift_sql::{Database, Error, Migrations, Options};
@@ -46,6 +47,23 @@ pub(crate) async fn four_programs_start_at_once(case: Case) {
         assert_eq!(numbers(&database).await, [1, 2]);
         database.close();
     }
+}
+
+pub(crate) async fn another_program_is_waited_for_within_patience(case: Case) {
+    let held = Duration::from_millis(300);
+    let other = rusqlite::Connection::open(&case.url).expect("a file of SQLite");
+    other.execute_batch("BEGIN IMMEDIATE").expect("it is alone");
+    let impatient = Options { patience: held / 10, ..Options::default() };
+    let error = case.open_as(MORE, impatient).await.expect_err("the other is not done");
+    assert!(matches!(error, Error::Busy(_)), "{error}");
+    let other = thread::spawn(move || {
+        thread::sleep(held);
+        other.execute_batch("COMMIT").expect("it is alone");
+    });
+    let database = case.open_as(MORE, Options::default()).await.expect("it opens");
+    assert_eq!(numbers(&database).await, [1, 2]);
+    database.close();
+    other.join().expect("no panic");
 }
 
 pub(crate) async fn a_step_that_fails_leaves_nothing(case: Case) {
