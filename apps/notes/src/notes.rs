@@ -1,7 +1,5 @@
 //! Notes, and the SQL they are kept by: the same for both databases.
 
-use std::time::{Duration, SystemTime};
-
 use gearshift_sql::{Database, Error, Migrations, Value};
 use serde::{Deserialize, Serialize};
 
@@ -32,16 +30,8 @@ pub(crate) struct Note {
     pub(crate) id: i64,
     pub(crate) title: String,
     pub(crate) body: String,
-    /// In seconds since 1970.
-    edited: i64,
-}
-
-impl Note {
-    pub(crate) fn date(&self) -> String {
-        httpdate::fmt_http_date(
-            SystemTime::UNIX_EPOCH + Duration::from_secs(self.edited.max(0).cast_unsigned()),
-        )
-    }
+    /// In UTC, to the millisecond (RFC 3339).
+    pub(crate) edited: String,
 }
 
 /// What a note is to say.
@@ -57,7 +47,7 @@ impl Draft {
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let faults = [
             (self.title.trim().is_empty(), "a note needs a title"),
-            (self.title.chars().count() > 200, "a title has at most 200 characters"),
+            (self.title.trim().chars().count() > 200, "a title has at most 200 characters"),
             (self.body.chars().count() > 20_000, "a note has at most 20,000 characters"),
             (self.title.contains('\0') || self.body.contains('\0'), "a note is text, without NUL"),
         ];
@@ -73,8 +63,8 @@ pub(crate) fn containing(text: &str) -> Value {
 /// Adds a note, or edits the one with that `id` if there is one, and keeps in its history what it says: both or
 /// neither.
 pub(crate) async fn save(db: &Database, id: Option<i64>, draft: Draft) -> Result<Option<Note>, Error> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (title, body, edited) = (draft.title.into(), draft.body.into(), now.as_secs().cast_signed().into());
+    let edited = format!("{:.3}", jiff::Timestamp::now()).into();
+    let (title, body) = (draft.title.trim().into(), draft.body.into());
     let mut change = db.begin().await?;
     let saved = match id {
         None => change.query::<Note>(ADD, [title, body, edited]).await?.pop(),

@@ -68,6 +68,11 @@ mod of_a_request {
     use super::ContentError;
     use crate::Request;
 
+    #[cfg(feature = "json")]
+    const JSON: &str = "application/json";
+    #[cfg(feature = "form")]
+    const FORM: &str = "application/x-www-form-urlencoded";
+
     impl Request {
         /// The body as JSON, of at most `limit` bytes. It has to say that it is `application/json`, or a type whose
         /// name ends in `+json` (RFC 6839): a form on a page of another site could say anything else.
@@ -76,12 +81,7 @@ mod of_a_request {
         /// [`ContentError`].
         #[cfg(feature = "json")]
         pub async fn json<T: DeserializeOwned>(self, limit: usize) -> Result<T, ContentError> {
-            let json = |essence: &str| {
-                let suffix = essence.len().checked_sub("+json".len()).and_then(|at| essence.get(at..));
-                essence.eq_ignore_ascii_case("application/json")
-                    || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))
-            };
-            let bytes = self.content("application/json", json, limit).await?;
+            let bytes = self.content(JSON, is_json, limit).await?;
             serde_json::from_slice(&bytes).map_err(|error| ContentError::Value(error.into()))
         }
 
@@ -92,24 +92,56 @@ mod of_a_request {
         /// [`ContentError`].
         #[cfg(feature = "form")]
         pub async fn form<T: DeserializeOwned>(self, limit: usize) -> Result<T, ContentError> {
-            const FORM: &str = "application/x-www-form-urlencoded";
-            let bytes = self.content(FORM, |essence| essence.eq_ignore_ascii_case(FORM), limit).await?;
+            let bytes = self.content(FORM, is_form, limit).await?;
             serde_urlencoded::from_bytes(&bytes).map_err(|error| ContentError::Value(error.into()))
         }
 
-        /// The body, if the essence of its type (WHATWG MIME Sniffing, 4.1) is what was `expected`.
+        /// The body as [`json`](Request::json) or as a [`form`](Request::form), of at most `limit` bytes, whichever
+        /// it says it is: the same value from programs and from browsers.
+        ///
+        /// # Errors
+        /// [`ContentError`].
+        #[cfg(all(feature = "json", feature = "form"))]
+        pub async fn json_or_form<T: DeserializeOwned>(self, limit: usize) -> Result<T, ContentError> {
+            match self.essence() {
+                essence if is_json(essence) => self.json(limit).await,
+                essence if is_form(essence) => self.form(limit).await,
+                _ => Err(ContentError::Type {
+                    expected: "application/json or application/x-www-form-urlencoded",
+                }),
+            }
+        }
+
+        /// The body, if its type is what was `expected`.
         async fn content(
             self,
             expected: &'static str,
             is_expected: impl Fn(&str) -> bool,
             limit: usize,
         ) -> Result<Bytes, ContentError> {
-            let content_type = self.header(header::CONTENT_TYPE).unwrap_or_default();
-            if !is_expected(content_type.split(';').next().unwrap_or_default().trim()) {
+            if !is_expected(self.essence()) {
                 return Err(ContentError::Type { expected });
             }
             Ok(self.into_body().bytes(limit).await?)
         }
+
+        /// What the body says it is, without parameters (WHATWG MIME Sniffing, 4.1).
+        fn essence(&self) -> &str {
+            let content_type = self.header(header::CONTENT_TYPE).unwrap_or_default();
+            content_type.split(';').next().unwrap_or_default().trim()
+        }
+    }
+
+    #[cfg(feature = "json")]
+    fn is_json(essence: &str) -> bool {
+        let suffix = essence.len().checked_sub("+json".len()).and_then(|at| essence.get(at..));
+        essence.eq_ignore_ascii_case(JSON)
+            || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))
+    }
+
+    #[cfg(feature = "form")]
+    fn is_form(essence: &str) -> bool {
+        essence.eq_ignore_ascii_case(FORM)
     }
 }
 
@@ -145,16 +177,24 @@ mod tests {
         block_on(request(content_type, body).form(20))
     }
 
+    fn either(content_type: Option<&str>, body: &'static str) -> Result<Pair, ContentError> {
+        block_on(request(content_type, body).json_or_form(20))
+    }
+
     #[test]
     fn a_body_is_read_as_what_it_says_it_is() {
         let pair = Pair { a: "x y".into(), b: 1 };
         for content_type in
             ["application/json", "Application/JSON ; charset=utf-8", "application/problem+JSON"]
         {
-            assert_eq!(json(Some(content_type), r#"{"a":"x y","b":1}"#).expect(content_type), pair);
+            for read in [json, either] {
+                assert_eq!(read(Some(content_type), r#"{"a":"x y","b":1}"#).expect(content_type), pair);
+            }
         }
         let content_type = "application/x-www-form-urlencoded;charset=UTF-8";
-        assert_eq!(form(Some(content_type), "a=x+y&b=%31&c=").expect("a form"), pair);
+        for read in [form, either] {
+            assert_eq!(read(Some(content_type), "a=x+y&b=%31&c=").expect("a form"), pair);
+        }
     }
 
     #[test]
@@ -163,16 +203,10 @@ mod tests {
         for content_type in
             [None, Some(""), Some("text/plain"), Some("+jso"), Some("é"), Some("application/jsonp")]
         {
-            assert_eq!(
-                status(json(content_type, "{}")),
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "{content_type:?}"
-            );
-            assert_eq!(
-                status(form(content_type, "a=b")),
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "{content_type:?}"
-            );
+            for outcome in [json(content_type, "{}"), form(content_type, "a=b"), either(content_type, "a=b")]
+            {
+                assert_eq!(status(outcome), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type:?}");
+            }
         }
         let json = |body| status(json(Some("application/json"), body));
         let form = |body| status(form(Some("application/x-www-form-urlencoded"), body));

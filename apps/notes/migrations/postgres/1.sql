@@ -2,6 +2,6 @@ CREATE TABLE notes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     title text NOT NULL,
     body text NOT NULL,
-    edited bigint NOT NULL
+    edited text NOT NULL
 );
 CREATE INDEX notes_by_edited ON notes (edited, id);

@@ -3,7 +3,7 @@ CREATE TABLE revisions (
     note bigint NOT NULL REFERENCES notes ON DELETE CASCADE,
     title text NOT NULL,
     body text NOT NULL,
-    edited bigint NOT NULL
+    edited text NOT NULL
 );
 CREATE INDEX revisions_by_note ON revisions (note, id);
 INSERT INTO revisions (note, title, body, edited) SELECT id, title, body, edited FROM notes;

@@ -1,5 +1,7 @@
 //! What a peer sees: pages, forms and JSON.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::Case;
@@ -117,6 +119,26 @@ pub(crate) fn searches_for_what_is_typed(case: &Case) {
         assert_eq!(found.join("|"), titles, "{query}");
     }
     assert_eq!(notes.get("/?q=%00").status, 400);
+    notes.stop();
+}
+
+pub(crate) fn the_last_edited_is_first(case: &Case) {
+    let notes = case.start();
+    let a_moment = || std::thread::sleep(Duration::from_millis(2));
+    let first = notes.json("POST", "/api/notes", r#"{"title":"first"}"#).field("Location").to_owned();
+    a_moment();
+    notes.json("POST", "/api/notes", r#"{"title":"second"}"#);
+    let titles = || {
+        let listed = notes.get("/api/notes").value();
+        [0, 1].map(|at| listed[at]["title"].as_str().expect("two notes").to_owned())
+    };
+    assert_eq!(titles(), ["second", "first"]);
+    a_moment();
+    let edited = notes.json("PUT", &first, r#"{"title":"third"}"#).value();
+    assert_eq!(titles(), ["third", "second"]);
+    let when = edited["edited"].as_str().expect("a time");
+    let since = jiff::Timestamp::now().duration_since(when.parse().expect("a time of RFC 3339"));
+    assert!(when.ends_with('Z') && since.unsigned_abs() < Duration::from_secs(60), "{when}");
     notes.stop();
 }
 

@@ -53,11 +53,12 @@ impl Case {
 
 type Test = (&'static str, fn(&Case));
 
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 11] = [
     ("a_note_lives_through_forms", behaviour::a_note_lives_through_forms),
     ("text_is_never_markup", behaviour::text_is_never_markup),
     ("refuses_forms_that_are_no_note", behaviour::refuses_forms_that_are_no_note),
     ("searches_for_what_is_typed", behaviour::searches_for_what_is_typed),
+    ("the_last_edited_is_first", behaviour::the_last_edited_is_first),
     ("programs_are_told_by_status", behaviour::programs_are_told_by_status),
     ("a_change_is_whole_or_not_at_all", database::a_change_is_whole_or_not_at_all),
     ("eleven_clients_share_ten_connections", database::eleven_clients_share_ten_connections),
