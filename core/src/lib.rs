@@ -1,84 +1,82 @@
 //! The core of [gearshift](https://docs.rs/gearshift): an HTTP/1.1 server whose concurrency model is a gear you
 //! shift.
 //!
-//! Data flows one way: bytes, [`h1::Connection`], [`Request`], [`Handler`], [`Response`], `h1::Connection`, bytes.
-//! Three seams let a backend put its own concurrency model under that: [`transport`], [`runtime`] and [`backend`].
-//! [`drive()`] joins them, and is written once.
+//! Bytes flow one way: [`h1::Connection`], [`Request`], [`Handler`], [`Response`], `h1::Connection`. Three seams let a
+//! backend put its own concurrency model under that: [`Transport`], [`Engine`] and [`Backend`]. [`drive()`] joins them
+//! and is written once.
+//!
+//! The source is in layers. A layer imports only from the layers before it:
+//!
+//! | layer | what it holds |
+//! | --- | --- |
+//! | `proto` | HTTP/1.1 without I/O: the connection, messages, buffers, limits |
+//! | `runtime` | what a handler asks of its backend: timers, tasks, pools; settings, shutdown, counters |
+//! | `conn` | the life of one connection: driver, exchange, deadlines, liveness |
+//! | `server` | the life of a server: listeners, accepting, start, drain, stop |
+//! | `web` | what applications use: router, handlers, JSON and forms |
 
-mod accept;
-mod access;
-mod after;
-pub mod backend;
-mod block;
-mod cancel;
-pub mod clock;
-pub mod config;
-mod counters;
-pub mod drive;
-mod event_loop;
-mod exchange;
-pub mod h1;
-pub mod handler;
-pub mod inbox;
-mod io;
-mod lease;
-mod message;
-pub mod net;
-mod offload;
-pub mod outbox;
-mod pace;
-mod pool;
-mod refusal;
-mod respond;
-mod router;
-pub mod runtime;
-mod scope;
-pub mod service;
-pub mod shutdown;
-mod stall;
-mod stats;
-mod stream;
-mod tally;
-mod task;
-#[cfg(feature = "pools")]
-pub mod threads;
-pub mod transport;
+mod proto;
 
-use std::future::Future;
-use std::pin::Pin;
+mod runtime;
 
-pub use backend::{App, Backend, Report, ServeError, Server};
+mod conn;
+
+mod server;
+
+mod web;
+
 pub use bytes::Bytes;
-pub use cancel::CancelToken;
-pub use config::{Config, Limits, OnDisconnect, Overload};
-pub use drive::{Drive, Driving, Wire, drive};
-pub use handler::{Answer, Handler, blocking, compute, metrics, on_disconnect, sync};
 pub use http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
-pub use inbox::Inbox;
-pub use message::{
-    Body, BodyError, BodyReader, ContentError, Fields, FieldsIter, HeadTooLarge, ParamError, Request,
-    Response,
-};
-pub use net::{Bind, Endpoint, Listener, Peer};
-pub use offload::{Job, Offloaded, TryOffloaded};
-pub use outbox::Outbox;
-pub use pool::Busy;
-pub use refusal::Refusal;
-pub use respond::IntoResponse;
+
+pub use proto::body::{Body, BodyError};
+pub use proto::fields::{Fields, FieldsIter};
+pub use proto::into_response::IntoResponse;
 #[cfg(feature = "json")]
-pub use respond::Json;
-pub use router::Router;
-pub use runtime::{Elapsed, Engine, Runtime, Vitals, Work};
-pub use scope::Scope;
-pub use service::Service;
-pub use shutdown::{Phase, Shutdown};
-pub use stats::{PoolStats, Stats};
-pub use stream::Stream;
-pub use task::{Task, TaskError};
-pub use transport::{Look, Lookout, Transport};
+pub use proto::into_response::Json;
+pub use proto::limits::Limits;
+pub use proto::params::ParamError;
+pub use proto::read_buffer::ReadBuffer;
+pub use proto::request::{HeadTooLarge, Request};
+pub use proto::response::Response;
+pub use proto::stream::Stream;
+pub use proto::write_queue::{self, WriteQueue};
+pub use proto::{BoxError, BoxFuture};
 
-/// A boxed future that can move between threads.
-pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub use runtime::body_reader::BodyReader;
+pub use runtime::clock;
+pub use runtime::config::{self, Config, OnDisconnect, Overload};
+pub use runtime::endpoint::Endpoint;
+pub use runtime::handle::{Elapsed, Engine, EngineStats, Runtime, Work};
+pub use runtime::offload::{Job, Offloaded, TryOffloaded};
+pub use runtime::park;
+pub use runtime::pool::Busy;
+pub use runtime::scope::Scope;
+pub use runtime::shutdown::{self, Phase, Shutdown};
+pub use runtime::stats::{PoolStats, Stats};
+pub use runtime::task::{Task, TaskError};
+#[cfg(feature = "pools")]
+pub use runtime::threads;
 
-/// Any error.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use conn::cancel::CancelToken;
+pub use conn::context::Peer;
+pub use conn::driver::{Driving, drive};
+pub use conn::handler::{Answer, Handler};
+pub use conn::service::Service;
+pub use conn::transport::{self, Liveness, Transport};
+
+pub use server::accept::AcceptPause;
+pub use server::backend::{self, App, Backend, Report, ServeError, Server};
+pub use server::latch::{self, Latch};
+pub use server::lifecycle::{self, Threads, Workers};
+pub use server::listener::{Bind, Listener};
+
+pub use web::content::ContentError;
+pub use web::handlers::{blocking, compute, metrics, on_disconnect, sync};
+pub use web::refusal::Refusal;
+pub use web::router::Router;
+
+/// HTTP/1.1 without I/O; see [`h1::Connection`].
+pub mod h1 {
+    pub use crate::proto::connection::{Connection, Event, Piece, WrongLength};
+    pub use crate::proto::error::Error;
+}

@@ -14,7 +14,7 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
     loop {
         match connection.next_event() {
             Event::NeedBytes => match pieces.next() {
-                Some(piece) => connection.inbox_mut().extend(piece),
+                Some(piece) => connection.read_buffer_mut().extend(piece),
                 None if end && !connection.has_ended() => connection.received_end(),
                 None => break seen.push("waits".into()),
             },
@@ -37,8 +37,8 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
             Event::Finished => break seen.push("finished".into()),
         }
     }
-    let outbox = connection.outbox_mut();
-    seen.push(String::from_utf8_lossy(outbox.front()).into_owned());
+    let write_queue = connection.write_queue_mut();
+    seen.push(String::from_utf8_lossy(write_queue.front()).into_owned());
     seen
 }
 
@@ -54,7 +54,7 @@ fn read_body<'a>(
             Ok(Piece::Data(data)) => body.extend_from_slice(&data),
             Ok(Piece::End) => break "whole".to_owned(),
             Ok(Piece::NeedBytes) => match pieces.next() {
-                Some(piece) => connection.inbox_mut().extend(piece),
+                Some(piece) => connection.read_buffer_mut().extend(piece),
                 None if end && !connection.has_ended() => connection.received_end(),
                 None => break "unfinished".to_owned(),
             },
@@ -183,18 +183,18 @@ fn never_makes_a_short_body_of_one_that_was_cut() {
 fn stays_open_when_a_body_came_without_being_waited_for() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut connection = Connection::new(Limits::default().into(), false, false);
-    connection.inbox_mut().extend(head);
-    connection.inbox_mut().extend(b"3\r\nabc\r\n");
+    connection.read_buffer_mut().extend(head);
+    connection.read_buffer_mut().extend(b"3\r\nabc\r\n");
     assert!(matches!(connection.next_event(), Event::Request(_)));
     assert!(!connection.awaits_continue(), "it has not waited");
     assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "abc"));
     assert!(matches!(connection.next_piece(), Ok(Piece::NeedBytes)));
     assert!(!connection.send_continue(), "it is not asked for what has begun to come");
-    connection.inbox_mut().extend(b"0\r\n\r\n");
+    connection.read_buffer_mut().extend(b"0\r\n\r\n");
     assert!(matches!(connection.next_piece(), Ok(Piece::End)));
     connection.respond_whole(Response::text("ok"), 0);
     assert!(!connection.is_closing());
-    assert!(!connection.outbox().front().windows(5).any(|window| window == b"close"));
+    assert!(!connection.write_queue().front().windows(5).any(|window| window == b"close"));
 }
 
 #[test]
@@ -209,15 +209,15 @@ fn reads_past_a_body_that_came_without_being_waited_for() {
         let mut connection = Connection::new(Limits::default().into(), false, false);
         let head =
             format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{framing}\r\n\r\n{}", pieces[0]);
-        connection.inbox_mut().extend(head.as_bytes());
+        connection.read_buffer_mut().extend(head.as_bytes());
         assert!(matches!(connection.next_event(), Event::Request(_)));
         connection.respond_whole(Response::text("ok"), 0);
         let has_begun = !pieces[0].is_empty();
         assert_eq!(connection.is_closing(), !has_begun, "{framing}, {pieces:?}");
         if has_begun {
             assert!(matches!(connection.next_event(), Event::NeedBytes));
-            connection.inbox_mut().extend(pieces[1].as_bytes());
-            connection.inbox_mut().extend(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+            connection.read_buffer_mut().extend(pieces[1].as_bytes());
+            connection.read_buffer_mut().extend(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
             assert!(matches!(connection.next_event(), Event::Request(request) if request.path() == "/next"));
         }
     }
@@ -231,7 +231,7 @@ fn waits_for_no_byte_of_a_body_that_it_will_not_pass_over() {
     for (length, is_passed_over) in [(10, true), (11, false), (1_000_000, false)] {
         let mut connection = Connection::new(limits.clone(), false, false);
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
-        connection.inbox_mut().extend(head.as_bytes());
+        connection.read_buffer_mut().extend(head.as_bytes());
         assert!(matches!(connection.next_event(), Event::Request(_)));
         connection.respond_whole(Response::text("ok"), 0);
         match connection.next_event() {
@@ -261,7 +261,7 @@ fn takes_limits_that_are_too_high_for_the_highest() {
         (format!("GET /{} HTTP/1.1\r\n", "a".repeat(Limits::MAX_HEAD)), Some(Error::RequestLineTooLong)),
     ] {
         let mut connection = Connection::new(limits.clone(), false, false);
-        connection.inbox_mut().extend(head.as_bytes());
+        connection.read_buffer_mut().extend(head.as_bytes());
         match connection.next_event() {
             Event::Request(_) => assert_eq!(refusal, None, "{} bytes", head.len()),
             Event::Refused(error) => assert_eq!(refusal, Some(error), "{} bytes", head.len()),

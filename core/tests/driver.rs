@@ -11,10 +11,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use gearshift_core::clock::{Clock, ManualClock};
-use gearshift_core::net::Endpoint;
 use gearshift_core::{
-    Answer, Body, BoxFuture, Bytes, Config, Drive, Driving, Engine, Handler, Inbox, Job, Outbox, Request,
-    Response, Runtime, Service, Shutdown, Stream, Transport, Vitals, Wire, Work, drive,
+    Answer, Body, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats, Handler, Job, ReadBuffer,
+    Report, Request, Response, Runtime, Service, Shutdown, Stream, Transport, Work, WriteQueue, drive,
 };
 
 /// What the next read finds.
@@ -40,9 +39,9 @@ struct Told {
     force: Option<Shutdown>,
 }
 
-struct Script<const BLOCKING: bool>(Arc<Mutex<Told>>, ManualClock);
+struct Script(Arc<Mutex<Told>>, ManualClock);
 
-impl<const BLOCKING: bool> Script<BLOCKING> {
+impl Script {
     fn stalled<T>(&self) -> Poll<io::Result<T>> {
         match self.0.lock().unwrap().deadline {
             Some(at) if at <= self.1.now() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -51,17 +50,15 @@ impl<const BLOCKING: bool> Script<BLOCKING> {
     }
 }
 
-impl<const BLOCKING: bool> Transport for Script<BLOCKING> {
-    const BLOCKING: bool = BLOCKING;
-
-    fn poll_read(&mut self, _: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+impl Transport for Script {
+    fn poll_read(&mut self, _: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         match self.try_read(into) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stalled(),
             read => Poll::Ready(read),
         }
     }
 
-    fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+    fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         match self.0.lock().unwrap().steps.pop_front() {
             Some(Step::Bytes(text)) => {
                 into.extend(text.as_bytes());
@@ -72,7 +69,7 @@ impl<const BLOCKING: bool> Transport for Script<BLOCKING> {
         }
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, _: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
         let mut told = self.0.lock().unwrap();
         told.waited = told.waited.max(from.len());
         while !from.is_empty() && told.room > 0 {
@@ -111,8 +108,10 @@ impl<const BLOCKING: bool> Transport for Script<BLOCKING> {
     }
 }
 
-/// An engine with nothing behind it.
-struct Nowhere;
+/// An engine with nothing behind it, whose threads block or not.
+struct Nowhere {
+    threads_block: bool,
+}
 
 impl Engine for Nowhere {
     fn backend(&self) -> &'static str {
@@ -129,16 +128,14 @@ impl Engine for Nowhere {
 
     fn spawn(&self, _: BoxFuture<()>) {}
 
-    fn runs_in_place(&self) -> bool {
-        false
-    }
-
     fn offload(&self, _: Work, _: Job) {}
 
-    fn block_on(&self, _: Pin<&mut dyn Future<Output = ()>>) {}
+    fn threads_block(&self) -> bool {
+        self.threads_block
+    }
 
-    fn vitals(&self) -> Vitals {
-        Vitals::default()
+    fn stats(&self) -> EngineStats {
+        EngineStats::default()
     }
 }
 
@@ -152,24 +149,38 @@ impl Wake for Count {
 }
 
 /// A connection, and everything around it.
-struct Rig<const BLOCKING: bool> {
+struct Rig {
     told: Arc<Mutex<Told>>,
     clock: ManualClock,
     service: Arc<Service>,
     wakes: Arc<Count>,
-    driving: Option<Driving<Script<BLOCKING>>>,
+    driving: Option<Driving<Script>>,
 }
 
-impl<const BLOCKING: bool> Rig<BLOCKING> {
+impl Rig {
     fn new(config: Config, handler: impl Handler, steps: impl IntoIterator<Item = Step>) -> Self {
+        Rig::of(false, config, handler, steps)
+    }
+
+    /// The same on a backend whose threads block.
+    fn blocking(config: Config, handler: impl Handler, steps: impl IntoIterator<Item = Step>) -> Self {
+        Rig::of(true, config, handler, steps)
+    }
+
+    fn of(
+        threads_block: bool,
+        config: Config,
+        handler: impl Handler,
+        steps: impl IntoIterator<Item = Step>,
+    ) -> Self {
         let clock = ManualClock::new(0);
-        let (shutdown, runtime) = (Shutdown::new(), Runtime::new(Nowhere, &config));
+        let (shutdown, runtime) = (Shutdown::new(), Nowhere { threads_block });
+        let runtime = Runtime::new(runtime, &config, shutdown.clone());
         let time = Clock::Manual(clock.clone());
         let service = Service::with_clock(Arc::new(handler), config, shutdown, runtime, time);
         let told = Told { steps: steps.into_iter().collect(), room: usize::MAX, ..Told::default() };
         let told = Arc::new(Mutex::new(told));
-        let wire = Wire::new(Script(told.clone(), clock.clone()), None, &service);
-        let driving = Some(drive(wire, service.clone()));
+        let driving = Some(drive(Script(told.clone(), clock.clone()), None, &service));
         Rig { told, clock, service, wakes: Arc::default(), driving }
     }
 
@@ -179,11 +190,7 @@ impl<const BLOCKING: bool> Rig<BLOCKING> {
         let waker = Waker::from(self.wakes.clone());
         match Pin::new(driving).poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => false,
-            Poll::Ready(Drive::Parked(wire)) => {
-                self.driving = Some(drive(wire, self.service.clone()));
-                false
-            }
-            Poll::Ready(Drive::Closed) => {
+            Poll::Ready(()) => {
                 self.driving = None;
                 true
             }
@@ -224,14 +231,17 @@ fn handler(request: Request) -> Answer {
     match request.path() {
         "/stream" => Answer::Ready(Response::new(Body::from_stream(Source(None)))),
         "/broken" => Answer::Ready(Response::new(Body::from_stream(Source(Some("broken"))))),
-        "/never" => Answer::Later(Box::pin(pending())),
+        "/never" => Answer::Later(Box::pin(pending()), None),
         "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
         _ if request.body().is_empty() => Answer::Ready(Response::text("x".repeat(1000))),
-        _ => Answer::Later(Box::pin(async {
-            let read = request.into_body().bytes(1000).await;
-            once().await;
-            Response::text(format!("{read:?} {}", "y".repeat(1000)))
-        })),
+        _ => Answer::Later(
+            Box::pin(async {
+                let read = request.into_body().bytes(1000).await;
+                once().await;
+                Response::text(format!("{read:?} {}", "y".repeat(1000)))
+            }),
+            None,
+        ),
     }
 }
 
@@ -247,7 +257,7 @@ impl Handler for Plain {
 fn a_peer_that_ends_its_side_behind_its_body_is_answered() {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
     let steps = [Step::Bytes(head), Step::Nothing, Step::Bytes("abc"), Step::End];
-    let mut rig = Rig::<false>::new(Config::default(), Plain, steps);
+    let mut rig = Rig::new(Config::default(), Plain, steps);
     assert!(!rig.poll());
     assert!(!rig.poll(), "the body is read, and the handler waits");
     assert!(rig.poll());
@@ -259,7 +269,7 @@ fn a_peer_that_sends_on_while_it_is_told_of_the_end_is_lingered_for() {
     let last = "GET /last HTTP/1.1\r\nHost: a\r\n\r\n";
     // The read of the linger, not the one before, finds that nothing more has come.
     let steps = [Step::Bytes(last), Step::Bytes(GET), Step::Nothing, Step::End];
-    let mut rig = Rig::<false>::new(Config::default(), Plain, steps);
+    let mut rig = Rig::new(Config::default(), Plain, steps);
     assert!(!rig.poll());
     assert!(rig.told.lock().unwrap().is_shut);
     assert!(rig.poll());
@@ -273,7 +283,7 @@ fn a_body_that_is_waited_for_does_not_end_the_deadline_of_a_write() {
     config.write_timeout = Duration::from_secs(20);
     config.body_timeout = Duration::from_secs(15);
     config.min_rate = 0;
-    let mut rig = Rig::<false>::new(config, Plain, steps);
+    let mut rig = Rig::new(config, Plain, steps);
     rig.told.lock().unwrap().room = 100;
     let start = rig.clock.now();
     assert!(!rig.poll());
@@ -290,7 +300,7 @@ fn a_body_that_is_waited_for_does_not_end_the_deadline_of_a_write() {
 #[test]
 fn a_stream_that_fails_does_not_cost_the_responses_before_it() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /broken HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::<false>::new(Config::default(), Plain, [Step::Bytes(requests)]);
+    let mut rig = Rig::new(Config::default(), Plain, [Step::Bytes(requests)]);
     assert!(rig.poll());
     assert!(rig.written().contains(&"x".repeat(1000)));
     assert!(!rig.written().ends_with("0\r\n\r\n"), "the broken one does not look whole");
@@ -298,13 +308,13 @@ fn a_stream_that_fails_does_not_cost_the_responses_before_it() {
 
 #[test]
 fn a_stream_that_is_cut_is_not_reported_as_finished() {
-    let mut rig = Rig::<false>::new(Config::default(), Plain, [Step::Bytes(STREAM)]);
+    let mut rig = Rig::new(Config::default(), Plain, [Step::Bytes(STREAM)]);
     assert!(!rig.poll());
     rig.service.shutdown().graceful();
     assert!(!rig.poll());
     rig.service.shutdown().force();
     assert!(rig.poll());
-    let report = rig.service.report();
+    let report = Report::of(&rig.service);
     assert_eq!((report.finished, report.cut), (0, 1));
 }
 
@@ -312,18 +322,18 @@ fn a_stream_that_is_cut_is_not_reported_as_finished() {
 fn a_stream_that_is_waited_for_before_100_continue_is_looked_after() {
     let expects = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
         Expect: 100-continue\r\n\r\n";
-    let mut rig = Rig::<false>::new(Config::default(), Plain, [Step::Bytes(expects)]);
+    let mut rig = Rig::new(Config::default(), Plain, [Step::Bytes(expects)]);
     assert!(!rig.poll());
     assert!(rig.written().contains(&"x".repeat(1000)), "what waits is sent");
     rig.service.shutdown().force();
     assert!(rig.poll());
-    assert_eq!(rig.service.report().cut, 1);
+    assert_eq!(Report::of(&rig.service).cut, 1);
 }
 
 #[test]
 fn a_thread_that_waits_for_a_handler_is_woken_by_a_forced_stop() {
     let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::<true>::new(Config::default(), Plain, [Step::Bytes(never)]);
+    let mut rig = Rig::blocking(Config::default(), Plain, [Step::Bytes(never)]);
     assert!(!rig.poll());
     rig.service.shutdown().force();
     assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
@@ -333,14 +343,14 @@ fn a_thread_that_waits_for_a_handler_is_woken_by_a_forced_stop() {
 #[test]
 fn a_request_is_cut_by_a_stop_that_ends_a_write_before_its_response() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::<true>::new(Config::default(), Plain, [Step::Bytes(requests)]);
+    let mut rig = Rig::blocking(Config::default(), Plain, [Step::Bytes(requests)]);
     {
         let mut told = rig.told.lock().unwrap();
         told.room = 10;
         told.force = Some(rig.service.shutdown().clone());
     }
     assert!(rig.poll());
-    assert_eq!(rig.service.report().cut, 1);
+    assert_eq!(Report::of(&rig.service).cut, 1);
 }
 
 #[test]
@@ -351,7 +361,7 @@ fn responses_to_requests_with_bodies_wait_for_the_peer_to_take_some() {
     let mut config = Config::default();
     config.limits.output = 2_000;
     config.limits.pipeline = 1000;
-    let mut rig = Rig::<false>::new(config, Plain, steps);
+    let mut rig = Rig::new(config, Plain, steps);
     rig.told.lock().unwrap().room = 0;
     for _ in 0..200 {
         assert!(!rig.poll());
@@ -365,7 +375,7 @@ fn a_late_handler_leaves_its_response_the_time_of_a_write() {
     let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut config = Config::default();
     config.handler_timeout = Duration::from_secs(5);
-    let mut rig = Rig::<false>::new(config, Plain, [Step::Bytes(never)]);
+    let mut rig = Rig::new(config, Plain, [Step::Bytes(never)]);
     rig.told.lock().unwrap().room = 20;
     assert!(!rig.poll());
     rig.clock.advance(Duration::from_secs(5));
@@ -374,4 +384,81 @@ fn a_late_handler_leaves_its_response_the_time_of_a_write() {
     rig.poll();
     let written = rig.written();
     assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("\r\n\r\n"), "{written}");
+}
+
+/// A request with a small body, of which the body comes later.
+fn small_body(rest: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc";
+    [Step::Bytes(head), Step::Nothing].into_iter().chain(rest).collect()
+}
+
+#[test]
+fn a_small_body_is_awaited_before_its_request_holds_a_thread() {
+    let mut rig = Rig::blocking(Config::default(), Plain, small_body([Step::Bytes("def")]));
+    assert!(!rig.poll());
+    assert!(!rig.driving.as_ref().unwrap().is_handling());
+    assert!(!rig.poll(), "the body is complete, and the handler waits");
+    assert!(rig.driving.as_ref().unwrap().is_handling());
+    assert!(!rig.poll());
+    assert!(rig.written().contains("abcdef"), "{}", rig.written());
+}
+
+#[test]
+fn a_body_beyond_the_buffer_is_read_by_its_handler() {
+    let mut config = Config::default();
+    config.body_buffer = 5;
+    let mut rig = Rig::blocking(config, Plain, small_body([Step::Bytes("def")]));
+    assert!(!rig.poll());
+    assert!(rig.driving.as_ref().unwrap().is_handling());
+    assert!(!rig.poll());
+    assert!(!rig.poll());
+    assert!(rig.written().contains("abcdef"), "{}", rig.written());
+}
+
+#[test]
+fn a_body_that_stops_halfway_is_told_to_its_handler_as_on_an_event_loop() {
+    let stops: [(fn() -> Option<Step>, &str); 2] =
+        [(|| Some(Step::End), "Incomplete"), (|| None, "TimedOut")];
+    for threads_block in [false, true] {
+        for (stop, error) in stops {
+            let mut config = Config::default();
+            config.body_timeout = Duration::from_secs(5);
+            let mut rig = Rig::of(threads_block, config, Plain, small_body(stop()));
+            assert!(!rig.poll());
+            rig.clock.advance(Duration::from_secs(6));
+            (0..4).for_each(|_| {
+                rig.poll();
+            });
+            assert!(rig.written().contains(error), "{threads_block}: {}", rig.written());
+        }
+    }
+}
+
+#[test]
+fn a_chunked_body_is_awaited_up_to_the_buffer_and_its_faults_are_the_handlers_to_meet() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for (rest, said) in [("3\r\ndef\r\n0\r\n\r\n", "abcdef"), ("x\r\n", "Malformed(ChunkSize)")] {
+        for body_buffer in [0, 4, 100] {
+            let mut config = Config::default();
+            config.body_buffer = body_buffer;
+            let steps = [Step::Bytes(head), Step::Nothing, Step::Bytes(rest)];
+            let mut rig = Rig::blocking(config, Plain, steps);
+            assert!(!rig.poll());
+            assert_eq!(rig.driving.as_ref().unwrap().is_handling(), body_buffer == 0);
+            (0..4).for_each(|_| {
+                rig.poll();
+            });
+            assert!(rig.written().contains(said), "{body_buffer}: {}", rig.written());
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_expects_100_continue_is_not_buffered() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
+    let steps = [Step::Bytes(head), Step::Nothing, Step::Bytes("abc")];
+    let mut rig = Rig::blocking(Config::default(), Plain, steps);
+    assert!(!rig.poll());
+    assert!(rig.driving.as_ref().unwrap().is_handling());
+    assert!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), "{}", rig.written());
 }

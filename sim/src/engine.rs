@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Vitals, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, EngineStats, Work};
 
 use crate::world::{Event, World};
 
@@ -54,8 +54,8 @@ impl Engine for SimEngine {
         state.schedule(at, Event::Job);
     }
 
-    fn vitals(&self) -> Vitals {
-        Vitals::default()
+    fn engine_stats(&self) -> EngineStats {
+        EngineStats::default()
     }
 
     fn block_on(&self, mut future: Pin<&mut dyn Future<Output = ()>>) {

@@ -5,7 +5,7 @@ use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
-use gearshift_core::{Inbox, Outbox};
+use gearshift_core::{ReadBuffer, WriteQueue};
 
 use crate::plan::{Ending, Line, Reading, Segment};
 use crate::reply::Replies;
@@ -174,7 +174,7 @@ impl Link {
     }
 
     /// The server reads all there is, up to the room there is.
-    pub(crate) fn receive(&mut self, into: &mut Inbox) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         if !self.arrived.is_empty() {
             let room = into.spare_mut();
             let n = room.len().min(self.arrived.len());
@@ -201,7 +201,7 @@ impl Link {
     }
 
     /// The server writes at most `most` bytes.
-    pub(crate) fn send(&mut self, from: &mut Outbox, most: usize) -> io::Result<(usize, Vec<u8>)> {
+    pub(crate) fn send(&mut self, from: &mut WriteQueue, most: usize) -> io::Result<(usize, Vec<u8>)> {
         if self.reset {
             self.moved();
             return Err(io::ErrorKind::BrokenPipe.into());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use gearshift_core::{Inbox, Outbox, Phase, Stream, Transport};
+use gearshift_core::{ReadBuffer, WriteQueue, Phase, Stream, Transport};
 
 use crate::fault::Fault;
 use crate::world::{Event, State, World};
@@ -33,7 +33,7 @@ impl<const BLOCKING: bool> SimTransport<BLOCKING> {
         SimTransport { world, at }
     }
 
-    fn receive(&self, into: &mut Inbox) -> io::Result<usize> {
+    fn receive(&self, into: &mut ReadBuffer) -> io::Result<usize> {
         let mut state = self.world.lock();
         let most = state.links[self.at].line.asks.len() * 16 + 64 * 1024 + 16 * 1024;
         if into.len() > most {
@@ -64,7 +64,7 @@ impl<const BLOCKING: bool> SimTransport<BLOCKING> {
     }
 
     /// Writes until there is no room; the error says why it ends before everything is written.
-    fn send(&self, from: &mut Outbox) -> io::Result<()> {
+    fn send(&self, from: &mut WriteQueue) -> io::Result<()> {
         let mut state = self.world.lock();
         let at = self.at;
         while !from.is_empty() {
@@ -192,7 +192,7 @@ impl<const BLOCKING: bool> SimTransport<BLOCKING> {
 impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
     const BLOCKING: bool = BLOCKING;
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         self.world.meanwhile();
         loop {
             match self.receive(into) {
@@ -210,7 +210,7 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
         }
     }
 
-    fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+    fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         self.world.meanwhile();
         if self.world.shutdown.is_requested() && self.world.lock().plays_at_stop(self.at) {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -218,7 +218,7 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
         self.receive(into)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
         self.world.meanwhile();
         {
             let mut state = self.world.lock();

@@ -11,7 +11,7 @@ use async_io::{Async, Timer};
 use async_std::task;
 use futures_lite::future::or;
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, Vitals, Work};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work};
 use gearshift_reactor::{Handle, Latch};
 
 use crate::NAME;
@@ -71,8 +71,8 @@ impl Engine for AsyncStdEngine {
         task::block_on(future);
     }
 
-    fn vitals(&self) -> Vitals {
-        Vitals { workers: crate::threads(), waiting: 0, turns: self.reactor.turns() }
+    fn engine_stats(&self) -> EngineStats {
+        EngineStats { workers: crate::threads(), waiting: 0, turns: self.reactor.turns() }
     }
 }
 

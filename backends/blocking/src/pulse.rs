@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gearshift_core::Vitals;
+use gearshift_core::EngineStats;
 
 /// What the engine says of the server that it belongs to.
 #[derive(Default)]
@@ -28,17 +28,17 @@ impl Pulse {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn vitals(&self) -> Vitals {
+    pub(crate) fn engine_stats(&self) -> EngineStats {
         let (workers, waiting) = match self.workers.get() {
             Some((workers, waiting)) => (*workers, waiting()),
             None => (0, 0),
         };
-        Vitals { workers, waiting, turns: self.turns.load(Ordering::Relaxed) }
+        EngineStats { workers, waiting, turns: self.turns.load(Ordering::Relaxed) }
     }
 }
 
 impl fmt::Debug for Pulse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pulse").field(&self.vitals()).finish()
+        f.debug_tuple("Pulse").field(&self.engine_stats()).finish()
     }
 }

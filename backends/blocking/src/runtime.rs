@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use async_executor::Executor;
 use async_io::{Async, Timer};
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, Vitals, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, EngineStats, Work};
 
 use crate::pulse::Pulse;
 use crate::serve::LAST_WAIT;
@@ -139,8 +139,8 @@ impl Engine for BlockingEngine {
         async_io::block_on(future);
     }
 
-    fn vitals(&self) -> Vitals {
-        self.pulse.vitals()
+    fn engine_stats(&self) -> EngineStats {
+        self.pulse.engine_stats()
     }
 }
 

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::Async;
-use gearshift_core::{Inbox, Look, Lookout, Outbox, Stream, Transport};
+use gearshift_core::{ReadBuffer, Look, Lookout, WriteQueue, Stream, Transport};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -73,7 +73,7 @@ impl BlockingTransport {
         }
     }
 
-    fn write_some(&self, from: &Outbox) -> io::Result<usize> {
+    fn write_some(&self, from: &WriteQueue) -> io::Result<usize> {
         if from.is_single() {
             return (&*self.socket).write(from.front());
         }
@@ -83,7 +83,7 @@ impl BlockingTransport {
     }
 
     /// Writes until all is written, or until some is and the next piece would have to wait.
-    fn write_on(&self, from: &mut Outbox) -> io::Result<()> {
+    fn write_on(&self, from: &mut WriteQueue) -> io::Result<()> {
         let mut moved = false;
         while !from.is_empty() {
             match self.write_some(from) {
@@ -103,7 +103,7 @@ impl BlockingTransport {
         Ok(())
     }
 
-    fn read_some(&mut self, into: &mut Inbox) -> io::Result<usize> {
+    fn read_some(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         loop {
             match self.try_read(into) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -119,11 +119,11 @@ impl Transport for BlockingTransport {
     const BLOCKING: bool = true;
 
     /// Reads what is there even if the deadline has passed, and waits for more only until then.
-    fn poll_read(&mut self, _: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+    fn poll_read(&mut self, _: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         Poll::Ready(self.read_some(into))
     }
 
-    fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+    fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         loop {
             match (&*self.socket).read(into.spare_mut()) {
                 Ok(n) => {
@@ -136,7 +136,7 @@ impl Transport for BlockingTransport {
         }
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, _: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
         Poll::Ready(self.write_on(from))
     }
 
@@ -246,21 +246,21 @@ mod tests {
         Pair { near, far: far.into(), poll, cutter }
     }
 
-    fn read(transport: &mut BlockingTransport, into: &mut Inbox) -> io::Result<usize> {
+    fn read(transport: &mut BlockingTransport, into: &mut ReadBuffer) -> io::Result<usize> {
         match transport.poll_read(&mut Context::from_waker(Waker::noop()), into) {
             Poll::Ready(read) => read,
             Poll::Pending => panic!("a blocking transport is never pending"),
         }
     }
 
-    fn write(transport: &mut BlockingTransport, from: &mut Outbox) -> io::Result<()> {
+    fn write(transport: &mut BlockingTransport, from: &mut WriteQueue) -> io::Result<()> {
         while !from.is_empty() {
             write_once(transport, from)?;
         }
         Ok(())
     }
 
-    fn write_once(transport: &mut BlockingTransport, from: &mut Outbox) -> io::Result<()> {
+    fn write_once(transport: &mut BlockingTransport, from: &mut WriteQueue) -> io::Result<()> {
         match transport.poll_write(&mut Context::from_waker(Waker::noop()), from) {
             Poll::Ready(written) => written,
             Poll::Pending => panic!("a blocking transport is never pending"),
@@ -270,66 +270,66 @@ mod tests {
     #[test]
     fn a_read_waits_for_bytes() {
         let mut pair = pair();
-        let mut inbox = Inbox::new();
-        assert_eq!(pair.near.try_read(&mut inbox).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut read_buffer = ReadBuffer::new();
+        assert_eq!(pair.near.try_read(&mut read_buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let mut far = pair.far;
         let writer = thread::spawn(move || {
             far.write_all(b"late").unwrap();
             far
         });
         pair.near.set_deadline(Some(Instant::now() + LATE));
-        assert_eq!(read(&mut pair.near, &mut inbox).unwrap(), 4);
-        assert_eq!(inbox.as_slice(), b"late");
-        assert!(inbox.is_drained());
+        assert_eq!(read(&mut pair.near, &mut read_buffer).unwrap(), 4);
+        assert_eq!(read_buffer.as_slice(), b"late");
+        assert!(read_buffer.is_drained());
         drop(writer.join().unwrap());
-        assert_eq!(read(&mut pair.near, &mut inbox).unwrap(), 0);
+        assert_eq!(read(&mut pair.near, &mut read_buffer).unwrap(), 0);
     }
 
     #[test]
     fn a_read_that_fills_its_room_has_not_drained_the_socket() {
         let mut pair = pair();
-        let mut inbox = Inbox::new();
-        let room = inbox.spare_mut().len();
+        let mut read_buffer = ReadBuffer::new();
+        let room = read_buffer.spare_mut().len();
         pair.far.write_all(&vec![b'x'; room + 1]).unwrap();
-        assert_eq!(read(&mut pair.near, &mut inbox).unwrap(), room);
-        assert!(!inbox.is_drained());
-        assert_eq!(read(&mut pair.near, &mut inbox).unwrap(), 1);
-        assert!(inbox.is_drained());
+        assert_eq!(read(&mut pair.near, &mut read_buffer).unwrap(), room);
+        assert!(!read_buffer.is_drained());
+        assert_eq!(read(&mut pair.near, &mut read_buffer).unwrap(), 1);
+        assert!(read_buffer.is_drained());
     }
 
     #[test]
     fn the_deadline_of_a_read_is_a_time_and_not_a_duration() {
         let mut pair = pair();
-        let mut inbox = Inbox::new();
+        let mut read_buffer = ReadBuffer::new();
         let at = Instant::now() + SOON;
         pair.near.set_deadline(Some(at));
         pair.far.write_all(b"a").unwrap();
-        assert_eq!(read(&mut pair.near, &mut inbox).unwrap(), 1);
-        assert_eq!(read(&mut pair.near, &mut inbox).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read(&mut pair.near, &mut read_buffer).unwrap(), 1);
+        assert_eq!(read(&mut pair.near, &mut read_buffer).unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(Instant::now() >= at);
     }
 
     #[test]
     fn what_has_arrived_is_read_even_after_the_deadline() {
         let mut pair = pair();
-        let mut inbox = Inbox::new();
+        let mut read_buffer = ReadBuffer::new();
         pair.near.set_deadline(Some(Instant::now()));
         pair.far.write_all(b"a").unwrap();
-        assert_eq!(read(&mut pair.near, &mut inbox).unwrap(), 1);
-        assert_eq!(read(&mut pair.near, &mut inbox).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read(&mut pair.near, &mut read_buffer).unwrap(), 1);
+        assert_eq!(read(&mut pair.near, &mut read_buffer).unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
     fn chunks_leave_whole_and_in_order() {
         let mut pair = pair();
-        let mut outbox = Outbox::new();
+        let mut write_queue = WriteQueue::new();
         let mut expected = Vec::new();
         for n in 0..3 * SLICES {
             let (head, body) = (format!("head {n};"), vec![n as u8; 5_000 + n]);
-            outbox.tail().extend_from_slice(head.as_bytes());
+            write_queue.tail().extend_from_slice(head.as_bytes());
             expected.extend_from_slice(head.as_bytes());
             expected.extend_from_slice(&body);
-            outbox.push(Bytes::from(body));
+            write_queue.push(Bytes::from(body));
         }
         let mut far = pair.far;
         let reader = thread::spawn(move || {
@@ -338,8 +338,8 @@ mod tests {
             all
         });
         pair.near.set_deadline(Some(Instant::now() + LATE));
-        write(&mut pair.near, &mut outbox).unwrap();
-        assert!(outbox.is_empty());
+        write(&mut pair.near, &mut write_queue).unwrap();
+        assert!(write_queue.is_empty());
         drop(pair.near);
         assert!(reader.join().unwrap() == expected);
     }
@@ -347,13 +347,13 @@ mod tests {
     #[test]
     fn a_write_that_nobody_takes_ends_at_the_deadline() {
         let mut pair = pair();
-        let mut outbox = Outbox::new();
-        outbox.push(Bytes::from(vec![0; 16 << 20]));
+        let mut write_queue = WriteQueue::new();
+        write_queue.push(Bytes::from(vec![0; 16 << 20]));
         let began = Instant::now();
         pair.near.set_deadline(Some(began + SOON));
-        assert_eq!(write(&mut pair.near, &mut outbox).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(write(&mut pair.near, &mut write_queue).unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() >= SOON);
-        assert!(outbox.len() < 16 << 20, "what fits was sent");
+        assert!(write_queue.len() < 16 << 20, "what fits was sent");
     }
 
     #[test]
@@ -361,9 +361,9 @@ mod tests {
         let mut pair = pair();
         // What the kernel holds for the peer, so that each read below makes room and nothing else does.
         pair.near.socket.set_send_buffer_size(4096).unwrap();
-        let mut outbox = Outbox::new();
+        let mut write_queue = WriteQueue::new();
         let all = 256 * 1024;
-        outbox.push(Bytes::from(vec![0; all]));
+        write_queue.push(Bytes::from(vec![0; all]));
         let mut far = pair.far;
         let reader = thread::spawn(move || {
             let (mut some, mut left) = (vec![0; 32 * 1024], all);
@@ -372,11 +372,11 @@ mod tests {
             }
         });
         let mut writes = 0;
-        while !outbox.is_empty() {
-            let before = outbox.len();
+        while !write_queue.is_empty() {
+            let before = write_queue.len();
             pair.near.set_deadline(Some(Instant::now() + LATE));
-            write_once(&mut pair.near, &mut outbox).unwrap();
-            assert!(outbox.len() < before);
+            write_once(&mut pair.near, &mut write_queue).unwrap();
+            assert!(write_queue.len() < before);
             writes += 1;
         }
         assert!(writes > 1);
@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(lookout.look(), Look::Present);
         pair.far.write_all(b"x").unwrap();
         assert_eq!(lookout.look(), Look::Present, "what has arrived is left where it is");
-        assert_eq!(read(&mut pair.near, &mut Inbox::new()).unwrap(), 1);
+        assert_eq!(read(&mut pair.near, &mut ReadBuffer::new()).unwrap(), 1);
         pair.far.shutdown(Shutdown::Write).unwrap();
         let ended = Instant::now() + LATE;
         while lookout.look() == Look::Present {
@@ -410,7 +410,7 @@ mod tests {
         let mut pair = pair();
         let cutter = pair.cutter;
         pair.near.set_deadline(Some(Instant::now() + LATE));
-        let waiting = thread::spawn(move || read(&mut pair.near, &mut Inbox::new()).unwrap_err().kind());
+        let waiting = thread::spawn(move || read(&mut pair.near, &mut ReadBuffer::new()).unwrap_err().kind());
         drop(cutter);
         assert_eq!(waiting.join().unwrap(), io::ErrorKind::ConnectionAborted);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, Vitals, Work as Offloaded};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work as Offloaded};
 use gearshift_reactor::park;
 
 use crate::NAME;
@@ -68,9 +68,9 @@ impl Engine for MioEngine {
         park::until(None, future);
     }
 
-    fn vitals(&self) -> Vitals {
+    fn engine_stats(&self) -> EngineStats {
         let turns = self.loops.all().iter().map(|mailbox| mailbox.handle().turns()).sum();
-        Vitals { workers: self.loops.all().len(), waiting: 0, turns }
+        EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
     }
 }
 

@@ -80,7 +80,7 @@ impl Acceptor {
                 }
                 // Asked first, because waiting for room is to be woken by every connection that closes.
                 if !service.has_room() {
-                    ready!(pin!(service.connections_until(|n| n < service.most_connections())).poll(cx));
+                    ready!(pin!(service.connections_until(|n| n < service.max_connections())).poll(cx));
                 }
             }
             self.is_paused = false;

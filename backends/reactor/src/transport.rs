@@ -10,13 +10,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use gearshift_core::{Inbox, Outbox, Stream, Transport};
+use gearshift_core::{ReadBuffer, WriteQueue, Stream, Transport};
 use socket2::Socket;
 
 use crate::reactor::Handle;
 use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 
-/// Pieces of an outbox given to the system at once.
+/// Pieces of an write_queue given to the system at once.
 const SLICES: usize = 32;
 
 /// A non-blocking socket, TCP or Unix, whose readiness a [`Reactor`](crate::Reactor) keeps.
@@ -116,16 +116,16 @@ impl Transport for ReactorTransport {
     const BLOCKING: bool = false;
 
     #[inline]
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         self.poll_receive(cx, into)
     }
 
-    fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+    fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         self.receive(into)
     }
 
     #[inline]
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
         while !from.is_empty() {
             let sent = ready!(self.poll_send(cx, |socket| match from.is_single() {
                 true => socket.send(from.front()),
@@ -180,7 +180,7 @@ trait Room {
     fn filled(&mut self, n: usize);
 }
 
-impl Room for Inbox {
+impl Room for ReadBuffer {
     #[inline]
     fn room(&mut self) -> &mut [u8] {
         self.spare_mut()
@@ -188,7 +188,7 @@ impl Room for Inbox {
 
     #[inline]
     fn filled(&mut self, n: usize) {
-        Inbox::filled(self, n);
+        ReadBuffer::filled(self, n);
     }
 }
 

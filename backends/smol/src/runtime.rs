@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, Vitals, Work};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work};
 use gearshift_reactor::Handle;
 use smol::{Async, Executor, Timer};
 
@@ -139,9 +139,9 @@ impl Engine for SmolEngine {
         smol::block_on(future);
     }
 
-    fn vitals(&self) -> Vitals {
+    fn engine_stats(&self) -> EngineStats {
         let turns = self.loops.all().iter().map(|worker| worker.handle().turns()).sum();
-        Vitals { workers: self.loops.all().len(), waiting: 0, turns }
+        EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
     }
 }
 

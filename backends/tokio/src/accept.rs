@@ -51,7 +51,7 @@ impl Acceptor {
     }
 
     async fn accept_for_ever(&self) {
-        let most = self.service.most_connections();
+        let most = self.service.max_connections();
         let mut pause = AcceptPause::new();
         loop {
             if !self.service.has_room() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, Vitals, Work};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work};
 use tokio::runtime::Handle;
 
 use crate::socket::TokioSocket;
@@ -82,14 +82,14 @@ impl Engine for TokioEngine {
         futures_lite::future::block_on(future);
     }
 
-    fn vitals(&self) -> Vitals {
-        let mut vitals = Vitals::default();
+    fn engine_stats(&self) -> EngineStats {
+        let mut engine_stats = EngineStats::default();
         for metrics in self.handles.iter().map(Handle::metrics) {
-            vitals.workers += metrics.num_workers();
+            engine_stats.workers += metrics.num_workers();
             // Its scheduler looks at the system's news when it runs out of tasks, and now and then besides, which it
             // does not count.
-            vitals.turns += (0..metrics.num_workers()).map(|n| metrics.worker_park_count(n)).sum::<u64>();
+            engine_stats.turns += (0..metrics.num_workers()).map(|n| metrics.worker_park_count(n)).sum::<u64>();
         }
-        vitals
+        engine_stats
     }
 }

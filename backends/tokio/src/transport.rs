@@ -1,7 +1,7 @@
 //! A connection on tokio's reactor.
 //!
 //! Readiness is tokio's: a read that leaves room clears it without a second system call, so that a request costs
-//! one `recv` and one `send`. The inbox is not touched before something is readable, so an idle connection holds
+//! one `recv` and one `send`. The read_buffer is not touched before something is readable, so an idle connection holds
 //! no buffer.
 
 use std::future::Future;
@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use gearshift_core::{Inbox, Outbox, Stream, Transport};
+use gearshift_core::{ReadBuffer, WriteQueue, Stream, Transport};
 use socket2::SockRef;
 use tokio::time::Sleep;
 
@@ -36,7 +36,7 @@ impl TokioTransport {
         TokioTransport { socket, deadline: None, reading, writing }
     }
 
-    fn poll_written(&mut self, cx: &mut Context<'_>, from: &Outbox) -> Poll<io::Result<usize>> {
+    fn poll_written(&mut self, cx: &mut Context<'_>, from: &WriteQueue) -> Poll<io::Result<usize>> {
         let written = if from.is_single() {
             ready!(self.socket.poll_write(cx, from.front()))
         } else {
@@ -54,7 +54,7 @@ impl TokioTransport {
 impl Transport for TokioTransport {
     const BLOCKING: bool = false;
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Inbox) -> Poll<io::Result<usize>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         if self.socket.poll_read_ready(cx)?.is_ready() {
             match self.socket.poll_read(cx, into.spare_mut()) {
                 Poll::Ready(Ok(n)) => {
@@ -68,7 +68,7 @@ impl Transport for TokioTransport {
         self.reading.poll(cx, self.deadline).map(Err)
     }
 
-    fn try_read(&mut self, into: &mut Inbox) -> io::Result<usize> {
+    fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         match (&*SockRef::from(&self.socket)).read(into.spare_mut()) {
             Ok(n) => {
                 into.filled(n);
@@ -81,7 +81,7 @@ impl Transport for TokioTransport {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut Outbox) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
         while !from.is_empty() {
             match self.poll_written(cx, from) {
                 Poll::Ready(Ok(n)) => from.sent(n),
@@ -165,9 +165,9 @@ mod tests {
     fn a_read_fails_at_its_deadline() {
         run(async || {
             let (mut transport, _peer) = pair();
-            let mut inbox = Inbox::new();
+            let mut read_buffer = ReadBuffer::new();
             transport.set_deadline(soon());
-            let read = poll_fn(|cx| transport.poll_read(cx, &mut inbox)).await;
+            let read = poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await;
             assert_eq!(read.expect_err("nothing came").kind(), io::ErrorKind::TimedOut);
         });
     }
@@ -176,13 +176,13 @@ mod tests {
     fn a_deadline_that_moved_on_is_not_kept_early() {
         run(async || {
             let (mut transport, mut peer) = pair();
-            let mut inbox = Inbox::new();
+            let mut read_buffer = ReadBuffer::new();
             let (early, late) = (soon(), Instant::now() + Duration::from_secs(60));
             transport.set_deadline(early);
             let mut polls = 0;
             let read = poll_fn(|cx| {
                 polls += 1;
-                let read = transport.poll_read(cx, &mut inbox);
+                let read = transport.poll_read(cx, &mut read_buffer);
                 match polls {
                     1 => transport.set_deadline(Some(late)),
                     // The old timer fired.
@@ -202,15 +202,15 @@ mod tests {
     fn a_deadline_that_moved_up_is_kept() {
         run(async || {
             let (mut transport, _peer) = pair();
-            let mut inbox = Inbox::new();
+            let mut read_buffer = ReadBuffer::new();
             transport.set_deadline(Some(Instant::now() + Duration::from_secs(60)));
             poll_fn(|cx| {
-                assert!(transport.poll_read(cx, &mut inbox).is_pending());
+                assert!(transport.poll_read(cx, &mut read_buffer).is_pending());
                 Poll::Ready(())
             })
             .await;
             transport.set_deadline(soon());
-            let read = poll_fn(|cx| transport.poll_read(cx, &mut inbox)).await;
+            let read = poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await;
             assert_eq!(read.expect_err("nothing came").kind(), io::ErrorKind::TimedOut);
         });
     }
@@ -219,10 +219,10 @@ mod tests {
     fn a_write_fails_when_the_peer_takes_nothing() {
         run(async || {
             let (mut transport, _peer) = pair();
-            let mut outbox = Outbox::new();
-            outbox.push(vec![0; 8 << 20].into());
+            let mut write_queue = WriteQueue::new();
+            write_queue.push(vec![0; 8 << 20].into());
             transport.set_deadline(soon());
-            let written = poll_fn(|cx| transport.poll_write(cx, &mut outbox)).await;
+            let written = poll_fn(|cx| transport.poll_write(cx, &mut write_queue)).await;
             assert_eq!(written.expect_err("nobody reads").kind(), io::ErrorKind::TimedOut);
         });
     }
@@ -231,12 +231,12 @@ mod tests {
     fn sees_bytes_that_no_news_came_of() {
         run(async || {
             let (mut transport, mut peer) = pair();
-            let mut inbox = Inbox::new();
-            let nothing = transport.try_read(&mut inbox).expect_err("nothing came");
+            let mut read_buffer = ReadBuffer::new();
+            let nothing = transport.try_read(&mut read_buffer).expect_err("nothing came");
             assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
             peer.write_all(b"news").expect("a socket");
-            assert_eq!(transport.try_read(&mut inbox).expect("bytes came"), 4);
-            assert_eq!(inbox.as_slice(), b"news");
+            assert_eq!(transport.try_read(&mut read_buffer).expect("bytes came"), 4);
+            assert_eq!(read_buffer.as_slice(), b"news");
         });
     }
 
@@ -244,11 +244,11 @@ mod tests {
     fn reading_goes_on_after_a_shutdown() {
         run(async || {
             let (mut transport, mut peer) = pair();
-            let mut inbox = Inbox::new();
+            let mut read_buffer = ReadBuffer::new();
             poll_fn(|cx| transport.poll_shutdown(cx)).await.expect("a socket");
             assert_eq!(peer.read(&mut [0]).expect("a socket"), 0);
             peer.write_all(b"more").expect("a socket");
-            assert_eq!(poll_fn(|cx| transport.poll_read(cx, &mut inbox)).await.expect("bytes came"), 4);
+            assert_eq!(poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await.expect("bytes came"), 4);
         });
     }
 }

@@ -73,7 +73,7 @@ impl<'a> Run<'a> {
     /// What comes next off the wire.
     fn receive(&mut self) {
         match self.pieces.next() {
-            Some(piece) => self.connection.inbox_mut().extend(piece),
+            Some(piece) => self.connection.read_buffer_mut().extend(piece),
             None => {
                 assert!(!self.connection.has_ended(), "bytes are wanted of a peer that sends no more");
                 self.connection.received_end();
@@ -83,7 +83,7 @@ impl<'a> Run<'a> {
 
     /// Moves what is queued to the output, but for `100 Continue`, which is not sent to who did not wait for it.
     fn send(&mut self) {
-        while let Some(chunk) = self.connection.outbox_mut().take_chunk() {
+        while let Some(chunk) = self.connection.write_queue_mut().take_chunk() {
             if chunk != "HTTP/1.1 100 Continue\r\n\r\n" {
                 self.seen.output.extend_from_slice(&chunk);
             }

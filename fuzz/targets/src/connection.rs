@@ -68,7 +68,7 @@ impl Rig<'_> {
     fn turn(&mut self) -> bool {
         match self.connection.next_event() {
             Event::NeedBytes => {
-                let held = self.connection.inbox().len();
+                let held = self.connection.read_buffer().len();
                 assert!(held <= self.limits.head, "{held} bytes are held, and more are wanted");
                 let unread = self.connection.body_remaining();
                 assert!(
@@ -106,15 +106,15 @@ impl Rig<'_> {
             Some(piece) => {
                 // As by a read, or by hand.
                 match self.choices.byte() % 2 {
-                    0 if piece.len() <= self.connection.inbox_mut().spare_mut().len() => {
-                        self.connection.inbox_mut().spare_mut()[..piece.len()].copy_from_slice(piece);
-                        self.connection.inbox_mut().filled(piece.len());
+                    0 if piece.len() <= self.connection.read_buffer_mut().spare_mut().len() => {
+                        self.connection.read_buffer_mut().spare_mut()[..piece.len()].copy_from_slice(piece);
+                        self.connection.read_buffer_mut().filled(piece.len());
                     }
-                    _ => self.connection.inbox_mut().extend(piece),
+                    _ => self.connection.read_buffer_mut().extend(piece),
                 }
             }
             None if self.choices.byte() % 4 == 1 && self.connection.is_head_begun() => {
-                let is_head = self.connection.inbox().as_slice().starts_with(b"HEAD ");
+                let is_head = self.connection.read_buffer().as_slice().starts_with(b"HEAD ");
                 self.refuse(Error::HeadTimeout, Some(Some(is_head)));
             }
             None => self.connection.received_end(),
@@ -124,27 +124,27 @@ impl Rig<'_> {
 
     /// Moves what is queued to the output, in chunks or in writes of any length.
     fn send(&mut self) {
-        let outbox = self.connection.outbox_mut();
-        while !outbox.is_empty() {
-            let before = outbox.len();
+        let write_queue = self.connection.write_queue_mut();
+        while !write_queue.is_empty() {
+            let before = write_queue.len();
             let n = match self.choices.byte() {
                 0 => {
-                    let chunk = outbox.take_chunk().expect("it is not empty");
+                    let chunk = write_queue.take_chunk().expect("it is not empty");
                     self.output.extend_from_slice(&chunk);
                     chunk.len()
                 }
                 n => {
-                    let front = outbox.front();
+                    let front = write_queue.front();
                     let n = (usize::from(n) * 16).min(front.len());
                     self.output.extend_from_slice(&front[..n]);
-                    outbox.sent(n);
+                    write_queue.sent(n);
                     n
                 }
             };
-            assert!(n > 0 && outbox.len() == before - n, "{n} of {before} bytes were taken");
+            assert!(n > 0 && write_queue.len() == before - n, "{n} of {before} bytes were taken");
         }
-        outbox.release();
-        self.connection.inbox_mut().release();
+        write_queue.release();
+        self.connection.read_buffer_mut().release();
     }
 
     /// Refuses. `told`: the peer is to see it, without a body or with one, or with what its request asked for.
@@ -225,7 +225,7 @@ impl Rig<'_> {
                     break;
                 }
                 Ok(Piece::NeedBytes) => {
-                    let held = self.connection.inbox().len();
+                    let held = self.connection.read_buffer().len();
                     assert!(held <= self.limits.head, "{held} bytes are held, and more are wanted");
                     let waited = self.connection.awaits_continue();
                     assert!(!waited || held == 0 && asked.taken == 0, "some of the body has come");
@@ -360,7 +360,7 @@ impl Rig<'_> {
     /// Nothing comes of a connection that has ended, whatever it receives.
     fn end(mut self) {
         self.send();
-        self.connection.inbox_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        self.connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(matches!(self.connection.next_event(), Event::Finished));
         assert!(matches!(self.connection.next_piece(), Err(BodyError::Gone)));
         assert!(!self.connection.is_body_pending() && !self.connection.awaits_continue());

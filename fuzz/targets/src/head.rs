@@ -34,7 +34,7 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
         let event = loop {
             match connection.next_event() {
                 Event::NeedBytes => match pieces.next() {
-                    Some(piece) => connection.inbox_mut().extend(piece),
+                    Some(piece) => connection.read_buffer_mut().extend(piece),
                     None => break Event::NeedBytes,
                 },
                 event => break event,
@@ -104,10 +104,10 @@ fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
 
 /// The peer is told all of it, but for what nobody sees who asked for a head (RFC 9110, 9.3.2), and nothing more comes.
 fn check_refusal(connection: &mut Connection, error: Error, wire: &[u8]) {
-    connection.outbox_mut().clear();
+    connection.write_queue_mut().clear();
     connection.refuse(error, 0);
     assert!(matches!(connection.next_event(), Event::Finished), "there is an event after a refusal");
-    let answer = connection.outbox().front();
+    let answer = connection.write_queue().front();
     let end = if oracle::asks_for_head_only(wire) { String::new() } else { error.to_string() };
     assert!(answer.ends_with(format!("\r\n\r\n{end}").as_bytes()), "a refusal ends in the wrong place");
 }
@@ -155,10 +155,10 @@ fn check_body(
 
 /// Answers, and looks whether the peer is told what becomes of the connection.
 fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool) {
-    connection.outbox_mut().clear();
+    connection.write_queue_mut().clear();
     connection.respond_whole(Response::text("hello"), 0);
     assert_eq!(connection.is_closing(), expected.closes);
-    let answer = connection.outbox().front();
+    let answer = connection.write_queue().front();
     assert_eq!(answer.ends_with(b"hello"), !is_head, "a body was sent to HEAD, or none to another method");
     let says_close = answer.windows(17).any(|window| window == b"Connection: close");
     assert_eq!(says_close, expected.closes, "the peer is not told what becomes of the connection");

@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, Wake};
 use std::thread;
 
-use gearshift_core::{Inbox, Transport};
+use gearshift_core::{ReadBuffer, Transport};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
@@ -91,23 +91,23 @@ fn a_deadline_is_met_by_a_sweep() {
     let mut reactor = Reactor::new(LONG).unwrap();
     let (ours, _peer) = pair();
     let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let mut inbox = Inbox::new();
+    let mut read_buffer = ReadBuffer::new();
     let wakes = Arc::new(Counter::default());
     let waker = Waker::from(wakes.clone());
     let mut cx = Context::from_waker(&waker);
     let begun = Instant::now();
     let after = Duration::from_millis(20);
     transport.set_deadline(Some(begun + after));
-    assert!(transport.poll_read(&mut cx, &mut inbox).is_pending());
-    assert!(inbox.is_empty());
+    assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
+    assert!(read_buffer.is_empty());
     while wakes.count() == 0 {
         reactor.turn(None).unwrap();
     }
     assert!(begun.elapsed() >= after);
-    let Poll::Ready(Err(error)) = transport.poll_read(&mut cx, &mut inbox) else { panic!("it still waits") };
+    let Poll::Ready(Err(error)) = transport.poll_read(&mut cx, &mut read_buffer) else { panic!("it still waits") };
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     transport.set_deadline(None);
-    assert!(transport.poll_read(&mut cx, &mut inbox).is_pending());
+    assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
 }
 
 #[test]
@@ -115,18 +115,18 @@ fn a_deadline_moved_later_costs_nothing_and_is_not_met_early() {
     let mut reactor = Reactor::new(LONG).unwrap();
     let (ours, _peer) = pair();
     let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let mut inbox = Inbox::new();
+    let mut read_buffer = ReadBuffer::new();
     let mut cx = Context::from_waker(Waker::noop());
     let now = Instant::now();
     transport.set_deadline(Some(now + Duration::from_millis(1)));
     let sweep = reactor.handle().0.next_sweep.load(Ordering::Relaxed);
-    assert!(transport.poll_read(&mut cx, &mut inbox).is_pending());
+    assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
     transport.set_deadline(Some(now + LONG));
     assert_eq!(reactor.handle().0.next_sweep.load(Ordering::Relaxed), sweep);
     while reactor.handle().swept() < sweep {
         reactor.turn(None).unwrap();
     }
-    assert!(transport.poll_read(&mut cx, &mut inbox).is_pending());
+    assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn an_earlier_deadline_interrupts_a_longer_sleep() {
             thread::yield_now();
         }
         transport.set_deadline(Some(Instant::now() + Duration::from_millis(5)));
-        let polled = transport.poll_read(&mut Context::from_waker(&waker), &mut Inbox::new());
+        let polled = transport.poll_read(&mut Context::from_waker(&waker), &mut ReadBuffer::new());
         (transport, polled.is_pending())
     });
     while wakes.count() == 0 && !other.is_finished() || reactor.handle().swept() == 0 {

@@ -15,8 +15,8 @@ struct Rig {
     reactor: Reactor,
     transport: ReactorTransport,
     peer: Socket,
-    inbox: Inbox,
-    outbox: Outbox,
+    read_buffer: ReadBuffer,
+    write_queue: WriteQueue,
 }
 
 fn rig() -> Rig {
@@ -24,18 +24,18 @@ fn rig() -> Rig {
     let (ours, peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
     ours.set_nonblocking(true).unwrap();
     let transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    Rig { reactor, transport, peer, inbox: Inbox::new(), outbox: Outbox::new() }
+    Rig { reactor, transport, peer, read_buffer: ReadBuffer::new(), write_queue: WriteQueue::new() }
 }
 
 impl Rig {
     fn read(&mut self) -> Poll<Result<usize, io::ErrorKind>> {
         let mut cx = Context::from_waker(Waker::noop());
-        self.transport.poll_read(&mut cx, &mut self.inbox).map_err(|error| error.kind())
+        self.transport.poll_read(&mut cx, &mut self.read_buffer).map_err(|error| error.kind())
     }
 
     fn write(&mut self) -> Poll<Result<(), io::ErrorKind>> {
         let mut cx = Context::from_waker(Waker::noop());
-        self.transport.poll_write(&mut cx, &mut self.outbox).map_err(|error| error.kind())
+        self.transport.poll_write(&mut cx, &mut self.write_queue).map_err(|error| error.kind())
     }
 
     fn turn(&mut self) {
@@ -58,7 +58,7 @@ fn a_fresh_connection_is_read_without_waiting_for_news() {
     let mut rig = rig();
     rig.peer.send(b"hello").unwrap();
     assert_eq!(rig.read(), Poll::Ready(Ok(5)));
-    assert_eq!(rig.inbox.as_slice(), b"hello");
+    assert_eq!(rig.read_buffer.as_slice(), b"hello");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_full_read_is_followed_by_another() {
     let sent = vec![b'x'; 20_000];
     rig.peer.send(&sent).unwrap();
     rig.turn();
-    while rig.inbox.len() < sent.len() {
+    while rig.read_buffer.len() < sent.len() {
         assert!(matches!(rig.read(), Poll::Ready(Ok(1..))));
     }
     assert!(rig.read().is_pending());
@@ -116,8 +116,8 @@ fn try_read_asks_without_news_and_leaves_nothing_for_the_next() {
     let mut rig = rig();
     assert!(rig.read().is_pending());
     rig.peer.send(b"hello").unwrap();
-    assert_eq!(rig.transport.try_read(&mut rig.inbox).unwrap(), 5);
-    assert_eq!(rig.transport.try_read(&mut rig.inbox).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(rig.transport.try_read(&mut rig.read_buffer).unwrap(), 5);
+    assert_eq!(rig.transport.try_read(&mut rig.read_buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     assert!(!rig.transport.slot.is(READABLE));
 }
 
@@ -126,18 +126,18 @@ fn an_idle_connection_takes_no_memory_to_find_out_that_it_is() {
     let mut rig = rig();
     rig.peer.send(b"x").unwrap();
     assert_eq!(rig.read(), Poll::Ready(Ok(1)));
-    rig.inbox.discard(1);
-    rig.inbox.release();
+    rig.read_buffer.discard(1);
+    rig.read_buffer.release();
     assert!(rig.read().is_pending());
-    assert!(format!("{:?}", rig.inbox).contains("buffer: b\"\""), "{:?}", rig.inbox);
+    assert!(format!("{:?}", rig.read_buffer).contains("buffer: b\"\""), "{:?}", rig.read_buffer);
 }
 
 #[test]
 fn chunks_and_tail_leave_in_order() {
     let mut rig = rig();
-    rig.outbox.tail().extend_from_slice(b"head");
-    rig.outbox.push(Bytes::from(vec![b'b'; 5000]));
-    rig.outbox.tail().extend_from_slice(b"tail");
+    rig.write_queue.tail().extend_from_slice(b"head");
+    rig.write_queue.push(Bytes::from(vec![b'b'; 5000]));
+    rig.write_queue.tail().extend_from_slice(b"tail");
     assert_eq!(rig.write(), Poll::Ready(Ok(())));
     let mut got = vec![0; 6000];
     let n = (&rig.peer).read(&mut got).unwrap();
@@ -149,7 +149,7 @@ fn chunks_and_tail_leave_in_order() {
 fn a_write_that_stands_still_times_out_when_its_deadline_says_so_last() {
     let mut rig = rig();
     let patience = Duration::from_millis(200);
-    rig.outbox.push(Bytes::from(vec![b'x'; 4 << 20]));
+    rig.write_queue.push(Bytes::from(vec![b'x'; 4 << 20]));
     rig.transport.set_deadline(Some(Instant::now() + patience));
     assert!(rig.write().is_pending());
     let moved = Instant::now() + 2 * patience;
@@ -168,7 +168,7 @@ fn a_write_that_stands_still_times_out_when_its_deadline_says_so_last() {
 fn a_long_write_goes_on_as_the_peer_reads() {
     let mut rig = rig();
     let length = 4 << 20;
-    rig.outbox.push(Bytes::from(vec![b'x'; length]));
+    rig.write_queue.push(Bytes::from(vec![b'x'; length]));
     let peer = rig.peer.try_clone().unwrap();
     let reader = std::thread::spawn(move || {
         let mut sink = vec![0; 64 << 10];

@@ -1,0 +1,20 @@
+//! The access log: a line for each response.
+
+use http::StatusCode;
+
+use crate::conn::context::Peer;
+use crate::proto::request::Request;
+
+/// What the access log says of a request.
+pub(crate) struct AccessLine(String);
+
+impl AccessLine {
+    pub(crate) fn new(peer: Peer, request: &Request) -> AccessLine {
+        let peer = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+        AccessLine(format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()))
+    }
+
+    pub(crate) fn log(self, status: StatusCode) {
+        log::info!(target: "gearshift::access", "{} {}", self.0, status.as_u16());
+    }
+}

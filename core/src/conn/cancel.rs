@@ -1,0 +1,130 @@
+//! Telling a handler that its response is not wanted any more.
+//!
+//! Dropping a future tells it. A sync handler, a job on a pool and a detached task cannot be dropped; such code asks a
+//! [`CancelToken`].
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Poll, Waker};
+
+use slab::Slab;
+
+use crate::conn::context::Context;
+use crate::conn::transport::Liveness;
+use crate::runtime::shutdown::{Phase, Shutdown};
+use crate::runtime::task::lock;
+
+/// Says whether a request was given up: its peer has left, its time is over, the server was stopped by force, or its
+/// connection has ended.
+///
+/// Made by [`Request::cancel_token`](crate::Request::cancel_token). Clones may be sent to other threads.
+#[derive(Clone)]
+pub struct CancelToken(Option<Arc<Context>>);
+
+impl CancelToken {
+    pub(crate) fn new(context: Option<Arc<Context>>) -> CancelToken {
+        CancelToken(context)
+    }
+
+    fn cancel(&self) -> Option<&Cancel> {
+        self.0.as_deref().map(|context| &context.cancel)
+    }
+
+    /// Whether the request was given up. On blocking backends this looks at the socket, with one or two system calls:
+    /// cheap enough for each step of some milliseconds, too expensive for each pass of a tight loop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel().is_some_and(Cancel::is_cancelled)
+    }
+
+    /// Waits until the request is given up.
+    pub async fn cancelled(&self) {
+        let Some(cancel) = self.cancel() else { return std::future::pending().await };
+        let mut waiting = Waiting { cancel, key: None };
+        poll_fn(|cx| {
+            let mut waiters = lock(cancel.waiters());
+            fence(Ordering::SeqCst);
+            if cancel.is_set() {
+                return Poll::Ready(());
+            }
+            match waiting.key {
+                Some(key) => waiters[key].clone_from(cx.waker()),
+                None => waiting.key = Some(waiters.insert(cx.waker().clone())),
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelToken").field(&self.cancel().is_some_and(Cancel::is_set)).finish()
+    }
+}
+
+/// A task inside [`CancelToken::cancelled`].
+struct Waiting<'a> {
+    cancel: &'a Cancel,
+    key: Option<usize>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            lock(self.cancel.waiters()).remove(key);
+        }
+    }
+}
+
+/// What the driver and the tokens of one connection share. A request that is given up ends its connection, so one
+/// value serves all requests of a connection.
+pub(crate) struct Cancel {
+    set: AtomicBool,
+    shutdown: Shutdown,
+    /// Looks at the socket while a handler holds the thread that would see the peer leave.
+    liveness: Option<Arc<dyn Liveness>>,
+    /// Made for the first token that is awaited.
+    waiters: OnceLock<Box<Mutex<Slab<Waker>>>>,
+}
+
+impl Cancel {
+    pub(crate) fn new(shutdown: Shutdown, liveness: Option<Arc<dyn Liveness>>) -> Cancel {
+        Cancel { set: AtomicBool::new(false), shutdown, liveness, waiters: OnceLock::new() }
+    }
+
+    /// One that never tells anything.
+    pub(crate) fn detached() -> Cancel {
+        Cancel::new(Shutdown::new(), None)
+    }
+
+    /// Tells all tokens.
+    pub(crate) fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        // Either this sees the list of the first waiter, or that waiter sees `set`.
+        fence(Ordering::SeqCst);
+        let Some(waiters) = self.waiters.get() else { return };
+        let waiters: Vec<Waker> = lock(waiters).iter().map(|(_, waker)| waker.clone()).collect();
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        if self.is_set() || self.shutdown.phase() == Phase::Forced {
+            return true;
+        }
+        let gone = self.liveness.as_ref().is_some_and(|liveness| liveness.is_gone());
+        if gone {
+            self.set();
+        }
+        gone
+    }
+
+    fn waiters(&self) -> &Mutex<Slab<Waker>> {
+        self.waiters.get_or_init(Box::default)
+    }
+}

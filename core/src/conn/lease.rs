@@ -1,0 +1,144 @@
+//! A request body that is still on the wire: a lease on its connection.
+//!
+//! While a handler may read such a body, the transport and the connection's state are behind a lock that the body
+//! and the driver share. The driver takes them out again when the exchange is over; a body that is kept beyond it
+//! finds nothing there.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+
+use crate::conn::io::Io;
+use crate::conn::service::Service;
+use crate::conn::transport::Transport;
+use crate::proto::body::{BodyError, BodySource};
+use crate::proto::connection::Piece;
+use crate::runtime::shutdown::Phase;
+use crate::runtime::task::lock;
+
+/// A connection that a body may read from. The lock is held for no longer than a poll of the transport.
+pub(crate) struct Lease<T> {
+    lent: Mutex<Lent<T>>,
+    service: Arc<Service>,
+}
+
+struct Lent<T> {
+    /// `None` once the lease has ended.
+    io: Option<Io<T>>,
+    /// The task that waits for a piece of the body.
+    reader: Option<Waker>,
+}
+
+impl<T> Lease<T> {
+    pub(crate) fn new(io: Io<T>, service: Arc<Service>) -> Lease<T> {
+        Lease { lent: Mutex::new(Lent { io: Some(io), reader: None }), service }
+    }
+
+    /// Does something with the connection; `None` once it was taken back.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Io<T>) -> R) -> Option<R> {
+        lock(&self.lent).io.as_mut().map(act)
+    }
+
+    /// Ends the lease. A task that waits for the body is woken, and finds [`BodyError::Gone`].
+    pub(crate) fn take_back(&self) -> Option<Io<T>> {
+        let mut lent = lock(&self.lent);
+        let (io, reader) = (lent.io.take(), lent.reader.take());
+        drop(lent);
+        reader.into_iter().for_each(Waker::wake);
+        io
+    }
+}
+
+/// Where the two halves of a connection are.
+#[expect(clippy::large_enum_variant, reason = "a connection has one, which holds the connection")]
+pub(crate) enum IoOwner<T> {
+    /// With the driver alone.
+    Own(Io<T>),
+    /// Shared with the body of the request.
+    Lent(Arc<Lease<T>>),
+    /// With an exchange, or at the end of the connection: nowhere.
+    Gone,
+}
+
+impl<T: Transport> IoOwner<T> {
+    /// Does something with the connection.
+    ///
+    /// # Panics
+    /// If the connection is gone.
+    #[inline]
+    pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Io<T>) -> R) -> R {
+        match self {
+            IoOwner::Own(io) => act(io),
+            IoOwner::Lent(lease) => lease.with(act).expect("a lease is taken back by its owner alone"),
+            IoOwner::Gone => panic!("the connection is gone"),
+        }
+    }
+
+    /// Takes the owner out, and leaves `Gone`.
+    pub(crate) fn take(&mut self) -> IoOwner<T> {
+        std::mem::replace(self, IoOwner::Gone)
+    }
+
+    /// The connection, with any lease ended.
+    ///
+    /// # Panics
+    /// If the connection is gone.
+    pub(crate) fn take_back(self) -> Io<T> {
+        match self {
+            IoOwner::Own(io) => io,
+            IoOwner::Lent(lease) => lease.take_back().expect("a lease is taken back by its owner alone"),
+            IoOwner::Gone => panic!("the connection is gone"),
+        }
+    }
+}
+
+impl<T: Transport> BodySource for Lease<T> {
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.service.shutdown.phase() == Phase::Forced {
+            return Poll::Ready(Some(Err(BodyError::Gone)));
+        }
+        let mut lent = lock(&self.lent);
+        let Some(io) = &mut lent.io else { return Poll::Ready(Some(Err(BodyError::Gone))) };
+        let piece = poll_piece(io, cx, &self.service);
+        let reader = piece.is_pending().then(|| cx.waker().clone());
+        let before = std::mem::replace(&mut lent.reader, reader);
+        drop(lent);
+        // Dropping a waker may run code of a runtime: not under the lock.
+        drop(before);
+        piece
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.with(|io| io.connection.body_remaining()).unwrap_or(None)
+    }
+}
+
+fn poll_piece<T: Transport>(
+    io: &mut Io<T>,
+    cx: &mut Context<'_>,
+    service: &Service,
+) -> Poll<Option<Result<Bytes, BodyError>>> {
+    loop {
+        match io.connection.next_piece() {
+            Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(data))),
+            Ok(Piece::End) => return Poll::Ready(None),
+            Ok(Piece::NeedBytes) => {}
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        }
+        // The peer may be waiting for what waits here: 100 Continue, or responses to earlier requests.
+        io.connection.send_continue();
+        let read = match io.poll_flush(cx, service) {
+            Poll::Ready(Err(error)) => Err(error),
+            _ => ready!(io.poll_read_body(cx, service)),
+        };
+        if let Err(error) = read {
+            let error = match error.kind() {
+                io::ErrorKind::TimedOut => BodyError::TimedOut,
+                _ => BodyError::Io(error),
+            };
+            return Poll::Ready(Some(Err(io.connection.break_body(error))));
+        }
+    }
+}

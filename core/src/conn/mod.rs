@@ -1,0 +1,17 @@
+//! The life of one connection: a transport, what HTTP/1.1 knows of it, and a handler, joined by the driver.
+
+pub(crate) mod access;
+pub(crate) mod after;
+pub(crate) mod cancel;
+pub(crate) mod context;
+pub(crate) mod deadlines;
+pub(crate) mod driver;
+pub(crate) mod exchange;
+pub(crate) mod handler;
+pub(crate) mod io;
+pub(crate) mod lease;
+pub(crate) mod liveness;
+pub(crate) mod min_rate;
+pub(crate) mod service;
+pub(crate) mod tally;
+pub mod transport;

@@ -1,0 +1,311 @@
+//! The chunked transfer coding (RFC 9112, 7.1), decoded where the bytes lie.
+//!
+//! The decoder keeps its place between any two bytes. It knows no line end but CR LF, and every byte of the
+//! grammar is checked: sizes, extensions, the end of each chunk's data, and the trailer section, which is read,
+//! judged and dropped.
+
+use bytes::Bytes;
+
+use crate::proto::error::Error;
+use crate::proto::head::{Scan, is_token};
+use crate::proto::limits::Limits;
+use crate::proto::read_buffer::ReadBuffer;
+
+/// Digits of one chunk size that are as many as its number can have. More may be zeros before it.
+const SIZE_DIGITS: u8 = 16;
+/// Bytes of extensions, and of such zeros, in one whole body.
+const SPARE_BYTES: u16 = 4096;
+
+/// What the decoder found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Chunk {
+    /// Nothing more without more bytes.
+    NeedBytes,
+    /// A piece of the body, as large as has arrived.
+    Data(Bytes),
+    /// The end of the body, trailers and all.
+    End,
+}
+
+/// Where the decoder is in a body.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    at: At,
+    /// What the chunks announced so far hold together.
+    total: u64,
+    spare_bytes: u16,
+}
+
+#[derive(Debug)]
+enum At {
+    /// Within a chunk size.
+    Size { size: u64, digits: u8 },
+    /// Within the extensions of a chunk of this size.
+    Extension { size: u64, part: Extension },
+    /// After the CR that ends a chunk size.
+    SizeLf { size: u64 },
+    /// Within the data of a chunk, with so much left.
+    Data { left: u64 },
+    /// After the data of a chunk.
+    DataCr,
+    /// After the CR behind the data of a chunk.
+    DataLf,
+    /// Within the trailer section.
+    Trailers(Box<Scan>),
+    /// Behind it all.
+    End,
+}
+
+/// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112, 7.1.1).
+#[derive(Clone, Copy, Debug)]
+enum Extension {
+    /// White space before `;`.
+    BeforeSemicolon,
+    /// After `;`.
+    BeforeName,
+    Name,
+    /// White space after a name: `=` or `;` has to come.
+    AfterName,
+    /// After `=`.
+    BeforeValue,
+    Token,
+    Quoted,
+    Escaped,
+    /// After a closing quote.
+    AfterQuoted,
+}
+
+impl Decoder {
+    pub(crate) fn new() -> Decoder {
+        Decoder { at: At::Size { size: 0, digits: 0 }, total: 0, spare_bytes: 0 }
+    }
+
+    /// Takes what can be taken out of `read_buffer`.
+    ///
+    /// # Errors
+    /// What is wrong with the coding. Nothing can be read after it then.
+    pub(crate) fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Chunk, Error> {
+        loop {
+            match &mut self.at {
+                At::End => return Ok(Chunk::End),
+                At::Data { .. } if read_buffer.is_empty() => return Ok(Chunk::NeedBytes),
+                At::Data { left } => {
+                    let n =
+                        usize::try_from(*left).map_or(read_buffer.len(), |left| left.min(read_buffer.len()));
+                    *left -= n as u64;
+                    if *left == 0 {
+                        self.at = At::DataCr;
+                    }
+                    return Ok(Chunk::Data(read_buffer.take(n)));
+                }
+                At::Trailers(scan) => {
+                    let Some(len) = scan.lines(read_buffer.as_slice(), limits)? else {
+                        return Ok(Chunk::NeedBytes);
+                    };
+                    judge_trailers(&read_buffer.as_slice()[..len])?;
+                    read_buffer.discard(len);
+                    self.at = At::End;
+                }
+                _ => {
+                    let mut used = 0;
+                    while self.is_between() {
+                        match read_buffer.as_slice().get(used) {
+                            Some(&byte) => self.step(byte, limits)?,
+                            None => {
+                                read_buffer.discard(used);
+                                return Ok(Chunk::NeedBytes);
+                            }
+                        }
+                        used += 1;
+                    }
+                    read_buffer.discard(used);
+                }
+            }
+        }
+    }
+
+    /// Whether the next byte belongs to the coding itself.
+    fn is_between(&self) -> bool {
+        !matches!(self.at, At::Data { .. } | At::Trailers(_) | At::End)
+    }
+
+    /// Takes one byte of the coding.
+    fn step(&mut self, byte: u8, limits: &Limits) -> Result<(), Error> {
+        self.at = match self.at {
+            At::Size { size, digits } => match (byte, (byte as char).to_digit(16)) {
+                // 63 bits, as for `Content-Length`.
+                (_, Some(_)) if size >> 59 > 0 => return Err(Error::ChunkSize),
+                (_, Some(0)) if size == 0 && digits == SIZE_DIGITS => {
+                    self.spend(Error::ChunkSize)?;
+                    At::Size { size, digits }
+                }
+                (_, Some(digit)) => {
+                    At::Size { size: size << 4 | u64::from(digit), digits: SIZE_DIGITS.min(digits + 1) }
+                }
+                _ if digits == 0 => return Err(Error::ChunkSize),
+                (b'\r', _) => At::SizeLf { size },
+                (b';', _) => At::Extension { size, part: Extension::BeforeName },
+                (b' ' | b'\t', _) => At::Extension { size, part: Extension::BeforeSemicolon },
+                _ => return Err(Error::ChunkSize),
+            },
+            At::Extension { size, part } => {
+                self.spend(Error::ChunkExtension)?;
+                match part.step(byte)? {
+                    Some(part) => At::Extension { size, part },
+                    None => At::SizeLf { size },
+                }
+            }
+            At::SizeLf { size } => match (byte, size) {
+                (b'\n', 0) => At::Trailers(Box::new(Scan::trailers())),
+                (b'\n', left) => {
+                    self.total = self.total.saturating_add(left);
+                    if self.total > limits.body {
+                        return Err(Error::BodyTooLarge);
+                    }
+                    At::Data { left }
+                }
+                _ => return Err(Error::ChunkSize),
+            },
+            At::DataCr if byte == b'\r' => At::DataLf,
+            At::DataLf if byte == b'\n' => At::Size { size: 0, digits: 0 },
+            At::DataCr | At::DataLf => return Err(Error::ChunkEnd),
+            At::Data { .. } | At::Trailers(_) | At::End => unreachable!("not a part of the coding"),
+        };
+        Ok(())
+    }
+
+    /// Takes a byte that nobody needs.
+    fn spend(&mut self, error: Error) -> Result<(), Error> {
+        self.spare_bytes += 1;
+        if self.spare_bytes > SPARE_BYTES { Err(error) } else { Ok(()) }
+    }
+}
+
+impl Extension {
+    /// Takes one byte; `None` is the CR that ends the line.
+    fn step(self, byte: u8) -> Result<Option<Extension>, Error> {
+        let token = is_token(byte);
+        Ok(Some(match (self, byte) {
+            (Extension::Name | Extension::Token | Extension::AfterQuoted, b'\r') => return Ok(None),
+            (Extension::BeforeSemicolon | Extension::AfterName, b';') => Extension::BeforeName,
+            (Extension::Name | Extension::Token | Extension::AfterQuoted, b';') => Extension::BeforeName,
+            (Extension::Name | Extension::AfterName, b'=') => Extension::BeforeValue,
+            (Extension::BeforeValue, b'"') => Extension::Quoted,
+            (Extension::Quoted, b'"') => Extension::AfterQuoted,
+            (Extension::Quoted, b'\\') => Extension::Escaped,
+            (Extension::Quoted | Extension::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Extension::Quoted,
+            (Extension::BeforeSemicolon | Extension::Token | Extension::AfterQuoted, b' ' | b'\t') => {
+                Extension::BeforeSemicolon
+            }
+            (Extension::Name | Extension::AfterName, b' ' | b'\t') => Extension::AfterName,
+            (Extension::BeforeName | Extension::BeforeValue, b' ' | b'\t') => self,
+            (Extension::BeforeName | Extension::Name, _) if token => Extension::Name,
+            (Extension::BeforeValue | Extension::Token, _) if token => Extension::Token,
+            _ => return Err(Error::ChunkExtension),
+        }))
+    }
+}
+
+/// Fields that say how to read the message come too late in a trailer section (RFC 9110, 6.5.1).
+fn judge_trailers(section: &[u8]) -> Result<(), Error> {
+    const FORBIDDEN: [&[u8]; 13] = [
+        b"content-length",
+        b"transfer-encoding",
+        b"host",
+        b"connection",
+        b"content-encoding",
+        b"content-type",
+        b"content-range",
+        b"trailer",
+        b"te",
+        b"upgrade",
+        b"expect",
+        b"authorization",
+        b"cookie",
+    ];
+    for line in section.split(|&byte| byte == b'\n') {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        if FORBIDDEN.iter().any(|name| line[..colon].eq_ignore_ascii_case(name)) {
+            return Err(Error::Trailer);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes `wire` in pieces of `step` bytes: the body and what is left, or the error.
+    fn decode(wire: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, Error> {
+        let (mut decoder, mut read_buffer) = (Decoder::new(), ReadBuffer::new());
+        let (limits, mut body) = (Limits::default(), Vec::new());
+        let mut pieces = wire.chunks(step);
+        loop {
+            match decoder.next(&mut read_buffer, &limits)? {
+                Chunk::Data(data) => body.extend_from_slice(&data),
+                Chunk::End => {
+                    return Ok(Some((body, read_buffer.len() + pieces.map(<[u8]>::len).sum::<usize>())));
+                }
+                Chunk::NeedBytes => match pieces.next() {
+                    Some(piece) => read_buffer.extend(piece),
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn decodes_however_it_is_chopped() {
+        let table: &[(&str, Result<Option<(&str, usize)>, Error>)] = &[
+            ("0\r\n\r\n", Ok(Some(("", 0)))),
+            ("3\r\nabc\r\n0\r\n\r\nrest", Ok(Some(("abc", 4)))),
+            ("3\r\nabc\r\nA\r\n0123456789\r\n000\r\n\r\n", Ok(Some(("abc0123456789", 0)))),
+            ("3;a=b;c=\"d\\\" e\"\r\nabc\r\n0;x\r\n\r\n", Ok(Some(("abc", 0)))),
+            ("3 ; a = b ;c\r\nabc\r\n0\r\n\r\n", Ok(Some(("abc", 0)))),
+            ("0\r\nA: b\r\n c: d\r\n\r\n", Err(Error::Folding)),
+            ("0\r\nA: b\r\nC: d\r\n\r\n", Ok(Some(("", 0)))),
+            ("3\r\nab", Ok(None)),
+            ("0\r\n\r", Ok(None)),
+            ("", Ok(None)),
+            ("\r\n", Err(Error::ChunkSize)),
+            ("+3\r\nabc", Err(Error::ChunkSize)),
+            ("0x3\r\nabc", Err(Error::ChunkSize)),
+            ("3\nabc", Err(Error::ChunkSize)),
+            (" 3\r\nabc", Err(Error::ChunkSize)),
+            ("3\rx", Err(Error::ChunkSize)),
+            ("00000000000000003\r\nabc\r\n0\r\n\r\n", Ok(Some(("abc", 0)))),
+            ("7fffffffffffffff\r\n", Err(Error::BodyTooLarge)),
+            ("8000000000000000\r\n", Err(Error::ChunkSize)),
+            ("00010000000000000003\r\n", Err(Error::ChunkSize)),
+            ("fffffffffffffffff\r\n", Err(Error::ChunkSize)),
+            ("3 \r\nabc", Err(Error::ChunkExtension)),
+            ("3;\r\nabc", Err(Error::ChunkExtension)),
+            ("3;a\nabc", Err(Error::ChunkExtension)),
+            ("3;a=\r\nabc", Err(Error::ChunkExtension)),
+            ("3;a=\"\r\nabc", Err(Error::ChunkExtension)),
+            ("3;a b\r\nabc", Err(Error::ChunkExtension)),
+            ("3\r\nabcd\r\n", Err(Error::ChunkEnd)),
+            ("3\r\nabc\n", Err(Error::ChunkEnd)),
+            ("3\r\nabc\rx", Err(Error::ChunkEnd)),
+            ("0\r\nContent-Length: 3\r\n\r\n", Err(Error::Trailer)),
+            ("0\r\nA b: c\r\n\r\n", Err(Error::FieldName)),
+            ("0\r\nA: b\n\r\n", Err(Error::LineEnd)),
+            ("0\r\n\n", Err(Error::LineEnd)),
+        ];
+        for (wire, expected) in table {
+            let expected = expected.map(|end| end.map(|(body, left)| (body.as_bytes().to_vec(), left)));
+            for step in [1, 2, 3, 7, wire.len().max(1)] {
+                assert_eq!(decode(wire.as_bytes(), step), expected, "{wire:?} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_extensions() {
+        let wire = format!("3;{}\r\n", "a".repeat(usize::from(SPARE_BYTES)));
+        assert_eq!(decode(wire.as_bytes(), 100), Err(Error::ChunkExtension));
+        let short = "1;aaaaaaaaaaaaaaaa\r\nx\r\n".repeat(300);
+        assert_eq!(decode(short.as_bytes(), 100), Err(Error::ChunkExtension));
+    }
+}

@@ -1,0 +1,202 @@
+//! From a response's head to bytes.
+
+use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
+
+use crate::proto::date;
+
+/// What a response's head says about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    /// Nothing: the version's default holds.
+    Default,
+    /// It closes after this response.
+    Close,
+    /// It stays open, which an HTTP/1.0 peer has to be told.
+    KeepAlive,
+    /// It changes its protocol.
+    Upgrade,
+}
+
+/// How a response's body is delimited, as its head says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// `Content-Length`.
+    Known(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// Neither line.
+    Unsaid,
+}
+
+/// Which of the lines that every response may have are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) server: bool,
+    pub(crate) date: bool,
+    /// Since the Unix epoch.
+    pub(crate) seconds: u64,
+}
+
+/// Appends a head. Fields that are the connection's business are left out of `fields`.
+///
+/// Each line is written with the line end of the one before, so that what is fixed is copied in few pieces.
+#[inline]
+pub(crate) fn head(
+    into: &mut Vec<u8>,
+    status: StatusCode,
+    fields: &[(HeaderName, HeaderValue)],
+    length: Length,
+    persistence: Persistence,
+    mut stamp: Stamp,
+) {
+    into.reserve(256);
+    let mut fields = fields;
+    match fields {
+        // Most responses begin like this.
+        [(header::CONTENT_TYPE, value), rest @ ..] if status == StatusCode::OK => {
+            into.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: ");
+            into.extend_from_slice(value.as_bytes());
+            fields = rest;
+        }
+        _ => status_line(into, status),
+    }
+    for (name, value) in fields {
+        if *name == header::CONTENT_TYPE {
+            into.extend_from_slice(b"\r\nContent-Type: ");
+            into.extend_from_slice(value.as_bytes());
+        } else {
+            other_field(into, name, value, &mut stamp);
+        }
+    }
+    if stamp.server || stamp.date {
+        date::append(into, stamp.seconds, stamp.server, stamp.date);
+    }
+    match length {
+        Length::Known(len) => content_length(into, len),
+        Length::Chunked => into.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
+        Length::Unsaid => {}
+    }
+    into.extend_from_slice(match persistence {
+        Persistence::Default => b"\r\n\r\n",
+        Persistence::Close => b"\r\nConnection: close\r\n\r\n",
+        Persistence::KeepAlive => b"\r\nConnection: keep-alive\r\n\r\n",
+        Persistence::Upgrade => b"\r\nConnection: upgrade\r\n\r\n",
+    });
+}
+
+/// The version is the server's own, whatever the peer speaks (RFC 9110, 2.5).
+fn status_line(into: &mut Vec<u8>, status: StatusCode) {
+    into.extend_from_slice(b"HTTP/1.1 ");
+    into.extend_from_slice(status.as_str().as_bytes());
+    into.push(b' ');
+    into.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+}
+
+/// A field that is not the connection's business. Names are the same in any case; people read them like this.
+fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, stamp: &mut Stamp) {
+    match *name {
+        header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION => return,
+        header::SERVER => stamp.server = false,
+        header::DATE => stamp.date = false,
+        _ => {}
+    }
+    into.extend_from_slice(b"\r\n");
+    let mut first = true;
+    into.extend(name.as_str().bytes().map(|byte| {
+        let written = if first { byte.to_ascii_uppercase() } else { byte };
+        first = byte == b'-';
+        written
+    }));
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(value.as_bytes());
+}
+
+#[inline]
+fn content_length(into: &mut Vec<u8>, len: u64) {
+    into.extend_from_slice(b"\r\nContent-Length: ");
+    match len {
+        0..10 => into.push(b'0' + len as u8),
+        10..100 => into.extend_from_slice(&[b'0' + (len / 10) as u8, b'0' + (len % 10) as u8]),
+        _ => long_decimal(into, len),
+    }
+}
+
+fn long_decimal(into: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    while number > 0 {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    into.extend_from_slice(&digits[at..]);
+}
+
+/// Appends the line before a chunk of `len` bytes.
+pub(crate) fn chunk_size(into: &mut Vec<u8>, len: usize) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut shift = usize::BITS - len.max(1).leading_zeros();
+    shift = shift.div_ceil(4) * 4;
+    while shift > 0 {
+        shift -= 4;
+        into.push(DIGITS[len >> shift & 15]);
+    }
+    into.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp { server: true, date: true, seconds: 784_111_777 };
+
+    #[test]
+    fn writes_heads() {
+        let table: &[(StatusCode, &[(&str, &str)], Length, Persistence, &str)] = &[
+            (
+                StatusCode::OK,
+                &[("content-type", "text/plain"), ("x-a-bc", "d")],
+                Length::Known(13),
+                Persistence::Default,
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-A-Bc: d\r\nServer: gearshift\r\n\
+                 Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 13\r\n\r\n",
+            ),
+            (
+                StatusCode::NOT_FOUND,
+                &[("server", "mine"), ("date", "never"), ("content-length", "9"), ("connection", "x")],
+                Length::Chunked,
+                Persistence::Close,
+                "HTTP/1.1 404 Not Found\r\nServer: mine\r\nDate: never\r\nTransfer-Encoding: chunked\r\n\
+                 Connection: close\r\n\r\n",
+            ),
+            (
+                StatusCode::from_u16(599).unwrap(),
+                &[("server", "s"), ("date", "d")],
+                Length::Unsaid,
+                Persistence::KeepAlive,
+                "HTTP/1.1 599 \r\nServer: s\r\nDate: d\r\nConnection: keep-alive\r\n\r\n",
+            ),
+        ];
+        for (status, fields, length, persistence, expected) in table {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value)))
+                .collect();
+            let mut text = Vec::new();
+            head(&mut text, *status, &fields, *length, *persistence, STAMP);
+            assert_eq!(String::from_utf8_lossy(&text), *expected);
+        }
+    }
+
+    #[test]
+    fn writes_numbers() {
+        for number in [0, 1, 9, 10, 15, 16, 255, 256, 65_535, 1 << 40] {
+            let (mut text, mut size) = (Vec::new(), Vec::new());
+            content_length(&mut text, number);
+            assert_eq!(text, format!("\r\nContent-Length: {number}").as_bytes());
+            chunk_size(&mut size, number as usize);
+            assert_eq!(size, format!("{number:x}\r\n").as_bytes());
+        }
+    }
+}

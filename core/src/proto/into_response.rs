@@ -1,0 +1,194 @@
+//! What a handler may return instead of a [`Response`].
+
+use std::convert::Infallible;
+use std::io;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use crate::proto::BoxError;
+use crate::proto::body::Body;
+use crate::proto::body::BodyError;
+use crate::proto::params::ParamError;
+use crate::proto::response::Response;
+
+/// Whatever a handler returns becomes a response through this.
+pub trait IntoResponse {
+    /// The response.
+    fn into_response(self) -> Response;
+}
+
+impl IntoResponse for Response {
+    #[inline]
+    fn into_response(self) -> Response {
+        self
+    }
+}
+
+impl IntoResponse for () {
+    fn into_response(self) -> Response {
+        Response::status_only(StatusCode::OK)
+    }
+}
+
+impl IntoResponse for Infallible {
+    fn into_response(self) -> Response {
+        match self {}
+    }
+}
+
+impl IntoResponse for &'static str {
+    #[inline]
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for String {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+/// `application/octet-stream`.
+impl IntoResponse for Bytes {
+    fn into_response(self) -> Response {
+        const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+        Response::new(self).with_value(header::CONTENT_TYPE, BINARY)
+    }
+}
+
+/// `application/octet-stream`.
+impl IntoResponse for Vec<u8> {
+    fn into_response(self) -> Response {
+        Bytes::from(self).into_response()
+    }
+}
+
+/// A body alone has no type.
+impl IntoResponse for Body {
+    fn into_response(self) -> Response {
+        Response::new(self)
+    }
+}
+
+/// A status alone has the words of the status as its body, unless it may have none.
+impl IntoResponse for StatusCode {
+    fn into_response(self) -> Response {
+        match self.canonical_reason() {
+            Some(reason) if self.as_u16() >= 400 => Response::text(reason).with_status(self),
+            _ => Response::status_only(self),
+        }
+    }
+}
+
+impl<R: IntoResponse> IntoResponse for (StatusCode, R) {
+    fn into_response(self) -> Response {
+        self.1.into_response().with_status(self.0)
+    }
+}
+
+/// Fields given as pairs replace fields of the same name that the value brings itself.
+impl<R: IntoResponse, const N: usize> IntoResponse for ([(HeaderName, HeaderValue); N], R) {
+    fn into_response(self) -> Response {
+        let mut response = self.1.into_response();
+        for (name, value) in self.0 {
+            response.fields.retain(|(other, _)| *other != name);
+            response.fields.push((name, value));
+        }
+        response
+    }
+}
+
+impl<R: IntoResponse, const N: usize> IntoResponse for (StatusCode, [(HeaderName, HeaderValue); N], R) {
+    fn into_response(self) -> Response {
+        (self.1, self.2).into_response().with_status(self.0)
+    }
+}
+
+impl<R: IntoResponse> IntoResponse for (HeaderMap, R) {
+    fn into_response(self) -> Response {
+        let mut response = self.1.into_response();
+        response.fields.retain(|(name, _)| !self.0.contains_key(&*name));
+        for (name, value) in &self.0 {
+            response.fields.push((name.clone(), value.clone()));
+        }
+        response
+    }
+}
+
+impl<R: IntoResponse, E: IntoResponse> IntoResponse for Result<R, E> {
+    #[inline]
+    fn into_response(self) -> Response {
+        match self {
+            Ok(value) => value.into_response(),
+            Err(error) => error.into_response(),
+        }
+    }
+}
+
+/// A [`BodyError`] inside, as a body's reader gives it, speaks for itself. Anything else is logged, and is 500.
+impl IntoResponse for io::Error {
+    fn into_response(self) -> Response {
+        match self.downcast::<BodyError>() {
+            Ok(error) => error.into_response(),
+            Err(error) => {
+                log::error!("a handler failed: {error}");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
+    }
+}
+
+/// `None` is 404.
+impl<R: IntoResponse> IntoResponse for Option<R> {
+    fn into_response(self) -> Response {
+        match self {
+            Some(value) => value.into_response(),
+            None => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+}
+
+impl<B> IntoResponse for http::Response<B>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn into_response(self) -> Response {
+        Response::from_http(self)
+    }
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        Response::text(self.to_string()).with_status(self.status())
+    }
+}
+
+impl IntoResponse for ParamError {
+    fn into_response(self) -> Response {
+        Response::text(self.to_string()).with_status(StatusCode::NOT_FOUND)
+    }
+}
+
+/// An error of the program's own is 500. Its text goes to the log, not to the peer.
+impl IntoResponse for BoxError {
+    fn into_response(self) -> Response {
+        log::error!("a handler failed: {self}");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    }
+}
+
+/// A value sent as `application/json`.
+#[cfg(feature = "json")]
+#[derive(Clone, Copy, Debug)]
+pub struct Json<T>(pub T);
+
+#[cfg(feature = "json")]
+impl<T: serde::Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        Response::json(&self.0)
+    }
+}

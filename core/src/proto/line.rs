@@ -1,0 +1,38 @@
+//! Request lines of the common kind, read in one pass: a common method, a path, a version.
+
+use http::{Method, Version};
+
+use crate::proto::memo;
+
+use crate::proto::fields::Span;
+use crate::proto::limits::Limits;
+use crate::proto::request::Head;
+use crate::proto::target;
+
+/// Reads a request line at the start of `bytes` into `head`, and says where it ends. `None` if it is not complete,
+/// or of another kind, or wrong: that takes a longer look.
+pub(crate) fn read(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
+    let (method, start) = match bytes {
+        [b'G', b'E', b'T', b' ', ..] => (Method::GET, 4),
+        [b'P', b'O', b'S', b'T', b' ', ..] => (Method::POST, 5),
+        [b'P', b'U', b'T', b' ', ..] => (Method::PUT, 4),
+        [b'H', b'E', b'A', b'D', b' ', ..] => (Method::HEAD, 5),
+        _ => return None,
+    };
+    let (path, target) = target::measure(&bytes[start..])?;
+    let (name, rest) = bytes[start + target..].split_first_chunk::<8>()?;
+    let version = match rest {
+        [b'1', b'\r', b'\n', ..] if name == b" HTTP/1." => Version::HTTP_11,
+        [b'0', b'\r', b'\n', ..] if name == b" HTTP/1." => Version::HTTP_10,
+        _ => return None,
+    };
+    let end = start + target + " HTTP/1.1\r\n".len();
+    if end - "\r\n".len() > limits.request_line || end > Limits::MAX_HEAD {
+        return None;
+    }
+    // Within `MAX_HEAD`, which is what a span can hold.
+    let span = |len: usize| Span { start: start as u16, len: len as u16 };
+    (head.method, head.version, head.target, head.path) = (method, version, span(target), span(path));
+    memo::remember_line(&bytes[..end], head);
+    Some(end)
+}

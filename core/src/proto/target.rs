@@ -1,0 +1,237 @@
+//! The request target (RFC 9112, 3.2) and the `Host` field: which characters may stand where.
+
+use std::net::Ipv6Addr;
+
+use http::Method;
+
+use crate::proto::error::Error;
+
+/// What a byte may be part of.
+const PATH: u8 = 1;
+const QUERY: u8 = 2;
+const HOST: u8 = 4;
+
+/// By RFC 3986, and `|`, `[`, `]` in paths and a few more in queries, which browsers send as they are. `#` never
+/// reaches a server, and what is not visible ASCII has to be percent-encoded.
+static CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        class[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => PATH | QUERY | HOST,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => PATH | QUERY | HOST,
+            b',' | b':' | b'@' | b'/' | b'|' | b'[' | b']' => PATH | QUERY,
+            b'%' => QUERY,
+            b'?' | b'{' | b'}' | b'\\' | b'^' | b'`' => QUERY,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    class
+};
+
+/// Whether `target` is one for `method`: `*` for OPTIONS, `host:port` for CONNECT, else a path, or a whole URL. Gives
+/// its path; `*` and an authority stand for themselves.
+pub(crate) fn check<'a>(method: &Method, target: &'a [u8]) -> Result<&'a [u8], Error> {
+    let path = match target {
+        _ if *method == Method::CONNECT => is_authority_with_port(target).then_some(target),
+        [b'/', ..] => path_of(target),
+        b"*" => (*method == Method::OPTIONS).then_some(target),
+        _ => path_of_absolute(target),
+    };
+    path.ok_or(Error::Target)
+}
+
+/// The lengths of the path, and of the path and query, that `bytes` begin with, if a space follows them.
+#[inline]
+pub(crate) fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
+    if bytes.first() != Some(&b'/') {
+        return None;
+    }
+    let path = span::<PATH>(bytes, 0);
+    let end = if bytes.get(path) == Some(&b'?') { span::<QUERY>(bytes, path + 1) } else { path };
+    (bytes.get(end) == Some(&b' ')).then_some((path, end))
+}
+
+/// Where, from `at` on, the bytes of a class end. What is percent-encoded is of each class.
+#[inline]
+fn span<const CLASSES: u8>(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        let rest = &bytes[at..];
+        at += rest.iter().take_while(|&&byte| CLASS[usize::from(byte)] & CLASSES != 0).count();
+        if !is_percent_encoded(&bytes[at..]) {
+            return at;
+        }
+        at += 3;
+    }
+}
+
+/// The path of a path and query.
+fn path_of(target: &[u8]) -> Option<&[u8]> {
+    let path = span::<PATH>(target, 0);
+    let end = if target.get(path) == Some(&b'?') { span::<QUERY>(target, path + 1) } else { path };
+    (end == target.len()).then_some(&target[..path])
+}
+
+fn is_percent_encoded(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+}
+
+/// The path of a URL. It has one even where none is written.
+fn path_of_absolute(target: &[u8]) -> Option<&[u8]> {
+    let colon = memchr::memchr(b':', target)?;
+    let (scheme, rest) = target.split_at(colon);
+    let rest = rest.strip_prefix(b"://")?;
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return None;
+    }
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let (authority, local) = rest.split_at(end);
+    if authority.is_empty() || !is_host(authority) {
+        return None;
+    }
+    match local {
+        [b'/', ..] => path_of(local),
+        [b'?', query @ ..] if span::<QUERY>(query, 0) != query.len() => None,
+        // One of the slashes before the authority serves as the path that is not written.
+        _ => Some(&target[colon + 1..colon + 2]),
+    }
+}
+
+fn is_authority_with_port(target: &[u8]) -> bool {
+    let Some(colon) = memchr::memrchr(b':', target) else { return false };
+    let port = &target[colon + 1..];
+    // The last colon may be one inside an address.
+    colon > 0 && !port.is_empty() && is_port(port) && is_host(target)
+}
+
+/// Whether a value is `uri-host [":" port]` (RFC 9110, 7.2). An empty one is not: there is no URL of this server
+/// without a host (RFC 9110, 4.2.1).
+#[inline]
+pub(crate) fn is_host(value: &[u8]) -> bool {
+    let mut at = 0;
+    while at < value.len() {
+        let byte = value[at];
+        at += match byte {
+            _ if CLASS[usize::from(byte)] & HOST != 0 => 1,
+            b':' => return at > 0 && is_port(&value[at + 1..]),
+            b'%' if is_percent_encoded(&value[at..]) => 3,
+            b'[' if at == 0 => return is_literal_address(&value[1..]),
+            _ => return false,
+        };
+    }
+    at > 0
+}
+
+/// What follows the `[` of an IPv6 address, or of one that the future may bring.
+fn is_literal_address(value: &[u8]) -> bool {
+    let Some(end) = memchr::memchr(b']', value) else { return false };
+    let is_address = match &value[..end] {
+        [b'v' | b'V', rest @ ..] => is_future_address(rest),
+        address => std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+    };
+    let is_end = match &value[end + 1..] {
+        [] => true,
+        [b':', port @ ..] => is_port(port),
+        _ => false,
+    };
+    is_address && is_end
+}
+
+/// `1*HEXDIG "." 1*( unreserved / sub-delims / ":" )` (RFC 3986, 3.2.2).
+fn is_future_address(value: &[u8]) -> bool {
+    let Some(dot) = memchr::memchr(b'.', value) else { return false };
+    let (version, address) = (&value[..dot], &value[dot + 1..]);
+    let is_part = |&byte: &u8| byte == b':' || byte == b',' || CLASS[usize::from(byte)] & HOST != 0;
+    !version.is_empty()
+        && version.iter().all(u8::is_ascii_hexdigit)
+        && !address.is_empty()
+        && address.iter().all(is_part)
+}
+
+/// Digits, if any, that make no more than 65,535.
+#[inline]
+fn is_port(digits: &[u8]) -> bool {
+    let mut port = 0;
+    for &byte in digits {
+        port = port * 10 + u32::from(byte.wrapping_sub(b'0'));
+        if !byte.is_ascii_digit() || port > u32::from(u16::MAX) {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_targets_that_fit_their_method() {
+        for (method, target, fine) in [
+            (Method::GET, "/", true),
+            (Method::GET, "/a%20b?c=d/?&%zz", true),
+            (Method::GET, "/a%2", false),
+            (Method::GET, "/a%zz", false),
+            (Method::GET, "/a#b", false),
+            (Method::GET, "/a\\b", false),
+            (Method::GET, "/a?{b}", true),
+            (Method::GET, "a", false),
+            (Method::GET, "*", false),
+            (Method::OPTIONS, "*", true),
+            (Method::OPTIONS, "**", false),
+            (Method::GET, "http://a/b", true),
+            (Method::GET, "HTTPS://a:1?b", true),
+            (Method::GET, "http://a", true),
+            (Method::GET, "http:///b", false),
+            (Method::GET, "http://u@a/b", false),
+            (Method::GET, "ftp://a/b", false),
+            (Method::GET, "a:80", false),
+            (Method::CONNECT, "a:80", true),
+            (Method::CONNECT, "[::1]:80", true),
+            (Method::CONNECT, "[::1]", false),
+            (Method::CONNECT, "[::1]:", false),
+            (Method::CONNECT, "a", false),
+            (Method::CONNECT, "a:", false),
+            (Method::CONNECT, ":80", false),
+            (Method::CONNECT, "/", false),
+        ] {
+            assert_eq!(check(&method, target.as_bytes()).is_ok(), fine, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn tells_hosts() {
+        for (value, fine) in [
+            ("", false),
+            ("a", true),
+            ("a:", true),
+            ("a:80", true),
+            ("127.0.0.1:65535", true),
+            ("[::1]", true),
+            ("[::1]:80", true),
+            ("a%41", true),
+            ("a:65536", false),
+            ("a:b", false),
+            ("a:+1", false),
+            (":80", false),
+            ("a b", false),
+            ("a,b", false),
+            ("a/b", false),
+            ("u@a", false),
+            ("[::1", false),
+            ("[::1]x", false),
+            ("[zz]", false),
+            ("[v1.a:b]:80", true),
+            ("[v.a]", false),
+            ("[v1.]", false),
+            ("[v1a]", false),
+            ("[vg.a]", false),
+            ("[v1.a/]", false),
+            ("a:1:2", false),
+            ("::1", false),
+        ] {
+            assert_eq!(is_host(value.as_bytes()), fine, "'{value}'");
+        }
+    }
+}

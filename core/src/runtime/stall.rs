@@ -1,0 +1,139 @@
+//! Handlers that hold up an event loop, named.
+//!
+//! Each poll of a handler is timed by the coarse clock, which costs a few nanoseconds; of sync handlers whose requests
+//! came together all are timed together. The [`Router`](crate::Router)
+//! leaves the name of the route that it chose with the thread, as a number: that is one store a request, and what it
+//! stands for is only looked up once there is something to tell.
+
+use std::cell::Cell;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::runtime::clock::CoarseInstant;
+
+/// A route that handlers were found at, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RouteName(u32);
+
+/// The names of all routes of the process, each once: that of number `n` is at `n - 1`.
+static NAMES: Mutex<Vec<Box<str>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static CURRENT: Cell<RouteName> = const { Cell::new(RouteName(0)) };
+}
+
+impl RouteName {
+    /// Of no route.
+    pub(crate) const NONE: RouteName = RouteName(0);
+
+    /// The number of a name.
+    pub(crate) fn new(name: &str) -> RouteName {
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = names.iter().position(|known| **known == *name).unwrap_or_else(|| {
+            names.push(name.into());
+            names.len() - 1
+        });
+        RouteName(u32::try_from(at + 1).expect("memory does not hold that many routes"))
+    }
+
+    /// Says that the calling thread is about to call a handler of this route.
+    #[inline]
+    pub(crate) fn enter(self) {
+        CURRENT.set(self);
+    }
+
+    /// Whose handler the calling thread called last.
+    #[inline]
+    pub(crate) fn current() -> RouteName {
+        CURRENT.get()
+    }
+
+    fn name(self) -> Box<str> {
+        let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = usize::try_from(self.0).ok().and_then(|n| names.get(n.checked_sub(1)?));
+        known.cloned().unwrap_or_else(|| "a handler without a route".into())
+    }
+}
+
+/// Who has held up the event loops of one server.
+#[derive(Debug)]
+pub(crate) struct Stalls {
+    backend: &'static str,
+    threshold: Duration,
+    count: AtomicU64,
+}
+
+impl Stalls {
+    pub(crate) fn new(backend: &'static str, threshold: Duration) -> Stalls {
+        Stalls { backend, threshold, count: AtomicU64::new(0) }
+    }
+
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// So many handlers, the last of them of `route`, have had the calling thread since `began`; says what time it is.
+    pub(crate) fn polled(&self, began: CoarseInstant, route: RouteName, handlers: u32) -> CoarseInstant {
+        let now = CoarseInstant::now();
+        if now.since(began) >= self.threshold {
+            let route = route.name();
+            match handlers {
+                1 => self.report(now.since(began), &route),
+                n => self.report(now.since(began), &format!("one of {n} requests, the last for {route},")),
+            }
+        }
+        now
+    }
+
+    /// So has a background task.
+    #[inline]
+    pub(crate) fn polled_task(&self, began: CoarseInstant, spawned: &'static Location<'static>) {
+        let held = began.elapsed();
+        if held >= self.threshold {
+            self.report(held, &format!("the background task of {spawned}"));
+        }
+    }
+
+    #[cold]
+    fn report(&self, held: Duration, who: &str) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let thread = thread::current();
+        log::warn!(
+            target: "gearshift::stall",
+            "{who} has held up {} ({}) for {} ms: what blocks belongs in `blocking`, what computes in `compute`",
+            thread.name().unwrap_or("a thread without a name"),
+            self.backend,
+            held.as_millis()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_number_and_no_name_is_said_so() {
+        let (one, other) = (RouteName::new("GET /one of these"), RouteName::new("GET /another"));
+        assert_ne!(one, other);
+        assert_eq!(RouteName::new("GET /one of these"), one);
+        assert_eq!(&*one.name(), "GET /one of these");
+        assert_eq!(&*RouteName::NONE.name(), "a handler without a route");
+    }
+
+    #[test]
+    fn only_what_takes_as_long_as_the_threshold_counts() {
+        let began = CoarseInstant::now();
+        let (patient, strict) = (Duration::from_secs(3600), Duration::ZERO);
+        for (threshold, counted) in [(patient, 0), (strict, 2)] {
+            let stalls = Stalls::new("test", threshold);
+            stalls.polled(began, RouteName::NONE, 1);
+            stalls.polled_task(began, Location::caller());
+            assert_eq!(stalls.count(), counted);
+        }
+    }
+}

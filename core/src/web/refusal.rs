@@ -1,0 +1,193 @@
+//! Why a request is not served.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+
+use crate::proto::body::BodyError;
+use crate::proto::into_response::IntoResponse;
+use crate::proto::params::ParamError;
+use crate::proto::request::Request;
+use crate::proto::response::Response;
+use crate::runtime::config::Overload;
+use crate::runtime::handle::Elapsed;
+use crate::runtime::pool::Busy;
+use crate::web::content::ContentError;
+
+/// Why a request is not served: a status, and a word to its sender. The error of a handler in which several things
+/// may fail; `?` makes it of what the core's own calls answer, and of a status.
+///
+/// As a response it is that word as text, with `Retry-After` if the status is 503. An application that says it otherwise, as a page or as JSON, asks for
+/// [`status`](Refusal::status) and [`why`](Refusal::why).
+///
+/// ```
+/// # use gearshift_core::{Refusal, Request, StatusCode};
+/// async fn halve(request: Request) -> Result<String, Refusal> {
+///     let n: u32 = request.parse_param("n")?;
+///     if n % 2 == 1 {
+///         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "n is to be even"));
+///     }
+///     Ok((n / 2).to_string())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    status: StatusCode,
+    why: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with `status` that says `why`, which its sender will read.
+    pub fn new(status: StatusCode, why: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal { status, why: why.into() }
+    }
+
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What its sender is told.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status.as_u16(), self.why)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let text = match self.why {
+            Cow::Borrowed(why) => Response::text(why),
+            Cow::Owned(why) => Response::text(why),
+        };
+        let response = text.with_status(self.status);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            return response.with_value(header::RETRY_AFTER, HeaderValue::from(Overload::RETRY_AFTER));
+        }
+        response
+    }
+}
+
+impl Request {
+    /// Refuses, with 403, what a browser says was sent by a page of another site (Fetch Metadata, 2.4): for handlers
+    /// that change something in the name of whoever is logged in. What does not say where it comes from, as a program,
+    /// passes; browsers have all said so since 2023.
+    ///
+    /// # Errors
+    /// The [`Refusal`].
+    pub fn check_site(&self) -> Result<(), Refusal> {
+        match self.header("Sec-Fetch-Site") {
+            None | Some("same-origin" | "none") => Ok(()),
+            Some(_) => Err(Refusal::new(StatusCode::FORBIDDEN, "this was sent by another site")),
+        }
+    }
+}
+
+/// With the words of the status.
+impl From<StatusCode> for Refusal {
+    fn from(status: StatusCode) -> Refusal {
+        Refusal::new(status, status.canonical_reason().unwrap_or_default())
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Refusal {
+        Refusal::new(error.status(), error.to_string())
+    }
+}
+
+impl From<ContentError> for Refusal {
+    fn from(error: ContentError) -> Refusal {
+        Refusal::new(error.status(), error.to_string())
+    }
+}
+
+/// 503: a pool's queue is full.
+impl From<Busy> for Refusal {
+    fn from(busy: Busy) -> Refusal {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, busy.to_string())
+    }
+}
+
+/// 404: there is no such resource.
+impl From<ParamError> for Refusal {
+    fn from(error: ParamError) -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, error.to_string())
+    }
+}
+
+/// 504: whatever was waited for did not answer in time.
+impl From<Elapsed> for Refusal {
+    fn from(late: Elapsed) -> Refusal {
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, late.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_made_of_what_calls_answer_and_says_the_same() {
+        let missing = || ParamError::Missing { name: "n".into() };
+        let late = || Elapsed(std::time::Duration::from_secs(1));
+        let large = || BodyError::TooLarge { limit: 8 };
+        let text = || ContentError::Type { expected: "a form" };
+        let status = StatusCode::CONFLICT;
+        for (refusal, response) in [
+            (Refusal::from(missing()), missing().into_response()),
+            (Refusal::from(large()), large().into_response()),
+            (Refusal::from(text()), text().into_response()),
+            (Refusal::from(late()), late().into_response()),
+            (Refusal::from(Busy), Busy.into_response()),
+            (Refusal::from(status), status.into_response()),
+        ] {
+            assert!(!refusal.why().is_empty());
+            assert_eq!(refusal.to_string(), format!("{}: {}", response.status().as_u16(), refusal.why()));
+            let after = |response: &Response| response.header(&header::RETRY_AFTER).cloned();
+            let answer = refusal.clone().into_response();
+            assert_eq!((refusal.status(), after(&answer)), (response.status(), after(&response)));
+        }
+    }
+
+    #[test]
+    fn is_text_as_a_response() {
+        let why = "not today".to_owned();
+        let response = Refusal::new(StatusCode::IM_A_TEAPOT, why.clone()).into_response();
+        assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
+        let body = futures_lite::future::block_on(response.into_body().bytes(100)).expect("it is at hand");
+        assert_eq!(body, why);
+    }
+
+    #[test]
+    fn is_what_a_page_of_another_site_gets() {
+        for (site, passes) in [
+            (None, true),
+            (Some("none"), true),
+            (Some("same-origin"), true),
+            (Some("same-site"), false),
+            (Some("cross-site"), false),
+            (Some(""), false),
+        ] {
+            let mut request = http::Request::post("/");
+            if let Some(site) = site {
+                request = request.header("Sec-Fetch-Site", site);
+            }
+            let request = request.body(crate::proto::body::Body::empty()).expect("a request");
+            let outcome = Request::from_http(request).expect("a small one").check_site();
+            assert_eq!(
+                outcome.map_err(|refusal| refusal.status()).err(),
+                (!passes).then_some(StatusCode::FORBIDDEN)
+            );
+        }
+    }
+}
