@@ -5,10 +5,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use futures_lite::future;
-use gearshift_core::net::AcceptPause;
-use gearshift_core::{Endpoint, Listener, Peer, Phase, Service, Wire, drive};
+use gearshift_core::{AcceptPause, Endpoint, Listener, Peer, Phase, Service, drive};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
 
 use crate::socket::TokioSocket;
 use crate::transport::TokioTransport;
@@ -28,8 +26,8 @@ impl Acceptor {
 
     /// Accepts until shutdown is asked for, then takes what had been queued by then, so that nobody who was let
     /// in is turned away, and closes the listener.
-    pub(crate) async fn run(self, mut phases: watch::Receiver<Phase>) {
-        future::or(crate::reached(&mut phases, Phase::Graceful), self.accept_for_ever()).await;
+    pub(crate) async fn run(self) {
+        future::or(self.service.shutdown().reached(Phase::Graceful), self.accept_until_stopped()).await;
         let mut pause = AcceptPause::new();
         while self.service.shutdown().phase() == Phase::Graceful {
             // Asked of the kernel itself: the reactor may not have heard of the newest ones.
@@ -50,7 +48,7 @@ impl Acceptor {
         }
     }
 
-    async fn accept_for_ever(&self) {
+    async fn accept_until_stopped(&self) {
         let most = self.service.max_connections();
         let mut pause = AcceptPause::new();
         loop {
@@ -75,11 +73,7 @@ impl Acceptor {
     fn serve(&self, socket: io::Result<TokioSocket>, peer: Peer) {
         match socket {
             Ok(socket) => {
-                let wire = Wire::new(TokioTransport::new(socket), peer, &self.service);
-                let service = self.service.clone();
-                tokio::spawn(async move {
-                    drive(wire, service).await;
-                });
+                tokio::spawn(drive(TokioTransport::new(socket), peer, &self.service));
             }
             Err(error) => log::warn!("a connection was refused by the reactor: {error}"),
         }

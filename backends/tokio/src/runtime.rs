@@ -1,13 +1,11 @@
 //! What a handler may ask of tokio.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use tokio::runtime::Handle;
 
 use crate::socket::TokioSocket;
@@ -63,10 +61,6 @@ impl Engine for TokioEngine {
         self.handle().spawn(task);
     }
 
-    fn runs_in_place(&self) -> bool {
-        false
-    }
-
     fn offload(&self, kind: Work, job: Job) {
         match kind {
             Work::Blocking => drop(self.handle().spawn_blocking(job)),
@@ -74,22 +68,19 @@ impl Engine for TokioEngine {
         }
     }
 
-    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
-        // Not the handle's own: that panics where it is called inside itself, which on a thread that may block is as
-        // good as anywhere. The runtime's threads see to its timers and sockets.
+    fn poll_inside(&self, poll: &mut dyn FnMut()) {
         let handle = self.handle();
         let _entered = handle.enter();
-        futures_lite::future::block_on(future);
+        poll();
     }
 
-    fn engine_stats(&self) -> EngineStats {
-        let mut engine_stats = EngineStats::default();
+    fn stats(&self) -> EngineStats {
+        let mut stats = EngineStats::default();
         for metrics in self.handles.iter().map(Handle::metrics) {
-            engine_stats.workers += metrics.num_workers();
-            // Its scheduler looks at the system's news when it runs out of tasks, and now and then besides, which it
-            // does not count.
-            engine_stats.turns += (0..metrics.num_workers()).map(|n| metrics.worker_park_count(n)).sum::<u64>();
+            stats.workers += metrics.num_workers();
+            // The scheduler also asks the system when it has tasks left, now and then, and does not count that.
+            stats.turns += (0..metrics.num_workers()).map(|n| metrics.worker_park_count(n)).sum::<u64>();
         }
-        engine_stats
+        stats
     }
 }

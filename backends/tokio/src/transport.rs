@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use gearshift_core::{ReadBuffer, WriteQueue, Stream, Transport};
+use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
 use socket2::SockRef;
 use tokio::time::Sleep;
 
@@ -52,8 +52,6 @@ impl TokioTransport {
 }
 
 impl Transport for TokioTransport {
-    const BLOCKING: bool = false;
-
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         if self.socket.poll_read_ready(cx)?.is_ready() {
             match self.socket.poll_read(cx, into.spare_mut()) {

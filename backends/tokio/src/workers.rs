@@ -2,69 +2,106 @@
 //! each core.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
+use gearshift_core::{Config, Engine, Latch, Listener, Service, Workers, lifecycle};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-/// How long threads get to end once they were told to; a handler that blocks in place may take for ever.
-const ENDING: Duration = Duration::from_secs(1);
+use crate::accept::Acceptor;
+use crate::runtime::TokioEngine;
 
 /// Blocking threads that a runtime may have at least. It may be asked for them by others than us: its own files, name
 /// look-ups, libraries. How many of ours there are at once is decided before they get there.
 const OTHERS: usize = 512;
 
-/// Worker threads; they end, or are left behind, when this is dropped.
-pub(crate) enum Workers {
+/// Threads that run connections, tasks and handlers. They end, or are left behind, when this is dropped.
+pub(crate) struct TokioWorkers {
+    threads: Threads,
+    config: Config,
+}
+
+enum Threads {
     /// One runtime with all threads; `None` once it was told to end.
     Stealing(Option<Runtime>),
     /// A thread for each.
     PerCore(Vec<Core>),
 }
 
-impl Workers {
+impl TokioWorkers {
     /// Starts `n` threads that share all work.
-    pub(crate) fn stealing(n: usize, blocking: usize) -> io::Result<Workers> {
+    pub(crate) fn stealing(config: &Config) -> io::Result<TokioWorkers> {
         let number = std::sync::atomic::AtomicUsize::new(0);
         let name = move || format!("tokio-{}", number.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let runtime = Builder::new_multi_thread()
-            .worker_threads(n)
-            .max_blocking_threads(blocking.max(OTHERS))
+            .worker_threads(config.workers_or_cores())
+            .max_blocking_threads(config.blocking_threads.max(OTHERS))
             .thread_name_fn(name)
             .enable_all()
             .build()?;
-        Ok(Workers::Stealing(Some(runtime)))
+        Ok(TokioWorkers { threads: Threads::Stealing(Some(runtime)), config: config.clone() })
     }
 
     /// Starts `n` threads that share nothing.
-    pub(crate) fn per_core(n: usize, blocking: usize) -> io::Result<Workers> {
-        (0..n).map(|number| Core::start(number, blocking)).collect::<io::Result<_>>().map(Workers::PerCore)
+    pub(crate) fn per_core(config: &Config) -> io::Result<TokioWorkers> {
+        let cores = (0..config.workers_or_cores()).map(|number| Core::start(number, config.blocking_threads));
+        let cores = cores.collect::<io::Result<_>>()?;
+        Ok(TokioWorkers { threads: Threads::PerCore(cores), config: config.clone() })
     }
 
     /// One handle for each runtime.
-    pub(crate) fn handles(&self) -> Vec<Handle> {
-        match self {
-            Workers::Stealing(runtime) => runtime.iter().map(|runtime| runtime.handle().clone()).collect(),
-            Workers::PerCore(cores) => cores.iter().map(|core| core.handle.clone()).collect(),
+    fn handles(&self) -> Vec<Handle> {
+        match &self.threads {
+            Threads::Stealing(runtime) => runtime.iter().map(|runtime| runtime.handle().clone()).collect(),
+            Threads::PerCore(cores) => cores.iter().map(|core| core.handle.clone()).collect(),
         }
     }
 }
 
-impl Drop for Workers {
+impl Workers for TokioWorkers {
+    fn engine(&self) -> impl Engine {
+        TokioEngine::new(self.handles(), &self.config)
+    }
+
+    fn accept(
+        &mut self,
+        listeners: Vec<Listener>,
+        service: &Arc<Service>,
+        accepting: &Latch,
+    ) -> io::Result<()> {
+        let handles = self.handles();
+        for (share, handle) in Listener::share(listeners, handles.len())?.into_iter().zip(handles) {
+            let _entered = handle.enter();
+            for listener in share {
+                let (acceptor, guard) = (Acceptor::new(listener, service.clone())?, accepting.guard());
+                tokio::spawn(async move {
+                    let _guard = guard;
+                    acceptor.run().await;
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for TokioWorkers {
     fn drop(&mut self) {
-        match self {
-            Workers::Stealing(runtime) => {
+        match &mut self.threads {
+            Threads::Stealing(runtime) => {
                 if let Some(runtime) = runtime.take() {
                     runtime.shutdown_background();
                 }
             }
-            Workers::PerCore(cores) => {
+            Threads::PerCore(cores) => {
                 let ended: Vec<_> = cores.drain(..).map(|core| core.ended).collect();
                 for thread in ended {
                     // An error says that the thread has ended, for it drops its side then.
-                    if thread.recv_timeout(ENDING) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    if thread.recv_timeout(lifecycle::LAST_WAIT) == Err(mpsc::RecvTimeoutError::Timeout) {
                         log::warn!("a worker is stuck in a handler that blocks, and is left behind");
                     }
                 }
