@@ -1,4 +1,4 @@
-//! Writes the seeds into `fuzz/corpus`, where libFuzzer looks for them: `cargo run -p gearshift-fuzz-targets`.
+//! Writes the seeds into `tests/fuzz/corpus`, where libFuzzer looks for them: `cargo run -p gearshift-fuzz-targets`.
 
 use std::path::Path;
 use std::{fs, io};

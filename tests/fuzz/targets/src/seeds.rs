@@ -126,7 +126,7 @@ const BODIES: &[&str] = &[
 /// # Panics
 /// If a case cannot be read.
 pub fn all() -> Vec<Seed> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/wire");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wire");
     let mut seeds = Vec::new();
     for entry in std::fs::read_dir(folder).expect("the folder of cases") {
         let path = entry.expect("an entry of it").path();

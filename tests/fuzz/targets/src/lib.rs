@@ -1,6 +1,6 @@
 //! What the fuzz targets check, as plain functions from bytes to a panic.
 //!
-//! The binaries under `fuzz/fuzz_targets` hand what libFuzzer makes up to one of [`TARGETS`]. This crate is a member
+//! The binaries under `tests/fuzz/fuzz_targets` hand what libFuzzer makes up to one of [`TARGETS`]. This crate is a member
 //! of the workspace, so that `cargo test` on a stable toolchain replays the seeds, and every input that once found
 //! something, through the same functions: a target cannot rot unseen.
 
