@@ -144,10 +144,3 @@ impl Engine for SmolEngine {
         Vitals { workers: self.loops.all().len(), waiting: 0, turns }
     }
 }
-
-#[cfg(test)]
-#[path = "../../reactor/tests/cases/runtime.rs"]
-mod tests;
-
-#[cfg(test)]
-const BACKEND: crate::Smol = crate::Smol;

@@ -1,4 +1,5 @@
-//! The application that the wire cases ask: the demo, and routes for what it has no use for.
+//! The application that the wire cases run against: the demo, and routes under `/test` for cases that the demo has no
+//! route for.
 
 use std::io::{self, Read};
 
@@ -7,10 +8,11 @@ use gearshift::{
     sync,
 };
 
-/// More than any body that a case sends.
-const ANY: usize = 1 << 30;
+/// A limit above the size of every body that a case sends.
+const NO_LIMIT: usize = 1 << 30;
 
-pub(crate) fn app(runtime: Runtime) -> Router {
+/// The demo with the routes for tests.
+pub fn app(runtime: Runtime) -> Router {
     let reads = runtime.clone();
     demo::app(runtime.clone())
         .any("/test/method", sync(|request: Request| request.method().as_str().to_owned()))
@@ -22,7 +24,7 @@ pub(crate) fn app(runtime: Runtime) -> Router {
         )
         .get("/test/query", sync(query))
         .get("/test/fields", sync(fields))
-        .post("/test/read", async |request: Request| request.into_body().bytes(ANY).await)
+        .post("/test/read", async |request: Request| request.into_body().bytes(NO_LIMIT).await)
         .post("/test/read-sync", blocking(&runtime, read))
         .post("/test/ignore", sync(|_| "ignored"))
         .post("/test/ignore-async", async |_| "ignored")
@@ -53,7 +55,7 @@ fn query(request: Request) -> String {
     request.query_pairs().map(|(name, value)| format!("[{name}][{value}]")).collect()
 }
 
-/// The fields whose names begin with `X`, as they came.
+/// The values of the fields `X-A`, `X_A` and `X-B`, as they were received.
 fn fields(request: Request) -> String {
     let fields = request.headers();
     let shown = ["X-A", "X_A", "X-B"].map(|name| {
@@ -74,7 +76,7 @@ fn unchanged(_: Request) -> Response {
     Response::status_only(StatusCode::NOT_MODIFIED).with_value(header::ETAG, TAG)
 }
 
-/// A response with fields that the server has a say in.
+/// A response that sets fields which the server sets, too.
 fn own(_: Request) -> Response {
     Response::new(Bytes::from_static(b"own"))
         .with_header("server", "mine")
@@ -84,15 +86,15 @@ fn own(_: Request) -> Response {
         .with_header("x-twice", "2")
 }
 
-/// What a handler says that panics because a test wants it to. The demo says the same.
-pub(crate) const ON_PURPOSE: &str = "as it was asked to";
+/// Part of the message of every panic that a test causes on purpose. The demo's `/panic` uses the same words.
+pub const ON_PURPOSE: &str = "as it was asked to";
 
-/// Keeps panics on purpose out of the output.
-pub(crate) fn silence_panics_on_purpose() {
-    let loud = std::panic::take_hook();
+/// Installs a panic hook that does not report panics with [`ON_PURPOSE`] in their message.
+pub fn silence_panics_on_purpose() {
+    let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !payload_text(panic).is_some_and(|message| message.contains(ON_PURPOSE)) {
-            loud(panic);
+            report(panic);
         }
     }));
 }

@@ -1,4 +1,4 @@
-//! Peers that send a byte at a time: one thread has them all.
+//! Peers that send a byte at a time, all of them on one thread.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,47 +9,52 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// In how many parts of [`Plan::pace`] the peers have their turn, so that they do not all send at once.
+/// The number of groups that the peers are divided into. Each group sends at another time within [`Plan::pace`], so that
+/// the peers do not all send at once.
 const PARTS: usize = 50;
-/// Bytes of an answer that are kept.
+/// How many bytes of an answer are kept.
 const KEPT: usize = 4096;
 
-/// What the peers do.
+/// The behaviour of the peers.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    /// How many there are.
-    pub(crate) peers: usize,
-    /// What each sends at once.
-    pub(crate) opening: Vec<u8>,
-    /// What it then sends byte by byte.
-    pub(crate) drops: Vec<u8>,
-    /// How long it pauses between two bytes.
-    pub(crate) pace: Duration,
-    /// Whether one whose connection has ended begins again.
-    pub(crate) again: bool,
+pub struct Plan {
+    /// The number of peers.
+    pub peers: usize,
+    /// The bytes that each peer sends as soon as it has connected.
+    pub opening: Vec<u8>,
+    /// The bytes that it then sends one at a time.
+    pub drops: Vec<u8>,
+    /// The pause between two bytes of a peer.
+    pub pace: Duration,
+    /// Whether a peer connects again when its connection has ended.
+    pub again: bool,
 }
 
-/// What became of one connection.
+/// How one connection went.
 #[derive(Debug)]
-pub(crate) struct Fate {
-    /// From its first byte to its end.
-    pub(crate) lasted: Duration,
-    /// What it was told.
-    pub(crate) answer: String,
-    /// Whether it ended in order.
-    pub(crate) in_order: bool,
+pub struct Fate {
+    /// The time from connecting to the end of the connection.
+    pub lasted: Duration,
+    /// The first bytes of what the server sent.
+    pub answer: String,
+    /// Whether the connection ended in order, and not by a reset.
+    pub in_order: bool,
 }
 
-/// Peers at work.
-pub(crate) struct Dribblers {
+/// Peers that are running.
+#[derive(Debug)]
+pub struct Dribblers {
     stop: Arc<AtomicBool>,
     open: Arc<AtomicUsize>,
     thread: JoinHandle<Vec<Fate>>,
 }
 
 impl Dribblers {
-    /// Connects all of them and has them begin.
-    pub(crate) fn start(to: SocketAddr, plan: Plan) -> Dribblers {
+    /// Connects all peers and starts them.
+    ///
+    /// # Panics
+    /// If the server does not accept a connection.
+    pub fn start(to: SocketAddr, plan: Plan) -> Dribblers {
         let peers: Vec<_> = (0..plan.peers).map(|_| Some(Peer::connect(to, &plan.opening))).collect();
         let (stop, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(plan.peers)));
         let crowd = Crowd { to, plan, peers, fates: Vec::new(), open: open.clone() };
@@ -58,22 +63,25 @@ impl Dribblers {
         Dribblers { stop, open, thread }
     }
 
-    /// How many connections have not ended.
-    pub(crate) fn open(&self) -> usize {
+    /// The number of connections that have not ended.
+    pub fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// Has those leave that are still there, and tells what became of the others.
-    pub(crate) fn stop(self) -> Vec<Fate> {
+    /// Closes the connections that have not ended, and returns the fates of those that have.
+    ///
+    /// # Panics
+    /// If the thread of the peers has panicked.
+    pub fn stop(self) -> Vec<Fate> {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().expect("they dribbled")
+        self.thread.join().expect("the thread of the peers has not panicked")
     }
 }
 
 struct Crowd {
     to: SocketAddr,
     plan: Plan,
-    /// `None`: its connection has ended.
+    /// A peer is `None` once its connection has ended.
     peers: Vec<Option<Peer>>,
     fates: Vec<Fate>,
     open: Arc<AtomicUsize>,
@@ -103,29 +111,29 @@ impl Crowd {
         self.fates
     }
 
-    /// Takes what the peers are told, at least once and until then.
+    /// Reads what the server sends until the given time, and once at least.
     fn listen_until(&mut self, until: Instant) {
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let (who, mut watched): (Vec<_>, Vec<_>) = self
+            let (indices, mut watched): (Vec<_>, Vec<_>) = self
                 .peers
                 .iter()
                 .enumerate()
                 .filter_map(|(n, peer)| Some((n, PollFd::new(&peer.as_ref()?.socket, PollFlags::IN))))
                 .unzip();
-            if who.is_empty() {
+            if indices.is_empty() {
                 thread::sleep(left);
                 return;
             }
-            let timeout = Timespec::try_from(left).expect("less than a pace");
+            let timeout = Timespec::try_from(left).expect("it is less than a pace");
             poll(&mut watched, Some(&timeout)).expect("sockets can be watched");
-            let news: Vec<_> = watched
+            let readable: Vec<_> = watched
                 .iter()
-                .zip(&who)
+                .zip(&indices)
                 .filter(|(fd, _)| !fd.revents().is_empty())
                 .map(|(_, n)| *n)
                 .collect();
-            for n in news {
+            for n in readable {
                 self.listen(n);
             }
             if left.is_zero() {
@@ -152,13 +160,13 @@ impl Peer {
     fn connect(to: SocketAddr, opening: &[u8]) -> Peer {
         let since = Instant::now();
         let mut socket = TcpStream::connect(to).expect("the server listens");
-        socket.set_nodelay(true).expect("TCP can do without delay");
+        socket.set_nodelay(true).expect("a TCP socket has TCP_NODELAY");
         socket.write_all(opening).expect("the server reads");
-        socket.set_nonblocking(true).expect("a socket");
+        socket.set_nonblocking(true).expect("a socket can be nonblocking");
         Peer { socket, since, sent: 0, answer: Vec::new() }
     }
 
-    /// Sends the next byte, if there is one; what is wrong if that fails, reading tells.
+    /// Sends the next byte, if there is one. An error of the connection is noticed by the next read.
     fn drip(&mut self, drops: &[u8]) {
         if let Some(drop) = drops.get(self.sent..self.sent + 1)
             && self.socket.write(drop).is_ok()
@@ -167,7 +175,7 @@ impl Peer {
         }
     }
 
-    /// Reads what there is; at the end of the connection says whether it was in order.
+    /// Reads what has been received. At the end of the connection, returns whether it ended in order.
     fn listen(&mut self) -> Option<bool> {
         let mut room = [0; KEPT];
         loop {

@@ -1,79 +1,107 @@
-//! The other side of the wire: a client that blocks, with a deadline on everything, and believes nothing.
+//! A blocking client that has a deadline on every operation and checks every byte of the framing.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long anything may take that should happen. Nothing that these tests wait for takes so long, and no timeout
-/// of a server under test is as short unless the test is about it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+use crate::PATIENCE;
 
-/// What every date is taken for: it is as long as any (RFC 9110, 5.6.7).
-pub(crate) const DATE: &str = "Day, 00 Mon 0000 00:00:00 GMT";
+/// The placeholder that [`masked`] puts in place of every date. It has the length of a date (RFC 9110, 5.6.7).
+pub const DATE: &str = "Day, 00 Mon 0000 00:00:00 GMT";
 
 /// A connection to a server under test.
-pub(crate) struct Client<S = TcpStream> {
-    pub(crate) socket: S,
-    /// What was received and not looked at.
+#[derive(Debug)]
+pub struct Client<S = TcpStream> {
+    /// The socket, whose timeouts are [`PATIENCE`] unless the test changes them.
+    pub socket: S,
+    /// Received bytes that no answer has used yet.
     received: Vec<u8>,
 }
 
-/// A response as it came.
+/// A response.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// In order, as they were written.
-    pub(crate) fields: Vec<(String, String)>,
-    /// Without its chunks.
-    pub(crate) body: Vec<u8>,
-    /// All of it, with [`DATE`] as its date.
-    pub(crate) raw: Vec<u8>,
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The fields, in their order on the wire, with names as they were written.
+    pub fields: Vec<(String, String)>,
+    /// The content, without chunked framing.
+    pub body: Vec<u8>,
+    /// All bytes of the response, with [`DATE`] as its date.
+    pub raw: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) fn connect(to: SocketAddr) -> Client {
-        let socket = TcpStream::connect_timeout(&to, PATIENCE).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
-        socket.set_write_timeout(Some(PATIENCE)).expect("a socket has timeouts");
-        socket.set_nodelay(true).expect("TCP can do without delay");
+    /// Connects to a server. Each read and each write may take [`PATIENCE`].
+    ///
+    /// # Panics
+    /// If nothing listens at the address.
+    pub fn connect(to: SocketAddr) -> Client {
+        Client::connect_with(to, PATIENCE)
+    }
+
+    /// Connects to a server. Each read and each write may take `timeout`.
+    ///
+    /// # Panics
+    /// As [`Client::connect`].
+    pub fn connect_with(to: SocketAddr, timeout: Duration) -> Client {
+        let socket = TcpStream::connect_timeout(&to, timeout).expect("the server listens");
+        socket.set_read_timeout(Some(timeout)).expect("a socket has a read timeout");
+        socket.set_write_timeout(Some(timeout)).expect("a socket has a write timeout");
+        socket.set_nodelay(true).expect("a TCP socket has TCP_NODELAY");
         Client::new(socket)
     }
 
-    /// Says that nothing more will be sent.
-    pub(crate) fn half_close(&self) {
+    /// Closes the sending side of the connection.
+    ///
+    /// # Panics
+    /// If the connection is closed already.
+    pub fn half_close(&self) {
         self.socket.shutdown(Shutdown::Write).expect("the connection is open");
     }
 }
 
 impl<S: Read + Write> Client<S> {
-    pub(crate) fn new(socket: S) -> Client<S> {
+    /// A client on a connected socket, whose timeouts it leaves as they are.
+    pub fn new(socket: S) -> Client<S> {
         Client { socket, received: Vec::new() }
     }
 
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    /// Sends bytes.
+    ///
+    /// # Panics
+    /// If the server does not read them.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.socket.write_all(bytes.as_ref()).expect("the server reads");
     }
 
     /// Sends a GET request on a connection that stays open.
-    pub(crate) fn send_get(&mut self, path: &str) {
+    pub fn send_get(&mut self, path: &str) {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
     }
 
-    pub(crate) fn get(&mut self, path: &str) -> Answer {
+    /// Sends a GET request as [`Client::send_get`] does, and reads the answer.
+    ///
+    /// # Panics
+    /// As [`Client::answer`].
+    pub fn get(&mut self, path: &str) -> Answer {
         self.send_get(path);
         self.answer()
     }
 
-    /// Reads the next answer, to anything but HEAD.
-    pub(crate) fn answer(&mut self) -> Answer {
-        self.try_answer(false).unwrap_or_else(|why| panic!("no whole answer: {why}"))
+    /// Reads the answer to a request whose method is not HEAD.
+    ///
+    /// # Panics
+    /// If anything but a complete answer is received.
+    pub fn answer(&mut self) -> Answer {
+        self.try_answer(false).unwrap_or_else(|why| panic!("no complete answer: {why}"))
     }
 
-    /// Reads the next answer.
+    /// Reads the next answer. An answer to HEAD has no body.
     ///
     /// # Errors
-    /// What came instead.
-    pub(crate) fn try_answer(&mut self, to_head: bool) -> Result<Answer, String> {
+    /// A description of the bytes that were received instead.
+    pub fn try_answer(&mut self, to_head: bool) -> Result<Answer, String> {
         let mut scan = 0;
         let end = loop {
             match self.received[scan..].windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -115,25 +143,28 @@ impl<S: Read + Write> Client<S> {
         Ok(answer)
     }
 
-    /// Reads so many bytes.
+    /// Reads `len` bytes.
     ///
     /// # Errors
-    /// What came instead.
-    pub(crate) fn exactly(&mut self, len: usize) -> Result<Vec<u8>, String> {
+    /// A description of the bytes that were received instead.
+    pub fn exactly(&mut self, len: usize) -> Result<Vec<u8>, String> {
         self.fill_to(len)?;
         Ok(self.received.drain(..len).collect())
     }
 
-    /// Waits for the end of the connection, before which nothing may come.
-    pub(crate) fn expect_end(&mut self) {
+    /// Waits for the server to close the connection, in order and without sending another byte.
+    ///
+    /// # Panics
+    /// If the server sends a byte, resets the connection, or leaves it open.
+    pub fn expect_end(&mut self) {
         self.try_end().unwrap_or_else(|why| panic!("no clean end: {why}"));
     }
 
-    /// Waits for the end of the connection, before which nothing may come.
+    /// Waits for the server to close the connection, in order and without sending another byte.
     ///
     /// # Errors
-    /// What came instead; a reset is no end.
-    pub(crate) fn try_end(&mut self) -> Result<(), String> {
+    /// A description of what happened instead, which may be a reset.
+    pub fn try_end(&mut self) -> Result<(), String> {
         match self.fill() {
             _ if !self.received.is_empty() => Err(self.describe("not the end")),
             Ok(_) => Ok(()),
@@ -141,8 +172,11 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Reads all that comes until the connection ends, cleanly or not.
-    pub(crate) fn rest(&mut self) -> Vec<u8> {
+    /// Reads all bytes until the connection ends, in order or by a reset.
+    ///
+    /// # Panics
+    /// If the connection does not end.
+    pub fn rest(&mut self) -> Vec<u8> {
         loop {
             match self.fill() {
                 Ok(0) => break,
@@ -170,8 +204,8 @@ impl<S: Read + Write> Client<S> {
         Ok(())
     }
 
-    /// Reads a chunked body that begins at `at`, and gives where it ends. What the server sends is what it says:
-    /// no extensions, no trailers.
+    /// Reads a chunked body that begins at `at` in the received bytes, appends its data to `body`, and returns where it
+    /// ends. The server sends neither chunk extensions nor trailers, so both are errors.
     fn chunks(&mut self, mut at: usize, body: &mut Vec<u8>) -> Result<usize, String> {
         loop {
             let line = loop {
@@ -205,31 +239,34 @@ impl<S: Read + Write> Client<S> {
 }
 
 impl Answer {
-    /// The first field of this name.
-    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+    /// The value of the first field with this name, compared without regard to case.
+    pub fn field(&self, name: &str) -> Option<&str> {
         self.fields_called(name).next()
     }
 
-    pub(crate) fn fields_called(&self, name: &str) -> impl Iterator<Item = &str> {
+    /// The values of all fields with this name, in their order.
+    pub fn fields_called(&self, name: &str) -> impl Iterator<Item = &str> {
         self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// The body as text.
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Its status and its body, for assertions.
-    pub(crate) fn said(&self) -> (u16, String) {
+    /// The status and the body, for one assertion on both.
+    pub fn said(&self) -> (u16, String) {
         (self.status, self.text())
     }
 
-    pub(crate) fn closes(&self) -> bool {
+    /// Whether the response announces that the server closes the connection.
+    pub fn closes(&self) -> bool {
         self.field("Connection") == Some("close")
     }
 }
 
-/// The same bytes with [`DATE`] for each date.
-pub(crate) fn masked(bytes: &[u8]) -> Vec<u8> {
+/// The same bytes with [`DATE`] in place of each date, so that two transcripts can be compared.
+pub fn masked(bytes: &[u8]) -> Vec<u8> {
     const NAME: &[u8] = b"\r\nDate: ";
     let mut bytes = bytes.to_vec();
     for at in 0..bytes.len().saturating_sub(NAME.len() + DATE.len()) {
@@ -243,13 +280,4 @@ pub(crate) fn masked(bytes: &[u8]) -> Vec<u8> {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
-/// Waits until something holds.
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

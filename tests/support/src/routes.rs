@@ -1,4 +1,4 @@
-//! What the servers under test serve: the application of `tests/backends`, and routes that misbehave.
+//! The application that the fault tests run against: [`app`](crate::app::app), and routes that misbehave.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use gearshift::{Body, Bytes, Request, Response, Router, Runtime, StatusCode, blo
 
 use crate::app::{self, ON_PURPOSE};
 
-/// More than a kernel holds for a socket.
+/// The size of `/test/large` in bytes: more than the kernel buffers for a socket.
 const LARGE: usize = 16 << 20;
 
-pub(crate) fn app(runtime: Runtime) -> Router {
+/// The application with routes that never end, wait, or panic.
+pub fn app(runtime: Runtime) -> Router {
     with_waits(runtime, Arc::default())
 }
 
-/// The same, with what `/test/wait/{ms}` does counted.
-pub(crate) fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
+/// The same application, which counts the handlers of `/test/wait/{ms}` in `waits`.
+pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
     let (later, endless, timers, said) = (runtime.clone(), runtime.clone(), runtime.clone(), waits.clone());
     let large = Bytes::from(vec![b'x'; LARGE]);
     app::app(runtime.clone())
@@ -48,7 +49,7 @@ fn panics() -> Response {
     panic!("a handler panics, {ON_PURPOSE}")
 }
 
-/// A body without end.
+/// A body that never ends.
 struct Endless;
 
 impl Read for Endless {
@@ -58,14 +59,16 @@ impl Read for Endless {
     }
 }
 
-/// How many handlers have begun to wait, and how many wait.
+/// Counts of the handlers of `/test/wait/{ms}`.
 #[derive(Debug, Default)]
-pub(crate) struct Waits {
-    pub(crate) begun: AtomicUsize,
-    pub(crate) at_once: AtomicUsize,
+pub struct Waits {
+    /// Handlers that have begun to wait.
+    pub begun: AtomicUsize,
+    /// Handlers that wait now.
+    pub at_once: AtomicUsize,
 }
 
-/// A handler that waits, until this is dropped.
+/// Counts a handler as waiting until it is dropped.
 struct Waiting(Arc<Waits>);
 
 impl Waiting {
