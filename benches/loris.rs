@@ -7,23 +7,6 @@
 //! each dribbler sends a byte a second, and begins again when it is told 408. Backends and cases take turns, and what
 //! is shown are medians of the turns. The ratio is what counts; the figures are this machine's.
 
-#[path = "../tests/backends/app.rs"]
-mod app;
-#[expect(dead_code, reason = "the tests use the rest")]
-#[path = "../tests/backends/client.rs"]
-mod client;
-#[expect(dead_code, reason = "the tests use the rest")]
-#[path = "../tests/faults/dribble.rs"]
-mod dribble;
-#[expect(dead_code, reason = "the tests use the rest")]
-#[path = "../tests/backends/process.rs"]
-mod process;
-#[expect(dead_code, reason = "the tests use the rest")]
-#[path = "../tests/faults/program.rs"]
-mod program;
-#[path = "../tests/faults/routes.rs"]
-mod routes;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -31,10 +14,9 @@ use std::time::{Duration, Instant};
 
 use gearshift::Backend;
 use rustix::event::{PollFd, PollFlags, poll};
-
-use client::wait_until;
-use dribble::{Dribblers, Plan};
-use program::Program;
+use test_support::dribble::{Dribblers, Plan};
+use test_support::program::{self, Program};
+use test_support::wait_until;
 
 const CONNECTIONS: usize = 8;
 const DRIBBLERS: usize = 1000;

@@ -15,16 +15,8 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode};
 use gearshift::{App, Backend, Bind, Config, Endpoint, Router, Runtime, Server};
 use socket2::SockRef;
-
-#[expect(dead_code, reason = "the tests use the rest")]
-#[path = "../../tests/backends/client.rs"]
-mod client;
-#[expect(dead_code, reason = "the tests use the rest")]
-#[path = "../../tests/backends/process.rs"]
-mod process_stats;
-
-use client::Client;
-use process_stats::Process;
+use test_support::client::Client;
+use test_support::process::Process;
 
 /// Names the backend to serve with.
 const BACKEND: &str = "GEARSHIFT_BENCH_BACKEND";

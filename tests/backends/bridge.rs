@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use gearshift::{Backend, Config, Overload, Request, Router, Runtime, blocking, compute, sync};
-
-use crate::Area;
-use crate::client::wait_until;
-use crate::running::{Running, few_workers, one};
+use test_support::backend::few_workers;
+use test_support::server::{Running, one};
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "bridge",
@@ -29,10 +29,6 @@ fn tight(backend: Backend) -> Config {
     let mut config = few_workers(backend);
     (config.blocking_threads, config.compute_threads) = (1, Some(1));
     config
-}
-
-fn blocks(backend: Backend) -> bool {
-    ["sequential", "threadpool"].contains(&backend.name())
 }
 
 /// Waits for another piece of work, in each way there is.
@@ -196,11 +192,6 @@ fn queueing(backend: Backend, overload: Overload) -> (Running, Gate) {
 }
 
 fn handlers_refused(backend: Backend) {
-    // There handlers run in place, and `--overload` says what becomes of connections that come when all threads are
-    // taken.
-    if blocks(backend) {
-        return;
-    }
     let (server, gate) = queueing(backend, Overload::Refuse);
     let mut first = server.client();
     first.send_get("/block");
@@ -217,9 +208,6 @@ fn handlers_refused(backend: Backend) {
 }
 
 fn handlers_wait(backend: Backend) {
-    if blocks(backend) {
-        return;
-    }
     let (server, gate) = queueing(backend, Overload::Wait);
     let mut clients: Vec<_> = (0..5).map(|_| server.client()).collect();
     clients.iter_mut().for_each(|client| client.send_get("/block"));
@@ -231,10 +219,6 @@ fn handlers_wait(backend: Backend) {
 }
 
 fn starved(backend: Backend) {
-    // One thread for all is what this backend is.
-    if backend.name() == "sequential" {
-        return;
-    }
     let (server, gate) = queueing(backend, Overload::Wait);
     let mut slow: Vec<_> = (0..3).map(|_| server.client()).collect();
     slow.iter_mut().for_each(|client| client.send_get("/block"));

@@ -44,7 +44,7 @@
 
 use std::path::Path;
 
-use crate::client::DATE;
+use test_support::client::DATE;
 
 /// A case, or one of a family.
 #[derive(Clone, Debug)]

@@ -12,9 +12,10 @@ use std::path::Path;
 
 use gearshift::Backend;
 use libtest_mimic::Trial;
+use test_support::suite;
 
 use crate::case::{Case, Expected, Rule};
-use crate::{AREAS, behaviour_name, wire};
+use crate::{AREAS, wire};
 
 /// The columns, in the order of the README. The page is made where all of them are compiled in.
 const BACKENDS: [&str; 6] = ["sequential", "threadpool", "mio", "tokio", "async-std", "smol"];
@@ -102,7 +103,7 @@ impl Run {
         for (area, tests) in AREAS {
             for (name, _) in tests {
                 let marks = self.marks(1, |backend| {
-                    usize::from(self.names.contains(&behaviour_name(backend, area, name)))
+                    usize::from(self.names.contains(&suite::full_name(backend, area, name)))
                 });
                 let text = name.replace('_', " ");
                 line(
@@ -140,6 +141,7 @@ impl Run {
         for &backend in &self.columns {
             match count(backend) {
                 n if n == all => cells.push_str(" ✓ |"),
+                0 => cells.push_str(" - |"),
                 n => write!(cells, " {n} of {all} |").expect("a string takes anything"),
             }
         }
@@ -338,7 +340,9 @@ What was decided where the RFCs leave a choice is in [strictness.md](strictness.
 const BEHAVIOUR: &str = "
 ## Behaviour
 
-Limits, deadlines, shutdown and the like are tests in Rust, of which each runs on every backend.
+Limits, deadlines, shutdown and the like are tests in Rust, which run on every backend. A `-` stands for a test that
+makes no sense on that backend, such as one about the threads of a pool; `ONLY` in
+[tests/backends/main.rs](../tests/backends/main.rs) says why.
 
 ";
 

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use gearshift::{Backend, Config};
-
-use crate::Area;
-use crate::client::wait_until;
-use crate::running::{Running, few_workers};
+use test_support::backend::few_workers;
+use test_support::server::Running;
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "crowd",
@@ -110,10 +110,6 @@ fn greedy(backend: Backend) {
 }
 
 fn deaf(backend: Backend) {
-    // By its model the sequential backend waits for a peer that takes nothing of its answer, for `write_timeout`.
-    if backend.name() == "sequential" {
-        return;
-    }
     let server = Running::start(backend, few_workers(backend), demo::app);
     let mut deaf = server.client();
     deaf.send_get("/stream/100000");

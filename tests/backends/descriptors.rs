@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use gearshift::Backend;
-
-use crate::Area;
-use crate::child::Child;
-use crate::client::{Client, wait_until};
+use test_support::client::Client;
+use test_support::program::Program;
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area =
     ("descriptors", &[("a_server_that_is_out_of_them_waits_and_goes_on", waits_and_goes_on)]);
@@ -17,7 +17,7 @@ const MOST: u64 = 64;
 const CONNECTIONS: usize = 120;
 
 fn waits_and_goes_on(backend: Backend) {
-    let mut server = Child::serve(backend, MOST);
+    let mut server = Program::start_default_size(backend, MOST);
     let mut first = Client::connect(server.addr());
     assert_eq!(first.get("/plaintext").status, 200);
     let others: Vec<_> = (0..CONNECTIONS).map(|_| Client::connect(server.addr())).collect();

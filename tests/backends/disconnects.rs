@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use gearshift::{
-    Backend, CancelToken, Config, OnDisconnect, Request, Response, Router, Runtime, blocking, on_disconnect,
-    sync,
+    Backend, CancelToken, OnDisconnect, Request, Response, Router, Runtime, blocking, on_disconnect, sync,
 };
 use socket2::SockRef;
-
-use crate::Area;
-use crate::client::{Client, PATIENCE, wait_until};
-use crate::running::{Running, few_workers, one};
+use test_support::backend::{blocks, concurrency, few_workers};
+use test_support::client::Client;
+use test_support::server::{Running, one};
+use test_support::suite::Area;
+use test_support::{PATIENCE, wait_until};
 
 pub(crate) const AREA: Area = (
     "disconnects",
@@ -230,7 +230,7 @@ fn token_told(server: &Running, seen: &Seen, leave: fn(Client)) {
 
 fn token_in_place(backend: Backend) {
     // An event loop that a handler holds up has nobody to look at its peer.
-    if !["sequential", "threadpool"].contains(&backend.name()) {
+    if !blocks(backend) {
         return token_in_a_job(backend);
     }
     for leave in [drop, reset] {
@@ -295,19 +295,11 @@ fn token_is_silent(backend: Backend) {
 
 /// Blocking backends have a queue, in which a request may grow old.
 fn abandoned(backend: Backend) {
-    if !["sequential", "threadpool"].contains(&backend.name()) {
-        return;
-    }
     let begun = Arc::new(AtomicUsize::new(0));
     let begins = begun.clone();
-    let mut config = Config::default();
-    let mut workers = 1;
-    if backend.name() == "threadpool" {
-        workers = 4;
-        config.threads = Some(workers);
-    }
+    let workers = concurrency(backend).expect("this backend blocks");
     let slow = Duration::from_millis(400);
-    let server = Running::start(backend, config, move |_| {
+    let server = Running::start(backend, few_workers(backend), move |_| {
         Router::new().get("/quick", sync(|_| "quick")).get(
             "/slow",
             sync(move |_| {
@@ -368,7 +360,7 @@ fn late(backend: Backend) {
 fn late_body(backend: Backend) {
     let mut config = few_workers(backend);
     config.handler_timeout = Duration::from_millis(300);
-    let server = Running::start(backend, config, crate::app::app);
+    let server = Running::start(backend, config, test_support::app::app);
     let mut client = server.client();
     client.send("POST /test/read HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\n");
     for _ in 0..8 {

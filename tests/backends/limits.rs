@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gearshift::{Backend, Body, Bytes, Config, Overload, Response, sync};
-
-use crate::Area;
-use crate::app::app;
-use crate::client::{Client, wait_until};
-use crate::running::{Running, few_workers, one};
+use test_support::app::app;
+use test_support::backend::few_workers;
+use test_support::client::Client;
+use test_support::server::{Running, one};
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "limits",

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use gearshift::{App, Backend, Bind, Config, Endpoint, ServeError, Server, TestServer};
-
-use crate::Area;
-use crate::client::{Client, PATIENCE};
-use crate::running::{Running, few_workers};
+use test_support::PATIENCE;
+use test_support::backend::few_workers;
+use test_support::client::Client;
+use test_support::server::Running;
+use test_support::suite::Area;
 
 pub(crate) const AREA: Area = (
     "listen",
@@ -88,8 +89,8 @@ fn unix_socket(backend: Backend) {
     let server = bind(&format!("unix:{}", path.display())).expect("the path is free");
     let shutdown = server.shutdown();
     let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
-    let (mut one, mut other) = (unix_client(&path), unix_client(&path));
-    for client in [&mut one, &mut other] {
+    let mut clients: Vec<_> = (0..20).map(|_| unix_client(&path)).collect();
+    for client in &mut clients {
         assert_eq!(client.get("/plaintext").text(), "Hello, World!");
         assert_eq!(client.get("/stream/2").text(), "chunk 0\nchunk 1\n");
         client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhe");
@@ -97,7 +98,7 @@ fn unix_socket(backend: Backend) {
         assert_eq!(client.answer().text(), "hello");
     }
     shutdown.graceful();
-    one.expect_end();
+    clients.iter_mut().for_each(Client::expect_end);
     thread.join().expect("no panic").expect("it served");
     assert!(!path.exists(), "the socket file is gone");
 }

@@ -1,14 +1,11 @@
-//! Every case on every backend that is compiled in, over real sockets: one named test for each pair.
+//! Every test on every backend that is compiled in, over real sockets: one named case for each pair.
 //!
-//! `cargo test --test backends -- mio::` runs those of one backend, `-- wire::head` those of one file in
-//! `tests/wire`. Tests of one process share the server that answers the wire cases, and otherwise nothing.
+//! `cargo test --test backends -- mio::` runs the cases of one backend, `-- wire::head` those of one file in
+//! `tests/wire`. The cases of one process share the server of the wire cases, and nothing else.
 
 mod after;
-mod app;
 mod bridge;
 mod case;
-mod child;
-mod client;
 mod conformance;
 mod crowd;
 mod descriptors;
@@ -16,12 +13,13 @@ mod disconnects;
 mod limits;
 mod listen;
 mod panics;
-#[expect(dead_code, reason = "tests/faults asks for more")]
-mod process;
-mod running;
+mod runtime;
+mod serving;
+mod settings;
 mod shutdown;
 mod stalls;
 mod stats;
+mod stopping;
 mod tasks;
 mod tokio_only;
 mod upgrade;
@@ -33,14 +31,11 @@ use std::process::ExitCode;
 
 use gearshift::Backend;
 use libtest_mimic::{Arguments, Trial};
+use test_support::backend::{blocks, concurrency, starts_after_a_stop};
+use test_support::suite::{self, Area, Only};
+use test_support::{app, program};
 
-/// A test that holds on every backend.
-type Test = fn(Backend);
-
-/// What a part of these tests is called, and its tests by name.
-type Area = (&'static str, &'static [(&'static str, Test)]);
-
-const AREAS: [Area; 16] = [
+const AREAS: [Area; 20] = [
     after::AREA,
     bridge::AREA,
     crowd::AREA,
@@ -49,9 +44,13 @@ const AREAS: [Area; 16] = [
     limits::AREA,
     listen::AREA,
     panics::AREA,
+    runtime::AREA,
+    serving::AREA,
+    settings::AREA,
     shutdown::AREA,
     stalls::AREA,
     stats::AREA,
+    stopping::AREA,
     tasks::AREA,
     tokio_only::AREA,
     upgrade::AREA,
@@ -59,31 +58,75 @@ const AREAS: [Area; 16] = [
     waits::AREA,
 ];
 
+/// The tests that make sense on some backends only.
+const ONLY: [Only; 18] = [
+    // A backend that blocks runs these jobs on the thread of the request and queues nothing.
+    ("bridge", "handlers_beyond_the_queue_are_refused_where_that_is_the_setting", is_event_loop),
+    ("bridge", "handlers_beyond_the_queue_wait_where_that_is_the_setting", is_event_loop),
+    ("tasks", "a_queued_job_that_is_dropped_is_not_run", is_event_loop),
+    // These need a second thread, or an event loop.
+    ("bridge", "a_full_pool_delays_neither_sync_routes_nor_the_other_pool", serves_concurrently),
+    ("tasks", "blocking_jobs_block_nobody_else", serves_concurrently),
+    ("crowd", "a_peer_that_does_not_read_holds_up_nobody", serves_concurrently),
+    ("stopping", "a_blocking_request_does_not_delay_the_backlog", serves_concurrently),
+    ("stopping", "a_handler_that_does_not_return_is_abandoned", serves_concurrently),
+    // Requests wait for a thread only where threads block.
+    ("disconnects", "requests_whose_peers_have_left_are_not_started", blocks),
+    ("uploads", "a_reader_in_place_reads_an_upload_as_it_arrives", blocks),
+    ("serving", "requests_never_overlap_on_one_thread", serves_one_at_a_time),
+    ("serving", "requests_overlap_on_all_threads_of_a_pool", has_a_pool),
+    // These have an application that starts after the stop has been asked for.
+    ("runtime", "a_task_that_outlives_its_server_is_cancelled", starts_after_a_stop),
+    ("stopping", "on_stop_runs_in_a_server_that_is_stopped_before_it_starts", starts_after_a_stop),
+    (
+        "stopping",
+        "an_application_that_starts_within_the_grace_period_serves_its_clients",
+        starts_after_a_stop,
+    ),
+    // A number that the model has no room for.
+    ("settings", "a_number_of_threads_is_refused", is_not_a_pool),
+    ("settings", "more_than_one_worker_is_refused", blocks),
+    ("settings", "one_worker_is_accepted", blocks),
+];
+
+fn is_event_loop(backend: Backend) -> bool {
+    !blocks(backend)
+}
+
+fn serves_one_at_a_time(backend: Backend) -> bool {
+    concurrency(backend) == Some(1)
+}
+
+fn serves_concurrently(backend: Backend) -> bool {
+    !serves_one_at_a_time(backend)
+}
+
+fn has_a_pool(backend: Backend) -> bool {
+    concurrency(backend).is_some_and(|threads| threads > 1)
+}
+
+fn is_not_a_pool(backend: Backend) -> bool {
+    !has_a_pool(backend)
+}
+
 fn main() -> ExitCode {
-    if let Some(status) = child::serve_if_asked_to() {
+    if let Some(status) = program::run_if_asked_to() {
         return status;
     }
-    child::allow_many_descriptors();
+    program::allow_many_descriptors();
     app::silence_panics_on_purpose();
     stalls::listen();
     let mut trials = vec![wire::same_bytes_everywhere()];
     for &backend in Backend::available() {
         trials.extend(wire::trials(backend));
-        for (area, tests) in AREAS {
-            trials.extend(tests.iter().map(|&(name, test)| {
-                Trial::test(behaviour_name(backend, area, name), move || {
-                    test(backend);
-                    Ok(())
-                })
-            }));
-        }
     }
+    trials.extend(suite::cases(&AREAS, &ONLY).into_iter().map(|case| {
+        Trial::test(case.full_name(), move || {
+            case.run();
+            Ok(())
+        })
+    }));
     trials.push(conformance::decisions());
     trials.extend(conformance::trial(&trials));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-/// What the test is called that holds a backend to a behaviour.
-fn behaviour_name(backend: Backend, area: &str, test: &str) -> String {
-    format!("{backend}::{area}::{test}")
 }

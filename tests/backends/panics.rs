@@ -1,10 +1,16 @@
 //! A handler that panics costs its request a 500, and nothing else.
 
-use gearshift::{Backend, Body, Bytes, Request, Response, Router, Runtime, blocking, compute, sync};
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use crate::Area;
-use crate::app::ON_PURPOSE;
-use crate::running::{Running, few_workers};
+use gearshift::{Backend, Body, Bytes, Request, Response, Router, Runtime, blocking, compute, sync};
+use test_support::app::ON_PURPOSE;
+use test_support::backend::few_workers;
+use test_support::server::{Launched, Running};
+use test_support::suite::Area;
+use test_support::{PATIENCE, wait_until};
 
 pub(crate) const AREA: Area = (
     "panics",
@@ -17,6 +23,7 @@ pub(crate) const AREA: Area = (
         ("a_handler_that_panics_with_a_body_on_the_wire_is_a_500", with_body),
         ("answers_before_a_panic_are_sent", earlier_answers),
         ("a_streamed_body_that_panics_is_cut", in_body),
+        ("a_panic_outside_a_handler_ends_its_own_connection", outside),
     ],
 );
 
@@ -116,4 +123,52 @@ fn in_body(backend: Backend) {
         assert_eq!(server.get("/").text(), "fine");
     }
     assert_eq!(neighbour.get("/").text(), "fine", "other connections live on");
+}
+
+/// A body that panics when it is freed, which is when a connection whose writes have failed is dropped. It counts that.
+struct Bomb {
+    bytes: Vec<u8>,
+    freed: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.freed.fetch_add(1, Ordering::SeqCst);
+        panics()
+    }
+}
+
+fn outside(backend: Backend) {
+    const SIZE: usize = 32 << 20;
+    const PEERS: usize = 6;
+    let freed = Arc::new(AtomicUsize::new(0));
+    let counted = freed.clone();
+    let mut config = few_workers(backend);
+    config.write_timeout = Duration::from_millis(20);
+    config.graceful_timeout = PATIENCE;
+    let server = Launched::start(backend, config, move |_| {
+        let bomb = move |_| {
+            let (bytes, freed) = (vec![0; SIZE], counted.clone());
+            Response::new(Bytes::from_owner(Bomb { bytes, freed }))
+        };
+        Router::new().get("/", sync(|_| "fine")).get("/bomb", sync(bomb))
+    });
+    let mut clients: Vec<_> = (0..PEERS).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| client.send_get("/bomb"));
+    // The clients do not read, so each write fails in the end.
+    wait_until("every body is freed", || freed.load(Ordering::SeqCst) == PEERS);
+    assert_eq!(server.client().get("/").text(), "fine");
+    for client in &mut clients {
+        let mut received = Vec::new();
+        let _ = client.socket.read_to_end(&mut received);
+        assert!(received.len() < SIZE, "the response is complete");
+    }
+    assert_eq!(server.client().get("/").text(), "fine");
+    server.stop();
 }

@@ -7,10 +7,10 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use gearshift::{App, Backend, Config, Report, Request, Router, Runtime, TestServer, blocking, sync};
-
-use crate::Area;
-use crate::client::Client;
-use crate::running::{Running, few_workers};
+use test_support::backend::few_workers;
+use test_support::client::Client;
+use test_support::server::Running;
+use test_support::suite::Area;
 
 pub(crate) const AREA: Area = (
     "shutdown",

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use gearshift::{Backend, Config, Request, Response, Router, Runtime, sync};
 use log::{LevelFilter, Log, Metadata, Record};
-
-use crate::Area;
-use crate::client::wait_until;
-use crate::running::{Running, few_workers};
+use test_support::backend::{blocks, few_workers};
+use test_support::server::Running;
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "stalls",
@@ -94,10 +94,6 @@ fn start_with(backend: Backend, config: Config) -> (Running, Runtime) {
             .get(&path("good/compute"), move |_: Request| burns.compute(block))
     });
     (server, told.recv().expect("the application has started"))
-}
-
-fn blocks(backend: Backend) -> bool {
-    ["sequential", "threadpool"].contains(&backend.name())
 }
 
 /// Expects that so much is said of one thing, with all that is to be said, and as much counted; nothing on backends

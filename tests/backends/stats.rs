@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_lite::StreamExt;
 use gearshift::{Backend, Config, Request, Response, Router, Runtime, Stats, StatusCode, metrics, sync};
-
-use crate::Area;
-use crate::client::wait_until;
-use crate::running::{Running, few_workers};
+use test_support::backend::few_workers;
+use test_support::server::Running;
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "stats",

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_lite::future;
 use gearshift::{Backend, BoxFuture, Request, Router, Runtime, TaskError, config, sync};
-
-use crate::Area;
-use crate::app::ON_PURPOSE;
-use crate::client::wait_until;
-use crate::running::{Running, few_workers, one};
+use test_support::app::ON_PURPOSE;
+use test_support::backend::few_workers;
+use test_support::server::{Running, one};
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "tasks",
@@ -214,10 +214,6 @@ fn compute(backend: Backend) {
 }
 
 fn blocking_blocks_nobody(backend: Backend) {
-    // Here a job runs in place, which is what this backend's one thread is for.
-    if backend.name() == "sequential" {
-        return;
-    }
     let gate = Gate::default();
     let waits = gate.clone();
     let server = Running::start(backend, few_workers(backend), move |runtime| {
@@ -249,10 +245,6 @@ fn not_polled(backend: Backend) {
 }
 
 fn queued(backend: Backend) {
-    // Nothing is queued where jobs run in place.
-    if ["sequential", "threadpool"].contains(&backend.name()) {
-        return;
-    }
     /// Only one test at a time can have all threads of a pool that all tests share.
     static ALL_THREADS: Mutex<()> = Mutex::new(());
     let _all = ALL_THREADS.lock().unwrap_or_else(PoisonError::into_inner);

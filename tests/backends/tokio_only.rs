@@ -1,5 +1,4 @@
-//! Code that insists on tokio, through `async-compat`: the application of `examples/tokio_only.rs`, and what it relies
-//! on.
+//! Code that needs tokio, through `async-compat`: the application `apps/tokio-only`, and the properties it relies on.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -9,15 +8,11 @@ use std::time::{Duration, Instant};
 use async_compat::CompatExt;
 use futures_lite::future;
 use gearshift::{Backend, Body, Bytes, Request, Response, Router, sync};
+use test_support::backend::{few_workers, runs_in_tokio};
+use test_support::server::{Running, one};
+use test_support::suite::Area;
+use test_support::{PATIENCE, wait_until};
 use tokio::runtime::Handle;
-
-use crate::Area;
-use crate::client::{PATIENCE, wait_until};
-use crate::running::{Running, few_workers, one};
-
-#[expect(dead_code, reason = "as a program it brings an upstream of its own")]
-#[path = "../../examples/tokio_only.rs"]
-mod example;
 
 pub(crate) const AREA: Area = (
     "tokio_only",
@@ -35,7 +30,7 @@ pub(crate) const AREA: Area = (
 
 /// The example on a backend, with what it asks.
 fn example(backend: Backend, upstream: String) -> Running {
-    Running::start(backend, few_workers(backend), move |runtime| example::app(runtime, upstream))
+    Running::start(backend, few_workers(backend), move |runtime| ::tokio_only::app(runtime, upstream))
 }
 
 fn url(upstream: &Running) -> String {
@@ -167,6 +162,6 @@ fn same_runtime(backend: Backend) {
             format!("{:?}", outside.map(|outside| outside == inside))
         })
     });
-    let expected = if backend.name() == "tokio" { "Some(true)" } else { "None" };
+    let expected = if runs_in_tokio(backend) { "Some(true)" } else { "None" };
     assert_eq!(server.get("/").text(), expected);
 }

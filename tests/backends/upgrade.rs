@@ -6,9 +6,10 @@ use std::thread;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future, io as async_io};
 use gearshift::{Backend, HeaderValue, Method, Request, Response, Router, Runtime, StatusCode, Stream, sync};
-
-use crate::Area;
-use crate::running::{Running, few_workers};
+use test_support::PATIENCE;
+use test_support::backend::few_workers;
+use test_support::server::{Launched, Running};
+use test_support::suite::Area;
 
 pub(crate) const AREA: Area = (
     "upgrade",
@@ -19,6 +20,7 @@ pub(crate) const AREA: Area = (
         ("refuses_who_does_not_offer_it", not_offered),
         ("tunnels_a_connect", tunnel),
         ("serves_others_meanwhile", meanwhile),
+        ("goes_on_within_the_grace_period", within_grace),
     ],
 );
 
@@ -161,4 +163,23 @@ fn meanwhile(backend: Backend) {
         client.send("hello");
         assert_eq!(client.exactly(5).expect("an echo"), b"HELLO");
     }
+}
+
+fn within_grace(backend: Backend) {
+    let mut config = few_workers(backend);
+    config.graceful_timeout = PATIENCE;
+    let server = Launched::start(backend, config, app);
+    let mut upgraded: Vec<_> = (0..8).map(|_| server.client()).collect();
+    for client in &mut upgraded {
+        client.send(format!("{UPGRADE}early"));
+        assert_eq!(client.try_answer(true).expect("an answer").status, 101);
+    }
+    assert_eq!(server.client().get("/").status, 200);
+    server.shutdown().graceful();
+    for client in &mut upgraded {
+        client.send(" and late");
+        client.half_close();
+        assert_eq!(client.rest(), b"EARLY AND LATE");
+    }
+    server.ended_gracefully();
 }

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::thread;
 
 use gearshift::{Backend, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, sync};
-
-use crate::Area;
-use crate::client::Client;
-use crate::running::{Running, few_workers};
+use test_support::backend::{blocks, few_workers};
+use test_support::client::Client;
+use test_support::server::Running;
+use test_support::suite::Area;
 
 pub(crate) const AREA: Area = (
     "uploads",
@@ -17,6 +17,7 @@ pub(crate) const AREA: Area = (
         ("a_blocking_reader_reads_16_mib_with_a_length", |backend| read(backend, false)),
         ("a_blocking_reader_reads_16_mib_in_chunks", |backend| read(backend, true)),
         ("a_reader_in_place_says_what_is_wrong_or_works", in_place),
+        ("a_reader_in_place_reads_an_upload_as_it_arrives", in_place_as_it_arrives),
         ("a_reader_learns_that_the_body_was_cut", cut_short),
         ("an_echo_of_a_body_that_was_cut_does_not_look_whole", echo_cut_short),
     ],
@@ -196,7 +197,7 @@ fn in_place(backend: Backend) {
     assert_eq!(client.answer().said(), (200, "10 true".into()));
 
     client.send("POST /in-place HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n");
-    if ["sequential", "threadpool"].contains(&backend.name()) {
+    if blocks(backend) {
         client.send(&noise[..5]);
         client.send(&noise[5..10]);
         assert_eq!(client.answer().said(), (200, "10 true".into()));
@@ -207,6 +208,14 @@ fn in_place(backend: Backend) {
         assert!(said.contains("wrap the handler in `blocking`"), "{said}");
     }
     assert_eq!(server.get("/").text(), "fine");
+}
+
+fn in_place_as_it_arrives(backend: Backend) {
+    const LEN: usize = 1 << 20;
+    let server = Running::start(backend, few_workers(backend), readers);
+    let mut client = server.client();
+    upload(&client.socket, "/in-place", LEN, false).expect("the server reads");
+    assert_eq!(client.answer().said(), (200, format!("{LEN} true")));
 }
 
 fn cut_short(backend: Backend) {

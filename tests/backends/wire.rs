@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use gearshift::{Backend, Config, TestServer};
 use libtest_mimic::{Failed, Trial};
+use test_support::app;
+use test_support::client::{Answer, Client, DATE, masked};
 
-use crate::app;
 use crate::case::{self, Case, Expected, Parts, Step};
-use crate::client::{Answer, Client, DATE, masked};
 
 /// How a case is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

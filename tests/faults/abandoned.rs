@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gearshift::Backend;
+use test_support::backend::{concurrency, few_workers};
+use test_support::routes::{self, Waits};
+use test_support::server::Running;
+use test_support::suite::Area;
+use test_support::wait_until;
 
-use crate::Area;
-use crate::client::wait_until;
 use crate::leave::{Manner, leave};
 use crate::neighbours::Seen;
-use crate::routes::{self, Waits};
-use crate::running::{Running, few_workers};
 
 pub(crate) const AREA: Area = (
     "abandoned",
@@ -29,10 +30,9 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(300);
 
 fn abandon(backend: Backend, manner: Manner) {
-    let (peers, at_once, each) = match backend.name() {
-        "sequential" => (16, 1, SHORT),
-        "threadpool" => (64, 4, SHORT),
-        _ => (256, 256, LONG),
+    let (peers, at_once, each) = match concurrency(backend) {
+        Some(threads) => (16 * threads, threads, SHORT),
+        None => (256, 256, LONG),
     };
     let waits = Arc::new(Waits::default());
     let counted = waits.clone();

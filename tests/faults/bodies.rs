@@ -8,12 +8,13 @@
 use std::time::{Duration, Instant};
 
 use gearshift::Backend;
+use test_support::backend::concurrency;
+use test_support::dribble::{Dribblers, Fate, Plan};
+use test_support::program::Program;
+use test_support::suite::Area;
+use test_support::wait_until;
 
-use crate::Area;
-use crate::client::wait_until;
-use crate::dribble::{Dribblers, Fate, Plan};
 use crate::neighbours::{Seen, ask_while, bound};
-use crate::program::{Program, THREADS};
 
 pub(crate) const AREA: Area = (
     "bodies",
@@ -27,14 +28,8 @@ pub(crate) const AREA: Area = (
 const BODY: &[u8] = b"0123456789abcdef";
 const PACE: Duration = Duration::from_millis(50);
 
-/// How many peers there are, of which `of_pool` is what the pool gets.
-fn peers(backend: Backend, of_pool: usize, of_one: usize) -> usize {
-    match backend.name() {
-        "sequential" => of_one,
-        "threadpool" => of_pool,
-        _ => 300,
-    }
-}
+/// The number of peers on an event loop, where it makes no difference to others.
+const MANY: usize = 300;
 
 fn plan(peers: usize, path: &str, drops: &[u8]) -> Plan {
     let length = BODY.len();
@@ -51,9 +46,8 @@ fn watch(server: &Program, peers: usize, path: &str, drops: &[u8]) -> (Seen, Vec
     (seen, dribblers.stop())
 }
 
-fn expect_echoed(backend: Backend, of_pool: usize, of_one: usize) {
+fn expect_echoed(backend: Backend, peers: usize) {
     let server = Program::start(backend, &[]);
-    let peers = peers(backend, of_pool, of_one);
     for path in ["/echo", "/test/read", "/test/read-sync"] {
         let (seen, fates) = watch(&server, peers, path, BODY);
         seen.expect_within(bound(backend, peers, PACE * BODY.len() as u32));
@@ -66,13 +60,13 @@ fn expect_echoed(backend: Backend, of_pool: usize, of_one: usize) {
 }
 
 fn fewer(backend: Backend) {
-    expect_echoed(backend, THREADS as usize - 1, 0);
+    expect_echoed(backend, concurrency(backend).map_or(MANY, |threads| threads - 1));
 }
 
 fn more(backend: Backend) {
-    // On event loops there is no such number.
-    if bound(backend, 100, PACE) > Duration::ZERO {
-        expect_echoed(backend, 2 * THREADS as usize, 2);
+    // An event loop has no such number.
+    if let Some(threads) = concurrency(backend) {
+        expect_echoed(backend, 2 * threads);
     }
 }
 
@@ -81,7 +75,7 @@ fn stopped(backend: Backend) {
     let mut server = Program::start(backend, &["--body-timeout", "500ms"]);
     server.expect_alive();
     let descriptors = server.stats().descriptors();
-    let peers = peers(backend, 2 * THREADS as usize, 2);
+    let peers = concurrency(backend).map_or(MANY, |threads| 2 * threads);
     let began = Instant::now();
     let (seen, fates) = watch(&server, peers, "/test/read", b"0123");
     // What comes in pieces begins the time anew.

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use gearshift::Backend;
 use rustix::process::Signal;
-
-use crate::Area;
-use crate::client::{Client, wait_until};
-use crate::program::Program;
+use test_support::client::Client;
+use test_support::program::Program;
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "descriptors",
@@ -27,7 +27,7 @@ const CONNECTIONS: usize = 200;
 
 /// A server without descriptors, a client that it has answered, and others that wait, most of them at the door.
 fn crowded(backend: Backend) -> (Program, Client, Vec<Client>) {
-    let server = Program::start_with(backend, &["--keep-alive", "60s"], Some(MOST));
+    let server = Program::start_limited(backend, &["--keep-alive", "60s"], MOST);
     let mut first = server.client();
     assert_eq!(first.get("/plaintext").status, 200);
     let mut others: Vec<_> = (0..CONNECTIONS).map(|_| server.client()).collect();
@@ -62,7 +62,7 @@ fn served_in_the_end(backend: Backend) {
 
 fn refused(backend: Backend) {
     let flags = ["--keep-alive", "60s", "--overload", "refuse"];
-    let mut server = Program::start_with(backend, &flags, Some(MOST));
+    let mut server = Program::start_limited(backend, &flags, MOST);
     let mut first = server.client();
     assert_eq!(first.get("/plaintext").status, 200);
     let mut others: Vec<_> = (0..CONNECTIONS).map(|_| server.client()).collect();

@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use gearshift::Backend;
+use test_support::dribble::{Dribblers, Plan};
+use test_support::program::Program;
+use test_support::suite::Area;
+use test_support::wait_until;
 
-use crate::Area;
-use crate::client::wait_until;
-use crate::dribble::{Dribblers, Plan};
 use crate::neighbours::ask_while;
-use crate::program::Program;
 
 pub(crate) const AREA: Area = (
     "heads",

@@ -4,8 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rustix::net::sockopt;
-
-use crate::client::PATIENCE;
+use test_support::PATIENCE;
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug)]

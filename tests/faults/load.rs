@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, PATIENCE, wait_until};
+use test_support::client::Client;
+use test_support::{PATIENCE, wait_until};
 
 /// What one client writes at a time, and what it is to be answered.
 type Batch = &'static [(&'static str, &'static str)];

@@ -5,30 +5,16 @@
 //! descriptors, its exit status) is looked at in a process of its own. `GEARSHIFT_FAULT_ROUNDS=100` stops a server
 //! under load so many times instead of 10.
 
-#[path = "../backends/app.rs"]
-mod app;
-#[expect(dead_code, reason = "tests/backends uses the rest")]
-#[path = "../backends/client.rs"]
-mod client;
-#[path = "../backends/process.rs"]
-mod process;
-#[expect(dead_code, reason = "tests/backends uses the rest")]
-#[path = "../backends/running.rs"]
-mod running;
-
 mod abandoned;
 mod bodies;
 mod descriptors;
-mod dribble;
 mod heads;
 mod leave;
 mod load;
 mod neighbours;
 mod panics;
-mod program;
 mod readers;
 mod resets;
-mod routes;
 mod signals;
 mod stops;
 mod storms;
@@ -37,12 +23,9 @@ use std::process::ExitCode;
 
 use gearshift::Backend;
 use libtest_mimic::{Arguments, Trial};
-
-/// A test that holds on every backend.
-type Test = fn(Backend);
-
-/// What a part of these tests is called, and its tests by name.
-type Area = (&'static str, &'static [(&'static str, Test)]);
+use test_support::backend::{blocks, concurrency};
+use test_support::suite::{self, Area, Only};
+use test_support::{app, program};
 
 const AREAS: [Area; 10] = [
     abandoned::AREA,
@@ -57,22 +40,32 @@ const AREAS: [Area; 10] = [
     signals::AREA,
 ];
 
+/// The tests that make sense on some backends only.
+const ONLY: [Only; 5] = [
+    // With one thread there can be no fewer peers than threads.
+    ("bodies", "fewer_dribbled_bodies_than_workers_hold_up_nobody", serves_concurrently),
+    ("readers", "fewer_slow_readers_than_workers_hold_up_nobody", serves_concurrently),
+    ("readers", "slow_readers_of_a_large_response_do_neither", serves_concurrently),
+    // An event loop has no number of threads that peers could use up.
+    ("bodies", "more_dribbled_bodies_hold_up_others_for_their_turns", blocks),
+    ("readers", "more_slow_readers_hold_up_others_for_their_turns", blocks),
+];
+
+fn serves_concurrently(backend: Backend) -> bool {
+    concurrency(backend) != Some(1)
+}
+
 fn main() -> ExitCode {
     if let Some(status) = program::run_if_asked_to() {
         return status;
     }
     program::allow_many_descriptors();
     app::silence_panics_on_purpose();
-    let mut trials = Vec::new();
-    for &backend in Backend::available() {
-        for (area, tests) in AREAS {
-            trials.extend(tests.iter().map(|&(name, test)| {
-                Trial::test(format!("{backend}::{area}::{name}"), move || {
-                    test(backend);
-                    Ok(())
-                })
-            }));
-        }
-    }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let trials = suite::cases(&AREAS, &ONLY).into_iter().map(|case| {
+        Trial::test(case.full_name(), move || {
+            case.run();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use gearshift::Backend;
-
-use crate::client::Client;
-use crate::program::THREADS;
+use test_support::backend::concurrency;
+use test_support::client::Client;
 
 /// Within what time a neighbour is answered that nothing holds up, on a machine that has other things to do.
 /// Whatever would hold it up in these tests lasts longer.
@@ -60,10 +59,6 @@ impl Seen {
 /// How many peers that each take a worker for `each` hold up whoever comes next, and for how long: an event loop not
 /// at all; a pool while all its workers are taken, in turns; one thread for the time of all of them.
 pub(crate) fn bound(backend: Backend, peers: usize, each: Duration) -> Duration {
-    let turns = match backend.name() {
-        "sequential" => peers,
-        "threadpool" => peers / THREADS as usize,
-        _ => 0,
-    };
+    let turns = concurrency(backend).map_or(0, |threads| peers / threads);
     each * u32::try_from(turns).expect("a few")
 }

@@ -3,10 +3,10 @@
 use std::thread;
 
 use gearshift::Backend;
-
-use crate::Area;
-use crate::client::{Client, wait_until};
-use crate::program::Program;
+use test_support::client::Client;
+use test_support::program::Program;
+use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "panics",

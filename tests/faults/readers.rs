@@ -9,12 +9,13 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use gearshift::{Backend, Limits};
+use test_support::backend::concurrency;
+use test_support::program::Program;
+use test_support::suite::Area;
+use test_support::{PATIENCE, wait_until};
 
-use crate::Area;
-use crate::client::{PATIENCE, wait_until};
 use crate::leave::connect_narrow;
 use crate::neighbours::{Seen, bound};
-use crate::program::{Program, THREADS};
 
 pub(crate) const AREA: Area = (
     "readers",
@@ -34,18 +35,16 @@ const PIECES: u64 = 2 * 64 * 1024;
 const SLACK: u64 = 64 << 20;
 
 fn few(backend: Backend, path: &str) {
-    match backend.name() {
-        "sequential" => {}
-        "threadpool" => watch(backend, path, THREADS as usize - 1),
-        _ => watch(backend, path, 100),
+    match concurrency(backend) {
+        Some(1) => {}
+        Some(threads) => watch(backend, path, threads - 1),
+        None => watch(backend, path, 100),
     }
 }
 
 fn more(backend: Backend) {
-    match backend.name() {
-        "sequential" => watch(backend, "/test/endless", 2),
-        "threadpool" => watch(backend, "/test/endless", 2 * THREADS as usize),
-        _ => {}
+    if let Some(threads) = concurrency(backend) {
+        watch(backend, "/test/endless", 2 * threads);
     }
 }
 

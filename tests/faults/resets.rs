@@ -4,11 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use gearshift::Backend;
+use test_support::backend::concurrency;
+use test_support::client::Client;
+use test_support::program::Program;
+use test_support::suite::Area;
+use test_support::{PATIENCE, wait_until};
 
-use crate::Area;
-use crate::client::{Client, PATIENCE, wait_until};
 use crate::leave::{connect_narrow, reset};
-use crate::program::{Program, THREADS};
 
 pub(crate) const AREA: Area = (
     "resets",
@@ -57,18 +59,14 @@ fn many(backend: Backend, at_once: usize, stage: fn(&Program, &mut [TcpStream]))
 
 /// How many peers can be answered at once that each take a worker.
 fn workers(backend: Backend) -> usize {
-    match backend.name() {
-        "sequential" => 1,
-        "threadpool" => THREADS as usize,
-        _ => PEERS,
-    }
+    concurrency(backend).unwrap_or(PEERS)
 }
 
 /// The same, with a worker left to answer others meanwhile, if there is another one.
 fn while_one_is_left(backend: Backend) -> usize {
-    match backend.name() {
-        "threadpool" => THREADS as usize / 2,
-        _ => workers(backend),
+    match concurrency(backend) {
+        Some(threads) => threads.div_ceil(2),
+        None => PEERS,
     }
 }
 

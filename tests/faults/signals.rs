@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use gearshift::Backend;
 use rustix::process::Signal;
+use test_support::program::Program;
+use test_support::suite::Area;
+use test_support::wait_until;
 
-use crate::Area;
-use crate::client::wait_until;
 use crate::load::Load;
-use crate::program::Program;
 
 pub(crate) const AREA: Area = (
     "signals",

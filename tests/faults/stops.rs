@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gearshift::{Backend, Config};
+use test_support::backend::{concurrency, few_workers};
+use test_support::client::Client;
+use test_support::routes::{self, Waits};
+use test_support::server::Running;
+use test_support::suite::Area;
+use test_support::wait_until;
 
-use crate::Area;
-use crate::client::{Client, wait_until};
 use crate::load::Load;
-use crate::routes::{self, Waits};
-use crate::running::{Running, few_workers};
 
 pub(crate) const AREA: Area = (
     "stops",
@@ -60,11 +62,7 @@ fn second(backend: Backend) {
         Running::start(backend, few_workers(backend), |runtime| routes::with_waits(runtime, counted));
     let mut clients: Vec<_> = (0..8).map(|_| server.client()).collect();
     clients.iter_mut().for_each(|client| client.send_get("/test/wait/60000"));
-    let at_once = match backend.name() {
-        "sequential" => 1,
-        "threadpool" => 4,
-        _ => 8,
-    };
+    let at_once = concurrency(backend).unwrap_or(8);
     wait_until("handlers wait", || waits.at_once.load(Ordering::SeqCst) == at_once);
     let shutdown = server.shutdown();
     shutdown.graceful();

@@ -3,10 +3,10 @@
 use std::io::Write;
 
 use gearshift::Backend;
+use test_support::program::Program;
+use test_support::suite::Area;
 
-use crate::Area;
 use crate::leave::{Manner, connect_narrow, leave};
-use crate::program::Program;
 
 pub(crate) const AREA: Area = (
     "storms",

@@ -75,10 +75,3 @@ impl Engine for AsyncStdEngine {
         EngineStats { workers: crate::threads(), waiting: 0, turns: self.reactor.turns() }
     }
 }
-
-#[cfg(test)]
-#[path = "../../reactor/tests/cases/runtime.rs"]
-mod tests;
-
-#[cfg(test)]
-const BACKEND: crate::AsyncStd = crate::AsyncStd;

@@ -73,10 +73,3 @@ impl Engine for MioEngine {
         EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
     }
 }
-
-#[cfg(test)]
-#[path = "../../reactor/tests/cases/runtime.rs"]
-mod tests;
-
-#[cfg(test)]
-const BACKEND: crate::Mio = crate::Mio;

@@ -144,10 +144,3 @@ impl Engine for SmolEngine {
         EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
     }
 }
-
-#[cfg(test)]
-#[path = "../../reactor/tests/cases/runtime.rs"]
-mod tests;
-
-#[cfg(test)]
-const BACKEND: crate::Smol = crate::Smol;

@@ -1,28 +1,14 @@
-//! A peer that posts pictures: one request on a connection of its own, its answer in bytes.
+//! Pictures, and a client that posts them.
 
-use std::io::{Cursor, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Cursor;
 use std::time::Duration;
 
 use gearshift::{Backend, TestServer};
 use image::{DynamicImage, ImageFormat, RgbaImage};
+use test_support::client::{Answer, Client};
 
-/// How long anything may take that is tested, on a machine that has other things to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// `Content-Type`.
-    pub(crate) kind: String,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// What a refusal says.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-}
+/// How long one read of a client may take while the server computes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn each_backend(check: impl Fn(&TestServer)) {
     for backend in Backend::available() {
@@ -33,39 +19,30 @@ pub(crate) fn each_backend(check: impl Fn(&TestServer)) {
     }
 }
 
-/// Posts a file with its length.
+/// Connects to a server.
+pub(crate) fn connect(server: &TestServer) -> Client {
+    Client::connect_with(server.addr(), PATIENCE)
+}
+
+/// Posts a file with its length, and reads the answer.
 pub(crate) fn post(server: &TestServer, target: &str, file: &[u8]) -> Answer {
-    let mut peer = send_head(server.addr(), target, &format!("Content-Length: {}", file.len()));
-    peer.write_all(file).expect("the server reads it");
-    read(peer)
+    let mut client = send_head(server, target, &format!("Content-Length: {}", file.len()));
+    client.send(file);
+    last_answer(client)
 }
 
-/// Connects, and sends all of a request but its body.
-pub(crate) fn send_head(addr: SocketAddr, target: &str, framing: &str) -> TcpStream {
-    let mut peer = TcpStream::connect(addr).expect("the server listens");
-    peer.set_read_timeout(Some(PATIENCE)).expect("no zero");
-    peer.set_write_timeout(Some(PATIENCE)).expect("no zero");
-    write!(peer, "POST {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{framing}\r\n\r\n")
-        .expect("the server reads it");
-    peer
+/// Connects, and sends a request without its body.
+pub(crate) fn send_head(server: &TestServer, target: &str, framing: &str) -> Client {
+    let mut client = connect(server);
+    client.send(format!("POST {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{framing}\r\n\r\n"));
+    client
 }
 
-/// Reads an answer that ends with the connection.
-pub(crate) fn read(mut peer: TcpStream) -> Answer {
-    let mut bytes = Vec::new();
-    peer.read_to_end(&mut bytes).expect("the server answers and closes");
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
-    let head = String::from_utf8(bytes[..end].to_vec()).expect("a head in ASCII");
-    let field = |line: &str| {
-        line.split_once(": ")
-            .filter(|(name, _)| name.eq_ignore_ascii_case("content-type"))
-            .map(|(_, value)| value.to_owned())
-    };
-    Answer {
-        status: head[9..12].parse().expect("a status"),
-        kind: head.lines().find_map(field).unwrap_or_default(),
-        body: bytes[end + 4..].to_vec(),
-    }
+/// Reads an answer, after which the server closes the connection.
+pub(crate) fn last_answer(mut client: Client) -> Answer {
+    let answer = client.answer();
+    client.expect_end();
+    answer
 }
 
 /// A picture with red on its left and blue on its right.
@@ -74,7 +51,7 @@ pub(crate) fn picture(width: u32, height: u32) -> DynamicImage {
     RgbaImage::from_fn(width, height, |x, y| image::Rgba(pixel(x, y))).into()
 }
 
-/// The same, without alpha, as a file.
+/// The same picture without alpha, as a file.
 pub(crate) fn file(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
     encode(&picture(width, height).into_rgb8().into(), format)
 }

@@ -1,21 +1,21 @@
-//! Who is answered while a picture is made smaller.
+//! Other requests are answered while a picture is made smaller, unless it is made in place.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::ErrorKind;
 
 use gearshift::{Backend, Config, TestServer};
 use image::ImageFormat;
+use test_support::backend::{blocks, concurrency};
 
-use crate::client::{PATIENCE, file, read, send_head};
+use crate::client::{connect, file, last_answer, send_head};
 
-/// How many neighbours are answered one after another in a small part of the time that a picture takes.
+/// The number of requests that are answered one after another in a small part of the time that a picture takes.
 const SOME: usize = 20;
 
 #[test]
 fn on_the_compute_pool_a_picture_holds_up_nobody() {
     let large = large();
-    // A sequential server runs requests strictly one after another, wherever their work is.
-    for backend in Backend::available().iter().filter(|backend| backend.name() != "sequential") {
+    // A server with one thread runs requests strictly one after another, also those that offload their work.
+    for backend in Backend::available().iter().filter(|backend| concurrency(**backend) != Some(1)) {
         let server = TestServer::start(*backend, thumbnails::app).expect("it starts");
         let answered = answered_meanwhile(&server, "/thumbnail", &large);
         assert!(answered >= SOME, "{backend}: {answered}");
@@ -25,12 +25,13 @@ fn on_the_compute_pool_a_picture_holds_up_nobody() {
 #[test]
 fn in_place_a_picture_holds_up_all_others_of_its_event_loop() {
     let large = large();
-    // The number of async-std's loops is the environment's.
-    for backend in
-        Backend::available().iter().filter(|backend| ["mio", "tokio", "smol"].contains(&backend.name()))
-    {
+    for backend in Backend::available().iter().filter(|backend| !blocks(**backend)) {
         let mut config = Config::default();
         config.workers = Some(1);
+        // The environment may set the number of loops, and to more than one.
+        if backend.check(&config).is_err() {
+            continue;
+        }
         let server = TestServer::with_config(*backend, config, thumbnails::app).expect("it starts");
         let answered = answered_meanwhile(&server, "/thumbnail/in-place", &large);
         assert!(answered < SOME, "{backend}: {answered}");
@@ -45,38 +46,24 @@ fn large() -> Vec<u8> {
     file(ImageFormat::Png, 2400, 1600)
 }
 
-/// Posts a picture, and counts whom a sync route answers until the answer is here.
+/// Posts a picture, and counts the requests on a sync route that are answered before it is.
 fn answered_meanwhile(server: &TestServer, route: &str, file: &[u8]) -> usize {
-    let mut neighbour = TcpStream::connect(server.addr()).expect("the server listens");
-    neighbour.set_read_timeout(Some(PATIENCE)).expect("no zero");
-    ask(&mut neighbour);
+    let mut neighbour = connect(server);
+    assert_eq!(neighbour.get("/").status, 200);
 
-    let mut peer =
-        send_head(server.addr(), &format!("{route}?w=300&h=300"), &format!("Content-Length: {}", file.len()));
-    peer.write_all(file).expect("the server reads it");
-    peer.set_nonblocking(true).expect("it is a socket");
+    let length = format!("Content-Length: {}", file.len());
+    let mut client = send_head(server, &format!("{route}?w=300&h=300"), &length);
+    client.send(file);
+    client.socket.set_nonblocking(true).expect("a socket can be nonblocking");
     let mut answered = 0;
     loop {
-        ask(&mut neighbour);
-        match peer.peek(&mut [0]) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => answered += 1,
-            here => break assert_eq!(here.expect("the server answers"), 1),
+        assert_eq!(neighbour.get("/").status, 200);
+        match client.socket.peek(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => answered += 1,
+            received => break assert_eq!(received.expect("the server answers"), 1),
         }
     }
-    peer.set_nonblocking(false).expect("it is a socket");
-    assert_eq!(read(peer).status, 200);
+    client.socket.set_nonblocking(false).expect("a socket can be blocking");
+    assert_eq!(last_answer(client).status, 200);
     answered
-}
-
-/// Asks for the page, on a connection that is kept.
-fn ask(neighbour: &mut TcpStream) {
-    neighbour.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("the server reads it");
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"</html>\n") {
-        let mut part = [0; 4096];
-        let n = neighbour.read(&mut part).expect("the server answers");
-        assert_ne!(n, 0, "the server keeps the connection");
-        answer.extend_from_slice(&part[..n]);
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 200 "));
 }

@@ -1,4 +1,0 @@
-//! `chunked`, for libFuzzer; what it checks is in `fuzz/targets/src/chunked.rs`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| gearshift_fuzz_targets::chunked(input));

@@ -1,4 +1,0 @@
-//! `connection`, for libFuzzer; what it checks is in `fuzz/targets/src/connection.rs`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| gearshift_fuzz_targets::connection(input));

@@ -1,4 +1,0 @@
-//! `head`, for libFuzzer; what it checks is in `fuzz/targets/src/head.rs`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| gearshift_fuzz_targets::head(input));

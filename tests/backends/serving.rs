@@ -1,0 +1,167 @@
+//! Whole servers: kinds of handlers side by side, connections that are used again, and requests that overlap or not.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use gearshift::{Backend, Request, Router, Runtime, blocking, compute, sync};
+use test_support::PATIENCE;
+use test_support::backend::{concurrency, few_workers};
+use test_support::client::Client;
+use test_support::server::{Launched, Running, one};
+use test_support::suite::Area;
+
+pub(crate) const AREA: Area = (
+    "serving",
+    &[
+        ("every_kind_of_handler_answers_on_many_connections", every_kind),
+        ("a_connection_is_used_again", used_again),
+        ("idle_and_silent_connections_together_hold_up_nobody", idle_and_silent),
+        ("more_pipelined_requests_than_a_turn_allows_are_all_answered", pipelined),
+        ("a_peer_that_has_stopped_sending_is_answered_and_closed_at_once", half_closed),
+        ("large_bodies_pass_both_ways", large),
+        ("requests_never_overlap_on_one_thread", never_overlap),
+        ("requests_overlap_on_all_threads_of_a_pool", overlap),
+    ],
+);
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+const LARGE: usize = 8 << 20;
+
+fn app(runtime: Runtime) -> Router {
+    let sleeper = runtime.clone();
+    Router::new()
+        .get("/", sync(|_| "hello"))
+        .get("/large", sync(|_| vec![b'x'; LARGE]))
+        .get("/blocking", blocking(&runtime, |_| "blocked"))
+        .get("/compute", compute(&runtime, |_| "computed"))
+        .get("/slow", move |_: Request| {
+            let sleep = sleeper.sleep(Duration::from_millis(100));
+            async move {
+                sleep.await;
+                "slow"
+            }
+        })
+        .post("/length", async |request: Request| {
+            let body = request.into_body().bytes(2 * LARGE).await?;
+            let is_intact = body.iter().all(|byte| *byte == b'y');
+            Ok::<_, gearshift::BodyError>(format!("{} {is_intact}", body.len()))
+        })
+}
+
+fn every_kind(backend: Backend) {
+    let server = Running::serve(backend, app);
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let mut client = server.client();
+            thread::spawn(move || {
+                for path in ["/", "/blocking", "/", "/compute", "/", "/slow", "/", "/"] {
+                    let expected = match path {
+                        "/blocking" => "blocked",
+                        "/compute" => "computed",
+                        "/slow" => "slow",
+                        _ => "hello",
+                    };
+                    assert_eq!(client.get(path).said(), (200, expected.into()));
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().expect("every request is answered"));
+    server.stop();
+}
+
+fn used_again(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), app);
+    let mut client = server.client();
+    for _ in 0..100 {
+        assert_eq!(client.get("/").said(), (200, "hello".into()));
+    }
+}
+
+fn idle_and_silent(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), app);
+    let _silent: Vec<_> = (0..200).map(|_| server.client()).collect();
+    let mut idle: Vec<_> = (0..200).map(|_| server.client()).collect();
+    idle.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
+    assert_eq!(server.get("/").said(), (200, "hello".into()));
+    idle.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
+}
+
+fn pipelined(backend: Backend) {
+    const REQUESTS: usize = 2000;
+    let server = Running::start(backend, few_workers(backend), app);
+    let mut client = server.client();
+    let mut writer = client.socket.try_clone().expect("a socket can be shared");
+    let writing = thread::spawn(move || writer.write_all(&GET.repeat(REQUESTS)));
+    for _ in 0..REQUESTS {
+        assert_eq!(client.answer().status, 200);
+    }
+    writing.join().expect("the writer does not panic").expect("the server reads");
+    assert_eq!(client.get("/").status, 200);
+}
+
+fn half_closed(backend: Backend) {
+    let mut config = few_workers(backend);
+    (config.keep_alive, config.header_timeout) = (10 * PATIENCE, 10 * PATIENCE);
+    let server = Launched::start(backend, config, app);
+    // There are so many that for some of them the server reads the request and the end at once.
+    let mut clients: Vec<_> = (0..50).map(|_| server.client()).collect();
+    for client in &mut clients {
+        client.send(GET);
+        client.half_close();
+    }
+    for client in &mut clients {
+        assert_eq!(client.answer().status, 200);
+        client.expect_end();
+    }
+}
+
+fn large(backend: Backend) {
+    let server = Running::serve(backend, app);
+    let mut client = server.client();
+    assert_eq!(client.get("/large").body.len(), LARGE);
+    client.send(format!("POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: {LARGE}\r\n\r\n"));
+    client.send(vec![b'y'; LARGE]);
+    assert_eq!(client.answer().said(), (200, format!("{LARGE} true")));
+    assert_eq!(client.get("/").text(), "hello");
+    server.stop();
+}
+
+fn never_overlap(backend: Backend) {
+    let running = Arc::new(AtomicUsize::new(0));
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        one(move |_: Request| {
+            let (running, runtime) = (running.clone(), runtime.clone());
+            async move {
+                let others = running.fetch_add(1, Ordering::SeqCst);
+                runtime.sleep(Duration::from_millis(5)).await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                others.to_string()
+            }
+        })
+    });
+    let mut clients: Vec<_> = (0..8).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(GET));
+    clients.iter_mut().for_each(|client| assert_eq!(client.answer().said(), (200, "0".into())));
+}
+
+fn overlap(backend: Backend) {
+    let threads = concurrency(backend).expect("a pool has a number of threads");
+    let meeting = Arc::new(Barrier::new(threads));
+    let server = Running::start(backend, few_workers(backend), move |_| {
+        one(sync(move |_| {
+            // No handler passes the barrier before all threads run one.
+            meeting.wait();
+            thread::current().name().unwrap_or_default().to_owned()
+        }))
+    });
+    let mut clients: Vec<_> = (0..threads).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(GET));
+    let mut names: Vec<_> = clients.iter_mut().map(|client| Client::answer(client).text()).collect();
+    names.sort();
+    let expected: Vec<_> = (0..threads).map(|n| format!("worker-{n}")).collect();
+    assert_eq!(names, expected);
+}

@@ -1,0 +1,4 @@
+//! `connection`, for libFuzzer; what it checks is in `tests/fuzz/targets/src/connection.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| gearshift_fuzz_targets::connection(input));

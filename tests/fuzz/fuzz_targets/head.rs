@@ -1,0 +1,4 @@
+//! `head`, for libFuzzer; what it checks is in `tests/fuzz/targets/src/head.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| gearshift_fuzz_targets::head(input));

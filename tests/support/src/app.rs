@@ -1,0 +1,105 @@
+//! The application that the wire cases run against: the demo, and routes under `/test` for cases that the demo has no
+//! route for.
+
+use std::io::{self, Read};
+
+use gearshift::{
+    Body, Bytes, HeaderValue, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, header,
+    sync,
+};
+
+/// A limit above the size of every body that a case sends.
+const NO_LIMIT: usize = 1 << 30;
+
+/// The demo with the routes for tests.
+pub fn app(runtime: Runtime) -> Router {
+    let reads = runtime.clone();
+    demo::app(runtime.clone())
+        .any("/test/method", sync(|request: Request| request.method().as_str().to_owned()))
+        .get("/test/target", sync(target))
+        .get("/test/hello/{name}", sync(hello))
+        .get(
+            "/test/rest/{*rest}",
+            sync(|request: Request| request.param("rest").map(|rest| rest.into_owned())),
+        )
+        .get("/test/query", sync(query))
+        .get("/test/fields", sync(fields))
+        .post("/test/read", async |request: Request| request.into_body().bytes(NO_LIMIT).await)
+        .post("/test/read-sync", blocking(&runtime, read))
+        .post("/test/ignore", sync(|_| "ignored"))
+        .post("/test/ignore-async", async |_| "ignored")
+        .get("/test/nothing", sync(|_| StatusCode::NO_CONTENT))
+        .get("/test/nothing-much", sync(|_| Response::text("no body").with_status(StatusCode::NO_CONTENT)))
+        .get("/test/unchanged", sync(unchanged))
+        .get("/test/empty", sync(|_| ()))
+        .get("/test/interim", sync(|_| StatusCode::PROCESSING))
+        .get("/test/close", sync(|_| ("bye").into_response().with_header("connection", "close")))
+        .get("/test/own", sync(own))
+        .get("/test/sized", move |_| {
+            let body = Body::from_reader(&reads, Some(10), &b"0123456789"[..]);
+            async { body }
+        })
+        .put("/test/put", sync(|_| StatusCode::CREATED))
+        .delete("/test/put", sync(|_| ()))
+}
+
+fn target(request: Request) -> String {
+    format!("{} {} {:?}", request.target(), request.path(), request.version())
+}
+
+fn hello(request: Request) -> Option<String> {
+    request.param("name").map(|name| name.into_owned())
+}
+
+fn query(request: Request) -> String {
+    request.query_pairs().map(|(name, value)| format!("[{name}][{value}]")).collect()
+}
+
+/// The values of the fields `X-A`, `X_A` and `X-B`, as they were received.
+fn fields(request: Request) -> String {
+    let fields = request.headers();
+    let shown = ["X-A", "X_A", "X-B"].map(|name| {
+        let values: Vec<_> = fields.get_all(name).map(String::from_utf8_lossy).collect();
+        format!("{name}={values:?}")
+    });
+    shown.join(" ")
+}
+
+fn read(request: Request) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    request.into_body().reader().read_to_end(&mut body)?;
+    Ok(body)
+}
+
+fn unchanged(_: Request) -> Response {
+    const TAG: HeaderValue = HeaderValue::from_static("\"tag\"");
+    Response::status_only(StatusCode::NOT_MODIFIED).with_value(header::ETAG, TAG)
+}
+
+/// A response that sets fields which the server sets, too.
+fn own(_: Request) -> Response {
+    Response::new(Bytes::from_static(b"own"))
+        .with_header("server", "mine")
+        .with_header("content-length", "9")
+        .with_header("transfer-encoding", "gzip")
+        .with_header("x-twice", "1")
+        .with_header("x-twice", "2")
+}
+
+/// Part of the message of every panic that a test causes on purpose. The demo's `/panic` uses the same words.
+pub const ON_PURPOSE: &str = "as it was asked to";
+
+/// Installs a panic hook that does not report panics with [`ON_PURPOSE`] in their message.
+pub fn silence_panics_on_purpose() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !payload_text(panic).is_some_and(|message| message.contains(ON_PURPOSE)) {
+            report(panic);
+        }
+    }));
+}
+
+fn payload_text<'a>(panic: &'a std::panic::PanicHookInfo<'_>) -> Option<&'a str> {
+    let payload = panic.payload();
+    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}

@@ -1,0 +1,54 @@
+//! The properties of a backend that tests depend on. This is the only place in the tests that knows names of backends.
+
+use gearshift::{Backend, Config};
+
+/// Threads of the pool in [`few_workers`].
+const THREADS: usize = 4;
+
+/// Whether the threads of a backend block: a request holds its thread while its handler runs.
+///
+/// Where this is false, the backend is an event loop, and a handler that blocks delays all other connections of its
+/// loop.
+pub fn blocks(backend: Backend) -> bool {
+    ["sequential", "threadpool"].contains(&backend.name())
+}
+
+/// Settings with one event loop, or with a pool of four threads, so that a request that holds its thread is noticed.
+///
+/// The number of workers is left to the backend where it cannot be set.
+pub fn few_workers(backend: Backend) -> Config {
+    let mut config = Config::default();
+    config.threads = Some(THREADS);
+    if backend.check(&config).is_ok() {
+        return config;
+    }
+    (config.threads, config.workers) = (None, Some(1));
+    if backend.check(&config).is_err() {
+        config.workers = None;
+    }
+    config
+}
+
+/// How many requests a server with the settings of [`few_workers`] runs at the same time.
+///
+/// `None` if their number has no limit, which is the case on every event loop.
+pub fn concurrency(backend: Backend) -> Option<usize> {
+    blocks(backend).then(|| few_workers(backend).threads.unwrap_or(1))
+}
+
+/// Whether background tasks begin on one thread with the settings of [`few_workers`], and so in their order.
+pub fn begins_tasks_in_order(backend: Backend) -> bool {
+    let config = few_workers(backend);
+    config.threads.is_some() || config.workers == Some(1)
+}
+
+/// Whether handlers run inside a tokio runtime.
+pub fn runs_in_tokio(backend: Backend) -> bool {
+    backend.name() == "tokio"
+}
+
+/// Whether a server whose stop is asked for before its application has started lets the application start within the
+/// grace period. Where this is false, the server ends without an application.
+pub fn starts_after_a_stop(backend: Backend) -> bool {
+    backend.name() != "tokio"
+}

@@ -1,0 +1,57 @@
+//! What the operating system reports about a process.
+
+use std::fs;
+use std::process::Child;
+use std::time::Duration;
+
+/// A running process, identified by its number.
+#[derive(Clone, Copy, Debug)]
+pub struct Process(u32);
+
+impl Process {
+    /// The process of a child that has not been waited for.
+    pub fn of(child: &Child) -> Process {
+        Process(child.id())
+    }
+
+    /// The CPU time that it has used, in user and in kernel mode.
+    pub fn cpu_time(self) -> Duration {
+        let stat = self.read("stat");
+        // The second field is the name in parentheses, which may contain any character.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let ticks: u64 = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().expect("utime and stime are numbers"))
+            .sum();
+        let hertz = u32::try_from(rustix::param::clock_ticks_per_second()).expect("a small number");
+        Duration::from_secs(ticks) / hertz
+    }
+
+    /// The number of its open file descriptors.
+    pub fn descriptors(self) -> usize {
+        self.count("fd")
+    }
+
+    /// The number of its threads.
+    pub fn threads(self) -> usize {
+        self.count("task")
+    }
+
+    /// Its resident memory in bytes.
+    pub fn memory(self) -> u64 {
+        let status = self.read("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the process runs");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib * 1024
+    }
+
+    fn read(self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.0)).expect("the process runs")
+    }
+
+    fn count(self, folder: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{folder}", self.0)).expect("the process runs").count()
+    }
+}

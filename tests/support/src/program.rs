@@ -1,0 +1,234 @@
+//! A server in a process of its own, for tests of a whole process: its memory, its descriptors, its exit status.
+//!
+//! The process runs the executable of the test itself. The environment tells it to serve the application of
+//! [`routes`] with the command line of [`gearshift::cli`]. A test or bench that uses [`Program`] therefore calls
+//! [`run_if_asked_to`] first in its `main`.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{self, ChildStderr, ChildStdin, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use gearshift::{Backend, cli};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+use crate::app;
+use crate::backend::few_workers;
+use crate::client::Client;
+use crate::process::Process;
+use crate::routes;
+use crate::wait::wait_until;
+
+/// Tells this executable to serve. The value is the limit of its file descriptors, or empty for no limit of its own.
+const DESCRIPTORS: &str = "GEARSHIFT_TEST_DESCRIPTORS";
+/// The variable that async-std takes its number of workers from.
+const ASYNC_STD_THREADS: &str = "ASYNC_STD_THREAD_COUNT";
+/// How many bytes of the log are kept.
+const LOG: usize = 64 * 1024;
+
+/// A running server process. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Program {
+    process: process::Child,
+    /// The process ends when the other side of its standard input is closed.
+    _stdin: Option<ChildStdin>,
+    addr: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Program {
+    /// Starts a server with these flags and the size of [`few_workers`].
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(backend: Backend, flags: &[&str]) -> Program {
+        Program::launch(small(backend).args(flags), None)
+    }
+
+    /// Starts a server as [`Program::start`] does, whose file descriptors are limited.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_limited(backend: Backend, flags: &[&str], descriptors: u64) -> Program {
+        Program::launch(small(backend).args(flags), Some(descriptors))
+    }
+
+    /// Starts a server of the default size, whose file descriptors are limited.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_default_size(backend: Backend, descriptors: u64) -> Program {
+        Program::launch(&mut default_size(backend), Some(descriptors))
+    }
+
+    fn launch(command: &mut Command, descriptors: Option<u64>) -> Program {
+        let mut process = command
+            .env(DESCRIPTORS, descriptors.map_or_else(String::new, |limit| limit.to_string()))
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the executable of the test can be started");
+        let mut stderr = BufReader::new(process.stderr.take().expect("standard error is piped"));
+        let addr = address(&mut stderr);
+        let log = Arc::new(Mutex::new(String::new()));
+        let kept = log.clone();
+        thread::spawn(move || keep(stderr, &kept));
+        let stdin = process.stdin.take();
+        Program { process, _stdin: stdin, addr, log }
+    }
+
+    /// The address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Opens a connection to it.
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    /// What the operating system reports about the process.
+    pub fn stats(&self) -> Process {
+        Process::of(&self.process)
+    }
+
+    /// Whether the process has not ended.
+    ///
+    /// # Panics
+    /// If the operating system does not tell.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("the process is a child of this one").is_none()
+    }
+
+    /// Checks that the process runs and answers a new connection. The server has closed that connection when this
+    /// returns.
+    ///
+    /// # Panics
+    /// If the process has ended or does not answer.
+    pub fn expect_alive(&mut self) {
+        assert!(self.is_running(), "the process has ended: {}", self.log());
+        let mut client = self.client();
+        client.send("GET /plaintext HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        assert_eq!(client.answer().said(), (200, "Hello, World!".into()));
+        client.expect_end();
+    }
+
+    /// Waits until it has at most `before` file descriptors, which shows that the connections since then are closed.
+    ///
+    /// # Panics
+    /// If it keeps more.
+    pub fn expect_descriptors(&self, before: usize) {
+        wait_until("the server has no more descriptors than before", || self.stats().descriptors() <= before);
+    }
+
+    /// Sends a signal to the process.
+    ///
+    /// # Panics
+    /// If the process has been waited for.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("the process is a child of this one");
+    }
+
+    /// Waits for the end of the process. Returns its exit status, or `None` if a signal ended it.
+    ///
+    /// # Panics
+    /// If the process does not end.
+    pub fn status(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait_until("the process ends", || {
+            status = self.process.try_wait().expect("the process is a child of this one");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+
+    /// What it has written to standard error since it began to listen.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The command that starts this executable as a server with the default number of workers and threads.
+fn default_size(backend: Backend) -> Command {
+    let executable = env::current_exe().expect("the path of this executable is known");
+    let mut command = Command::new(executable);
+    command.args(["--backend", backend.name(), "--bind", "127.0.0.1:0"]).env_remove("WEB_CONCURRENCY");
+    command
+}
+
+/// The same command with the number of workers and threads of [`few_workers`].
+fn small(backend: Backend) -> Command {
+    let mut command = default_size(backend);
+    match few_workers(backend).threads {
+        Some(threads) => command.args(["--threads", &threads.to_string()]),
+        None => command.args(["--workers", "1"]).env(ASYNC_STD_THREADS, "1"),
+    };
+    command
+}
+
+/// Reads the log up to the line with the address that the server listens on.
+fn address(log: &mut BufReader<ChildStderr>) -> SocketAddr {
+    let mut read = String::new();
+    loop {
+        let mut line = String::new();
+        assert_ne!(
+            log.read_line(&mut line).expect("the log is UTF-8"),
+            0,
+            "the server does not listen: {read}"
+        );
+        if let Some((_, url)) = line.split_once("listening at http://") {
+            let addr = url.split(' ').next().expect("a split has a first part");
+            return addr.trim().parse().expect("an address");
+        }
+        read.push_str(&line);
+    }
+}
+
+fn keep(log: BufReader<ChildStderr>, kept: &Mutex<String>) {
+    for line in log.lines().map_while(Result::ok) {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < LOG {
+            kept.push_str(&line);
+            kept.push('\n');
+        }
+    }
+}
+
+/// Serves as the command line says, if the environment asks this process to. The server runs until a signal or until
+/// standard input is closed.
+///
+/// Returns `None` in the process of the test.
+///
+/// # Panics
+/// If the limit of file descriptors cannot be set.
+pub fn run_if_asked_to() -> Option<ExitCode> {
+    let descriptors = env::var(DESCRIPTORS).ok()?;
+    if let Ok(limit) = descriptors.parse() {
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+        setrlimit(Resource::Nofile, limit).expect("a limit can be lowered");
+    }
+    app::silence_panics_on_purpose();
+    thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        process::exit(0);
+    });
+    Some(cli::run(routes::app))
+}
+
+/// Raises the limit of file descriptors of this process to its maximum. Both sides of all connections of a test count
+/// against it.
+pub fn allow_many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Where raising is not allowed, the tests run with the limit that there is.
+    let _ = setrlimit(Resource::Nofile, raised);
+}

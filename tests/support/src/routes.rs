@@ -1,0 +1,86 @@
+//! The application that the fault tests run against: [`app`](crate::app::app), and routes that misbehave.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use gearshift::{Body, Bytes, Request, Response, Router, Runtime, StatusCode, blocking, sync};
+
+use crate::app::{self, ON_PURPOSE};
+
+/// The size of `/test/large` in bytes: more than the kernel buffers for a socket.
+const LARGE: usize = 16 << 20;
+
+/// The application with routes that never end, wait, or panic.
+pub fn app(runtime: Runtime) -> Router {
+    with_waits(runtime, Arc::default())
+}
+
+/// The same application, which counts the handlers of `/test/wait/{ms}` in `waits`.
+pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
+    let (later, endless, timers, said) = (runtime.clone(), runtime.clone(), runtime.clone(), waits.clone());
+    let large = Bytes::from(vec![b'x'; LARGE]);
+    app::app(runtime.clone())
+        .get("/test/endless", sync(move |_| Response::new(Body::from_reader(&endless, None, Endless))))
+        .get("/test/large", sync(move |_| Response::new(large.clone())))
+        .get("/test/panic-later", move |_: Request| {
+            let wait = later.sleep(Duration::from_millis(1));
+            async move {
+                wait.await;
+                panics()
+            }
+        })
+        .get("/test/panic-blocking", blocking(&runtime, |_| panics()))
+        .get("/test/wait/{ms}", move |request: Request| {
+            let (runtime, waiting) = (timers.clone(), Waiting::begin(&waits));
+            async move {
+                let ms = request.param("ms").and_then(|ms| ms.parse().ok()).ok_or(StatusCode::NOT_FOUND)?;
+                runtime.sleep(Duration::from_millis(ms)).await;
+                drop(waiting);
+                Ok::<_, StatusCode>("waited")
+            }
+        })
+        .get("/test/waits", sync(move |_| said.begun.load(Ordering::SeqCst).to_string()))
+}
+
+#[expect(clippy::panic)]
+fn panics() -> Response {
+    panic!("a handler panics, {ON_PURPOSE}")
+}
+
+/// A body that never ends.
+struct Endless;
+
+impl Read for Endless {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        into.fill(b'x');
+        Ok(into.len())
+    }
+}
+
+/// Counts of the handlers of `/test/wait/{ms}`.
+#[derive(Debug, Default)]
+pub struct Waits {
+    /// Handlers that have begun to wait.
+    pub begun: AtomicUsize,
+    /// Handlers that wait now.
+    pub at_once: AtomicUsize,
+}
+
+/// Counts a handler as waiting until it is dropped.
+struct Waiting(Arc<Waits>);
+
+impl Waiting {
+    fn begin(waits: &Arc<Waits>) -> Waiting {
+        waits.begun.fetch_add(1, Ordering::SeqCst);
+        waits.at_once.fetch_add(1, Ordering::SeqCst);
+        Waiting(waits.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.at_once.fetch_sub(1, Ordering::SeqCst);
+    }
+}
