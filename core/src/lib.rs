@@ -19,6 +19,8 @@ mod event_loop;
 mod exchange;
 pub mod h1;
 pub mod handler;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 pub mod inbox;
 mod io;
 mod lease;
