@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 fn start_service() -> Result<TestServer, BoxError> {
     let mut backends = Backend::available().iter();
     let backend = backends.find(|backend| backend.name() != "sequential").copied().or(Backend::default());
-    Ok(TestServer::start(backend.ok_or(BackendError::None)?, gateway::service)?)
+    Ok(TestServer::start(backend.ok_or(BackendError::None)?, gateway::sample_service)?)
 }
 
 /// `HOST:PORT` of an `http` URL.

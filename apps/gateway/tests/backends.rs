@@ -94,7 +94,7 @@ fn asks_for_no_more_than_it_may(backend: Backend) {
     let gateway = gateway(backend, &[NOWHERE], PATIENCE);
     assert_eq!(get(&gateway, "/fan/0/1"), (200, "0 calls at once\n".into()));
     for path in ["/fan/33/1", "/chain/33/1"] {
-        assert_eq!(get(&gateway, path), (400, "n is 32 at most".into()), "{path}");
+        assert_eq!(get(&gateway, path), (400, "n is at most 32".into()), "{path}");
     }
     for path in ["/fan/x/1", "/fan/-1/1", "/chain/1/x", "/chain/1/99999999999", "/fan/1"] {
         assert_eq!(get(&gateway, path).0, 404, "{path}");
@@ -102,25 +102,25 @@ fn asks_for_no_more_than_it_may(backend: Backend) {
 }
 
 fn puts_parts_together(backend: Backend) {
-    let service = service(gateway::service);
+    let service = service(gateway::sample_service);
     let gateway = gateway(backend, &[&service.addr().to_string()], PATIENCE);
     let parts = json!({ "users": named("users"), "orders": named("orders"), "prices": named("prices") });
     assert_eq!(aggregate(&gateway), (200, json!({ "partial": false, "parts": parts, "missing": {} })));
 }
 
 fn a_part_that_is_down_is_missing(backend: Backend) {
-    let service = service(gateway::service);
+    let service = service(gateway::sample_service);
     misses_orders(backend, &service, NOWHERE, PATIENCE, NOWHERE);
 }
 
 fn a_part_that_is_late_is_missing(backend: Backend) {
-    let service = service(gateway::service);
+    let service = service(gateway::sample_service);
     let late = never();
     misses_orders(backend, &service, &late.addr().to_string(), Duration::from_secs(1), "not ready within 1s");
 }
 
 fn a_part_that_is_no_json_is_missing(backend: Backend) {
-    let service = service(gateway::service);
+    let service = service(gateway::sample_service);
     let text = self::service(|_| Router::new().get("/json/{name}", sync(|_| "text")));
     misses_orders(backend, &service, &text.addr().to_string(), PATIENCE, "expected");
 }
@@ -181,7 +181,7 @@ fn idle_connections_do_not_hold_up_a_stop(backend: Backend) {
     // It would keep them open for longer than the gateway may take to stop.
     let mut config = Config::default();
     config.keep_alive = 10 * PATIENCE;
-    let service = TestServer::with_config(concurrent(), config, gateway::service).expect("it starts");
+    let service = TestServer::with_config(concurrent(), config, gateway::sample_service).expect("it starts");
     let gateway = gateway(backend, &[&service.addr().to_string()], PATIENCE);
     assert_eq!(get(&gateway, "/fan/10/1").0, 200);
     let began = Instant::now();

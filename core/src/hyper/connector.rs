@@ -64,6 +64,15 @@ impl Connector {
         Connector { permits: Arc::new(Semaphore::new(max.max(1))), ..self }
     }
 
+    /// Raises the limit of this connector and its clones by `more` connections.
+    ///
+    /// A client can start with a limit of 1 and raise it with the number of requests at once. hyper-util opens a
+    /// connection as soon as none is idle, and the connection of the previous request becomes idle only a moment after
+    /// its response was read; at the limit, the next request waits for it.
+    pub fn add_connections(&self, more: usize) {
+        self.permits.add_permits(more);
+    }
+
     /// The longest time to get a connection. It includes the wait for other connections to close and the name lookup.
     pub fn connect_timeout(self, timeout: Duration) -> Connector {
         Connector { timeout, ..self }
