@@ -13,6 +13,7 @@ mod conformance;
 mod crowd;
 mod descriptors;
 mod disconnects;
+mod hyper;
 mod limits;
 mod listen;
 mod panics;
@@ -40,12 +41,13 @@ type Test = fn(Backend);
 /// What a part of these tests is called, and its tests by name.
 type Area = (&'static str, &'static [(&'static str, Test)]);
 
-const AREAS: [Area; 16] = [
+const AREAS: [Area; 17] = [
     after::AREA,
     bridge::AREA,
     crowd::AREA,
     descriptors::AREA,
     disconnects::AREA,
+    hyper::AREA,
     limits::AREA,
     listen::AREA,
     panics::AREA,
