@@ -117,7 +117,8 @@ fn a_large_body_goes_both_ways(backend: Backend) {
         let (mut sender, connection) = http1::handshake(Io::new(stream)).await?;
         Executor::new(&runtime).execute(connection);
         let sent: Bytes = (0..=255).cycle().take(1 << 20).collect::<Vec<u8>>().into();
-        let request = HttpRequest::post("/echo").header(header::HOST, "test").body(Full::new(sent.clone()))?;
+        let request =
+            HttpRequest::post("/echo").header(header::HOST, "test").body(Full::new(sent.clone()))?;
         let response = sender.send_request(request).await?;
         assert!(response.into_body().collect().await?.to_bytes() == sent);
         Ok(())

@@ -3,7 +3,7 @@
 //!
 //! The calls use hyper-util's pooled client on [`gearshift::hyper`], on every backend.
 
-mod service;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use gearshift::{
 };
 use serde_json::{Value, json};
 
-use service::{Service, bad_gateway};
+use upstream::{Upstream, bad_gateway};
 
 /// The largest number of calls of one request.
 const MAX_CALLS: usize = 32;
@@ -26,7 +26,7 @@ const PARTS: [&str; 3] = ["users", "orders", "prices"];
 pub fn app(services: Vec<String>, deadline: Duration) -> App {
     App::new(move |runtime: Runtime| {
         let services =
-            services.into_iter().map(|authority| Service::new(&runtime, authority, deadline)).collect();
+            services.into_iter().map(|authority| Upstream::new(&runtime, authority, deadline)).collect();
         let gateway = Gateway { runtime, services, deadline };
         Router::new()
             .get("/fan/{n}/{ms}", gateway.handler(fan))
@@ -38,7 +38,7 @@ pub fn app(services: Vec<String>, deadline: Duration) -> App {
 #[derive(Clone)]
 struct Gateway {
     runtime: Runtime,
-    services: Arc<[Service]>,
+    services: Arc<[Upstream]>,
     deadline: Duration,
 }
 
@@ -107,7 +107,7 @@ async fn aggregate(gateway: Gateway, _: Request) -> Response {
 }
 
 /// A service to try the gateway with: `/wait/{ms}` and `/json/{name}`.
-pub fn sample_service(runtime: Runtime) -> Router {
+pub fn service(runtime: Runtime) -> Router {
     let wait = move |request: Request| {
         let runtime = runtime.clone();
         async move {

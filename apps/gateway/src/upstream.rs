@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 1 << 20;
 const MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// A service, and the connections to it.
-pub(crate) struct Service {
+pub(crate) struct Upstream {
     authority: String,
     client: Client<Connector, Empty<Bytes>>,
     connector: Connector,
@@ -28,15 +28,16 @@ pub(crate) struct Service {
     peak: AtomicUsize,
 }
 
-impl Service {
-    /// The service at `authority`, `HOST:PORT`. A connection has to be there within `deadline`.
-    pub(crate) fn new(runtime: &Runtime, authority: String, deadline: Duration) -> Service {
-        let connector = Connector::new(runtime).max_connections(1).connect_timeout(deadline);
+impl Upstream {
+    /// The service at `authority`, `HOST:PORT`, for calls that end after `deadline`.
+    pub(crate) fn new(runtime: &Runtime, authority: String, deadline: Duration) -> Upstream {
+        // The timeout is longer than the deadline, so that a late connection is reported as a late call.
+        let connector = Connector::new(runtime).max_connections(1).connect_timeout(2 * deadline);
         let client = Client::builder(Executor::new(runtime))
             .pool_timer(Timer::new(runtime))
             .pool_idle_timeout(MAX_IDLE)
             .build(connector.clone());
-        Service { authority, client, connector, calls: AtomicUsize::new(0), peak: AtomicUsize::new(1) }
+        Upstream { authority, client, connector, calls: AtomicUsize::new(0), peak: AtomicUsize::new(1) }
     }
 
     /// The body of the response to `GET path`. Any failure is a 502 that names the service and the cause.
@@ -60,15 +61,15 @@ impl Service {
 }
 
 /// A call at work, or one that waits for a connection.
-struct Call<'a>(&'a Service);
+struct Call<'a>(&'a Upstream);
 
 impl Call<'_> {
-    fn new(service: &Service) -> Call<'_> {
-        let calls = service.calls.fetch_add(1, Ordering::Relaxed) + 1;
+    fn new(upstream: &Upstream) -> Call<'_> {
+        let calls = upstream.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let needed = calls.min(MAX_CONNECTIONS);
-        let peak = service.peak.fetch_max(needed, Ordering::Relaxed);
-        service.connector.add_connections(needed.saturating_sub(peak));
-        Call(service)
+        let peak = upstream.peak.fetch_max(needed, Ordering::Relaxed);
+        upstream.connector.add_connections(needed.saturating_sub(peak));
+        Call(upstream)
     }
 }
 
