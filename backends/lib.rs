@@ -29,12 +29,9 @@
 //!
 //! To write a backend, see the three seams: [`transport`], [`runtime`] and [`mod@backend`].
 
-#[path = "facade/choice.rs"]
 mod choice;
 #[cfg(feature = "cli")]
-#[path = "facade/cli.rs"]
 pub mod cli;
-#[path = "facade/test_server.rs"]
 mod test_server;
 
 pub use choice::{Backend, BackendError};

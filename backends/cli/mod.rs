@@ -23,11 +23,8 @@
 //!
 //! Whatever is wrong is said in one line on standard error.
 
-#[path = "settings.rs"]
 mod settings;
-#[path = "signals.rs"]
 mod signals;
-#[path = "values.rs"]
 mod values;
 
 use std::fmt::Display;
