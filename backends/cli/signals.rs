@@ -1,4 +1,4 @@
-//! What SIGINT and SIGTERM do: the first asks the server to finish, the second to end.
+//! SIGINT and SIGTERM: the first signal starts a graceful stop, the second forces the stop.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -9,66 +9,65 @@ use gearshift_core::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-/// How long a server may take beyond what it was told, before the process ends without it.
+/// The time that a server may take beyond its grace period, or beyond a forced stop, before the process exits without
+/// it.
 const SLACK: Duration = Duration::from_secs(3);
 
-/// The signals of this process steer a server until this is dropped.
-pub(crate) struct Steering {
+/// Handles the signals of this process for one server, until it is dropped.
+pub(crate) struct SignalGuard {
     signals: Handle,
 }
 
-impl Steering {
-    /// Lets signals stop a server.
-    ///
-    /// A server whose every thread is stuck in handlers cannot end itself; `overdue` is then called when its time
-    /// is over.
+impl SignalGuard {
+    /// Starts two threads: one waits for signals and stops the server through `shutdown`, the other calls `overdue` if
+    /// the server has not ended in time after a signal. A server cannot end if handlers block all of its threads.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system has refused the signal handlers or a thread.
     pub(crate) fn start(
         shutdown: Shutdown,
         grace: Duration,
         overdue: impl Fn() + Send + 'static,
-    ) -> io::Result<Steering> {
+    ) -> io::Result<SignalGuard> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let handle = signals.handle();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         thread::Builder::new().name("signals".into()).spawn(move || {
             for _ in signals.forever() {
-                advance(&shutdown, &tell);
+                stop(&shutdown, &sender);
             }
         })?;
-        thread::Builder::new().name("watchdog".into()).spawn(move || watch(&told, grace, overdue))?;
-        Ok(Steering { signals: handle })
+        thread::Builder::new().name("watchdog".into()).spawn(move || watch(&receiver, grace, overdue))?;
+        Ok(SignalGuard { signals: handle })
     }
 }
 
-impl Drop for Steering {
+impl Drop for SignalGuard {
     fn drop(&mut self) {
         self.signals.close();
     }
 }
 
-/// One more signal came.
-fn advance(shutdown: &Shutdown, watchdog: &Sender<()>) {
+/// Handles one signal.
+fn stop(shutdown: &Shutdown, watchdog: &Sender<()>) {
     if shutdown.is_requested() {
-        log::warn!("ending at once");
+        log::warn!("stopping at once");
         shutdown.force();
     } else {
-        log::info!("finishing what is in flight; once more to end at once");
+        log::info!("finishing the requests in flight; send the signal again to stop at once");
         shutdown.graceful();
     }
     let _ = watchdog.send(());
 }
 
-/// Waits for the first signal, and from then on not for ever. A disconnected channel means that the server has
-/// ended.
-fn watch(told: &Receiver<()>, grace: Duration, overdue: impl Fn()) {
-    if told.recv().is_err() {
+/// Waits for the first signal, then for the end of the server, which disconnects the channel. Calls `overdue` if the
+/// server has not ended in time.
+fn watch(signals: &Receiver<()>, grace: Duration, overdue: impl Fn()) {
+    if signals.recv().is_err() {
         return;
     }
-    let second = match told.recv_timeout(grace + SLACK) {
-        Ok(()) => told.recv_timeout(SLACK),
+    let second = match signals.recv_timeout(grace + SLACK) {
+        Ok(()) => signals.recv_timeout(SLACK),
         other => other,
     };
     if second != Err(RecvTimeoutError::Disconnected) {
