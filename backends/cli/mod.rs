@@ -159,7 +159,9 @@ fn count(n: usize, what: &str) -> String {
 
 fn stopped(report: Report) -> ExitCode {
     let Report { finished, cut, refused, .. } = report;
-    log::info!("stopped; requests in flight: {finished} answered, {cut} cut; {refused} refused");
+    log::info!(
+        "stopped; of the requests in flight, {finished} were answered and {cut} were cut; {refused} were refused"
+    );
     if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
 }
 
