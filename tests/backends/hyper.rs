@@ -238,8 +238,11 @@ fn a_connection_that_cannot_be_had_is_an_error(backend: Backend) {
     let url = format!("http://{}", listener.local_addr().expect("a bound address"));
     in_handler(backend, async move |runtime| {
         let connector = Connector::new(&runtime).max_connections(1);
-        let nobody = pooled(&runtime, connector.clone()).get(uri("http://127.0.0.1:1", "/")).await;
-        assert_eq!(io_error(&nobody.expect_err("nobody listens there")), Some(ErrorKind::ConnectionRefused));
+        let refused = pooled(&runtime, connector.clone()).get(uri("http://127.0.0.1:1", "/")).await;
+        assert_eq!(
+            io_error(&refused.expect_err("no service listens there")),
+            Some(ErrorKind::ConnectionRefused)
+        );
         let secure = pooled(&runtime, connector.clone()).get(uri("https://127.0.0.1:1", "/")).await;
         assert_eq!(io_error(&secure.expect_err("there is no TLS")), Some(ErrorKind::InvalidInput));
 

@@ -17,7 +17,9 @@ use crate::{BoxFuture, Runtime};
 ///
 /// The number of connections of a connector and its clones is bounded, and so is the time to get one. A client with a
 /// pool that has reached [`max_connections`](Connector::max_connections) uses the first connection that becomes idle,
-/// or connects when one has closed.
+/// or connects when one has closed. When a request uses an idle connection, hyper-util continues its own attempt to
+/// connect in the background; the attempt ends with another connection for the pool, or at
+/// [`connect_timeout`](Connector::connect_timeout).
 ///
 /// Only URIs with the scheme `http` are accepted, because the connector has no TLS. The port is 80 by default.
 ///
