@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server core whose concurrency model is a gear you shift: one application, written once, served by
+//! An HTTP/1.1 server core whose concurrency model is a gear you shift: an application, written once, runs on
 //! a sequential loop, a pool of threads, a hand-written event loop, tokio, async-std or smol.
 //!
 //! ```no_run
@@ -19,22 +19,28 @@
 //! # }
 //! ```
 //!
-//! Which backends are compiled in is a matter of features (`sequential`, `threadpool` and `mio` by default;
-//! `tokio`, `async-std`, `smol`); which of those runs is a value, a [`Backend`]. The features `json` and `form` add
-//! bodies of those [types](Request#method.json), the feature `cli` a command line for programs ([`cli`](mod@cli)),
-//! the feature `tokio-io` tokio's traits for a [`Stream`].
+//! # Features
 //!
-//! Libraries that insist on tokio run on every backend through `async-compat`: the future that needs tokio gets
-//! `.compat()`. The document `docs/tokio-only.md` says when, what it costs, and what does not need it.
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `sequential`, `threadpool`, `mio` | these backends; on by default |
+//! | `tokio`, `async-std`, `smol` | these backends |
+//! | `all` | every backend |
+//! | `cli` | a command line for programs, [`cli`](mod@cli); on by default |
+//! | `json`, `form` | request and response bodies of these [types](Request#method.json) |
+//! | `hyper` | adapters for hyper and the pooled client of hyper-util, [`hyper`](mod@hyper) |
+//! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
 //!
-//! To write a backend, see the three seams: [`transport`], [`runtime`] and [`mod@backend`].
+//! A feature says which backends are compiled in. A value, a [`Backend`], says which of them runs.
+//!
+//! Libraries that need tokio run on every backend with `async-compat`: the future that needs tokio is wrapped with
+//! `.compat()`. The document `docs/tokio-only.md` describes when to use it and what it costs.
+//!
+//! The three seams for authors of backends are [`transport`], [`runtime`] and [`mod@backend`].
 
-#[path = "facade/choice.rs"]
 mod choice;
 #[cfg(feature = "cli")]
-#[path = "facade/cli.rs"]
 pub mod cli;
-#[path = "facade/test_server.rs"]
 mod test_server;
 
 pub use choice::{Backend, BackendError};
@@ -42,12 +48,12 @@ pub use choice::{Backend, BackendError};
 pub use gearshift_core::*;
 pub use test_server::TestServer;
 
-/// The README's example, compiled.
+/// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The document's example, compiled.
+/// Compiles the examples of the document.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/tokio-only.md")]
 struct TokioOnly;

@@ -72,6 +72,8 @@ pub use server::listener::{Bind, Listener};
 
 pub use web::content::ContentError;
 pub use web::handlers::{blocking, compute, metrics, on_disconnect, sync};
+#[cfg(feature = "hyper")]
+pub use web::hyper;
 pub use web::refusal::Refusal;
 pub use web::router::Router;
 

@@ -10,6 +10,7 @@ mod conformance;
 mod crowd;
 mod descriptors;
 mod disconnects;
+mod hyper;
 mod limits;
 mod listen;
 mod panics;
@@ -35,12 +36,13 @@ use test_support::backend::{blocks, concurrency, starts_after_a_stop};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
-const AREAS: [Area; 20] = [
+const AREAS: [Area; 21] = [
     after::AREA,
     bridge::AREA,
     crowd::AREA,
     descriptors::AREA,
     disconnects::AREA,
+    hyper::AREA,
     limits::AREA,
     listen::AREA,
     panics::AREA,

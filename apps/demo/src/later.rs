@@ -1,4 +1,4 @@
-//! Work that goes on after its response, and an async function that awaits another.
+//! Work that continues after its response, and an async function that awaits another one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use gearshift::{Request, Response, Runtime, StatusCode};
 
 use crate::{Refusal, work};
 
-/// What was put off, and how much of it is done.
+/// The deferred work, and how much of it is done.
 #[derive(Clone)]
 pub(crate) struct Later {
     runtime: Runtime,
@@ -20,8 +20,8 @@ impl Later {
         Later { runtime: runtime.clone(), done: Arc::default() }
     }
 
-    /// Answers at once, and does the work once the answer is on the wire: a stop waits for that, within its grace period.
-    pub(crate) fn put_off(&self, request: Request) -> Result<Response, Refusal> {
+    /// Responds at once, and works when the response is on the wire. A stop waits for the work, within the grace period.
+    pub(crate) fn defer(&self, request: Request) -> Result<Response, Refusal> {
         let (pause, later) = (work::millis(&request)?, self.clone());
         let work = async move {
             later.runtime.sleep(pause).await;
@@ -30,13 +30,13 @@ impl Later {
         Ok(Response::status_only(StatusCode::ACCEPTED).after(work))
     }
 
-    /// How many are done.
+    /// The number of finished jobs, as text.
     pub(crate) fn done(&self) -> String {
         self.done.load(Ordering::Relaxed).to_string()
     }
 }
 
-/// The handler of `/data`, as it stands in tutorials: it awaits a function that takes its time.
+/// The handler of `/data`: it awaits a function that takes a second.
 pub(crate) async fn data(runtime: Runtime) -> &'static str {
     fetch(&runtime).await;
     "Done!"

@@ -1,5 +1,5 @@
-//! The application that gearshift's tests and benches use: one route for each kind of work, so that the cost of a
-//! concurrency model can be seen on each.
+//! The application that gearshift's tests and benches use. It has one route for each kind of work, to show the cost of
+//! a concurrency model.
 //!
 //! `cargo run --release -p demo -- --backend mio`
 
@@ -11,7 +11,7 @@ use gearshift::{
     Body, Bytes, Request, Response, Router, Runtime, StatusCode, blocking, compute, header, metrics, sync,
 };
 
-/// The application, on whichever backend `runtime` belongs to.
+/// The application, on the backend of `runtime`.
 pub fn app(runtime: Runtime) -> Router {
     let page = Bytes::from(page::html(runtime.backend()));
     let (waits, data) = (runtime.clone(), runtime.clone());
@@ -32,7 +32,7 @@ pub fn app(runtime: Runtime) -> Router {
             }
         })
         .get("/data", move |_| later::data(data.clone()))
-        .post("/later/{ms}", sync(move |request| later.put_off(request)))
+        .post("/later/{ms}", sync(move |request| later.defer(request)))
         .get("/later", sync(move |_| done.done()))
         .get("/block/{ms}", sync(work::block))
         .get("/offload/{ms}", blocking(&runtime, work::block))
@@ -42,13 +42,13 @@ pub fn app(runtime: Runtime) -> Router {
         .get("/metrics", metrics(&runtime))
 }
 
-/// A body serialised for each request.
+/// A body that is serialised for each request.
 #[derive(serde::Serialize)]
 struct Message {
     message: &'static str,
 }
 
-/// Gives the body back as it arrives, in constant memory whatever its size.
+/// Streams the request body back. The memory that this takes does not depend on the size of the body.
 fn echo(request: Request) -> Response {
     let content_type = request.headers().value(header::CONTENT_TYPE);
     let response = Response::new(request.into_body());
@@ -58,12 +58,12 @@ fn echo(request: Request) -> Response {
     }
 }
 
-/// The most chunks of `/stream/{n}`.
-const MOST_CHUNKS: u64 = 100_000;
+/// The largest number of chunks of `/stream/{n}`.
+const MAX_CHUNKS: u64 = 100_000;
 
-/// Sends `n` lines, each a chunk that is made when the one before it has left.
+/// Sends `n` lines. Each line is a chunk, which the stream yields when the chunk before it was taken.
 fn stream(request: Request) -> Result<Response, Refusal> {
-    let n = bounded(&request, "n", MOST_CHUNKS)?;
+    let n = bounded(&request, "n", MAX_CHUNKS)?;
     let lines = futures_lite::stream::unfold(0, move |line| async move {
         futures_lite::future::yield_now().await;
         (line < n).then(|| (Ok::<_, std::io::Error>(Bytes::from(format!("chunk {line}\n"))), line + 1))
@@ -76,17 +76,17 @@ fn panic(_: Request) -> Response {
     panic!("a handler panics, as it was asked to")
 }
 
-/// What a bad parameter is answered with.
+/// The response to an invalid parameter.
 type Refusal = (StatusCode, String);
 
-/// A number in the path: 404 if it is none, 400 if it is larger than `most`.
-fn bounded(request: &Request, name: &str, most: u64) -> Result<u64, Refusal> {
+/// Reads a number from the path. Other text is a 404, a number above `max` a 400.
+fn bounded(request: &Request, name: &str, max: u64) -> Result<u64, Refusal> {
     let text = request.param(name).unwrap_or_default();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err((StatusCode::NOT_FOUND, format!("'{text}' is no number")));
+        return Err((StatusCode::NOT_FOUND, format!("'{text}' is not a number")));
     }
     match text.parse() {
-        Ok(number) if number <= most => Ok(number),
-        _ => Err((StatusCode::BAD_REQUEST, format!("{name} is {most} at most"))),
+        Ok(number) if number <= max => Ok(number),
+        _ => Err((StatusCode::BAD_REQUEST, format!("{name} is at most {max}"))),
     }
 }

@@ -1,23 +1,23 @@
-//! The page at `/`: which backend serves it, and what there is to ask.
+//! The page at `/`: the backend that serves it, and the list of routes.
 
-/// A route as the page shows it: method, a path to try, what happens.
+/// The routes on the page: method, example path, description.
 const ROUTES: [(&str, &str, &str); 16] = [
     ("GET", "/plaintext", "“Hello, World!” from a sync handler"),
-    ("GET", "/json", "the same as JSON, serialised for each request"),
-    ("GET", "/async", "the same from an async handler"),
-    ("POST", "/echo", "the body back, streamed in constant memory"),
+    ("GET", "/json", "the same text as JSON, serialised for each request"),
+    ("GET", "/async", "“Hello, World!” from an async handler"),
+    ("POST", "/echo", "streams the request body back, in constant memory"),
     ("GET", "/stream/10", "ten chunks from an async stream"),
-    ("GET", "/sleep/500", "waits half a second with the runtime’s timer"),
-    ("GET", "/data", "an async function awaits another that takes a second"),
-    ("POST", "/later/500", "202 at once, and half a second of work afterwards"),
-    ("GET", "/later", "how many of those are done"),
-    ("GET", "/block/500", "blocks the thread for half a second: the mistake"),
-    ("GET", "/offload/500", "blocks a thread that may: the remedy"),
-    ("GET", "/cpu/100000", "100,000 rounds of SHA-256 in place"),
-    ("GET", "/compute/100000", "the same on a pool with a thread for each core"),
-    ("GET", "/panic", "a handler that panics costs its request a 500"),
-    ("GET", "/metrics", "what the server counts, as Prometheus reads it"),
-    ("GET", "/nowhere", "404"),
+    ("GET", "/sleep/500", "waits half a second on the runtime’s timer"),
+    ("GET", "/data", "awaits an async function that takes a second"),
+    ("POST", "/later/500", "responds 202 at once, then works for half a second"),
+    ("GET", "/later", "the number of those jobs that are done"),
+    ("GET", "/block/500", "the mistake: blocks its thread for half a second"),
+    ("GET", "/offload/500", "the remedy: blocks a thread of the pool for blocking work"),
+    ("GET", "/cpu/100000", "computes 100,000 rounds of SHA-256 on its thread"),
+    ("GET", "/compute/100000", "the same on a pool with one thread per core"),
+    ("GET", "/panic", "a handler that panics: the response is a 500"),
+    ("GET", "/metrics", "the counters of the server, for Prometheus"),
+    ("GET", "/nowhere", "a path without a route: 404"),
 ];
 
 const STYLE: &str = "\
@@ -35,14 +35,14 @@ td:first-child{color:var(--soft);font-size:.75rem;letter-spacing:.05em}\
 code,a{font-family:ui-monospace,monospace;font-size:.92rem}\
 a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}";
 
-/// The page, for one backend.
+/// The page of one backend.
 pub(crate) fn html(backend: &str) -> String {
     let rows: String = ROUTES.iter().map(|route| row(*route)).collect();
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8>\
          <meta name=viewport content=\"width=device-width,initial-scale=1\">\
          <title>gearshift on {backend}</title><style>{STYLE}</style>\
-         <h1>gearshift</h1><p>in the gear <b>{backend}</b></p><table>{rows}</table></html>\n"
+         <h1>gearshift</h1><p>on the backend <b>{backend}</b></p><table>{rows}</table></html>\n"
     )
 }
 

@@ -1,4 +1,4 @@
-//! The work of the routes that take time: waiting, blocking, and burning CPU.
+//! The work of the slow routes: waiting, blocking and computing.
 
 use std::fmt::Write;
 use std::thread;
@@ -9,25 +9,25 @@ use sha2::{Digest, Sha256};
 
 use crate::{Refusal, bounded};
 
-/// The longest wait.
-const MOST_MILLIS: u64 = 60_000;
-/// The most rounds of hashing; some seconds of a core.
-const MOST_ROUNDS: u64 = 10_000_000;
+/// The longest wait, in milliseconds.
+const MAX_MILLIS: u64 = 60_000;
+/// The largest number of hash rounds, which take a core several seconds.
+const MAX_ROUNDS: u64 = 10_000_000;
 
-/// The duration that a request asks for.
+/// The duration in the path of a request.
 pub(crate) fn millis(request: &Request) -> Result<Duration, Refusal> {
-    bounded(request, "ms", MOST_MILLIS).map(Duration::from_millis)
+    bounded(request, "ms", MAX_MILLIS).map(Duration::from_millis)
 }
 
-/// Blocks the thread it is called on.
+/// Blocks the calling thread.
 pub(crate) fn block(request: Request) -> Result<&'static str, Refusal> {
     thread::sleep(millis(&request)?);
     Ok("ok")
 }
 
-/// Burns CPU: SHA-256 of nothing, then of that, and so on; in hexadecimal.
+/// Computes SHA-256 of the empty string, then of the digest, and so on. Returns the last digest in hexadecimal.
 pub(crate) fn hash(request: Request) -> Result<String, Refusal> {
-    let rounds = bounded(&request, "rounds", MOST_ROUNDS)?;
+    let rounds = bounded(&request, "rounds", MAX_ROUNDS)?;
     let mut digest = Sha256::digest(b"");
     for _ in 1..rounds {
         digest = Sha256::digest(digest);

@@ -1,4 +1,4 @@
-//! The program as it is started from a shell: what it prints, and its exit status.
+//! The program as a shell starts it: its output and its exit status.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ fn output(args: &[&str]) -> Output {
     demo(args).output().expect("the program starts")
 }
 
-/// Checks the status, and that the one line on standard error says `what`.
+/// Checks the exit status, and that standard error is one line that contains `what`.
 fn refuses(command: &mut Command, status: i32, what: &str) {
     let output = command.output().expect("the program starts");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -26,7 +26,7 @@ fn refuses(command: &mut Command, status: i32, what: &str) {
 }
 
 #[test]
-fn lists_what_is_compiled_in() {
+fn lists_the_compiled_in_backends() {
     let output = output(&["--list-backends"]);
     let listed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0));
@@ -68,7 +68,7 @@ fn refuses_bad_values_in_the_environment() {
 }
 
 #[test]
-fn refuses_a_backend_nobody_knows() {
+fn refuses_an_unknown_backend() {
     refuses(&mut demo(&["--backend", "twisted"]), 4, "twisted");
 }
 
@@ -80,7 +80,7 @@ fn refuses_an_address_in_use() {
 }
 
 #[test]
-fn refuses_a_setting_that_the_backend_cannot_honour() {
+fn refuses_a_setting_that_the_backend_does_not_support() {
     for backend in Backend::available().iter().filter(|backend| backend.name() != "threadpool") {
         refuses(&mut demo(&["--backend", backend.name(), "--threads", "2"]), 3, backend.name());
     }
@@ -107,7 +107,7 @@ fn a_second_signal_ends_a_request_that_takes_too_long() {
         let (mut program, mut log, url) = running(&["--backend", backend.name()]);
         let mut peer = TcpStream::connect(&url["http://".len()..]).expect("the program listens");
         peer.write_all(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n1").expect("it reads");
-        // Once an answer comes, the request is in flight; its second byte never comes.
+        // The response has begun, so the request is in flight. The second byte of its body is never sent.
         peer.read_exact(&mut [0; 12]).expect("it answers");
         kill(&program, "-TERM");
         line_with(&mut log, "finishing");
@@ -116,7 +116,7 @@ fn a_second_signal_ends_a_request_that_takes_too_long() {
     }
 }
 
-/// Starts the program on a free port; gives its log from there on, and its URL.
+/// Starts the program on a free port. Returns its log after the line with the address, and its URL.
 fn running(args: &[&str]) -> (Child, BufReader<ChildStderr>, String) {
     let mut program = demo(args).args(["--bind", "127.0.0.1:0"]).spawn().expect("the program starts");
     let mut log = BufReader::new(program.stderr.take().expect("it is piped"));

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use gearshift::{Backend, TestServer};
 
-/// SHA-256 of nothing, and of that.
+/// SHA-256 of the empty string, and of that digest.
 const ONCE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const TWICE: &str = "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456";
 
-/// What every backend answers: method and path, status, body.
+/// The response of every backend: method and path, status, body.
 const TABLE: [(&str, &str, u16, &str); 28] = [
     ("GET", "/plaintext", 200, "Hello, World!"),
     ("HEAD", "/plaintext", 200, ""),
@@ -19,24 +19,24 @@ const TABLE: [(&str, &str, u16, &str); 28] = [
     ("GET", "/async", 200, "Hello, World!"),
     ("GET", "/stream/0", 200, ""),
     ("GET", "/stream/2", 200, "chunk 0\nchunk 1\n"),
-    ("GET", "/stream/100001", 400, "n is 100000 at most"),
-    ("GET", "/stream/x", 404, "'x' is no number"),
+    ("GET", "/stream/100001", 400, "n is at most 100000"),
+    ("GET", "/stream/x", 404, "'x' is not a number"),
     ("GET", "/sleep/1", 200, "ok"),
-    ("GET", "/sleep/-1", 404, "'-1' is no number"),
-    ("GET", "/sleep/60001", 400, "ms is 60000 at most"),
-    ("GET", "/sleep/99999999999999999999", 400, "ms is 60000 at most"),
+    ("GET", "/sleep/-1", 404, "'-1' is not a number"),
+    ("GET", "/sleep/60001", 400, "ms is at most 60000"),
+    ("GET", "/sleep/99999999999999999999", 400, "ms is at most 60000"),
     ("GET", "/data", 200, "Done!"),
     ("GET", "/later", 200, "0"),
-    ("POST", "/later/60001", 400, "ms is 60000 at most"),
+    ("POST", "/later/60001", 400, "ms is at most 60000"),
     ("GET", "/block/1", 200, "ok"),
-    ("GET", "/block/1.5", 404, "'1.5' is no number"),
+    ("GET", "/block/1.5", 404, "'1.5' is not a number"),
     ("GET", "/offload/1", 200, "ok"),
-    ("GET", "/offload/60001", 400, "ms is 60000 at most"),
+    ("GET", "/offload/60001", 400, "ms is at most 60000"),
     ("GET", "/cpu/1", 200, ONCE),
     ("GET", "/cpu/2", 200, TWICE),
-    ("GET", "/cpu/x", 404, "'x' is no number"),
+    ("GET", "/cpu/x", 404, "'x' is not a number"),
     ("GET", "/compute/2", 200, TWICE),
-    ("GET", "/compute/10000001", 400, "rounds is 10000000 at most"),
+    ("GET", "/compute/10000001", 400, "rounds is at most 10000000"),
     ("GET", "/echo", 405, "Method Not Allowed"),
     ("GET", "/nowhere", 404, "Not Found"),
     ("GET", "/panic", 500, "Internal Server Error"),
@@ -54,7 +54,7 @@ fn every_backend_answers_the_table() {
 }
 
 #[test]
-fn work_is_put_off_and_done() {
+fn deferred_work_is_done() {
     each_backend(|server| {
         let get = "GET /later HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
         for _ in 0..2 {
@@ -63,7 +63,7 @@ fn work_is_put_off_and_done() {
         }
         let end = Instant::now() + Duration::from_secs(10);
         while ask(server, get).body != "2" {
-            assert!(Instant::now() < end, "it is not done");
+            assert!(Instant::now() < end, "the work is not done");
         }
     });
 }
@@ -123,20 +123,20 @@ fn ask(server: &TestServer, request: &str) -> Answer {
 }
 
 impl Answer {
-    /// Reads an answer that ends with the connection.
+    /// Reads a response that ends with the connection.
     fn read(mut peer: TcpStream) -> Answer {
         let mut text = String::new();
         peer.read_to_string(&mut text).expect("an answer in UTF-8");
         let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
         let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        let body = if chunked { joined(body) } else { body.to_owned() };
+        let body = if chunked { dechunked(body) } else { body.to_owned() };
         Answer { status, head: format!("{head}\r\n"), body }
     }
 }
 
-/// A chunked body, put together.
-fn joined(mut rest: &str) -> String {
+/// Decodes a chunked body.
+fn dechunked(mut rest: &str) -> String {
     let mut whole = String::new();
     loop {
         let (size, after) = rest.split_once("\r\n").expect("a chunk size");

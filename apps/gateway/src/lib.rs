@@ -1,5 +1,9 @@
-//! A gateway to micro-services: what it costs to wait for many at once, for one after the other, and for some that
-//! may be late or down.
+//! A gateway to micro-services. It shows the cost of waiting for several services at once, for one after the other, and
+//! for services that are late or down.
+//!
+//! The calls use hyper-util's pooled client on [`gearshift::hyper`], on every backend.
+
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,53 +13,49 @@ use futures_util::future::{join_all, try_join_all};
 use gearshift::{
     App, Bytes, Handler, IntoResponse, Refusal, Request, Response, Router, Runtime, StatusCode, sync,
 };
-use gearshift_client::Client;
 use serde_json::{Value, json};
 
-/// The most calls of one request.
-const MOST_CALLS: usize = 32;
-/// What `/aggregate` puts together, each from the next service.
+use upstream::{Upstream, bad_gateway};
+
+/// The largest number of calls of one request.
+const MAX_CALLS: usize = 32;
+/// The parts of the document of `/aggregate`. Each comes from the next service.
 const PARTS: [&str; 3] = ["users", "orders", "prices"];
 
-/// The gateway to `services`, one `HOST:PORT` at least, each of which has `deadline` to answer a call.
+/// The gateway to `services`, a list of at least one `HOST:PORT`. Each call to a service fails after `deadline`.
 pub fn app(services: Vec<String>, deadline: Duration) -> App {
-    let services: Arc<[Client]> = services.into_iter().map(Client::new).collect();
-    let stopping = services.clone();
-    let start = move |runtime| {
+    App::new(move |runtime: Runtime| {
+        let services =
+            services.into_iter().map(|authority| Upstream::new(&runtime, authority, deadline)).collect();
         let gateway = Gateway { runtime, services, deadline };
         Router::new()
-            .get("/fan/{n}/{ms}", gateway.answers(fan))
-            .get("/chain/{n}/{ms}", gateway.answers(chain))
-            .get("/aggregate", gateway.answers(aggregate))
-    };
-    App::new(start).on_stop(async move || stopping.iter().for_each(Client::close))
+            .get("/fan/{n}/{ms}", gateway.handler(fan))
+            .get("/chain/{n}/{ms}", gateway.handler(chain))
+            .get("/aggregate", gateway.handler(aggregate))
+    })
 }
 
 #[derive(Clone)]
 struct Gateway {
     runtime: Runtime,
-    services: Arc<[Client]>,
+    services: Arc<[Upstream]>,
     deadline: Duration,
 }
 
 impl Gateway {
-    fn answers<F, R>(&self, answer: fn(Gateway, Request) -> F) -> impl Handler + use<F, R>
+    fn handler<F, R>(&self, respond: fn(Gateway, Request) -> F) -> impl Handler + use<F, R>
     where
         F: Future<Output = R> + Send + 'static,
         R: IntoResponse + 'static,
     {
         let gateway = self.clone();
-        move |request| answer(gateway.clone(), request)
+        move |request| respond(gateway.clone(), request)
     }
 
-    /// The body of a successful answer of a service.
+    /// Calls a service, within the deadline.
     async fn get(&self, service: usize, path: &str) -> Result<Bytes, Refusal> {
         let service = &self.services[service % self.services.len()];
-        let answer = self.runtime.timeout(self.deadline, service.get(&self.runtime, path)).await??;
-        if !answer.status().is_success() {
-            return Err(bad_gateway(format!("{}: {}", service.authority(), answer.status())));
-        }
-        Ok(answer.into_body())
+        self.runtime.timeout(self.deadline, service.get(path)).await?
     }
 
     async fn part(&self, service: usize, name: &str) -> Result<Value, Refusal> {
@@ -64,18 +64,14 @@ impl Gateway {
     }
 }
 
-fn bad_gateway(why: String) -> Refusal {
-    Refusal::new(StatusCode::BAD_GATEWAY, why)
-}
-
-/// All calls at once: as long as the longest. The first that fails ends the others.
+/// Calls a service `n` times at once. This takes as long as the longest call. The first error cancels the other calls.
 async fn fan(gateway: Gateway, request: Request) -> Result<String, Refusal> {
     let (n, path) = calls(&request)?;
     try_join_all((0..n).map(|_| gateway.get(0, &path))).await?;
     Ok(format!("{n} calls at once\n"))
 }
 
-/// One call after the other: as long as their sum.
+/// Calls a service `n` times, one call after the other. This takes as long as all calls together.
 async fn chain(gateway: Gateway, request: Request) -> Result<String, Refusal> {
     let (n, path) = calls(&request)?;
     for _ in 0..n {
@@ -84,17 +80,18 @@ async fn chain(gateway: Gateway, request: Request) -> Result<String, Refusal> {
     Ok(format!("{n} calls in a row\n"))
 }
 
-/// How many calls a request asks for, and of what.
+/// The number of calls that a request asks for, and the path to call.
 fn calls(request: &Request) -> Result<(usize, String), Refusal> {
     let n = request.parse_param("n")?;
     let millis: u32 = request.parse_param("ms")?;
-    if n > MOST_CALLS {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("n is {MOST_CALLS} at most")));
+    if n > MAX_CALLS {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("n is at most {MAX_CALLS}")));
     }
     Ok((n, format!("/wait/{millis}")))
 }
 
-/// What services say, in one document: partial, and saying so, if some fail; 502 only if all do.
+/// Joins the responses of several services into one document. If some of them fail, the document is partial and lists
+/// what is missing. If all of them fail, the status is 502.
 async fn aggregate(gateway: Gateway, _: Request) -> Response {
     let calls = PARTS.iter().enumerate().map(|(service, name)| gateway.part(service, name));
     let (mut parts, mut missing) = (BTreeMap::new(), BTreeMap::new());
@@ -109,7 +106,7 @@ async fn aggregate(gateway: Gateway, _: Request) -> Response {
     Response::json(&whole).with_status(status)
 }
 
-/// A service for when there is none to call: `/wait/{ms}` and `/json/{name}`.
+/// A service to try the gateway with: `/wait/{ms}` and `/json/{name}`.
 pub fn service(runtime: Runtime) -> Router {
     let wait = move |request: Request| {
         let runtime = runtime.clone();

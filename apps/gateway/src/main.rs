@@ -7,15 +7,15 @@ use std::time::Duration;
 use clap::Parser;
 use gearshift::{Backend, BackendError, BoxError, TestServer, cli, http};
 
-/// Calls micro-services, with the concurrency model of your choice
+/// Calls micro-services on the concurrency model of your choice
 #[derive(Parser)]
 #[command(version)]
 struct Program {
-    /// Service to call, http://HOST:PORT; may be given more than once [default: one of its own]
+    /// Service to call, http://HOST:PORT; can be repeated [default: a sample service in this process]
     #[arg(long, value_name = "URL", value_parser = authority)]
     upstream: Vec<String>,
 
-    /// Milliseconds that a service has to answer
+    /// Milliseconds until a call to a service fails
     #[arg(long, value_name = "MS", default_value = "1000")]
     deadline: u32,
 
@@ -28,26 +28,26 @@ fn main() -> ExitCode {
         Ok(program) => program,
         Err(status) => return status,
     };
-    // Stopped when this goes out of scope, after the gateway.
-    let own = match upstream.is_empty().then(start_service).transpose() {
-        Ok(own) => own,
+    // The sample service stops when it goes out of scope, after the gateway.
+    let sample = match upstream.is_empty().then(start_sample).transpose() {
+        Ok(sample) => sample,
         Err(error) => {
-            eprintln!("error: no service to call: {error}");
+            eprintln!("error: the sample service did not start: {error}");
             return ExitCode::from(3);
         }
     };
-    upstream.extend(own.as_ref().map(|service| service.addr().to_string()));
+    upstream.extend(sample.as_ref().map(|service| service.addr().to_string()));
     cli::serve(&settings, gateway::app(upstream, Duration::from_millis(deadline.into())))
 }
 
-/// A service in this process, on a backend that can wait for many at once if there is one.
-fn start_service() -> Result<TestServer, BoxError> {
+/// Starts a service in this process, if possible on a backend that runs several handlers at once.
+fn start_sample() -> Result<TestServer, BoxError> {
     let mut backends = Backend::available().iter();
     let backend = backends.find(|backend| backend.name() != "sequential").copied().or(Backend::default());
     Ok(TestServer::start(backend.ok_or(BackendError::None)?, gateway::service)?)
 }
 
-/// `HOST:PORT` of an `http` URL.
+/// Reads `http://HOST:PORT` and returns `HOST:PORT`.
 fn authority(url: &str) -> Result<String, &'static str> {
     let url: http::Uri = url.parse().map_err(|_| "not a URL")?;
     match (url.scheme_str(), url.host(), url.path()) {

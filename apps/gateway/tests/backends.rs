@@ -1,11 +1,11 @@
-//! The gateway over sockets, on every backend that is compiled in, before services that do as each test says.
+//! The gateway over sockets, on every backend that is compiled in, in front of services that each test defines.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,18 @@ use gearshift::{Backend, Config, Request, Response, Router, Runtime, StatusCode,
 use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 
-/// Longer than anything takes that is not stuck.
+/// A limit for every wait. Only a test that hangs reaches it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For services that never answer.
+/// The deadline of calls to services that never respond.
 const SOON: Duration = Duration::from_millis(100);
-/// Where nobody listens.
+/// An address on which no service listens.
 const NOWHERE: &str = "127.0.0.1:1";
 
-const CASES: [(&str, fn(Backend)); 12] = [
+const CASES: [(&str, fn(Backend)); 13] = [
     ("calls_of_a_fan_are_all_there_at_once", calls_of_a_fan_are_all_there_at_once),
     ("calls_of_a_chain_follow_each_other_on_one_connection", calls_of_a_chain_follow_each_other),
-    ("asks_for_no_more_than_it_may", asks_for_no_more_than_it_may),
+    ("calls_beyond_the_connections_take_turns", calls_beyond_the_connections_take_turns),
+    ("a_request_makes_a_limited_number_of_calls", a_request_makes_a_limited_number_of_calls),
     ("puts_parts_together", puts_parts_together),
     ("a_part_that_is_down_is_missing", a_part_that_is_down_is_missing),
     ("a_part_that_is_late_is_missing", a_part_that_is_late_is_missing),
@@ -49,10 +50,13 @@ fn main() -> ExitCode {
 }
 
 fn calls_of_a_fan_are_all_there_at_once(backend: Backend) {
-    // Nobody is answered before the tenth has come.
+    // No call is answered before the tenth has arrived.
     let all = Arc::new(Barrier::new(10));
+    let peers = Arc::new(Mutex::new(HashSet::new()));
+    let seen = peers.clone();
     let service = service(move |_| {
-        Router::new().get("/wait/50", move |_| {
+        Router::new().get("/wait/50", move |request: Request| {
+            lock(&seen).insert(format!("{:?}", request.peer()));
             let all = all.clone();
             async move {
                 all.wait().await;
@@ -64,20 +68,21 @@ fn calls_of_a_fan_are_all_there_at_once(backend: Backend) {
     for _ in 0..2 {
         assert_eq!(get(&gateway, "/fan/10/50"), (200, "10 calls at once\n".into()));
     }
+    assert_eq!(lock(&peers).len(), 10);
 }
 
 fn calls_of_a_chain_follow_each_other(backend: Backend) {
     let peers = Arc::new(Mutex::new((0, HashSet::new())));
     let seen = peers.clone();
-    let under_way = Arc::new(AtomicUsize::new(0));
+    let in_flight = Arc::new(AtomicUsize::new(0));
     let service = service(move |runtime: Runtime| {
         Router::new().get("/wait/1", move |request: Request| {
-            let (runtime, under_way, seen) = (runtime.clone(), under_way.clone(), seen.clone());
+            let (runtime, in_flight, seen) = (runtime.clone(), in_flight.clone(), seen.clone());
             async move {
-                let others = under_way.fetch_add(1, SeqCst);
+                let others = in_flight.fetch_add(1, SeqCst);
                 runtime.sleep(Duration::from_millis(1)).await;
-                under_way.fetch_sub(1, SeqCst);
-                let mut seen = seen.lock().expect("no test panics with it");
+                in_flight.fetch_sub(1, SeqCst);
+                let mut seen = lock(&seen);
                 seen.0 += 1;
                 seen.1.insert(format!("{:?}", request.peer()));
                 if others == 0 { StatusCode::OK } else { StatusCode::CONFLICT }
@@ -86,15 +91,36 @@ fn calls_of_a_chain_follow_each_other(backend: Backend) {
     });
     let gateway = gateway(backend, &[&service.addr().to_string()], PATIENCE);
     assert_eq!(get(&gateway, "/chain/10/1"), (200, "10 calls in a row\n".into()));
-    let seen = peers.lock().expect("no test panics with it");
+    let seen = lock(&peers);
     assert_eq!((seen.0, seen.1.len()), (10, 1), "{:?}", seen.1);
 }
 
-fn asks_for_no_more_than_it_may(backend: Backend) {
+fn calls_beyond_the_connections_take_turns(backend: Backend) {
+    let peers = Arc::new(Mutex::new(HashSet::new()));
+    let seen = peers.clone();
+    let service = service(move |runtime: Runtime| {
+        Router::new().get("/wait/5", move |request: Request| {
+            lock(&seen).insert(format!("{:?}", request.peer()));
+            let runtime = runtime.clone();
+            async move { runtime.sleep(Duration::from_millis(5)).await }
+        })
+    });
+    let gateway = gateway(backend, &[&service.addr().to_string()], PATIENCE);
+    let addr = gateway.addr();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(move || assert_eq!(get_from(addr, "/fan/32/5").0, 200));
+        }
+    });
+    let connections = lock(&peers).len();
+    assert!((32..=64).contains(&connections), "{connections}");
+}
+
+fn a_request_makes_a_limited_number_of_calls(backend: Backend) {
     let gateway = gateway(backend, &[NOWHERE], PATIENCE);
     assert_eq!(get(&gateway, "/fan/0/1"), (200, "0 calls at once\n".into()));
     for path in ["/fan/33/1", "/chain/33/1"] {
-        assert_eq!(get(&gateway, path), (400, "n is 32 at most".into()), "{path}");
+        assert_eq!(get(&gateway, path), (400, "n is at most 32".into()), "{path}");
     }
     for path in ["/fan/x/1", "/fan/-1/1", "/chain/1/x", "/chain/1/99999999999", "/fan/1"] {
         assert_eq!(get(&gateway, path).0, 404, "{path}");
@@ -167,8 +193,8 @@ fn a_service_that_is_late_is_504(backend: Backend) {
 }
 
 fn a_stale_connection_is_replaced_once(backend: Backend) {
-    // The second request finds its connection closed at the moment it is sent; so does the fourth, and again on the
-    // new connection, which is then an answer.
+    // The connection closes at the moment of the second request, which is sent again on a new connection. The fourth
+    // request fails on that connection and then on a new one: the second failure is final.
     let (service, answerer) = answering([1, 2, 0]);
     let gateway = gateway(backend, &[&service], PATIENCE);
     for status in [200, 200, 200, 502] {
@@ -178,7 +204,7 @@ fn a_stale_connection_is_replaced_once(backend: Backend) {
 }
 
 fn idle_connections_do_not_hold_up_a_stop(backend: Backend) {
-    // It would keep them open for longer than the gateway may take to stop.
+    // The service keeps connections open for longer than the gateway may take to stop.
     let mut config = Config::default();
     config.keep_alive = 10 * PATIENCE;
     let service = TestServer::with_config(concurrent(), config, gateway::service).expect("it starts");
@@ -200,7 +226,7 @@ fn service(app: impl FnOnce(Runtime) -> Router + Send + 'static) -> TestServer {
     TestServer::start(concurrent(), app).expect("the service starts")
 }
 
-/// A backend whose requests do not wait for each other.
+/// A backend that runs several handlers at once.
 fn concurrent() -> Backend {
     let mut backends = Backend::available().iter();
     *backends.find(|backend| backend.name() != "sequential").expect("one is compiled in")
@@ -211,15 +237,15 @@ fn never() -> TestServer {
     service(move |_| Router::new().get("/wait/1", handler).get("/json/{name}", handler))
 }
 
-/// A service to which as many connections come as there are numbers; on each it answers that many requests, and closes
-/// it at the next. Whoever comes then is never answered.
+/// A service that accepts one connection for each number in `answers`. It answers that number of requests on the
+/// connection, and closes the connection at the next request. Later connections stay in the queue of the listener.
 fn answering<const N: usize>(answers: [usize; N]) -> (String, JoinHandle<TcpListener>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound address").to_string();
     let answerer = thread::spawn(move || {
         for answers in answers {
             let (socket, _) = listener.accept().expect("it listens");
-            socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
             let mut peer = BufReader::new(socket);
             for _ in 0..answers {
                 read_head(&mut peer);
@@ -237,8 +263,16 @@ fn read_head(peer: &mut impl BufRead) {
     let mut line = String::new();
     while line != "\r\n" {
         line.clear();
-        assert_ne!(peer.read_line(&mut line).expect("a request comes"), 0, "a request comes whole");
+        assert_ne!(
+            peer.read_line(&mut line).expect("a request arrives"),
+            0,
+            "the head of a request is complete"
+        );
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn named(name: &str) -> Value {
@@ -251,8 +285,12 @@ fn aggregate(gateway: &TestServer) -> (u16, Value) {
 }
 
 fn get(server: &TestServer, path: &str) -> (u16, String) {
-    let mut peer = TcpStream::connect(server.addr()).expect("the server listens");
-    peer.set_read_timeout(Some(3 * PATIENCE)).expect("a socket has time-outs");
+    get_from(server.addr(), path)
+}
+
+fn get_from(server: SocketAddr, path: &str) -> (u16, String) {
+    let mut peer = TcpStream::connect(server).expect("the server listens");
+    peer.set_read_timeout(Some(3 * PATIENCE)).expect("a socket has timeouts");
     write!(peer, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("the server reads");
     let mut answer = String::new();
     peer.read_to_string(&mut answer).expect("an answer in UTF-8");

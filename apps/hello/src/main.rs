@@ -1,3 +1,5 @@
+//! The smallest application: one sync route and one async route.
+//!
 //! `cargo run --release -p hello -- --backend tokio`, then <http://127.0.0.1:8000/later/you>.
 
 use std::process::ExitCode;

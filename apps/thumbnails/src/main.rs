@@ -1,4 +1,4 @@
-//! `cargo run --release -p thumbnails -- --backend tokio`, then <http://127.0.0.1:8000> says how to ask it.
+//! `cargo run --release -p thumbnails -- --backend tokio`, then <http://127.0.0.1:8000> describes the routes.
 
 use std::process::ExitCode;
 

@@ -226,6 +226,24 @@ impl Runtime {
         task
     }
 
+    /// Starts a background task that a stop does not wait for, and that [`Runtime::tasks`] does not count.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn spawn_unawaited<F>(&self, future: F, place: &'static Location<'static>)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (task, body) = Task::new(future, place, &Tasks::default(), &self.0.stalls);
+        task.detach();
+        self.0.engine.spawn(Box::pin(body));
+    }
+
+    /// The current time of the clock behind [`Runtime::sleep_until`].
+    #[cfg(feature = "hyper")]
+    pub(crate) fn now(&self) -> Instant {
+        self.0.engine.now()
+    }
+
     /// A scope for tasks that belong to something, to a request for one: they are cancelled with it, unless it is
     /// waited for them.
     pub fn scope(&self) -> Scope {

@@ -2,5 +2,7 @@
 
 pub(crate) mod content;
 pub(crate) mod handlers;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 pub(crate) mod refusal;
 pub(crate) mod router;

@@ -10,7 +10,7 @@ const THREADS: usize = 4;
 /// Where this is false, the backend is an event loop, and a handler that blocks delays all other connections of its
 /// loop.
 pub fn blocks(backend: Backend) -> bool {
-    ["sequential", "threadpool"].contains(&backend.name())
+    backend.threads_block()
 }
 
 /// Settings with one event loop, or with a pool of four threads, so that a request that holds its thread is noticed.

@@ -48,13 +48,13 @@ fn every_kind_of_pixel_is_kept() {
     });
 }
 
-/// The size of a picture, what is asked for, and what comes back.
+/// The size of a picture, the requested size, and the size of the thumbnail.
 const SIZES: [((u32, u32), (u32, u32), (u32, u32)); 8] = [
     ((300, 200), (60, 2048), (60, 40)),
     ((300, 200), (2048, 60), (90, 60)),
     ((300, 200), (150, 100), (150, 100)),
     ((300, 200), (300, 200), (300, 200)),
-    // Never larger than it is, and never nothing.
+    // A thumbnail is never larger than its picture, and never empty.
     ((30, 20), (2048, 2048), (30, 20)),
     ((1000, 1), (10, 10), (10, 1)),
     ((1, 1000), (10, 10), (1, 10)),
@@ -74,7 +74,7 @@ fn the_proportions_stay() {
 }
 
 #[test]
-fn a_size_that_is_none_is_refused() {
+fn an_invalid_size_is_refused() {
     let file = file(ImageFormat::Png, 4, 4);
     each_backend(|server| {
         for query in [
@@ -91,14 +91,14 @@ fn a_size_that_is_none_is_refused() {
             for route in ROUTES {
                 let answer = post(server, &format!("{route}{query}"), &file);
                 assert_eq!(answer.status, 400, "{query}");
-                assert!(answer.text().ends_with("is to be given in pixels, from 1 to 2048"), "{query}");
+                assert!(answer.text().ends_with("must be a number of pixels from 1 to 2048"), "{query}");
             }
         }
     });
 }
 
 #[test]
-fn what_is_no_picture_is_refused() {
+fn a_file_that_is_not_a_picture_is_refused() {
     let broken = |format| {
         let mut file = file(format, 600, 400);
         let from = file.len() / 2;

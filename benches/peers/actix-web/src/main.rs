@@ -62,7 +62,7 @@ async fn sleep(millis: web::Path<String>) -> HttpResponse {
             rt::time::sleep(Duration::from_millis(millis)).await;
             text(HttpResponse::Ok(), "ok")
         }
-        Ok(_) => text(HttpResponse::BadRequest(), "ms is 60000 at most"),
+        Ok(_) => text(HttpResponse::BadRequest(), "ms is at most 60000"),
         Err(_) => text(HttpResponse::NotFound(), "Not Found"),
     }
 }

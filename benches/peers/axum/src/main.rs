@@ -58,7 +58,7 @@ async fn sleep(Path(millis): Path<String>) -> impl IntoResponse {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             (StatusCode::OK, "ok")
         }
-        Ok(_) => (StatusCode::BAD_REQUEST, "ms is 60000 at most"),
+        Ok(_) => (StatusCode::BAD_REQUEST, "ms is at most 60000"),
         Err(_) => (StatusCode::NOT_FOUND, "Not Found"),
     };
     (NAME, answer)

@@ -92,7 +92,7 @@ async fn sleep(millis: Option<u64>) -> Answer {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             text(StatusCode::OK, "ok")
         }
-        Some(_) => text(StatusCode::BAD_REQUEST, "ms is 60000 at most"),
+        Some(_) => text(StatusCode::BAD_REQUEST, "ms is at most 60000"),
         None => text(StatusCode::NOT_FOUND, "Not Found"),
     }
 }

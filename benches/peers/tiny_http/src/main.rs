@@ -87,7 +87,7 @@ fn sleep(millis: Option<u64>) -> Answer {
             thread::sleep(Duration::from_millis(millis));
             text(200, "ok")
         }
-        Some(_) => text(400, "ms is 60000 at most"),
+        Some(_) => text(400, "ms is at most 60000"),
         None => text(404, "Not Found"),
     }
 }

@@ -1,4 +1,4 @@
-//! How durations and sizes are written on a command line.
+//! The values of flags: durations, sizes, numbers and keywords.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(format!("'{unit}' is no unit of time: ms, s, m or h")),
+        _ => return Err(format!("'{unit}' is not a unit of time: ms, s, m or h")),
     };
     let number: u64 = number.parse().map_err(|_| "not a duration such as 5, 5s, 500ms or 2m".to_owned())?;
-    // A year is for ever, and far from where instants overflow.
+    // No limit needs more than a year, and `Instant` can represent a year from now.
     match number.checked_mul(millis).filter(|millis| *millis <= 365 * 24 * 3_600_000) {
         Some(millis) => Ok(Duration::from_millis(millis)),
         None => Err("longer than a year".to_owned()),
@@ -30,13 +30,13 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         "k" | "kib" => 10,
         "m" | "mib" => 20,
         "g" | "gib" => 30,
-        _ => return Err(format!("'{unit}' is no unit of size: k, m or g")),
+        _ => return Err(format!("'{unit}' is not a unit of size: k, m or g")),
     };
     let number: u64 = number.parse().map_err(|_| "not a size such as 4096, 64k or 2GiB".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
-/// Reads a number of things that cannot be none.
+/// Reads a number that is at least 1.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
@@ -44,17 +44,17 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads a level of the log.
+/// Reads a log level.
 pub(crate) fn level(text: &str) -> Result<log::LevelFilter, String> {
     text.parse().map_err(|_| "not off, error, warn, info, debug or trace".to_owned())
 }
 
-/// Reads a number of bytes a second.
+/// Reads a number of bytes per second.
 pub(crate) fn rate(text: &str) -> Result<u32, String> {
     u32::try_from(size(text)?).map_err(|_| "too large".to_owned())
 }
 
-/// Reads what becomes of connections for which there is no room.
+/// Reads the policy for connections or jobs beyond a limit.
 pub(crate) fn overload(text: &str) -> Result<Overload, String> {
     match text {
         "wait" => Ok(Overload::Wait),
@@ -63,7 +63,7 @@ pub(crate) fn overload(text: &str) -> Result<Overload, String> {
     }
 }
 
-/// Reads what becomes of a handler whose peer leaves.
+/// Reads the policy for a handler whose peer disconnects.
 pub(crate) fn on_disconnect(text: &str) -> Result<OnDisconnect, String> {
     match text {
         "cancel" => Ok(OnDisconnect::Cancel),
@@ -73,25 +73,25 @@ pub(crate) fn on_disconnect(text: &str) -> Result<OnDisconnect, String> {
     }
 }
 
-/// Reads the size of a buffer.
+/// Reads the size of a buffer: from 1 byte to 1 GiB.
 pub(crate) fn buffer(text: &str) -> Result<usize, String> {
     bounded(size(text)?, 1 << 30)
 }
 
-/// Reads the size of a head.
+/// Reads the size of a head or of a part of it: from 1 byte to [`Limits::MAX_HEAD`].
 pub(crate) fn head(text: &str) -> Result<usize, String> {
     bounded(size(text)?, Limits::MAX_HEAD)
 }
 
-/// Reads a number of header fields.
+/// Reads a number of header fields: from 1 to [`Limits::MAX_FIELDS`].
 pub(crate) fn fields(text: &str) -> Result<usize, String> {
     bounded(text.parse().map_err(|_| "not a number".to_owned())?, Limits::MAX_FIELDS)
 }
 
-fn bounded(number: u64, most: usize) -> Result<usize, String> {
+fn bounded(number: u64, max: usize) -> Result<usize, String> {
     match usize::try_from(number) {
-        Ok(number) if (1..=most).contains(&number) => Ok(number),
-        _ => Err(format!("not between 1 and {most}")),
+        Ok(number) if (1..=max).contains(&number) => Ok(number),
+        _ => Err(format!("not between 1 and {max}")),
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_duration() {
+    fn refuses_invalid_durations() {
         for text in [
             "",
             "s",
@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_size() {
+    fn refuses_invalid_sizes() {
         for text in ["", "k", "-1", "1.5m", "2 g", "2t", "2kb", "18446744073709551615k"] {
             assert!(size(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn refuses_words_that_mean_nothing() {
+    fn refuses_unknown_keywords_and_values_out_of_range() {
         assert_eq!(overload("refuse"), Ok(Overload::Refuse));
         assert_eq!(on_disconnect("ignore"), Ok(OnDisconnect::Ignore));
         assert!(overload("Wait").is_err() && overload("").is_err());
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_heads_that_positions_cannot_address() {
+    fn refuses_limits_beyond_those_of_the_parser() {
         assert_eq!(head("65535"), Ok(65_535));
         assert!(head("64k").is_err());
         assert!(head("0").is_err());

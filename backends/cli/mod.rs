@@ -1,4 +1,4 @@
-//! The command line that sample applications share: [`run`] makes a program of an application.
+//! The command line of applications: [`run`] turns an application into a program.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -10,24 +10,21 @@
 //! }
 //! ```
 //!
-//! The first SIGINT or SIGTERM asks the server to finish what is in flight, the second ends it. The exit status
-//! tells how that went:
+//! After the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second signal stops it at
+//! once. The exit status is:
 //!
 //! | status | meaning |
 //! | --- | --- |
-//! | 0 | stopped, everything in flight was answered |
-//! | 1 | requests were cut, or the stop was forced, or the server failed while it ran |
-//! | 2 | the command line or the environment is wrong |
-//! | 3 | the server cannot start: an address in use, a setting the backend cannot honour, the application failed |
+//! | 0 | the server stopped, and all requests in flight were answered |
+//! | 1 | requests were cut, the stop was forced, or the server failed while it ran |
+//! | 2 | the command line or the environment is invalid |
+//! | 3 | the server cannot start: an address is in use, the backend does not support a setting, the application failed |
 //! | 4 | the backend is unknown or not compiled in |
 //!
-//! Whatever is wrong is said in one line on standard error.
+//! Each error is one line on standard error.
 
-#[path = "settings.rs"]
 mod settings;
-#[path = "signals.rs"]
 mod signals;
-#[path = "values.rs"]
 mod values;
 
 use std::fmt::Display;
@@ -38,7 +35,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use gearshift_core::{App, Config, Handler, Report, Runtime, ServeError, Server};
 
 pub use settings::Settings;
-use signals::Steering;
+use signals::SignalGuard;
 
 use crate::Backend;
 
@@ -47,12 +44,12 @@ const USAGE: u8 = 2;
 const CANNOT_START: u8 = 3;
 const NO_SUCH_BACKEND: u8 = 4;
 
-/// Serves the application as the command line says, until a signal; see the [module](self).
+/// Serves the application with the settings of the command line, until a signal; see the [module](self).
 pub fn run<H: Handler>(app: impl FnOnce(Runtime) -> H + Send + 'static) -> ExitCode {
     run_app(App::new(app))
 }
 
-/// Like [`run`], for an application whose start takes time and may fail, or that has something to do at the end.
+/// Like [`run`], for an application with an asynchronous or fallible start, or with work at the end.
 pub fn run_app(app: App) -> ExitCode {
     /// Serves HTTP/1.1 with the concurrency model of your choice.
     #[derive(Parser)]
@@ -70,8 +67,7 @@ pub fn run_app(app: App) -> ExitCode {
 /// Parses the command line of a program with flags of its own.
 ///
 /// # Errors
-/// The status to exit with, after help was printed on standard output or one line about what is wrong on standard
-/// error.
+/// The status to exit with. The help is then on standard output, or one line with the error on standard error.
 pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
     P::command().try_get_matches().and_then(|matches| P::from_arg_matches(&matches)).map_err(|error| {
         if error.use_stderr() {
@@ -85,8 +81,8 @@ pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
     })
 }
 
-/// Serves the application with these settings, until a signal. It is to be called once in a process, for it sets
-/// up the log.
+/// Serves the application with these settings, until a signal. A program calls this once, because it sets up the log of
+/// the process.
 pub fn serve(settings: &Settings, app: App) -> ExitCode {
     if settings.list_backends {
         return list_backends();
@@ -99,12 +95,12 @@ pub fn serve(settings: &Settings, app: App) -> ExitCode {
     let config = settings.config();
     let grace = config.graceful_timeout;
     let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
-    let steered = bound.and_then(|server| {
+    let guarded = bound.and_then(|server| {
         let overdue = || std::process::exit(fail_overdue().into());
-        Ok((Steering::start(server.shutdown(), grace, overdue)?, server))
+        Ok((SignalGuard::start(server.shutdown(), grace, overdue)?, server))
     });
-    let (_steering, server) = match steered {
-        Ok(steered) => steered,
+    let (_signals, server) = match guarded {
+        Ok(guarded) => guarded,
         Err(error) => return fail(CANNOT_START, error),
     };
     announce(backend, &server);
@@ -118,7 +114,7 @@ pub fn serve(settings: &Settings, app: App) -> ExitCode {
 fn list_backends() -> ExitCode {
     let mut out = std::io::stdout().lock();
     for backend in Backend::available() {
-        // Nobody is left to be told that nobody reads.
+        // The only possible error is a closed standard output, and there is no other place to report it.
         let _ = writeln!(out, "{backend:12} {}", backend.model());
     }
     ExitCode::SUCCESS
@@ -128,7 +124,7 @@ fn log_to_stderr(level: log::LevelFilter) {
     let plain = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
         writeln!(out, "{:5} {}", record.level(), record.args())
     };
-    // Only the first logger of a process counts; a program that set its own keeps it.
+    // This fails if the program has set a logger of its own, which then stays.
     let _ = env_logger::Builder::new().filter_level(level).format(plain).try_init();
 }
 
@@ -141,16 +137,16 @@ fn announce(backend: Backend, server: &Server) {
     }
 }
 
-/// How many threads serve requests, in the backend's own terms: by the settings that it honours.
+/// The number of threads that serve requests. The settings that the backend supports tell what it calls them.
 fn size(backend: Backend, config: &Config) -> String {
-    let honours = |change: fn(&mut Config)| {
+    let supports = |change: fn(&mut Config)| {
         let mut other = Config::default();
         change(&mut other);
         backend.check(&other).is_ok()
     };
-    if honours(|config| config.threads = Some(2)) {
+    if supports(|config| config.threads = Some(2)) {
         count(config.threads_or_default(), "thread")
-    } else if honours(|config| config.workers = Some(2)) {
+    } else if supports(|config| config.workers = Some(2)) {
         count(config.workers_or_cores(), "worker")
     } else {
         count(1, "worker")
@@ -164,13 +160,13 @@ fn count(n: usize, what: &str) -> String {
 fn stopped(report: Report) -> ExitCode {
     let Report { finished, cut, refused, .. } = report;
     log::info!(
-        "stopped; of the requests in flight {finished} were answered, {cut} were cut; {refused} were refused"
+        "stopped; of the requests in flight, {finished} were answered and {cut} were cut; {refused} were refused"
     );
     if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
 }
 
 fn fail_overdue() -> u8 {
-    eprintln!("error: handlers that block are left behind");
+    eprintln!("error: the server did not stop in time, because handlers block its threads");
     CUT
 }
 

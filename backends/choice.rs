@@ -1,16 +1,16 @@
-//! Backends as values: what is compiled in, and which of it is to run.
+//! Backends as values: the list of compiled-in backends, and the selection by name.
 
 use std::fmt;
 use std::str::FromStr;
 
 use gearshift_core::{App, Config, Report, ServeError, Server, backend};
 
-/// A concurrency model that is compiled in.
+/// A backend that is compiled in.
 ///
 /// ```no_run
 /// # use gearshift::{App, Backend, Server, Router};
 /// # fn serve(server: Server) -> Result<(), Box<dyn std::error::Error>> {
-/// let backend: Backend = "tokio".parse()?; // or an error that names the feature to enable
+/// let backend: Backend = "tokio".parse()?; // the error names the feature to enable
 /// backend.serve(server, App::new(|_runtime| Router::new()))?;
 /// # Ok(())
 /// # }
@@ -18,7 +18,7 @@ use gearshift_core::{App, Config, Report, ServeError, Server, backend};
 #[derive(Clone, Copy)]
 pub struct Backend(&'static dyn backend::Backend);
 
-/// What is compiled in, in the order of preference.
+/// The compiled-in backends, in order of preference.
 static COMPILED_IN: &[Backend] = &[
     #[cfg(feature = "mio")]
     Backend(&gearshift_mio::Mio),
@@ -34,52 +34,52 @@ static COMPILED_IN: &[Backend] = &[
     Backend(&gearshift_async_std::AsyncStd),
 ];
 
-/// What could be compiled in. Features are called like the backends they bring.
+/// All backends. The feature of a backend has the same name.
 const KNOWN: [&str; 6] = ["sequential", "threadpool", "mio", "tokio", "async-std", "smol"];
 
 impl Backend {
-    /// Makes a value of any backend, for instance of one with settings of its own:
+    /// Wraps any backend, for example one with settings of its own:
     /// `Backend::new(&gearshift_tokio::Tokio::per_core())`.
     pub const fn new(backend: &'static dyn backend::Backend) -> Backend {
         Backend(backend)
     }
 
-    /// All backends that are compiled in, the preferred one first.
+    /// The compiled-in backends, the preferred one first.
     pub fn available() -> &'static [Backend] {
         COMPILED_IN
     }
 
-    /// The preferred one of the backends that are compiled in; `None` if there are none.
+    /// The preferred backend of those that are compiled in; `None` if there is none.
     ///
     /// The order is: `mio`, `tokio`, `smol`, `threadpool`, `sequential`, `async-std`.
-    #[expect(clippy::should_implement_trait, reason = "there may be none")]
+    #[expect(clippy::should_implement_trait, reason = "there may be no backend")]
     pub fn default() -> Option<Backend> {
         COMPILED_IN.first().copied()
     }
 
-    /// The name it is selected by.
+    /// The name by which a user selects the backend.
     pub fn name(self) -> &'static str {
         self.0.name()
     }
 
-    /// The concurrency model, in a line.
+    /// A description of the concurrency model, in one line.
     pub fn model(self) -> &'static str {
         self.0.model()
     }
 
-    /// Says whether it can honour `config`.
+    /// Checks that the backend supports all settings of `config`.
     ///
     /// # Errors
-    /// [`ServeError::Setting`], with the setting it cannot honour.
+    /// [`ServeError::Setting`] with the setting that the backend does not support.
     pub fn check(self, config: &Config) -> Result<(), ServeError> {
         self.0.check(config)
     }
 
-    /// Serves until the server's [`Shutdown`](crate::Shutdown) is asked for, then until what is in flight has
-    /// ended. This blocks the calling thread.
+    /// Serves until a [`Shutdown`](crate::Shutdown) is requested, then until the requests in flight have ended. This
+    /// blocks the calling thread.
     ///
     /// # Errors
-    /// What kept the server from starting, or ended it.
+    /// The error that prevented the start, or that ended the server.
     pub fn serve(self, server: Server, app: App) -> Result<Report, ServeError> {
         self.0.serve(server, app)
     }
@@ -111,21 +111,21 @@ impl fmt::Debug for Backend {
     }
 }
 
-/// Why a name is no [`Backend`].
+/// Why there is no [`Backend`] for a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// There is such a backend, but this program was built without it.
+    /// The backend exists, but this program was built without it.
     NotCompiledIn {
-        /// Its name, which is also that of the feature to enable.
+        /// The name of the backend and of the feature to enable.
         name: &'static str,
     },
-    /// There is no such backend.
+    /// No backend has this name.
     Unknown {
         /// The name that was given.
         name: String,
     },
-    /// No name was given, and there is none to prefer.
+    /// No name was given, and no backend is compiled in.
     None,
 }
 
@@ -136,7 +136,7 @@ impl fmt::Display for BackendError {
                 write!(f, "backend {name} is not compiled in: build with the feature '{name}'; ")?;
             }
             BackendError::Unknown { name } => write!(f, "there is no backend '{name}'; ")?,
-            BackendError::None => f.write_str("there is no backend to run; ")?,
+            BackendError::None => f.write_str("there is no backend; ")?,
         }
         match COMPILED_IN {
             [] => f.write_str("none is compiled in"),

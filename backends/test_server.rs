@@ -1,4 +1,4 @@
-//! A server for tests, on a port of its own, stopped when it goes out of scope.
+//! A server for tests. It has a port of its own and stops when it is dropped.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use gearshift_core::{App, Bind, Config, Endpoint, Handler, Report, Runtime, Serv
 
 use crate::Backend;
 
-/// How long a dropped server may take to end gracefully, and then again to end by force.
+/// The time for a dropped server to stop gracefully, and again for the forced stop after that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running server on a free port of 127.0.0.1.
@@ -34,9 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct TestServer {
     addr: SocketAddr,
     shutdown: Shutdown,
-    /// Disconnected once the thread has ended.
+    /// Disconnected when the thread has ended.
     ended: Receiver<()>,
-    /// `None` once the outcome was taken.
+    /// `None` after the outcome was taken.
     thread: Option<JoinHandle<Result<Report, ServeError>>>,
 }
 
@@ -44,7 +44,7 @@ impl TestServer {
     /// Starts a server with the default settings.
     ///
     /// # Errors
-    /// What kept it from starting.
+    /// The error that prevented the start.
     pub fn start<H: Handler>(
         backend: Backend,
         app: impl FnOnce(Runtime) -> H + Send + 'static,
@@ -55,7 +55,7 @@ impl TestServer {
     /// Starts a server with other settings.
     ///
     /// # Errors
-    /// As [`TestServer::start`].
+    /// See [`TestServer::start`].
     pub fn with_config<H: Handler>(
         backend: Backend,
         config: Config,
@@ -64,18 +64,18 @@ impl TestServer {
         TestServer::with_app(backend, config, App::new(app))
     }
 
-    /// Starts a server whose application may take time to start, fail to, or have something to do at the end.
+    /// Starts a server with an application whose start is asynchronous or fallible, or that has work at the end.
     ///
     /// Returns when the application has started.
     ///
     /// # Errors
-    /// As [`TestServer::start`].
+    /// See [`TestServer::start`].
     pub fn with_app(backend: Backend, config: Config, app: App) -> Result<TestServer, ServeError> {
         backend.check(&config)?;
         let server = Server::bind(&[Bind::Tcp("127.0.0.1:0".into())], config)?;
         let addr = server.endpoints().find_map(ip_address).expect("a TCP listener has an IP address");
         let shutdown = server.shutdown();
-        let (app, started) = announced(app);
+        let (app, started) = with_start_signal(app);
         let (ending, ended) = mpsc::sync_channel::<()>(0);
         let thread = thread::Builder::new().name("test-server".into()).spawn(move || {
             let outcome = backend.serve(server, app);
@@ -85,7 +85,7 @@ impl TestServer {
         let server = TestServer { addr, shutdown, ended, thread: Some(thread) };
         match started.recv() {
             Ok(()) => Ok(server),
-            // The application was dropped without having started.
+            // The application was dropped before it had started.
             Err(_) => match server.outcome() {
                 Err(error) => Err(error),
                 Ok(_) => Err(ServeError::Start("the server ended before the application had started".into())),
@@ -93,25 +93,25 @@ impl TestServer {
         }
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Where it listens, as a URL without a path.
+    /// The same address as a URL without a path.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// The handle to stop it.
+    /// A handle to stop the server.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
     }
 
-    /// Asks it to stop gracefully and waits for it.
+    /// Stops the server gracefully, and waits until it has ended.
     ///
     /// # Errors
-    /// What went wrong while it ran.
+    /// The error that ended the server before.
     ///
     /// # Panics
     /// If the backend panicked.
@@ -125,7 +125,7 @@ impl TestServer {
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Says whether the thread ended within [`PATIENCE`].
+    /// Whether the thread ends within [`PATIENCE`].
     fn ends(&self) -> bool {
         self.ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
@@ -156,9 +156,9 @@ fn ip_address(endpoint: &Endpoint) -> Option<SocketAddr> {
     }
 }
 
-/// The same application, and a channel that gets a message once it has started and is disconnected if it never
-/// will.
-fn announced(app: App) -> (App, Receiver<()>) {
+/// The same application, and a channel that receives a message when the application has started. The channel is
+/// disconnected if the start fails.
+fn with_start_signal(app: App) -> (App, Receiver<()>) {
     let (announce, started) = mpsc::sync_channel(1);
     let (leave, left) = mpsc::sync_channel::<OnStop>(1);
     let app = App::start(move |runtime| {

@@ -1,4 +1,4 @@
-//! The flags: names that users of gunicorn and uvicorn know, each with an environment variable.
+//! The flags of the command line. Their names are those of gunicorn and uvicorn, and each has an environment variable.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::{Backend, BackendError};
 
 /// The settings of a server, from the command line and the environment.
 ///
-/// A program with flags of its own takes them in with `#[command(flatten)]`. A flag wins over its environment
-/// variable, and that over the default.
+/// A program with flags of its own includes these with `#[command(flatten)]`. A flag has precedence over its
+/// environment variable, and the variable over the default.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub struct Settings {
@@ -23,7 +23,7 @@ pub struct Settings {
     #[arg(long)]
     pub(crate) list_backends: bool,
 
-    /// HOST:PORT (port 0 takes a free one), unix:PATH or fd://N; may be given more than once
+    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH or fd://N; can be repeated
     #[arg(
         short,
         long,
@@ -34,122 +34,122 @@ pub struct Settings {
     )]
     bind: Vec<Bind>,
 
-    /// Event loops, or threads of a work-stealing runtime; also WEB_CONCURRENCY [default: one for each core]
+    /// Number of event loops, or of threads of a work-stealing runtime; also WEB_CONCURRENCY [default: one per core]
     #[arg(short, long, value_name = "N", env = "GEARSHIFT_WORKERS", value_parser = values::count)]
     workers: Option<usize>,
 
     #[arg(long, hide = true, env = "WEB_CONCURRENCY", value_parser = values::count)]
     web_concurrency: Option<usize>,
 
-    /// Threads of the thread pool [default: 16 for each core]
+    /// Number of threads of the backend `threadpool` [default: 16 per core]
     #[arg(long, value_name = "N", env = "GEARSHIFT_THREADS", value_parser = values::count)]
     threads: Option<usize>,
 
-    /// Threads for handlers that block, where these do not run in place [default: 64]
+    /// Number of threads for blocking work, on backends that do not run it in place [default: 64]
     #[arg(long, value_name = "N", env = "GEARSHIFT_BLOCKING_THREADS", value_parser = values::count)]
     blocking_threads: Option<usize>,
 
-    /// Threads for handlers that compute, where these do not run in place [default: one for each core]
+    /// Number of threads for computing work, on backends that do not run it in place [default: one per core]
     #[arg(long, value_name = "N", env = "GEARSHIFT_COMPUTE_THREADS", value_parser = values::count)]
     compute_threads: Option<usize>,
 
-    /// Jobs that may wait for one of those threads, with --pool-overload refuse [default: 1024]
+    /// Length of the queue for those threads, with --pool-overload refuse [default: 1024]
     #[arg(long, value_name = "N", env = "GEARSHIFT_POOL_QUEUE")]
     pool_queue: Option<usize>,
 
-    /// What becomes of requests whose job finds that many: wait all the same, or refuse with 503 [default: wait]
+    /// Policy when that queue is full: wait, or refuse with 503 [default: wait]
     #[arg(long, value_name = "WORD", env = "GEARSHIFT_POOL_OVERLOAD", value_parser = values::overload)]
     pool_overload: Option<Overload>,
 
-    /// How long a handler may hold up an event loop before its route is logged; 0: for ever [default: 50ms]
+    /// Time after which a handler that stalls its event loop is logged; 0: never [default: 50ms]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_STALL_THRESHOLD", value_parser = values::duration)]
     stall_threshold: Option<Duration>,
 
-    /// Connections that the kernel holds before they are accepted [default: 2048]
+    /// Length of the kernel's queue of connections to accept [default: 2048]
     #[arg(long, value_name = "N", env = "GEARSHIFT_BACKLOG")]
     backlog: Option<u16>,
 
-    /// Connections open at once [default: 10000]
+    /// Maximum number of open connections [default: 10000]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_CONNECTIONS", value_parser = values::count)]
     max_connections: Option<usize>,
 
-    /// What becomes of connections beyond that: wait in the kernel's queue, or refuse with 503 [default: wait]
+    /// Policy for further connections: wait in the kernel's queue, or refuse with 503 [default: wait]
     #[arg(long, value_name = "WORD", env = "GEARSHIFT_OVERLOAD", value_parser = values::overload)]
     overload: Option<Overload>,
 
-    /// Requests answered on a connection before it is closed; 0: no bound [default: 1000000]
+    /// Maximum number of requests on a connection; 0: no limit [default: 1000000]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_REQUESTS")]
     max_requests: Option<u64>,
 
-    /// How long a connection is used [default: 1h]
+    /// Maximum age of a connection [default: 1h]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_MAX_AGE", value_parser = values::duration)]
     max_age: Option<Duration>,
 
-    /// How long a connection may stay open with no request on it [default: 5s]
+    /// Timeout of an idle connection [default: 5s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_KEEP_ALIVE", value_parser = values::duration)]
     keep_alive: Option<Duration>,
 
-    /// How long a request's head may take [default: 10s]
+    /// Timeout for receiving a request head [default: 10s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_HEADER_TIMEOUT", value_parser = values::duration)]
     header_timeout: Option<Duration>,
 
-    /// How long a request's body may pause [default: 30s]
+    /// Timeout for receiving further bytes of a request body [default: 30s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_BODY_TIMEOUT", value_parser = values::duration)]
     body_timeout: Option<Duration>,
 
-    /// Bytes a second of a body that a client sends or takes at least, after body or write timeout; 0: any [default: 256]
+    /// Minimum rate of a body in bytes per second, after the body or write timeout; 0: no minimum [default: 256]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MIN_RATE", value_parser = values::rate)]
     min_rate: Option<u32>,
 
-    /// How long a handler may wait before its response begins; beyond: 503 [default: 30s]
+    /// Timeout for a waiting handler to begin its response; then 503 [default: 30s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_TIMEOUT", value_parser = values::duration)]
     timeout: Option<Duration>,
 
-    /// What becomes of a waiting handler whose client leaves: cancel, detach or ignore [default: cancel]
+    /// Policy for a waiting handler whose client disconnects: cancel, detach or ignore [default: cancel]
     #[arg(long, value_name = "WORD", env = "GEARSHIFT_ON_DISCONNECT", value_parser = values::on_disconnect)]
     on_disconnect: Option<OnDisconnect>,
 
-    /// How long a client may take no byte of a response [default: 30s]
+    /// Timeout for sending further bytes of a response [default: 30s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_WRITE_TIMEOUT", value_parser = values::duration)]
     write_timeout: Option<Duration>,
 
-    /// How long a client that was refused is listened to, so that it hears why [default: 2s]
+    /// Time to keep reading from a refused client, so that it receives the reason [default: 2s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_LINGER", value_parser = values::duration)]
     linger: Option<Duration>,
 
-    /// How long requests in flight may take once the server is told to stop [default: 30s]
+    /// Time for requests in flight to finish when the server stops [default: 30s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_GRACEFUL_TIMEOUT", value_parser = values::duration)]
     graceful_timeout: Option<Duration>,
 
-    /// Bytes of a request body, as 65536, 64k or 2GiB; beyond: 413 [default: 2GiB]
+    /// Maximum size of a request body, such as 65536, 64k or 2GiB; beyond: 413 [default: 2GiB]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_BODY", value_parser = values::size)]
     max_body: Option<u64>,
 
-    /// Bytes of an unread body that are dropped to keep a connection open [default: 256k]
+    /// Maximum size of an unread body that is discarded to keep a connection open [default: 256k]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_DRAIN", value_parser = values::size)]
     max_drain: Option<u64>,
 
-    /// Bytes of a request line; beyond: 414 [default: 8190]
+    /// Maximum size of a request line; beyond: 414 [default: 8190]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_REQUEST_LINE", value_parser = values::head)]
     max_request_line: Option<usize>,
 
-    /// Bytes of one header field; beyond: 431 [default: 8190]
+    /// Maximum size of a header field; beyond: 431 [default: 8190]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_FIELD", value_parser = values::head)]
     max_field: Option<usize>,
 
-    /// Bytes of a request head, at most 65535; beyond: 431 [default: 32k]
+    /// Maximum size of a request head, up to 65535; beyond: 431 [default: 32k]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_HEAD", value_parser = values::head)]
     max_head: Option<usize>,
 
-    /// Header fields of a request, at most 256; beyond: 431 [default: 100]
+    /// Maximum number of header fields of a request, up to 256; beyond: 431 [default: 100]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_FIELDS", value_parser = values::fields)]
     max_fields: Option<usize>,
 
-    /// Bytes of a response held for a client that does not take them [default: 256k]
+    /// Maximum number of response bytes that are buffered for a slow client [default: 256k]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_OUTPUT", value_parser = values::buffer)]
     max_output: Option<usize>,
 
-    /// Pipelined requests answered before other clients have their turn [default: 64]
+    /// Maximum number of pipelined requests answered in one turn of a connection [default: 64]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_PIPELINE", value_parser = values::count)]
     max_pipeline: Option<usize>,
 
@@ -162,28 +162,28 @@ pub struct Settings {
     )]
     access_log: bool,
 
-    /// Do not log responses, whatever the environment says
+    /// Do not log responses, even if the environment asks for it
     #[arg(long, overrides_with = "access_log")]
     no_access_log: bool,
 
-    /// off, error, warn, info, debug or trace
+    /// Log level: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "GEARSHIFT_LOG_LEVEL", default_value = "info", value_parser = values::level)]
     pub(crate) log_level: log::LevelFilter,
 
-    /// Send no Date field
+    /// Do not send the Date field
     #[arg(long, env = "GEARSHIFT_NO_DATE_HEADER", value_parser = BoolishValueParser::new())]
     no_date_header: bool,
 
-    /// Send no Server field
+    /// Do not send the Server field
     #[arg(long, env = "GEARSHIFT_NO_SERVER_HEADER", value_parser = BoolishValueParser::new())]
     no_server_header: bool,
 }
 
 impl Settings {
-    /// The backend that was asked for, or else the preferred one.
+    /// The backend that the user selected, or the preferred one by default.
     ///
     /// # Errors
-    /// [`BackendError`], which also tells that none is compiled in.
+    /// [`BackendError`] if the name is unknown, or if no backend is compiled in.
     pub fn backend(&self) -> Result<Backend, BackendError> {
         match (&self.backend, Backend::default()) {
             (Some(name), _) => name.parse(),
@@ -192,12 +192,12 @@ impl Settings {
         }
     }
 
-    /// Where to listen.
+    /// The addresses to listen on.
     pub fn binds(&self) -> &[Bind] {
         &self.bind
     }
 
-    /// Everything else.
+    /// All other settings.
     pub fn config(&self) -> Config {
         let mut config = Config::default();
         config.workers = self.workers.or(self.web_concurrency);
@@ -260,7 +260,7 @@ mod tests {
 
     fn config(flags: &str) -> Config {
         let args = std::iter::once("program").chain(flags.split_whitespace());
-        Program::try_parse_from(args).expect("the flags are right").settings.config()
+        Program::try_parse_from(args).expect("the flags are valid").settings.config()
     }
 
     #[test]
@@ -269,12 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn no_flag_is_the_default() {
+    fn without_flags_the_settings_are_the_defaults() {
         assert_eq!(format!("{:?}", config("")), format!("{:?}", Config::default()));
     }
 
     #[test]
-    fn each_flag_reaches_its_setting() {
+    fn each_flag_sets_its_setting() {
         let config = config(
             "-w 3 --threads 4 --backlog 5 --max-connections 6 --max-requests 7 --keep-alive 8 --header-timeout 9s \
              --body-timeout 10ms --write-timeout 11m --graceful-timeout 12 --max-body 13k --max-head 14k \
@@ -320,18 +320,18 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_opposites_counts() {
+    fn the_last_of_two_opposite_flags_wins() {
         assert!(config("--no-access-log --access-log").access_log);
         assert!(!config("--access-log --no-access-log").access_log);
     }
 
     #[test]
-    fn a_threshold_of_zero_is_never_reached() {
+    fn a_stall_threshold_of_zero_logs_nothing() {
         assert_eq!(config("--stall-threshold 0").stall_threshold, Duration::MAX);
     }
 
     #[test]
-    fn zero_requests_are_no_bound() {
+    fn zero_requests_mean_no_limit() {
         assert_eq!(config("--max-requests 0").max_requests, None);
     }
 }

@@ -1,0 +1,76 @@
+//! SIGINT and SIGTERM: the first signal starts a graceful stop, the second forces the stop.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use gearshift_core::Shutdown;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+/// The time that a server may take beyond its grace period, or beyond a forced stop, before the process exits without
+/// it.
+const SLACK: Duration = Duration::from_secs(3);
+
+/// Handles the signals of this process for one server, until it is dropped.
+pub(crate) struct SignalGuard {
+    signals: Handle,
+}
+
+impl SignalGuard {
+    /// Starts two threads: one waits for signals and stops the server through `shutdown`, the other calls `overdue` if
+    /// the server has not ended in time after a signal. A server cannot end if handlers block all of its threads.
+    ///
+    /// # Errors
+    /// The system has refused the signal handlers or a thread.
+    pub(crate) fn start(
+        shutdown: Shutdown,
+        grace: Duration,
+        overdue: impl Fn() + Send + 'static,
+    ) -> io::Result<SignalGuard> {
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let handle = signals.handle();
+        let (sender, receiver) = mpsc::channel();
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            for _ in signals.forever() {
+                stop(&shutdown, &sender);
+            }
+        })?;
+        thread::Builder::new().name("watchdog".into()).spawn(move || watch(&receiver, grace, overdue))?;
+        Ok(SignalGuard { signals: handle })
+    }
+}
+
+impl Drop for SignalGuard {
+    fn drop(&mut self) {
+        self.signals.close();
+    }
+}
+
+/// Handles one signal.
+fn stop(shutdown: &Shutdown, watchdog: &Sender<()>) {
+    if shutdown.is_requested() {
+        log::warn!("stopping at once");
+        shutdown.force();
+    } else {
+        log::info!("finishing the requests in flight; send the signal again to stop at once");
+        shutdown.graceful();
+    }
+    let _ = watchdog.send(());
+}
+
+/// Waits for the first signal, then for the end of the server, which disconnects the channel. Calls `overdue` if the
+/// server has not ended in time.
+fn watch(signals: &Receiver<()>, grace: Duration, overdue: impl Fn()) {
+    if signals.recv().is_err() {
+        return;
+    }
+    let second = match signals.recv_timeout(grace + SLACK) {
+        Ok(()) => signals.recv_timeout(SLACK),
+        other => other,
+    };
+    if second != Err(RecvTimeoutError::Disconnected) {
+        overdue();
+    }
+}

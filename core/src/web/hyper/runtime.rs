@@ -1,0 +1,107 @@
+//! A [`Runtime`] as hyper's executor and as its timer.
+
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::proto::BoxFuture;
+use crate::runtime::handle::Runtime;
+
+/// Runs hyper's connections as background tasks of a [`Runtime`].
+///
+/// These tasks differ from those of [`Runtime::spawn`] in one respect: a stop does not wait for them. An idle connection
+/// of a client would otherwise delay every stop until the grace period is over. The backend drops the tasks that are
+/// left when all requests and all other background tasks have ended. Work that a stop has to wait for belongs in
+/// [`Runtime::spawn`].
+///
+/// ```
+/// use gearshift_core::hyper::{Executor, Io};
+/// use gearshift_core::{BoxError, Bytes, Runtime};
+/// use http_body_util::Empty;
+/// use hyper::client::conn::http1::{self, SendRequest};
+/// use hyper::rt::Executor as _;
+///
+/// /// One connection without a pool.
+/// async fn open(runtime: &Runtime, to: &str) -> Result<SendRequest<Empty<Bytes>>, BoxError> {
+///     let stream = runtime.connect(to).await?;
+///     let (sender, connection) = http1::handshake(Io::new(stream)).await?;
+///     Executor::new(runtime).execute(connection);
+///     Ok(sender)
+/// }
+/// # drop(open);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Executor(Runtime);
+
+impl Executor {
+    /// An executor on `runtime`.
+    pub fn new(runtime: &Runtime) -> Executor {
+        Executor(runtime.clone())
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    /// Starts `future`. A panic in it ends the task alone, and is logged.
+    #[track_caller]
+    fn execute(&self, future: F) {
+        self.0.spawn_unawaited(future, Location::caller());
+    }
+}
+
+/// The clock of a [`Runtime`] for hyper: it limits how long a pooled connection stays idle.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::Runtime;
+/// use gearshift_core::hyper::Timer;
+/// use hyper::rt::Timer as _;
+///
+/// async fn wait(runtime: &Runtime) {
+///     Timer::new(runtime).sleep(Duration::from_millis(10)).await;
+/// }
+/// # drop(wait);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Timer(Runtime);
+
+impl Timer {
+    /// A timer on `runtime`.
+    pub fn new(runtime: &Runtime) -> Timer {
+        Timer(runtime.clone())
+    }
+}
+
+impl hyper::rt::Timer for Timer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(Mutex::new(self.0.sleep_until(deadline))))
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+}
+
+/// A sleep of the engine. hyper requires `Sync`, which the mutex provides; the mutex is never locked.
+struct Sleep(Mutex<BoxFuture<()>>);
+
+impl hyper::rt::Sleep for Sleep {}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(cx)
+    }
+}
