@@ -22,7 +22,7 @@ use tower_service::Service;
 use test_support::suite::Area;
 use test_support::client::PATIENCE;
 use test_support::backend::few_workers;
-use test_support::running::{Running, one};
+use test_support::server::{Running, one};
 
 pub(crate) const AREA: Area = (
     "hyper",
