@@ -31,8 +31,8 @@ fn app(runtime: Runtime) -> Router {
     Router::new()
         .get("/sync", sync(|_| SAID))
         .get("/async", async |_: Request| SAID)
-        .get("/blocking", blocking(&runtime, |_| SAID))
-        .get("/compute", compute(&runtime, |_| SAID))
+        .get("/blocking", blocking(|_| SAID))
+        .get("/compute", compute(|_| SAID))
         .get("/spawn", move |_: Request| {
             let task = spawns.spawn(async { SAID });
             async move { task.await.unwrap_or("it was cancelled") }

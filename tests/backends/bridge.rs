@@ -48,8 +48,8 @@ fn nested(backend: Backend) {
     let server = Running::start(backend, tight(backend), |runtime| {
         let (one, other, third) = (runtime.clone(), runtime.clone(), runtime.clone());
         Router::new()
-            .get("/blocking", blocking(&runtime, move |_| wait_inside(&one)))
-            .get("/compute", compute(&runtime, move |_| wait_inside(&other)))
+            .get("/blocking", blocking(move |_| wait_inside(&one)))
+            .get("/compute", compute(move |_| wait_inside(&other)))
             .get("/async", move |_| {
                 let (runtime, inner) = (third.clone(), third.clone());
                 let task = third.clone();
@@ -183,8 +183,8 @@ fn queueing(backend: Backend, overload: Overload) -> (Running, Gate) {
             "done"
         };
         Router::new()
-            .get("/block", blocking(&runtime, work))
-            .get("/compute", compute(&runtime, |_| "computed"))
+            .get("/block", blocking(work))
+            .get("/compute", compute(|_| "computed"))
             .get("/fine", sync(|_| "fine"))
             .get("/queued", sync(move |_| stats.stats().blocking.queued.to_string()))
     });

@@ -40,7 +40,7 @@ fn expect_answer_at_once(server: &Running) {
 }
 
 fn idle(backend: Backend) {
-    let server = Running::start(backend, patient(backend), demo::app);
+    let server = Running::start(backend, patient(backend), |_| demo::app());
     let mut crowd: Vec<_> = (0..200).map(|_| server.client()).collect();
     for client in &mut crowd {
         assert_eq!(client.get("/plaintext").status, 200);
@@ -52,7 +52,7 @@ fn idle(backend: Backend) {
 }
 
 fn silent(backend: Backend) {
-    let server = Running::start(backend, patient(backend), demo::app);
+    let server = Running::start(backend, patient(backend), |_| demo::app());
     let mut crowd: Vec<_> = (0..50).map(|_| server.client()).collect();
     expect_answer_at_once(&server);
     for client in &mut crowd {
@@ -61,7 +61,7 @@ fn silent(backend: Backend) {
 }
 
 fn half_sent(backend: Backend) {
-    let server = Running::start(backend, patient(backend), demo::app);
+    let server = Running::start(backend, patient(backend), |_| demo::app());
     let mut crowd: Vec<_> = (0..50).map(|_| server.client()).collect();
     for client in &mut crowd {
         client.send("GET /plaintext HTTP/1.1\r\nHost:");
@@ -78,7 +78,7 @@ fn greedy(backend: Backend) {
     if config.threads.is_some() {
         config.threads = Some(1);
     }
-    let server = Running::start(backend, config, demo::app);
+    let server = Running::start(backend, config, |_| demo::app());
     let stop = Arc::new(AtomicBool::new(false));
     let taken = Arc::new(AtomicUsize::new(0));
     let (greedy, stopped, took) = (server.client().socket, stop.clone(), taken.clone());
@@ -110,7 +110,7 @@ fn greedy(backend: Backend) {
 }
 
 fn deaf(backend: Backend) {
-    let server = Running::start(backend, few_workers(backend), demo::app);
+    let server = Running::start(backend, few_workers(backend), |_| demo::app());
     let mut deaf = server.client();
     deaf.send_get("/stream/100000");
     deaf.send_get("/stream/100000");
@@ -125,7 +125,7 @@ fn deaf(backend: Backend) {
 }
 
 fn many(backend: Backend) {
-    let server = Running::start(backend, few_workers(backend), demo::app);
+    let server = Running::start(backend, few_workers(backend), |_| demo::app());
     let mut crowd: Vec<_> = (0..100).map(|_| server.client()).collect();
     for _ in 0..3 {
         crowd.iter_mut().for_each(|client| client.send_get("/plaintext"));

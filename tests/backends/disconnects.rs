@@ -248,7 +248,7 @@ fn token_in_a_job(backend: Backend) {
         let seen = Seen::default();
         let told = seen.clone();
         let server = Running::start(backend, few_workers(backend), move |runtime: Runtime| {
-            one(blocking(&runtime, move |request: Request| {
+            one(blocking(move |request: Request| {
                 until_cancelled(&request.cancel_token(), &told);
             }))
         });

@@ -43,7 +43,7 @@ fn port_in_use(backend: Backend) {
     config.workers = Some(3);
     // Several workers share a port among themselves, and with nobody else.
     let config = if backend.check(&config).is_ok() { config } else { few_workers(backend) };
-    let server = Running::start(backend, config, demo::app);
+    let server = Running::start(backend, config, |_| demo::app());
     let address = server.addr().to_string();
     for _ in 0..3 {
         expect_in_use(bind(&address), &address);
@@ -65,7 +65,7 @@ fn port_again(backend: Backend) {
     client.expect_end();
     let again = bind(&address.to_string()).expect("the port is free again");
     let shutdown = again.shutdown();
-    let thread = thread::spawn(move || backend.serve(again, App::new(demo::app)));
+    let thread = thread::spawn(move || backend.serve(again, demo::app()));
     assert_eq!(Client::connect(address).get("/plaintext").status, 200);
     shutdown.force();
     thread.join().expect("no panic").expect("it served");
@@ -88,7 +88,7 @@ fn unix_socket(backend: Backend) {
     let path = free_path();
     let server = bind(&format!("unix:{}", path.display())).expect("the path is free");
     let shutdown = server.shutdown();
-    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
     let mut clients: Vec<_> = (0..20).map(|_| unix_client(&path)).collect();
     for client in &mut clients {
         assert_eq!(client.get("/plaintext").text(), "Hello, World!");
@@ -108,7 +108,7 @@ fn unix_socket_in_use(backend: Backend) {
     let address = format!("unix:{}", path.display());
     let server = bind(&address).expect("the path is free");
     let shutdown = server.shutdown();
-    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
     expect_in_use(bind(&address), &address);
     assert_eq!(unix_client(&path).get("/plaintext").status, 200, "the first has not lost its file");
     shutdown.force();
@@ -130,13 +130,13 @@ fn several(backend: Backend) {
     assert_eq!(addresses.len(), 2);
     assert_ne!(addresses[0], addresses[1]);
     let shutdown = server.shutdown();
-    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
     for address in addresses {
         assert_eq!(Client::connect(address).get("/plaintext").status, 200);
     }
     assert_eq!(unix_client(&path).get("/plaintext").status, 200);
     // Another server in the same process is another server.
-    let other = TestServer::start(backend, demo::app).expect("two servers go together");
+    let other = TestServer::start(backend, demo::app()).expect("two servers go together");
     assert_eq!(Client::connect(other.addr()).get("/plaintext").status, 200);
     other.shutdown().force();
     shutdown.force();

@@ -45,8 +45,8 @@ fn app(runtime: Runtime) -> Router {
                 panics::<Response>()
             }
         })
-        .get("/blocking", blocking(&runtime, |_| panics::<Response>()))
-        .get("/compute", compute(&runtime, |_| panics::<Response>()))
+        .get("/blocking", blocking(|_| panics::<Response>()))
+        .get("/compute", compute(|_| panics::<Response>()))
         .post("/sync", sync(|_| panics::<Response>()))
         .post("/read", async |mut request: Request| {
             let _ = request.body_mut().chunk().await;

@@ -47,7 +47,7 @@ fn app(runtime: Runtime, arrive: mpsc::Sender<()>) -> Router {
         })
         .get(
             "/block",
-            blocking(&runtime, move |_| {
+            blocking(move |_| {
                 blocks.send(()).expect("the test waits");
                 std::thread::sleep(Duration::from_millis(150));
                 "waited"
@@ -194,7 +194,7 @@ fn on_stop(backend: Backend) {
     let app = App::new(|_| Router::new().get("/", sync(|_| "fine"))).on_stop(move || async move {
         tell.store(true, Ordering::SeqCst);
     });
-    let server = TestServer::with_app(backend, few_workers(backend), app).expect("it starts");
+    let server = TestServer::with_config(backend, few_workers(backend), app).expect("it starts");
     assert_eq!(Client::connect(server.addr()).get("/").text(), "fine");
     assert!(!told.load(Ordering::SeqCst));
     server.stop().expect("it ran");

@@ -27,7 +27,7 @@ fn start(backend: Backend, config: Config) -> (Running, Runtime) {
     let (tell, told) = mpsc::channel();
     let server = Running::start(backend, config, move |runtime: Runtime| {
         tell.send(runtime.clone()).expect("the test waits for it");
-        let (waits, numbers) = (runtime.clone(), metrics(&runtime));
+        let (waits, numbers) = (runtime.clone(), metrics());
         Router::new()
             .get("/", sync(|_| "ok"))
             .post("/", async |request: Request| request.into_body().bytes(1 << 20).await)

@@ -100,7 +100,7 @@ fn held_app(runtime: Runtime, held: Held) -> Router {
         held.wait();
         "done"
     };
-    hello(runtime.clone()).get("/slow", blocking(&runtime, slow))
+    hello(runtime.clone()).get("/slow", blocking(slow))
 }
 
 fn no_clients(backend: Backend) {
@@ -314,7 +314,7 @@ fn waits_for_a_body(backend: Backend) {
             let _ = request.into_body().reader().read_to_end(&mut Vec::new());
             "never sent"
         };
-        Router::new().post("/", blocking(&runtime, read))
+        Router::new().post("/", blocking(read))
     });
     let mut client = server.client();
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n");

@@ -221,7 +221,7 @@ fn blocking_blocks_nobody(backend: Backend) {
             waits.wait();
             "waited"
         };
-        Router::new().get("/", gearshift::blocking(&runtime, work)).get("/fine", sync(|_| "fine"))
+        Router::new().get("/", gearshift::blocking(work)).get("/fine", sync(|_| "fine"))
     });
     let mut blocked: Vec<_> = (0..3).map(|_| server.client()).collect();
     blocked.iter_mut().for_each(|client| client.send_get("/"));

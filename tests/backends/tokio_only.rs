@@ -30,7 +30,7 @@ pub(crate) const AREA: Area = (
 
 /// The example on a backend, with what it asks.
 fn example(backend: Backend, upstream: String) -> Running {
-    Running::start(backend, few_workers(backend), move |runtime| ::tokio_only::app(runtime, upstream))
+    Running::start(backend, few_workers(backend), move |_| ::tokio_only::app(upstream))
 }
 
 fn url(upstream: &Running) -> String {

@@ -92,7 +92,7 @@ fn upload(mut to: impl Write, path: &str, len: usize, chunked: bool) -> std::io:
 
 fn echo(backend: Backend, chunked: bool) {
     const LEN: usize = 64 << 20;
-    let server = Running::start(backend, few_workers(backend), demo::app);
+    let server = Running::start(backend, few_workers(backend), |_| demo::app());
     let mut client = server.client();
     let to = client.socket.try_clone().expect("a socket can be shared");
     let sending = thread::spawn(move || upload(to, "/echo", LEN, chunked));
@@ -157,7 +157,7 @@ fn read_chunks(client: &mut Client, mut take: impl FnMut(&[u8])) {
 
 fn readers(runtime: Runtime) -> Router {
     Router::new()
-        .post("/blocking", blocking(&runtime, read_all))
+        .post("/blocking", blocking(read_all))
         .post("/in-place", sync(read_all))
         .post("/echo", sync(|request: Request| Response::new(request.into_body())))
         .get("/", sync(|_| "fine"))

@@ -255,8 +255,8 @@ fn block_on(backend: Backend) {
         let work = Arc::new(work);
         let (inside, other, burn) = (runtime.clone(), runtime.clone(), work.clone());
         Router::new()
-            .get("/blocking", blocking(&runtime, move |_| work(&inside)))
-            .get("/compute", compute(&runtime, move |_| burn(&other)))
+            .get("/blocking", blocking(move |_| work(&inside)))
+            .get("/compute", compute(move |_| burn(&other)))
     });
     assert_eq!(server.get("/blocking").said(), (200, "ok".into()));
     assert_eq!(server.get("/compute").said(), (200, "ok".into()));

@@ -11,7 +11,7 @@ use async_io::{Async, Timer};
 use async_std::task;
 use futures_lite::future::or;
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::{Handle, Latch};
 
 use crate::NAME;

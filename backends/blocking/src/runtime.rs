@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use async_executor::Executor;
 use async_io::{Async, Timer};
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, EngineStats, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, EngineStats, Job, Stream, Work};
 
 use crate::pulse::Pulse;
 use crate::serve::LAST_WAIT;

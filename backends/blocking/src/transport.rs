@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::Async;
-use gearshift_core::{ReadBuffer, Look, Lookout, WriteQueue, Stream, Transport};
+use gearshift_core::{Look, Lookout, ReadBuffer, Stream, Transport, WriteQueue};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work as Offloaded};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work as Offloaded};
 use gearshift_reactor::park;
 
 use crate::NAME;

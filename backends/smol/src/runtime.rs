@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::Handle;
 use smol::{Async, Executor, Timer};
 

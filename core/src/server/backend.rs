@@ -103,9 +103,14 @@ pub type Starting = BoxFuture<Result<Arc<dyn Handler>, BoxError>>;
 type Start = dyn FnOnce(Runtime) -> Starting + Send;
 type Stop = dyn FnOnce() -> BoxFuture<()> + Send;
 
-/// An application that can be started: it gets a [`Runtime`] and becomes a [`Handler`].
+/// An application that can be started. A [`Router`](crate::Router) is one by itself, and so is a function from a
+/// [`Runtime`] to a [`Handler`], for applications that need the runtime before their first request.
 ///
-/// Whatever turns a `Runtime` into a handler is one: `backend.serve(server, App::new(app))`.
+/// ```
+/// # use gearshift_core::{App, Router, Runtime, sync};
+/// let app = App::from(Router::new().get("/", sync(|_| "Hello, World!")));
+/// let app = App::new(|runtime| Router::new().get("/", sync(move |_| runtime.backend())));
+/// ```
 pub struct App {
     start: Box<Start>,
     stop: Option<Box<Stop>>,
@@ -146,6 +151,17 @@ impl App {
     /// Takes it apart into the future that starts it and what to run at the end; called by backends.
     pub fn into_parts(self, runtime: Runtime) -> (Starting, OnStop) {
         ((self.start)(runtime), OnStop(self.stop))
+    }
+}
+
+/// As [`App::new`].
+impl<F, H> From<F> for App
+where
+    F: FnOnce(Runtime) -> H + Send + 'static,
+    H: Handler,
+{
+    fn from(start: F) -> App {
+        App::new(start)
     }
 }
 

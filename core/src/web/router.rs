@@ -15,6 +15,7 @@ use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
 use crate::runtime::stall::RouteName;
+use crate::server::backend::App;
 
 /// Routes requests by path and method.
 ///
@@ -165,6 +166,13 @@ impl Router {
         let name = RouteName::new(path);
         self.routes.push(Route { path: path.into(), name, names, get: None, others: Vec::new(), any: None });
         self.routes.last_mut().expect("a route was just added")
+    }
+}
+
+/// A router is an application by itself.
+impl From<Router> for App {
+    fn from(router: Router) -> App {
+        App::new(move |_| router)
     }
 }
 

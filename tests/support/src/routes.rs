@@ -31,7 +31,7 @@ pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
                 panics()
             }
         })
-        .get("/test/panic-blocking", blocking(&runtime, |_| panics()))
+        .get("/test/panic-blocking", blocking(|_| panics()))
         .get("/test/wait/{ms}", move |request: Request| {
             let (runtime, waiting) = (timers.clone(), Waiting::begin(&waits));
             async move {

@@ -44,7 +44,7 @@ impl Running {
     /// # Panics
     /// As [`Running::start`].
     pub fn demo(backend: Backend) -> Running {
-        Running::serve(backend, demo::app)
+        Running::serve(backend, |_| demo::app())
     }
 
     /// The address that it listens on.
