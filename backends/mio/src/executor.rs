@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gearshift_core::{BoxFuture, Drive};
 use gearshift_reactor::ReactorTransport;
@@ -70,9 +70,6 @@ impl Executor {
         if self.mailbox.has_news() {
             self.read_letters();
         }
-        while let Some(waker) = here::with(|here| here.timers.take_due()).flatten() {
-            waker.wake();
-        }
         self.admit();
         let ready = here::with(|here| here.ready.len()).unwrap_or(0);
         for _ in 0..ready {
@@ -81,30 +78,19 @@ impl Executor {
         }
     }
 
-    /// How long there is nothing to do unless news comes; for ever if `None`.
+    /// How long the reactor may wait: without limit (`None`) if no task is ready, else not at all.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
-        here::with(|here| match here.ready.is_empty() && here.spawned.is_empty() {
-            true => here.timers.next().map(|at| at.saturating_duration_since(Instant::now())),
-            false => Some(Duration::ZERO),
-        })
-        .flatten()
+        here::with(|here| here.ready.is_empty() && here.spawned.is_empty())
+            .is_some_and(|is_idle| !is_idle)
+            .then_some(Duration::ZERO)
     }
 
     fn read_letters(&mut self) {
         while let Some(letter) = self.mailbox.next() {
-            let replaced = here::with(|here| match letter {
-                Letter::Wake(header) => {
-                    here.ready.push_back(header);
-                    None
-                }
-                Letter::Spawn(future) => {
-                    here.spawned.push(Work::Background(future));
-                    None
-                }
-                Letter::Timer(key, waker) => here.timers.set(key, &waker).or(Some(waker)),
-                Letter::Forget(key) => here.timers.remove(key),
+            here::with(|here| match letter {
+                Letter::Wake(header) => here.ready.push_back(header),
+                Letter::Spawn(future) => here.spawned.push(Work::Background(future)),
             });
-            drop(replaced);
         }
     }
 
@@ -146,8 +132,6 @@ impl Drop for Executor {
         self.tasks.drain().for_each(discard);
         if let Some(mut left) = here::leave() {
             left.spawned.drain(..).for_each(|work| discard(Task { work, generation: 0 }));
-            // Threads of the program's own may wait for these.
-            left.timers.take_all().for_each(Waker::wake);
         }
     }
 }

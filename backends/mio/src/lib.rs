@@ -1,10 +1,10 @@
 //! gearshift on a hand-written event loop for each core.
 //!
 //! **The model.** Each worker is a thread with an epoll of its own, listeners of its own on the shared port
-//! (`SO_REUSEPORT`, so that the kernel spreads new connections), a small executor and its timers. A connection stays
+//! (`SO_REUSEPORT`, so that the kernel spreads new connections), and a small executor. A connection stays
 //! on the loop that accepted it, and no loop shares anything with another while requests are served. All of it is
-//! here, to be read in this order: `run` below, `executor.rs`, `here.rs`, `mailbox.rs`, `timers.rs`; the readiness
-//! they live on is [`gearshift_reactor`].
+//! here, to be read in this order: `run` below, `executor.rs`, `here.rs`, `mailbox.rs`; the readiness and the
+//! timers they live on are [`gearshift_reactor`]'s.
 //!
 //! **The cost.** A request takes one read and one write, and its share of one wait for all connections that became
 //! ready together: no allocation, no lock that another thread wants, no timer, no registration. An open connection
@@ -18,7 +18,6 @@ mod executor;
 mod here;
 mod mailbox;
 mod runtime;
-mod timers;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -14,7 +14,6 @@ use crate::NAME;
 use crate::executor::Work;
 use crate::here;
 use crate::mailbox::{Letter, Loops, Mailbox};
-use crate::timers::Sleep;
 
 /// The loops of one server, as its application sees them.
 pub(crate) struct MioEngine {
@@ -41,7 +40,7 @@ impl Engine for MioEngine {
     }
 
     fn sleep(&self, until: Instant) -> BoxFuture<()> {
-        Box::pin(Sleep::new(until, self.loops.clone()))
+        Box::pin(self.home().handle().sleep(until))
     }
 
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {

@@ -12,7 +12,7 @@ use gearshift_core::net::AcceptPause;
 use gearshift_core::{Listener, Peer, Phase, Service};
 use socket2::Socket;
 
-use crate::reactor::Handle;
+use crate::handle::Handle;
 use crate::slot::{CLOSED, Direction, READABLE, Slot};
 use crate::transport::ReactorTransport;
 use crate::yield_now;

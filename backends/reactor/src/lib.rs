@@ -14,6 +14,7 @@
 
 mod accept;
 mod connect;
+mod handle;
 mod latch;
 #[cfg(feature = "nested")]
 mod nested;
@@ -21,14 +22,17 @@ pub mod park;
 mod reactor;
 mod slot;
 mod supervise;
+mod timers;
 mod transport;
 
 pub use accept::Acceptor;
+pub use handle::Handle;
 pub use latch::{Guard, Latch};
 #[cfg(feature = "nested")]
 pub use nested::turn_forever;
-pub use reactor::{Handle, Reactor};
+pub use reactor::Reactor;
 pub use supervise::{LAST_WAIT, supervise};
+pub use timers::Sleep;
 pub use transport::ReactorTransport;
 
 use std::future::poll_fn;

@@ -13,7 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use gearshift_core::{ReadBuffer, WriteQueue, Stream, Transport};
 use socket2::Socket;
 
-use crate::reactor::Handle;
+use crate::handle::Handle;
 use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 
 /// Pieces of an write_queue given to the system at once.
