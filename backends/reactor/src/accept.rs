@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use gearshift_core::net::AcceptPause;
-use gearshift_core::{Listener, Peer, Phase, Service};
+use gearshift_core::{AcceptPause, Listener, Peer, Phase, Service};
 use socket2::Socket;
 
 use crate::handle::Handle;

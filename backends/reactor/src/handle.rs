@@ -9,7 +9,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,9 @@ pub(crate) trait Poller: AsFd + Send + Sync {
     /// Registers `socket`, edge-triggered, for reading and writing. Its events carry `token`.
     fn register(&self, socket: BorrowedFd<'_>, token: usize) -> io::Result<()>;
 
+    /// Ends the registration of a socket that stays open.
+    fn deregister(&self, socket: BorrowedFd<'_>) -> io::Result<()>;
+
     /// Makes one waiting thread return.
     fn wake(&self) -> io::Result<()>;
 
@@ -46,6 +49,8 @@ pub struct Handle(pub(crate) Arc<State>);
 /// The state that a reactor shares with its handles. All times are in nanoseconds since `start`.
 pub(crate) struct State {
     poller: Box<dyn Poller>,
+    /// The reactor that upgraded connections move to, if that is another one.
+    streams: OnceLock<Handle>,
     start: Instant,
     table: Mutex<Table>,
     pub(crate) timers: Timers,
@@ -91,6 +96,7 @@ impl Handle {
         let distance = (shortest_timeout / 32).clamp(Duration::from_millis(1), Duration::from_millis(100));
         Handle(Arc::new(State {
             poller: Box::new(poller),
+            streams: OnceLock::new(),
             start: Instant::now(),
             table: Mutex::default(),
             timers: Timers::default(),
@@ -107,6 +113,15 @@ impl Handle {
     /// turn returns; several calls before it returns may count as one.
     pub fn wake(&self) {
         self.0.report(self.0.poller.wake());
+    }
+
+    /// Has upgraded connections move to the reactor of `other`, which runs the tasks that own them.
+    pub fn move_streams_to(&self, other: &Handle) {
+        let _ = self.0.streams.set(other.clone());
+    }
+
+    pub(crate) fn streams(&self) -> Option<Handle> {
+        self.0.streams.get().cloned()
     }
 
     /// The number of turns so far.
@@ -136,6 +151,12 @@ impl Handle {
         let freed = lock(&self.0.table).slots.try_remove(slot.token & ((1 << HALF) - 1));
         // Outside the lock: dropping the wakers of the slot may drop other connections.
         drop(freed);
+    }
+
+    /// Ends the registration of a socket that stays open, and frees its slot.
+    pub(crate) fn deregister(&self, slot: &Slot, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.forget(slot);
+        self.0.poller.deregister(socket)
     }
 
     /// Sets the time at which a wait for `slot` ends with `TimedOut`.

@@ -95,7 +95,10 @@ impl Reactor {
     }
 
     /// [`Reactor::turn`], without a wait if `is_awake` says so after the wait was announced.
-    fn turn_unless(
+    ///
+    /// # Errors
+    /// As [`Reactor::turn`].
+    pub fn turn_unless(
         &mut self,
         timeout: Option<Duration>,
         is_awake: impl FnOnce() -> bool,
@@ -168,6 +171,10 @@ impl Poller for OwnedPoller {
     fn register(&self, socket: BorrowedFd<'_>, token: usize) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut SourceFd(&socket.as_raw_fd()), Token(token), interest)
+    }
+
+    fn deregister(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()))
     }
 
     fn wake(&self) -> io::Result<()> {

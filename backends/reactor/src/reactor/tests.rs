@@ -106,7 +106,9 @@ fn a_deadline_is_met_by_a_sweep() {
         reactor.turn(None).unwrap();
     }
     assert!(begun.elapsed() >= after);
-    let Poll::Ready(Err(error)) = transport.poll_read(&mut cx, &mut read_buffer) else { panic!("it still waits") };
+    let Poll::Ready(Err(error)) = transport.poll_read(&mut cx, &mut read_buffer) else {
+        panic!("it still waits")
+    };
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     transport.set_deadline(None);
     assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
