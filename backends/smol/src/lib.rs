@@ -27,9 +27,8 @@ use std::time::Instant;
 use gearshift_core::{
     App, Backend, Config, Listener, Report, Runtime, ServeError, Server, Service, Wire, drive,
 };
-use gearshift_reactor::{Acceptor, Guard, LAST_WAIT, Latch, Reactor, park, supervise, turn_forever};
+use gearshift_reactor::{Acceptor, Guard, LAST_WAIT, Latch, Reactor, park, supervise};
 use smol::Executor;
-use smol::future::or;
 
 use crate::runtime::{Loops, SmolEngine, Worker};
 
@@ -112,18 +111,13 @@ impl Backend for Smol {
 
 /// Runs one executor until it is told to stop.
 fn run(
-    reactor: Reactor,
+    mut reactor: Reactor,
     executor: Arc<Executor<'static>>,
     worker: Worker,
     running: &Latch,
 ) -> io::Result<()> {
     let _here = worker.enter();
-    // A task like the others, so that it has its turn after those that it woke.
-    let turning = executor.spawn(turn_forever(reactor));
-    smol::block_on(executor.run(or(turning, async {
-        running.released().await;
-        Ok(())
-    })))
+    reactor.block_on(executor.run(running.released()))
 }
 
 /// Has one worker accept from one listener; each connection becomes a task there.

@@ -3,8 +3,6 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,7 +11,7 @@ use std::time::Instant;
 use gearshift_core::threads::Threads;
 use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::Handle;
-use smol::{Async, Executor, Timer};
+use smol::Executor;
 
 use crate::NAME;
 
@@ -105,22 +103,11 @@ impl Engine for SmolEngine {
     }
 
     fn sleep(&self, until: Instant) -> BoxFuture<()> {
-        Box::pin(async move {
-            Timer::at(until).await;
-        })
+        Box::pin(self.loops.home().handle().sleep(until))
     }
 
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
-        Box::pin(async move {
-            match to {
-                Endpoint::Tcp(address) => {
-                    let socket = Async::<TcpStream>::connect(address).await?;
-                    socket.get_ref().set_nodelay(true)?;
-                    Ok(Stream::from_socket(socket))
-                }
-                Endpoint::Unix(path) => Ok(Stream::from_socket(Async::<UnixStream>::connect(path).await?)),
-            }
-        })
+        Box::pin(self.loops.home().handle().clone().connect(to))
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
