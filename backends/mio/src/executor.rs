@@ -6,13 +6,15 @@
 //! A round polls the tasks that were ready when it began; then the reactor is asked for news before those that
 //! became ready meanwhile have their turn, so that a task that keeps waking itself delays nobody.
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use gearshift_core::{BoxFuture, Drive};
+use gearshift_core::{BoxFuture, Driving};
 use gearshift_reactor::ReactorTransport;
 use slab::Slab;
 
@@ -22,7 +24,7 @@ use crate::mailbox::{Letter, Mailbox};
 /// What a task does.
 pub(crate) enum Work {
     /// Serves a connection. Not wrapped into the other kind, because a future inside a future takes its room twice.
-    Connection(BoxFuture<Drive<ReactorTransport>>),
+    Connection(Box<Driving<ReactorTransport>>),
     /// Anything else.
     Background(BoxFuture<()>),
 }
@@ -30,7 +32,7 @@ pub(crate) enum Work {
 impl Work {
     fn is_done(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
-            Work::Connection(future) => future.as_mut().poll(cx).is_ready(),
+            Work::Connection(driving) => Pin::new(&mut **driving).poll(cx).is_ready(),
             Work::Background(future) => future.as_mut().poll(cx).is_ready(),
         }
     }

@@ -1,14 +1,11 @@
 //! What a handler may ask of this backend.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
 use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work as Offloaded};
-use gearshift_reactor::park;
 
 use crate::NAME;
 use crate::executor::Work;
@@ -55,19 +52,11 @@ impl Engine for MioEngine {
         }
     }
 
-    fn runs_in_place(&self) -> bool {
-        false
-    }
-
     fn offload(&self, kind: Offloaded, job: Job) {
         self.threads.run(kind, job);
     }
 
-    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
-        park::until(None, future);
-    }
-
-    fn engine_stats(&self) -> EngineStats {
+    fn stats(&self) -> EngineStats {
         let turns = self.loops.all().iter().map(|mailbox| mailbox.handle().turns()).sum();
         EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
     }

@@ -25,7 +25,7 @@ mod task;
 mod timers;
 mod transport;
 
-pub use accept::Acceptor;
+pub use accept::{Acceptor, accept};
 #[cfg(feature = "blocking")]
 pub use background::Background;
 pub use handle::Handle;

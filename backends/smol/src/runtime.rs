@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -114,19 +113,11 @@ impl Engine for SmolEngine {
         self.loops.home().spawn(task);
     }
 
-    fn runs_in_place(&self) -> bool {
-        false
-    }
-
     fn offload(&self, kind: Work, job: Job) {
         self.threads.run(kind, job);
     }
 
-    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
-        smol::block_on(future);
-    }
-
-    fn engine_stats(&self) -> EngineStats {
+    fn stats(&self) -> EngineStats {
         let turns = self.loops.all().iter().map(|worker| worker.handle().turns()).sum();
         EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
     }

@@ -30,9 +30,9 @@ use std::sync::Arc;
 
 use gearshift_core::{
     App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
-    drive, lifecycle,
+    lifecycle,
 };
-use gearshift_reactor::{Acceptor, Background, Task};
+use gearshift_reactor::{Background, Task, accept};
 
 use crate::pool::Pool;
 use crate::runtime::ThreadPoolEngine;
@@ -110,17 +110,9 @@ impl Workers for ThreadPoolWorkers {
         self.pool.serve(service);
         let schedule = self.pool.schedule();
         for listener in listeners {
-            let acceptor = Acceptor::new(self.pool.handle(), listener)?;
-            let (service, guard, connections) = (service.clone(), accepting.guard(), schedule.clone());
-            let accepting = async move {
-                let _guard = guard;
-                let begin = {
-                    let service = service.clone();
-                    move |transport, peer| Task::connection(drive(transport, peer, &service), &connections)
-                };
-                acceptor.run(service, begin).await;
-            };
-            Task::acceptor(accepting, &schedule);
+            let connections = schedule.clone();
+            let begin = move |driving| Task::connection(driving, &connections);
+            Task::acceptor(accept(self.pool.handle(), listener, service, accepting, begin)?, &schedule);
         }
         Ok(())
     }

@@ -47,6 +47,20 @@ pub trait Backend: Send + Sync + 'static {
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError>;
 }
 
+/// What [`Backend::check`] says on a backend with event loops, which has no pool of threads to set the size of.
+///
+/// # Errors
+/// [`ServeError::Setting`] if `config` sets the number of threads.
+pub fn check_event_loop(backend: &'static str, config: &Config) -> Result<(), ServeError> {
+    match config.threads {
+        None => Ok(()),
+        Some(_) => Err(ServeError::Setting {
+            backend,
+            reason: "has event loops (`workers`), no pool of threads: `threads` cannot be set".into(),
+        }),
+    }
+}
+
 /// Listeners, settings and the way to stop: a server that lacks only a backend.
 #[derive(Debug)]
 pub struct Server {
