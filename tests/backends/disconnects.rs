@@ -247,7 +247,7 @@ fn token_in_a_job(backend: Backend) {
     for leave in [drop, reset] {
         let seen = Seen::default();
         let told = seen.clone();
-        let server = Running::start(backend, few_workers(backend), move |runtime: Runtime| {
+        let server = Running::start(backend, few_workers(backend), move |_| {
             one(blocking(move |request: Request| {
                 until_cancelled(&request.cancel_token(), &told);
             }))

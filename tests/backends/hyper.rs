@@ -19,8 +19,8 @@ use hyper::rt::{Executor as _, Timer as _};
 use hyper_util::client::legacy::{Client, Error};
 use tower_service::Service;
 
+use test_support::PATIENCE;
 use test_support::backend::few_workers;
-use test_support::client::PATIENCE;
 use test_support::server::{Running, one};
 use test_support::suite::Area;
 

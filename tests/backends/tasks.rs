@@ -216,7 +216,7 @@ fn compute(backend: Backend) {
 fn blocking_blocks_nobody(backend: Backend) {
     let gate = Gate::default();
     let waits = gate.clone();
-    let server = Running::start(backend, few_workers(backend), move |runtime| {
+    let server = Running::start(backend, few_workers(backend), move |_| {
         let work = move |_| {
             waits.wait();
             "waited"

@@ -155,7 +155,7 @@ fn read_chunks(client: &mut Client, mut take: impl FnMut(&[u8])) {
     }
 }
 
-fn readers(runtime: Runtime) -> Router {
+fn readers(_: Runtime) -> Router {
     Router::new()
         .post("/blocking", blocking(read_all))
         .post("/in-place", sync(read_all))

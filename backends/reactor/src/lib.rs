@@ -19,6 +19,8 @@ mod handle;
 #[cfg(feature = "nested")]
 mod nested;
 mod reactor;
+#[cfg(target_os = "linux")]
+mod shared_reactor;
 mod slot;
 #[cfg(feature = "blocking")]
 mod task;
@@ -32,6 +34,8 @@ pub use handle::Handle;
 #[cfg(feature = "nested")]
 pub use nested::turn_forever;
 pub use reactor::Reactor;
+#[cfg(target_os = "linux")]
+pub use shared_reactor::{SharedEvents, SharedReactor};
 #[cfg(feature = "blocking")]
 pub use task::{Schedule, Task};
 pub use timers::Sleep;

@@ -5,15 +5,13 @@ use std::io::{self, IoSlice, Read};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use gearshift_core::{Liveness, ReadBuffer, Stream, Transport, WriteQueue};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use socket2::{Socket, TcpKeepalive};
+use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
+use socket2::Socket;
 
 use crate::handle::Handle;
 use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
@@ -27,7 +25,7 @@ const SLICES: usize = 32;
 pub struct ReactorTransport {
     slot: Arc<Slot>,
     handle: Handle,
-    socket: Arc<Socket>,
+    socket: Socket,
 }
 
 impl ReactorTransport {
@@ -42,7 +40,7 @@ impl ReactorTransport {
 
     pub(crate) fn with_readiness(handle: &Handle, socket: Socket, ready: u8) -> io::Result<ReactorTransport> {
         let slot = handle.register(socket.as_fd(), ready)?;
-        Ok(ReactorTransport { slot, handle: handle.clone(), socket: Arc::new(socket) })
+        Ok(ReactorTransport { slot, handle: handle.clone(), socket })
     }
 
     /// The socket itself.
@@ -71,7 +69,7 @@ impl ReactorTransport {
     fn receive(&self, into: &mut dyn Room) -> io::Result<usize> {
         let taken = self.slot.take(READABLE | CLOSED);
         let room = into.room();
-        let received = retry(|| (&*self.socket).read(room));
+        let received = retry(|| (&self.socket).read(room));
         match &received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(n) if *n > 0 && *n < room.len() && taken & CLOSED == 0 => {}
@@ -155,13 +153,6 @@ impl Transport for ReactorTransport {
         self.slot.is(CLOSED)
     }
 
-    fn liveness(&self) -> Option<Arc<dyn Liveness>> {
-        Some(Arc::new(SocketLiveness {
-            socket: Arc::downgrade(&self.socket),
-            is_asked: AtomicBool::new(false),
-        }))
-    }
-
     #[inline]
     fn set_deadline(&mut self, at: Option<Instant>) {
         self.handle.set_deadline(&self.slot, at);
@@ -176,39 +167,6 @@ impl Transport for ReactorTransport {
             self.handle = other;
         }
         Ok(Stream::new(Plain(self)))
-    }
-}
-
-/// Looks at a socket without keeping it open.
-struct SocketLiveness {
-    socket: Weak<Socket>,
-    /// Whether TCP was told to ask the peer.
-    is_asked: AtomicBool,
-}
-
-/// After how long TCP asks a peer that has ended its side, and between two questions.
-const ASK_AFTER: Duration = Duration::from_secs(1);
-
-impl Liveness for SocketLiveness {
-    /// A peer that has closed its socket looks like one that has only ended its sending side, until it is sent something.
-    /// TCP keep-alive (RFC 9293, 3.8.4) sends a segment without data, which the system of such a peer answers with a
-    /// reset.
-    fn is_gone(&self) -> bool {
-        let Some(socket) = self.socket.upgrade() else { return true };
-        let mut polled = [PollFd::new(&*socket, PollFlags::RDHUP)];
-        if rustix::event::poll(&mut polled, Some(&Timespec::default())).is_err() {
-            return false;
-        }
-        let seen = polled[0].revents();
-        if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
-            return true;
-        }
-        if seen.contains(PollFlags::RDHUP) && !self.is_asked.swap(true, Ordering::Relaxed) {
-            // A socket that is not TCP refuses this, and shows a peer that has left as hung up.
-            let keep_alive = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_AFTER);
-            let _ = socket.set_tcp_keepalive(&keep_alive);
-        }
-        false
     }
 }
 

@@ -36,9 +36,11 @@ const WATCHERS: usize = 2;
 const A_ROUND: usize = 64;
 /// The same, as a time.
 const LONG: Duration = Duration::from_millis(10);
+/// Events that a thread takes from the system at once. The tasks that they make ready are for all threads.
+const EVENTS_A_TURN: usize = 64;
 
 thread_local! {
-    static EVENTS: RefCell<SharedEvents> = RefCell::new(SharedEvents::new());
+    static EVENTS: RefCell<SharedEvents> = RefCell::new(SharedEvents::new(EVENTS_A_TURN));
     /// Whether this thread hands out the news of a turn, after which it looks for work itself.
     static IN_TURN: Cell<bool> = const { Cell::new(false) };
 }
