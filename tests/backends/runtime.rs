@@ -15,6 +15,8 @@ use gearshift::{
 use test_support::app::ON_PURPOSE;
 use test_support::suite::Area;
 
+use crate::waits::{EACH, SLEEPS};
+
 pub(crate) const AREA: Area = (
     "runtime",
     &[
@@ -76,8 +78,6 @@ fn sleep(backend: Backend) {
 }
 
 fn overlap(backend: Backend) {
-    const SLEEPS: u32 = 100;
-    const EACH: Duration = Duration::from_millis(100);
     let host = Host::start(backend);
     let runtime = host.runtime.clone();
     let began = Instant::now();
@@ -89,7 +89,7 @@ fn overlap(backend: Backend) {
             task.await.expect("the task ends");
         }
     });
-    assert!(began.elapsed() < SLEEPS * EACH, "one after another is no longer than {:?}", began.elapsed());
+    assert!(began.elapsed() < SLEEPS * EACH / 2, "the sleeps took {:?}", began.elapsed());
     host.stop();
 }
 

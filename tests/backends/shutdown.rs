@@ -31,17 +31,20 @@ pub(crate) const AREA: Area = (
 /// Within what time a server stops that has nothing to wait for: far less than any grace period here.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// An application that says when a request has begun.
-fn app(runtime: Runtime, arrive: mpsc::Sender<()>) -> Router {
-    let (blocks, arrives) = (arrive.clone(), arrive.clone());
+/// An application that reports when a request has begun. The handlers of `/wait` and `/block` end once the server has
+/// been asked to stop.
+fn app(runtime: Runtime, arrive: mpsc::Sender<()>, asked: Arc<AtomicBool>) -> Router {
+    let (blocks, arrives, asks) = (arrive.clone(), arrive.clone(), asked.clone());
     let (forever, waits) = (runtime.clone(), runtime.clone());
     Router::new()
         .get("/", sync(|_| "fine"))
         .get("/wait", move |_: Request| {
             arrive.send(()).expect("the test waits");
-            let wait = waits.sleep(Duration::from_millis(150));
+            let (waits, asked) = (waits.clone(), asked.clone());
             async move {
-                wait.await;
+                while !asked.load(Ordering::SeqCst) {
+                    waits.sleep(POLL).await;
+                }
                 "waited"
             }
         })
@@ -49,7 +52,9 @@ fn app(runtime: Runtime, arrive: mpsc::Sender<()>) -> Router {
             "/block",
             blocking(&runtime, move |_| {
                 blocks.send(()).expect("the test waits");
-                std::thread::sleep(Duration::from_millis(150));
+                while !asks.load(Ordering::SeqCst) {
+                    std::thread::sleep(POLL);
+                }
                 "waited"
             }),
         )
@@ -64,9 +69,31 @@ fn app(runtime: Runtime, arrive: mpsc::Sender<()>) -> Router {
         .post("/echo", sync(|request: Request| request.into_body()))
 }
 
-fn start(backend: Backend, config: Config) -> (Running, Receiver<()>) {
-    let (arrive, arrived) = mpsc::channel();
-    (Running::start(backend, config, move |runtime| app(runtime, arrive)), arrived)
+/// How long a handler pauses between two looks at whether the server has been asked to stop.
+const POLL: Duration = Duration::from_millis(2);
+
+/// A running server, and what its handlers report and wait for.
+struct Started {
+    server: Running,
+    arrived: Receiver<()>,
+    /// Set once the server has been asked to stop.
+    asked: Arc<AtomicBool>,
+}
+
+impl Started {
+    /// Waits until a handler has begun, and asks the server to stop.
+    fn stop_in_flight(&self) {
+        self.arrived.recv().expect("the handler is called");
+        self.server.shutdown().graceful();
+        self.asked.store(true, Ordering::SeqCst);
+    }
+}
+
+fn start(backend: Backend, config: Config) -> Started {
+    let ((arrive, arrived), asked) = (mpsc::channel(), Arc::<AtomicBool>::default());
+    let asks = asked.clone();
+    let server = Running::start(backend, config, move |runtime| app(runtime, arrive, asks));
+    Started { server, arrived, asked }
 }
 
 /// Stops it, which is to be done at once.
@@ -85,7 +112,7 @@ fn patient(backend: Backend) -> Config {
 }
 
 fn idle(backend: Backend) {
-    let (server, _arrived) = start(backend, patient(backend));
+    let Started { server, .. } = start(backend, patient(backend));
     let mut idle: Vec<_> = (0..20).map(|_| server.client()).collect();
     for client in &mut idle {
         assert_eq!(client.get("/").text(), "fine");
@@ -102,7 +129,7 @@ fn idle(backend: Backend) {
 }
 
 fn half_a_head(backend: Backend) {
-    let (server, _arrived) = start(backend, patient(backend));
+    let Started { server, .. } = start(backend, patient(backend));
     let mut half = server.client();
     assert_eq!(half.get("/").text(), "fine");
     half.send("GET / HTTP/1.1\r\nHo");
@@ -112,21 +139,20 @@ fn half_a_head(backend: Backend) {
 }
 
 fn in_flight(backend: Backend, path: &str) {
-    let (server, arrived) = start(backend, patient(backend));
-    let mut client = server.client();
+    let started = start(backend, patient(backend));
+    let mut client = started.server.client();
     client.send_get(path);
-    arrived.recv().expect("the handler is called");
-    server.shutdown().graceful();
+    started.stop_in_flight();
     let answer = client.answer();
     assert_eq!(answer.said(), (200, "waited".into()));
     assert!(answer.closes(), "{answer:?}");
     client.expect_end();
-    let report = stop_at_once(server);
+    let report = stop_at_once(started.server);
     assert_eq!((report.finished, report.cut), (1, 0));
 }
 
 fn body_in_flight(backend: Backend) {
-    let (server, _arrived) = start(backend, patient(backend));
+    let Started { server, .. } = start(backend, patient(backend));
     let mut client = server.client();
     client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345");
     // Its head came before the stop, and so says nothing of it.
@@ -142,21 +168,20 @@ fn body_in_flight(backend: Backend) {
 }
 
 fn arrived(backend: Backend) {
-    let (server, arrived) = start(backend, patient(backend));
-    let mut client = server.client();
+    let started = start(backend, patient(backend));
+    let mut client = started.server.client();
     client.send("GET /wait HTTP/1.1\r\nHost: test\r\n\r\nGET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    arrived.recv().expect("the handler is called");
-    server.shutdown().graceful();
+    started.stop_in_flight();
     assert_eq!(client.answer().said(), (200, "waited".into()));
     let last = client.answer();
     assert_eq!(last.said(), (200, "fine".into()));
     assert!(last.closes());
     client.expect_end();
-    stop_at_once(server);
+    stop_at_once(started.server);
 }
 
 fn not_accepted(backend: Backend) {
-    let (server, _arrived) = start(backend, patient(backend));
+    let Started { server, .. } = start(backend, patient(backend));
     let address = server.addr();
     assert_eq!(server.get("/").text(), "fine");
     stop_at_once(server);
@@ -166,7 +191,7 @@ fn not_accepted(backend: Backend) {
 fn grace_ends(backend: Backend) {
     let mut config = patient(backend);
     config.graceful_timeout = Duration::from_millis(200);
-    let (server, arrived) = start(backend, config);
+    let Started { server, arrived, .. } = start(backend, config);
     let mut client = server.client();
     client.send_get("/forever");
     arrived.recv().expect("the handler is called");
@@ -178,7 +203,7 @@ fn grace_ends(backend: Backend) {
 }
 
 fn forced(backend: Backend) {
-    let (server, arrived) = start(backend, patient(backend));
+    let Started { server, arrived, .. } = start(backend, patient(backend));
     let mut client = server.client();
     client.send_get("/forever");
     arrived.recv().expect("the handler is called");

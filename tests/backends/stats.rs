@@ -1,6 +1,8 @@
 //! What a server says of itself, the same on every backend.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use futures_lite::StreamExt;
@@ -23,7 +25,16 @@ pub(crate) const AREA: Area = (
     ],
 );
 
+/// How long a handler pauses between two looks at whether it may end.
+const POLL: Duration = Duration::from_millis(2);
+
 fn start(backend: Backend, config: Config) -> (Running, Runtime) {
+    start_with(backend, config, &Arc::default())
+}
+
+/// Starts a server whose handlers of `/wait` and `/hold` end once `open` is set.
+fn start_with(backend: Backend, config: Config, open: &Arc<AtomicBool>) -> (Running, Runtime) {
+    let (opens, holds) = (open.clone(), open.clone());
     let (tell, told) = mpsc::channel();
     let server = Running::start(backend, config, move |runtime: Runtime| {
         tell.send(runtime.clone()).expect("the test waits for it");
@@ -40,13 +51,22 @@ fn start(backend: Backend, config: Config) -> (Running, Runtime) {
                 Response::new(gearshift::Body::from_stream(pieces))
             })
             .get("/wait", move |_: Request| {
-                let sleep = waits.sleep(Duration::from_millis(300));
+                let (runtime, open) = (waits.clone(), opens.clone());
                 async move {
-                    sleep.await;
+                    while !open.load(Ordering::SeqCst) {
+                        runtime.sleep(POLL).await;
+                    }
                     "waited"
                 }
             })
-            .get("/hold", sync(|_| std::thread::sleep(Duration::from_millis(300))))
+            .get(
+                "/hold",
+                sync(move |_| {
+                    while !holds.load(Ordering::SeqCst) {
+                        thread::sleep(POLL)
+                    }
+                }),
+            )
             .get("/metrics", numbers)
     });
     (server, told.recv().expect("the application has started"))
@@ -102,22 +122,27 @@ fn connections(backend: Backend) {
 }
 
 fn in_flight(backend: Backend) {
-    let (server, runtime) = start(backend, few_workers(backend));
+    let open = Arc::default();
+    let (server, runtime) = start_with(backend, few_workers(backend), &open);
     let mut client = server.client();
     client.send_get("/wait");
     wait_for(&runtime, "it has begun", |stats| stats.requests_in_flight == 1);
+    open.store(true, Ordering::SeqCst);
     assert_eq!(client.answer().text(), "waited");
     wait_for(&runtime, "it has ended", |stats| stats.requests_in_flight == 0);
 }
 
 fn held(backend: Backend) {
-    let (server, runtime) = start(backend, few_workers(backend));
+    let open = Arc::default();
+    let (server, runtime) = start_with(backend, few_workers(backend), &open);
     let mut client = server.client();
     client.send_get("/hold");
     wait_for(&runtime, "it has begun", |stats| stats.requests_in_flight == 1);
+    open.store(true, Ordering::SeqCst);
     assert_eq!(client.answer().status, 200);
     wait_for(&runtime, "it has ended", |stats| stats.requests_in_flight == 0);
-    // One that is left while it waits is in flight no longer than it goes on.
+    // A request whose peer leaves is in flight until its handler is dropped.
+    open.store(false, Ordering::SeqCst);
     let mut leaver = server.client();
     leaver.send_get("/wait");
     wait_for(&runtime, "it has begun", |stats| stats.requests_in_flight == 1);
@@ -127,6 +152,8 @@ fn held(backend: Backend) {
 
 fn tasks(backend: Backend) {
     let (_server, runtime) = start(backend, Config::default());
+    // The start of the application may be a task itself.
+    wait_for(&runtime, "the application has started", |stats| stats.tasks_running == 0);
     let before = runtime.stats().tasks_started;
     let tasks: Vec<_> = (0..3).map(|_| runtime.spawn(std::future::pending::<()>())).collect();
     let stats = runtime.stats();

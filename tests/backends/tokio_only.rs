@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use async_compat::CompatExt;
 use futures_lite::future;
-use gearshift::{Backend, Body, Bytes, Request, Response, Router, sync};
+use gearshift::{Backend, Body, BoxFuture, Bytes, Request, Response, Router, sync};
 use test_support::backend::{few_workers, runs_in_tokio};
 use test_support::server::{Running, one};
 use test_support::suite::Area;
 use test_support::{PATIENCE, wait_until};
 use tokio::runtime::Handle;
+
+use crate::waits::{EACH, SLEEPS, all};
 
 pub(crate) const AREA: Area = (
     "tokio_only",
@@ -96,17 +98,18 @@ fn breaks(backend: Backend) {
 fn overlap(backend: Backend) {
     let server = Running::start(backend, few_workers(backend), |_| {
         one(async |_: Request| {
-            let wait = || tokio::time::sleep(Duration::from_millis(100));
-            let all = async { future::zip(future::zip(wait(), wait()), future::zip(wait(), wait())).await };
-            all.compat().await;
+            let sleeps = async {
+                all((0..SLEEPS).map(|_| Box::pin(tokio::time::sleep(EACH)) as BoxFuture<()>).collect()).await;
+            };
+            sleeps.compat().await;
             "ok"
         })
     });
     let began = Instant::now();
     assert_eq!(server.get("/").said(), (200, "ok".into()));
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(100), "{took:?}");
-    assert!(took < Duration::from_millis(350), "one after another is 400 ms; this took {took:?}");
+    assert!(took >= EACH, "{took:?}");
+    assert!(took < SLEEPS * EACH / 2, "the sleeps took {took:?}");
 }
 
 fn leaves(backend: Backend) {
