@@ -1,4 +1,4 @@
-//! Stopping: what is idle closes at once, what is in flight is answered, what takes too long is cut.
+//! Stopping: idle connections close at once, requests in flight are answered, and what exceeds the grace period is cut.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ pub(crate) const AREA: Area = (
     &[
         ("idle_connections_close_at_once", idle),
         ("half_a_head_does_not_delay_it", half_a_head),
-        ("an_async_request_in_flight_is_answered_and_told", |backend| in_flight(backend, "/wait")),
-        ("a_blocking_request_in_flight_is_answered_and_told", |backend| in_flight(backend, "/block")),
+        ("an_async_request_in_flight_is_answered_with_close", |backend| in_flight(backend, "/wait")),
+        ("a_blocking_request_in_flight_is_answered_with_close", |backend| in_flight(backend, "/block")),
         ("a_body_in_flight_is_read_to_its_end", body_in_flight),
         ("requests_that_have_arrived_are_answered", arrived),
-        ("nobody_is_accepted_any_more", not_accepted),
+        ("no_connection_is_accepted_after_it", not_accepted),
         ("what_outlasts_the_grace_period_is_cut", grace_ends),
         ("force_cuts_what_is_in_flight", forced),
-        ("the_application_is_told_at_the_end", on_stop),
+        ("on_stop_runs_at_the_end", on_stop),
     ],
 );
 
-/// Within what time a server stops that has nothing to wait for: far less than any grace period here.
+/// An upper bound on the time of a stop that waits for nothing. It is far below the grace periods of these tests.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// An application that reports when a request has begun. The handlers of `/wait` and `/block` end once the server has
@@ -69,7 +69,7 @@ fn app(runtime: Runtime, arrive: mpsc::Sender<()>, asked: Arc<AtomicBool>) -> Ro
         .post("/echo", sync(|request: Request| request.into_body()))
 }
 
-/// How long a handler pauses between two looks at whether the server has been asked to stop.
+/// How often a handler checks whether the server has been asked to stop.
 const POLL: Duration = Duration::from_millis(2);
 
 /// A running server, and what its handlers report and wait for.
@@ -96,7 +96,7 @@ fn start(backend: Backend, config: Config) -> Started {
     Started { server, arrived, asked }
 }
 
-/// Stops it, which is to be done at once.
+/// Stops the server, and checks that this waits for nothing.
 fn stop_at_once(server: Running) -> Report {
     let began = Instant::now();
     let report = server.stop();
@@ -118,7 +118,7 @@ fn idle(backend: Backend) {
         assert_eq!(client.get("/").text(), "fine");
     }
     let mut silent: Vec<_> = (0..5).map(|_| server.client()).collect();
-    // It has accepted them all when it answers one that came later.
+    // The server accepts in order, so it has accepted all of them when it answers a later connection.
     assert_eq!(server.get("/").text(), "fine");
     let report = stop_at_once(server);
     assert_eq!((report.finished, report.cut), (0, 0));
@@ -155,7 +155,7 @@ fn body_in_flight(backend: Backend) {
     let Started { server, .. } = start(backend, patient(backend));
     let mut client = server.client();
     client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345");
-    // Its head came before the stop, and so says nothing of it.
+    // The head of the answer is sent before the stop, so it does not announce it.
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n12345") {
         head.extend(client.exactly(1).expect("the answer begins"));
@@ -185,7 +185,7 @@ fn not_accepted(backend: Backend) {
     let address = server.addr();
     assert_eq!(server.get("/").text(), "fine");
     stop_at_once(server);
-    assert!(TcpStream::connect(address).is_err(), "somebody still listens");
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
 }
 
 fn grace_ends(backend: Backend) {
@@ -219,9 +219,9 @@ fn on_stop(backend: Backend) {
     let app = App::new(|_| Router::new().get("/", sync(|_| "fine"))).on_stop(move || async move {
         tell.store(true, Ordering::SeqCst);
     });
-    let server = TestServer::with_app(backend, few_workers(backend), app).expect("it starts");
+    let server = TestServer::with_app(backend, few_workers(backend), app).expect("the server starts");
     assert_eq!(Client::connect(server.addr()).get("/").text(), "fine");
     assert!(!told.load(Ordering::SeqCst));
-    server.stop().expect("it ran");
+    server.stop().expect("the server ends without an error");
     assert!(told.load(Ordering::SeqCst));
 }
