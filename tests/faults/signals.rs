@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use gearshift::Backend;
 use rustix::process::Signal;
 use test_support::program::Program;
+use test_support::routes::BEGUN;
 use test_support::suite::Area;
 use test_support::wait_until;
 
@@ -39,11 +40,11 @@ fn first(backend: Backend) {
 }
 
 fn second(backend: Backend) {
-    ends_at_once(backend, "/sleep/60000");
+    ends_at_once(backend, "/test/log/wait/60000");
 }
 
 fn blocked(backend: Backend) {
-    ends_at_once(backend, "/block/60000");
+    ends_at_once(backend, "/test/log/block/60000");
 }
 
 fn ends_at_once(backend: Backend, path: &str) {
@@ -52,8 +53,8 @@ fn ends_at_once(backend: Backend, path: &str) {
     for client in &mut clients {
         assert_eq!(client.get("/plaintext").status, 200);
     }
-    // A request that has arrived counts as in flight.
     clients.iter_mut().for_each(|client| client.send_get(path));
+    wait_until("a handler has begun", || program.log().contains(BEGUN));
     program.signal(Signal::TERM);
     wait_until("the log says that the server stops", || program.log().contains("finishing"));
     let began = Instant::now();
