@@ -102,8 +102,8 @@ impl Gate {
     }
 }
 
-/// A server whose background tasks fill its blocking pool with three jobs, on two threads with a queue of two. Background
-/// tasks use the pool on every backend.
+/// A server whose background tasks fill its blocking pool with three jobs, on two threads with a queue of two.
+/// Background tasks use the pool on every backend.
 fn filled(backend: Backend) -> (Running, Runtime, Gate) {
     let mut config = few_workers(backend);
     (config.blocking_threads, config.pool_queue) = (2, 2);

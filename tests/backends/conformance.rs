@@ -1,8 +1,8 @@
 //! `docs/conformance.md`: every rule, the number of its cases, and the backends that they run on.
 //!
-//! The page is generated from the tests of this run. A case that does not run on a backend is missing in the count of that
-//! backend, and a case that fails makes the run fail. The test fails if the file differs from the generated page. With
-//! `GEARSHIFT_WRITE_CONFORMANCE=1` in the environment it writes the file instead.
+//! The page is generated from the tests of this run. A case that does not run on a backend is missing in the count of
+//! that backend, and a case that fails makes the run fail. The test fails if the file differs from the generated page.
+//! With `GEARSHIFT_WRITE_CONFORMANCE=1` in the environment it writes the file instead.
 //!
 //! `docs/strictness.md` is written by hand. A test checks that the cases it names exist.
 

@@ -99,8 +99,8 @@ fn start_with(backend: Backend, config: Config) -> (Running, Runtime) {
     (server, told.recv().expect("the application has started"))
 }
 
-/// Checks that the log has exactly one line about `what`, with its duration and backend, and that one stall is counted. A
-/// backend whose threads may block logs and counts none.
+/// Checks that the log has exactly one line about `what`, with its duration and backend, and that one stall is counted.
+/// A backend whose threads may block logs and counts none.
 fn expect(backend: Backend, runtime: &Runtime, what: &str, least: u128) {
     if blocks(backend) {
         assert_eq!((lines_about(what).len(), runtime.stats().stalls), (0, 0));

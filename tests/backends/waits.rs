@@ -118,8 +118,8 @@ pub(crate) async fn all(futures: Vec<BoxFuture<()>>) {
     .await;
 }
 
-/// The number of sleeps of [`EACH`] that should overlap. One after another they take ten seconds, and a busy machine adds
-/// far less than half of that.
+/// The number of sleeps of [`EACH`] that should overlap. One after another they take ten seconds, and a busy machine
+/// adds far less than half of that.
 pub(crate) const SLEEPS: u32 = 100;
 pub(crate) const EACH: Duration = Duration::from_millis(100);
 

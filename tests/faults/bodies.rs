@@ -1,8 +1,8 @@
 //! Bodies that arrive a byte at a time, or stop.
 //!
 //! On an event loop they delay no other request. A blocking backend gives such a body a thread for as long as it takes,
-//! so the bound depends on the number of peers: fewer peers than threads delay nobody, and `d` peers on `w` threads delay
-//! a request for `d / w` times as long as one body takes. A body that stops takes `body_timeout`.
+//! so the bound depends on the number of peers: fewer peers than threads delay nobody, and `d` peers on `w` threads
+//! delay a request for `d / w` times as long as one body takes. A body that stops takes `body_timeout`.
 
 use std::time::{Duration, Instant};
 

@@ -2,8 +2,8 @@
 //! compiled in, over real sockets.
 //!
 //! `cargo test --test faults -- mio::` runs the cases of one backend. Tests of a whole process (its memory, its
-//! descriptors, its exit status) start it as a child. `GEARSHIFT_FAULT_ROUNDS=100` makes the tests of stops under load run
-//! 100 rounds instead of 10.
+//! descriptors, its exit status) start it as a child. `GEARSHIFT_FAULT_ROUNDS=100` makes the tests of stops under load
+//! run 100 rounds instead of 10.
 
 mod abandoned;
 mod bodies;

@@ -1,9 +1,9 @@
 //! Peers that request more than they read: a byte now and then of a response that is large or never ends.
 //!
 //! Their cost is bounded. Each takes `limits.output` of memory and a piece or two of the body, until the kernel has
-//! accepted no bytes for `write_timeout`: a peer that reads single bytes opens no TCP window. On an event loop they delay
-//! no other request. On a blocking backend each holds a thread, so `r` peers on `w` threads delay a request for `r / w`
-//! times `write_timeout`.
+//! accepted no bytes for `write_timeout`: a peer that reads single bytes opens no TCP window. On an event loop they
+//! delay no other request. On a blocking backend each holds a thread, so `r` peers on `w` threads delay a request for
+//! `r / w` times `write_timeout`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

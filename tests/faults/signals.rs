@@ -21,7 +21,8 @@ pub(crate) const AREA: Area = (
 );
 
 const CLIENTS: usize = 16;
-/// An upper bound on the time of a stop that waits for short requests only. The grace period and long requests exceed it.
+/// An upper bound on the time of a stop that waits for short requests only. The grace period and long requests exceed
+/// it.
 const AT_ONCE: Duration = Duration::from_secs(6);
 
 fn first(backend: Backend) {
