@@ -56,11 +56,7 @@ fn watch(backend: Backend, path: &str, peers: usize) {
     let mut readers: Vec<_> = (0..peers).map(|_| Reader::begin(&server, path)).collect();
     let limit = bound(backend, peers, TIMEOUT);
     if limit.is_zero() {
-        // The start of so many responses fills the buffers of the kernel, which takes CPU time from all requests.
-        wait_until("every response has begun", || {
-            readers.iter_mut().for_each(Reader::take_a_byte);
-            readers.iter().all(|reader| reader.taken > 0)
-        });
+        expect_quiet(&server, &mut readers);
     }
     let (mut neighbours, mut peak) = (Neighbours::new(server.addr(), control.addr()), 0);
     loop {
@@ -81,6 +77,22 @@ fn watch(backend: Backend, path: &str, peers: usize) {
     assert_eq!(begun, peers, "every peer has received a byte");
     wait_until("other requests are answered", || server.client().get("/plaintext").status == 200);
     server.expect_alive();
+}
+
+/// Waits until every response has begun and the server has filled the buffers of the kernel. That takes CPU time from
+/// all requests, and is not what delays a request while the peers read slowly.
+fn expect_quiet(server: &Program, readers: &mut [Reader]) {
+    const LOOK: Duration = Duration::from_millis(50);
+    const LOOKS: u32 = 4;
+    let (mut quiet, mut before) = (0, server.stats().cpu_time());
+    wait_until("every response has begun, and the server is quiet", || {
+        readers.iter_mut().for_each(Reader::take_a_byte);
+        thread::sleep(LOOK);
+        let now = server.stats().cpu_time();
+        quiet = if now - before <= LOOK / 5 { quiet + 1 } else { 0 };
+        before = now;
+        quiet >= LOOKS && readers.iter().all(|reader| reader.taken > 0)
+    });
 }
 
 struct Reader {
