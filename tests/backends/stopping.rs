@@ -225,14 +225,18 @@ fn backlog_at_once(backend: Backend) {
 
 fn in_flight_and_backlog(backend: Backend) {
     let (begin, begun) = mpsc::channel();
+    let asked = Arc::new(AtomicBool::new(false));
+    let stops = asked.clone();
     let mut config = patient(backend);
     config.max_connections = 2;
     let server = Launched::start(backend, config, move |runtime| {
         hello(runtime.clone()).get("/slow", move |_: Request| {
-            let (begin, runtime) = (begin.clone(), runtime.clone());
+            let (begin, runtime, stops) = (begin.clone(), runtime.clone(), stops.clone());
             async move {
                 let _ = begin.send(());
-                runtime.sleep(Duration::from_millis(100)).await;
+                while !stops.load(Ordering::SeqCst) {
+                    runtime.sleep(Duration::from_millis(2)).await;
+                }
                 "slow"
             }
         })
@@ -244,6 +248,7 @@ fn in_flight_and_backlog(backend: Backend) {
     let mut queued = server.client();
     queued.send(GET);
     server.shutdown().graceful();
+    asked.store(true, Ordering::SeqCst);
     idle.expect_end();
     for (client, text) in [(&mut queued, "hi"), (&mut busy, "slow")] {
         let answer = client.answer();
