@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts each peer on a free port, asks it what it is there for, checks the answers, and stops it by its pid. Build them
-# first: `cargo build --release`. An argument is a command to check instead, with {port} in it; so gearshift's demo is held
-# to the same:
+# Starts each peer on a free port, requests each route, checks the responses, and stops the peer by its process id.
+# Build the peers first: `cargo build --release -p 'peer-*'` in benches/. An argument is the command of another server to
+# check instead, with {port} in it:
 #
 #   benches/peers/check.sh 'target/release/demo --bind 127.0.0.1:{port}'
 set -euo pipefail
@@ -92,7 +92,7 @@ if (($#)); then
     check "${command[0]}" "${command[@]}"
 else
     for peer in hyper axum actix-web tiny_http floor; do
-        check "$peer" "$here/target/release/$peer" '{port}'
+        check "$peer" "$here/../target/release/$peer" '{port}'
     done
 fi
 exit "$failed"

@@ -187,5 +187,4 @@ impl Spent {
 }
 
 #[cfg(test)]
-#[path = "load/tests.rs"]
 mod tests;

@@ -160,5 +160,4 @@ fn fits(figure: f64, allowed: f64) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "claims/tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! `cargo run --release -p compare`: every backend, every kind of work, in ten minutes; with `--quick` in two.
+//! `cargo compare`: every backend, every kind of work, in ten minutes; with `--quick` in two.
 //! With `--claims` what is said of them is checked, in six.
 
 use std::process::ExitCode;

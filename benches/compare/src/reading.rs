@@ -307,5 +307,4 @@ fn millis(path: &str) -> Option<f64> {
 }
 
 #[cfg(test)]
-#[path = "reading/tests.rs"]
 mod tests;
