@@ -1,19 +1,19 @@
-//! Before and after: what has changed since a baseline, beyond the noise.
+//! Compares a run with a baseline and reports the changes that exceed the noise.
 //!
-//! Rates are not compared: they tell what else the machine did. What is compared is the server's CPU time for a
-//! request, where requests keep it busy, as with a processor to spare it depends on who happens to be awake; how long
-//! half of the requests take, where they take so long that it is a wait and not the machine; the bytes of an idle
-//! connection; and failures.
+//! Four figures are compared. The server's CPU time per request counts where requests keep it busy; on a mostly idle
+//! core it depends on which threads happen to be awake. The median latency counts where it is a wait rather than
+//! computation. The memory per idle connection and the failures always count. Rates are not compared, because they
+//! depend on what else the machine did.
 //!
-//! A figure is called a change if *no* round of one run lies within the rounds of the other, and the medians are further
-//! apart than 15% and than the rounds of each run are among themselves. With three rounds each, chance alone makes
-//! them disjoint once in ten times, which is why the second condition is there.
+//! A figure has changed if the ranges of its rounds are disjoint, and the medians differ by more than 15% and by more
+//! than the range of either run. Three rounds each are disjoint by chance once in ten times, hence the second
+//! condition.
 //!
-//! Two runs are hours apart, and a machine is not the same at both. Beside each point the yardstick was measured, a
-//! server that never changes, under the same load in the same round. By as many µs as a request became dearer there it
-//! became dearer to everybody: what a machine becomes slower at is mostly the kernel's part, which is the same for all.
-//! So these are taken off before figures are compared. It follows that small changes are not found; who looks for one
-//! takes both programs into one run, with `--against 'before=...'`.
+//! The machine itself is not equally fast in two runs hours apart. Therefore each round also measures the reference
+//! server (the yardstick), which never changes, under the same load. If its CPU time per request rose by some µs, these
+//! are subtracted from the server's CPU time before the comparison, because such changes are mostly in the kernel's
+//! part, which all servers share. Small changes are therefore not detected. To detect them, measure both programs in
+//! one run with `--against 'before=...'`.
 
 use std::fs;
 use std::path::Path;
@@ -21,29 +21,29 @@ use std::path::Path;
 use crate::failure::Failure;
 use crate::results::{Change, Measure, Point, Results, Spread};
 
-/// The verdict that it became worse.
+/// The verdict that a figure is worse.
 pub const WORSE: &str = "worse";
-/// The verdict that it became better.
+/// The verdict that a figure is better.
 pub const BETTER: &str = "better";
-/// The verdict that nothing can be told.
+/// The verdict that a figure has not changed beyond the noise.
 pub const SAME: &str = "same";
 
-/// The least change that is one, as a part.
-const LEAST: f64 = 0.15;
-/// The least change that is left if the machine's own part is not taken off.
-const LEAST_RAW: f64 = 0.05;
-/// The least part of a processor that requests keep busy, if their CPU time is compared.
-const BUSY: f64 = 0.5;
-/// What others leave of a processor at least, for all that is known of them.
-const LEAST_LEFT: f64 = 0.1;
-/// From this part of the processors on, others make latencies that prove nothing.
+/// The smallest change that counts, as a share.
+const MIN_CHANGE: f64 = 0.15;
+/// The smallest change of the uncorrected CPU time that counts, as a share.
+const MIN_RAW_CHANGE: f64 = 0.05;
+/// CPU time is compared if requests keep a core busy for at least this share of the time.
+const MIN_BUSY: f64 = 0.5;
+/// Minimum share of the cores assumed to be left by other programs.
+const MIN_AVAILABLE: f64 = 0.1;
+/// Latencies are not compared if other programs use more than this share of the cores.
 const DISTURBED: f64 = 0.2;
-/// The shortest latency that is compared, in µs.
-const A_WAIT: f64 = 5_000.0;
-/// Latencies are compared if so large a part of the requests has an answer.
-const ANSWERED: f64 = 0.6;
-/// Failures in percent are compared with this added, so that few of them are not many times none.
-const FEW_FAILURES: f64 = 1.0;
+/// The shortest median latency that is compared, in µs.
+const MIN_WAIT: f64 = 5_000.0;
+/// Latencies are compared if at least this share of the requests was answered.
+const MIN_ANSWERED: f64 = 0.6;
+/// Added to failures in percent, so that a few failures are not many times none.
+const FAILURE_OFFSET: f64 = 1.0;
 
 /// Reads a `results.json`.
 ///
@@ -55,7 +55,7 @@ pub fn read(file: &Path) -> Result<Results, Failure> {
     serde_json::from_slice(&bytes).map_err(|error| refused(error.to_string()))
 }
 
-/// Compares everything that is in both.
+/// Compares all figures that are in both runs.
 pub fn changes(before: &Results, after: &Results) -> Vec<Change> {
     let mut changes = Vec::new();
     for scenario in &after.scenarios {
@@ -69,7 +69,7 @@ pub fn changes(before: &Results, after: &Results) -> Vec<Change> {
                 let Some(counterpart) = old.measures.iter().find(|old| old.subject == measure.subject) else {
                     continue;
                 };
-                let both = Both {
+                let both = Pair {
                     old: counterpart,
                     new: measure,
                     yardsticks: (&old.yardstick, &point.yardstick),
@@ -87,28 +87,28 @@ pub fn changes(before: &Results, after: &Results) -> Vec<Change> {
     changes
 }
 
-/// What has changed, and how much there is that has not: `2 worse, 1 better, 40 within the noise`.
+/// Counts the verdicts: `2 worse, 1 better, 40 within the noise`.
 pub fn summary(changes: &[Change]) -> String {
-    let told = |verdict: &str| changes.iter().filter(|change| change.verdict == verdict).count();
-    format!("{} worse, {} better, {} within the noise", told(WORSE), told(BETTER), told(SAME))
+    let number = |verdict: &str| changes.iter().filter(|change| change.verdict == verdict).count();
+    format!("{} worse, {} better, {} within the noise", number(WORSE), number(BETTER), number(SAME))
 }
 
-/// One subject at one point, in both runs.
-struct Both<'a> {
+/// One server under one load, in both runs.
+struct Pair<'a> {
     old: &'a Measure,
     new: &'a Measure,
     yardsticks: (&'a Spread, &'a Spread),
-    /// Whether requests came at a fixed rate.
+    /// Whether requests were sent at a fixed rate.
     open: bool,
 }
 
-impl Both<'_> {
+impl Pair<'_> {
     fn compare(&self) -> Vec<Change> {
         let (old, new) = (self.old, self.new);
         if old.skipped.is_some() && new.skipped.is_some() {
             return Vec::new();
         }
-        let mut changes = vec![judged("failed, %", &failures(old), &failures(new), FEW_FAILURES)];
+        let mut changes = vec![judged("failed, %", &failures(old), &failures(new), FAILURE_OFFSET)];
         if !self.open && is_busy(old) && is_busy(new) {
             changes.push(self.cpu());
         }
@@ -116,12 +116,12 @@ impl Both<'_> {
             changes.push(judged("p50 µs", &old.latency.p50, &new.latency.p50, 0.0));
         }
         if let (Some(old), Some(new)) = (&old.idle_bytes, &new.idle_bytes) {
-            changes.push(judged("bytes each", old, new, 1.0));
+            changes.push(judged("bytes per connection", old, new, 1.0));
         }
         changes
     }
 
-    /// CPU times, without what the machine itself became slower or quicker by.
+    /// Compares CPU times, corrected by the change of the yardstick.
     fn cpu(&self) -> Change {
         let (old, new) = (self.old.cpu(), self.new.cpu());
         let machine = self.yardsticks.1.values.iter().map(|now| now - self.yardsticks.0.median);
@@ -130,11 +130,11 @@ impl Both<'_> {
             true => new.clone(),
             false => Spread::of(new.values.iter().zip(machine).map(|(cpu, more)| cpu - more).collect()),
         };
-        let change = judged("CPU µs a request", &old, &adjusted, 0.0);
+        let change = judged("CPU µs per request", &old, &adjusted, 0.0);
         let raw = if old.median > 0.0 { new.median / old.median } else { 1.0 };
         let confirmed = match change.verdict.as_str() {
-            WORSE => raw > 1.0 + LEAST_RAW,
-            BETTER => raw < 1.0 / (1.0 + LEAST_RAW),
+            WORSE => raw > 1.0 + MIN_RAW_CHANGE,
+            BETTER => raw < 1.0 / (1.0 + MIN_RAW_CHANGE),
             _ => true,
         };
         let verdict = if confirmed { change.verdict } else { SAME.into() };
@@ -142,13 +142,13 @@ impl Both<'_> {
     }
 }
 
-/// Says whether requests keep it busy, as far as other programs let them.
+/// Whether requests keep a core busy, as far as other programs allow it.
 fn is_busy(measure: &Measure) -> bool {
-    let left = (1.0 - measure.disturbed).max(LEAST_LEFT);
-    measure.rate.median * measure.cpu().median / 1e6 >= BUSY * left
+    let left = (1.0 - measure.disturbed).max(MIN_AVAILABLE);
+    measure.rate.median * measure.cpu().median / 1e6 >= MIN_BUSY * left
 }
 
-/// What failed, in percent: everything if there were no answers at all.
+/// Failures in percent; 100 if there was no response at all.
 fn failures(measure: &Measure) -> Spread {
     let idle = measure.idle_bytes.is_some();
     let answers: f64 = measure.rate.values.iter().sum();
@@ -161,21 +161,21 @@ fn failures(measure: &Measure) -> Spread {
     Spread::of(vec![failed])
 }
 
-/// Says whether half of the requests wait, for something else than a processor.
+/// Whether half of the requests wait for something other than a core.
 fn is_a_wait(measure: &Measure) -> bool {
     measure.disturbed <= DISTURBED
         && !is_busy(measure)
-        && measure.latency.p50.median >= A_WAIT
-        && 1.0 - measure.unanswered >= ANSWERED
+        && measure.latency.p50.median >= MIN_WAIT
+        && 1.0 - measure.unanswered >= MIN_ANSWERED
 }
 
-/// Compares figures of which less is better, with something added to each that makes little of what is small.
+/// Compares a figure of which less is better. `added` is added to both sides, so that small values do not count.
 fn judged(figure: &str, old: &Spread, new: &Spread, added: f64) -> Change {
     let before = old.median + added;
     let ratio = if before > 0.0 { (new.median + added) / before } else { 1.0 };
     let apart = new.min > old.max || new.max < old.min;
     let noise = old.range().max(new.range());
-    let threshold = 1.0 + noise.max(LEAST);
+    let threshold = 1.0 + noise.max(MIN_CHANGE);
     let verdict = match ratio {
         ratio if apart && ratio > threshold => WORSE,
         ratio if apart && ratio < 1.0 / threshold => BETTER,
@@ -192,7 +192,6 @@ fn judged(figure: &str, old: &Spread, new: &Spread, added: f64) -> Change {
     }
 }
 
-/// What rounds lie apart, as a part of their median.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +210,7 @@ mod tests {
         Measure { subject: "mio".into(), rate, cpu_user, cpu_system, ..Measure::default() }
     }
 
-    /// The verdict on a figure.
+    /// The verdict on one figure.
     fn verdict(figure: &str, before: (f64, Measure), after: (f64, Measure)) -> Option<String> {
         let changes = changes(&results(before.0, before.1), &results(after.0, after.1));
         changes.into_iter().find(|change| change.figure == figure).map(|change| change.verdict)
@@ -219,11 +218,11 @@ mod tests {
 
     fn cpu_verdict(before: (f64, &[f64]), after: (f64, &[f64])) -> String {
         let both = ((before.0, cpu(before.1)), (after.0, cpu(after.1)));
-        verdict("CPU µs a request", both.0, both.1).expect("there is enough of it")
+        verdict("CPU µs per request", both.0, both.1).expect("the server is busy")
     }
 
     #[test]
-    fn a_change_beyond_the_noise_is_one() {
+    fn a_change_beyond_the_noise_is_reported() {
         let before = (5.0, &[10.0, 10.1, 10.2][..]);
         assert_eq!(cpu_verdict(before, (5.0, &[13.0, 13.1, 13.2])), WORSE);
         assert_eq!(cpu_verdict(before, (5.0, &[8.0, 8.1, 8.2])), BETTER);
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_or_is_less_than_the_noise_is_none() {
+    fn a_change_within_the_noise_is_not_reported() {
         let before = (5.0, &[10.0, 11.0, 13.0][..]);
         assert_eq!(cpu_verdict(before, (5.0, &[12.9, 15.0, 16.0])), SAME);
         assert_eq!(cpu_verdict(before, (5.0, &[13.1, 14.0, 15.0])), SAME);
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_became_slower_is_not_held_against_a_server() {
+    fn a_slower_machine_is_not_a_worse_server() {
         let before = (5.0, &[10.0, 10.1, 10.2][..]);
         assert_eq!(cpu_verdict(before, (7.5, &[12.0, 12.5, 12.8])), SAME);
         assert_eq!(
@@ -251,27 +250,28 @@ mod tests {
     }
 
     #[test]
-    fn little_cpu_is_not_compared_and_waits_are() {
+    fn waits_are_compared_and_the_cpu_time_of_an_idle_server_is_not() {
         let waiting = |ms: f64| Measure {
             rate: Spread::of(vec![20.0; 2]),
             latency: Latency { p50: Spread::of(vec![ms * 1e3, ms * 1e3 + 100.0]), ..Latency::default() },
             ..cpu(&[300.0, 310.0])
         };
         let verdict = |figure, after| verdict(figure, (5.0, waiting(50.0)), (5.0, after));
-        assert_eq!(verdict("CPU µs a request", waiting(50.0)), None);
+        assert_eq!(verdict("CPU µs per request", waiting(50.0)), None);
         assert_eq!(verdict("p50 µs", waiting(51.0)).as_deref(), Some(SAME));
         assert_eq!(verdict("p50 µs", waiting(60.0)).as_deref(), Some(WORSE));
         assert_eq!(verdict("p50 µs", Measure { unanswered: 0.9, ..waiting(60.0) }), None);
         assert_eq!(verdict("p50 µs", Measure { disturbed: 0.5, ..waiting(60.0) }), None);
         let queue = Measure { latency: waiting(60.0).latency, ..cpu(&[10.0, 10.1]) };
-        assert_eq!(verdict("p50 µs", queue), None, "they queue for the processor");
+        assert_eq!(verdict("p50 µs", queue), None, "the requests queue for the core");
     }
 
     #[test]
-    fn failures_are_worse_and_so_is_a_server_that_answers_nothing() {
+    fn failures_and_missing_responses_are_worse() {
         let with = |errors, rate: f64| Measure { errors, rate: Spread::of(vec![rate]), ..cpu(&[10.0]) };
-        let verdict =
-            |after| verdict("failed, %", (5.0, with(0, 1000.0)), (5.0, after)).expect("it is compared");
+        let verdict = |after| {
+            verdict("failed, %", (5.0, with(0, 1000.0)), (5.0, after)).expect("failures are compared")
+        };
         assert_eq!(verdict(with(0, 1000.0)), SAME);
         assert_eq!(verdict(with(1, 1000.0)), SAME);
         assert_eq!(verdict(with(50, 1000.0)), WORSE);
@@ -282,13 +282,13 @@ mod tests {
     #[test]
     fn idle_bytes_are_compared() {
         let idle = |bytes: f64| Measure { idle_bytes: Some(Spread::of(vec![bytes])), ..cpu(&[]) };
-        let verdict = |after| verdict("bytes each", (5.0, idle(800.0)), (5.0, idle(after)));
+        let verdict = |after| verdict("bytes per connection", (5.0, idle(800.0)), (5.0, idle(after)));
         assert_eq!(verdict(820.0).as_deref(), Some(SAME));
         assert_eq!(verdict(1800.0).as_deref(), Some(WORSE));
     }
 
     #[test]
-    fn what_is_in_one_run_only_is_not_compared() {
+    fn points_of_only_one_run_are_not_compared() {
         let mut other = results(5.0, cpu(&[10.0]));
         other.scenarios[0].points[0].offered = Some(100.0);
         assert!(changes(&results(5.0, cpu(&[10.0])), &other).is_empty());
@@ -296,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn a_baseline_that_is_none_says_why() {
-        let failure = read(Path::new("/nowhere/results.json")).expect_err("it is not there");
+    fn an_unreadable_baseline_is_an_error() {
+        let failure = read(Path::new("/nowhere/results.json")).expect_err("a missing file");
         assert_eq!(failure.status(), 7);
-        let file = tempfile::NamedTempFile::new().expect("there is room for it");
-        fs::write(file.path(), "{}").expect("it is ours");
-        assert!(read(file.path()).expect_err("it is empty").to_string().contains("missing field"));
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), "{}").expect("a writable file");
+        assert!(read(file.path()).expect_err("an empty object").to_string().contains("missing field"));
     }
 }

@@ -1,9 +1,9 @@
-//! What is said of concurrency models, checked one by one: the statement, what was measured on each backend that it
-//! speaks of, whether it holds, and by how much.
+//! Checks common claims about concurrency models. Each check measures the backends that the claim is about, and tells
+//! whether the claim holds and by what margin.
 
 mod background;
 mod blocking;
-mod burning;
+mod cpu_bound;
 mod mixing;
 mod pictures;
 mod waiting;
@@ -11,31 +11,31 @@ mod waiting;
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::load::{Ask, Pace, Traffic};
+use crate::load::{Pacing, Request, Traffic};
 use crate::measure;
 use crate::results::{Claim, Finding, Measure};
 use crate::run::Run;
-use crate::serve::Served;
+use crate::serve::Application;
 use crate::subject::Subject;
-use crate::trial::{Taken, Trial, Work};
+use crate::trial::{Sample, Trial, Workload};
 
-/// The backends on which a request has a thread while it runs.
+/// The backends whose requests occupy a thread while their handler runs.
 const BLOCKING: [&str; 2] = ["sequential", "threadpool"];
-/// More than this is not told apart, nor is less than its inverse.
-const MOST_MARGIN: f64 = 99.0;
+/// Margins are clamped to this value and to its inverse.
+const MAX_MARGIN: f64 = 99.0;
 
-/// A statement, and how it is checked.
+/// A claim and how to check it.
 struct Check {
     statement: &'static str,
-    /// The backends that it speaks of.
+    /// Whether the claim is about this backend.
     of: fn(&str) -> bool,
-    /// What is measured on each of them.
+    /// The trials on each backend, given the number of cores.
     trials: fn(usize) -> Vec<Trial>,
-    /// What follows from the measures: for each subject, one for each trial. The number is that of processors.
+    /// Derives the findings from the measures of each backend, one per trial, and the number of cores.
     judge: fn(&[Measured<'_>], usize) -> Vec<Finding>,
 }
 
-/// A subject, and what came of each trial on it.
+/// The measures of one backend, one per trial.
 struct Measured<'a> {
     subject: &'a str,
     measures: Vec<Measure>,
@@ -51,20 +51,20 @@ fn event_loop(subject: &str) -> bool {
 
 fn checks() -> [Check; 10] {
     [
-        waiting::NOBODY_IS_FASTER_ALONE,
-        waiting::CAPACITY_IS_WORKERS_BY_WAIT,
-        burning::EQUAL_PER_CORE,
+        waiting::WITH_ONE_CLIENT_ALL_ARE_EQUAL,
+        waiting::THREADS_BOUND_WAITS,
+        cpu_bound::EQUAL_PER_CORE,
         blocking::STALLS_THE_LOOP,
         blocking::OFFLOADING_CURES,
         mixing::MIXING_COSTS_NOTHING,
         waiting::CALLS_OVERLAP,
-        waiting::THE_KTH_WAITS_K_TIMES,
-        background::DELAYS_NOBODY,
+        waiting::THE_KTH_TAKES_K_TIMES,
+        background::DELAYS_NO_CLIENT,
         pictures::BELONG_ON_THE_COMPUTE_POOL,
     ]
 }
 
-/// A check on those subjects that it speaks of.
+/// A check on the backends that its claim is about.
 pub struct Prepared<'a> {
     number: usize,
     check: Check,
@@ -72,7 +72,7 @@ pub struct Prepared<'a> {
     trials: Vec<Trial>,
 }
 
-/// Everything that is checked, on so many processors. What speaks of none of the subjects is left out.
+/// The checks whose claim is about at least one of the subjects, on a machine with `cores` cores.
 pub fn prepared(subjects: &[Subject], cores: usize) -> Vec<Prepared<'_>> {
     let prepare = |(index, check): (usize, Check)| {
         let of: Vec<&Subject> = subjects.iter().filter(|subject| (check.of)(&subject.name)).collect();
@@ -82,16 +82,16 @@ pub fn prepared(subjects: &[Subject], cores: usize) -> Vec<Prepared<'_>> {
     checks().into_iter().enumerate().filter_map(prepare).collect()
 }
 
-/// What is measured in a round.
+/// The trials of one round.
 pub fn round<'p>(checks: &'p [Prepared<'_>]) -> Vec<&'p Trial> {
     let trials = |check: &'p Prepared<'_>| check.of.iter().flat_map(|_| &check.trials);
     checks.iter().flat_map(trials).collect()
 }
 
-/// Checks them all.
+/// Runs all checks.
 ///
 /// # Errors
-/// What keeps anything from being measured.
+/// Any failure that prevents a measurement.
 pub fn check(run: &Run<'_>, checks: &[Prepared<'_>]) -> Result<Vec<Claim>, Failure> {
     let mut claims = Vec::new();
     let cores = run.bench.cores.server.len();
@@ -109,13 +109,13 @@ pub fn check(run: &Run<'_>, checks: &[Prepared<'_>]) -> Result<Vec<Claim>, Failu
     Ok(claims)
 }
 
-/// Measures all that a check wants, and again as long as there is so much time; says how often it was done.
+/// Measures the trials of a check in rounds, until fewer than `needed` would remain. Returns the number of rounds.
 fn measure<'a>(
     run: &Run<'_>,
     Prepared { number, of, trials, .. }: &Prepared<'a>,
     needed: Duration,
 ) -> Result<(Vec<Measured<'a>>, usize), Failure> {
-    let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); trials.len()]; of.len()];
+    let mut samples: Vec<Vec<Vec<Sample>>> = vec![vec![Vec::new(); trials.len()]; of.len()];
     let mut made = 0;
     for round in 0..run.bench.plan.rounds {
         if round > 0 && !run.has_time(needed) {
@@ -127,36 +127,36 @@ fn measure<'a>(
                 let at = (turn + round) % of.len();
                 let name = &of[at].name;
                 run.progress.step(format!("claim {number}, {name}, round {}", round + 1));
-                taken[at][which].push(run.bench.take(of[at], trial)?);
+                samples[at][which].push(run.bench.measure(of[at], trial)?);
             }
         }
     }
-    let each = of.iter().zip(&taken).map(|(subject, taken)| {
-        let measures = taken.iter().map(|rounds| measure::of(&subject.name, rounds)).collect();
+    let each = of.iter().zip(&samples).map(|(subject, samples)| {
+        let measures = samples.iter().map(|rounds| measure::of(&subject.name, rounds)).collect();
         Measured { subject: &subject.name, measures }
     });
     Ok((each.collect(), made))
 }
 
-/// One kind of traffic on the demo.
+/// One traffic on the demo.
 fn demo(traffic: Traffic) -> Trial {
-    Trial { app: Served::Demo, work: Work::Load(vec![traffic]), saturates: false }
+    Trial { app: Application::Demo, workload: Workload::Load(vec![traffic]), saturates: false }
 }
 
-/// Clients that ask the demo for a path in a closed loop.
+/// Clients that request a path of the demo in a closed loop.
 fn closed(connections: usize, path: &str) -> Trial {
-    demo(Traffic::new(connections, Ask::get(path), Pace::Closed))
+    demo(Traffic::new(connections, Request::get(path), Pacing::Closed))
 }
 
-/// A finding whose figure is to be at most, or if `margin` was turned over at least, what is wanted.
+/// A finding that holds if `margin` is at least 1.
 fn finding(subject: &str, measured: String, wanted: String, margin: f64) -> Finding {
-    let margin = margin.clamp(1.0 / MOST_MARGIN, MOST_MARGIN);
+    let margin = margin.clamp(1.0 / MAX_MARGIN, MAX_MARGIN);
     Finding { subject: subject.into(), measured, wanted, holds: margin >= 1.0, margin }
 }
 
-/// How many times a figure fits into what is allowed.
+/// How many times `figure` fits into `allowed`.
 fn fits(figure: f64, allowed: f64) -> f64 {
-    if figure > 0.0 { allowed / figure } else { MOST_MARGIN }
+    if figure > 0.0 { allowed / figure } else { MAX_MARGIN }
 }
 
 #[cfg(test)]

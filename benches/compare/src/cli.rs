@@ -1,4 +1,5 @@
-//! The command line: what is compared, how, and where it is told. The exit statuses are those of [`crate::failure`].
+//! The command line: servers, scenarios, durations and the report directory. [`crate::failure`] lists the exit
+//! statuses.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,26 +14,26 @@ use signal_hook::iterator::Signals;
 use crate::comparison::Comparison;
 use crate::failure::{self, Failure};
 use crate::load::wrk;
-use crate::scenario::{self, Choice};
+use crate::scenario::{self, Options};
 use crate::subject::Subject;
 use crate::{baseline, guard, report, serve, table};
 
-/// Loads an application on every backend, measures, and says which backend suits which work
+/// Measures an application under load on each backend and reports which backend suits which work
 #[derive(Debug, Parser)]
 #[command(name = "compare", version, args_conflicts_with_subcommands = true, args_override_self = true)]
 struct Program {
     #[command(subcommand)]
-    hidden: Option<Hidden>,
+    internal: Option<Internal>,
 
     #[command(flatten)]
     flags: Flags,
 }
 
-/// What this program starts itself as.
+/// Commands that this program starts itself with.
 #[derive(Debug, Subcommand)]
-enum Hidden {
+enum Internal {
     #[command(hide = true)]
-    Serve(Box<serve::Serve>),
+    Serve(Box<serve::ServeArgs>),
     #[command(hide = true)]
     Guard {
         #[arg(long, value_delimiter = ',')]
@@ -44,59 +45,59 @@ enum Hidden {
 
 #[derive(Debug, clap::Args)]
 struct Flags {
-    /// Scenario; may be given more than once [default: all]
+    /// Scenario to run; may be repeated [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     scenario: Vec<String>,
 
-    /// Backend; may be given more than once [default: all that are compiled in]
+    /// Backend to measure; may be repeated [default: all that are compiled in]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
 
-    /// Connections, in place of a scenario's own; may be given more than once
+    /// Number of connections, instead of the scenario's own; may be repeated
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
     connections: Vec<usize>,
 
-    /// Seconds that each measurement takes [default: what fits into the time]
+    /// Length of each measurement in seconds [default: as long as the time limit allows]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
 
-    /// How often each measurement is made [default: 3; 2 if quick]
+    /// Number of times each measurement is made [default: 3; 2 with --quick]
     #[arg(long, value_name = "N", value_parser = count)]
     rounds: Option<usize>,
 
-    /// Be done within two minutes, with fewer and shorter measurements
+    /// Finish within two minutes, with fewer and shorter measurements
     #[arg(long)]
     quick: bool,
 
-    /// Check what is said of the backends, one by one, within six minutes
+    /// Check common claims about the backends, within six minutes
     #[arg(long, conflicts_with_all = ["app", "against"])]
     claims: bool,
 
-    /// Your own application, as 'CMD {backend} {port}', on each backend
+    /// Your own application, started on each backend as 'CMD {backend} {port}'
     #[arg(long, value_name = "COMMAND")]
     app: Option<String>,
 
-    /// A server to compare with, as 'NAME=CMD {port}'; may be given more than once
+    /// Another server to compare with, as 'NAME=CMD {port}'; may be repeated
     #[arg(long, value_name = "NAME=COMMAND")]
     against: Vec<String>,
 
-    /// What is asked for where any path will do [default: /plaintext of the demo, / of others]
+    /// Path to request in scenarios that work with any path [default: /plaintext of the demo, / of other servers]
     #[arg(long, value_name = "PATH", value_parser = path)]
     path: Option<String>,
 
-    /// The results.json of an earlier run, to tell what has changed since
+    /// results.json of an earlier run; the report then lists the changes since that run
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
-    /// What makes the load, where it can: wrk if it is installed, or what is built in
+    /// Load generator: wrk where it is installed and suitable, or the built-in one
     #[arg(long, value_name = "WORD", default_value = "auto")]
     generator: Generator,
 
-    /// Where the report goes
+    /// Directory of the report
     #[arg(long, value_name = "DIR", default_value = "compare-report")]
     out: PathBuf,
 
-    /// List the scenarios, and exit
+    /// List the scenarios and exit
     #[arg(long)]
     list_scenarios: bool,
 }
@@ -109,12 +110,12 @@ enum Generator {
 }
 
 fn count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "not a number above 0".into())
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a number above 0".into())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds: &f64| (0.01..=3600.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "not a number of seconds, from 0.01 to 3600".into())
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be a number of seconds from 0.01 to 3600".into())
 }
 
 fn path(text: &str) -> Result<String, String> {
@@ -122,19 +123,19 @@ fn path(text: &str) -> Result<String, String> {
     if text.starts_with('/') && printable {
         Ok(text.into())
     } else {
-        Err("not a path that begins with /".into())
+        Err("must be a path that begins with /".into())
     }
 }
 
-/// The program.
+/// Runs the program and returns its exit status.
 pub fn main() -> ExitCode {
-    let Program { hidden, flags } = match gearshift::cli::parse() {
+    let Program { internal, flags } = match gearshift::cli::parse() {
         Ok(program) => program,
         Err(status) => return status,
     };
-    match hidden {
-        Some(Hidden::Serve(serve)) => return serve::run(*serve),
-        Some(Hidden::Guard { cores, command }) => return guard::run(&cores, &command),
+    match internal {
+        Some(Internal::Serve(serve)) => return serve::run(*serve),
+        Some(Internal::Guard { cores, command }) => return guard::run(&cores, &command),
         None => {}
     }
     match compare(&flags) {
@@ -148,10 +149,10 @@ pub fn main() -> ExitCode {
 
 fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     let begin = Instant::now();
-    let strangers = flags.app.is_some() || !flags.against.is_empty();
-    let path = flags.path.clone().or(strangers.then(|| "/".into()));
-    let choice = Choice { path, connections: flags.connections.clone(), quick: flags.quick };
-    let mut scenarios = scenario::chosen(&choice, &flags.scenario, strangers)?;
+    let other_servers = flags.app.is_some() || !flags.against.is_empty();
+    let path = flags.path.clone().or(other_servers.then(|| "/".into()));
+    let options = Options { path, connections: flags.connections.clone(), quick: flags.quick };
+    let mut scenarios = scenario::chosen(&options, &flags.scenario, other_servers)?;
     if flags.list_scenarios {
         scenarios.iter().for_each(|scenario| println!("{:12} {}", scenario.id, scenario.question));
         return Ok(ExitCode::SUCCESS);
@@ -168,19 +169,19 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
         subjects: &subjects,
         scenarios: &scenarios,
         claims: flags.claims,
-        path: choice.path.as_deref().unwrap_or("/plaintext"),
-        preflight: choice.path.is_some() || !flags.scenario.is_empty(),
+        path: options.path.as_deref().unwrap_or("/plaintext"),
+        preflight: options.path.is_some() || !flags.scenario.is_empty(),
         rounds: flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 }),
         window: flags.duration,
         limit: limit(flags),
         wrk: wrk_version(flags.generator)?,
         before: before.as_ref(),
     };
-    let mut results = comparison.make()?;
+    let mut results = comparison.measure()?;
     results.command = command();
     if let Some(before) = before {
         if before.machine.cpu != results.machine.cpu || before.machine.cores != results.machine.cores {
-            eprintln!("note: the baseline was made on another machine: {}", before.machine.cpu);
+            eprintln!("note: the baseline is from another machine: {}", before.machine.cpu);
         }
         results.changes = baseline::changes(&before, &results);
     }
@@ -193,7 +194,7 @@ fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
     Ok(if worse || fails { ExitCode::from(failure::WORSE) } else { ExitCode::SUCCESS })
 }
 
-/// How long a comparison may take in all, unless it is said how long each measurement takes.
+/// The time limit of the comparison. It does not apply when `--duration` is given.
 fn limit(flags: &Flags) -> Duration {
     Duration::from_secs(match (flags.quick, flags.claims && flags.scenario.is_empty()) {
         (true, _) => 105,
@@ -202,7 +203,7 @@ fn limit(flags: &Flags) -> Duration {
     })
 }
 
-/// The command line, so that a reader can run it again.
+/// The command line, for the report.
 fn command() -> String {
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
@@ -230,7 +231,7 @@ fn subjects(flags: &Flags) -> Result<Vec<Subject>, Failure> {
         .enumerate()
         .find(|(at, one)| subjects[..*at].iter().any(|other| other.name == one.name));
     match twice {
-        Some((_, one)) => Err(Failure::Usage(format!("there are two servers called {}", one.name))),
+        Some((_, one)) => Err(Failure::Usage(format!("two servers are named {}", one.name))),
         None if subjects.is_empty() => Err(Failure::Backend(gearshift::BackendError::None)),
         None => Ok(subjects),
     }
@@ -247,7 +248,7 @@ fn wrk_version(generator: Generator) -> Result<Option<String>, Failure> {
     }
 }
 
-/// A signal ends this process at once; the guards see that, and end the servers.
+/// Exits this process on SIGINT and SIGTERM. The guards notice and kill the servers.
 fn end_on_signals() -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
@@ -273,9 +274,9 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_given_by_commas_or_again() {
+    fn lists_are_separated_by_commas_or_repeated() {
         let flags =
-            flags("compare --backend mio,tokio --backend smol --connections 1,16").expect("they are right");
+            flags("compare --backend mio,tokio --backend smol --connections 1,16").expect("valid flags");
         assert_eq!(flags.backend, ["mio", "tokio", "smol"]);
         assert_eq!(flags.connections, [1, 16]);
     }
@@ -290,8 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn two_servers_of_one_name_are_refused() {
-        let flags = flags("compare --backend mio --against mio={port}").expect("they are right");
-        assert_eq!(subjects(&flags).expect_err("they are two").status(), 2);
+    fn two_servers_of_the_same_name_are_refused() {
+        let flags = flags("compare --backend mio --against mio={port}").expect("valid flags");
+        assert_eq!(subjects(&flags).expect_err("duplicate name").status(), 2);
     }
 }

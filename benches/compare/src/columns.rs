@@ -1,18 +1,18 @@
-//! The columns of the tables that are text, on a terminal and in Markdown: what each is called, and what stands in it.
+//! The columns of the text tables, on the terminal and in Markdown.
 
 use crate::figure::{self, Figure};
 use crate::format::{Unit, bytes, count, percent};
 use crate::results::{Measure, Scenario, left_out};
 
-/// What stands in place of a part that cannot be told.
-pub(crate) const UNTOLD: &str = "?";
+/// The text of a share that cannot be determined.
+pub(crate) const UNKNOWN: &str = "?";
 
 /// One column.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
-    /// What it is called.
+    /// The heading.
     pub(crate) head: &'static str,
-    /// What stands there, if it was measured.
+    /// The text of a cell; `None` if it was not measured.
     pub(crate) cell: fn(&Measure) -> Option<String>,
 }
 
@@ -29,12 +29,12 @@ pub(crate) const P50: Column = Column { head: "p50", cell: |measure| time(figure
 pub(crate) const P90: Column = Column { head: "p90", cell: |measure| time(figure::P90, measure) };
 pub(crate) const P99: Column = Column { head: "p99", cell: |measure| time(figure::P99, measure) };
 pub(crate) const P999: Column = Column { head: "p99.9", cell: |measure| time(figure::P999, measure) };
-pub(crate) const CPU: Column = Column { head: "CPU a request", cell: |measure| time(figure::CPU, measure) };
+pub(crate) const CPU: Column = Column { head: "CPU per request", cell: |measure| time(figure::CPU, measure) };
 pub(crate) const USER: Column = Column {
     head: "user",
     cell: |measure| {
         figure::CPU.of(measure)?;
-        Some(measure.user_part().map_or_else(|| UNTOLD.into(), percent))
+        Some(measure.user_share().map_or_else(|| UNKNOWN.into(), percent))
     },
 };
 pub(crate) const SWITCHES: Column =
@@ -44,25 +44,25 @@ pub(crate) const THREADS: Column =
 pub(crate) const MEMORY: Column =
     Column { head: "memory", cell: |measure| written(figure::MEMORY, Unit::Bytes, measure) };
 pub(crate) const IDLE: Column = Column {
-    head: "an idle connection",
+    head: "idle connection",
     cell: |measure| figure::IDLE.of(measure).map(|spread| bytes(spread.median)),
 };
 pub(crate) const ERRORS: Column =
     Column { head: "errors", cell: |measure| measure.skipped.is_none().then(|| count(measure.errors)) };
 
-/// Those of them in which anything stands.
+/// The columns with at least one measured cell.
 pub(crate) fn used<'c>(columns: &'c [Column], scenario: &Scenario) -> Vec<&'c Column> {
     let measures = || scenario.points.iter().flat_map(|point| &point.measures);
     columns.iter().filter(|column| measures().any(|measure| (column.cell)(measure).is_some())).collect()
 }
 
-/// What has to be known beside the figures of a scenario, in sentences.
+/// Notes on the figures of a scenario.
 pub(crate) fn notes(scenario: &Scenario, rounds: usize) -> Vec<String> {
-    let mut notes = Vec::from_iter(left_out(scenario.left_out, rounds));
+    let mut notes = Vec::from_iter(left_out(scenario.left_out, rounds).map(|note| format!("{note}.")));
     let measures = || scenario.points.iter().flat_map(|point| &point.measures);
-    if measures().any(|measure| (USER.cell)(measure).is_some_and(|cell| cell == UNTOLD)) {
+    if measures().any(|measure| (USER.cell)(measure).is_some_and(|cell| cell == UNKNOWN)) {
         notes.push(format!(
-"user/system: too short to tell where a {UNTOLD} stands, as the system counts them in ticks, of 10 ms mostly."
+            "{UNKNOWN}: the server used too few clock ticks to separate user from kernel time."
         ));
     }
     notes
@@ -72,7 +72,7 @@ fn time(figure: Figure, measure: &Measure) -> Option<String> {
     written(figure, Unit::Time, measure)
 }
 
-/// The median; with a sign, if it is the least that it can be.
+/// The median, with ≥ if it is a lower bound.
 fn written(figure: Figure, unit: Unit, measure: &Measure) -> Option<String> {
     let median = unit.write(figure.of(measure)?.median);
     Some(if figure.is_at_least(measure) { format!("≥ {median}") } else { median })

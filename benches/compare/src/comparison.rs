@@ -1,4 +1,4 @@
-//! One comparison: planned, foretold, and made.
+//! One comparison from the plan to the results.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::format::{duration, several};
 use crate::machine;
-use crate::plan::{Plan, Wish};
+use crate::plan::{Plan, PlanInput};
 use crate::progress::Progress;
 use crate::results::{self, Results};
 use crate::run::{self, Run};
@@ -15,44 +15,44 @@ use crate::scenario::Scenario;
 use crate::subject::Subject;
 use crate::trial::Bench;
 
-/// What is to be compared, and how.
+/// The parameters of a comparison.
 #[derive(Debug)]
 pub struct Comparison<'a> {
     /// The servers.
     pub subjects: &'a [Subject],
-    /// What they are asked to do.
+    /// The scenarios to run.
     pub scenarios: &'a [Scenario],
-    /// Whether claims are checked, too.
+    /// Whether to check the claims.
     pub claims: bool,
-    /// What is asked for to find out what each can do at most.
+    /// The path for measuring each server's capacity.
     pub path: &'a str,
-    /// Whether it is seen first that each server answers everything.
+    /// Whether to check first that each server answers every request.
     pub preflight: bool,
-    /// How often each measurement is made.
+    /// Number of rounds.
     pub rounds: usize,
-    /// How long each measurement takes, if that is given.
+    /// Length of each measurement, if the user chose it.
     pub window: Option<Duration>,
-    /// How long all may take, if that is not given.
+    /// Time limit of the comparison, unless `window` is given.
     pub limit: Duration,
-    /// What wrk is called, if it is there and wanted.
+    /// Name and version of wrk, if it is installed and allowed.
     pub wrk: Option<String>,
-    /// An earlier run, whose rates are taken.
+    /// An earlier run whose offered rates are reused.
     pub before: Option<&'a Results>,
 }
 
 impl Comparison<'_> {
-    /// Makes it.
+    /// Runs the comparison.
     ///
     /// # Errors
-    /// What keeps anything from being measured.
-    pub fn make(&self) -> Result<Results, Failure> {
+    /// Any failure that prevents a measurement.
+    pub fn measure(&self) -> Result<Results, Failure> {
         let begin = Instant::now();
         let Comparison { subjects, scenarios, .. } = *self;
-        let cores = Cores::share()?;
+        let cores = Cores::split()?;
         let checks = if self.claims { claims::prepared(subjects, cores.server.len()) } else { Vec::new() };
         let capacity = run::capacity(self.path);
         let first = if run::wants_capacity(scenarios) { subjects.len() } else { 0 };
-        let wish = Wish {
+        let input = PlanInput {
             first: vec![&capacity; first],
             round: [run::round(scenarios, subjects.len()), claims::round(&checks)].concat(),
             rounds: self.rounds,
@@ -60,15 +60,15 @@ impl Comparison<'_> {
             limit: self.limit,
             wrk: self.wrk.is_some(),
         };
-        let plan = Plan::new(&wish);
+        let plan = Plan::new(&input);
         let bench = Bench::new(cores, plan)?;
         if self.preflight {
             run::preflight(&bench, subjects, scenarios)?;
         }
-        let mut results = self.described(&plan);
+        let mut results = self.metadata(&plan);
         results.machine = machine::this(&bench.cores);
-        let progress = Progress::new(first + wish.round.len() * plan.rounds);
-        progress.say(&foretold(&plan, &wish));
+        let progress = Progress::new(first + input.round.len() * plan.rounds);
+        progress.print(&announcement(&plan, &input));
         let end = begin + plan.limit;
         let run = Run { bench: &bench, subjects, end, before: self.before, progress: &progress };
         let capacity = if first > 0 { run.capacity(&capacity)? } else { 0.0 };
@@ -81,10 +81,10 @@ impl Comparison<'_> {
         Ok(results)
     }
 
-    /// What is known before anything is measured.
-    fn described(&self, plan: &Plan) -> Results {
+    /// The results without any measurement.
+    fn metadata(&self, plan: &Plan) -> Results {
         let version = env!("CARGO_PKG_VERSION");
-        let own = format!("built in, {version}");
+        let own = format!("built-in generator {version}");
         let describe = |subject: &Subject| results::Subject {
             name: subject.name.clone(),
             model: subject.model.clone(),
@@ -96,9 +96,11 @@ impl Comparison<'_> {
             rounds: plan.rounds,
             duration: plan.times.window.as_secs_f64(),
             generator: match &self.wrk {
-                Some(wrk) if plan.wrk => format!("{wrk} where answers come at once; {own} elsewhere"),
+                Some(wrk) if plan.wrk => {
+                    format!("{wrk} for loads that saturate the server, {own} for others")
+                }
                 Some(wrk) if plan.is_short_for_wrk() => {
-                    format!("{own}; measurements are too short for {wrk}")
+                    format!("{own}; the measurements are too short for {wrk}")
                 }
                 _ => own,
             },
@@ -108,19 +110,19 @@ impl Comparison<'_> {
     }
 }
 
-/// What is going to be done, and how long that takes.
-fn foretold(plan: &Plan, wish: &Wish<'_>) -> String {
+/// Tells the user what will be measured and how long it takes.
+fn announcement(plan: &Plan, input: &PlanInput<'_>) -> String {
     let words = |time: Duration| duration(time.as_secs_f64().round());
-    let limit = match wish.window {
+    let limit = match input.window {
         Some(_) => String::new(),
         None if plan.estimate > plan.limit => {
-            format!("; as {} is all the time there is, rounds will be left out", words(plan.limit))
+            format!("; the time limit is {}, so rounds will be left out", words(plan.limit))
         }
-        None => format!(", {} at most", words(plan.limit)),
+        None => format!(", at most {}", words(plan.limit)),
     };
     format!(
         "{} of {} each, {}: about {}{limit}",
-        several(wish.first.len() + wish.round.len() * plan.rounds, "measurement"),
+        several(input.first.len() + input.round.len() * plan.rounds, "measurement"),
         duration(plan.times.window.as_secs_f64()),
         several(plan.rounds, "round"),
         words(plan.estimate),
@@ -132,20 +134,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_said_how_long_it_takes_and_if_that_is_too_long() {
+    fn the_announcement_names_the_time_and_whether_it_exceeds_the_limit() {
         let trial = run::capacity("/");
-        let said = |rounds, window| {
+        let text = |rounds, window| {
             let limit = Duration::from_secs(100);
-            let wish = Wish { first: Vec::new(), round: vec![&trial; 10], rounds, window, limit, wrk: false };
-            foretold(&Plan::new(&wish), &wish)
+            let input =
+                PlanInput { first: Vec::new(), round: vec![&trial; 10], rounds, window, limit, wrk: false };
+            announcement(&Plan::new(&input), &input)
         };
-        assert_eq!(said(1, None), "10 measurements of 3 s each, 1 round: about 37 s, 1 min 40 s at most");
+        assert_eq!(text(1, None), "10 measurements of 3 s each, 1 round: about 37 s, at most 1 min 40 s");
         assert_eq!(
-            said(100, None),
-            "1,000 measurements of 0.1 s each, 100 rounds: about 5 min 20 s; as 1 min 40 s is all the time there is, \
-             rounds will be left out"
+            text(100, None),
+            "1,000 measurements of 0.1 s each, 100 rounds: about 5 min 20 s; the time limit is 1 min 40 s, so rounds \
+             will be left out"
         );
-        let given = said(1, Some(Duration::from_secs(20)));
+        let given = text(1, Some(Duration::from_secs(20)));
         assert_eq!(given, "10 measurements of 20 s each, 1 round: about 3 min 27 s");
     }
 }

@@ -1,4 +1,4 @@
-//! The processors of this machine, and who may use which: a generator on the server's core measures itself.
+//! Assigns cores to the servers and to the generator. A generator on the server's core would distort the measurement.
 
 use std::fs;
 use std::io;
@@ -6,42 +6,46 @@ use std::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Processors for the servers and for the generator: apart, if there are two.
+/// Cores for the servers and for the generator. The sets are disjoint unless there is only one core.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cores {
-    /// The servers'.
+    /// Cores of the servers.
     pub server: Vec<usize>,
-    /// The generator's.
+    /// Cores of the generator.
     pub generator: Vec<usize>,
 }
 
 impl Cores {
-    /// Shares out the processors that this process may use.
-    pub fn share() -> io::Result<Cores> {
+    /// Splits the cores that this process may use.
+    pub fn split() -> io::Result<Cores> {
         let may = sched_getaffinity(None)?;
         let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| may.is_set(*core)).collect();
-        Ok(share(&all, first_sibling))
+        Ok(split(&all, first_sibling))
     }
 
-    /// All of them.
+    /// The cores of both sets.
     pub fn all(&self) -> Vec<usize> {
-        if self.apart() { [self.server.as_slice(), &self.generator].concat() } else { self.server.clone() }
+        if self.are_separate() {
+            [self.server.as_slice(), &self.generator].concat()
+        } else {
+            self.server.clone()
+        }
     }
 
-    /// Says whether the generator has processors that the servers do not use.
-    pub fn apart(&self) -> bool {
+    /// Whether the generator has cores of its own.
+    pub fn are_separate(&self) -> bool {
         self.server != self.generator
     }
 }
 
-/// Half for the servers, half for the generator. `core` tells which hardware threads are of one core, by a number that
-/// they share: these stay on one side, as what one does slows the other.
-fn share(all: &[usize], core: impl Fn(usize) -> usize) -> Cores {
+/// Splits hardware threads in halves. `core` returns the same number for the threads of one core. They stay in one set,
+/// because they slow each other down.
+fn split(all: &[usize], core: impl Fn(usize) -> usize) -> Cores {
     let mut sorted = all.to_vec();
     sorted.sort_by_key(|thread| (core(*thread), *thread));
     let whole = |at: &usize| *at == 0 || core(sorted[*at]) != core(sorted[at - 1]);
     let half = sorted.len().div_ceil(2);
-    // Where no border between cores is left, two hardware threads of one core are better than one for both.
+    // With a single core its hardware threads are split after all, which is better than sharing both.
     match (half..sorted.len()).find(whole).or((sorted.len() > 1).then_some(half)) {
         Some(at) => {
             let generator = sorted.split_off(at);
@@ -51,7 +55,7 @@ fn share(all: &[usize], core: impl Fn(usize) -> usize) -> Cores {
     }
 }
 
-/// The lowest hardware thread of the core that this one belongs to.
+/// The lowest-numbered hardware thread of the same core.
 fn first_sibling(thread: usize) -> usize {
     let file = format!("/sys/devices/system/cpu/cpu{thread}/topology/thread_siblings_list");
     let siblings = fs::read_to_string(file).unwrap_or_default();
@@ -59,15 +63,15 @@ fn first_sibling(thread: usize) -> usize {
     first.unwrap_or(thread)
 }
 
-/// Has this thread, and whatever it starts, run on these processors alone.
+/// Pins this thread, and the processes that it starts, to the given cores.
 pub fn pin(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cores.iter().for_each(|core| set.set(*core));
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Lets this process and those that it starts have as many descriptors as the system allows them; gives the number.
-pub fn lift_descriptor_limit() -> usize {
+/// Raises the descriptor limit of this process and its children to the hard limit, which is returned.
+pub fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let lifted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let limit = setrlimit(Resource::Nofile, lifted).map_or(limit, |()| lifted);
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
 
     fn shared(all: &[usize], core: impl Fn(usize) -> usize) -> (Vec<usize>, Vec<usize>) {
-        let cores = share(all, core);
+        let cores = split(all, core);
         (cores.server, cores.generator)
     }
 

@@ -1,9 +1,9 @@
-//! `results.csv`: a line for each point and subject, with medians and what they lie between, for whoever has a
-//! spreadsheet.
+//! Renders the results as `results.csv`: a line per load and server, with the median, minimum and maximum of each
+//! figure.
 
 use crate::results::{Measure, Point, Results, Scenario, Spread};
 
-/// The columns of a spread: the median, the least and the most.
+/// A name and the figure; each figure has the columns median, minimum and maximum.
 type Figure = (&'static str, fn(&Measure) -> Spread);
 
 const FIGURES: [Figure; 13] = [
@@ -22,10 +22,10 @@ const FIGURES: [Figure; 13] = [
     ("idle_bytes", |measure| measure.idle_bytes.clone().unwrap_or_default()),
 ];
 
-/// The whole file.
+/// Renders all results.
 ///
 /// # Errors
-/// None that a writer to memory has.
+/// None in practice, because the writer writes to memory.
 pub fn render(results: &Results) -> Result<Vec<u8>, csv::Error> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     let mut head: Vec<String> =
@@ -82,7 +82,8 @@ mod tests {
         let point = Point { label: "1 connection".into(), measures: vec![measure], ..Point::default() };
         let scenario = Scenario { id: "plain".into(), points: vec![point], ..Scenario::default() };
         let results = Results { scenarios: vec![scenario], ..Results::default() };
-        let file = String::from_utf8(render(&results).expect("it is in memory")).expect("it is text");
+        let file =
+            String::from_utf8(render(&results).expect("writing to memory cannot fail")).expect("UTF-8");
         let lines: Vec<&str> = file.lines().collect();
         assert!(
             lines[0].starts_with("scenario,point,x,connections,offered,path,subject,rate,rate_min,rate_max,")

@@ -1,17 +1,17 @@
-//! What can keep a comparison from being made, each with the status to exit with.
+//! The failures of a comparison and the exit status of each.
 //!
 //! | status | meaning |
 //! | --- | --- |
-//! | 0 | compared, and nothing is wrong |
-//! | 1 | a claim does not hold, or something costs more than in the baseline, beyond the noise |
+//! | 0 | success |
+//! | 1 | a claim does not hold, or a figure is worse than in the baseline, beyond the noise |
 //! | 2 | the command line is wrong |
-//! | 3 | a server does not start, or dies |
+//! | 3 | a server does not start, or exits |
 //! | 4 | a backend is unknown or not compiled in |
 //! | 5 | a scenario is unknown |
-//! | 6 | a server answers a path with something else than success |
+//! | 6 | the response to a path is not successful |
 //! | 7 | the baseline cannot be read |
 //! | 8 | the report cannot be written |
-//! | 9 | the system refuses what a measurement needs |
+//! | 9 | a system call fails |
 //! | 130 | interrupted |
 
 use std::io;
@@ -19,61 +19,61 @@ use std::path::PathBuf;
 
 use gearshift::BackendError;
 
-/// Compared, but not all is well.
+/// The comparison succeeded, but a claim does not hold or a figure is worse than in the baseline.
 pub(crate) const WORSE: u8 = 1;
 /// Ended by SIGINT or SIGTERM.
 pub(crate) const INTERRUPTED: i32 = 130;
 
-/// Why there is no comparison.
+/// The reason why there is no comparison.
 #[derive(Debug)]
 pub enum Failure {
     /// The command line is wrong.
     Usage(String),
-    /// A server does not start, or is gone before it is stopped.
+    /// A server does not start, or exits before it is stopped.
     Server {
         /// The server.
         subject: String,
-        /// What is known of the cause.
+        /// The known cause.
         why: String,
     },
-    /// There is no such backend here.
+    /// The backend is unknown or not compiled in.
     Backend(BackendError),
-    /// There is no such scenario.
+    /// The scenario is unknown.
     Scenario {
-        /// What was asked for.
+        /// The name on the command line.
         id: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
-    /// A server answers, but not with success.
+    /// A response is not successful.
     Path {
         /// The server.
         subject: String,
-        /// The path that was asked for.
+        /// The requested path.
         path: String,
-        /// What it answered.
-        answer: String,
+        /// The status of the response.
+        status: u16,
     },
     /// The baseline cannot be read.
     Baseline {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         why: String,
     },
     /// The report cannot be written.
     Report {
         /// The file or directory.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         why: String,
     },
-    /// The system refuses something else.
+    /// Another system call fails.
     System(io::Error),
 }
 
 impl Failure {
-    /// The status to exit with.
+    /// The exit status of the program.
     pub fn status(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
@@ -94,9 +94,9 @@ impl std::fmt::Display for Failure {
             Failure::Usage(why) => f.write_str(why),
             Failure::Server { subject, why } => write!(f, "server {subject}: {why}"),
             Failure::Backend(error) => error.fmt(f),
-            Failure::Scenario { id, known } => write!(f, "there is no scenario '{id}'; there are: {known}"),
-            Failure::Path { subject, path, answer } => {
-                write!(f, "server {subject} answers {path} with {answer}")
+            Failure::Scenario { id, known } => write!(f, "unknown scenario '{id}'; known scenarios: {known}"),
+            Failure::Path { subject, path, status } => {
+                write!(f, "server {subject}: {path} returned status {status}")
             }
             Failure::Baseline { file, why } => write!(f, "baseline {}: {why}", file.display()),
             Failure::Report { file, why } => write!(f, "cannot write {}: {why}", file.display()),

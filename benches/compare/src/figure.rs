@@ -1,20 +1,20 @@
-//! The figures of a measurement: what each is called, its unit, which way is good, and whether it was measured at all.
+//! The figures of a measurement: name, unit, direction, and whether a figure was measured at all.
 
 use crate::results::{Measure, Point, Scenario, Spread};
 
 use crate::format::Unit;
 
-/// From this part of the answers on, errors disqualify.
+/// A server with at least this share of errors is excluded from the ranking.
 const TOO_MANY_ERRORS: f64 = 0.01;
 
 /// One kind of figure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figure {
-    /// What `Scenario::decides` calls it.
+    /// The name in `Scenario::decides`.
     pub(crate) id: &'static str,
-    /// At the head of a column.
+    /// The name at the head of a column.
     pub(crate) name: &'static str,
-    /// In a sentence.
+    /// The name in a sentence.
     pub(crate) long: &'static str,
     pub(crate) unit: Unit,
     pub(crate) more_is_better: bool,
@@ -35,20 +35,20 @@ pub(crate) const P999: Figure =
     latency("p999", "p99.9", "99.9th percentile of latency", |m| some(&m.latency.p999));
 pub(crate) const P50: Figure = latency("p50", "p50", "median latency", |m| some(&m.latency.p50));
 pub(crate) const CPU: Figure =
-    less("cpu", "CPU a request", "CPU time a request", Unit::Time, |m| some(&m.cpu()));
+    less("cpu", "CPU per request", "CPU time per request", Unit::Time, |m| some(&m.cpu()));
 pub(crate) const SWITCHES: Figure =
-    less("switches", "Switches", "context switches a request", Unit::Count, |m| {
+    less("switches", "Switches", "context switches per request", Unit::Count, |m| {
         (m.rate.median > 0.0).then(|| m.switches.clone())
     });
 pub(crate) const THREADS: Figure = less("threads", "Threads", "threads", Unit::Count, |m| some(&m.threads));
 pub(crate) const MEMORY: Figure =
     less("peak_rss", "Memory", "peak resident memory", Unit::Bytes, |m| some(&scaled(&m.peak_rss, 1024.0)));
 pub(crate) const IDLE: Figure =
-    less("idle_bytes", "Idle connection", "memory for each idle connection", Unit::Bytes, |m| {
+    less("idle_bytes", "Idle connection", "memory per idle connection", Unit::Bytes, |m| {
         m.idle_bytes.clone()
     });
 
-/// All of them, in the order of a table's columns.
+/// All figures but [`IDLE`], in the order of the columns.
 pub(crate) const ALL: [Figure; 10] = [
     RATE,
     P50,
@@ -63,12 +63,12 @@ pub(crate) const ALL: [Figure; 10] = [
 ];
 
 impl Figure {
-    /// The figure that decides a scenario, if it is one of these.
+    /// The figure that decides a scenario.
     pub(crate) fn that_decides(scenario: &Scenario) -> Option<Figure> {
         ALL.into_iter().chain([IDLE]).find(|figure| figure.id == scenario.decides)
     }
 
-    /// What was measured; `None` if it was not, or is not a number.
+    /// The figure of a measurement; `None` if it was not measured or is not finite.
     pub(crate) fn of(&self, measure: &Measure) -> Option<Spread> {
         let spread = if measure.skipped.is_none() { (self.read)(measure) } else { None };
         spread.filter(|spread| spread.median.is_finite()).map(|spread| {
@@ -77,7 +77,7 @@ impl Figure {
         })
     }
 
-    /// Whether the truth may be more: the generator was the bottleneck, or some requests had not waited to their end.
+    /// Whether the figure is a lower bound, because of the generator or of requests without a response.
     pub(crate) fn is_at_least(&self, measure: &Measure) -> bool {
         match self.id {
             "rate" => measure.generator_bound,
@@ -90,14 +90,14 @@ impl Figure {
         }
     }
 
-    /// The best of a point, of those that answered.
+    /// The best median at a point, among the servers without too many errors.
     pub(crate) fn best(&self, point: &Point) -> Option<f64> {
         let sound = point.measures.iter().filter(|measure| answers(measure));
         let medians = sound.filter_map(|measure| Some(self.of(measure)?.median));
         if self.more_is_better { medians.reduce(f64::max) } else { medians.reduce(f64::min) }
     }
 
-    /// How many times worse than the best of its point a figure is; 1 if it is the best.
+    /// How many times worse `median` is than `best`; 1 if they are equal.
     pub(crate) fn times_worse(&self, median: f64, best: f64) -> Option<f64> {
         let times = if median == best {
             1.0
@@ -109,19 +109,18 @@ impl Figure {
         times.is_finite().then_some(times)
     }
 
-    /// Whether any subject has it in any of these points.
+    /// Whether any server has the figure at any of the points.
     pub(crate) fn is_in<'p>(&self, points: impl IntoIterator<Item = &'p Point>) -> bool {
         points.into_iter().flat_map(|point| &point.measures).any(|measure| self.of(measure).is_some())
     }
 }
 
-/// Whether a server did what it was asked, but for one answer in a hundred: else its figures are those of refusing.
+/// Whether a server has few enough errors. The figures of a server that mostly refuses requests cannot be compared.
 pub(crate) fn answers(measure: &Measure) -> bool {
     measure.errors == 0 || (measure.errors as f64) < measure.rate.values.iter().sum::<f64>() * TOO_MANY_ERRORS
 }
 
-/// The load that a scenario is shown by where there is room for one: the last that anything was measured at, as loads
-/// grow.
+/// The load that represents a scenario where there is room for one: the last one that was measured.
 pub(crate) fn shown(scenario: &Scenario) -> Option<&Point> {
     let measured = |point: &&Point| point.measures.iter().any(|measure| measure.skipped.is_none());
     scenario.points.iter().rev().find(measured)
@@ -146,12 +145,12 @@ const fn less(
     Figure { id, name, long, unit, more_is_better: false, read }
 }
 
-/// For figures that are above 0 if they were taken at all.
+/// A figure that is above 0 if it was measured.
 fn some(spread: &Spread) -> Option<Spread> {
     (spread.median > 0.0).then(|| spread.clone())
 }
 
-/// A rate of 0 is one where something was asked for: nothing came back.
+/// A rate of 0 counts if requests were sent: no response came back.
 fn rate(measure: &Measure) -> Option<Spread> {
     let asked = measure.errors > 0 || measure.idle_bytes.is_none();
     (measure.rate.median > 0.0 || asked && !measure.rate.values.is_empty()).then(|| measure.rate.clone())

@@ -1,33 +1,33 @@
-//! Numbers as people read them: three digits that count, thousands apart, and a unit that keeps them short. What is
-//! not a number, or was not measured, is a dash.
+//! Formats numbers: three significant digits, thousands separators, and a unit that keeps the number short. A value
+//! that is not finite or was not measured is a dash.
 
-/// What stands where there is nothing to say.
-pub(crate) const NOTHING: &str = "–";
+/// The text of a missing value.
+pub(crate) const MISSING: &str = "–";
 
-/// How one kind of figure is written.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Unit {
-    /// µs.
+    /// A time in µs.
     Time,
-    /// Per second.
+    /// A rate per second.
     Rate,
-    /// Bytes.
+    /// A size in bytes.
     Bytes,
-    /// A bare number.
+    /// A number without a unit.
     Count,
 }
 
 impl Unit {
-    /// The figure with its unit: `1.2 ms`, `48,300/s`, `34 MiB`.
+    /// The value with its unit: `1.2 ms`, `48,300/s`, `34 MiB`.
     pub(crate) fn write(self, value: f64) -> String {
         if !value.is_finite() {
-            return NOTHING.into();
+            return MISSING.into();
         }
         let (scale, suffix) = self.scale(value);
         format!("{}{suffix}", number(value / scale))
     }
 
-    /// Two figures, with one unit if they share it: `1.1–1.4 ms`; one if they read the same.
+    /// A range, with the unit once if both ends share it: `1.1–1.4 ms`. A single value if both ends read the same.
     pub(crate) fn range(self, least: f64, most: f64) -> String {
         let (low, high) = (self.write(least), self.write(most));
         if low == high || !least.is_finite() || !most.is_finite() {
@@ -38,7 +38,7 @@ impl Unit {
         format!("{low}–{high}")
     }
 
-    /// The figure for a tick of an axis, where room is scarce: `48k`.
+    /// The value at a tick of an axis, in short form: `48k`.
     pub(crate) fn tick(self, value: f64) -> String {
         match self {
             Unit::Rate | Unit::Count if value.abs() >= 1e9 => format!("{}G", number(value / 1e9)),
@@ -49,7 +49,7 @@ impl Unit {
         }
     }
 
-    /// What to divide by, and what to write behind. A figure that would be rounded up to the next unit is in that one.
+    /// The divisor and the suffix. They are chosen after rounding, so that 999.7 µs is 1 ms.
     fn scale(self, value: f64) -> (f64, &'static str) {
         const KIB: f64 = 1024.0;
         let steps: &[(f64, &str)] = match self {
@@ -63,17 +63,17 @@ impl Unit {
     }
 }
 
-/// A time that is given in µs.
+/// A time given in µs.
 pub(crate) fn time(us: f64) -> String {
     Unit::Time.write(us)
 }
 
-/// Bytes.
+/// A size given in bytes.
 pub(crate) fn bytes(bytes: f64) -> String {
     Unit::Bytes.write(bytes)
 }
 
-/// "a, b and c".
+/// Joins names as "a, b and c".
 pub(crate) fn list<T: AsRef<str>>(names: &[T]) -> String {
     match names {
         [] => String::new(),
@@ -85,30 +85,30 @@ pub(crate) fn list<T: AsRef<str>>(names: &[T]) -> String {
     }
 }
 
-/// A number of things, all its digits: `1,024`.
+/// An integer with all its digits: `1,024`.
 pub(crate) fn count(things: u64) -> String {
     grouped(&things.to_string())
 }
 
-/// So many of something: `1 core`, `1,024 connections`.
+/// A number of things: `1 core`, `1,024 connections`.
 pub(crate) fn several(things: usize, name: &str) -> String {
     format!("{} {name}{}", count(things as u64), if things == 1 { "" } else { "s" })
 }
 
-/// A part in percent, `6%`.
+/// A share in percent: `6%`.
 pub(crate) fn percent(part: f64) -> String {
-    if part.is_finite() { format!("{:.0}%", part * 100.0) } else { NOTHING.into() }
+    if part.is_finite() { format!("{:.0}%", part * 100.0) } else { MISSING.into() }
 }
 
-/// `×1.7`; how many times another.
+/// A ratio: `×1.7`.
 pub(crate) fn ratio(value: f64) -> String {
-    if value.is_finite() { format!("×{}", number(value)) } else { NOTHING.into() }
+    if value.is_finite() { format!("×{}", number(value)) } else { MISSING.into() }
 }
 
-/// How long something took, from seconds: `1 h 12 min`.
+/// A duration given in seconds: `1 h 12 min`.
 pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
-        return NOTHING.into();
+        return MISSING.into();
     }
     let whole = seconds.round() as u64;
     match whole {
@@ -118,7 +118,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// A date of RFC 3339 in words, `24 November 2026, 00:08 UTC`; as it is, if it is not one in UTC.
+/// An RFC 3339 date in UTC as `24 November 2026, 00:08 UTC`. Any other text is returned unchanged.
 pub(crate) fn date(rfc3339: &str) -> String {
     const MONTHS: [&str; 12] = [
         "January",
@@ -143,7 +143,7 @@ pub(crate) fn date(rfc3339: &str) -> String {
     read().unwrap_or_else(|| rfc3339.into())
 }
 
-/// At most so many characters, the last of them an ellipsis if some had to go.
+/// Shortens a text to `most` characters, the last of which is then an ellipsis.
 pub(crate) fn shorten(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.into();
@@ -152,7 +152,7 @@ pub(crate) fn shorten(text: &str, most: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Broken into lines between words.
+/// Breaks a text into lines between words.
 pub(crate) fn wrapped(text: &str, width: usize) -> String {
     let mut lines = String::new();
     let mut column = 0;
@@ -171,14 +171,14 @@ pub(crate) fn wrapped(text: &str, width: usize) -> String {
     lines
 }
 
-/// Three digits that count, thousands apart.
+/// A number with three significant digits and thousands separators.
 pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
-        return NOTHING.into();
+        return MISSING.into();
     }
     let rounded = round(value);
     let decimals = match rounded.abs() {
-        // Less than that is of no use to anybody.
+        // Smaller values are not meaningful here.
         size if size < 0.001 => return "0".into(),
         size => (2 - size.log10().floor() as i32).max(0) as usize,
     };
@@ -190,7 +190,7 @@ pub(crate) fn number(value: f64) -> String {
     format!("{sign}{}{point}{fraction}", grouped(digits))
 }
 
-/// Digits with a comma before each three.
+/// Inserts a comma before each group of three digits.
 fn grouped(digits: &str) -> String {
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -202,7 +202,7 @@ fn grouped(digits: &str) -> String {
     grouped
 }
 
-/// To three digits that count.
+/// Rounds to three significant digits.
 fn round(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;

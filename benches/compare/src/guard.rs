@@ -1,9 +1,9 @@
-//! Processes that do not outlive this one, however it ends: not by a panic, not by Ctrl-C, not by SIGKILL.
+//! Child processes that never outlive this process, even after a panic, Ctrl-C or SIGKILL.
 //!
-//! Whatever is started is started by a guard, which is this program under another command: it leads a process group of
-//! its own, and kills that group once its standard input ends. The other end of that pipe is ours, and the system
-//! closes it whatever becomes of us. No `unsafe` hook between fork and exec is needed for it, the process that is
-//! measured has no thread for it, and what it starts itself goes with it, unless it leaves the group.
+//! Each command runs under a guard, which is this program with the command `guard`. The guard leads a process group of
+//! its own and kills the group when its standard input ends. The other end of that pipe belongs to the parent process,
+//! and the kernel closes it when the parent ends. The guard needs no `unsafe` hook between fork and exec, adds no
+//! thread to the measured process, and also kills the processes that the command started, unless they left the group.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -15,51 +15,51 @@ use rustix::process::{Pid, Signal, kill_current_process_group, kill_process_grou
 
 use crate::cores;
 
-/// What a shell exits with if there is no such command.
+/// The exit status of a shell for an unknown command.
 const NO_SUCH_COMMAND: u8 = 127;
-/// This program, even if its file was replaced meanwhile.
-pub(crate) const OURSELVES: &str = "/proc/self/exe";
+/// This program, even if its file was replaced since.
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// A command that runs, and is killed with all that it started when this is dropped.
+/// A running command. Dropping it kills the command and the processes that it started.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct GuardedChild {
     guard: Child,
 }
 
-impl Guarded {
-    /// Starts a command on these processors. Its output is taken or dropped, its errors are to be taken.
-    pub fn start(command: &[OsString], cores: &[usize], output: Stdio) -> io::Result<Guarded> {
+impl GuardedChild {
+    /// Starts a command on the given cores. `output` is its standard output; standard error is piped.
+    pub fn start(command: &[OsString], cores: &[usize], output: Stdio) -> io::Result<GuardedChild> {
         let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
-        let mut guard = Command::new(OURSELVES);
+        let mut guard = Command::new(THIS_PROGRAM);
         guard.arg0("compare").args(["guard", "--cores", &cores.join(","), "--"]).args(command);
         guard.stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped()).process_group(0);
-        Ok(Guarded { guard: guard.spawn()? })
+        Ok(GuardedChild { guard: guard.spawn()? })
     }
 
-    /// The process group, which is the guard's own process id, too.
+    /// The process group. Its id is the guard's process id.
     pub fn group(&self) -> u32 {
         self.guard.id()
     }
 
-    /// What it prints.
+    /// The standard output, if it is piped and not taken yet.
     pub fn take_output(&mut self) -> Option<ChildStdout> {
         self.guard.stdout.take()
     }
 
-    /// What it prints on standard error.
+    /// The standard error, if it is not taken yet.
     pub fn take_errors(&mut self) -> Option<ChildStderr> {
         self.guard.stderr.take()
     }
 
-    /// Its exit status, if it has ended.
+    /// The exit status, if the command has exited.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.guard.try_wait()
     }
 }
 
-impl Drop for Guarded {
+impl Drop for GuardedChild {
     fn drop(&mut self) {
-        // The group is there as long as the guard was not waited for, or others are in it.
+        // The group id stays valid until the guard is waited for.
         if let Some(group) = i32::try_from(self.guard.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -67,10 +67,10 @@ impl Drop for Guarded {
     }
 }
 
-/// The guard itself: runs the command, and exits as it does.
+/// The guard process: runs the command and exits with its status.
 pub(crate) fn run(on: &[usize], command: &[OsString]) -> ExitCode {
     let Some((program, args)) = command.split_first() else { return ExitCode::from(NO_SUCH_COMMAND) };
-    cores::lift_descriptor_limit();
+    cores::raise_descriptor_limit();
     let pinned = cores::pin(on);
     let started = pinned.and_then(|()| Command::new(program).args(args).stdin(Stdio::null()).spawn());
     let mut child = match started {
@@ -81,7 +81,7 @@ pub(crate) fn run(on: &[usize], command: &[OsString]) -> ExitCode {
         }
     };
     thread::spawn(|| {
-        // Nothing is ever written.
+        // The parent writes nothing. The read returns when the parent ends.
         let _ = io::stdin().read(&mut [0]);
         let _ = kill_current_process_group(Signal::KILL);
     });

@@ -1,20 +1,19 @@
-//! Which backend suits which work: loads an application on each, measures, and says what it found.
+//! Measures an application under load on each backend and reports which backend suits which work.
 //!
-//! # What makes the load
-//! A generator of our own, [`load`], and `wrk` where it is installed and fits. Programs at hand were looked at first.
-//! `wrk` is the quickest, and what others quote; but it has closed loops on one path only, in whole seconds, forgets
-//! what has no answer when it ends, and adds latencies by assumption. `oha` has open loops, too, but Debian does not
-//! package it, what it tells of several paths is one figure for all, and it neither leaves connections alone nor puts
-//! clients beside those that count. So `wrk` is used where answers come at once and processors are the limit, and the
-//! figure is one that others know; everything else, and everything on a machine without it, is done by 400 lines on
-//! `mio`, `httparse` and `hdrhistogram`. `--generator built-in` does without `wrk`, to see what difference that makes.
+//! # Load generators
+//! The built-in generator ([`load`]), and `wrk` where it is installed and suitable. `wrk` is the fastest generator, and
+//! its figures are well known. But it only has closed loops on one path and whole seconds, ignores requests without a
+//! response at the end, and corrects latencies by assumption. `oha` also has open loops. But Debian does not package
+//! it, it reports one figure for all paths, and it can neither hold idle connections nor run one load beside another.
+//! So `wrk` generates the loads that saturate a core. The built-in generator, 400 lines on `mio`, `httparse` and
+//! `hdrhistogram`, generates the others, or all of them without `wrk`. `--generator built-in` disables `wrk`.
 //!
-//! # What is measured
-//! One server process at a time, each load on a new one, pinned to other processors than the generator if there are
-//! two. What the server used is read from `/proc`, [`proc`]; what its threads used that are gone counts, processes that
-//! are gone do not. What other programs had of the processors meanwhile is read there, too: a trial that they disturbed
-//! is made again, [`trial`]. Rounds are interleaved; figures are medians of them, with what they lie between. All that
-//! is Linux's, and so is this program.
+//! # Measurement
+//! One server process runs at a time, and each load gets a new one. Server and generator are pinned to different cores
+//! if there are two. The server's resources come from `/proc` ([`proc`]); they include threads that have exited, but
+//! not child processes that have. A trial is repeated if other programs used too much of the cores
+//! ([`trial`]). Rounds are interleaved over the servers, and figures are medians with their range. This program
+//! requires Linux.
 
 pub mod baseline;
 pub mod claims;
@@ -23,6 +22,7 @@ mod columns;
 pub mod comparison;
 pub mod cores;
 pub mod csv;
+pub mod explanation;
 pub mod failure;
 mod figure;
 mod format;
@@ -35,7 +35,6 @@ pub mod page;
 pub mod plan;
 pub mod proc;
 pub mod progress;
-pub mod reading;
 pub mod report;
 pub mod results;
 pub mod run;

@@ -1,20 +1,19 @@
-//! Load, as it is put on a server, and what comes of it.
+//! Puts load on a server and counts the responses.
 //!
-//! Closed loop: each connection asks again when it has its answer. So few ask while the server is slow, and what they
-//! see is what so many clients see that wait for each other's turn: no more. Open loop: requests are due at a fixed
-//! rate whatever became of those before, as with the strangers of the Internet, and latency is counted from when a
-//! request was *due*, not from when there was at last a connection to send it on. Otherwise a server that stops for a
-//! second would be charged with one slow request instead of all that were due meanwhile ("coordinated omission", Gil
-//! Tene). For the same reason requests that have no answer when the measurement ends count, with the time they have
-//! waited by then, and are told apart as unanswered.
+//! In a closed loop each connection sends its next request when it has a response. A slow server therefore receives
+//! fewer requests. In an open loop requests are due at a fixed rate, whether or not earlier ones were answered, like
+//! requests from independent clients. Latency counts from when a request was *due*, not from when a connection was free
+//! to send it. Otherwise a server that stalls for a second would be charged with one slow request instead of all that
+//! were due in that second ("coordinated omission", Gil Tene). For the same reason, requests without a response at the
+//! end of the measurement are part of the latencies, with the time waited so far, and are counted as unanswered.
 
-mod alarm;
 pub mod burst;
 mod clients;
 mod generator;
 pub mod idle;
 pub mod response;
 mod tally;
+mod timer;
 pub mod wrk;
 
 use std::net::SocketAddr;
@@ -24,33 +23,33 @@ use std::{io, thread};
 
 pub use tally::{Tally, at};
 
-use crate::proc::{Spent, Usage};
+use crate::proc::{Usage, UsageDelta};
 
-/// A request.
+/// An HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// Its method.
+pub struct Request {
+    /// The method.
     pub method: &'static str,
-    /// Its target.
+    /// The request target.
     pub path: String,
-    /// Its body.
+    /// The body; empty if there is none.
     pub body: Arc<[u8]>,
 }
 
-impl Ask {
-    /// For a path.
-    pub fn get(path: impl Into<String>) -> Ask {
-        Ask { method: "GET", path: path.into(), body: Arc::default() }
+impl Request {
+    /// A GET request.
+    pub fn get(path: impl Into<String>) -> Request {
+        Request { method: "GET", path: path.into(), body: Arc::default() }
     }
 
-    /// With a body.
-    pub fn post(path: impl Into<String>, body: impl Into<Arc<[u8]>>) -> Ask {
-        Ask { method: "POST", path: path.into(), body: body.into() }
+    /// A POST request.
+    pub fn post(path: impl Into<String>, body: impl Into<Arc<[u8]>>) -> Request {
+        Request { method: "POST", path: path.into(), body: body.into() }
     }
 
-    /// Its bytes. A connection that is not to be kept says so.
+    /// The request in wire format. Without `keep` it has `Connection: close`.
     pub fn bytes(&self, to: SocketAddr, keep: bool) -> Vec<u8> {
-        let Ask { method, path, body } = self;
+        let Request { method, path, body } = self;
         let close = if keep { "" } else { "Connection: close\r\n" };
         let length = match (*method, body.len()) {
             ("GET", 0) => String::new(),
@@ -64,81 +63,81 @@ impl Ask {
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// Each connection asks again when it has its answer.
+pub enum Pacing {
+    /// Closed loop: each connection sends its next request when it has a response.
     Closed,
-    /// So many a second are due.
+    /// Open loop: this many requests per second are due.
     Open(f64),
-    /// So much of what the slowest server of all can do is due: a part of its rate at `/plaintext`.
-    Share(f64),
+    /// Open loop: requests are due at this share of the slowest server's capacity.
+    CapacityShare(f64),
 }
 
-/// Clients that do the same.
+/// Clients that behave alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Traffic {
-    /// Their connections.
+    /// Number of connections.
     pub connections: usize,
-    /// What they ask for, each with its weight.
-    pub mix: Vec<(u32, Ask)>,
-    /// When they ask.
-    pub pace: Pace,
-    /// Whether a connection is kept, or made anew for each request.
+    /// The requests with their weights.
+    pub mix: Vec<(u32, Request)>,
+    /// When requests are sent.
+    pub pacing: Pacing,
+    /// Whether connections are kept, or each request uses a new one.
     pub keep: bool,
 }
 
 impl Traffic {
-    /// Clients on connections that are kept, which ask for one thing.
-    pub fn new(connections: usize, ask: Ask, pace: Pace) -> Traffic {
-        Traffic { connections, mix: vec![(1, ask)], pace, keep: true }
+    /// Clients with persistent connections and a single request.
+    pub fn new(connections: usize, request: Request, pacing: Pacing) -> Traffic {
+        Traffic { connections, mix: vec![(1, request)], pacing, keep: true }
     }
 
-    /// The part of one of several generators.
+    /// The share of generator `index` among `of` generators.
     fn part(&self, index: usize, of: usize) -> Traffic {
         let connections = self.connections / of + usize::from(index < self.connections % of);
         let share = connections as f64 / self.connections.max(1) as f64;
-        let pace = match self.pace {
-            Pace::Open(rate) => Pace::Open(rate * share),
+        let pacing = match self.pacing {
+            Pacing::Open(rate) => Pacing::Open(rate * share),
             other => other,
         };
-        Traffic { connections, pace, ..self.clone() }
+        Traffic { connections, pacing, ..self.clone() }
     }
 }
 
-/// How long each part of a measurement takes.
+/// The phases of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// Before anything counts.
+    /// Time before the window.
     pub warm_up: Duration,
-    /// What counts.
+    /// Time in which responses are counted.
     pub window: Duration,
-    /// For answers that are missing then.
+    /// Longest time after the window in which outstanding responses are received.
     pub drain: Duration,
 }
 
-/// What came of one measurement.
+/// The outcome of one measurement.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// One for each traffic.
+    /// One tally per traffic.
     pub tallies: Vec<Tally>,
-    /// How long it was counted, in seconds.
+    /// Length of the window, in seconds.
     pub seconds: f64,
-    /// What the server used, per second.
-    pub spent: Spent,
-    /// The server, as it was at the end.
+    /// Resources used by the server, per second.
+    pub spent: UsageDelta,
+    /// The server's resource usage at the end.
     pub usage: Usage,
-    /// How busy the busiest generator was, 1 being all the time.
+    /// Share of the window in which the busiest generator worked.
     pub busy: f64,
 }
 
-/// The instants between the parts of a measurement.
+/// The limits of the phases.
 #[derive(Clone, Copy, Debug)]
-struct Marks {
-    from: Instant,
-    to: Instant,
+struct Timeline {
+    window_start: Instant,
+    window_end: Instant,
     end: Instant,
 }
 
-/// Puts load on a server, from as many threads as there are processors for them. `usage` looks at the server.
+/// Puts load on a server, from up to `threads` threads. `usage` reads the server's resource usage.
 pub fn put(
     on: SocketAddr,
     traffics: &[Traffic],
@@ -147,19 +146,19 @@ pub fn put(
     usage: impl Fn() -> Usage,
 ) -> io::Result<Outcome> {
     let threads = threads.min(traffics.iter().map(|traffic| traffic.connections).max().unwrap_or(1)).max(1);
-    let from = Instant::now() + times.warm_up;
-    let to = from + times.window;
-    let marks = Marks { from, to, end: to + times.drain };
+    let window_start = Instant::now() + times.warm_up;
+    let window_end = window_start + times.window;
+    let timeline = Timeline { window_start, window_end, end: window_end + times.drain };
     thread::scope(|scope| {
         let generators: Vec<_> = (0..threads)
             .map(|index| {
                 let part = traffics.iter().map(|traffic| traffic.part(index, threads)).collect();
-                scope.spawn(move || generator::run(on, part, marks))
+                scope.spawn(move || generator::run(on, part, timeline))
             })
             .collect();
-        thread::sleep(from.saturating_duration_since(Instant::now()));
+        thread::sleep(window_start.saturating_duration_since(Instant::now()));
         let (before, began) = (usage(), Instant::now());
-        thread::sleep(to.saturating_duration_since(Instant::now()));
+        thread::sleep(window_end.saturating_duration_since(Instant::now()));
         let (after, took) = (usage(), began.elapsed());
         let mut tallies = vec![Tally::default(); traffics.len()];
         let mut busy: f64 = 0.0;
@@ -173,10 +172,10 @@ pub fn put(
     })
 }
 
-impl Spent {
-    /// Divided by something, but for the ticks.
-    pub fn per(self, what: f64) -> Spent {
-        Spent {
+impl UsageDelta {
+    /// Divides everything but the ticks.
+    pub fn per(self, what: f64) -> UsageDelta {
+        UsageDelta {
             user: self.user / what,
             system: self.system / what,
             switches: self.switches / what,

@@ -1,18 +1,19 @@
-//! The machine that a comparison was made on.
+//! Describes the machine for the report.
 
 use std::fs;
 
 use crate::cores::Cores;
 use crate::results::Machine;
 
-/// This machine, with processors shared out like that.
+/// This machine, with the given core assignment.
 pub fn this(cores: &Cores) -> Machine {
     let read = |file| fs::read_to_string(file).unwrap_or_default();
     let (info, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
     let system = rustix::system::uname();
     let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-    let apart = |list: &[usize]| if cores.apart() { list.to_vec() } else { Vec::new() };
-    let all = if cores.apart() { cores.server.len() + cores.generator.len() } else { cores.server.len() };
+    let apart = |list: &[usize]| if cores.are_separate() { list.to_vec() } else { Vec::new() };
+    let all =
+        if cores.are_separate() { cores.server.len() + cores.generator.len() } else { cores.server.len() };
     Machine {
         cpu: value(&info, "model name").unwrap_or_default().to_owned(),
         cores: all,
@@ -25,7 +26,7 @@ pub fn this(cores: &Cores) -> Machine {
     }
 }
 
-/// The value in the first line `name : value`.
+/// The value of the first line `name : value`.
 fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let of_name = |line: &'a str| line.split_once(':').filter(|(key, _)| key.trim() == name);
     text.lines().find_map(of_name).map(|(_, value)| value.trim())

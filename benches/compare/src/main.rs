@@ -1,5 +1,5 @@
-//! `cargo compare`: every backend, every kind of work, in ten minutes; with `--quick` in two.
-//! With `--claims` what is said of them is checked, in six.
+//! `cargo compare` measures every backend in every scenario in ten minutes, `cargo compare --quick` in two.
+//! `cargo compare --claims` checks common claims about the backends in six.
 
 use std::process::ExitCode;
 

@@ -1,20 +1,18 @@
-//! `results.md`: the tables of the report as Markdown, to be kept beside a program or pasted where people read.
-//!
-//! It has what is needed to judge the figures and to take them again, then a section for each scenario, with the figures
-//! that most readers compare by. All others are on the page and in `results.csv`.
+//! Renders the results as `results.md`: the method, then a section per scenario with the main figures. The page and
+//! `results.csv` contain all figures.
 
 use crate::baseline;
 use crate::columns::{self, CPU, Column, ERRORS, IDLE, NOISE, P50, P99, RATE, THREADS, USER};
 use crate::format::{Unit, date, duration, list, number, ratio, several, wrapped};
 use crate::results::{Change, Claim, Finding, Results, Scenario, left_out};
 
-/// The longest line of prose.
+/// Line width of the prose.
 const WIDTH: usize = 120;
 
-/// What most readers compare by.
+/// The main figures.
 const COLUMNS: [Column; 9] = [RATE, NOISE, P50, P99, CPU, USER, THREADS, IDLE, ERRORS];
 
-/// The whole file.
+/// Renders all results.
 pub fn render(results: &Results) -> String {
     let mut parts = vec![head(results)];
     parts.extend(results.scenarios.iter().map(|scenario| section(scenario, results.rounds)));
@@ -27,20 +25,19 @@ pub fn render(results: &Results) -> String {
     parts.join("\n\n") + "\n"
 }
 
-/// What was measured, where and how.
+/// The command, the machine and the method.
 fn head(results: &Results) -> String {
     let machine = &results.machine;
     let memory = Unit::Bytes.write(machine.memory_kib as f64 * 1024.0);
-    let said = format!(
-        "{}, {}, {memory}, {}; {}. {} of {} each, servers interleaved; begun {}, done in {}; gearshift {}; load: \
-         {}. Medians; ± is half of what the rounds lie apart, user the part of the CPU time in a server's own code. \
-         Latency counts from when a request was due. What is marked \
-         ≥ is the least that it can be: the generator was the bottleneck, or some requests had no answer when time was \
-         up.",
+    let prose = format!(
+        "{}, {}, {memory}, {}; {}. {} of {} each, servers interleaved; started {}, took {}; Gearshift {}; load: {}. \
+         Figures are medians. ± is half the range of the rounds, relative to the median. `user` is the share of CPU time \
+         that a server spent in its own code. Latency counts from when a request was due. ≥ marks a lower bound: the \
+         generator was the bottleneck, or some requests had no response at the end of the measurement.",
         text(&machine.cpu),
         several(machine.cores, "core"),
         text(&machine.kernel),
-        machine.pinned(),
+        machine.placement(),
         several(results.rounds, "round"),
         duration(results.duration),
         date(&results.began),
@@ -48,17 +45,17 @@ fn head(results: &Results) -> String {
         results.version,
         text(&results.generator),
     );
-    // The fence cannot be ended by what is in one line and not at its begin.
+    // A fence inside of a line does not end the code block.
     let command = results.command.replace(['\n', '\r'], " ");
-    format!("```console\n$ {command}\n```\n\n{}", wrapped(&said, WIDTH))
+    format!("```console\n$ {command}\n```\n\n{}", wrapped(&prose, WIDTH))
 }
 
 fn section(scenario: &Scenario, rounds: usize) -> String {
     let best = match scenario.winners.as_slice() {
-        [] => "nobody".into(),
+        [] => "none".into(),
         winners => list(winners),
     };
-    let said = format!("{} Best: {}. {}", scenario.question, text(&best), text(&scenario.reading));
+    let prose = format!("{} Best: {}. {}", scenario.question, text(&best), text(&scenario.reading));
     let columns = columns::used(&COLUMNS, scenario);
     let heads = ["", "server"].into_iter().chain(columns.iter().map(|column| column.head));
     let mut rows = vec![row(heads.map(String::from)), rule(2, columns.len())];
@@ -79,38 +76,38 @@ fn section(scenario: &Scenario, rounds: usize) -> String {
     let notes = columns::notes(scenario, rounds)
         .into_iter()
         .map(|note| format!("\n\n{}", wrapped(&text(&note), WIDTH)));
-    titled(&scenario.title, &said, &rows) + &notes.collect::<String>()
+    titled(&scenario.title, &prose, &rows) + &notes.collect::<String>()
 }
 
 fn claims(claims: &[Claim], rounds: usize) -> String {
     let hold = claims.iter().filter(|claim| claim.holds).count();
     let mut rows =
-        vec![row(["", "claim", "", "by how much"].map(String::from)), "| --: | --- | --- | --- |".into()];
+        vec![row(["", "claim", "", "measured"].map(String::from)), "| --: | --- | --- | --- |".into()];
     for claim in claims {
         let verdict = if claim.holds { "holds" } else { "**does not hold**" };
         let statement = text(&claim.statement);
-        let said = [Some(findings(&claim.findings)), left_out(claim.left_out, rounds)];
-        let said = said.into_iter().flatten().collect::<Vec<_>>().join("; ");
-        rows.push(row([claim.number.to_string(), statement, verdict.into(), said]));
+        let prose = [Some(findings(&claim.findings)), left_out(claim.left_out, rounds)];
+        let prose = prose.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        rows.push(row([claim.number.to_string(), statement, verdict.into(), prose]));
     }
-    titled("What is said of servers", &format!("{hold} of {} claims hold.", claims.len()), &rows)
+    titled("Claims", &format!("{hold} of {} claims hold.", claims.len()), &rows)
 }
 
-/// What was measured, and what was wanted where it is not that.
+/// The measured figures, with the required ones where the claim does not hold.
 fn findings(findings: &[Finding]) -> String {
-    let mut said = Vec::new();
+    let mut prose = Vec::new();
     for (index, finding) in findings.iter().enumerate() {
         let named = index > 0 && findings[index - 1].subject == finding.subject;
         let name = if named { String::new() } else { format!("{}: ", text(&finding.subject)) };
         let wanted =
-            if finding.holds { String::new() } else { format!(" (wanted: {})", text(&finding.wanted)) };
-        said.push(format!("{name}{}{wanted}", text(&finding.measured)));
+            if finding.holds { String::new() } else { format!(" (required: {})", text(&finding.wanted)) };
+        prose.push(format!("{name}{}{wanted}", text(&finding.measured)));
     }
-    said.join("; ")
+    prose.join("; ")
 }
 
 fn changes(changes: &[Change]) -> String {
-    let heads = ["server", "work", "load", "figure", "before", "now", "ratio", "noise", ""];
+    let heads = ["server", "scenario", "load", "figure", "before", "now", "ratio", "noise", ""];
     let mut rows =
         vec![row(heads.map(String::from)), "| --- | --- | --- | --- | --: | --: | --: | --: | --- |".into()];
     for change in changes.iter().filter(|change| change.verdict != baseline::SAME) {
@@ -132,8 +129,8 @@ fn changes(changes: &[Change]) -> String {
     titled("Since the baseline", &format!("{}.", baseline::summary(changes)), &rows)
 }
 
-fn titled(title: &str, said: &str, rows: &[String]) -> String {
-    format!("## {}\n\n{}\n\n{}", text(title), wrapped(said.trim_end(), WIDTH), rows.join("\n"))
+fn titled(title: &str, prose: &str, rows: &[String]) -> String {
+    format!("## {}\n\n{}\n\n{}", text(title), wrapped(prose.trim_end(), WIDTH), rows.join("\n"))
 }
 
 fn row(cells: impl IntoIterator<Item = String>) -> String {
@@ -141,12 +138,12 @@ fn row(cells: impl IntoIterator<Item = String>) -> String {
     format!("|{}|", cells.collect::<Vec<String>>().join("|"))
 }
 
-/// What divides a table's head from its body: words are to the left, figures to the right.
+/// The line below the table head. Text columns are aligned to the left, figures to the right.
 fn rule(words: usize, figures: usize) -> String {
     format!("| {} |", [vec!["---"; words], vec!["--:"; figures]].concat().join(" | "))
 }
 
-/// Text of others as text, whatever it has in it.
+/// Escapes Markdown in text that is not our own.
 fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -201,7 +198,7 @@ mod tests {
             scenario: "plain".into(),
             point: "64 connections".into(),
             subject: "mio".into(),
-            figure: "CPU µs a request".into(),
+            figure: "CPU µs per request".into(),
             before: 5.0,
             after: 7.5,
             ratio: 1.5,
@@ -257,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_told_in_tables_that_markdown_has() {
+    fn renders_all_results_as_markdown() {
         let expected = include_str!("../tests/results.md");
         let rendered = render(&results());
         assert_eq!(rendered, expected, "{rendered}");
@@ -278,12 +275,12 @@ mod tests {
     }
 
     #[test]
-    fn what_names_say_is_never_markup() {
+    fn markup_in_names_is_escaped() {
         assert_eq!(text("a|b<i>`*_[x](y)\\\n"), "a\\|b\\<i\\>\\`\\*\\_\\[x\\](y)\\\\ ");
     }
 
     #[test]
-    fn a_command_stays_within_its_fence() {
+    fn a_command_stays_within_its_code_block() {
         let results = Results { command: "compare --app 'x\n```\n# y'".into(), ..Results::default() };
         assert!(render(&results).starts_with("```console\n$ compare --app 'x ``` # y'\n```\n"));
     }

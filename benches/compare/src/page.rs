@@ -1,8 +1,7 @@
-//! The page that a comparison is read on: one file that needs nothing else, no script, no font and no network, so that it
-//! can be sent, kept and printed. Every text in it is escaped by the template language, as names come from a command
-//! line.
+//! Renders the results as `index.html`: one file without scripts, fonts or network requests, so that it can be sent,
+//! kept and printed. The template language escapes all text, because names come from the command line.
 //!
-//! Drawings are markup like the rest: they take their colours from the page, light or dark, and are a few kilobytes each.
+//! Charts are inline SVG. They follow the light or dark colours of the page and take a few kilobytes each.
 
 mod axis;
 mod bars;
@@ -11,27 +10,27 @@ mod chart;
 mod charts;
 mod claims;
 mod curves;
-mod glance;
+mod legend;
 mod method;
-mod roster;
+mod overview;
 mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::results::{Results, Scenario};
 
-use self::roster::Roster;
+use self::legend::Legend;
 use crate::figure::Figure;
 use crate::format::{date, duration, several};
 
 const STYLE: &str = include_str!("page/style.css");
 
-/// Should escaping ever fail, a browser still runs and fetches nothing (CSP Level 3).
+/// If escaping ever fails, the browser still runs and fetches nothing (CSP Level 3).
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// The page, whole.
+/// Renders the page.
 pub fn render(results: &Results) -> String {
-    let roster = Roster::of(results);
+    let legend = Legend::of(results);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -46,13 +45,13 @@ pub fn render(results: &Results) -> String {
             body {
                 header { (head(results)) }
                 main {
-                    (glance::glance(results, &roster))
+                    (overview::overview(results, &legend))
                     @for (number, scenario) in results.scenarios.iter().enumerate() {
-                        (section(scenario, number, results.rounds, &roster))
+                        (section(scenario, number, results.rounds, &legend))
                     }
-                    (changes::changes(results, &roster))
-                    (claims::claims(&results.claims, results.rounds, &roster))
-                    (method::method(results, &roster))
+                    (changes::changes(results, &legend))
+                    (claims::claims(&results.claims, results.rounds, &legend))
+                    (method::method(results, &legend))
                 }
             }
         }
@@ -60,11 +59,11 @@ pub fn render(results: &Results) -> String {
     page.into_string()
 }
 
-/// The page of a comparison that was kept as `results.json`.
+/// Renders the page from the content of a `results.json`.
 ///
 /// # Errors
 ///
-/// If it is not one.
+/// If the content does not match the schema.
 pub fn from_json(results: &str) -> serde_json::Result<String> {
     serde_json::from_str(results).map(|results| render(&results))
 }
@@ -82,8 +81,8 @@ fn head(results: &Results) -> Markup {
     }
 }
 
-fn section(scenario: &Scenario, number: usize, rounds: usize, roster: &Roster<'_>) -> Markup {
-    let id = glance::anchor(number);
+fn section(scenario: &Scenario, number: usize, rounds: usize, legend: &Legend<'_>) -> Markup {
+    let id = overview::anchor(number);
     html! {
         section {
             h2 id=(id) { span class="number" { (number + 1) } " " (scenario.title) }
@@ -92,13 +91,13 @@ fn section(scenario: &Scenario, number: usize, rounds: usize, roster: &Roster<'_
                 p {
                     b { "Best" }
                     @if let Some(figure) = Figure::that_decides(scenario) { " by " (figure.long) }
-                    ": " (glance::winners(scenario, roster))
+                    ": " (overview::winners(scenario, legend))
                 }
                 @if !scenario.reading.is_empty() { p { (scenario.reading) } }
             }
-            (charts::charts(scenario, &id, roster))
-            (tables::tables(scenario, rounds, roster))
-            p class="back" { a href="#glance" { "Back to the overview" } }
+            (charts::charts(scenario, &id, legend))
+            (tables::tables(scenario, rounds, legend))
+            p class="back" { a href="#overview" { "Back to the overview" } }
         }
     }
 }

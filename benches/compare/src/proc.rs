@@ -1,7 +1,7 @@
-//! What `/proc` tells of a server: proc(5), and Documentation/scheduler/sched-stats.rst of the kernel.
+//! Resource usage of a server from `/proc`; see proc(5) and the kernel's Documentation/scheduler/sched-stats.rst.
 //!
-//! CPU time is of all threads that run, in ns, by `schedstat`; `stat` has it in ticks, 10 ms mostly, which is too
-//! coarse for half a second, but it alone tells user from system, and has threads that ended.
+//! `schedstat` counts the CPU time of running threads in ns. `stat` counts in ticks of mostly 10 ms, too coarse for half
+//! a second. But only `stat` separates user from kernel time, and it includes threads that have exited.
 
 use std::fs;
 use std::path::Path;
@@ -9,44 +9,44 @@ use std::path::Path;
 use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
 
-/// What a group of processes has used so far, and has now.
+/// Resource usage of a process group at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// CPU time of the threads that run, in ns.
+    /// CPU time of the running threads, in ns.
     cpu: u64,
-    /// CPU time of all threads, in ticks: in their own code, in the kernel.
+    /// CPU time of all threads including exited ones, in ticks: user, kernel.
     ticks: (u64, u64),
-    /// Context switches of the threads that run.
+    /// Context switches of the running threads.
     switches: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
-    /// The most memory that was resident, in KiB.
+    /// Peak resident memory, in KiB.
     pub peak_kib: u64,
-    /// Memory that is its own, not a file's, in KiB.
+    /// Anonymous resident memory, in KiB.
     pub anonymous_kib: u64,
-    /// CPU time of the processors that are looked at, whoever used it, in s.
+    /// CPU time of all programs on the observed cores, in seconds.
     machine: f64,
-    /// CPU time of this very process, in s.
+    /// CPU time of this process, in seconds.
     own: f64,
 }
 
-/// What was used between two looks.
+/// Resources used between two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Spent {
-    /// CPU time in its own code, in µs.
+pub struct UsageDelta {
+    /// CPU time in user mode, in µs.
     pub user: f64,
     /// CPU time in the kernel, in µs.
     pub system: f64,
-    /// Context switches.
+    /// Number of context switches.
     pub switches: f64,
-    /// How many ticks tell its own code from the kernel: a number, whatever all else is divided by.
+    /// Number of ticks behind the split into user and kernel time. `per` does not divide it.
     pub ticks: u64,
-    /// CPU time that neither the server nor this process had, in µs.
+    /// CPU time of programs other than the server and this process, in µs.
     pub others: f64,
 }
 
 impl Usage {
-    /// What the processes of a group have used, but for its leader, the guard.
+    /// The usage of a process group without its leader, which is the guard.
     pub fn of_group(group: u32) -> Usage {
         let mut usage = Usage::default();
         for pid in numbers("/proc").filter(|pid| *pid != group) {
@@ -63,7 +63,7 @@ impl Usage {
         usage
     }
 
-    /// Takes in what everybody had of some processors, so that others can be told from us.
+    /// Adds the CPU time of all programs on `cores`, so that `since` can compute the share of other programs.
     pub fn on(mut self, cores: &[usize]) -> Usage {
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let ticks: u64 = cores.iter().map(|core| busy_ticks(&stat, *core)).sum();
@@ -88,38 +88,38 @@ impl Usage {
         }
     }
 
-    /// What was used since `before`.
-    pub fn since(&self, before: &Usage) -> Spent {
+    /// The resources used since `before`.
+    pub fn since(&self, before: &Usage) -> UsageDelta {
         self.since_with(before, 1e6 / clock_ticks_per_second() as f64)
     }
 
-    fn since_with(&self, before: &Usage, tick: f64) -> Spent {
+    fn since_with(&self, before: &Usage, tick: f64) -> UsageDelta {
         let ticks =
             (self.ticks.0.saturating_sub(before.ticks.0), self.ticks.1.saturating_sub(before.ticks.1));
         let (user, system) = (ticks.0 as f64 * tick, ticks.1 as f64 * tick);
         let running = self.cpu.saturating_sub(before.cpu) as f64 / 1e3;
-        // Threads that ended in between are in the ticks alone; else the finer figure is the better one.
+        // Threads that exited in between are only in the ticks. Otherwise the time in ns is more accurate.
         let total = if user + system > running + 3.0 * tick { user + system } else { running };
         let in_user = if user + system > 0.0 { user / (user + system) } else { 0.0 };
         let switches = self.switches.saturating_sub(before.switches) as f64;
         let others = (self.machine - before.machine - (self.own - before.own)) * 1e6 - total;
         let ticks = ticks.0 + ticks.1;
-        Spent { user: total * in_user, system: total * (1.0 - in_user), switches, ticks, others }
+        UsageDelta { user: total * in_user, system: total * (1.0 - in_user), switches, ticks, others }
     }
 
-    /// CPU time of the threads that run, in seconds.
+    /// CPU time of the running threads, in seconds.
     pub fn cpu_seconds(&self) -> f64 {
         self.cpu as f64 / 1e9
     }
 }
 
-/// The entries of a directory that are numbers.
+/// The directory entries that are numbers.
 fn numbers(directory: impl AsRef<Path>) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The process group, and ticks in user and system mode. The second field may have anything in its parentheses.
+/// The process group and the ticks in user and kernel mode. The second field may contain spaces and parentheses.
 fn parse_stat(stat: &str) -> Option<(u32, u64, u64)> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
@@ -127,16 +127,16 @@ fn parse_stat(stat: &str) -> Option<(u32, u64, u64)> {
     Some((group, fields.nth(8)?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// Ticks in which a processor was not idle, those that the hypervisor took included.
+/// Ticks in which a core was not idle, including time stolen by the hypervisor.
 fn busy_ticks(stat: &str, core: usize) -> u64 {
     let name = format!("cpu{core}");
     let line = stat.lines().find(|line| line.split(' ').next() == Some(&name)).unwrap_or_default();
     let ticks: Vec<u64> = line.split(' ').skip(1).filter_map(|ticks| ticks.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal; guests are in the first two.
+    // user nice system idle iowait irq softirq steal; guest time is part of the first two.
     [0, 1, 2, 5, 6, 7].iter().filter_map(|field: &usize| ticks.get(*field)).sum()
 }
 
-/// The number after a name at the begin of a line.
+/// The number after a name at the start of a line.
 fn field(status: &str, name: &str) -> u64 {
     let value = status.lines().find_map(|line| line.strip_prefix(name));
     value.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
@@ -167,7 +167,7 @@ mod tests {
         let after = Usage { cpu: 100_000_000, ticks: (3, 9), switches: 7, ..Usage::default() };
         let spent = after.since_with(&Usage::default(), 10_000.0);
         assert_eq!((spent.user, spent.system, spent.switches), (25_000.0, 75_000.0, 7.0));
-        assert_eq!(spent.per(2.0).ticks, 12, "it is a number, however the rest is divided");
+        assert_eq!(spent.per(2.0).ticks, 12, "ticks are not divided");
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn finds_this_very_process() {
         let group = rustix::process::getpgrp().as_raw_nonzero().get() as u32;
-        // Whoever leads the group is left out; none has this process's parent's id and not its own.
+        // The leader of the group is left out.
         let usage = Usage::of_group(group);
         let leads = group == std::process::id();
         assert!(leads || usage.threads > 0);

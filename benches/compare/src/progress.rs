@@ -1,22 +1,22 @@
-//! What is being measured: a bar on a terminal, a line for each scenario elsewhere.
+//! Shows progress on standard error: a bar on a terminal, otherwise one line per scenario.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often the bar's clock is drawn.
+/// Interval at which the bar's clock is redrawn.
 const TICK: Duration = Duration::from_millis(250);
 const TEMPLATE: &str = "{elapsed_precise} {bar:24} {pos}/{len}  {wide_msg}";
 
-/// Tells a user on standard error how far it is.
+/// The progress of a comparison, shown on standard error.
 pub struct Progress {
     bar: ProgressBar,
     plain: bool,
 }
 
 impl Progress {
-    /// For so many steps.
+    /// Progress of `steps` steps.
     pub fn new(steps: usize) -> Progress {
         let plain = !std::io::stderr().is_terminal();
         let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -30,27 +30,27 @@ impl Progress {
         Progress { bar, plain }
     }
 
-    /// Something that is to be read later, too.
-    pub fn say(&self, what: &str) {
+    /// Prints a line that stays visible.
+    pub fn print(&self, text: &str) {
         if self.plain {
-            // Nobody is left to be told that nobody reads.
-            let _ = writeln!(std::io::stderr(), "{what}");
+            // There is nowhere left to report that standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{text}");
         } else {
-            self.bar.println(what);
+            self.bar.println(text);
         }
     }
 
-    /// Something larger begins.
-    pub fn begin(&self, what: &str) {
+    /// Begins a scenario or a claim.
+    pub fn begin(&self, text: &str) {
         if self.plain {
             let done = self.bar.position() * 100 / self.bar.length().unwrap_or(1).max(1);
-            let _ = writeln!(std::io::stderr(), "{done:3}% {what}");
+            let _ = writeln!(std::io::stderr(), "{done:3}% {text}");
         }
     }
 
-    /// A step begins.
-    pub fn step(&self, what: String) {
-        self.bar.set_message(what);
+    /// Begins a step.
+    pub fn step(&self, text: String) {
+        self.bar.set_message(text);
         self.bar.inc(1);
     }
 }

@@ -1,4 +1,4 @@
-//! `compare-report/`: what was found, for people and for programs.
+//! Writes the report: `index.html`, `results.json`, `results.csv` and `results.md`.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::markdown;
 use crate::page;
 use crate::results::Results;
 
-/// Writes the files. The directory is made if there is none; files of an earlier report are replaced.
+/// Writes the files to `directory`, which is created if missing. Files of an earlier report are replaced.
 ///
 /// # Errors
 /// [`Failure::Report`].
@@ -28,7 +28,7 @@ pub fn write(results: &Results, directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the directory: to be known before anything is measured.
+/// Creates the directory, so that a failure is known before anything is measured.
 ///
 /// # Errors
 /// [`Failure::Report`].

@@ -1,39 +1,38 @@
-//! What a comparison found: the one value that the table, the page, `results.json`, `results.csv` and `results.md` are
-//! made of.
+//! The results of a comparison. The table, the page, `results.json`, `results.csv` and `results.md` are made from them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::format::list;
 
-/// Fewer ticks than this do not tell a server's own code from the kernel.
+/// Minimum number of ticks for separating user from kernel time.
 const ENOUGH_TICKS: u64 = 25;
 
-/// One run of the program.
+/// The results of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// The version that was measured.
+    /// The version of this program and of Gearshift.
     pub version: String,
-    /// The command line, so that a reader can run it again.
+    /// The command line.
     pub command: String,
-    /// When it began, as RFC 3339 has it, in UTC.
+    /// The start of the run in UTC, in the form of RFC 3339.
     pub began: String,
-    /// How long it took, in seconds.
+    /// The length of the run, in seconds.
     pub seconds: f64,
-    /// Where it ran.
+    /// The machine.
     pub machine: Machine,
-    /// How often each point was measured, interleaved over the subjects.
+    /// Number of rounds. The servers take turns within a round.
     pub rounds: usize,
-    /// How long each of these measurements took, in seconds.
+    /// Length of each measurement, in seconds.
     pub duration: f64,
-    /// What made the load, with its version.
+    /// The load generator and its version.
     pub generator: String,
-    /// The servers that were compared, in the order they are shown.
+    /// The servers in the order of the report.
     pub subjects: Vec<Subject>,
-    /// What they were asked to do.
+    /// The scenarios in the order of the report.
     pub scenarios: Vec<Scenario>,
-    /// What is said of servers, and whether it holds; with `--claims`.
+    /// The claims; empty without `--claims`.
     pub claims: Vec<Claim>,
-    /// What has changed since a baseline, or has not; with `--baseline`.
+    /// The changes since the baseline; empty without `--baseline`.
     #[serde(default)]
     pub changes: Vec<Change>,
 }
@@ -41,217 +40,224 @@ pub struct Results {
 /// The machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor's name.
+    /// The name of the CPU.
     pub cpu: String,
-    /// Processors that this process may use.
+    /// Number of cores that this process may use.
     pub cores: usize,
-    /// Memory, in KiB.
+    /// Memory in KiB.
     pub memory_kib: u64,
-    /// The kernel's name and release.
+    /// Name and release of the kernel.
     pub kernel: String,
-    /// Processors that the servers were pinned to; empty if they were not.
+    /// Cores that the servers were pinned to; empty if they were not pinned.
     pub server_cores: Vec<usize>,
-    /// Processors that the generator was pinned to; empty if it was not.
+    /// Cores that the generator was pinned to; empty if it was not pinned.
     pub generator_cores: Vec<usize>,
 }
 
-/// One server.
+/// A server under comparison.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
-    /// What it is called: a backend's name, or what `--against` calls it.
+    /// Its name: a backend's name, or the name given by `--against`.
     pub name: String,
-    /// Its model in a line, if it is one of ours.
+    /// One line about its concurrency model; empty if unknown.
     pub model: String,
-    /// The command that started it.
+    /// The command that starts it.
     pub command: String,
 }
 
-/// One kind of work.
+/// The results of one scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
-    /// The word that `--scenario` takes.
+    /// The name that `--scenario` takes.
     pub id: String,
-    /// Its title.
+    /// The title.
     pub title: String,
-    /// What it answers, in a sentence.
+    /// The question that the scenario answers.
     pub question: String,
-    /// What [`Point::x`] counts, as "connections" or "requests per second".
+    /// The unit of [`Point::x`], such as "connections".
     pub axis: String,
-    /// What decides, as a name of a field of [`Measure`]: "rate", "p50", "p99", "cpu" or "idle_bytes".
+    /// The figure that decides, as the name of a field of [`Measure`]: "rate", "p50", "p99", "cpu" or "idle_bytes".
     pub decides: String,
-    /// The subjects that are best by that, within the noise; several if it does not tell them apart.
+    /// The best servers by that figure. There are several if they do not differ by more than the noise.
     pub winners: Vec<String>,
-    /// Why the numbers say so, in a sentence or two.
+    /// An explanation of the figures, in one or two sentences.
     pub reading: String,
-    /// What was measured.
+    /// The loads and their figures.
     pub points: Vec<Point>,
-    /// Rounds that there was no time for.
+    /// Number of rounds that were left out because of the time limit.
     #[serde(default)]
     pub left_out: usize,
 }
 
-/// One load, put on every subject.
+/// One load and the figures of all servers under it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// What it is called in tables, as "64 connections" or "1 neighbour of /block/50".
+    /// Its name, such as "64 connections" or "beside /block/50".
     pub label: String,
-    /// Its place on the axis.
+    /// Its position on the axis.
     pub x: f64,
-    /// Connections of the generator.
+    /// Number of connections of the generator.
     pub connections: usize,
-    /// Requests per second that were sent whatever became of those before (open loop); `None` if each connection waits
-    /// for its response before it asks again (closed loop).
+    /// Requests per second at a fixed rate, whether or not earlier requests were answered (open loop). `None` if each
+    /// connection sends its next request after a response (closed loop).
     pub offered: Option<f64>,
-    /// What was asked for.
+    /// The requested path.
     pub path: String,
-    /// What came of it, one for each subject, in their order.
+    /// The figures, one per server in the order of the servers.
     pub measures: Vec<Measure>,
-    /// CPU time for each request of a server that never changes, in µs, under the same load in the same rounds: what
-    /// the machine and the system took for it at that moment. Empty if the load says nothing of CPU time.
+    /// CPU time per request of the reference server under the same load in the same rounds, in µs. It tells how fast
+    /// the machine was at that time. Empty for loads that do not measure CPU time.
     #[serde(default)]
     pub yardstick: Spread,
 }
 
-/// How one subject bore one load.
+/// The figures of one server under one load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
-    /// The subject's name.
+    /// The name of the server.
     pub subject: String,
-    /// Why it was not measured, if it was not. All else is then empty.
+    /// Why the server was not measured. All other fields are then empty.
     pub skipped: Option<String>,
-    /// Responses per second.
+    /// Successful responses per second.
     pub rate: Spread,
-    /// Latency from when a request was due, in µs.
+    /// Latency in µs, counted from when the request was due.
     pub latency: Latency,
-    /// Responses that were not what they should be, refused connections, time-outs; over all rounds.
+    /// Number of unsuccessful responses, failed connections and timeouts in all rounds.
     pub errors: u64,
-    /// The part of all requests that had no answer when the measurement ended, over all rounds. They are in the
-    /// latencies with what they had waited by then, so that percentiles above `100 * (1 - unanswered)` are at least
-    /// what is said.
+    /// Share of the requests without a response at the end of the measurement, over all rounds. The latencies include
+    /// them with the time waited so far, so percentiles above `100 * (1 - unanswered)` are lower bounds.
     #[serde(default)]
     pub unanswered: f64,
-    /// The server's CPU time per request, in µs: in its own code.
+    /// CPU time per request in user mode, in µs.
     pub cpu_user: Spread,
-    /// The same: in the kernel.
+    /// CPU time per request in the kernel, in µs.
     pub cpu_system: Spread,
-    /// In how many ticks of the system's clock the server was seen, over all rounds: by these alone its own code is
-    /// told from the kernel.
+    /// Number of clock ticks behind the split into user and kernel time, over all rounds.
     #[serde(default)]
     pub ticks: u64,
-    /// Context switches of the server per request, voluntary or not.
+    /// Context switches per request, voluntary and involuntary.
     pub switches: Spread,
-    /// Threads of the server, at most.
+    /// Number of threads at the end of the measurement.
     pub threads: Spread,
-    /// Its peak resident memory, in KiB.
+    /// Peak resident memory, in KiB.
     pub peak_rss: Spread,
-    /// Bytes for each idle connection, where that is what is measured.
+    /// Memory per idle connection in bytes, in scenarios that measure it.
     pub idle_bytes: Option<Spread>,
-    /// The part of the machine's processors that other programs had, at the most disturbed round.
+    /// Share of the cores used by other programs in the most disturbed round.
     #[serde(default)]
     pub disturbed: f64,
-    /// Whether the generator was the bottleneck, so that the rate is the least the server can do.
+    /// Whether the generator was the bottleneck. The rate is then a lower bound.
     pub generator_bound: bool,
 }
 
 /// Percentiles of latency, in µs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Half are quicker.
+    /// The median.
     pub p50: Spread,
-    /// Nine of ten.
+    /// The 90th percentile.
     pub p90: Spread,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: Spread,
-    /// 999 of 1,000.
+    /// The 99.9th percentile.
     pub p999: Spread,
-    /// The slowest.
+    /// The maximum.
     pub max: Spread,
-    /// Pairs of percentile and µs, for curves; of the median round.
+    /// Pairs of percentile and latency from the median round, for charts.
     pub curve: Vec<(f64, f64)>,
 }
 
 /// One figure over all rounds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The middle one.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The most.
+    /// The maximum.
     pub max: f64,
-    /// Each round's, in order.
+    /// The values of the rounds, in order.
     pub values: Vec<f64>,
 }
 
-/// What is said of servers, and what was measured of it.
+/// A claim about servers and the measurements that support or refute it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// Its number, from 1.
     pub number: usize,
-    /// What is said.
+    /// The claim.
     pub statement: String,
-    /// Whether it holds on every subject that it speaks of.
+    /// Whether it holds for every server that it is about.
     pub holds: bool,
-    /// One for each subject that it speaks of.
+    /// The findings, at least one per server that it is about.
     pub findings: Vec<Finding>,
-    /// Rounds that there was no time for.
+    /// Number of rounds that were left out because of the time limit.
     #[serde(default)]
     pub left_out: usize,
 }
 
-/// A claim on one subject.
+/// A finding about a claim on one server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// The subject's name.
+    /// The name of the server.
     pub subject: String,
-    /// What was measured, with its unit.
+    /// The measured figure with its unit.
     pub measured: String,
-    /// What the claim wants, with its unit.
+    /// The required figure with its unit.
     pub wanted: String,
-    /// Whether it holds here.
+    /// Whether the figure is as required.
     pub holds: bool,
-    /// By how much it does or does not, as a ratio; above 1 is on the good side.
+    /// Ratio between the required and the measured figure, turned so that 1 and above means that the claim holds.
     pub margin: f64,
 }
 
-/// One figure of a subject, before and after.
+/// One figure of a server in the baseline and in this run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// The scenario's id.
+    /// The id of the scenario.
     pub scenario: String,
-    /// The point's label.
+    /// The label of the point.
     pub point: String,
-    /// The subject's name.
+    /// The name of the server.
     pub subject: String,
-    /// What is compared, with its unit, as "CPU µs a request".
+    /// The figure with its unit, such as "CPU µs per request".
     pub figure: String,
-    /// In the baseline.
+    /// The value in the baseline.
     pub before: f64,
-    /// Now.
+    /// The value in this run.
     pub after: f64,
-    /// `after` to `before`, with what the machine itself became slower by taken out; above 1 is worse.
+    /// `after` divided by `before`, corrected for changes of the machine itself. Above 1 is worse.
     pub ratio: f64,
-    /// What `ratio` has to be beyond, or below the inverse of, to be more than noise.
+    /// The ratio beyond which, or below whose inverse, a change exceeds the noise.
     pub threshold: f64,
     /// "worse", "better" or "same".
     pub verdict: String,
 }
 
-/// What is said of rounds that there was no time for, if there are any.
+/// The note on rounds that were left out because of the time limit, if there are any.
 pub fn left_out(rounds: usize, of: usize) -> Option<String> {
-    (rounds > 0).then(|| format!("left out for want of time: {rounds} of {of} rounds"))
+    (rounds > 0).then(|| format!("{rounds} of {of} rounds were left out because of the time limit"))
+}
+
+/// Cores in words: `core 0`, `cores 0 and 1`, or `any core` if there are none.
+pub(crate) fn core_list(cores: &[usize]) -> String {
+    let names: Vec<String> = cores.iter().map(usize::to_string).collect();
+    match cores.len() {
+        0 => "any core".into(),
+        1 => format!("core {}", names[0]),
+        _ => format!("cores {}", list(&names)),
+    }
 }
 
 impl Machine {
-    /// Who had which processors.
-    pub fn pinned(&self) -> String {
-        let named = |cores: &[usize]| list(&cores.iter().map(usize::to_string).collect::<Vec<_>>());
+    /// The cores of the servers and of the generator, in words.
+    pub fn placement(&self) -> String {
         match (self.server_cores.as_slice(), self.generator_cores.as_slice()) {
             ([], _) | (_, []) => {
-                "servers and generator share one processor, so that rates are what both can do".into()
+                "servers and generator share one core, so rates are what both together can do".into()
             }
             (servers, generator) => {
-                format!("servers on processor {}, generator on {}", named(servers), named(generator))
+                format!("servers on {}, generator on {}", core_list(servers), core_list(generator))
             }
         }
     }
@@ -264,8 +270,8 @@ impl Measure {
         Spread::of(both.map(|(user, system)| user + system).collect())
     }
 
-    /// The part of its CPU time that the server spent in its own code, if it can be told.
-    pub fn user_part(&self) -> Option<f64> {
+    /// Share of the CPU time that the server spent in user mode, if there were enough ticks to tell.
+    pub fn user_share(&self) -> Option<f64> {
         let sum = |spread: &Spread| spread.values.iter().sum::<f64>();
         let (user, system) = (sum(&self.cpu_user), sum(&self.cpu_system));
         (self.ticks >= ENOUGH_TICKS && user + system > 0.0).then(|| user / (user + system))
@@ -273,17 +279,17 @@ impl Measure {
 }
 
 impl Spread {
-    /// Half of what the rounds lie apart, as a part of their median.
+    /// Half the range of the rounds, relative to the median.
     pub fn noise(&self) -> f64 {
         self.range() / 2.0
     }
 
-    /// What the rounds lie apart, as a part of their median.
+    /// The range of the rounds, relative to the median.
     pub fn range(&self) -> f64 {
         if self.median > 0.0 { (self.max - self.min) / self.median } else { 0.0 }
     }
 
-    /// The spread of some figures; all 0 if there are none.
+    /// The median and the range of `values`; 0 if there are none.
     pub fn of(values: Vec<f64>) -> Spread {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
@@ -302,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_one_or_between_the_two() {
+    fn the_median_of_an_even_number_is_between_the_middle_two() {
         assert_eq!(Spread::of(vec![]).median, 0.0);
         assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]).median, 2.0);
         let even = Spread::of(vec![4.0, 1.0, 2.0, 3.0]);

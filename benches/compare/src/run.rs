@@ -1,66 +1,67 @@
-//! Rounds: every load on every subject, again and again, so that an hour's noise is everybody's.
+//! Runs scenarios in rounds. Each round applies each load to each server, so that disturbances affect all servers
+//! alike.
 
 use std::time::{Duration, Instant};
 
+use crate::explanation;
 use crate::failure::Failure;
-use crate::load::{Ask, Pace, Traffic};
+use crate::load::{Pacing, Request, Traffic};
 use crate::measure;
 use crate::progress::Progress;
-use crate::reading;
 use crate::results::{self, Point, Results, Spread};
-use crate::scenario::{Scenario, Spot};
-use crate::serve::Served;
+use crate::scenario::{LoadPoint, Scenario};
+use crate::serve::Application;
 use crate::subject::Subject;
-use crate::trial::{Bench, Taken, Trial, Work};
+use crate::trial::{Bench, Sample, Trial, Workload};
 use crate::winners;
 use crate::yardstick;
 
-/// Connections that find out what a server can do at most.
+/// Number of connections for measuring a server's capacity.
 const CAPACITY: usize = 64;
-/// Rates are rounded to so many digits, as nobody needs more.
+/// Number of significant digits of offered rates.
 const DIGITS: i32 = 2;
 
-/// A comparison on its way.
+/// A comparison in progress.
 pub struct Run<'a> {
-    /// Where it is made.
+    /// Measures single trials.
     pub bench: &'a Bench,
-    /// What is compared.
+    /// The servers to compare.
     pub subjects: &'a [Subject],
-    /// When all is to be over. Rounds for which there is no time then are left out, but for the first of each scenario.
+    /// Deadline of the comparison. Later rounds are left out, except the first of each scenario.
     pub end: Instant,
-    /// An earlier run, whose rates are taken so that figures can be compared.
+    /// An earlier run whose offered rates are reused, so that figures are comparable.
     pub before: Option<&'a Results>,
-    /// Who is told.
+    /// Shows progress to the user.
     pub progress: &'a Progress,
 }
 
 impl Run<'_> {
-    /// What the slowest of all can do, in answers a second: what rates are parts of.
+    /// The capacity of the slowest server, in responses per second. Offered rates are shares of it.
     pub fn capacity(&self, trial: &Trial) -> Result<f64, Failure> {
         self.progress.begin("capacity");
         let mut least = f64::INFINITY;
         for subject in self.subjects {
-            self.progress.step(format!("what {} can do at most", subject.name));
-            least = least.min(self.bench.take(subject, trial)?.rate);
+            self.progress.step(format!("capacity of {}", subject.name));
+            least = least.min(self.bench.measure(subject, trial)?.rate);
         }
         Ok(if least.is_finite() { least } else { 0.0 })
     }
 
-    /// Says whether there is so much time.
+    /// Whether `needed` fits before the deadline.
     pub fn has_time(&self, needed: Duration) -> bool {
         Instant::now().checked_add(needed).is_some_and(|then| then <= self.end)
     }
 
-    /// Tells of rounds that there was no time for; gives their number.
+    /// Returns the number of rounds that were left out after `made` rounds, and reports it to the user.
     pub fn left_out(&self, made: usize) -> usize {
         let left_out = self.bench.plan.rounds - made;
-        if let Some(said) = results::left_out(left_out, self.bench.plan.rounds) {
-            self.progress.say(&said);
+        if let Some(note) = results::left_out(left_out, self.bench.plan.rounds) {
+            self.progress.print(&note);
         }
         left_out
     }
 
-    /// Measures a scenario, after which so much time is needed at least.
+    /// Measures a scenario. Rounds are left out if less than `after` would remain for the rest of the comparison.
     pub fn scenario(
         &self,
         scenario: &Scenario,
@@ -68,12 +69,12 @@ impl Run<'_> {
         after: Duration,
     ) -> Result<results::Scenario, Failure> {
         self.progress.begin(scenario.title);
-        let points: Vec<Spot> = scenario
+        let points: Vec<LoadPoint> = scenario
             .points
             .iter()
             .map(|point| resolved(point, capacity, self.earlier(scenario.id, point)))
             .collect();
-        let mut taken: Vec<Vec<Vec<Taken>>> = vec![vec![Vec::new(); self.subjects.len()]; points.len()];
+        let mut samples: Vec<Vec<Vec<Sample>>> = vec![vec![Vec::new(); self.subjects.len()]; points.len()];
         let mut yardsticks: Vec<Vec<f64>> = vec![Vec::new(); points.len()];
         let here = self.bench.plan.all(&round(std::slice::from_ref(scenario), self.subjects.len()));
         let mut made = 0;
@@ -89,18 +90,18 @@ impl Run<'_> {
                 };
                 step("yardstick");
                 yardsticks[index].extend(self.yardstick(&point.trial)?);
-                // Whoever comes first in one round comes last in another.
+                // The order rotates, so that no server is always first.
                 for turn in 0..self.subjects.len() {
                     let which = (turn + round) % self.subjects.len();
                     step(&self.subjects[which].name);
-                    taken[index][which].push(self.bench.take(&self.subjects[which], &point.trial)?);
+                    samples[index][which].push(self.bench.measure(&self.subjects[which], &point.trial)?);
                 }
             }
         }
-        let points = points.iter().zip(&taken).zip(yardsticks);
-        let points = points.map(|((spot, taken), yardstick)| Point {
+        let points = points.iter().zip(&samples).zip(yardsticks);
+        let points = points.map(|((load_point, samples), yardstick)| Point {
             yardstick: Spread::of(yardstick),
-            ..self.point(spot, taken)
+            ..self.point(load_point, samples)
         });
         let mut measured = results::Scenario {
             id: scenario.id.into(),
@@ -113,27 +114,27 @@ impl Run<'_> {
             ..results::Scenario::default()
         };
         measured.winners = winners::of(&measured);
-        measured.reading = reading::of(&measured);
+        measured.reading = explanation::of(&measured);
         Ok(measured)
     }
 
-    /// The rate of the same point in an earlier run.
-    fn earlier(&self, scenario: &str, spot: &Spot) -> Option<f64> {
+    /// The offered rate of the same point in the earlier run.
+    fn earlier(&self, scenario: &str, load_point: &LoadPoint) -> Option<f64> {
         let earlier = self.before?.scenarios.iter().find(|earlier| earlier.id == scenario)?;
-        earlier.points.iter().find(|point| point.label == spot.label)?.offered
+        earlier.points.iter().find(|point| point.label == load_point.label)?.offered
     }
 
-    fn point(&self, spot: &Spot, taken: &[Vec<Taken>]) -> Point {
-        let (connections, offered, path) = match &spot.trial.work {
-            Work::Idle { connections, ask } | Work::Burst { connections, ask } => {
-                (*connections, None, ask.path.clone())
+    fn point(&self, load_point: &LoadPoint, samples: &[Vec<Sample>]) -> Point {
+        let (connections, offered, path) = match &load_point.trial.workload {
+            Workload::Idle { connections, request } | Workload::Burst { connections, request } => {
+                (*connections, None, request.path.clone())
             }
-            Work::Load(traffics) => described(traffics),
+            Workload::Load(traffics) => describe_load(traffics),
         };
-        let each = self.subjects.iter().zip(taken);
+        let each = self.subjects.iter().zip(samples);
         Point {
-            label: spot.label.clone(),
-            x: spot.x,
+            label: load_point.label.clone(),
+            x: load_point.x,
             connections,
             offered,
             path,
@@ -142,64 +143,64 @@ impl Run<'_> {
         }
     }
 
-    /// CPU µs for a request of the server that never changes, under the same load.
+    /// CPU time per request of the reference server under the same load, in µs.
     fn yardstick(&self, of: &Trial) -> Result<Option<f64>, Failure> {
         let Some(trial) = yardstick::trial(of) else { return Ok(None) };
-        let each = self.bench.take(&Subject::yardstick(), &trial)?.each;
+        let each = self.bench.measure(&Subject::yardstick(), &trial)?.each;
         Ok(Some(each.user + each.system))
     }
 }
 
-/// Has each subject answer everything that it will be asked, so that who cannot is known before anything is measured.
+/// Checks that each server answers every request of the scenarios, before anything is measured.
 ///
 /// # Errors
-/// What is wrong with the first that does not.
+/// The failure of the first server that does not.
 pub fn preflight(bench: &Bench, subjects: &[Subject], scenarios: &[Scenario]) -> Result<(), Failure> {
     for subject in subjects {
-        let mut asked = Vec::new();
+        let mut checked = Vec::new();
         for trial in scenarios.iter().flat_map(|scenario| &scenario.points).map(|point| &point.trial) {
-            let asks = trial.asks();
-            if !asked.contains(&(trial.app, asks.clone())) {
-                bench.check(subject, trial.app, &asks)?;
-                asked.push((trial.app, asks));
+            let requests = trial.requests();
+            if !checked.contains(&(trial.app, requests.clone())) {
+                bench.check(subject, trial.app, &requests)?;
+                checked.push((trial.app, requests));
             }
         }
     }
     Ok(())
 }
 
-/// What finds out what a server can do at most.
+/// The trial that measures a server's capacity.
 pub fn capacity(path: &str) -> Trial {
-    let traffic = Traffic::new(CAPACITY, Ask::get(path), Pace::Closed);
-    Trial { app: Served::Demo, work: Work::Load(vec![traffic]), saturates: false }
+    let traffic = Traffic::new(CAPACITY, Request::get(path), Pacing::Closed);
+    Trial { app: Application::Demo, workload: Workload::Load(vec![traffic]), saturates: false }
 }
 
-/// What is measured in a round: each point on each subject, and on the yardstick.
+/// The trials of one round: each point on each server and on the reference server.
 pub fn round(scenarios: &[Scenario], subjects: usize) -> Vec<&Trial> {
     let points = scenarios.iter().flat_map(|scenario| &scenario.points);
     points.flat_map(|point| std::iter::repeat_n(&point.trial, subjects + 1)).collect()
 }
 
-/// Says whether any rate is a part of what the slowest can do.
+/// Whether any offered rate is a share of the capacity.
 pub fn wants_capacity(scenarios: &[Scenario]) -> bool {
-    let share = |traffic: &Traffic| matches!(traffic.pace, Pace::Share(_));
-    scenarios.iter().flat_map(|scenario| &scenario.points).any(|point| match &point.trial.work {
-        Work::Load(traffics) => traffics.iter().any(share),
-        Work::Idle { .. } | Work::Burst { .. } => false,
+    let share = |traffic: &Traffic| matches!(traffic.pacing, Pacing::CapacityShare(_));
+    scenarios.iter().flat_map(|scenario| &scenario.points).any(|point| match &point.trial.workload {
+        Workload::Load(traffics) => traffics.iter().any(share),
+        Workload::Idle { .. } | Workload::Burst { .. } => false,
     })
 }
 
-/// A point whose rates are known: as they were in an earlier run, or parts of what the slowest can do.
-fn resolved(spot: &Spot, capacity: f64, earlier: Option<f64>) -> Spot {
-    let mut spot = spot.clone();
-    if let Work::Load(traffics) = &mut spot.trial.work {
+/// The load point with each capacity share replaced by a rate, which is that of the earlier run if there is one.
+fn resolved(load_point: &LoadPoint, capacity: f64, earlier: Option<f64>) -> LoadPoint {
+    let mut load_point = load_point.clone();
+    if let Workload::Load(traffics) = &mut load_point.trial.workload {
         for traffic in traffics {
-            if let Pace::Share(share) = traffic.pace {
-                traffic.pace = Pace::Open(earlier.unwrap_or(rounded(capacity * share).max(1.0)));
+            if let Pacing::CapacityShare(share) = traffic.pacing {
+                traffic.pacing = Pacing::Open(earlier.unwrap_or(rounded(capacity * share).max(1.0)));
             }
         }
     }
-    spot
+    load_point
 }
 
 fn rounded(rate: f64) -> f64 {
@@ -210,13 +211,13 @@ fn rounded(rate: f64) -> f64 {
     (rate / unit).round() * unit
 }
 
-fn described(traffics: &[Traffic]) -> (usize, Option<f64>, String) {
+fn describe_load(traffics: &[Traffic]) -> (usize, Option<f64>, String) {
     let Some(first) = traffics.first() else { return (0, None, String::new()) };
-    let offered = match first.pace {
-        Pace::Open(rate) => Some(rate),
+    let offered = match first.pacing {
+        Pacing::Open(rate) => Some(rate),
         _ => None,
     };
-    let paths: Vec<&str> = first.mix.iter().map(|(_, ask)| ask.path.as_str()).collect();
+    let paths: Vec<&str> = first.mix.iter().map(|(_, request)| request.path.as_str()).collect();
     (first.connections, offered, paths.join(" "))
 }
 
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_rounded_to_what_can_be_remembered() {
+    fn offered_rates_have_two_significant_digits() {
         assert_eq!(
             [rounded(12_345.0), rounded(996.0), rounded(7.46), rounded(0.0)],
             [12_000.0, 1000.0, 7.5, 0.0]
@@ -233,14 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn a_share_becomes_a_rate() {
-        let traffic = Traffic::new(4, Ask::get("/"), Pace::Share(0.01));
-        let trial = Trial { app: Served::Demo, work: Work::Load(vec![traffic]), saturates: false };
-        let spot = Spot { label: String::new(), x: 0.0, quick: true, trial };
-        let pace = |earlier| match resolved(&spot, 51_234.0, earlier).trial.work {
-            Work::Load(traffics) => traffics[0].pace,
-            other => unreachable!("it was load: {other:?}"),
+    fn a_capacity_share_becomes_a_rate() {
+        let traffic = Traffic::new(4, Request::get("/"), Pacing::CapacityShare(0.01));
+        let trial =
+            Trial { app: Application::Demo, workload: Workload::Load(vec![traffic]), saturates: false };
+        let load_point = LoadPoint { label: String::new(), x: 0.0, quick: true, trial };
+        let pacing = |earlier| match resolved(&load_point, 51_234.0, earlier).trial.workload {
+            Workload::Load(traffics) => traffics[0].pacing,
+            other => unreachable!("not a load: {other:?}"),
         };
-        assert_eq!([pace(None), pace(Some(480.0))], [Pace::Open(510.0), Pace::Open(480.0)]);
+        assert_eq!([pacing(None), pacing(Some(480.0))], [Pacing::Open(510.0), Pacing::Open(480.0)]);
     }
 }

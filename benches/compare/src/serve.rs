@@ -1,4 +1,4 @@
-//! The servers that are in this program, so that one crate builds all that is compared: `compare serve APP`.
+//! `compare serve APP`: the servers that are part of this program, so that one build produces everything compared.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,16 +8,16 @@ use gearshift::{App, Bind, cli};
 
 use crate::yardstick;
 
-/// How long the gateway waits for its service.
+/// Deadline of the gateway for the service it calls.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A server to be.
+/// Arguments of `compare serve`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Serve {
-    /// Which one
-    app: Served,
+pub(crate) struct ServeArgs {
+    /// Application to serve
+    app: Application,
 
-    /// The service that the gateway calls
+    /// Address of the service that the gateway calls
     #[arg(long)]
     upstream: Vec<String>,
 
@@ -25,38 +25,38 @@ pub(crate) struct Serve {
     settings: cli::Settings,
 }
 
-/// The applications that are measured.
+/// The applications under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Served {
-    /// A route for each kind of work.
+pub enum Application {
+    /// The demo: one route per kind of work.
     Demo,
-    /// Calls that are made at once.
+    /// The gateway, which calls a service several times at once.
     Gateway,
-    /// Pictures made smaller.
+    /// Resizes images.
     Thumbnails,
-    /// None of gearshift, and the same for ever.
+    /// The reference server, which contains no Gearshift code and never changes.
     Yardstick,
 }
 
-impl Served {
-    /// Its name on the command line.
+impl Application {
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
-            Served::Demo => "demo",
-            Served::Gateway => "gateway",
-            Served::Thumbnails => "thumbnails",
-            Served::Yardstick => "yardstick",
+            Application::Demo => "demo",
+            Application::Gateway => "gateway",
+            Application::Thumbnails => "thumbnails",
+            Application::Yardstick => "yardstick",
         }
     }
 }
 
-/// Serves until it is killed.
-pub(crate) fn run(serve: Serve) -> ExitCode {
+/// Serves until the process is killed.
+pub(crate) fn run(serve: ServeArgs) -> ExitCode {
     let app = match serve.app {
-        Served::Demo => App::new(demo::app),
-        Served::Gateway => gateway::app(serve.upstream, DEADLINE),
-        Served::Thumbnails => App::new(thumbnails::app),
-        Served::Yardstick => return yardstick(serve.settings.binds()),
+        Application::Demo => App::new(demo::app),
+        Application::Gateway => gateway::app(serve.upstream, DEADLINE),
+        Application::Thumbnails => App::new(thumbnails::app),
+        Application::Yardstick => return yardstick(serve.settings.binds()),
     };
     cli::serve(&serve.settings, app)
 }

@@ -1,4 +1,4 @@
-//! What a comparison found, for a terminal.
+//! Renders the results as text tables for a terminal.
 
 use std::fmt::Write;
 
@@ -13,10 +13,10 @@ use crate::results::{Change, Claim, Results, Scenario, left_out};
 
 const COLUMNS: [Column; 13] =
     [RATE, NOISE, P50, P90, P99, P999, CPU, USER, SWITCHES, THREADS, MEMORY, IDLE, ERRORS];
-/// What begins the line of a winner.
+/// The mark of a best server.
 const WINNER: &str = "*";
 
-/// Everything.
+/// Renders all results.
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
     push(&mut text, &head(results));
@@ -40,18 +40,18 @@ pub fn render(results: &Results) -> String {
 }
 
 fn push(text: &mut String, part: &str) {
-    // A string takes whatever is written to it.
+    // Writing to a string cannot fail.
     let _ = writeln!(text, "{part}\n");
 }
 
-/// How it was measured.
+/// The machine and the method.
 fn head(results: &Results) -> String {
     format!(
-        "{}, {}; {}.\nMedians of {} rounds of {} s, with half of what they lie apart. Load: {}.\n\
-         Latency counts from when a request was due, and covers those that had no answer in time (≥).",
+        "{}, {}; {}.\nMedians of {} rounds of {} s; ± is half the range of the rounds. Load: {}.\n\
+         Latency counts from when a request was due. ≥ marks a lower bound.",
         results.machine.cpu,
         results.machine.kernel,
-        results.machine.pinned(),
+        results.machine.placement(),
         results.rounds,
         results.duration,
         results.generator
@@ -91,31 +91,32 @@ fn scenario_table(scenario: &Scenario, rounds: usize) -> String {
 }
 
 fn summary(results: &Results) -> String {
-    let mut table = table(&["work", "best, within the noise", "decided by", "why"], 4);
+    let mut table = table(&["scenario", "best within the noise", "decided by", "explanation"], 4);
     for scenario in &results.scenarios {
         let at = scenario.points.last().map(|point| point.label.as_str()).unwrap_or_default();
         let decided = format!("{}, {at}", scenario.decides.replace('_', " "));
-        let why: String = wrapped(&scenario.reading, 70);
-        table.add_row([&scenario.title, &wrapped(&list(&scenario.winners), 24), &decided, &why]);
+        let explanation: String = wrapped(&scenario.reading, 70);
+        table.add_row([&scenario.title, &wrapped(&list(&scenario.winners), 24), &decided, &explanation]);
     }
     table.to_string()
 }
 
 fn claim_table(claim: &Claim, rounds: usize) -> String {
-    let mut table = table(&["", "server", "measured", "wanted", "margin"], 4);
+    let mut table = table(&["", "server", "measured", "required", "margin"], 4);
     for finding in &claim.findings {
         let mark = if finding.holds { "holds" } else { "FAILS" };
         let margin = format!("{:.2}", finding.margin);
         table.add_row([mark, &finding.subject, &finding.measured, &finding.wanted, &margin]);
     }
     let verdict = if claim.holds { "holds" } else { "does not hold" };
-    let left_out = left_out(claim.left_out, rounds).map(|said| format!("\n{said}")).unwrap_or_default();
+    let left_out = left_out(claim.left_out, rounds).map(|prose| format!("\n{prose}")).unwrap_or_default();
     format!("{}. {} -- {verdict}\n{table}{left_out}", claim.number, claim.statement)
 }
 
-/// What has changed, and how much there is that has not.
+/// The changes, and the number of unchanged figures.
 fn changes_table(changes: &[Change]) -> String {
-    let mut table = table(&["", "work", "load", "server", "figure", "before", "after", "ratio", "noise"], 5);
+    let mut table =
+        table(&["", "scenario", "load", "server", "figure", "before", "after", "ratio", "noise"], 5);
     let changed = || changes.iter().filter(|change| change.verdict != baseline::SAME);
     for change in changed() {
         let Change { scenario, point, subject, figure, verdict, .. } = change;
@@ -124,9 +125,9 @@ fn changes_table(changes: &[Change]) -> String {
         table.add_row([verdict, scenario, point, subject, figure, &before, &after, &ratio, &noise]);
     }
     let same = changes.len() - changed().count();
-    let said =
-        format!("Of {} figures {same} are the same as in the baseline, within the noise.", changes.len());
-    if same == changes.len() { said } else { format!("Since the baseline:\n{table}\n{said}") }
+    let prose =
+        format!("{same} of {} figures are unchanged since the baseline, within the noise.", changes.len());
+    if same == changes.len() { prose } else { format!("Since the baseline:\n{table}\n{prose}") }
 }
 
 #[cfg(test)]
@@ -135,14 +136,14 @@ mod tests {
     use crate::results::{Finding, Measure, Point, Spread};
 
     #[test]
-    fn tells_the_winner_the_reading_and_who_was_skipped() {
+    fn shows_the_winner_the_explanation_and_the_skipped_servers() {
         let measure = |subject: &str, skipped: Option<&str>| Measure {
             subject: subject.into(),
             skipped: skipped.map(String::from),
             rate: Spread::of(vec![1_500.0, 1_700.0]),
             ..Measure::default()
         };
-        let measures = vec![measure("mio", None), measure("other", Some("does not hold 9"))];
+        let measures = vec![measure("mio", None), measure("other", Some("cannot hold 9"))];
         let scenario = Scenario {
             title: "Plain answers".into(),
             reading: "Because.".into(),
@@ -152,13 +153,13 @@ mod tests {
         };
         let text = render(&Results { scenarios: vec![scenario], ..Results::default() });
         let line = |with: &str| text.lines().find(|line| line.contains(with)).map(str::to_owned);
-        let winner = line("mio").expect("it has a line");
+        let winner = line("mio").expect("a line with mio");
         assert!(winner.contains("* ") && winner.contains("1,600") && winner.contains("6%"), "{text}");
-        assert!(line("does not hold 9").is_some() && line("Because.").is_some(), "{text}");
+        assert!(line("cannot hold 9").is_some() && line("Because.").is_some(), "{text}");
     }
 
     #[test]
-    fn tells_user_from_system_only_if_there_are_ticks_enough() {
+    fn separates_user_from_kernel_time_only_with_enough_ticks() {
         let measure = |ticks| Measure {
             subject: format!("{ticks} ticks"),
             cpu_user: Spread::of(vec![1.0]),
@@ -173,13 +174,13 @@ mod tests {
         let both = render(vec![measure(3), measure(100)]);
         let line = |with: &str| both.lines().find(|line| line.contains(with)).unwrap_or_default().to_owned();
         assert!(line("3 ticks").contains(" ? ") && line("100 ticks").contains(" 25% "), "{both}");
-        assert!(both.contains("user/system: too short to tell"), "{both}");
+        assert!(both.contains("too few clock ticks"), "{both}");
         let enough = render(vec![measure(100)]);
-        assert!(!enough.contains('?') && !enough.contains("too short"), "{enough}");
+        assert!(!enough.contains('?') && !enough.contains("too few"), "{enough}");
     }
 
     #[test]
-    fn tells_which_claims_hold() {
+    fn shows_which_claims_hold() {
         let finding = |holds| Finding { subject: "mio".into(), holds, margin: 0.5, ..Finding::default() };
         let claim = |number, holds| {
             let statement = format!("thing {number}");
@@ -194,24 +195,24 @@ mod tests {
     }
 
     #[test]
-    fn tells_of_rounds_that_there_was_no_time_for() {
+    fn notes_rounds_that_were_left_out() {
         let scenario = |left_out| Scenario { left_out, ..Scenario::default() };
         let claim = |left_out| Claim { left_out, ..Claim::default() };
-        let said = "left out for want of time: 2 of 3 rounds";
-        assert!(scenario_table(&scenario(2), 3).contains(said) && claim_table(&claim(2), 3).contains(said));
-        assert!(!scenario_table(&scenario(0), 3).contains("for want of time"));
-        assert!(!claim_table(&claim(0), 3).contains("for want of time"));
+        let prose = "2 of 3 rounds were left out";
+        assert!(scenario_table(&scenario(2), 3).contains(prose) && claim_table(&claim(2), 3).contains(prose));
+        assert!(!scenario_table(&scenario(0), 3).contains("left out"));
+        assert!(!claim_table(&claim(0), 3).contains("left out"));
     }
 
     #[test]
-    fn tells_only_what_has_changed() {
+    fn lists_only_changed_figures() {
         let change = |subject: &str, verdict: &str| Change {
             subject: subject.into(),
             verdict: verdict.into(),
             ..Change::default()
         };
         let same = changes_table(&[change("mio", "same")]);
-        assert_eq!(same, "Of 1 figures 1 are the same as in the baseline, within the noise.");
+        assert_eq!(same, "1 of 1 figures are unchanged since the baseline, within the noise.");
         let worse = changes_table(&[change("mio", "same"), change("tokio", "worse")]);
         assert!(worse.contains("tokio") && !worse.contains("mio"), "{worse}");
     }

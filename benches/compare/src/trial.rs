@@ -1,4 +1,4 @@
-//! One measurement: one load on one server process, from its start to its end.
+//! One measurement: one load on one server process, from the start of the process to its end.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -8,123 +8,123 @@ use gearshift::{Backend, TestServer};
 
 use crate::cores::Cores;
 use crate::failure::Failure;
-use crate::load::{self, Ask, Pace, Tally, Times, Traffic, burst, idle, wrk};
+use crate::load::{self, Pacing, Request, Tally, Times, Traffic, burst, idle, wrk};
 use crate::plan::Plan;
-use crate::proc::{Spent, Usage};
-use crate::serve::Served;
+use crate::proc::{Usage, UsageDelta};
+use crate::serve::Application;
 use crate::server::Server;
 use crate::subject::Subject;
 
-/// From this part of its time on a processor is the bottleneck.
-const ALL_THE_TIME: f64 = 0.9;
-/// From this part of the processors on, others disturb a trial.
+/// A generator or server that is busy for more than this share of the time is the bottleneck.
+const SATURATED: f64 = 0.9;
+/// A trial is disturbed if other programs use more than this share of the cores.
 const DISTURBED: f64 = 0.1;
-/// How often a trial that was disturbed is made again.
+/// How often a disturbed trial is repeated.
 const REPEATS: usize = 3;
 
-/// What is put on a server.
+/// One load on one application.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
-    /// The application, of those of this program.
-    pub app: Served,
+    /// The application to start, for servers that are part of this program.
+    pub app: Application,
     /// The load.
-    pub work: Work,
-    /// Whether answers come at once, so that a processor is the limit.
+    pub workload: Workload,
+    /// Whether the load keeps a core busy, because responses come at once.
     pub saturates: bool,
 }
 
-/// What is done to a server.
+/// The kinds of load.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Work {
-    /// Requests. What is measured is the first; the others are beside it.
+pub enum Workload {
+    /// Requests. Only the first traffic is measured; the others run beside it.
     Load(Vec<Traffic>),
-    /// Clients that ask once, all at the same moment. The curve has one point for each, the first that is answered
-    /// first.
+    /// Clients that each send one request at the same moment. The k-th point of the curve is the latency of the k-th
+    /// response.
     Burst {
-        /// How many.
+        /// Number of clients.
         connections: usize,
-        /// What is asked.
-        ask: Ask,
+        /// The request.
+        request: Request,
     },
-    /// Connections that are opened, asked once, and left alone.
+    /// Connections that send one request each and then stay idle.
     Idle {
-        /// How many.
+        /// Number of connections.
         connections: usize,
-        /// What is asked.
-        ask: Ask,
+        /// The request.
+        request: Request,
     },
 }
 
 impl Trial {
-    /// Everything that is asked for.
-    pub fn asks(&self) -> Vec<&Ask> {
-        match &self.work {
-            Work::Load(traffics) => {
-                traffics.iter().flat_map(|traffic| &traffic.mix).map(|(_, ask)| ask).collect()
+    /// All requests of the load.
+    pub fn requests(&self) -> Vec<&Request> {
+        match &self.workload {
+            Workload::Load(traffics) => {
+                traffics.iter().flat_map(|traffic| &traffic.mix).map(|(_, request)| request).collect()
             }
-            Work::Idle { ask, .. } | Work::Burst { ask, .. } => vec![ask],
+            Workload::Idle { request, .. } | Workload::Burst { request, .. } => vec![request],
         }
     }
 
-    /// Whether wrk can make this load, and makes it well: see [`wrk`].
+    /// Whether wrk can generate this load; see [`wrk`].
     pub fn is_for_wrk(&self) -> bool {
         self.for_wrk().is_some()
     }
 
-    /// The connections, and what is asked on them, if wrk can do it.
-    fn for_wrk(&self) -> Option<(usize, &Ask)> {
-        let Work::Load(traffics) = &self.work else { return None };
-        let [Traffic { connections, mix, pace: Pace::Closed, keep: true }] = traffics.as_slice() else {
+    /// The connections and the request, if wrk can generate the load.
+    fn for_wrk(&self) -> Option<(usize, &Request)> {
+        let Workload::Load(traffics) = &self.workload else { return None };
+        let [Traffic { connections, mix, pacing: Pacing::Closed, keep: true }] = traffics.as_slice() else {
             return None;
         };
-        let [(_, ask)] = mix.as_slice() else { return None };
-        (self.saturates && ask.method == "GET").then_some((*connections, ask))
+        let [(_, request)] = mix.as_slice() else { return None };
+        (self.saturates && request.method == "GET").then_some((*connections, request))
     }
 }
 
-/// What came of a trial.
+/// The figures of one trial.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Taken {
-    /// Why there is nothing else.
+pub struct Sample {
+    /// Why the trial has no figures.
     pub skipped: Option<String>,
-    /// Answers a second.
+    /// Responses per second.
     pub rate: f64,
-    /// Latencies in µs.
+    /// Pairs of percentile and latency in µs.
     pub curve: Vec<(f64, f64)>,
-    /// What was no success.
+    /// Failed requests.
     pub errors: u64,
-    /// The part of all requests that had no answer at the end.
+    /// Share of the requests without a response at the end.
     pub unanswered: f64,
-    /// What each request cost, those beside it included.
-    pub each: Spent,
-    /// Threads at the end.
+    /// Resources per request, counting the requests of the traffic beside it.
+    pub each: UsageDelta,
+    /// Threads of the server at the end.
     pub threads: usize,
-    /// The most memory, in KiB.
+    /// Peak resident memory of the server, in KiB.
     pub peak_kib: u64,
-    /// What each idle connection took.
+    /// Memory per idle connection, in bytes.
     pub idle_bytes: Option<f64>,
     /// Whether the generator was the bottleneck.
     pub generator_bound: bool,
-    /// The part of the processors that others had.
+    /// Share of the cores used by other programs.
     pub disturbed: f64,
 }
 
-/// Where trials are made.
+/// Measures trials.
 pub struct Bench {
-    /// Who may use which processors.
+    /// The cores of the servers and of the generator.
     pub cores: Cores,
-    /// How often and for how long.
+    /// Number and length of the measurements.
     pub plan: Plan,
     service: TestServer,
-    /// What is left of the time for trials that were disturbed.
+    /// Time left for repeating disturbed trials.
     spare: Cell<Duration>,
 }
 
 impl Bench {
-    /// Takes the generator's processors for this process, and starts the service that gateways call.
+    /// Pins this process to the generator's cores and starts the service that the gateway calls.
     pub fn new(cores: Cores, plan: Plan) -> Result<Bench, Failure> {
-        crate::cores::lift_descriptor_limit();
-        if cores.apart() {
+        crate::cores::raise_descriptor_limit();
+        if cores.are_separate() {
             crate::cores::pin(&cores.generator)?;
         }
         let patient = |backend: &&Backend| !["sequential", "threadpool"].contains(&backend.name());
@@ -135,11 +135,12 @@ impl Bench {
         Ok(Bench { cores, plan, service, spare: Cell::new(plan.spare) })
     }
 
-    /// Makes a trial; again, if others had too much of the machine meanwhile, as long as there is time for that.
+    /// Measures a trial. If other programs disturb it, repeats it while spare time is left, and returns the best
+    /// sample.
     ///
     /// # Errors
-    /// What ends the comparison as a whole; what a server does not bear is an outcome.
-    pub fn take(&self, subject: &Subject, trial: &Trial) -> Result<Taken, Failure> {
+    /// Any failure that ends the comparison. A load that a server cannot handle is not an error but a skipped sample.
+    pub fn measure(&self, subject: &Subject, trial: &Trial) -> Result<Sample, Failure> {
         let mut best = self.once(subject, trial)?;
         for _ in 0..REPEATS {
             if best.disturbed <= DISTURBED || self.spare.get().is_zero() {
@@ -155,112 +156,119 @@ impl Bench {
         Ok(best)
     }
 
-    fn once(&self, subject: &Subject, trial: &Trial) -> Result<Taken, Failure> {
-        let asks = trial.asks();
-        let mut server = self.start(subject, trial.app, &asks[..asks.len().min(1)])?;
+    fn once(&self, subject: &Subject, trial: &Trial) -> Result<Sample, Failure> {
+        let requests = trial.requests();
+        let mut server = self.start(subject, trial.app, &requests[..requests.len().min(1)])?;
         let all = self.cores.all();
         let (on, usage) = (server.addr(), || server.usage(&all));
-        let taken = match &trial.work {
-            Work::Idle { connections, ask } => {
-                match idle::hold(on, *connections, ask, self.plan.times.window, usage) {
-                    Ok(held) => self.held(&held),
-                    Err(error) => skipped(format!("does not hold {connections} connections: {error}")),
+        let sample = match &trial.workload {
+            Workload::Idle { connections, request } => {
+                match idle::hold(on, *connections, request, self.plan.times.window, usage) {
+                    Ok(held) => self.idle_cost(&held),
+                    Err(error) => skipped(format!("cannot hold {connections} connections: {error}")),
                 }
             }
-            Work::Burst { connections, ask } => {
-                let latencies = burst::run(on, *connections, ask)?;
+            Workload::Burst { connections, request } => {
+                let latencies = burst::run(on, *connections, request)?;
                 let curve = latencies.iter().enumerate();
                 let curve = curve.map(|(index, latency)| ((index + 1) as f64, latency.as_secs_f64() * 1e6));
-                Taken { curve: curve.collect(), ..seen(&usage()) }
+                Sample { curve: curve.collect(), ..at_end(&usage()) }
             }
-            Work::Load(traffics) => match trial.for_wrk().filter(|_| self.plan.wrk) {
-                Some((connections, ask)) => self.by_wrk(on, connections, ask, usage)?,
+            Workload::Load(traffics) => match trial.for_wrk().filter(|_| self.plan.wrk) {
+                Some((connections, request)) => self.by_wrk(on, connections, request, usage)?,
                 None => {
-                    let threads = if self.cores.apart() { self.cores.generator.len() } else { 1 };
-                    self.counted(load::put(on, traffics, self.plan.times, threads, usage)?)
+                    let threads = if self.cores.are_separate() { self.cores.generator.len() } else { 1 };
+                    self.by_generator(load::put(on, traffics, self.plan.times, threads, usage)?)
                 }
             },
         };
         server.check_alive()?;
-        Ok(taken)
+        Ok(sample)
     }
 
-    /// Starts a server, has it answer these, and stops it.
+    /// Starts a server, checks that it answers `requests`, and stops it.
     ///
     /// # Errors
-    /// What it does not do of that.
-    pub fn check(&self, subject: &Subject, app: Served, asks: &[&Ask]) -> Result<(), Failure> {
-        self.start(subject, app, asks).map(drop)
+    /// The failure of the server.
+    pub fn check(&self, subject: &Subject, app: Application, requests: &[&Request]) -> Result<(), Failure> {
+        self.start(subject, app, requests).map(drop)
     }
 
-    fn start(&self, subject: &Subject, app: Served, asks: &[&Ask]) -> Result<Server, Failure> {
-        let upstream = (app == Served::Gateway).then_some(self.service.addr());
-        Server::start(subject, app, upstream, &self.cores.server, asks)
+    fn start(&self, subject: &Subject, app: Application, requests: &[&Request]) -> Result<Server, Failure> {
+        let upstream = (app == Application::Gateway).then_some(self.service.addr());
+        Server::start(subject, app, upstream, &self.cores.server, requests)
     }
 
     fn by_wrk(
         &self,
         on: SocketAddr,
         connections: usize,
-        ask: &Ask,
+        request: &Request,
         usage: impl Fn() -> Usage,
-    ) -> Result<Taken, Failure> {
+    ) -> Result<Sample, Failure> {
         let warm_up = Times { window: Duration::from_millis(1), drain: Duration::ZERO, ..self.plan.times };
-        load::put(on, &[Traffic::new(connections, ask.clone(), Pace::Closed)], warm_up, 1, Usage::default)?;
-        let made = wrk::run(on, connections, ask, self.plan.times.window, &self.cores.generator, usage)?;
-        let rate = made.found.requests as f64 / (made.found.micros as f64 / 1e6).max(1e-9);
-        Ok(Taken {
+        load::put(
+            on,
+            &[Traffic::new(connections, request.clone(), Pacing::Closed)],
+            warm_up,
+            1,
+            Usage::default,
+        )?;
+        let outcome =
+            wrk::run(on, connections, request, self.plan.times.window, &self.cores.generator, usage)?;
+        let rate = outcome.report.requests as f64 / (outcome.report.micros as f64 / 1e6).max(1e-9);
+        Ok(Sample {
             rate,
-            curve: if made.found.requests == 0 { Vec::new() } else { made.found.curve },
-            errors: made.found.errors,
-            each: each(made.spent, rate),
-            generator_bound: self.is_generator_bound(made.busy, made.spent),
-            disturbed: self.disturbed(made.spent, made.busy * made.threads as f64),
-            ..seen(&made.usage)
+            curve: if outcome.report.requests == 0 { Vec::new() } else { outcome.report.curve },
+            errors: outcome.report.errors,
+            each: each(outcome.spent, rate),
+            generator_bound: self.is_generator_bound(outcome.busy, outcome.spent),
+            disturbed: self.disturbed(outcome.spent, outcome.busy * outcome.threads as f64),
+            ..at_end(&outcome.usage)
         })
     }
 
-    fn counted(&self, outcome: load::Outcome) -> Taken {
+    fn by_generator(&self, outcome: load::Outcome) -> Sample {
         let rate = |tally: &Tally| tally.answered as f64 / outcome.seconds;
         let whole: f64 = outcome.tallies.iter().map(rate).sum();
-        let Some(first) = outcome.tallies.first() else { return Taken::default() };
-        Taken {
+        let Some(first) = outcome.tallies.first() else { return Sample::default() };
+        Sample {
             rate: rate(first),
             curve: first.curve(),
             errors: outcome.tallies.iter().map(|tally| tally.errors).sum(),
-            unanswered: first.unanswered_part(),
+            unanswered: first.unanswered_share(),
             each: each(outcome.spent, whole),
             generator_bound: self.is_generator_bound(outcome.busy, outcome.spent),
             disturbed: self.disturbed(outcome.spent, 0.0),
-            ..seen(&outcome.usage)
+            ..at_end(&outcome.usage)
         }
     }
 
-    fn held(&self, held: &idle::Held) -> Taken {
+    fn idle_cost(&self, held: &idle::IdleCost) -> Sample {
         let disturbed = self.disturbed(held.spent, 0.0);
-        Taken { idle_bytes: Some(held.bytes), disturbed, ..seen(&held.usage) }
+        Sample { idle_bytes: Some(held.bytes), disturbed, ..at_end(&held.usage) }
     }
 
-    /// The part of all processors that neither we had nor the server, nor another generator.
-    fn disturbed(&self, spent: Spent, generator: f64) -> f64 {
+    /// Share of the cores used by programs other than this one, the server and `generator` (in cores).
+    fn disturbed(&self, spent: UsageDelta, generator: f64) -> f64 {
         ((spent.others / 1e6 - generator) / self.cores.all().len().max(1) as f64).max(0.0)
     }
 
-    /// Says whether the generator had no time left while the server had.
-    fn is_generator_bound(&self, busy: f64, spent: Spent) -> bool {
+    /// Whether the generator had no time left while the server had.
+    fn is_generator_bound(&self, busy: f64, spent: UsageDelta) -> bool {
         let server = (spent.user + spent.system) / 1e6 / self.cores.server.len().max(1) as f64;
-        busy > ALL_THE_TIME && server < ALL_THE_TIME
+        busy > SATURATED && server < SATURATED
     }
 }
 
-fn seen(usage: &Usage) -> Taken {
-    Taken { threads: usage.threads, peak_kib: usage.peak_kib, ..Taken::default() }
+fn at_end(usage: &Usage) -> Sample {
+    Sample { threads: usage.threads, peak_kib: usage.peak_kib, ..Sample::default() }
 }
 
-fn each(spent: Spent, rate: f64) -> Spent {
-    if rate > 0.0 { spent.per(rate) } else { Spent::default() }
+fn each(spent: UsageDelta, rate: f64) -> UsageDelta {
+    if rate > 0.0 { spent.per(rate) } else { UsageDelta::default() }
 }
 
-fn skipped(why: String) -> Taken {
-    Taken { skipped: Some(why), ..Taken::default() }
+fn skipped(why: String) -> Sample {
+    Sample { skipped: Some(why), ..Sample::default() }
 }

@@ -1,24 +1,24 @@
-//! Who is best, as far as the figures tell them apart.
+//! Determines the best servers of a scenario, as far as the figures differ.
 
 use crate::figure::{Figure, RATE, answers};
 use crate::results::{Measure, Point, Scenario, Spread};
 
-/// A difference that nobody need care about, as a part.
-const SLIGHT: f64 = 0.03;
+/// Differences up to this share are ignored.
+const NEGLIGIBLE: f64 = 0.03;
 
-/// The subjects that are best at the last point, the best first.
+/// The best servers at the last point, best first.
 pub fn of(scenario: &Scenario) -> Vec<String> {
     let Some(point) = scenario.points.last() else { return Vec::new() };
     let figure = Figure::that_decides(scenario).unwrap_or(RATE);
     let ranked = ranked(figure, point);
     let Some((_, best)) = ranked.first() else { return Vec::new() };
-    // Who could have done more, had more been asked, is not behind.
+    // A server that the generator held back may be as good as the best one.
     let held_back = |measure: &Measure| figure.more_is_better && measure.generator_bound;
     let ties = ranked.iter().filter(|(measure, spread)| held_back(measure) || !differ(best, spread));
     ties.map(|(measure, _)| measure.subject.clone()).collect()
 }
 
-/// Those that do what they are asked, the best first.
+/// The servers without too many errors, best first.
 pub(crate) fn ranked(figure: Figure, point: &Point) -> Vec<(&Measure, Spread)> {
     let of = |measure| figure.of(measure).map(|spread| (measure, spread));
     let mut ranked: Vec<_> =
@@ -30,11 +30,12 @@ pub(crate) fn ranked(figure: Figure, point: &Point) -> Vec<(&Measure, Spread)> {
     ranked
 }
 
-/// Says whether two figures are apart: no round of one is within the rounds of the other, and by more than is slight.
+/// Whether two figures differ: the ranges of their rounds are disjoint and the medians differ by more than
+/// [`NEGLIGIBLE`].
 pub fn differ(a: &Spread, b: &Spread) -> bool {
     let apart = a.max < b.min || b.max < a.min;
     let larger = a.median.abs().max(b.median.abs());
-    apart && (a.median - b.median).abs() > larger * SLIGHT
+    apart && (a.median - b.median).abs() > larger * NEGLIGIBLE
 }
 
 #[cfg(test)]
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_and_who_is_not_apart_from_it() {
+    fn servers_that_do_not_differ_from_the_best_win_too() {
         let measures = vec![
             measure("slow", &[50.0, 51.0, 52.0], 0),
             measure("near", &[90.0, 96.0, 99.0], 0),
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_bytes_win_and_who_was_skipped_does_not() {
+    fn fewer_bytes_win_and_skipped_servers_do_not() {
         let bytes = |subject: &str, bytes: f64| Measure {
             idle_bytes: Some(Spread::of(vec![bytes])),
             ..measure(subject, &[], 0)
@@ -72,19 +73,19 @@ mod tests {
     }
 
     #[test]
-    fn who_answers_with_errors_does_not_win() {
+    fn servers_with_errors_do_not_win() {
         let measures = vec![measure("wrong", &[100.0], 50), measure("right", &[10.0], 0)];
         assert_eq!(winners("rate", measures), ["right"]);
     }
 
     #[test]
-    fn who_was_held_back_by_the_generator_is_not_behind() {
+    fn a_server_held_back_by_the_generator_wins_too() {
         let bound = Measure { generator_bound: true, ..measure("bound", &[50.0], 0) };
         assert_eq!(winners("rate", vec![measure("best", &[100.0], 0), bound]), ["best", "bound"]);
     }
 
     #[test]
-    fn nobody_wins_nothing() {
+    fn without_points_there_is_no_winner() {
         assert!(of(&Scenario::default()).is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! A server that never changes: one thread, one poll, and the same answer to everything. What a request costs here is
-//! what the system and the machine take for it at that moment, and nothing of what is compared.
+//! The yardstick, a reference server that never changes: one thread, one poller, one response. The cost of a request to
+//! it depends only on the machine and the kernel at that moment.
 //!
-//! It is an event loop, and is put under the same load as those it stands beside, because a machine that is slow is not
-//! equally slow at everything: threads that wake each other suffer more from a busy neighbour than a loop does.
+//! It is an event loop under the same load as the servers under comparison, because a slow machine is not equally slow
+//! at everything: threads that wake each other suffer more from other programs than a loop does.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -10,26 +10,30 @@ use std::net::SocketAddr;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use crate::load::{Ask, Traffic};
-use crate::serve::Served;
-use crate::trial::{Trial, Work};
+use crate::load::{Request, Traffic};
+use crate::serve::Application;
+use crate::trial::{Trial, Workload};
 
-const ANSWER: &[u8] =
+const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 const CLOSE: &[u8] = b"Connection: close";
 const LISTENER: Token = Token(usize::MAX);
-/// The longest head; the generator's are much shorter.
-const MOST_HEAD: usize = 4096;
+/// Longest request head, in bytes. The generator's heads are much shorter.
+const MAX_HEAD: usize = 4096;
 
-/// The same load, as the yardstick can bear it; `None` if it says nothing of CPU time.
+/// The trial for the yardstick under the load of `of`; `None` if the load does not measure CPU time.
 pub(crate) fn trial(of: &Trial) -> Option<Trial> {
-    let Work::Load(traffics) = &of.work else { return None };
-    let first = Traffic { mix: vec![(1, Ask::get("/"))], ..traffics.first()?.clone() };
-    Some(Trial { app: Served::Yardstick, work: Work::Load(vec![first]), saturates: of.saturates })
+    let Workload::Load(traffics) = &of.workload else { return None };
+    let first = Traffic { mix: vec![(1, Request::get("/"))], ..traffics.first()?.clone() };
+    Some(Trial {
+        app: Application::Yardstick,
+        workload: Workload::Load(vec![first]),
+        saturates: of.saturates,
+    })
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
     let mut listener = TcpListener::bind(address)?;
     let mut poll = Poll::new()?;
@@ -48,7 +52,7 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
                     peers[free] = Some(Peer { stream, head: Vec::new() });
                 }
             } else if let Some(place) = peers.get_mut(event.token().0) {
-                // Whoever leaves, for whatever reason, is gone.
+                // A peer that fails or closes is removed.
                 if !place.as_mut().is_some_and(|peer| peer.answer().unwrap_or(false)) {
                     *place = None;
                 }
@@ -59,14 +63,14 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
 
 struct Peer {
     stream: TcpStream,
-    /// What has come of the next head.
+    /// The received part of the next head.
     head: Vec<u8>,
 }
 
 impl Peer {
-    /// Answers what has come; says whether the peer is still there.
+    /// Answers the complete heads that were received. Returns false if the connection is to be closed.
     fn answer(&mut self) -> io::Result<bool> {
-        let mut part = [0; MOST_HEAD];
+        let mut part = [0; MAX_HEAD];
         loop {
             match self.stream.read(&mut part) {
                 Ok(0) => return Ok(false),
@@ -75,13 +79,13 @@ impl Peer {
                 Err(error) => return Err(error),
             }
             if self.head.ends_with(END_OF_HEAD) {
-                self.stream.write_all(ANSWER)?;
+                self.stream.write_all(RESPONSE)?;
                 let last = self.head.windows(CLOSE.len()).any(|window| window == CLOSE);
                 self.head.clear();
                 if last {
                     return Ok(false);
                 }
-            } else if self.head.len() > MOST_HEAD {
+            } else if self.head.len() > MAX_HEAD {
                 return Ok(false);
             }
         }

@@ -1,7 +1,7 @@
-//! The page in a browser, light and dark, on a desk and on a telephone: it has nothing to complain of, nothing scrolls
-//! sideways, every drawing is there, and its text is large enough and stands out.
+//! The report page in Chromium, light and dark, as wide as a desktop and a phone: no console messages, no horizontal
+//! scrolling, all charts drawn, and text of sufficient size and contrast.
 //!
-//! Without Chromium on the PATH this is skipped, and says so.
+//! Without Chromium on the PATH the test prints that it is skipped.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use serde::Deserialize;
 
 const PROBE: &str = include_str!("browser/probe.html");
 const SAMPLE: &str = include_str!("sample.json");
-/// Chromium needs a second or two.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Deadline of one run of Chromium, which takes a second or two.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the probe says of a page at one width.
+/// The findings of the probe at one width.
 #[derive(Debug, Deserialize)]
 struct Findings {
     width: u32,
@@ -34,19 +34,18 @@ struct Findings {
 #[test]
 fn the_page_is_sound_in_a_browser_light_and_dark_wide_and_narrow() {
     let Some(chromium) = chromium() else {
-        // Not by a macro: those are kept back while the test passes.
-        writeln!(std::io::stderr(), "skipped: no chromium on the PATH to look at the page with")
-            .expect("is open");
+        // The test harness would hide the output of `eprintln!`.
+        writeln!(std::io::stderr(), "skipped: no chromium on the PATH").expect("stderr is open");
         return;
     };
-    let sample: Results = serde_json::from_str(SAMPLE).expect("the sample is what the schema says");
+    let sample: Results = serde_json::from_str(SAMPLE).expect("the sample matches the schema");
     for (name, results) in [("sample", sample.clone()), ("hard", hard(sample)), ("empty", Results::default())]
     {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}"));
-        fs::create_dir_all(&place).expect("a directory to write to");
+        fs::create_dir_all(&place).expect("a writable directory");
         let page = render(&results);
-        fs::write(place.join("page.html"), &page).expect("writes the page");
-        fs::write(place.join("probe.html"), PROBE).expect("writes the probe");
+        fs::write(place.join("page.html"), &page).expect("the page is written");
+        fs::write(place.join("probe.html"), PROBE).expect("the probe is written");
         let mut grounds = Vec::new();
         let mut pictures = Vec::new();
         for dark in [false, true] {
@@ -56,7 +55,7 @@ fn the_page_is_sound_in_a_browser_light_and_dark_wide_and_narrow() {
                 let Findings { width, content, height, drawings, faults, .. } = &findings;
                 let at = format!("{name} at {width}, dark: {dark}");
                 assert_eq!(findings.dark, dark, "{at}");
-                assert!(content <= width, "{at}: it is {content} wide, and scrolls sideways");
+                assert!(content <= width, "{at}: content is {content} wide");
                 assert!(*height > 400, "{at}: {height} high");
                 assert_eq!(*drawings, page.matches("<svg").count(), "{at}");
                 assert!(
@@ -69,12 +68,12 @@ fn the_page_is_sound_in_a_browser_light_and_dark_wide_and_narrow() {
             }
             pictures.push(picture(&chromium, &place, dark));
         }
-        assert_ne!(grounds[0], grounds[2], "{name}: light and dark are the same colour");
+        assert_ne!(grounds[0], grounds[2], "{name}: light and dark have the same background");
         assert_ne!(pictures[0], pictures[1], "{name}: light and dark look the same");
     }
 }
 
-/// The sample with what is hard to lay out: names without a place to break, figures far apart, many servers.
+/// The sample made hard to lay out: long words, figures of very different size, many servers.
 fn hard(mut results: Results) -> Results {
     let long = "unbreakable".repeat(9);
     results.command = format!("compare {long}{long}");
@@ -113,36 +112,36 @@ fn hard(mut results: Results) -> Results {
     results
 }
 
-/// What the probe finds.
+/// Runs the probe and returns its findings.
 fn look(chromium: &Path, place: &Path, dark: bool) -> Vec<Findings> {
     let (document, log) = run(chromium, place, dark, "--dump-dom");
     let complaints: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
-    assert!(complaints.is_empty(), "the browser complains: {complaints:#?}");
+    assert!(complaints.is_empty(), "console messages: {complaints:#?}");
     let findings =
         document.split_once("<pre id=\"findings\">").and_then(|(_, rest)| rest.split_once("</pre>"));
     let (findings, _) = findings.unwrap_or_else(|| panic!("no findings in {document}\n{log}"));
     let mut findings: Vec<Findings> =
         serde_json::from_str(findings).unwrap_or_else(|error| panic!("{error}: {findings}\n{log}"));
-    // Frames are ready in any order.
+    // The frames load in any order.
     findings.sort_by_key(|findings| findings.width);
     findings
 }
 
-/// What a person sees, as a PNG that is kept.
+/// Takes a screenshot, which is kept as a file.
 fn picture(chromium: &Path, place: &Path, dark: bool) -> Vec<u8> {
     let file = place.join(if dark { "dark.png" } else { "light.png" });
-    // So that an old one is not looked at.
+    // An old file must not be taken for a new one.
     let _ = fs::remove_file(&file);
     let (_, log) = run(chromium, place, dark, &format!("--screenshot={}", file.display()));
-    fs::read(&file).unwrap_or_else(|error| panic!("no picture, {error}: {log}"))
+    fs::read(&file).unwrap_or_else(|error| panic!("no screenshot, {error}: {log}"))
 }
 
-/// Opens the probe; gives what the browser writes, and its log.
+/// Opens the probe in Chromium and returns its output and its log.
 fn run(chromium: &Path, place: &Path, dark: bool, task: &str) -> (String, String) {
-    // Of this process alone: one that is in use, or was when its browser was killed, is not taken.
+    // Chromium refuses a profile that another process uses, or that a killed one has left locked.
     let profile = place.join(format!("profile-{}", std::process::id()));
     let mut browser = Command::new(chromium)
-        // Root has no sandbox, and the page is our own. Frames from disk are strangers to each other by default.
+        // Chromium has no sandbox for root. By default, frames from disk cannot access each other.
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
         .args(["--no-first-run", "--disable-background-networking", "--allow-file-access-from-files"])
         .args(["--enable-logging=stderr", "--window-size=1280,6000"])
@@ -155,24 +154,26 @@ fn run(chromium: &Path, place: &Path, dark: bool, task: &str) -> (String, String
         .stderr(Stdio::piped())
         .spawn()
         .expect("chromium starts");
-    let (mut stdout, mut stderr) =
-        (browser.stdout.take().expect("is piped"), browser.stderr.take().expect("is piped"));
+    let (mut stdout, mut stderr) = (
+        browser.stdout.take().expect("the stream is piped"),
+        browser.stderr.take().expect("the stream is piped"),
+    );
     let (done, finished) = mpsc::channel();
     let log = thread::spawn(move || read(&mut stderr));
     thread::spawn(move || done.send(read(&mut stdout)));
-    let output = finished.recv_timeout(PATIENCE);
+    let output = finished.recv_timeout(TIMEOUT);
     if output.is_err() {
-        browser.kill().expect("is ours");
+        browser.kill().expect("the child is ours");
     }
-    browser.wait().expect("is ours");
-    let log = log.join().expect("reads");
+    browser.wait().expect("the child is ours");
+    let log = log.join().expect("the reader does not panic");
     let _ = fs::remove_dir_all(&profile);
-    (output.unwrap_or_else(|_| panic!("chromium was not done in {PATIENCE:?}: {log}")), log)
+    (output.unwrap_or_else(|_| panic!("chromium took more than {TIMEOUT:?}: {log}")), log)
 }
 
 fn read(from: &mut impl Read) -> String {
     let mut bytes = Vec::new();
-    // What a process that was killed left is all there is.
+    // After a kill, the output so far is all there is.
     let _ = from.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,5 +1,4 @@
-//! What has to hold of the page whatever was measured: it is whole and well-formed, needs nothing from elsewhere, says
-//! everything, and escapes what it says.
+//! The report page: for any results it is well-formed, loads nothing, shows all results, and escapes all text.
 
 use std::collections::HashSet;
 
@@ -10,43 +9,49 @@ use roxmltree::{Document, Node};
 const SAMPLE: &str = include_str!("sample.json");
 
 fn sample() -> Results {
-    serde_json::from_str(SAMPLE).expect("the sample is what the schema says")
+    serde_json::from_str(SAMPLE).expect("the sample matches the schema")
 }
 
-/// Checks a page and gives its text.
+/// Checks the page of `results` and returns its text.
 fn check(results: &Results) -> String {
     let page = render(results);
-    // What is left of HTML that is not XML: the declaration, and elements without an end.
-    let xml = page.strip_prefix("<!DOCTYPE html>").expect("declares itself").replace("\"><meta", "\"/><meta");
+    // Turns HTML into XML: without the declaration, and with void elements closed.
+    let xml = page.strip_prefix("<!DOCTYPE html>").expect("a declaration").replace("\"><meta", "\"/><meta");
     let xml = xml.replacen("\"><title>", "\"/><title>", 1);
     let document = Document::parse(&xml).unwrap_or_else(|error| panic!("{error}"));
     let mut ids = HashSet::new();
     let elements = || document.descendants().filter(Node::is_element);
     for id in elements().filter_map(|element| element.attribute("id")) {
-        assert!(ids.insert(id), "two elements are called {id}");
+        assert!(ids.insert(id), "two elements have the id {id}");
     }
     for element in elements() {
         for attribute in element.attributes() {
             let value = attribute.value();
             match attribute.name() {
                 "aria-labelledby" => {
-                    assert!(value.split(' ').all(|id| ids.contains(id)), "nothing is called {value}");
+                    assert!(value.split(' ').all(|id| ids.contains(id)), "no element has the id {value}");
                 }
                 "href" => {
-                    assert!(value.strip_prefix('#').is_some_and(|id| ids.contains(id)), "{value} leads away");
+                    assert!(
+                        value.strip_prefix('#').is_some_and(|id| ids.contains(id)),
+                        "{value} links to another page"
+                    );
                 }
-                "src" | "srcset" | "data" | "style" => panic!("{} is not the page's own", attribute.name()),
+                "src" | "srcset" | "data" | "style" => panic!("{} loads something", attribute.name()),
                 "d" | "x" | "y" | "viewBox" => lies_inside(value),
-                name => assert!(!name.starts_with("on"), "{name} is a script"),
+                name => assert!(!name.starts_with("on"), "{name} is an event handler"),
             }
         }
         match element.tag_name().name() {
-            "script" | "link" | "img" | "iframe" | "object" | "use" => panic!("{element:?} is not markup"),
+            "script" | "link" | "img" | "iframe" | "object" | "use" => panic!("{element:?} is not allowed"),
             "style" => {
                 let style = element.text().unwrap_or_default();
-                assert!(!style.contains("url(") && !style.contains("@import"), "the style fetches something");
+                assert!(
+                    !style.contains("url(") && !style.contains("@import"),
+                    "the style sheet loads something"
+                );
             }
-            "th" => assert!(element.has_attribute("scope"), "{element:?} is the head of what?"),
+            "th" => assert!(element.has_attribute("scope"), "{element:?} has no scope"),
             "svg" if element.attribute("role") == Some("img") => {
                 let names: Vec<&str> =
                     element.children().map(|child| child.tag_name().name()).take(2).collect();
@@ -59,10 +64,10 @@ fn check(results: &Results) -> String {
     document.descendants().filter(Node::is_text).filter_map(|node| node.text()).collect::<Vec<_>>().join("|")
 }
 
-/// Coordinates are numbers, and near the drawing.
+/// Coordinates are finite and near the drawing.
 fn lies_inside(coordinates: &str) {
     assert!(!coordinates.contains("NaN") && !coordinates.contains("inf"), "{coordinates}");
-    // `-3.4-3.4` is two.
+    // `-3.4-3.4` is two numbers.
     let numbers = coordinates.replace('-', " -");
     for number in
         numbers.split(|c: char| !c.is_ascii_digit() && !"-.".contains(c)).filter(|part| !part.is_empty())
@@ -72,13 +77,13 @@ fn lies_inside(coordinates: &str) {
     }
 }
 
-/// Every measurement.
+/// All measures.
 fn measures(results: &mut Results) -> impl Iterator<Item = &mut Measure> {
     let points = results.scenarios.iter_mut().flat_map(|scenario| &mut scenario.points);
     points.flat_map(|point| &mut point.measures)
 }
 
-/// Every figure of every measurement.
+/// All figures of all measures.
 fn spreads(results: &mut Results) -> impl Iterator<Item = &mut Spread> {
     measures(results).flat_map(|measure| {
         let Latency { p50, p90, p99, p999, max, .. } = &mut measure.latency;
@@ -92,12 +97,12 @@ fn spreads(results: &mut Results) -> impl Iterator<Item = &mut Spread> {
 }
 
 #[test]
-fn everything_that_was_found_is_on_the_page() {
+fn all_results_are_on_the_page() {
     let results = sample();
     let text = check(&results);
     let names = results.subjects.iter().flat_map(|subject| [&subject.name, &subject.model, &subject.command]);
     let scenarios = results.scenarios.iter();
-    let told = scenarios.flat_map(|scenario| [&scenario.title, &scenario.question, &scenario.reading]);
+    let texts = scenarios.flat_map(|scenario| [&scenario.title, &scenario.question, &scenario.reading]);
     let loads = results.scenarios.iter().flat_map(|scenario| &scenario.points).map(|point| &point.label);
     let claims = results.claims.iter().map(|claim| &claim.statement);
     let findings = results.claims.iter().flat_map(|claim| &claim.findings);
@@ -106,18 +111,18 @@ fn everything_that_was_found_is_on_the_page() {
     let changes =
         changes.flat_map(|change| [&change.subject, &change.point, &change.figure, &change.verdict]);
     let machine = [&results.machine.cpu, &results.machine.kernel, &results.command, &results.generator];
-    for part in names.chain(told).chain(loads).chain(claims).chain(findings).chain(changes).chain(machine) {
-        assert!(text.contains(part.as_str()), "{part:?} is not on the page");
+    for part in names.chain(texts).chain(loads).chain(claims).chain(findings).chain(changes).chain(machine) {
+        assert!(text.contains(part.as_str()), "{part:?} is missing");
     }
     for part in [
         "1 worse, 1 better, 1 within the noise",
-        "A server that never changes took 11.2 µs",
-        "no answer when the time was over, so that they count with what they had waited: 3.1% of ",
+        "The reference server took 11.2 µs of CPU time per request",
+        "no response at the end, counted in the latencies with the time waited so far: 3.1% of ",
     ] {
-        assert!(text.contains(part), "{part:?} is not on the page");
+        assert!(text.contains(part), "{part:?} is missing");
     }
     assert!(text.contains("24 November 2026, 00:08 UTC"));
-    assert_eq!(from_json(SAMPLE).expect("read again"), render(&results));
+    assert_eq!(from_json(SAMPLE).expect("the sample matches the schema"), render(&results));
     assert!(from_json("{}").is_err());
 }
 
@@ -125,7 +130,7 @@ fn everything_that_was_found_is_on_the_page() {
 fn every_finding_of_a_claim_is_shown() {
     let results = sample();
     let page = render(&results);
-    let (_, claims) = page.split_once("id=\"claims\"").expect("has claims");
+    let (_, claims) = page.split_once("id=\"claims\"").expect("a section of claims");
     let findings = || results.claims.iter().flat_map(|claim| &claim.findings);
     let holds = |wanted: bool| findings().filter(|finding| finding.holds == wanted).count();
     assert!(results.claims.iter().any(|claim| claim.findings.len() > results.subjects.len()));
@@ -164,7 +169,7 @@ fn every_server_is_in_every_chart_and_table() {
 }
 
 #[test]
-fn figures_have_their_spread_and_what_limits_them() {
+fn figures_have_a_range_and_notes() {
     let slow = Measure {
         subject: "slow".into(),
         rate: Spread::of(vec![47_000.0, 48_312.0, 49_100.0]),
@@ -187,7 +192,7 @@ fn figures_have_their_spread_and_what_limits_them() {
         "34 MiB",
         "1,024",
         "not measured: it does not start",
-        "not measured, as it does not start",
+        "not measured (it does not start)",
         "the generator was the bottleneck",
         " errors: ",
     ] {
@@ -196,31 +201,31 @@ fn figures_have_their_spread_and_what_limits_them() {
 }
 
 #[test]
-fn rounds_that_there_was_no_time_for_are_told() {
+fn rounds_that_were_left_out_are_noted() {
     let mut results = sample();
-    assert!(!check(&results).contains("for want of time"));
+    assert!(!check(&results).contains("left out"));
     results.scenarios[0].left_out = 1;
     results.claims[0].left_out = 2;
     let text = check(&results);
-    for said in ["left out for want of time: 1 of 3 rounds", "left out for want of time: 2 of 3 rounds"] {
-        assert!(text.contains(said), "{said}");
+    for note in ["1 of 3 rounds were left out", "2 of 3 rounds were left out"] {
+        assert!(text.contains(note), "{note}");
     }
 }
 
 #[test]
-fn user_and_system_time_are_told_apart_only_if_there_are_ticks_enough() {
+fn user_and_kernel_time_are_separate_only_with_enough_ticks() {
     let mut results = sample();
-    assert!(!check(&results).contains("too short to tell"));
+    assert!(!check(&results).contains("too few clock ticks"));
     assert!(render(&results).contains("class=\"pale\""));
     for measure in measures(&mut results) {
         measure.ticks = 3;
     }
-    assert!(check(&results).contains("user/system: too short to tell"));
-    assert!(!render(&results).contains("class=\"pale\""), "there is no part in the kernel");
+    assert!(check(&results).contains("unknown: too few clock ticks"));
+    assert!(!render(&results).contains("class=\"pale\""), "the kernel part is not drawn");
 }
 
 #[test]
-fn loads_that_grow_have_lines_and_loads_of_several_kinds_have_bars() {
+fn growing_loads_have_lines_and_loads_of_different_kinds_have_bars() {
     let labelled = |labels: [(&str, f64); 3]| {
         let measure = Measure { subject: "one".into(), rate: Spread::of(vec![5.0]), ..Measure::default() };
         let point = |(label, x): (&str, f64)| Point {
@@ -240,7 +245,7 @@ fn loads_that_grow_have_lines_and_loads_of_several_kinds_have_bars() {
         assert!(labelled(labels).contains("by axis"), "{labels:?}");
     }
     for labels in [
-        [("nobody blocks", 0.0), ("beside /offload/50", 1.0), ("beside /block/50", 2.0)],
+        [("nothing blocks", 0.0), ("beside /offload/50", 1.0), ("beside /block/50", 2.0)],
         [("1 client", 1.0), ("1% of capacity", 2.0), ("2% of capacity", 3.0)],
         [("64 connections", 64.0), ("16 connections", 16.0), ("64 connections", 64.0)],
     ] {
@@ -249,7 +254,7 @@ fn loads_that_grow_have_lines_and_loads_of_several_kinds_have_bars() {
 }
 
 #[test]
-fn who_refuses_is_not_the_best() {
+fn a_server_that_refuses_is_not_the_best() {
     let measure = |name: &str, rate: f64, errors| Measure {
         subject: name.into(),
         rate: Spread::of(vec![rate]),
@@ -275,10 +280,10 @@ fn who_refuses_is_not_the_best() {
 }
 
 #[test]
-fn what_names_say_is_never_markup() {
+fn markup_in_names_is_escaped() {
     let evil = "</title><script>alert(\"1\")</script>'&amp;--><!--]]>\u{202e}";
-    let json = serde_json::to_value(sample()).expect("is JSON");
-    // All texts but those that are looked up.
+    let json = serde_json::to_value(sample()).expect("results serialise");
+    // Replaces every text.
     fn poison(value: &mut serde_json::Value, evil: &str) {
         match value {
             serde_json::Value::String(text) => *text = evil.into(),
@@ -289,23 +294,23 @@ fn what_names_say_is_never_markup() {
     }
     let mut all = json;
     poison(&mut all, evil);
-    let mut results: Results = serde_json::from_value(all).expect("is still a result");
+    let mut results: Results = serde_json::from_value(all).expect("the schema is unchanged");
     for (number, name) in results.subjects.iter_mut().enumerate() {
         name.name = format!("{evil}{number}");
     }
     let text = check(&results);
-    assert!(text.matches(evil).count() > 100, "it is there as text");
+    assert!(text.matches(evil).count() > 100, "the names are escaped text");
 }
 
 #[test]
-fn nothing_that_was_measured_breaks_the_page() {
+fn no_value_breaks_the_page() {
     check(&Results::default());
     let long = "x".repeat(100);
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, 5e-324, 0.0, -1.0, 1.0] {
         let mut results = sample();
         spreads(&mut results).for_each(|spread| *spread = Spread::of(vec![value]));
         check(&results);
-        // One number among sound ones, and at the ends alone.
+        // The value among valid ones, and only at the ends of ranges.
         let mut results = sample();
         spreads(&mut results).step_by(7).for_each(|spread| spread.median = value);
         spreads(&mut results).step_by(5).for_each(|spread| (spread.min, spread.max) = (value, value));

@@ -16,7 +16,7 @@ fn judge(check: &Check, subject: &str, measures: Vec<Measure>) -> Vec<bool> {
 }
 
 #[test]
-fn each_claim_measures_something_on_backends_that_there_are() {
+fn each_claim_has_trials_and_is_about_some_backend() {
     for check in checks() {
         assert!(!(check.trials)(2).is_empty(), "{}", check.statement);
         let all = ["sequential", "threadpool", "mio", "tokio", "async-std", "smol"];
@@ -25,7 +25,7 @@ fn each_claim_measures_something_on_backends_that_there_are() {
 }
 
 #[test]
-fn a_backend_that_is_later_than_the_best_is_found() {
+fn a_backend_slower_than_the_best_is_found() {
     let p50 = |subject, us: f64| Measured {
         subject,
         measures: vec![Measure {
@@ -34,36 +34,36 @@ fn a_backend_that_is_later_than_the_best_is_found() {
         }],
     };
     let measured = [p50("a", 50_000.0), p50("b", 50_900.0), p50("c", 51_200.0)];
-    let findings = (waiting::NOBODY_IS_FASTER_ALONE.judge)(&measured, 1);
+    let findings = (waiting::WITH_ONE_CLIENT_ALL_ARE_EQUAL.judge)(&measured, 1);
     assert_eq!(findings.iter().map(|finding| finding.holds).collect::<Vec<_>>(), [true, true, false]);
 }
 
 #[test]
-fn capacity_is_too_much_as_well_as_too_little() {
+fn capacity_may_be_neither_too_low_nor_too_high() {
     let rate = |rate: f64, threads: f64| Measure {
         rate: Spread::of(vec![rate]),
         threads: Spread::of(vec![threads]),
         ..Measure::default()
     };
-    let check = |subject, of| judge(&waiting::CAPACITY_IS_WORKERS_BY_WAIT, subject, vec![of]);
+    let check = |subject, of| judge(&waiting::THREADS_BOUND_WAITS, subject, vec![of]);
     assert_eq!(check("sequential", rate(20.1, 4.0)), [true]);
     assert_eq!(check("sequential", rate(30.0, 4.0)), [false]);
     assert_eq!(check("threadpool", rate(635.0, 36.0)), [true]);
     assert_eq!(check("threadpool", rate(320.0, 36.0)), [false]);
     assert_eq!(check("mio", rate(5_000.0, 4.0)), [true]);
     assert_eq!(check("mio", rate(320.0, 4.0)), [false]);
-    assert_eq!(check("mio", rate(5_000.0, 260.0)), [false], "a thread for each would do as much");
+    assert_eq!(check("mio", rate(5_000.0, 260.0)), [false], "one thread per wait is not an event loop");
 }
 
 #[test]
-fn a_loop_that_is_not_stalled_refutes_that_blocking_stalls() {
+fn a_loop_without_a_stall_refutes_the_claim() {
     assert_eq!(judge(&blocking::STALLS_THE_LOOP, "mio", vec![p99(300.0), p99(49_000.0)]), [true]);
     assert_eq!(judge(&blocking::STALLS_THE_LOOP, "mio", vec![p99(300.0), p99(9_000.0)]), [false]);
     assert_eq!(judge(&blocking::STALLS_THE_LOOP, "mio", vec![p99(9_000.0), p99(49_000.0)]), [false]);
 }
 
 #[test]
-fn offloading_that_does_not_cure_is_found_and_a_hop_that_is_dear() {
+fn disturbed_clients_and_an_expensive_hop_refute_the_claim() {
     let p50 = |us: f64| Measure {
         latency: Latency { p50: Spread::of(vec![us]), ..Latency::default() },
         ..cpu(&[1.0])
@@ -82,32 +82,33 @@ fn mixing_may_cost_no_more_than_the_noise() {
     let (sync, async_) = (cpu(&[10.0, 10.0]), cpu(&[12.0, 12.0]));
     assert_eq!(check(vec![sync.clone(), async_.clone(), cpu(&[11.4, 11.4])]), [true]);
     assert_eq!(check(vec![sync.clone(), async_.clone(), cpu(&[12.0, 12.0])]), [false]);
-    assert_eq!(check(vec![sync, async_, cpu(&[10.5, 13.5])]), [true], "that is within its noise");
+    assert_eq!(check(vec![sync, async_, cpu(&[10.5, 13.5])]), [true], "within the noise");
 }
 
 #[test]
-fn the_kth_is_looked_at_for_each_k() {
+fn every_response_of_a_burst_is_checked() {
     let curve = |step: f64| (1..=8).map(|k| (f64::from(k), f64::from(k) * step)).collect();
     let measure = |step| Measure {
         latency: Latency { curve: curve(step), ..Latency::default() },
         ..Measure::default()
     };
-    let check = |step| judge(&waiting::THE_KTH_WAITS_K_TIMES, "sequential", vec![measure(step)]);
+    let check = |step| judge(&waiting::THE_KTH_TAKES_K_TIMES, "sequential", vec![measure(step)]);
     assert_eq!(check(50_300.0), [true; 8]);
     assert_eq!(check(60_000.0), [false; 8]);
 }
 
 #[test]
-fn work_after_the_response_that_delays_somebody_is_found() {
-    let check =
-        |asks, beside| judge(&background::DELAYS_NOBODY, "mio", vec![p99(asks), p99(300.0), p99(beside)]);
+fn a_delay_by_work_after_the_response_is_found() {
+    let check = |requests, beside| {
+        judge(&background::DELAYS_NO_CLIENT, "mio", vec![p99(requests), p99(300.0), p99(beside)])
+    };
     assert_eq!(check(900.0, 1_000.0), [true, true]);
     assert_eq!(check(200_000.0, 200_000.0), [false, false]);
 }
 
 #[test]
-fn margins_are_numbers_that_json_has() {
-    assert_eq!(finding("a", String::new(), String::new(), f64::INFINITY).margin, MOST_MARGIN);
-    assert_eq!(fits(0.0, 1.0), MOST_MARGIN);
+fn margins_are_finite() {
+    assert_eq!(finding("a", String::new(), String::new(), f64::INFINITY).margin, MAX_MARGIN);
+    assert_eq!(fits(0.0, 1.0), MAX_MARGIN);
     assert!(finding("a", String::new(), String::new(), 0.0).margin > 0.0);
 }

@@ -1,24 +1,24 @@
-//! Requests that wait, and who waits for whom.
+//! Claims about requests that wait.
 
 use gearshift::Config;
 
 use super::{BLOCKING, Check, Measured, closed, every, finding, fits};
 use crate::format::{number, time};
-use crate::load::{Ask, Pace, Traffic, at};
+use crate::load::{Pacing, Request, Traffic, at};
 use crate::results::Finding;
-use crate::serve::Served;
-use crate::trial::{Trial, Work};
+use crate::serve::Application;
+use crate::trial::{Trial, Workload};
 
-/// What is waited for, in µs.
+/// The length of a wait, in µs.
 const WAIT: f64 = 50_000.0;
 const PATH: &str = "/sleep/50";
-/// Clients that are more than a pool has threads.
+/// More clients than a thread pool has threads.
 const MANY: usize = 256;
-/// Clients that come to a sequential server at the same moment.
+/// Clients whose requests reach a sequential server at the same moment.
 const BURST: usize = 8;
 
-pub(super) const NOBODY_IS_FASTER_ALONE: Check = Check {
-    statement: "With one client no backend is faster: half of the waits of 50 ms end within 2% of each other",
+pub(super) const WITH_ONE_CLIENT_ALL_ARE_EQUAL: Check = Check {
+    statement: "With one client no backend is faster: the median of a 50 ms wait differs by at most 2%",
     of: every,
     trials: |_| vec![closed(1, PATH)],
     judge: |measured, _| {
@@ -26,16 +26,15 @@ pub(super) const NOBODY_IS_FASTER_ALONE: Check = Check {
         let best = measured.iter().map(p50).fold(f64::INFINITY, f64::min);
         let wanted = best * 1.02;
         let judged = |one: &Measured<'_>| {
-            let said = format!("p50 {:.2} ms", p50(one) / 1e3);
-            finding(one.subject, said, format!("at most {:.2} ms", wanted / 1e3), fits(p50(one), wanted))
+            let text = format!("p50 {:.2} ms", p50(one) / 1e3);
+            finding(one.subject, text, format!("at most {:.2} ms", wanted / 1e3), fits(p50(one), wanted))
         };
         measured.iter().map(judged).collect()
     },
 };
 
-pub(super) const CAPACITY_IS_WORKERS_BY_WAIT: Check = Check {
-    statement: "Waiting work: capacity is workers by wait on sequential and threadpool; threads do not bound it on \
-                event loops",
+pub(super) const THREADS_BOUND_WAITS: Check = Check {
+    statement: "Waits per second are bounded by the number of threads on sequential and threadpool, not on event loops",
     of: every,
     trials: |_| vec![closed(MANY, PATH)],
     judge: |measured, cores| measured.iter().map(|one| capacity(one, cores)).collect(),
@@ -44,31 +43,30 @@ pub(super) const CAPACITY_IS_WORKERS_BY_WAIT: Check = Check {
 fn capacity(one: &Measured<'_>, cores: usize) -> Finding {
     let measure = &one.measures[0];
     let (rate, threads) = (measure.rate.median, measure.threads.median);
-    let said = format!("{} a second on {threads:.0} threads", number(rate));
+    let text = format!("{} waits per second with {threads:.0} threads", number(rate));
     if BLOCKING.contains(&one.subject) {
         let workers = if one.subject == "sequential" { 1 } else { threads_of_a_pool(cores) };
         let expected = workers as f64 / WAIT * 1e6;
-        let wanted = format!("{} a second within 10%: {workers} by 50 ms", number(expected));
-        finding(one.subject, said, wanted, fits((rate / expected - 1.0).abs(), 0.1))
+        let wanted = format!("{} per second within 10%: {workers} per 50 ms", number(expected));
+        finding(one.subject, text, wanted, fits((rate / expected - 1.0).abs(), 0.1))
     } else {
         let least = (MANY as f64 / WAIT * 1e6 * 0.8).max(threads / WAIT * 1e6 * 2.0);
-        finding(one.subject, said, format!("at least {}", number(least)), rate / least)
+        finding(one.subject, text, format!("at least {}", number(least)), rate / least)
     }
 }
 
-/// What the pool takes by default, on so many processors.
+/// The default number of pool threads on a machine with `cores` cores.
 fn threads_of_a_pool(cores: usize) -> usize {
     let config = Config::default();
     config.threads_or_default() / config.workers_or_cores().max(1) * cores
 }
 
 pub(super) const CALLS_OVERLAP: Check = Check {
-    statement: "Concurrency within a request works on blocking backends, too: ten calls of 50 ms at once take 60 ms \
-                at most",
+    statement: "Calls within a request overlap on all backends: ten calls of 50 ms at once take at most 60 ms",
     of: every,
     trials: |_| {
-        let traffic = Traffic::new(1, Ask::get("/fan/10/50"), Pace::Closed);
-        vec![Trial { app: Served::Gateway, work: Work::Load(vec![traffic]), saturates: false }]
+        let traffic = Traffic::new(1, Request::get("/fan/10/50"), Pacing::Closed);
+        vec![Trial { app: Application::Gateway, workload: Workload::Load(vec![traffic]), saturates: false }]
     },
     judge: |measured, _| {
         let judged = |one: &Measured<'_>| {
@@ -79,21 +77,21 @@ pub(super) const CALLS_OVERLAP: Check = Check {
     },
 };
 
-pub(super) const THE_KTH_WAITS_K_TIMES: Check = Check {
-    statement: "On a sequential server the k-th of those who come at once waits k times",
+pub(super) const THE_KTH_TAKES_K_TIMES: Check = Check {
+    statement: "On a sequential server the k-th of several simultaneous requests takes k times as long",
     of: |subject| subject == "sequential",
     trials: |_| {
-        let work = Work::Burst { connections: BURST, ask: Ask::get(PATH) };
-        vec![Trial { app: Served::Demo, work, saturates: false }]
+        let workload = Workload::Burst { connections: BURST, request: Request::get(PATH) };
+        vec![Trial { app: Application::Demo, workload, saturates: false }]
     },
-    judge: |measured, _| measured.iter().flat_map(kth).collect(),
+    judge: |measured, _| measured.iter().flat_map(latency_of_each).collect(),
 };
 
-fn kth<'a>(one: &'a Measured<'_>) -> impl Iterator<Item = Finding> + 'a {
+fn latency_of_each<'a>(one: &'a Measured<'_>) -> impl Iterator<Item = Finding> + 'a {
     (1..=BURST).map(|k| {
         let waited = at(&one.measures[0].latency.curve, k as f64);
         let times = waited / WAIT;
-        let said = format!("no. {k}: {}, {times:.2} times", time(waited));
-        finding(one.subject, said, format!("{k} times within 10%"), fits((times / k as f64 - 1.0).abs(), 0.1))
+        let text = format!("no. {k}: {}, {times:.2} times", time(waited));
+        finding(one.subject, text, format!("{k} times within 10%"), fits((times / k as f64 - 1.0).abs(), 0.1))
     })
 }

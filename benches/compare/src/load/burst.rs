@@ -1,4 +1,4 @@
-//! Clients that ask once, all at the same moment: who is answered when.
+//! Clients that each send one request at the same moment.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -6,10 +6,10 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Ask, idle};
+use super::{Request, idle};
 
-/// How long each waited for its answer, the shortest first. Connections are made before.
-pub fn run(on: SocketAddr, clients: usize, ask: &Ask) -> io::Result<Vec<Duration>> {
+/// Returns the latencies in ascending order. The connections are established before the requests are sent.
+pub fn run(on: SocketAddr, clients: usize, request: &Request) -> io::Result<Vec<Duration>> {
     let streams: Vec<TcpStream> =
         (0..clients).map(|_| idle::connect(on)).collect::<io::Result<Vec<TcpStream>>>()?;
     let together = Barrier::new(clients);
@@ -18,8 +18,8 @@ pub fn run(on: SocketAddr, clients: usize, ask: &Ask) -> io::Result<Vec<Duration
             let together = &together;
             scope.spawn(move || {
                 together.wait();
-                let asked = Instant::now();
-                idle::ask_on(stream, on, ask).map(|_| asked.elapsed())
+                let sent = Instant::now();
+                idle::exchange_on(stream, on, request).map(|_| sent.elapsed())
             })
         };
         let clients: Vec<_> = streams.into_iter().map(client).collect();

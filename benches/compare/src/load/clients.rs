@@ -1,30 +1,30 @@
-//! The clients of one traffic: what they ask for next, and when it is due.
+//! The clients of one traffic: which request comes next, and when it is due.
 
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::{Pace, Traffic};
+use super::{Pacing, Traffic};
 
-/// How often the weights are repeated in a deck, so that it has no short period.
+/// Repetitions of the weights in a deck, so that the deck has no short period.
 const REPEATS: usize = 16;
 
 /// The clients of one traffic.
 pub(super) struct Clients {
-    /// Requests in the order in which they are asked, over and over, each as often as its weight says.
+    /// Indices of `requests` in the order of sending, repeated without end. Each occurs in proportion to its weight.
     deck: Vec<usize>,
     next: usize,
-    /// The bytes of each request.
+    /// The requests in wire format.
     pub(super) requests: Vec<Vec<u8>>,
     /// Whether connections are kept.
     pub(super) keep: bool,
-    /// `None` in a closed loop.
+    /// When requests are due; `None` in a closed loop.
     pub(super) schedule: Option<Schedule>,
     /// Connections without a request.
     pub(super) idle: Vec<usize>,
 }
 
-/// When requests of an open loop are due.
+/// When the requests of an open loop are due.
 pub(super) struct Schedule {
     begin: Instant,
     rate: f64,
@@ -36,7 +36,7 @@ impl Schedule {
         self.begin + Duration::from_secs_f64(self.sent as f64 / self.rate)
     }
 
-    /// Takes the next request, if it is due before that.
+    /// Takes the next request if it is due before `before`, and returns when it was due.
     pub(super) fn take(&mut self, before: Instant) -> Option<Instant> {
         let due = self.due();
         (due < before).then(|| {
@@ -47,15 +47,15 @@ impl Schedule {
 }
 
 impl Clients {
-    /// The clients of a traffic, on the connections of these numbers. None has a request yet.
+    /// The clients of a traffic on the given connections, all of them idle.
     pub(super) fn new(traffic: &Traffic, on: SocketAddr, connections: Range<usize>) -> Clients {
-        let schedule = match traffic.pace {
-            Pace::Open(rate) if rate > 0.0 => Some(Schedule { begin: Instant::now(), rate, sent: 0 }),
+        let schedule = match traffic.pacing {
+            Pacing::Open(rate) if rate > 0.0 => Some(Schedule { begin: Instant::now(), rate, sent: 0 }),
             _ => None,
         };
         Clients {
             deck: shuffled(traffic),
-            requests: traffic.mix.iter().map(|(_, ask)| ask.bytes(on, traffic.keep)).collect(),
+            requests: traffic.mix.iter().map(|(_, request)| request.bytes(on, traffic.keep)).collect(),
             next: 0,
             keep: traffic.keep,
             schedule,
@@ -68,7 +68,7 @@ impl Clients {
         self.deck[self.next]
     }
 
-    /// Takes a connection for the next request, if it is due and there is one.
+    /// Takes the next request if it is due and a connection is idle.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(usize, Instant)> {
         let schedule = self.schedule.as_mut()?;
         if self.idle.is_empty() {
@@ -79,7 +79,7 @@ impl Clients {
     }
 }
 
-/// Requests by their weight, in an order that looks like chance and is the same each time.
+/// Requests in proportion to their weights, in a pseudorandom order that is always the same.
 fn shuffled(traffic: &Traffic) -> Vec<usize> {
     let each = traffic.mix.iter().enumerate();
     let mut deck: Vec<usize> =

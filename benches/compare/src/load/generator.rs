@@ -1,4 +1,4 @@
-//! The built-in generator: one thread, one poll, any number of connections. See [`super`] for what counts.
+//! The built-in generator: one thread and one poller for any number of connections. See [`super`] for what it counts.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -9,65 +9,65 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::alarm::Alarm;
 use super::clients::{Clients, Schedule};
-use super::response::{Answer, Reader};
-use super::{Marks, Tally, Traffic};
+use super::response::{Response, ResponseReader};
+use super::timer::TimerFd;
+use super::{Tally, Timeline, Traffic};
 
-const ALARM: Token = Token(usize::MAX);
-/// What is read at once.
+const TIMER: Token = Token(usize::MAX);
+/// Bytes per read.
 const READ: usize = 64 << 10;
-/// How long a connection rests that could not be made, or broke.
-const REST: Duration = Duration::from_millis(10);
-/// Until so short a time before a request is due the thread sleeps; then it spins, as waking takes about as long.
+/// Pause of a connection after a failure.
+const PAUSE: Duration = Duration::from_millis(10);
+/// The thread sleeps until this long before a request is due and then spins, because waking up takes about as long.
 const SPIN: Duration = Duration::from_micros(100);
-/// How often what is neither due nor received is looked at.
+/// Longest wait in the poller.
 const TICK: Duration = Duration::from_millis(5);
 
-/// What one generator did.
-pub(super) struct Made {
+/// The outcome of one generator.
+pub(super) struct GeneratorReport {
     pub(super) tallies: Vec<Tally>,
-    /// The part of the window in which it worked.
+    /// Share of the window in which the generator worked.
     pub(super) busy: f64,
 }
 
-/// Puts load on a server until the marks say that it is over.
-pub(super) fn run(on: SocketAddr, traffics: Vec<Traffic>, marks: Marks) -> io::Result<Made> {
+/// Puts load on a server until the end of the timeline.
+pub(super) fn run(on: SocketAddr, traffics: Vec<Traffic>, timeline: Timeline) -> io::Result<GeneratorReport> {
     let mut poll = Poll::new()?;
-    let alarm = Alarm::new(poll.registry(), ALARM)?;
-    let mut generator = Generator::new(on, traffics, marks, poll.registry().try_clone()?);
+    let timer = TimerFd::new(poll.registry(), TIMER)?;
+    let mut generator = Generator::new(on, traffics, timeline, poll.registry().try_clone()?);
     let mut events = Events::with_capacity(1024);
-    let mut work = Work::default();
+    let mut meter = BusyMeter::default();
     generator.begin();
     loop {
         let now = Instant::now();
-        work.look(now, &marks);
-        if now >= marks.end || (now >= marks.to && generator.busy == 0) {
+        meter.update(now, &timeline);
+        if now >= timeline.end || (now >= timeline.window_end && generator.busy == 0) {
             break;
         }
         generator.wake(now);
-        let due = generator.next_due().filter(|due| *due < marks.to);
+        let due = generator.next_due().filter(|due| *due < timeline.window_end);
         let wait = due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()).min(TICK));
         if due.is_some() && wait < SPIN {
             poll_for(&mut poll, &mut events, Duration::ZERO)?;
             if events.is_empty() {
-                work.idle += now.elapsed();
+                meter.idle += now.elapsed();
             }
         } else if due.is_some() {
-            alarm.set(wait - SPIN / 2)?;
+            timer.set(wait - SPIN / 2)?;
             poll_for(&mut poll, &mut events, TICK)?;
         } else {
             poll_for(&mut poll, &mut events, wait)?;
         }
         for event in &events {
-            if event.token() != ALARM {
+            if event.token() != TIMER {
                 generator.ready(event.token().0);
             }
         }
     }
     generator.finish();
-    let busy = work.busy();
-    Ok(Made { tallies: generator.tallies, busy })
+    let busy = meter.busy();
+    Ok(GeneratorReport { tallies: generator.tallies, busy })
 }
 
 fn poll_for(poll: &mut Poll, events: &mut Events, time: Duration) -> io::Result<()> {
@@ -80,21 +80,21 @@ fn poll_for(poll: &mut Poll, events: &mut Events, time: Duration) -> io::Result<
     }
 }
 
-/// How much of the window this thread worked: its CPU time, without that of spinning.
+/// Measures how much of the window this thread worked: its CPU time without spinning.
 #[derive(Default)]
-struct Work {
+struct BusyMeter {
     idle: Duration,
     began: Option<(Instant, Duration)>,
     busy: Option<f64>,
 }
 
-impl Work {
-    fn look(&mut self, now: Instant, marks: &Marks) {
-        if self.began.is_none() && now >= marks.from {
+impl BusyMeter {
+    fn update(&mut self, now: Instant, timeline: &Timeline) {
+        if self.began.is_none() && now >= timeline.window_start {
             self.idle = Duration::ZERO;
             self.began = Some((now, cpu_time()));
         }
-        if let (Some((began, cpu)), None, true) = (self.began, self.busy, now >= marks.to) {
+        if let (Some((began, cpu)), None, true) = (self.began, self.busy, now >= timeline.window_end) {
             let worked = cpu_time().saturating_sub(cpu).saturating_sub(self.idle);
             self.busy = Some(worked.as_secs_f64() / now.duration_since(began).as_secs_f64().max(1e-9));
         }
@@ -112,48 +112,48 @@ fn cpu_time() -> Duration {
 
 struct Generator {
     on: SocketAddr,
-    marks: Marks,
+    timeline: Timeline,
     registry: Registry,
     traffics: Vec<Clients>,
     connections: Vec<Connection>,
     tallies: Vec<Tally>,
-    /// Requests on their way.
+    /// Number of requests in flight.
     busy: usize,
-    /// Connections that rest, in the order in which they wake.
-    resting: VecDeque<(Instant, usize)>,
+    /// Connections that pause after a failure, in the order in which they resume.
+    paused: VecDeque<(Instant, usize)>,
     scratch: Vec<u8>,
 }
 
 struct Connection {
     clients: usize,
     socket: Option<TcpStream>,
-    /// Whether an answer has come on this socket.
+    /// Whether this socket has received a response.
     used: bool,
-    reader: Reader,
-    /// What is on its way.
-    request: Option<Asked>,
+    reader: ResponseReader,
+    /// The request in flight.
+    request: Option<InFlight>,
 }
 
 #[derive(Clone, Copy)]
-struct Asked {
+struct InFlight {
     which: usize,
     sent: usize,
     due: Instant,
-    /// Whether any of its answer has come.
+    /// Whether a part of the response was received.
     begun: bool,
 }
 
 impl Generator {
-    fn new(on: SocketAddr, traffics: Vec<Traffic>, marks: Marks, registry: Registry) -> Generator {
+    fn new(on: SocketAddr, traffics: Vec<Traffic>, timeline: Timeline, registry: Registry) -> Generator {
         let mut generator = Generator {
             on,
-            marks,
+            timeline,
             registry,
             traffics: Vec::new(),
             connections: Vec::new(),
             tallies: vec![Tally::default(); traffics.len()],
             busy: 0,
-            resting: VecDeque::new(),
+            paused: VecDeque::new(),
             scratch: vec![0; READ],
         };
         for (clients, traffic) in traffics.into_iter().enumerate() {
@@ -162,7 +162,7 @@ impl Generator {
                 clients,
                 socket: None,
                 used: false,
-                reader: Reader::default(),
+                reader: ResponseReader::default(),
                 request: None,
             };
             generator.connections.extend(std::iter::repeat_with(connection).take(traffic.connections));
@@ -172,68 +172,68 @@ impl Generator {
         generator
     }
 
-    /// Sends the first request of each connection that waits for no due time.
+    /// Sends the first request on each connection of a closed loop.
     fn begin(&mut self) {
         let now = Instant::now();
         for clients in 0..self.traffics.len() {
             if self.traffics[clients].schedule.is_none() {
                 for connection in std::mem::take(&mut self.traffics[clients].idle) {
-                    self.ask(connection, now);
+                    self.start(connection, now);
                 }
             }
         }
     }
 
-    /// Sends what is due, as far as there are connections for it, and wakes who has rested.
+    /// Resumes paused connections, and sends the due requests while connections are idle.
     fn wake(&mut self, now: Instant) {
-        while let Some((until, connection)) = self.resting.front().copied()
+        while let Some((until, connection)) = self.paused.front().copied()
             && until <= now
         {
-            self.resting.pop_front();
+            self.paused.pop_front();
             self.next(connection, now);
         }
-        if now >= self.marks.to {
+        if now >= self.timeline.window_end {
             return;
         }
         for clients in 0..self.traffics.len() {
             while let Some((connection, due)) = self.traffics[clients].take_due(now) {
-                self.ask(connection, due);
+                self.start(connection, due);
             }
         }
     }
 
-    /// When something is due for which there is a connection.
+    /// When the next request is due that an idle connection could send, or a connection resumes.
     fn next_due(&self) -> Option<Instant> {
         let can = self.traffics.iter().filter(|clients| !clients.idle.is_empty());
         let due = can.filter_map(|clients| clients.schedule.as_ref().map(Schedule::due));
-        due.chain(self.resting.front().map(|rest| rest.0)).min()
+        due.chain(self.paused.front().map(|rest| rest.0)).min()
     }
 
-    /// A connection has nothing on its way: what does it do next?
+    /// Sends the next request on an idle connection, or leaves it idle if none is due.
     fn next(&mut self, connection: usize, now: Instant) {
         let clients = self.connections[connection].clients;
         self.traffics[clients].idle.push(connection);
-        if now >= self.marks.to {
+        if now >= self.timeline.window_end {
             return;
         }
         if self.traffics[clients].schedule.is_some() {
             if let Some((connection, due)) = self.traffics[clients].take_due(now) {
-                self.ask(connection, due);
+                self.start(connection, due);
             }
         } else {
             self.traffics[clients].idle.pop();
-            self.ask(connection, now);
+            self.start(connection, now);
         }
     }
 
-    fn ask(&mut self, connection: usize, due: Instant) {
+    fn start(&mut self, connection: usize, due: Instant) {
         let which = self.traffics[self.connections[connection].clients].draw();
         self.busy += 1;
-        self.connections[connection].request = Some(Asked { which, sent: 0, due, begun: false });
+        self.connections[connection].request = Some(InFlight { which, sent: 0, due, begun: false });
         self.send(connection);
     }
 
-    /// Sends the request of a connection, which is made if there is none.
+    /// Sends the request of a connection, and connects first if there is no socket.
     fn send(&mut self, connection: usize) {
         if self.connections[connection].socket.is_none() && self.connect(connection).is_err() {
             return self.failed(connection);
@@ -248,27 +248,27 @@ impl Generator {
         let connection = &mut self.connections[connection];
         connection.socket = Some(socket);
         connection.used = false;
-        connection.reader = Reader::default();
+        connection.reader = ResponseReader::default();
         Ok(())
     }
 
     fn write(&mut self, connection: usize) {
-        let Connection { clients, socket: Some(socket), request: Some(asked), .. } =
+        let Connection { clients, socket: Some(socket), request: Some(in_flight), .. } =
             &mut self.connections[connection]
         else {
             return;
         };
-        let bytes = &self.traffics[*clients].requests[asked.which];
-        while asked.sent < bytes.len() {
-            match socket.write(&bytes[asked.sent..]) {
-                Ok(n) => asked.sent += n,
+        let bytes = &self.traffics[*clients].requests[in_flight.which];
+        while in_flight.sent < bytes.len() {
+            match socket.write(&bytes[in_flight.sent..]) {
+                Ok(n) => in_flight.sent += n,
                 Err(error) if is_for_later(&error) => return,
                 Err(_) => return self.failed(connection),
             }
         }
     }
 
-    /// Something happened on a connection.
+    /// Handles readiness of a connection.
     fn ready(&mut self, connection: usize) {
         self.write(connection);
         loop {
@@ -278,21 +278,21 @@ impl Generator {
             };
             match socket.read(&mut self.scratch) {
                 Ok(0) => {
-                    let answer = reader.end();
-                    return match (answer, request.is_some()) {
-                        (Some(answer), true) => self.answered(connection, answer),
+                    let response = reader.end();
+                    return match (response, request.is_some()) {
+                        (Some(response), true) => self.answered(connection, response),
                         (_, true) => self.failed(connection),
                         (_, false) => self.connections[connection].socket = None,
                     };
                 }
                 Ok(n) => {
-                    let Some(asked) = request else {
-                        // Nobody asked for that.
+                    let Some(in_flight) = request else {
+                        // No request was sent.
                         return self.connections[connection].socket = None;
                     };
-                    asked.begun = true;
-                    match reader.take(&self.scratch[..n]) {
-                        Ok(Some(answer)) => return self.answered(connection, answer),
+                    in_flight.begun = true;
+                    match reader.feed(&self.scratch[..n]) {
+                        Ok(Some(response)) => return self.answered(connection, response),
                         Ok(None) if n < self.scratch.len() => return,
                         Ok(None) => {}
                         Err(_) => return self.failed(connection),
@@ -305,20 +305,20 @@ impl Generator {
         }
     }
 
-    fn answered(&mut self, connection: usize, answer: Answer) {
+    fn answered(&mut self, connection: usize, response: Response) {
         let now = Instant::now();
         let held = &mut self.connections[connection];
-        let Some(asked) = held.request.take() else { return };
+        let Some(in_flight) = held.request.take() else { return };
         held.used = true;
-        if answer.close || !self.traffics[held.clients].keep {
+        if response.close || !self.traffics[held.clients].keep {
             held.socket = None;
         }
         self.busy -= 1;
         let tally = &mut self.tallies[held.clients];
-        if now >= self.marks.from {
-            if answer.is_success() {
-                tally.record(now.duration_since(asked.due));
-                tally.answered += u64::from(now < self.marks.to);
+        if now >= self.timeline.window_start {
+            if response.is_success() {
+                tally.record(now.duration_since(in_flight.due));
+                tally.answered += u64::from(now < self.timeline.window_end);
             } else {
                 tally.errors += 1;
             }
@@ -330,30 +330,31 @@ impl Generator {
         let now = Instant::now();
         let held = &mut self.connections[connection];
         let again = held.socket.take().is_some() && held.used;
-        let Some(asked) = held.request else { return };
-        // The server may close a connection in the moment it is used again (RFC 9112, section 9.3.1).
-        if again && !asked.begun {
-            held.request = Some(Asked { sent: 0, ..asked });
+        let Some(in_flight) = held.request else { return };
+        // The server may close an idle connection while a request is on its way (RFC 9112, section 9.3.1).
+        if again && !in_flight.begun {
+            held.request = Some(InFlight { sent: 0, ..in_flight });
             return self.send(connection);
         }
         held.request = None;
         self.busy -= 1;
-        if now >= self.marks.from {
+        if now >= self.timeline.window_start {
             self.tallies[held.clients].errors += 1;
         }
-        self.resting.push_back((now + REST, connection));
+        self.paused.push_back((now + PAUSE, connection));
     }
 
-    /// Counts what has no answer, whether it was sent or not.
+    /// Counts the requests without a response, whether they were sent or not.
     fn finish(&mut self) {
         let now = Instant::now();
         for connection in &self.connections {
-            if let Some(asked) = connection.request {
-                self.tallies[connection.clients].record_unanswered(now.duration_since(asked.due));
+            if let Some(in_flight) = connection.request {
+                self.tallies[connection.clients].record_unanswered(now.duration_since(in_flight.due));
             }
         }
         for (clients, tally) in self.traffics.iter_mut().zip(&mut self.tallies) {
-            while let Some(due) = clients.schedule.as_mut().and_then(|schedule| schedule.take(self.marks.to))
+            while let Some(due) =
+                clients.schedule.as_mut().and_then(|schedule| schedule.take(self.timeline.window_end))
             {
                 tally.record_unanswered(now.duration_since(due));
             }

@@ -1,83 +1,87 @@
-//! Connections that do nothing: what each costs the server in memory.
+//! Connections that are idle: the memory that each takes in the server.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::Ask;
-use super::response::{Answer, Reader};
-use crate::proc::{Spent, Usage};
+use super::Request;
+use super::response::{Response, ResponseReader};
+use crate::proc::{Usage, UsageDelta};
 
-/// Connections that come and go before, so that what a server sets up once is not charged to those that stay.
-const BEFORE: usize = 64;
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Connections opened and closed before the measurement, so that one-time allocations of the server are not counted.
+const WARM_UP_CONNECTIONS: usize = 64;
+/// Deadline for connecting and for each read and write.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What came of it.
+/// The cost of idle connections.
 #[derive(Clone, Debug)]
-pub struct Held {
-    /// Bytes that the server took for each.
+pub struct IdleCost {
+    /// Memory per connection, in bytes.
     pub bytes: f64,
-    /// The server, at the end.
+    /// The server's resource usage at the end.
     pub usage: Usage,
-    /// What it used meanwhile, per second.
-    pub spent: Spent,
+    /// Resources used by the server while the connections were idle, per second.
+    pub spent: UsageDelta,
 }
 
-/// Opens connections, asks once on each, and leaves them alone for a time.
+/// Opens connections, sends one request on each, and leaves them idle for `time`.
 ///
 /// # Errors
-/// A connection that has no answer: the server does not bear so many.
+/// If a connection cannot be opened or gets no response.
 pub fn hold(
     on: SocketAddr,
     connections: usize,
-    ask: &Ask,
+    request: &Request,
     time: Duration,
     usage: impl Fn() -> Usage,
-) -> io::Result<Held> {
-    drop(open(on, BEFORE.min(connections), ask)?);
+) -> io::Result<IdleCost> {
+    drop(open(on, WARM_UP_CONNECTIONS.min(connections), request)?);
     let before = usage();
-    let held = open(on, connections, ask)?;
+    let held = open(on, connections, request)?;
     let begin = usage();
     thread::sleep(time);
     let end = usage();
     let spent = end.since(&begin).per(time.as_secs_f64().max(1e-9));
     drop(held);
     let grown = end.anonymous_kib.saturating_sub(before.anonymous_kib) as f64 * 1024.0;
-    Ok(Held { bytes: grown / connections.max(1) as f64, usage: end, spent })
+    Ok(IdleCost { bytes: grown / connections.max(1) as f64, usage: end, spent })
 }
 
-fn open(on: SocketAddr, connections: usize, ask: &Ask) -> io::Result<Vec<TcpStream>> {
-    (0..connections).map(|_| exchange(on, ask).map(|(stream, _)| stream)).collect()
+fn open(on: SocketAddr, connections: usize, request: &Request) -> io::Result<Vec<TcpStream>> {
+    (0..connections).map(|_| exchange(on, request).map(|(stream, _)| stream)).collect()
 }
 
-/// Asks once, on a connection of its own.
-pub fn exchange(on: SocketAddr, ask: &Ask) -> io::Result<(TcpStream, Answer)> {
-    ask_on(connect(on)?, on, ask)
+/// Sends one request on a new connection.
+pub fn exchange(on: SocketAddr, request: &Request) -> io::Result<(TcpStream, Response)> {
+    exchange_on(connect(on)?, on, request)
 }
 
-/// A connection on which nothing takes for ever.
+/// Opens a connection with deadlines.
 pub fn connect(on: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&on, PATIENCE)?;
+    let stream = TcpStream::connect_timeout(&on, TIMEOUT)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(stream)
 }
 
-/// Asks once, on this connection.
-pub fn ask_on(mut stream: TcpStream, on: SocketAddr, ask: &Ask) -> io::Result<(TcpStream, Answer)> {
-    stream.write_all(&ask.bytes(on, true))?;
-    let (mut reader, mut part) = (Reader::default(), [0; 4096]);
+/// Sends one request on a connection.
+pub fn exchange_on(
+    mut stream: TcpStream,
+    on: SocketAddr,
+    request: &Request,
+) -> io::Result<(TcpStream, Response)> {
+    stream.write_all(&request.bytes(on, true))?;
+    let (mut reader, mut part) = (ResponseReader::default(), [0; 4096]);
     loop {
         let n = stream.read(&mut part)?;
-        let answer = match n {
+        let response = match n {
             0 => Some(reader.end().ok_or(io::ErrorKind::UnexpectedEof)?),
-            n => reader.take(&part[..n]).map_err(|_| io::ErrorKind::InvalidData)?,
+            n => reader.feed(&part[..n]).map_err(|_| io::ErrorKind::InvalidData)?,
         };
-        if let Some(answer) = answer {
-            return Ok((stream, answer));
+        if let Some(response) = response {
+            return Ok((stream, response));
         }
     }
 }

@@ -1,16 +1,16 @@
-//! A reader of responses, for one request at a time, that takes them as they come. It keeps no body.
+//! An incremental reader of responses to one request at a time. It discards bodies.
 
-/// The longest head that is read.
-const MOST_HEAD: usize = 64 << 10;
-/// The most header fields.
-const MOST_FIELDS: usize = 64;
+/// Longest head, and longest line in a chunked body, in bytes.
+const MAX_HEAD: usize = 64 << 10;
+/// Highest number of header fields.
+const MAX_FIELDS: usize = 64;
 
-/// Reads one response after another.
+/// Reads responses one after another.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct ResponseReader {
     state: State,
-    /// The line or the head that is not complete yet.
-    held: Vec<u8>,
+    /// The incomplete line or head.
+    buffer: Vec<u8>,
     status: u16,
     close: bool,
 }
@@ -23,7 +23,7 @@ enum State {
         left: u64,
     },
     ChunkSize,
-    /// With the line end behind it.
+    /// The rest of a chunk, including the line end after it.
     Chunk {
         left: u64,
     },
@@ -31,29 +31,29 @@ enum State {
     ToEnd,
 }
 
-/// A response that is complete.
+/// A complete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Its status.
+pub struct Response {
+    /// The status code.
     pub status: u16,
-    /// Whether the connection is of no use any more.
+    /// Whether the connection cannot be used again.
     pub close: bool,
 }
 
-impl Answer {
-    /// Whether it is what was asked for.
+impl Response {
+    /// Whether the status is 2xx.
     pub fn is_success(self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
-/// What is no response.
+/// The bytes are not a valid response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-impl Reader {
-    /// Takes what was received; gives the response that it completes, if any. Nothing may follow that.
-    pub fn take(&mut self, mut bytes: &[u8]) -> Result<Option<Answer>, Malformed> {
+impl ResponseReader {
+    /// Takes received bytes and returns the response that they complete, if any. No bytes may follow it.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Option<Response>, Malformed> {
         while !bytes.is_empty() {
             bytes = match self.state {
                 State::Head => self.head(bytes)?,
@@ -77,25 +77,25 @@ impl Reader {
         Ok(None)
     }
 
-    /// The peer is done: gives the response that had no other end, if there is one.
-    pub fn end(&mut self) -> Option<Answer> {
+    /// The end of the stream. Returns the response that ends with it, if any.
+    pub fn end(&mut self) -> Option<Response> {
         matches!(self.state, State::ToEnd).then(|| self.complete())
     }
 
-    fn complete(&mut self) -> Answer {
+    fn complete(&mut self) -> Response {
         self.state = State::Head;
-        self.held.clear();
-        Answer { status: self.status, close: self.close }
+        self.buffer.clear();
+        Response { status: self.status, close: self.close }
     }
 
     fn head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
-        let held = self.held.len();
-        self.held.extend_from_slice(bytes);
-        let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        let before = self.buffer.len();
+        self.buffer.extend_from_slice(bytes);
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut head = httparse::Response::new(&mut fields);
-        let length = match head.parse(&self.held) {
+        let length = match head.parse(&self.buffer) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if self.held.len() <= MOST_HEAD => return Ok(&[]),
+            Ok(httparse::Status::Partial) if self.buffer.len() <= MAX_HEAD => return Ok(&[]),
             _ => return Err(Malformed),
         };
         self.status = head.code.ok_or(Malformed)?;
@@ -110,18 +110,18 @@ impl Reader {
             },
         };
         self.close |= matches!(self.state, State::ToEnd);
-        self.held.clear();
-        Ok(&bytes[length - held..])
+        self.buffer.clear();
+        Ok(&bytes[length - before..])
     }
 
-    /// The size of a chunk, or a trailer.
+    /// Takes a chunk size or a trailer field.
     fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-            self.held.extend_from_slice(bytes);
-            return if self.held.len() <= MOST_HEAD { Ok(&[]) } else { Err(Malformed) };
+            self.buffer.extend_from_slice(bytes);
+            return if self.buffer.len() <= MAX_HEAD { Ok(&[]) } else { Err(Malformed) };
         };
-        self.held.extend_from_slice(&bytes[..=end]);
-        let line = std::str::from_utf8(&self.held).map_err(|_| Malformed)?.trim_end();
+        self.buffer.extend_from_slice(&bytes[..=end]);
+        let line = std::str::from_utf8(&self.buffer).map_err(|_| Malformed)?.trim_end();
         self.state = match self.state {
             State::Trailers if line.is_empty() => State::Body { left: 0 },
             State::Trailers => State::Trailers,
@@ -133,12 +133,12 @@ impl Reader {
                 }
             }
         };
-        self.held.clear();
+        self.buffer.clear();
         Ok(&bytes[end + 1..])
     }
 }
 
-/// Skips what is left of something; gives what is then left of it, and of the bytes.
+/// Skips up to `left` bytes. Returns the rest of both.
 fn skip(left: u64, bytes: &[u8]) -> (u64, &[u8]) {
     let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
     (left - here as u64, &bytes[here..])
@@ -161,17 +161,17 @@ fn length_of(fields: &[httparse::Header<'_>]) -> Result<Option<u64>, Malformed> 
 mod tests {
     use super::*;
 
-    /// Reads a response whole, and byte by byte; both are to give the same.
+    /// Reads a response at once and byte by byte, with the same result.
     fn check(bytes: &str, expected: Result<Option<(u16, bool)>, Malformed>) {
-        let expected = expected.map(|answer| answer.map(|(status, close)| Answer { status, close }));
-        assert_eq!(Reader::default().take(bytes.as_bytes()), expected, "{bytes:?}");
-        let mut reader = Reader::default();
-        let last = bytes.bytes().map(|byte| reader.take(&[byte])).find(|outcome| *outcome != Ok(None));
+        let expected = expected.map(|response| response.map(|(status, close)| Response { status, close }));
+        assert_eq!(ResponseReader::default().feed(bytes.as_bytes()), expected, "{bytes:?}");
+        let mut reader = ResponseReader::default();
+        let last = bytes.bytes().map(|byte| reader.feed(&[byte])).find(|outcome| *outcome != Ok(None));
         assert_eq!(last.unwrap_or(Ok(None)), expected, "{bytes:?}, byte by byte");
     }
 
     #[test]
-    fn reads_whatever_its_end_is() {
+    fn reads_every_framing() {
         check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Ok(Some((200, false))));
         check("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no", Ok(None));
         check("HTTP/1.1 204 No Content\r\n\r\n", Ok(Some((204, false))));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_responses_are_none() {
+    fn interim_responses_are_skipped() {
         check(
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
             Ok(Some((200, false))),
@@ -196,28 +196,28 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_response() {
+    fn invalid_responses_are_refused() {
         check("SSH-2.0-x\r\n\r\n", Err(Malformed));
         check("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", Err(Malformed));
         check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", Err(Malformed));
         let more = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab";
-        assert_eq!(Reader::default().take(more), Err(Malformed));
+        assert_eq!(ResponseReader::default().feed(more), Err(Malformed));
     }
 
     #[test]
     fn a_response_without_length_ends_with_its_connection() {
-        let mut reader = Reader::default();
-        assert_eq!(reader.take(b"HTTP/1.1 200 OK\r\n\r\nwhatever"), Ok(None));
-        assert_eq!(reader.end(), Some(Answer { status: 200, close: true }));
+        let mut reader = ResponseReader::default();
+        assert_eq!(reader.feed(b"HTTP/1.1 200 OK\r\n\r\nwhatever"), Ok(None));
+        assert_eq!(reader.end(), Some(Response { status: 200, close: true }));
         assert_eq!(reader.end(), None);
     }
 
     #[test]
     fn reads_one_after_another() {
-        let mut reader = Reader::default();
+        let mut reader = ResponseReader::default();
         for _ in 0..3 {
-            let answer = reader.take(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na");
-            assert_eq!(answer, Ok(Some(Answer { status: 200, close: false })));
+            let response = reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na");
+            assert_eq!(response, Ok(Some(Response { status: 200, close: false })));
         }
     }
 }

@@ -1,56 +1,56 @@
-//! What a generator counts.
+//! Counts responses and errors.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// The longest latency that is told apart, in ns: an hour.
-const LONGEST: u64 = 3_600_000_000_000;
-/// Three digits: a thousandth, at any size.
+/// Longest recorded latency in ns: one hour.
+const MAX_LATENCY: u64 = 3_600_000_000_000;
+/// Significant digits of recorded latencies.
 const DIGITS: u8 = 3;
-/// Where the curve of latencies is drawn.
+/// The percentiles of the latency curve.
 const CURVE: [f64; 14] =
     [1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0];
 
-/// Answers and errors, and how long they took.
+/// Counts and latencies of one traffic.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// In ns.
+    /// Latencies in ns.
     latency: Histogram<u64>,
-    /// Answers within the window.
+    /// Successful responses within the window.
     pub answered: u64,
-    /// Answers that were none, and connections that failed.
+    /// Unsuccessful responses and failed connections.
     pub errors: u64,
-    /// Requests without an answer at the end. They are in the latencies with what they had waited by then.
+    /// Requests without a response at the end. The latencies include them with the time waited so far.
     pub unanswered: u64,
 }
 
 impl Default for Tally {
     fn default() -> Tally {
-        let latency = Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("the bounds are constants");
+        let latency = Histogram::new_with_bounds(1, MAX_LATENCY, DIGITS).expect("the bounds are constants");
         Tally { latency, answered: 0, errors: 0, unanswered: 0 }
     }
 }
 
 impl Tally {
-    /// An answer came after this time.
+    /// Records the latency of a response.
     pub fn record(&mut self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.latency.saturating_record(ns.max(1));
     }
 
-    /// No answer came, for this time.
+    /// Records a request without a response, with the time waited so far.
     pub fn record_unanswered(&mut self, latency: Duration) {
         self.record(latency);
         self.unanswered += 1;
     }
 
-    /// The part of all requests that had no answer.
-    pub fn unanswered_part(&self) -> f64 {
+    /// Share of the requests without a response.
+    pub fn unanswered_share(&self) -> f64 {
         self.unanswered as f64 / self.latency.len().max(1) as f64
     }
 
-    /// Adds what another generator counted.
+    /// Adds the counts of another generator.
     pub fn add(&mut self, other: &Tally) {
         self.latency.add(&other.latency).expect("all have the same bounds");
         self.answered += other.answered;
@@ -58,14 +58,14 @@ impl Tally {
         self.unanswered += other.unanswered;
     }
 
-    /// The curve of latencies: pairs of percentile and µs. Empty if there are none.
+    /// Pairs of percentile and latency in µs; empty if there are none.
     pub fn curve(&self) -> Vec<(f64, f64)> {
         let at = |percentile| (percentile, self.latency.value_at_percentile(percentile) as f64 / 1e3);
         if self.latency.is_empty() { Vec::new() } else { CURVE.into_iter().map(at).collect() }
     }
 }
 
-/// The latency at a percentile of a curve, in µs; 0 if it has no such point.
+/// The latency at a percentile of a curve in µs; 0 if the curve has no such point.
 pub fn at(curve: &[(f64, f64)], percentile: f64) -> f64 {
     curve.iter().find(|point| point.0 == percentile).map_or(0.0, |point| point.1)
 }
@@ -87,7 +87,7 @@ mod tests {
         near(50.0, 50_000.0);
         near(99.0, 99_000.0);
         near(100.0, 2_000_000.0);
-        assert_eq!(tally.unanswered_part(), 0.01);
+        assert_eq!(tally.unanswered_share(), 0.01);
     }
 
     #[test]

@@ -11,11 +11,11 @@ const TIMES: Times = Times {
     drain: Duration::from_millis(100),
 };
 
-/// What comes of some traffic on the demo, from two generators.
+/// Puts load on the demo with two generators.
 fn outcome(traffics: &[Traffic]) -> Outcome {
     let backend: Backend = "tokio".parse().or_else(|_| "mio".parse()).expect("one of them is compiled in");
-    let server = TestServer::start(backend, demo::app).expect("it starts");
-    put(server.addr(), traffics, TIMES, 2, Usage::default).expect("the system has what it takes")
+    let server = TestServer::start(backend, demo::app).expect("the server starts");
+    put(server.addr(), traffics, TIMES, 2, Usage::default).expect("no system call fails")
 }
 
 fn p50(tally: &Tally) -> f64 {
@@ -24,106 +24,106 @@ fn p50(tally: &Tally) -> f64 {
 
 #[test]
 fn an_open_loop_counts_from_when_a_request_was_due() {
-    let closed = outcome(&[Traffic::new(1, Ask::get("/sleep/50"), Pace::Closed)]);
-    // Due every 40 ms, sent every 50: the k-th of them is sent k times 10 ms late.
-    let open = outcome(&[Traffic::new(1, Ask::get("/sleep/50"), Pace::Open(25.0))]);
+    let closed = outcome(&[Traffic::new(1, Request::get("/sleep/50"), Pacing::Closed)]);
+    // A request is due every 40 ms and takes 50, so the k-th one is sent k times 10 ms late.
+    let open = outcome(&[Traffic::new(1, Request::get("/sleep/50"), Pacing::Open(25.0))]);
     let [closed, open] = [&closed.tallies[0], &open.tallies[0]];
     assert!(p50(closed) >= 50_000.0 && open.answered > 0);
     assert!(p50(open) > p50(closed) + 20_000.0, "{} to {}", p50(closed), p50(open));
 }
 
 #[test]
-fn what_could_not_be_sent_counts_too() {
-    let made = outcome(&[Traffic::new(1, Ask::get("/sleep/50"), Pace::Open(200.0))]);
-    // Of ten that are due nine cannot be sent; a closed loop would not have asked for them.
-    assert!(made.tallies[0].unanswered_part() > 0.5, "{}", made.tallies[0].unanswered_part());
+fn requests_that_could_not_be_sent_are_counted() {
+    let made = outcome(&[Traffic::new(1, Request::get("/sleep/50"), Pacing::Open(200.0))]);
+    // Of ten due requests nine cannot be sent. A closed loop would not have sent them.
+    assert!(made.tallies[0].unanswered_share() > 0.5, "{}", made.tallies[0].unanswered_share());
     assert!(p50(&made.tallies[0]) > 150_000.0, "{}", p50(&made.tallies[0]));
 }
 
 #[test]
-fn all_that_was_due_is_sent_if_the_server_can() {
-    let made = outcome(&[Traffic::new(16, Ask::get("/plaintext"), Pace::Open(500.0))]);
+fn all_due_requests_are_sent_if_the_server_keeps_up() {
+    let made = outcome(&[Traffic::new(16, Request::get("/plaintext"), Pacing::Open(500.0))]);
     let tally = &made.tallies[0];
-    // On a machine that is busy with something else the last ones may be late.
+    // On a busy machine the last responses may be late.
     let (answered, late) = (tally.answered, tally.unanswered);
     assert!((150..=250).contains(&(answered + late)) && late <= answered / 10, "{answered}, {late}");
     assert_eq!(tally.errors, 0);
 }
 
 #[test]
-fn what_is_beside_is_counted_apart() {
-    let plain = Traffic::new(3, Ask::get("/plaintext"), Pace::Closed);
-    let waits = Traffic::new(4, Ask::get("/sleep/50"), Pace::Closed);
+fn traffics_are_counted_separately() {
+    let plain = Traffic::new(3, Request::get("/plaintext"), Pacing::Closed);
+    let waits = Traffic::new(4, Request::get("/sleep/50"), Pacing::Closed);
     let made = outcome(&[plain, waits]);
     let [plain, waits] = [0, 1].map(|index: usize| made.tallies[index].answered);
-    // Of those that wait each can do so eight times in the window.
+    // Each waiting client can send eight requests within the window.
     assert!(plain > waits && (4..=36).contains(&waits), "{plain}, {waits}");
 }
 
 #[test]
-fn bodies_streams_and_short_connections_are_answers_and_refusals_are_errors() {
-    let one = |ask| Traffic::new(2, ask, Pace::Closed);
+fn bodies_streams_and_short_connections_succeed_and_refusals_are_errors() {
+    let one = |ask| Traffic::new(2, ask, Pacing::Closed);
     for traffic in [
-        one(Ask::get("/stream/100")),
-        one(Ask::post("/echo", vec![7; 300_000])),
-        Traffic { keep: false, ..one(Ask::get("/plaintext")) },
+        one(Request::get("/stream/100")),
+        one(Request::post("/echo", vec![7; 300_000])),
+        Traffic { keep: false, ..one(Request::get("/plaintext")) },
     ] {
         let made = outcome(std::slice::from_ref(&traffic));
         let path = &traffic.mix[0].1.path;
         assert!(made.tallies[0].answered > 10, "{path}: {}", made.tallies[0].answered);
         assert_eq!(made.tallies[0].errors, 0, "{path}");
     }
-    let made = outcome(&[one(Ask::get("/nowhere"))]);
+    let made = outcome(&[one(Request::get("/nowhere"))]);
     assert_eq!(made.tallies[0].answered, 0);
     assert!(made.tallies[0].errors > 10);
 }
 
 #[test]
-fn a_server_that_is_not_there_is_errors() {
+fn a_missing_server_causes_errors() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let nowhere = listener.local_addr().expect("a bound address");
     drop(listener);
-    let traffic = Traffic::new(2, Ask::get("/"), Pace::Closed);
-    let made = put(nowhere, &[traffic], TIMES, 1, Usage::default).expect("the system has what it takes");
-    // Each rests 10 ms before it tries again.
+    let traffic = Traffic::new(2, Request::get("/"), Pacing::Closed);
+    let made = put(nowhere, &[traffic], TIMES, 1, Usage::default).expect("no system call fails");
+    // Each connection pauses for 10 ms after a failure.
     assert!((10..=200).contains(&made.tallies[0].errors), "{}", made.tallies[0].errors);
 }
 
 #[test]
-fn a_server_that_goes_away_is_errors() {
+fn a_server_that_exits_causes_errors() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("a bound address");
-    // Answers once, and leaves while the next request is on its way, or before.
+    // Sends one response and closes while the next request is on its way, or before.
     let server = thread::spawn(move || {
         let (mut peer, _) = listener.accept()?;
         let _ = peer.read(&mut [0; 1024])?;
         peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     });
-    let traffic = Traffic::new(1, Ask::get("/"), Pace::Closed);
-    let made = put(addr, &[traffic], TIMES, 1, Usage::default).expect("the system has what it takes");
-    server.join().expect("it does not panic").expect("it was asked");
+    let traffic = Traffic::new(1, Request::get("/"), Pacing::Closed);
+    let made = put(addr, &[traffic], TIMES, 1, Usage::default).expect("no system call fails");
+    server.join().expect("no panic").expect("a request");
     assert!((5..=100).contains(&made.tallies[0].errors), "{}", made.tallies[0].errors);
 }
 
 #[test]
-fn the_parts_are_the_whole() {
-    let traffic = Traffic::new(7, Ask::get("/"), Pace::Open(70.0));
+fn the_shares_add_up() {
+    let traffic = Traffic::new(7, Request::get("/"), Pacing::Open(70.0));
     let parts: Vec<Traffic> = (0..3).map(|index| traffic.part(index, 3)).collect();
     assert_eq!(parts.iter().map(|part| part.connections).collect::<Vec<_>>(), [3, 2, 2]);
-    let rate = |part: &Traffic| match part.pace {
-        Pace::Open(rate) => rate,
+    let rate = |part: &Traffic| match part.pacing {
+        Pacing::Open(rate) => rate,
         _ => 0.0,
     };
     assert!((parts.iter().map(rate).sum::<f64>() - 70.0).abs() < 1e-9);
 }
 
 #[test]
-fn a_request_says_how_long_its_body_is() {
+fn a_request_states_the_length_of_its_body() {
     let to = SocketAddr::from(([127, 0, 0, 1], 80));
-    let get = Ask::get("/a").bytes(to, false);
+    let get = Request::get("/a").bytes(to, false);
     assert_eq!(get, b"GET /a HTTP/1.1\r\nHost: 127.0.0.1:80\r\nConnection: close\r\n\r\n");
-    let post = Ask::post("/b", *b"xyz").bytes(to, true);
+    let post = Request::post("/b", *b"xyz").bytes(to, true);
     assert_eq!(post, b"POST /b HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 3\r\n\r\nxyz");
-    let empty = Ask::post("/b", *b"").bytes(to, true);
+    let empty = Request::post("/b", *b"").bytes(to, true);
     assert_eq!(empty, b"POST /b HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 0\r\n\r\n");
 }

@@ -1,14 +1,14 @@
-//! One axis of a chart: which figures it spans, where they lie, and where it has ticks. Whatever it is asked, it answers
-//! with a place on the chart: figures beyond its ends lie at its ends, and what is not a number at its beginning.
+//! One axis of a chart: its range, the positions of figures, and the ticks. Every figure has a position on the chart:
+//! figures outside of the range lie at its ends, and NaN lies at its beginning.
 
-/// How figures become distances.
+/// How figures map to positions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scale {
     Linear,
     Log,
 }
 
-/// From `from` to `to` on the chart, from `low` to `high` in figures.
+/// An axis from `low` to `high` in figures, and from `from` to `to` in positions.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Axis {
     scale: Scale,
@@ -18,37 +18,37 @@ pub(super) struct Axis {
     to: f64,
 }
 
-/// Figures beyond these are no measurements; arithmetic with them would have no end or no sense.
-const LEAST: f64 = 1e-9;
-const MOST: f64 = 1e18;
+/// Figures are clamped to these bounds, which keeps the arithmetic finite.
+const MIN: f64 = 1e-9;
+const MAX: f64 = 1e18;
 
 impl Axis {
-    /// From 0 to the greatest of `figures`, or a round number a little above.
+    /// From 0 to a round number not below the maximum of `figures`.
     pub(super) fn from_zero(figures: impl IntoIterator<Item = f64>) -> Axis {
         let (_, most) = ends(figures, 0.0);
         let step = step(most, 4.0) / 2.0;
         Axis::new(Scale::Linear, 0.0, (most / step).ceil() * step)
     }
 
-    /// From the least of `figures` to the greatest, no further.
+    /// From the minimum to the maximum of `figures`.
     pub(super) fn exactly(figures: impl IntoIterator<Item = f64>) -> Axis {
-        let (low, high) = ends(figures, -MOST);
+        let (low, high) = ends(figures, -MAX);
         Axis::new(Scale::Linear, low, high)
     }
 
-    /// Equal distances for equal ratios, from the least of `figures` above 0 to the greatest, no further.
+    /// Logarithmic, from the smallest positive figure to the maximum.
     pub(super) fn log_exactly(figures: impl IntoIterator<Item = f64>) -> Axis {
-        let (low, high) = ends(figures.into_iter().filter(|figure| *figure > 0.0), LEAST);
+        let (low, high) = ends(figures.into_iter().filter(|figure| *figure > 0.0), MIN);
         Axis::new(Scale::Log, low, high)
     }
 
-    /// The same with ends at round numbers: 1, 2 or 5 times a power of 10.
+    /// Logarithmic, with ends at 1, 2 or 5 times a power of 10.
     pub(super) fn log(figures: impl IntoIterator<Item = f64>) -> Axis {
         let exact = Axis::log_exactly(figures);
         Axis::new(Scale::Log, below(exact.low), above(exact.high))
     }
 
-    /// An axis that spans something.
+    /// Widens an empty range.
     fn new(scale: Scale, low: f64, high: f64) -> Axis {
         let (low, high) = match scale {
             Scale::Linear if high <= low => (low, low + low.abs().max(1.0)),
@@ -58,12 +58,12 @@ impl Axis {
         Axis { scale, low, high, from: 0.0, to: 1.0 }
     }
 
-    /// The same axis laid between two places.
+    /// The axis with other positions.
     pub(super) fn between(self, from: f64, to: f64) -> Axis {
         Axis { from, to, ..self }
     }
 
-    /// Where a figure lies, to a tenth.
+    /// The position of a figure, rounded to a tenth.
     pub(super) fn place(&self, figure: f64) -> f64 {
         let share = match self.scale {
             Scale::Linear => (figure - self.low) / (self.high - self.low),
@@ -74,7 +74,7 @@ impl Axis {
         (place * 10.0).round() / 10.0
     }
 
-    /// Round numbers along the axis, about five.
+    /// About five round numbers within the range.
     pub(super) fn ticks(&self) -> Vec<f64> {
         match self.scale {
             Scale::Linear => {
@@ -103,7 +103,7 @@ impl Axis {
     }
 }
 
-/// Those of `figures` that can have a label each without touching, where one is `room` wide; the last is among them.
+/// The `figures` whose labels of width `room` do not overlap. The last figure is always among them.
 pub(super) fn apart(axis: &Axis, figures: &[f64], room: f64) -> Vec<f64> {
     let mut kept: Vec<f64> = Vec::new();
     for figure in figures.iter().rev() {
@@ -115,16 +115,16 @@ pub(super) fn apart(axis: &Axis, figures: &[f64], room: f64) -> Vec<f64> {
     kept
 }
 
-/// 1, 2 or 5 times a power of 10, so that about `count` of it make up `span`.
+/// A round number: 1, 2 or 5 times a power of 10. About `count` of it add up to `span`.
 fn step(span: f64, count: f64) -> f64 {
-    let span = if span > LEAST { span } else { 1.0 };
+    let span = if span > MIN { span } else { 1.0 };
     above(span / count * 0.8)
 }
 
-/// The least and the greatest of `figures`, none beyond `floor` and [`MOST`]; 1 if there are none.
+/// The minimum and maximum of `figures`, clamped to `floor` and [`MAX`]; 1 if there are none.
 fn ends(figures: impl IntoIterator<Item = f64>, floor: f64) -> (f64, f64) {
     let figures =
-        figures.into_iter().filter(|figure| figure.is_finite()).map(|figure| figure.clamp(floor, MOST));
+        figures.into_iter().filter(|figure| figure.is_finite()).map(|figure| figure.clamp(floor, MAX));
     figures
         .fold(None, |ends, figure| match ends {
             None => Some((figure, figure)),
@@ -137,13 +137,13 @@ fn exponent(figure: f64) -> i32 {
     (figure.log10() + 1e-9).floor() as i32
 }
 
-/// The next round number that is no greater.
+/// The largest round number that is not above `figure`.
 fn below(figure: f64) -> f64 {
     let unit = 10f64.powi(exponent(figure));
     [5.0, 2.0, 1.0].into_iter().map(|factor| factor * unit).find(|round| *round <= figure).unwrap_or(unit)
 }
 
-/// The next round number that is no less.
+/// The smallest round number that is not below `figure`.
 fn above(figure: f64) -> f64 {
     let unit = 10f64.powi(exponent(figure));
     let round = [1.0, 2.0, 5.0].into_iter().map(|factor| factor * unit);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_asked_has_a_place() {
+    fn every_figure_has_a_position() {
         let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, -1.0, 0.0, 5e-324];
         let sets: [&[f64]; 6] = [&[], &[0.0], &[7.0], &odd, &[f64::MAX, f64::MIN], &[5e-324, 1e308]];
         for set in sets {
@@ -186,7 +186,7 @@ mod tests {
                 let axis = axis.between(10.0, 110.0);
                 for figure in odd {
                     let place = axis.place(figure);
-                    assert!((10.0..=110.0).contains(&place), "{figure} lies at {place} on {axis:?}");
+                    assert!((10.0..=110.0).contains(&place), "{figure} is at {place} on {axis:?}");
                 }
                 assert!(axis.ticks().iter().all(|tick| tick.is_finite()), "{axis:?}");
                 assert!(axis.ticks().len() <= 21, "{axis:?}");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_do_not_touch() {
+    fn labels_do_not_overlap() {
         let axis = Axis::exactly([0.0, 100.0]).between(0.0, 100.0);
         assert_eq!(apart(&axis, &[0.0, 5.0, 40.0, 90.0, 100.0], 30.0), [5.0, 40.0, 100.0]);
     }

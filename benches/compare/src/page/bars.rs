@@ -1,61 +1,60 @@
-//! A chart with a bar for each subject, in one group or several, with the figure beside it: for loads that have no order,
-//! and for figures of one load. Latencies, that span decades, are dots on a logarithmic axis instead, as the length of a
-//! bar would mean nothing there.
+//! A bar chart with one bar per server, in one or more groups, for loads without an order and for single loads.
+//! Latencies span decades, so they are dots on a logarithmic axis, where the length of a bar has no meaning.
 
 use maud::{Markup, html};
 
 use super::axis::{Axis, apart};
 use super::chart::{NAME, WIDTH};
-use super::roster::Roster;
+use super::legend::Legend;
 use crate::format::{Unit, shorten};
 
 const FROM: f64 = 102.0;
 const TO: f64 = 288.0;
 const ROW: f64 = 21.0;
 const HEAD: f64 = 24.0;
-/// Characters of a group's name that fit above it.
+/// Characters of a group's label that fit above it.
 const LABEL: usize = 48;
 
-/// What to draw.
+/// A bar chart.
 pub(super) struct Bars<'a> {
-    /// Unique on the page.
+    /// An id that is unique on the page.
     pub(super) id: String,
     pub(super) title: &'a str,
-    /// What there is to see, for whoever does not see it.
+    /// The content of the chart in tooltip, for screen readers.
     pub(super) description: String,
     pub(super) unit: Unit,
-    /// `Some` for dots on this axis.
+    /// The axis of a dot chart; `None` for bars.
     pub(super) dots: Option<Axis>,
     pub(super) groups: Vec<Group<'a>>,
 }
 
 /// The bars of one load.
 pub(super) struct Group<'a> {
-    /// Nothing if it is the only one.
+    /// Empty if there is only one group.
     pub(super) label: &'a str,
     pub(super) rows: Vec<Row<'a>>,
 }
 
-/// One subject's bar.
+/// The bar of one server.
 pub(super) struct Row<'a> {
     pub(super) name: &'a str,
-    /// Nothing if there is nothing to draw.
+    /// `None` if the figure was not measured.
     pub(super) bar: Option<Bar>,
 }
 
-/// A figure, with the least and the most of its rounds.
+/// A figure with the range of its rounds.
 pub(super) struct Bar {
-    /// Which part of it is the first, solid one, if that is known; the rest is pale.
+    /// Share of the bar that is solid; the rest is pale. `None` if the share is unknown.
     pub(super) solid: Option<f64>,
     pub(super) median: f64,
     pub(super) min: f64,
     pub(super) max: f64,
-    /// What it is, in words.
-    pub(super) words: String,
+    /// The tooltip.
+    pub(super) tooltip: String,
 }
 
 impl Bars<'_> {
-    pub(super) fn draw(self, roster: &Roster<'_>) -> Markup {
+    pub(super) fn draw(self, legend: &Legend<'_>) -> Markup {
         let (title, description) = (format!("{}-t", self.id), format!("{}-d", self.id));
         let bars = || self.groups.iter().flat_map(|group| &group.rows).filter_map(|row| row.bar.as_ref());
         let axis = match &self.dots {
@@ -98,11 +97,11 @@ impl Bars<'_> {
                     text class="head" x="0" y=(at) { (shorten(label, LABEL)) title { (label) } }
                 }
                 @for (at, row) in rows {
-                    g class=(roster.class(row.name)) {
-                        path class="dot" d=(roster.shape(row.name, 6.0, at)) {}
+                    g class=(legend.class(row.name)) {
+                        path class="dot" d=(legend.shape(row.name, 6.0, at)) {}
                         text class="name" x="15" y=(at + 4.0) { (shorten(row.name, NAME)) title { (row.name) } }
                         @match &row.bar {
-                            Some(bar) => (self.bar(bar, &axis, at, roster.shape(row.name, axis.place(bar.median), at))),
+                            Some(bar) => (self.bar(bar, &axis, at, legend.shape(row.name, axis.place(bar.median), at))),
                             None => text class="tick" x=(FROM + 6.0) y=(at + 4.0) { "not measured" },
                         }
                     }
@@ -123,14 +122,14 @@ impl Bars<'_> {
         html! {
             @if self.dots.is_some() {
                 path class="whisker" d=(whisker) {}
-                path class="dot" d=(dot) { title { (bar.words) } }
+                path class="dot" d=(dot) { title { (bar.tooltip) } }
             } @else {
                 @let border = bar.median * bar.solid.unwrap_or(1.0);
-                path class=(if bar.solid.is_some() { "solid" } else { "untold" }) d=(part(0.0, border)) {
-                    title { (bar.words) }
+                path class=(if bar.solid.is_some() { "solid" } else { "unknown" }) d=(part(0.0, border)) {
+                    title { (bar.tooltip) }
                 }
                 @if border < bar.median {
-                    path class="pale" d=(part(border, bar.median)) { title { (bar.words) } }
+                    path class="pale" d=(part(border, bar.median)) { title { (bar.tooltip) } }
                 }
                 @if bar.min < bar.max { path class="whisker over" d=(whisker) {} }
             }
@@ -139,7 +138,7 @@ impl Bars<'_> {
     }
 }
 
-/// A line down beside the rows, but not through what stands above them.
+/// Vertical lines beside the rows, interrupted at the group labels.
 fn rule(x: f64, stretches: &[(f64, f64)]) -> String {
     stretches.iter().map(|(from, to)| format!("M{x} {from}V{to}")).collect()
 }

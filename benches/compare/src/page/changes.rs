@@ -1,15 +1,15 @@
-//! What has become worse or better since a baseline. What has not is a number.
+//! The changes since a baseline. Unchanged figures are only counted.
 
 use maud::{Markup, html};
 
 use crate::baseline::{SAME, WORSE, summary};
 use crate::results::{Change, Results};
 
-use super::roster::Roster;
+use super::legend::Legend;
 use crate::format::{Unit, ratio};
 
-/// The section, if there is a baseline.
-pub(super) fn changes(results: &Results, roster: &Roster<'_>) -> Markup {
+/// The section; empty without a baseline.
+pub(super) fn changes(results: &Results, legend: &Legend<'_>) -> Markup {
     if results.changes.is_empty() {
         return html! {};
     }
@@ -18,18 +18,18 @@ pub(super) fn changes(results: &Results, roster: &Roster<'_>) -> Markup {
         section {
             h2 id="changes" { "Since the baseline" }
             p {
-                (summary(&results.changes)) ". A ratio above ×1 is worse; what the machine itself became slower by is taken "
-                "out of it, and what is within the noise is left out here."
+                (summary(&results.changes)) ". A ratio above ×1 is worse. Ratios are corrected for changes of the "
+                "machine itself. Figures within the noise are not listed."
             }
             @if !changed.is_empty() {
                 div class="wide" tabindex="0" role="region" aria-labelledby="changes" {
                     table class="changes" {
                         thead { tr {
-                            @for name in ["Server", "Work", "Figure", "Before", "Now", "Ratio", "Noise", "Verdict"] {
+                            @for name in ["Server", "Scenario", "Figure", "Before", "Now", "Ratio", "Noise", "Verdict"] {
                                 th scope="col" { (name) }
                             }
                         } }
-                        tbody { @for change in changed { (row(change, results, roster)) } }
+                        tbody { @for change in changed { (row(change, results, legend)) } }
                     }
                 }
             }
@@ -37,13 +37,13 @@ pub(super) fn changes(results: &Results, roster: &Roster<'_>) -> Markup {
     }
 }
 
-fn row(change: &Change, results: &Results, roster: &Roster<'_>) -> Markup {
+fn row(change: &Change, results: &Results, legend: &Legend<'_>) -> Markup {
     let scenario = results.scenarios.iter().find(|scenario| scenario.id == change.scenario);
     let work = scenario.map_or(&change.scenario, |scenario| &scenario.title);
     let class = if change.verdict == WORSE { "verdict fails" } else { "verdict holds" };
     html! {
         tr {
-            th scope="row" { (roster.badge(&change.subject)) }
+            th scope="row" { (legend.badge(&change.subject)) }
             td { (work) small { (change.point) } }
             td { (change.figure) }
             td { (Unit::Count.write(change.before)) }

@@ -1,33 +1,32 @@
-//! A chart with lines, one for each subject, as an SVG of its own: drawn in the page's colours, named at the lines' ends,
-//! and small enough that its text is still read on a telephone.
+//! A line chart with one line per server, as an SVG whose text is legible on a phone. The names are at the line ends.
 
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
 use super::axis::Axis;
-use super::roster::Roster;
+use super::legend::Legend;
 use crate::format::{Unit, shorten};
 
-/// The width of every drawing, in its own units; a telephone shows about as many pixels.
+/// The width of every chart, in its own units. A phone shows about as many pixels.
 pub(super) const WIDTH: f64 = 360.0;
-/// Characters of a name that fit beside a drawing.
+/// Characters of a name that fit beside a chart.
 pub(super) const NAME: usize = 11;
 const LEFT: f64 = 54.0;
 const RIGHT: f64 = 256.0;
 const TOP: f64 = 10.0;
-/// Between the names at the lines' ends.
+/// Distance between the names at the line ends.
 const APART: f64 = 15.0;
 
-/// What to draw. `x` and `y` are laid out by [`Chart::draw`].
+/// A line chart. [`Chart::draw`] sets the positions of `x` and `y`.
 pub(super) struct Chart<'a> {
-    /// Unique on the page.
+    /// An id that is unique on the page.
     pub(super) id: String,
     pub(super) title: &'a str,
-    /// What there is to see, for whoever does not see it.
+    /// The content of the chart in tooltip, for screen readers.
     pub(super) description: String,
     pub(super) x: Axis,
-    /// Figures on the x axis and what stands there.
+    /// Figures on the x axis with their labels.
     pub(super) x_ticks: Vec<(f64, String)>,
     pub(super) x_name: &'a str,
     pub(super) y: Axis,
@@ -35,29 +34,29 @@ pub(super) struct Chart<'a> {
     pub(super) lines: Vec<Line<'a>>,
 }
 
-/// One subject's.
+/// The line of one server.
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
-    /// Where it goes, from left to right.
+    /// The points of the line from left to right.
     pub(super) way: Vec<(f64, f64)>,
-    /// What was measured of it, from left to right.
-    pub(super) spots: Vec<Spot>,
+    /// The marks on the line from left to right.
+    pub(super) marks: Vec<Mark>,
 }
 
-/// A figure of a line, with the least and the most of its rounds.
-pub(super) struct Spot {
+/// A figure with the range of its rounds.
+pub(super) struct Mark {
     pub(super) x: f64,
     pub(super) median: f64,
     pub(super) min: f64,
     pub(super) max: f64,
-    /// Whether it may be more than that.
+    /// Whether the figure is a lower bound.
     pub(super) at_least: bool,
-    /// What it is, in words.
-    pub(super) words: String,
+    /// The tooltip.
+    pub(super) tooltip: String,
 }
 
 impl Chart<'_> {
-    pub(super) fn draw(self, roster: &Roster<'_>) -> Markup {
+    pub(super) fn draw(self, legend: &Legend<'_>) -> Markup {
         let bottom = TOP + (self.lines.len() as f64 * APART).max(176.0);
         let height = bottom + 40.0;
         let x = self.x.between(LEFT + 6.0, RIGHT - 6.0);
@@ -80,25 +79,25 @@ impl Chart<'_> {
                 }
                 text class="tick middle" x=((LEFT + RIGHT) / 2.0) y=(bottom + 34.0) { (self.x_name) }
                 @for line in &self.lines {
-                    path class={ "band " (roster.class(line.name)) } d=(band(line, &x, &y)) {}
+                    path class={ "band " (legend.class(line.name)) } d=(band(line, &x, &y)) {}
                 }
                 @for line in &self.lines {
-                    g class=(roster.class(line.name)) {
+                    g class=(legend.class(line.name)) {
                         path class="line" d=(way(line.way.iter().map(|(a, b)| (x.place(*a), y.place(*b))))) {}
-                        @for spot in &line.spots {
-                            path class=(if spot.at_least { "dot hollow" } else { "dot" })
-                                d=(roster.shape(line.name, x.place(spot.x), y.place(spot.median))) {
-                                title { (spot.words) }
+                        @for mark in &line.marks {
+                            path class=(if mark.at_least { "dot hollow" } else { "dot" })
+                                d=(legend.shape(line.name, x.place(mark.x), y.place(mark.median))) {
+                                title { (mark.tooltip) }
                             }
                         }
                     }
                 }
                 @for ((line, (end_x, end_y)), label) in self.lines.iter().zip(&ends).zip(&labels) {
-                    g class=(roster.class(line.name)) {
+                    g class=(legend.class(line.name)) {
                         path class="leader" d=(format!(
                             "M{} {}L{} {label}H{}", x.place(*end_x) + 5.0, y.place(*end_y), RIGHT + 4.0, RIGHT + 8.0
                         )) {}
-                        path class="dot" d=(roster.shape(line.name, RIGHT + 14.0, *label)) {}
+                        path class="dot" d=(legend.shape(line.name, RIGHT + 14.0, *label)) {}
                         text class="name" x=(RIGHT + 22.0) y=(label + 4.0) {
                             (shorten(line.name, NAME)) title { (line.name) }
                         }
@@ -109,10 +108,10 @@ impl Chart<'_> {
     }
 }
 
-/// From the least to the most of each round, as an area.
+/// The area between the minimum and the maximum of the rounds.
 fn band(line: &Line<'_>, x: &Axis, y: &Axis) -> String {
-    let there = line.spots.iter().map(|spot| (x.place(spot.x), y.place(spot.max)));
-    let back = line.spots.iter().rev().map(|spot| (x.place(spot.x), y.place(spot.min)));
+    let there = line.marks.iter().map(|mark| (x.place(mark.x), y.place(mark.max)));
+    let back = line.marks.iter().rev().map(|mark| (x.place(mark.x), y.place(mark.min)));
     let mut path = way(there.chain(back));
     path.push('z');
     path
@@ -122,12 +121,12 @@ fn way(places: impl Iterator<Item = (f64, f64)>) -> String {
     let mut path = String::new();
     for (x, y) in places {
         let command = if path.is_empty() { 'M' } else { 'L' };
-        write!(path, "{command}{x} {y}").expect("a string takes what is written");
+        write!(path, "{command}{x} {y}").expect("writing to a string cannot fail");
     }
     if path.is_empty() { "M0 0".into() } else { path }
 }
 
-/// Moves labels as little as it takes for them to be apart, between `top` and `bottom`. In the order they came.
+/// Moves labels between `top` and `bottom` until they are [`APART`], and keeps their vertical order.
 fn settle(mut places: Vec<f64>, top: f64, bottom: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     order.sort_by(|a, b| places[*a].total_cmp(&places[*b]));
@@ -149,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_settle_apart_and_in_order() {
+    fn labels_settle_without_overlap_and_in_order() {
         let settled = settle(vec![100.0, 100.0, 101.0, 20.0], 0.0, 120.0);
         assert_eq!(settled, [90.0, 105.0, 120.0, 20.0]);
         assert_eq!(settle(vec![], 0.0, 1.0), Vec::<f64>::new());

@@ -1,5 +1,4 @@
-//! Which charts a scenario has. Loads that grow have lines along them; loads that are of several kinds have bars side by
-//! side. What was not measured has no chart.
+//! Selects the charts of a scenario: line charts for growing loads, bar charts for loads of different kinds.
 
 use maud::{Markup, html};
 
@@ -7,21 +6,20 @@ use crate::results::{Measure, Point, Scenario};
 
 use super::axis::{Axis, apart};
 use super::bars::{Bar, Bars, Group, Row};
-use super::chart::{Chart, Line, Spot};
+use super::chart::{Chart, Line, Mark};
 use super::curves::latencies;
-use super::roster::Roster;
+use super::legend::Legend;
 use crate::figure::{CPU, Figure, IDLE, MEMORY, P99, RATE, shown};
-use crate::format::{NOTHING, Unit, count};
+use crate::format::{MISSING, Unit, count};
 
-/// From this ratio of the most to the least on, lines are on a logarithmic axis: on a linear one the lower ones lie on
-/// its bottom.
+/// If the maximum is more than this many times the minimum, the y axis is logarithmic.
 const WIDE: f64 = 30.0;
 
-/// Beyond these many bars a drawing is as high as several others.
+/// A chart with more bars than this is as high as several others.
 const TALL: usize = 16;
 
 /// All charts of a scenario.
-pub(super) fn charts(scenario: &Scenario, id: &str, roster: &Roster<'_>) -> Markup {
+pub(super) fn charts(scenario: &Scenario, id: &str, legend: &Legend<'_>) -> Markup {
     let Some(shown) = shown(scenario) else {
         return html! { p class="note" { "Nothing was measured." } };
     };
@@ -31,23 +29,23 @@ pub(super) fn charts(scenario: &Scenario, id: &str, roster: &Roster<'_>) -> Mark
     html! {
         div class="charts" {
             @for figure in [RATE, P99] {
-                @if grows { (along(scenario, figure, id, roster)) } @else { (bars(&scenario.points, figure, id, roster)) }
+                @if grows { (line_chart(scenario, figure, id, legend)) } @else { (bar_chart(&scenario.points, figure, id, legend)) }
             }
-            (latencies(shown, &format!("{id}-curve"), roster))
-            @for figure in [CPU, MEMORY, IDLE] { (bars(only, figure, id, roster)) }
+            (latencies(shown, &format!("{id}-curve"), legend))
+            @for figure in [CPU, MEMORY, IDLE] { (bar_chart(only, figure, id, legend)) }
         }
         @if others.clone().any(|point| P99.is_in([point])) {
             details {
                 summary { "Latencies at the other loads" }
                 div class="charts" {
-                    @for (number, point) in others.enumerate() { (latencies(point, &format!("{id}-curve-{number}"), roster)) }
+                    @for (number, point) in others.enumerate() { (latencies(point, &format!("{id}-curve-{number}"), legend)) }
                 }
             }
         }
     }
 }
 
-/// A chart under its title, and under what it is at or along; beside several others if it is tall.
+/// A chart with its title and a note on its load or axis. A tall chart stands beside several others.
 pub(super) fn figure(title: &str, at: &str, key: &Markup, tall: bool, chart: &Markup) -> Markup {
     html! {
         figure class=[tall.then_some("tall")] {
@@ -57,40 +55,40 @@ pub(super) fn figure(title: &str, at: &str, key: &Markup, tall: bool, chart: &Ma
     }
 }
 
-/// A figure along growing loads.
-fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> Markup {
+/// A line chart of a figure over growing loads.
+fn line_chart(scenario: &Scenario, which: Figure, id: &str, legend: &Legend<'_>) -> Markup {
     if !which.is_in(&scenario.points) {
         return html! {};
     }
-    let lines: Vec<Line<'_>> = roster
+    let lines: Vec<Line<'_>> = legend
         .names()
         .filter_map(|name| {
-            let spots: Vec<Spot> = scenario
+            let marks: Vec<Mark> = scenario
                 .points
                 .iter()
                 .filter_map(|point| {
                     let measure = find(point, name)?;
                     let spread = which.of(measure)?;
                     let at_least = which.is_at_least(measure);
-                    let words = words(name, &point.label, which, measure);
-                    Some(Spot {
+                    let tooltip = tooltip(name, &point.label, which, measure);
+                    Some(Mark {
                         x: point.x,
                         median: spread.median,
                         min: spread.min,
                         max: spread.max,
                         at_least,
-                        words,
+                        tooltip,
                     })
                 })
                 .collect();
-            let way = spots.iter().map(|spot| (spot.x, spot.median)).collect();
-            (!spots.is_empty()).then_some(Line { name, way, spots })
+            let way = marks.iter().map(|mark| (mark.x, mark.median)).collect();
+            (!marks.is_empty()).then_some(Line { name, way, marks })
         })
         .collect();
     let figures: Vec<f64> = lines
         .iter()
-        .flat_map(|line| &line.spots)
-        .flat_map(|spot| [spot.median, spot.min, spot.max])
+        .flat_map(|line| &line.marks)
+        .flat_map(|mark| [mark.median, mark.min, mark.max])
         .collect();
     let (least, most) = positive_ends(&figures);
     let y = if which.unit == Unit::Time || most / least > WIDE {
@@ -112,7 +110,7 @@ fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> M
     let chart = Chart {
         id: format!("{id}-{}", which.id),
         title: &title,
-        description: shown(scenario).map(|point| summary(point, which, roster)).unwrap_or_default(),
+        description: shown(scenario).map(|point| summary(point, which, legend)).unwrap_or_default(),
         x,
         x_ticks: ticks.map(|point| (point.x, load_tick(point))).collect(),
         x_name: &scenario.axis,
@@ -120,11 +118,11 @@ fn along(scenario: &Scenario, which: Figure, id: &str, roster: &Roster<'_>) -> M
         unit: which.unit,
         lines,
     };
-    figure(&title, &at, &html! {}, false, &chart.draw(roster))
+    figure(&title, &at, &html! {}, false, &chart.draw(legend))
 }
 
-/// A figure side by side, for each load by itself.
-fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Markup {
+/// A bar chart of a figure, with a group per load.
+fn bar_chart(points: &[Point], which: Figure, id: &str, legend: &Legend<'_>) -> Markup {
     if !which.is_in(points) {
         return html! {};
     }
@@ -132,16 +130,16 @@ fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Marku
         let row = |name| {
             let measure = find(point, name)?;
             let bar = which.of(measure).map(|spread| Bar {
-                solid: if which.id == CPU.id { measure.user_part() } else { Some(1.0) },
+                solid: if which.id == CPU.id { measure.user_share() } else { Some(1.0) },
                 median: spread.median,
                 min: spread.min,
                 max: spread.max,
-                words: words(name, &point.label, which, measure),
+                tooltip: tooltip(name, &point.label, which, measure),
             });
             Some(Row { name, bar })
         };
         let label = if points.len() > 1 { point.label.as_str() } else { "" };
-        Group { label, rows: roster.names().filter_map(row).collect() }
+        Group { label, rows: legend.names().filter_map(row).collect() }
     };
     let groups: Vec<Group<'_>> = points.iter().map(group).collect();
     let title = sentence(which.long);
@@ -157,9 +155,9 @@ fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Marku
             @let bars = || groups.iter().flat_map(|group| &group.rows).filter_map(|row| row.bar.as_ref());
             span class="key" {
                 @if bars().any(|bar| bar.solid.is_some()) {
-                    i class="solid" {} " its own code " i class="pale" {} " the kernel "
+                    i class="solid" {} " user " i class="pale" {} " kernel "
                 }
-                @if bars().any(|bar| bar.solid.is_none()) { i class="untold" {} " user/system: too short to tell" }
+                @if bars().any(|bar| bar.solid.is_none()) { i class="unknown" {} " unknown: too few clock ticks" }
             }
         }
     };
@@ -167,23 +165,23 @@ fn bars(points: &[Point], which: Figure, id: &str, roster: &Roster<'_>) -> Marku
     let chart = Bars {
         id: format!("{id}-{}", which.id),
         title: &title,
-        description: points.iter().map(|point| summary(point, which, roster)).collect::<Vec<_>>().join(" "),
+        description: points.iter().map(|point| summary(point, which, legend)).collect::<Vec<_>>().join(" "),
         unit: which.unit,
         dots: latency.then(|| Axis::log(figures)),
         groups,
     };
     let at = if let [only] = points { &only.label } else { "at each load" };
-    figure(&title, at, &key, rows > TALL, &chart.draw(roster))
+    figure(&title, at, &key, rows > TALL, &chart.draw(legend))
 }
 
-/// What a subject did at a load.
+/// The measure of a server at a load.
 pub(super) fn find<'p>(point: &'p Point, name: &str) -> Option<&'p Measure> {
     point.measures.iter().find(|measure| measure.subject == name)
 }
 
-fn words(name: &str, label: &str, which: Figure, measure: &Measure) -> String {
+fn tooltip(name: &str, label: &str, which: Figure, measure: &Measure) -> String {
     let figure = which.of(measure).map_or_else(
-        || NOTHING.into(),
+        || MISSING.into(),
         |spread| with_range(which.unit, spread.median, spread.min, spread.max),
     );
     format!("{name}, {label}: {figure}")
@@ -193,17 +191,17 @@ pub(super) fn with_range(unit: Unit, median: f64, min: f64, max: f64) -> String 
     if min < max { format!("{} ({})", unit.write(median), unit.range(min, max)) } else { unit.write(median) }
 }
 
-/// All figures of a load in a sentence.
-pub(super) fn summary(point: &Point, which: Figure, roster: &Roster<'_>) -> String {
-    let told: Vec<String> = roster
+/// The figures of all servers at a load, in tooltip.
+pub(super) fn summary(point: &Point, which: Figure, legend: &Legend<'_>) -> String {
+    let told: Vec<String> = legend
         .names()
         .filter_map(|name| Some(format!("{name} {}", which.unit.write(which.of(find(point, name)?)?.median))))
         .collect();
     format!("{}, {}: {}.", sentence(which.long), point.label, told.join(", "))
 }
 
-/// Whether points are one kind of load, ever more of it: their labels then begin with their places on the axis, as "64
-/// connections" does, or "25% of capacity". The place of "beside /block/50" is no more than an order.
+/// Whether the points are growing loads of one kind. The labels of such points start with their position on the axis,
+/// as in "64 connections" and "25% of capacity".
 fn grows(points: &[Point]) -> bool {
     let says_so = |point: &Point| {
         let (number, percent) = match amount(&point.label) {
@@ -216,7 +214,7 @@ fn grows(points: &[Point]) -> bool {
     points.len() > 1 && points.windows(2).all(|pair| pair[0].x < pair[1].x) && points.iter().all(says_so)
 }
 
-/// A load on an axis, exact as long as it is short.
+/// The label of a load on the axis.
 fn load_tick(point: &Point) -> String {
     let amount = amount(&point.label);
     if amount.ends_with('%') {
@@ -228,7 +226,7 @@ fn load_tick(point: &Point) -> String {
     }
 }
 
-/// The number that a label begins with.
+/// The number at the start of a label.
 fn amount(label: &str) -> &str {
     let end = label.find(|c: char| !c.is_ascii_digit() && !",.%".contains(c)).unwrap_or(label.len());
     &label[..end]

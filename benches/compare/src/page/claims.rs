@@ -1,37 +1,37 @@
-//! What is said of servers, and on which of them it holds: a row for each claim with a cell for each server.
+//! The table of claims: a row for each claim and a cell for each server.
 
 use maud::{Markup, html};
 
 use crate::results::{Claim, Finding, left_out};
 
-use super::roster::Roster;
-use crate::format::{NOTHING, ratio};
+use super::legend::Legend;
+use crate::format::{MISSING, ratio};
 
-pub(super) fn claims(claims: &[Claim], rounds: usize, roster: &Roster<'_>) -> Markup {
+pub(super) fn claims(claims: &[Claim], rounds: usize, legend: &Legend<'_>) -> Markup {
     if claims.is_empty() {
         return html! {};
     }
     let spoken_of =
         |name: &&str| claims.iter().flat_map(|claim| &claim.findings).any(|finding| finding.subject == *name);
-    let names: Vec<&str> = roster.names().filter(spoken_of).collect();
+    let names: Vec<&str> = legend.names().filter(spoken_of).collect();
     html! {
         section {
             h2 id="claims" { "Claims" }
             p {
-                "What is said of these servers, and what was measured of it. The margin is how far the figure is on the "
-                "good side, as a ratio: above ×1 the claim holds with room to spare."
+                "Common claims about these servers, and the measurements that support or refute them. The margin is a "
+                "ratio: the claim holds at ×1 and above."
             }
             div class="wide" tabindex="0" role="region" aria-labelledby="claims" {
                 table class="claims" {
-                    thead { tr { @for name in &names { th scope="col" { (roster.badge(name)) } } } }
-                    @for claim in claims { (body(claim, &names, rounds, roster)) }
+                    thead { tr { @for name in &names { th scope="col" { (legend.badge(name)) } } } }
+                    @for claim in claims { (body(claim, &names, rounds, legend)) }
                 }
             }
         }
     }
 }
 
-fn body(claim: &Claim, names: &[&str], rounds: usize, roster: &Roster<'_>) -> Markup {
+fn body(claim: &Claim, names: &[&str], rounds: usize, legend: &Legend<'_>) -> Markup {
     let of = |name: &str| -> Vec<&Finding> {
         claim.findings.iter().filter(|finding| finding.subject == name).collect()
     };
@@ -41,16 +41,16 @@ fn body(claim: &Claim, names: &[&str], rounds: usize, roster: &Roster<'_>) -> Ma
             tr { th scope="rowgroup" colspan=(columns) {
                 div class="statement stay" {
                     span class="number" { (claim.number) } " " (claim.statement) " " (verdict(claim.holds))
-                    @if let Some(said) = left_out(claim.left_out, rounds) { " " span class="note" { (said) } }
+                    @if let Some(note) = left_out(claim.left_out, rounds) { " " span class="note" { (note) } }
                 }
             } }
             @match claim.findings.first() {
                 None => {}
-                // What is said of one server takes the room of all.
+                // Findings about a single server span the whole row.
                 Some(first) if claim.findings.iter().all(|finding| finding.subject == first.subject) => tr {
                     td colspan=(columns) {
                         div class="stay" {
-                            (roster.badge(&first.subject))
+                            (legend.badge(&first.subject))
                             div class="alone" { @for finding in &claim.findings { (entry(finding)) } }
                         }
                     }
@@ -61,11 +61,11 @@ fn body(claim: &Claim, names: &[&str], rounds: usize, roster: &Roster<'_>) -> Ma
     }
 }
 
-/// What was measured on one server; a claim may want several things of it.
+/// The findings on one server, of which a claim may have several.
 fn cell(findings: &[&Finding]) -> Markup {
     html! {
         @if findings.is_empty() {
-            td class="none" { (NOTHING) }
+            td class="none" { (MISSING) }
         } @else {
             td { @for finding in findings { (entry(finding)) } }
         }
@@ -76,7 +76,7 @@ fn entry(finding: &Finding) -> Markup {
     html! {
         div class=(if finding.holds { "finding holds" } else { "finding fails" }) {
             (mark(finding.holds)) " " (finding.measured)
-            small { "wanted " (finding.wanted) }
+            small { "required " (finding.wanted) }
             small { "margin " (ratio(finding.margin)) }
         }
     }

@@ -1,25 +1,24 @@
-//! How it was measured: enough for a reader to judge the figures, and to take them again.
+//! The method: what a reader needs to judge the figures and to repeat the measurement.
 
 use maud::{Markup, html};
 
-use crate::results::Results;
+use crate::results::{Results, core_list};
 
-use super::roster::Roster;
-use crate::format::{NOTHING, Unit, date, duration, several};
+use super::legend::Legend;
+use crate::format::{MISSING, Unit, date, duration, several};
 
-pub(super) fn method(results: &Results, roster: &Roster<'_>) -> Markup {
+pub(super) fn method(results: &Results, legend: &Legend<'_>) -> Markup {
     let machine = &results.machine;
     html! {
         section {
             h2 id="method" { "How it was measured" }
             p {
-                "Every load was put on every server " (times(results.rounds)) ", for " (duration(results.duration))
-                " each, the servers taking turns, so that what happens to the machine meanwhile happens to all. Figures are "
-                "medians over these rounds; the range below a figure, the band around a line and the whisker on a bar are "
-                "the least and the most. Latency counts from when a request was due, not from when it could be sent, so that "
-                "waiting for a server that is busy is part of it. A hollow mark, or ≥, is the least that "
-                "it can be: a rate at which the generator was the bottleneck, or a latency of requests that had no answer "
-                "when the time was over."
+                "Each load was applied to each server " (times(results.rounds)) ", for " (duration(results.duration))
+                " each. The servers took turns, so that disturbances of the machine affect all of them. Figures are "
+                "medians of these rounds. The range below a figure, the band around a line and the whisker on a bar "
+                "show the minimum and the maximum. Latency counts from when a request was due, not from when it was "
+                "sent, so it includes waiting for a busy server. A hollow mark or ≥ is a lower bound: the generator "
+                "was the bottleneck, or some requests had no response at the end of the measurement."
             }
             dl class="facts" {
                 (fact("Command", html! { code { (results.command) } }))
@@ -29,8 +28,8 @@ pub(super) fn method(results: &Results, roster: &Roster<'_>) -> Markup {
                 (fact("Generator", html! { (results.generator) }))
                 (fact("Gearshift", html! { (results.version) }))
                 (fact("Processor", html! { (machine.cpu) ", " (several(machine.cores, "core")) }))
-                (fact("Servers on", html! { (pinned(&machine.server_cores)) }))
-                (fact("Generator on", html! { (pinned(&machine.generator_cores)) }))
+                (fact("Servers on", html! { (core_list(&machine.server_cores)) }))
+                (fact("Generator on", html! { (core_list(&machine.generator_cores)) }))
                 (fact("Memory", html! { (Unit::Bytes.write(machine.memory_kib as f64 * 1024.0)) }))
                 (fact("Kernel", html! { (machine.kernel) }))
             }
@@ -42,8 +41,8 @@ pub(super) fn method(results: &Results, roster: &Roster<'_>) -> Markup {
                         tbody {
                             @for subject in &results.subjects {
                                 tr {
-                                    th scope="row" { (roster.badge(&subject.name)) }
-                                    td { (if subject.model.is_empty() { NOTHING } else { &subject.model }) }
+                                    th scope="row" { (legend.badge(&subject.name)) }
+                                    td { (if subject.model.is_empty() { MISSING } else { &subject.model }) }
                                     td { code { (subject.command) } }
                                 }
                             }
@@ -64,14 +63,5 @@ fn times(rounds: usize) -> String {
         1 => "once".into(),
         2 => "twice".into(),
         rounds => format!("{rounds} times"),
-    }
-}
-
-fn pinned(cores: &[usize]) -> String {
-    let list: Vec<String> = cores.iter().map(usize::to_string).collect();
-    match &list[..] {
-        [] => "any core".into(),
-        [one] => format!("core {one}"),
-        _ => format!("cores {}", list.join(", ")),
     }
 }

@@ -1,5 +1,4 @@
-//! A timer for when the next request is due: epoll's own time-out is in whole milliseconds, which is more than most
-//! answers take.
+//! A timer for the next due request. The time-out of epoll is in whole milliseconds, which exceeds most latencies.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,18 +10,18 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-/// A one-shot timer that a poll sees.
-pub(super) struct Alarm(OwnedFd);
+/// A one-shot timer that makes a poller return.
+pub(super) struct TimerFd(OwnedFd);
 
-impl Alarm {
-    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Alarm> {
+impl TimerFd {
+    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<TimerFd> {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         registry.register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(Alarm(timer))
+        Ok(TimerFd(timer))
     }
 
-    /// Rings once, so long from now.
+    /// Sets the timer to fire once, after the given time.
     pub(super) fn set(&self, after: Duration) -> io::Result<()> {
         let after = after.max(Duration::from_nanos(1));
         let value = Timespec {

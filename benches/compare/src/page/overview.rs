@@ -1,5 +1,5 @@
-//! The table of contents, which is the result at a glance: each scenario, who is best at it, and how far behind the others
-//! are.
+//! The overview, which is also the table of contents: the best servers of each scenario, and how many times worse the
+//! others are.
 
 use maud::{Markup, html};
 
@@ -7,30 +7,30 @@ use crate::baseline;
 use crate::results::{Results, Scenario};
 
 use super::charts::find;
-use super::roster::Roster;
+use super::legend::Legend;
 use crate::figure::{Figure, answers, shown};
-use crate::format::{NOTHING, ratio};
+use crate::format::{MISSING, ratio};
 
-/// From these many times worse on, a cell has the next stronger tint.
+/// A cell has a stronger tint from each of these ratios on.
 const TINTS: [f64; 4] = [1.1, 1.5, 3.0, 10.0];
 
-/// Where on the page a scenario is, from 0.
+/// The id of a scenario's heading, counted from 0.
 pub(super) fn anchor(scenario: usize) -> String {
     format!("scenario-{}", scenario + 1)
 }
 
-pub(super) fn glance(results: &Results, roster: &Roster<'_>) -> Markup {
+pub(super) fn overview(results: &Results, legend: &Legend<'_>) -> Markup {
     html! {
-        nav aria-labelledby="glance" {
-            h2 id="glance" { "At a glance" }
+        nav aria-labelledby="overview" {
+            h2 id="overview" { "Overview" }
             @if results.scenarios.is_empty() {
                 p class="note" { "No scenario was run." }
             } @else {
                 p {
-                    "Who is best at which work, by the figure that decides it, and how many times worse the others are "
-                    "at the last load: ×1 is the best there, bold is best within what the rounds can tell."
+                    "The best servers of each scenario, by the figure that decides it, and how many times worse the "
+                    "others are at the last load. ×1 is the best; bold means best within the noise."
                 }
-                (table(results, roster))
+                (table(results, legend))
             }
             @if !results.changes.is_empty() {
                 p { a href="#changes" { "Since the baseline" } ": " (baseline::summary(&results.changes)) "." }
@@ -39,20 +39,20 @@ pub(super) fn glance(results: &Results, roster: &Roster<'_>) -> Markup {
                 @let held = results.claims.iter().filter(|claim| claim.holds).count();
                 p { a href="#claims" { "Claims" } ": " (held) " of " (results.claims.len()) " hold." }
             }
-            p { a href="#method" { "How it was measured" } ", and how to measure it again." }
+            p { a href="#method" { "How it was measured" } "." }
         }
     }
 }
 
-fn table(results: &Results, roster: &Roster<'_>) -> Markup {
-    let names: Vec<&str> = roster.names().collect();
+fn table(results: &Results, legend: &Legend<'_>) -> Markup {
+    let names: Vec<&str> = legend.names().collect();
     html! {
-        div class="wide" tabindex="0" role="region" aria-labelledby="glance" {
-            table class="glance" {
+        div class="wide" tabindex="0" role="region" aria-labelledby="overview" {
+            table class="overview" {
                 thead { tr {
-                    th scope="col" { "Work" }
+                    th scope="col" { "Scenario" }
                     th scope="col" { "Best" }
-                    @for name in &names { th scope="col" { (roster.badge(name)) } }
+                    @for name in &names { th scope="col" { (legend.badge(name)) } }
                 } }
                 tbody {
                     @for (number, scenario) in results.scenarios.iter().enumerate() {
@@ -61,7 +61,7 @@ fn table(results: &Results, roster: &Roster<'_>) -> Markup {
                                 a href={ "#" (anchor(number)) } { (scenario.title) }
                                 small { (decided_by(scenario)) }
                             }
-                            td class="winners" { (winners(scenario, roster)) }
+                            td class="winners" { (winners(scenario, legend)) }
                             @for name in &names { (cell(scenario, name)) }
                         }
                     }
@@ -71,18 +71,18 @@ fn table(results: &Results, roster: &Roster<'_>) -> Markup {
     }
 }
 
-/// The names, or that there is none.
-pub(super) fn winners(scenario: &Scenario, roster: &Roster<'_>) -> Markup {
+/// The names of the best servers.
+pub(super) fn winners(scenario: &Scenario, legend: &Legend<'_>) -> Markup {
     html! {
         @if scenario.winners.is_empty() {
             span class="note" { "none" }
         } @else {
-            (roster.badges(scenario.winners.iter().map(String::as_str)))
+            (legend.badges(scenario.winners.iter().map(String::as_str)))
         }
     }
 }
 
-/// The figure that decides, in words, and the load at which it is compared.
+/// The deciding figure and the load at which it is compared.
 fn decided_by(scenario: &Scenario) -> String {
     let figure = Figure::that_decides(scenario).map_or(scenario.decides.as_str(), |figure| figure.long);
     match shown(scenario) {
@@ -102,10 +102,10 @@ fn cell(scenario: &Scenario, name: &str) -> Markup {
         _ if refuses => html! { td class="times errors" { "errors" } },
         Some(times) => {
             let best = scenario.winners.iter().any(|winner| winner == name);
-            // What the rounds cannot tell from the best is not painted as worse.
+            // A server that does not differ from the best gets no tint.
             let tint = TINTS.iter().filter(|from| !best && times >= **from).count();
             html! { td class={ "times t" (tint) @if best { " best" } } { (ratio(times)) } }
         }
-        None => html! { td class="times none" { (NOTHING) } },
+        None => html! { td class="times none" { (MISSING) } },
     }
 }

@@ -1,22 +1,21 @@
-//! Who was compared, in order, and how each is told from the others wherever it appears: by a colour, a dash and a
-//! shape of its own, so that no one has to see colours.
+//! Assigns each server a colour, a dash pattern and a shape. Servers can be told apart without seeing colours.
 
 use maud::{Markup, html};
 
 use crate::results::Results;
 
-/// How many colours and shapes there are; the next subject has the first colour with another dash.
+/// Number of colours and shapes. Further servers reuse a colour with another dash pattern.
 const STYLES: usize = 8;
 
-/// Names in the order in which they are shown.
+/// The names of the servers in the order of the report.
 #[derive(Debug)]
-pub(super) struct Roster<'a> {
+pub(super) struct Legend<'a> {
     names: Vec<&'a str>,
 }
 
-impl<'a> Roster<'a> {
-    /// The subjects, then whoever else was measured or is spoken of.
-    pub(super) fn of(results: &'a Results) -> Roster<'a> {
+impl<'a> Legend<'a> {
+    /// The servers under comparison, then other servers that occur in the results.
+    pub(super) fn of(results: &'a Results) -> Legend<'a> {
         let listed = results.subjects.iter().map(|subject| &subject.name);
         let points = results.scenarios.iter().flat_map(|scenario| &scenario.points);
         let measured = points.flat_map(|point| &point.measures).map(|measure| &measure.subject);
@@ -29,20 +28,20 @@ impl<'a> Roster<'a> {
                 names.push(name);
             }
         }
-        Roster { names }
+        Legend { names }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.names.iter().copied()
     }
 
-    /// The classes that give an element this subject's colour and dash.
+    /// The classes for a server's colour and dash pattern.
     pub(super) fn class(&self, name: &str) -> String {
         let place = self.position(name);
         format!("s{} d{}", place % STYLES, (place + place / STYLES) % STYLES)
     }
 
-    /// This subject's shape around a place, as a path.
+    /// A server's shape around a position, as a path.
     pub(super) fn shape(&self, name: &str, x: f64, y: f64) -> String {
         let path = match self.position(name) % STYLES {
             0 => "m-3.4-3.4h6.8v6.8h-6.8z",
@@ -57,7 +56,7 @@ impl<'a> Roster<'a> {
         format!("M{x} {y}{path}")
     }
 
-    /// The shape and the name, for running text and tables; the style cuts it if it is very long.
+    /// Shape and name, for text and tables. The style sheet truncates a long name.
     pub(super) fn badge(&self, name: &str) -> Markup {
         html! {
             span class={ "badge " (self.class(name)) } {
@@ -67,7 +66,7 @@ impl<'a> Roster<'a> {
         }
     }
 
-    /// Several of them, in a row.
+    /// The badges of several servers.
     pub(super) fn badges<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Markup {
         html! { @for (nth, name) in names.into_iter().enumerate() { @if nth > 0 { " " } (self.badge(name)) } }
     }
