@@ -58,19 +58,27 @@ fn rate(point: &Point) -> Vec<String> {
             number(most.median)
         )];
     }
+    if least.median <= 0.0 {
+        return vec![format!(
+            "{} answers {} requests per second, {} none.",
+            best.subject,
+            number(most.median),
+            worst.subject
+        )];
+    }
     let (cheap, dear) = (best.cpu().median, worst.cpu().median);
     let mut sentences = vec![format!(
         "{} answers {} requests per second, {} times as many as {} ({}).",
         best.subject,
         number(most.median),
-        number(most.median / least.median.max(1e-9)),
+        number(most.median / least.median),
         worst.subject,
         number(least.median)
     )];
     if best.generator_bound || worst.generator_bound {
         return sentences;
     }
-    let by_cpu = dear / cheap.max(1e-9) > 1.0 + (most.median / least.median.max(1e-9) - 1.0) / 2.0;
+    let by_cpu = dear / cheap.max(1e-9) > 1.0 + (most.median / least.median - 1.0) / 2.0;
     sentences.push(if by_cpu {
         let kernel = worst.cpu_system.median - best.cpu_system.median;
         let place = match (best.user_share(), worst.user_share()) {
@@ -114,10 +122,10 @@ fn latency(scenario: &Scenario, point: &Point) -> Vec<String> {
     let offered = offered.unwrap_or_default();
     vec![format!(
         "The {what}{offered} is {} on {} and {} on {}: a difference of {}, which a client {}.",
-        best.subject,
         time(least.median),
-        worst.subject,
+        best.subject,
         time(most.median),
+        worst.subject,
         time(most.median - least.median),
         if most.median - least.median < 10_000.0 { "would hardly notice" } else { "would notice" }
     )]

@@ -30,8 +30,8 @@ pub(crate) fn ranked(figure: Figure, point: &Point) -> Vec<(&Measure, Spread)> {
     ranked
 }
 
-/// Whether two figures differ: the ranges of their rounds are disjoint and the medians differ by more than
-/// [`NEGLIGIBLE`].
+/// Whether two figures differ: the ranges of their rounds are disjoint and the medians differ by more than a
+/// negligible share.
 pub fn differ(a: &Spread, b: &Spread) -> bool {
     let apart = a.max < b.min || b.max < a.min;
     let larger = a.median.abs().max(b.median.abs());

@@ -43,6 +43,25 @@ fn the_explanation_follows_the_figures_not_the_names() {
 }
 
 #[test]
+fn latencies_are_named_with_their_servers() {
+    let measures = vec![measure("slow", 10.0, 1.0, 90e3), measure("quick", 10.0, 1.0, 50.0)];
+    let point = Point { offered: Some(100.0), measures, ..Point::default() };
+    let text = reading("low", "p50", vec![point]);
+    assert_eq!(
+        text,
+        "The median latency at 100 requests per second is 50 µs on quick and 90 ms on slow: a difference of 90 ms, \
+         which a client would notice."
+    );
+}
+
+#[test]
+fn a_server_without_responses_is_not_compared_by_a_ratio() {
+    let measures = vec![measure("dead", 0.0, 1.0, 0.0), measure("alive", 10.0, 1.0, 50.0)];
+    let text = reading("plain", "rate", vec![Point { measures, ..Point::default() }]);
+    assert_eq!(text, "alive answers 10 requests per second, dead none.");
+}
+
+#[test]
 fn a_stall_is_seen_in_the_latency_of_the_other_clients() {
     let point = |label: &str, p50s: [f64; 3]| {
         let names = ["loop", "pool", "one"].into_iter().zip(p50s);

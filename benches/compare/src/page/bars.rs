@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::axis::{Axis, apart};
-use super::chart::{NAME, WIDTH};
+use super::chart::{NAME, WIDTH, drawing};
 use super::legend::Legend;
 use crate::format::{Unit, shorten};
 
@@ -55,7 +55,6 @@ pub(super) struct Bar {
 
 impl Bars<'_> {
     pub(super) fn draw(self, legend: &Legend<'_>) -> Markup {
-        let (title, description) = (format!("{}-t", self.id), format!("{}-d", self.id));
         let bars = || self.groups.iter().flat_map(|group| &group.rows).filter_map(|row| row.bar.as_ref());
         let axis = match &self.dots {
             Some(axis) => axis.clone(),
@@ -81,33 +80,30 @@ impl Bars<'_> {
         }
         let height = bottom + if self.dots.is_some() { 16.0 } else { 0.0 };
         let ticks = apart(&axis, &axis.ticks(), 52.0);
-        html! {
-            svg viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-labelledby={ (title) " " (description) } {
-                title id=(title) { (self.title) }
-                desc id=(description) { (self.description) }
-                @if self.dots.is_some() {
-                    @for tick in ticks {
-                        path class="grid" d=(rule(axis.place(tick), &stretches)) {}
-                        text class="tick middle" x=(axis.place(tick)) y=(bottom + 10.0) { (self.unit.tick(tick)) }
-                    }
-                } @else {
-                    path class="base" d=(rule(FROM, &stretches)) {}
+        let content = html! {
+            @if self.dots.is_some() {
+                @for tick in ticks {
+                    path class="grid" d=(rule(axis.place(tick), &stretches)) {}
+                    text class="tick middle" x=(axis.place(tick)) y=(bottom + 10.0) { (self.unit.tick(tick)) }
                 }
-                @for (at, label) in heads {
-                    text class="head" x="0" y=(at) { (shorten(label, LABEL)) title { (label) } }
-                }
-                @for (at, row) in rows {
-                    g class=(legend.class(row.name)) {
-                        path class="dot" d=(legend.shape(row.name, 6.0, at)) {}
-                        text class="name" x="15" y=(at + 4.0) { (shorten(row.name, NAME)) title { (row.name) } }
-                        @match &row.bar {
-                            Some(bar) => (self.bar(bar, &axis, at, legend.shape(row.name, axis.place(bar.median), at))),
-                            None => text class="tick" x=(FROM + 6.0) y=(at + 4.0) { "not measured" },
-                        }
+            } @else {
+                path class="base" d=(rule(FROM, &stretches)) {}
+            }
+            @for (at, label) in heads {
+                text class="head" x="0" y=(at) { (shorten(label, LABEL)) title { (label) } }
+            }
+            @for (at, row) in rows {
+                g class=(legend.class(row.name)) {
+                    path class="dot" d=(legend.shape(row.name, 6.0, at)) {}
+                    text class="name" x="15" y=(at + 4.0) { (shorten(row.name, NAME)) title { (row.name) } }
+                    @match &row.bar {
+                        Some(bar) => (self.bar(bar, &axis, at, legend.shape(row.name, axis.place(bar.median), at))),
+                        None => text class="tick" x=(FROM + 6.0) y=(at + 4.0) { "not measured" },
                     }
                 }
             }
-        }
+        };
+        drawing(&self.id, self.title, &self.description, height, &content)
     }
 
     fn bar(&self, bar: &Bar, axis: &Axis, at: f64, dot: String) -> Markup {

@@ -38,7 +38,7 @@ pub(super) struct Chart<'a> {
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
     /// The points of the line from left to right.
-    pub(super) way: Vec<(f64, f64)>,
+    pub(super) points: Vec<(f64, f64)>,
     /// The marks on the line from left to right.
     pub(super) marks: Vec<Mark>,
 }
@@ -55,56 +55,65 @@ pub(super) struct Mark {
     pub(super) tooltip: String,
 }
 
+/// A drawing with its title and description, which screen readers read. `id` is unique on the page.
+pub(super) fn drawing(id: &str, title: &str, description: &str, height: f64, content: &Markup) -> Markup {
+    let (title_id, description_id) = (format!("{id}-t"), format!("{id}-d"));
+    html! {
+        svg viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-labelledby={ (title_id) " " (description_id) } {
+            title id=(title_id) { (title) }
+            desc id=(description_id) { (description) }
+            (content)
+        }
+    }
+}
+
 impl Chart<'_> {
     pub(super) fn draw(self, legend: &Legend<'_>) -> Markup {
         let bottom = TOP + (self.lines.len() as f64 * APART).max(176.0);
         let height = bottom + 40.0;
         let x = self.x.between(LEFT + 6.0, RIGHT - 6.0);
         let y = self.y.between(bottom, TOP + 4.0);
-        let (title, description) = (format!("{}-t", self.id), format!("{}-d", self.id));
-        let ends: Vec<(f64, f64)> = self.lines.iter().filter_map(|line| line.way.last().copied()).collect();
+        let ends: Vec<(f64, f64)> =
+            self.lines.iter().filter_map(|line| line.points.last().copied()).collect();
         let labels = settle(ends.iter().map(|(_, end)| y.place(*end)).collect(), TOP, bottom);
-        html! {
-            svg viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-labelledby={ (title) " " (description) } {
-                title id=(title) { (self.title) }
-                desc id=(description) { (self.description) }
-                @for tick in y.ticks() {
-                    path class="grid" d=(format!("M{LEFT} {at}H{RIGHT}", at = y.place(tick))) {}
-                    text class="tick end" x=(LEFT - 6.0) y=(y.place(tick) + 4.0) { (self.unit.tick(tick)) }
-                }
-                path class="base" d=(format!("M{LEFT} {bottom}H{RIGHT}")) {}
-                @for (tick, text) in &self.x_ticks {
-                    path class="base" d=(format!("M{} {bottom}v4", x.place(*tick))) {}
-                    text class="tick middle" x=(x.place(*tick)) y=(bottom + 17.0) { (text) }
-                }
-                text class="tick middle" x=((LEFT + RIGHT) / 2.0) y=(bottom + 34.0) { (self.x_name) }
-                @for line in &self.lines {
-                    path class={ "band " (legend.class(line.name)) } d=(band(line, &x, &y)) {}
-                }
-                @for line in &self.lines {
-                    g class=(legend.class(line.name)) {
-                        path class="line" d=(way(line.way.iter().map(|(a, b)| (x.place(*a), y.place(*b))))) {}
-                        @for mark in &line.marks {
-                            path class=(if mark.at_least { "dot hollow" } else { "dot" })
-                                d=(legend.shape(line.name, x.place(mark.x), y.place(mark.median))) {
-                                title { (mark.tooltip) }
-                            }
-                        }
-                    }
-                }
-                @for ((line, (end_x, end_y)), label) in self.lines.iter().zip(&ends).zip(&labels) {
-                    g class=(legend.class(line.name)) {
-                        path class="leader" d=(format!(
-                            "M{} {}L{} {label}H{}", x.place(*end_x) + 5.0, y.place(*end_y), RIGHT + 4.0, RIGHT + 8.0
-                        )) {}
-                        path class="dot" d=(legend.shape(line.name, RIGHT + 14.0, *label)) {}
-                        text class="name" x=(RIGHT + 22.0) y=(label + 4.0) {
-                            (shorten(line.name, NAME)) title { (line.name) }
+        let content = html! {
+            @for tick in y.ticks() {
+                path class="grid" d=(format!("M{LEFT} {at}H{RIGHT}", at = y.place(tick))) {}
+                text class="tick end" x=(LEFT - 6.0) y=(y.place(tick) + 4.0) { (self.unit.tick(tick)) }
+            }
+            path class="base" d=(format!("M{LEFT} {bottom}H{RIGHT}")) {}
+            @for (tick, text) in &self.x_ticks {
+                path class="base" d=(format!("M{} {bottom}v4", x.place(*tick))) {}
+                text class="tick middle" x=(x.place(*tick)) y=(bottom + 17.0) { (text) }
+            }
+            text class="tick middle" x=((LEFT + RIGHT) / 2.0) y=(bottom + 34.0) { (self.x_name) }
+            @for line in &self.lines {
+                path class={ "band " (legend.class(line.name)) } d=(band(line, &x, &y)) {}
+            }
+            @for line in &self.lines {
+                g class=(legend.class(line.name)) {
+                    path class="line" d=(svg_path(line.points.iter().map(|(a, b)| (x.place(*a), y.place(*b))))) {}
+                    @for mark in &line.marks {
+                        path class=(if mark.at_least { "dot hollow" } else { "dot" })
+                            d=(legend.shape(line.name, x.place(mark.x), y.place(mark.median))) {
+                            title { (mark.tooltip) }
                         }
                     }
                 }
             }
-        }
+            @for ((line, (end_x, end_y)), label) in self.lines.iter().zip(&ends).zip(&labels) {
+                g class=(legend.class(line.name)) {
+                    path class="leader" d=(format!(
+                        "M{} {}L{} {label}H{}", x.place(*end_x) + 5.0, y.place(*end_y), RIGHT + 4.0, RIGHT + 8.0
+                    )) {}
+                    path class="dot" d=(legend.shape(line.name, RIGHT + 14.0, *label)) {}
+                    text class="name" x=(RIGHT + 22.0) y=(label + 4.0) {
+                        (shorten(line.name, NAME)) title { (line.name) }
+                    }
+                }
+            }
+        };
+        drawing(&self.id, self.title, &self.description, height, &content)
     }
 }
 
@@ -112,12 +121,12 @@ impl Chart<'_> {
 fn band(line: &Line<'_>, x: &Axis, y: &Axis) -> String {
     let there = line.marks.iter().map(|mark| (x.place(mark.x), y.place(mark.max)));
     let back = line.marks.iter().rev().map(|mark| (x.place(mark.x), y.place(mark.min)));
-    let mut path = way(there.chain(back));
+    let mut path = svg_path(there.chain(back));
     path.push('z');
     path
 }
 
-fn way(places: impl Iterator<Item = (f64, f64)>) -> String {
+fn svg_path(places: impl Iterator<Item = (f64, f64)>) -> String {
     let mut path = String::new();
     for (x, y) in places {
         let command = if path.is_empty() { 'M' } else { 'L' };

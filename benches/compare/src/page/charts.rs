@@ -81,8 +81,8 @@ fn line_chart(scenario: &Scenario, which: Figure, id: &str, legend: &Legend<'_>)
                     })
                 })
                 .collect();
-            let way = marks.iter().map(|mark| (mark.x, mark.median)).collect();
-            (!marks.is_empty()).then_some(Line { name, way, marks })
+            let points = marks.iter().map(|mark| (mark.x, mark.median)).collect();
+            (!marks.is_empty()).then_some(Line { name, points, marks })
         })
         .collect();
     let figures: Vec<f64> = lines

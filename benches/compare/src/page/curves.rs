@@ -22,11 +22,11 @@ pub(super) fn latencies(point: &Point, id: &str, legend: &Legend<'_>) -> Markup 
         return html! {};
     }
     let marks = lines.iter().flat_map(|line| &line.marks).flat_map(|mark| [mark.median, mark.min, mark.max]);
-    let ways = lines.iter().flat_map(|line| &line.way).map(|(_, latency)| *latency);
-    let figures: Vec<f64> = marks.chain(ways).collect();
-    let far = lines.iter().flat_map(|line| &line.way).any(|(tail, _)| *tail > 3.9);
+    let latencies = lines.iter().flat_map(|line| &line.points).map(|(_, latency)| *latency);
+    let figures: Vec<f64> = marks.chain(latencies).collect();
+    let far = lines.iter().flat_map(|line| &line.points).any(|(tail, _)| *tail > 3.9);
     let marks = MARKS.iter().chain(far.then_some(&(99.99, "99.99")));
-    let tails = lines.iter().flat_map(|line| line.way.iter().map(|(tail, _)| *tail));
+    let tails = lines.iter().flat_map(|line| line.points.iter().map(|(tail, _)| *tail));
     let chart = Chart {
         id: id.into(),
         title: "Latency by percentile",
@@ -65,17 +65,17 @@ fn curve<'a>(measure: &Measure, name: &'a str) -> Option<Line<'a>> {
     let inside = |(percentile, latency): &&(f64, f64)| {
         (50.0..=99.99).contains(percentile) && latency.is_finite() && *latency > 0.0
     };
-    let mut way: Vec<(f64, f64)> = latency
+    let mut points: Vec<(f64, f64)> = latency
         .curve
         .iter()
         .filter(inside)
         .map(|(percentile, latency)| (tail(*percentile), *latency))
         .collect();
-    way.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if way.len() < 2 {
-        way = marks.iter().map(|mark| (mark.x, mark.median)).collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if points.len() < 2 {
+        points = marks.iter().map(|mark| (mark.x, mark.median)).collect();
     }
-    Some(Line { name, way, marks })
+    Some(Line { name, points, marks })
 }
 
 /// The position of a percentile: 1 for 90%, 2 for 99%, and so on.
