@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use gearshift::{App, Backend, Bind, Config, Endpoint, ServeError, Server, TestServer};
+use gearshift::{Backend, Bind, Config, Endpoint, ServeError, Server, TestServer};
 use test_support::PATIENCE;
 use test_support::backend::few_workers;
 use test_support::client::Client;
