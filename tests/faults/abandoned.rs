@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gearshift::Backend;
-use test_support::backend::{concurrency, few_workers};
+use test_support::backend::{blocks, concurrency, few_workers};
 use test_support::routes::{self, Waits};
 use test_support::server::Running;
 use test_support::suite::Area;
@@ -40,7 +40,8 @@ fn abandon(backend: Backend, manner: Manner) {
     let server =
         Running::start(backend, few_workers(backend), |runtime| routes::with_waits(runtime, counted));
     let mut clients: Vec<_> = (0..peers).map(|_| server.client()).collect();
-    clients.iter_mut().for_each(|client| client.send_get(&format!("/test/wait/{}", each.as_millis())));
+    let route = if blocks(backend) { "hold" } else { "wait" };
+    clients.iter_mut().for_each(|client| client.send_get(&format!("/test/{route}/{}", each.as_millis())));
     wait_until("the handlers wait", || waits.at_once.load(Ordering::SeqCst) == at_once);
     clients.into_iter().for_each(|client| leave(client.socket, manner));
 

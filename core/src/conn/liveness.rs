@@ -172,7 +172,7 @@ impl<T: Transport> Io<T> {
     /// # Errors
     /// The peer has left.
     pub(crate) fn ask_after_long_wait(&mut self, service: &Service) -> io::Result<Option<BoxFuture<()>>> {
-        if !self.transport.has_unread_end() || !service.were_threads_busy() {
+        if !self.transport.has_unread_end() {
             return Ok(None);
         }
         match self.try_read(service) {
@@ -181,7 +181,7 @@ impl<T: Transport> Io<T> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        if !self.connection.has_ended() || !self.may_ask() {
+        if !self.connection.has_ended() || !service.were_threads_busy() || !self.may_ask() {
             return Ok(None);
         }
         self.connection.send_probe();

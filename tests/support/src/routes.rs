@@ -21,10 +21,10 @@ pub fn app(runtime: Runtime) -> Router {
     with_waits(runtime, Arc::default())
 }
 
-/// The same application, which counts the handlers of `/test/wait/{ms}` in `waits`.
+/// The same application, which counts the handlers of `/test/wait/{ms}` and `/test/hold/{ms}` in `waits`.
 pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
     let (later, endless, timers, said) = (runtime.clone(), runtime.clone(), runtime.clone(), waits.clone());
-    let logs = runtime.clone();
+    let (logs, held) = (runtime.clone(), waits.clone());
     let large = Bytes::from(vec![b'x'; LARGE]);
     app::app(runtime.clone())
         .get("/test/endless", sync(move |_| Response::new(Body::from_reader(&endless, None, Endless))))
@@ -45,6 +45,15 @@ pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
                 Ok::<_, StatusCode>("waited")
             }
         })
+        .get(
+            "/test/hold/{ms}",
+            sync(move |request: Request| {
+                let waiting = Waiting::begin(&held);
+                thread::sleep(millis(&request)?);
+                drop(waiting);
+                Ok::<_, StatusCode>("held")
+            }),
+        )
         .get("/test/log/wait/{ms}", move |request: Request| {
             let runtime = logs.clone();
             async move {
@@ -87,7 +96,7 @@ impl Read for Endless {
     }
 }
 
-/// Counts of the handlers of `/test/wait/{ms}`.
+/// Counts of the handlers of `/test/wait/{ms}`, which wait, and `/test/hold/{ms}`, which block their thread.
 #[derive(Debug, Default)]
 pub struct Waits {
     /// Handlers that have begun to wait.
