@@ -20,6 +20,8 @@ mod latch;
 mod nested;
 pub mod park;
 mod reactor;
+#[cfg(target_os = "linux")]
+mod shared_reactor;
 mod slot;
 mod supervise;
 mod timers;
@@ -31,6 +33,8 @@ pub use latch::{Guard, Latch};
 #[cfg(feature = "nested")]
 pub use nested::turn_forever;
 pub use reactor::Reactor;
+#[cfg(target_os = "linux")]
+pub use shared_reactor::{SharedEvents, SharedReactor};
 pub use supervise::{LAST_WAIT, supervise};
 pub use timers::Sleep;
 pub use transport::ReactorTransport;
