@@ -2,12 +2,9 @@
 
 use std::future::Future;
 use std::io;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::time::Instant;
 
-use async_io::{Async, Timer};
 use async_std::task;
 use futures_lite::future::or;
 use gearshift_core::threads::Threads;
@@ -37,22 +34,11 @@ impl Engine for AsyncStdEngine {
     }
 
     fn sleep(&self, until: Instant) -> BoxFuture<()> {
-        Box::pin(async move {
-            Timer::at(until).await;
-        })
+        Box::pin(self.reactor.sleep(until))
     }
 
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
-        Box::pin(async move {
-            match to {
-                Endpoint::Tcp(address) => {
-                    let socket = Async::<TcpStream>::connect(address).await?;
-                    socket.get_ref().set_nodelay(true)?;
-                    Ok(Stream::from_socket(socket))
-                }
-                Endpoint::Unix(path) => Ok(Stream::from_socket(Async::<UnixStream>::connect(path).await?)),
-            }
-        })
+        Box::pin(self.reactor.clone().connect(to))
     }
 
     fn spawn(&self, task: BoxFuture<()>) {

@@ -31,6 +31,11 @@ impl Latch {
         Guard(self.clone())
     }
 
+    /// Whether nothing holds the latch.
+    pub fn is_released(&self) -> bool {
+        lock(&self.0).guards == 0
+    }
+
     /// Ready once nothing holds the latch.
     pub fn released(&self) -> Released {
         Released { latch: self.clone(), key: None }

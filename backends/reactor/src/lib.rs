@@ -16,8 +16,6 @@ mod accept;
 mod connect;
 mod handle;
 mod latch;
-#[cfg(feature = "nested")]
-mod nested;
 pub mod park;
 mod reactor;
 #[cfg(target_os = "linux")]
@@ -30,8 +28,6 @@ mod transport;
 pub use accept::Acceptor;
 pub use handle::Handle;
 pub use latch::{Guard, Latch};
-#[cfg(feature = "nested")]
-pub use nested::turn_forever;
 pub use reactor::Reactor;
 #[cfg(target_os = "linux")]
 pub use shared_reactor::{SharedEvents, SharedReactor};
@@ -48,8 +44,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets whatever else is ready have its turn.
-async fn yield_now() {
+/// Lets the other tasks that are ready run first.
+pub async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -206,12 +206,6 @@ impl Poller for Arc<SharedPoller> {
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
         *armed = Some(at);
         Ok(())
-    }
-}
-
-impl AsFd for SharedPoller {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::os::fd::AsFd;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Wake};

@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
