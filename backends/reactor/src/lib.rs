@@ -1,16 +1,17 @@
-//! Edge-triggered readiness for gearshift's event loops, and the transport on it.
+//! Edge-triggered readiness and timers for gearshift's event loops, and the transport that uses them.
 //!
-//! A socket is registered once, for reading and writing, and never again: what the system then reports is kept as
-//! bits in the connection's own slot, and reading or writing looks at the bits. So a request costs one read and
-//! one write; the wait for readiness is one system call for all connections that became ready together.
-//! Registering anew for each wait, as async-io does it, would cost one more for each request, and that is why the
-//! smol and async-std backends share this crate with the mio backend.
+//! A socket is registered once, for reading and writing. The reactor keeps the readiness that the system reports as
+//! bits in the socket's slot, and a read or a write looks at these bits first. A request therefore costs one receive
+//! and one send, and the wait is one system call for all connections that became ready together. A reactor that
+//! registers a socket again for each wait, as async-io does, needs one more call for each request.
 //!
-//! * [`Reactor`] collects what the system reports; one thread or task owns it and calls [`Reactor::turn`].
-//! * [`Handle`] registers sockets with it, from any thread.
-//! * [`ReactorTransport`] is a connection, [`Acceptor`] a listener.
-//! * [`supervise()`] takes a server through its life, from the start of its application to its last connection,
-//!   with [`Latch`] and [`park`] to wait for what runs elsewhere.
+//! * [`Reactor`] collects events for one thread, which calls [`Reactor::turn`] or [`Reactor::block_on`].
+//! * `SharedReactor` collects events for several threads, which wait in it at once. Linux only.
+//! * [`Handle`] registers sockets and timers with either reactor, from any thread.
+//! * [`ReactorTransport`] is a connection, [`Acceptor`] a listener, [`Sleep`] a timer.
+//! * [`Workers`] is the list of a server's event loops.
+//! * [`supervise()`] runs a server from the start of its application to the end of its last connection. It waits
+//!   with [`Latch`] and [`park`] for what runs on other threads.
 
 mod accept;
 mod connect;

@@ -1,4 +1,4 @@
-//! Waiting for a future by parking the thread, for threads that drive no connections.
+//! A wait for a future that parks the thread, for threads that drive no connections.
 
 use std::future::Future;
 use std::pin::pin;
@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-/// Polls `future` until it is ready, parking in between; `None` if it was not ready by the deadline.
+/// Polls `future` until it is ready, and parks the thread between the polls. `None` if the future was not ready by
+/// the deadline.
 pub fn until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
