@@ -1,23 +1,20 @@
-//! What a handler may ask of this backend.
+//! What a handler can ask of this backend.
 
 use std::io;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use async_io::{Async, Timer};
 use async_std::task;
 use futures_lite::future::or;
-use gearshift_core::Latch;
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Latch, Stream, Work};
 use gearshift_reactor::Handle;
 
 use crate::NAME;
 
 /// async-std's executor, as the application of one server sees it.
 pub(crate) struct AsyncStdEngine {
-    /// Released when the server has ended. The executor lives on, so background tasks are to end by themselves.
+    /// Released when the server has ended. The executor outlives the server, so that background tasks have to be
+    /// ended one by one.
     running: Latch,
     reactor: Handle,
     threads: Threads,
@@ -36,22 +33,11 @@ impl Engine for AsyncStdEngine {
     }
 
     fn sleep(&self, until: Instant) -> BoxFuture<()> {
-        Box::pin(async move {
-            Timer::at(until).await;
-        })
+        Box::pin(self.reactor.sleep(until))
     }
 
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
-        Box::pin(async move {
-            match to {
-                Endpoint::Tcp(address) => {
-                    let socket = Async::<TcpStream>::connect(address).await?;
-                    socket.get_ref().set_nodelay(true)?;
-                    Ok(Stream::from_socket(socket))
-                }
-                Endpoint::Unix(path) => Ok(Stream::from_socket(Async::<UnixStream>::connect(path).await?)),
-            }
-        })
+        Box::pin(self.reactor.clone().connect(to))
     }
 
     fn spawn(&self, task: BoxFuture<()>) {

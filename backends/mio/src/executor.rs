@@ -1,10 +1,11 @@
-//! The executor of one event loop: its tasks, and their turns.
+//! The executor of one event loop: it keeps the tasks, and polls those that are ready.
 //!
-//! A task stays on the loop it was spawned on. Waking it on the loop's own thread puts it on a queue that no other
-//! thread sees; waking it from elsewhere sends a [`Letter`].
+//! A task stays on the loop on which it was spawned. A wake-up on the loop's own thread puts the task on a local
+//! queue. A wake-up on another thread sends a [`Command`].
 //!
-//! A round polls the tasks that were ready when it began; then the reactor is asked for news before those that
-//! became ready meanwhile have their turn, so that a task that keeps waking itself delays nobody.
+//! A round polls the tasks that are ready when the round begins. Tasks that become ready during the round are polled
+//! in the next round, after the reactor was asked for events. A task that keeps waking itself therefore delays no
+//! other task and no event.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,14 +19,15 @@ use gearshift_core::{BoxFuture, Driving};
 use gearshift_reactor::ReactorTransport;
 use slab::Slab;
 
-use crate::here;
-use crate::mailbox::{Letter, Mailbox};
+use crate::local;
+use crate::worker::{Command, Worker};
 
-/// What a task does.
+/// What a task runs.
 pub(crate) enum Work {
-    /// Serves a connection. Not wrapped into the other kind, because a future inside a future takes its room twice.
+    /// Serves a connection. It is not wrapped into the other variant, because a future inside a future takes its
+    /// memory twice.
     Connection(Box<Driving<ReactorTransport>>),
-    /// Anything else.
+    /// Runs anything else.
     Background(BoxFuture<()>),
 }
 
@@ -38,11 +40,11 @@ impl Work {
     }
 }
 
-/// The tasks of one event loop; see the [module](self).
+/// The tasks of one event loop. See the [module](self).
 pub(crate) struct Executor {
     tasks: Slab<Task>,
     spawned: u32,
-    mailbox: Arc<Mailbox>,
+    worker: Worker,
 }
 
 struct Task {
@@ -50,70 +52,75 @@ struct Task {
     generation: u32,
 }
 
-/// What a waker knows of its task.
-pub(crate) struct Header {
-    mailbox: Arc<Mailbox>,
-    /// The task's place, and what tells it from its predecessors there.
+/// The part of a task that its wakers hold.
+pub(crate) struct TaskHeader {
+    worker: Worker,
+    /// The task's index in the executor.
     key: u32,
+    /// Differs from the generations of earlier tasks at the same index.
     generation: u32,
-    /// Whether it is on a queue already.
-    queued: AtomicBool,
+    /// Whether the task is on a queue already.
+    is_queued: AtomicBool,
 }
 
 impl Executor {
-    /// Makes the calling thread the one that runs the loop of `mailbox`.
-    pub(crate) fn enter(mailbox: &Arc<Mailbox>) -> Executor {
-        here::enter(mailbox);
-        Executor { tasks: Slab::new(), spawned: 0, mailbox: mailbox.clone() }
+    /// Makes the calling thread the one that runs the loop of `worker`.
+    pub(crate) fn enter(worker: &Worker) -> Executor {
+        local::enter(worker);
+        Executor { tasks: Slab::new(), spawned: 0, worker: worker.clone() }
     }
 
     /// Polls each task that is ready now, once.
     pub(crate) fn round(&mut self) {
-        if self.mailbox.has_news() {
-            self.read_letters();
+        if self.worker.commands().has_news() {
+            self.read_commands();
         }
         self.admit();
-        let ready = here::with(|here| here.ready.len()).unwrap_or(0);
+        let ready = local::with(|local| local.ready.len()).unwrap_or(0);
         for _ in 0..ready {
-            let next = here::with(|here| here.ready.pop_front()).flatten();
+            let next = local::with(|local| local.ready.pop_front()).flatten();
             self.poll(next.expect("only rounds take from the queue"));
         }
     }
 
-    /// How long the reactor may wait: without limit (`None`) if no task is ready, else not at all.
+    /// How long the reactor may wait: without limit (`None`) if no task is ready, otherwise not at all.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
-        here::with(|here| here.ready.is_empty() && here.spawned.is_empty())
-            .is_some_and(|is_idle| !is_idle)
-            .then_some(Duration::ZERO)
+        let is_idle = local::with(|local| local.ready.is_empty() && local.spawned.is_empty());
+        (is_idle == Some(false)).then_some(Duration::ZERO)
     }
 
-    fn read_letters(&mut self) {
-        while let Some(letter) = self.mailbox.next() {
-            here::with(|here| match letter {
-                Letter::Wake(header) => here.ready.push_back(header),
-                Letter::Spawn(future) => here.spawned.push(Work::Background(future)),
+    fn read_commands(&mut self) {
+        while let Some(command) = self.worker.commands().next() {
+            local::with(|local| match command {
+                Command::Wake(header) => local.ready.push_back(header),
+                Command::Spawn(future) => local.spawned.push(Work::Background(future)),
             });
         }
     }
 
-    /// Gives each spawned task its place and its first turn.
+    /// Adds the spawned tasks, which are ready from the beginning.
     fn admit(&mut self) {
-        here::with(|here| {
-            for work in here.spawned.drain(..) {
+        local::with(|local| {
+            for work in local.spawned.drain(..) {
                 self.spawned = self.spawned.wrapping_add(1);
                 let generation = self.spawned;
                 let key = self.tasks.insert(Task { work, generation });
                 let key = u32::try_from(key).expect("memory does not hold that many tasks");
-                let mailbox = self.mailbox.clone();
-                here.ready.push_back(Arc::new(Header { mailbox, key, generation, queued: true.into() }));
+                let worker = self.worker.clone();
+                local.ready.push_back(Arc::new(TaskHeader {
+                    worker,
+                    key,
+                    generation,
+                    is_queued: true.into(),
+                }));
             }
         });
     }
 
-    fn poll(&mut self, header: Arc<Header>) {
+    fn poll(&mut self, header: Arc<TaskHeader>) {
         let (key, generation) = (header.key as usize, header.generation);
-        // Before the poll, so that news during it queues the task again.
-        header.queued.swap(false, Ordering::AcqRel);
+        // Before the poll, so that a wake-up during the poll queues the task again.
+        header.is_queued.swap(false, Ordering::AcqRel);
         let Some(task) = self.tasks.get_mut(key).filter(|task| task.generation == generation) else {
             return;
         };
@@ -130,40 +137,40 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        self.mailbox.close();
+        self.worker.commands().close();
         self.tasks.drain().for_each(discard);
-        if let Some(mut left) = here::leave() {
+        if let Some(mut left) = local::leave() {
             left.spawned.drain(..).for_each(|work| discard(Task { work, generation: 0 }));
         }
     }
 }
 
-/// Drops what is left of a task, which may panic.
+/// Drops a task, which may panic.
 fn discard(task: Task) {
     if catch_unwind(AssertUnwindSafe(|| drop(task))).is_err() {
         log::error!("a task panicked while it was dropped");
     }
 }
 
-impl Wake for Header {
+impl Wake for TaskHeader {
     fn wake(self: Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
+        if self.is_queued.swap(true, Ordering::AcqRel) {
             return;
         }
         let mut header = Some(self);
-        here::with(|here| {
-            if header.as_ref().is_some_and(|header| Arc::ptr_eq(&header.mailbox, &here.mailbox)) {
-                here.ready.extend(header.take());
+        local::with(|local| {
+            if header.as_ref().is_some_and(|header| header.worker == local.worker) {
+                local.ready.extend(header.take());
             }
         });
         if let Some(header) = header {
-            let mailbox = header.mailbox.clone();
-            mailbox.send(Letter::Wake(header));
+            let worker = header.worker.clone();
+            worker.commands().send(Command::Wake(header));
         }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.load(Ordering::Acquire) {
+        if !self.is_queued.load(Ordering::Acquire) {
             self.clone().wake();
         }
     }

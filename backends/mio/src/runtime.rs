@@ -1,33 +1,30 @@
-//! What a handler may ask of this backend.
+//! What a handler can ask of this backend.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work as Offloaded};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
+use gearshift_reactor::{EventLoop as _, EventLoops};
 
 use crate::NAME;
-use crate::executor::Work;
-use crate::here;
-use crate::mailbox::{Letter, Loops, Mailbox};
+use crate::worker::Worker;
 
-/// The loops of one server, as its application sees them.
+/// The event loops of one server, as its application sees them.
 pub(crate) struct MioEngine {
-    loops: Arc<Loops>,
+    workers: Arc<EventLoops<Worker>>,
     threads: Threads,
 }
 
 impl MioEngine {
-    pub(crate) fn new(loops: &Arc<Loops>, config: &Config) -> MioEngine {
-        MioEngine { loops: loops.clone(), threads: Threads::new(config.compute_threads_or_cores()) }
+    pub(crate) fn new(workers: &Arc<EventLoops<Worker>>, config: &Config) -> MioEngine {
+        MioEngine { workers: workers.clone(), threads: Threads::new(config.compute_threads_or_cores()) }
     }
 
-    /// The calling thread's loop if it is one of these, else one of them in turn.
-    fn home(&self) -> Arc<Mailbox> {
-        here::mailbox()
-            .filter(|here| self.loops.all().iter().any(|one| Arc::ptr_eq(one, here)))
-            .unwrap_or_else(|| self.loops.next())
+    /// The loop for what the calling thread begins.
+    fn home(&self) -> Worker {
+        self.workers.home(Worker::current())
     }
 }
 
@@ -45,19 +42,14 @@ impl Engine for MioEngine {
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
-        let home = self.home();
-        match here::is(&home) {
-            true => here::spawn(Work::Background(task)),
-            false => home.send(Letter::Spawn(task)),
-        }
+        self.home().spawn(task);
     }
 
-    fn offload(&self, kind: Offloaded, job: Job) {
+    fn offload(&self, kind: Work, job: Job) {
         self.threads.run(kind, job);
     }
 
     fn stats(&self) -> EngineStats {
-        let turns = self.loops.all().iter().map(|mailbox| mailbox.handle().turns()).sum();
-        EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
+        self.workers.stats()
     }
 }

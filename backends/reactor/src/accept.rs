@@ -37,16 +37,16 @@ pub fn accept(
     })
 }
 
-/// Connections accepted in a row before those that are open have their turn.
+/// The number of connections accepted in a row before other tasks run.
 const IN_A_ROW: usize = 64;
 
-/// A listener whose readiness a [`Reactor`](crate::Reactor) keeps.
+/// A listener that is registered with a reactor.
 pub struct Acceptor {
     handle: Handle,
     slot: Arc<Slot>,
     listener: Listener,
     pause: AcceptPause,
-    /// Whether accepting has failed and is left alone until the slot's deadline.
+    /// Whether accepting has failed, and pauses until the slot's deadline.
     is_paused: bool,
 }
 
@@ -54,16 +54,16 @@ impl Acceptor {
     /// Registers a listener.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// Errors of the system.
     pub fn new(handle: &Handle, listener: Listener) -> io::Result<Acceptor> {
         let slot = handle.register(listener.as_fd(), READABLE)?;
         let pause = AcceptPause::new();
         Ok(Acceptor { handle: handle.clone(), slot, listener, pause, is_paused: false })
     }
 
-    /// Accepts as long as the server runs, and hands each connection, registered, to `begin`. While the server has
-    /// no room, and for a while after the system had no descriptors, connections wait in the system's queue. Once
-    /// shutdown was asked for, those that are in the queue are accepted, then the listener is closed.
+    /// Accepts connections while the server runs, registers them, and passes them to `begin`. While the server is
+    /// full, and for a while after the system ran out of descriptors, connections wait in the system's queue. When
+    /// the shutdown begins, the connections in the queue are accepted, and then the listener is closed.
     pub async fn run(mut self, service: Arc<Service>, mut begin: impl FnMut(ReactorTransport, Peer)) {
         let slot = self.slot.clone();
         let _subscription =
@@ -82,14 +82,14 @@ impl Acceptor {
         }
     }
 
-    /// The next connection; none if there will be no more.
+    /// The next connection, or `None` if there will be no other.
     fn poll_next(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Option<(Socket, Peer)>> {
         loop {
             let phase = service.shutdown().phase();
             if phase == Phase::Forced {
                 return Poll::Ready(None);
             }
-            // Woken through the slot by readiness, by the deadline that ends a pause, and by shutdown.
+            // The slot wakes the task for readiness, for the deadline that ends a pause, and for a shutdown.
             self.slot.leave_waker(Direction::Read, cx.waker());
             if self.is_paused && !self.slot.is_due(self.handle.swept()) {
                 return Poll::Pending;
@@ -98,14 +98,14 @@ impl Acceptor {
                 if !self.is_paused {
                     ready!(self.slot.poll(Direction::Read, cx, || 0)).expect("no deadline is set");
                 }
-                // Asked first, because waiting for room is to be woken by every connection that closes.
+                // Looked at first, because a task that waits for room is woken by every connection that closes.
                 if !service.has_room() {
                     ready!(pin!(service.connections_until(|n| n < service.max_connections())).poll(cx));
                 }
             }
             self.is_paused = false;
             self.handle.set_deadline(&self.slot, None);
-            // Cleared before the attempt, and set again unless the attempt finds the queue empty.
+            // The bits are cleared before the attempt, and set again unless the attempt finds the queue empty.
             self.slot.take(READABLE | CLOSED);
             match self.listener.accept() {
                 Ok(accepted) => {
@@ -118,7 +118,7 @@ impl Acceptor {
                 Err(error) => {
                     self.slot.restore(READABLE);
                     self.failed(&error, service);
-                    // What is open gives its descriptors back as it closes.
+                    // Open connections release their descriptors when they close.
                     if self.is_paused && phase != Phase::Running && service.connections() == 0 {
                         return Poll::Ready(None);
                     }
@@ -127,7 +127,7 @@ impl Acceptor {
         }
     }
 
-    /// Begins a pause, unless the failure was the peer's.
+    /// Begins a pause, unless the peer caused the failure.
     fn failed(&mut self, error: &io::Error, service: &Service) {
         if let Some(pause) = self.pause.failed(error, &self.listener, service) {
             self.is_paused = true;

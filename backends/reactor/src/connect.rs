@@ -1,4 +1,4 @@
-//! Connections that the application itself makes.
+//! Connections from the application to other servers.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,7 +16,7 @@ impl Handle {
     /// Connects to `to`, without blocking.
     ///
     /// # Errors
-    /// Whatever the system says; for a Unix socket whose queue is full that is `WouldBlock`.
+    /// Errors of the system. For a Unix socket whose queue is full that is `WouldBlock`.
     pub async fn connect(self, to: Endpoint) -> io::Result<Stream> {
         let socket = match to {
             Endpoint::Tcp(address) => {
@@ -26,8 +26,8 @@ impl Handle {
             }
             Endpoint::Unix(path) => Socket::from(UnixStream::from(mio::net::UnixStream::connect(path)?)),
         };
-        // Registered only now, because a socket that does not connect yet counts as closed. What has happened until
-        // then is reported first.
+        // The registration follows the call, because the system reports a socket that does not connect yet as
+        // closed. It reports the state at the registration as the first event.
         let transport = ReactorTransport::with_readiness(&self, socket, 0)?;
         poll_fn(|cx| transport.poll_ready(Direction::Write, cx)).await?;
         match transport.socket().take_error()? {

@@ -7,7 +7,7 @@
 //! at most that distance. [Timers](crate::timers) are kept in order and fire on time.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
@@ -28,7 +28,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 pub(crate) const AWAKE: u64 = 0;
 
 /// What a [`Handle`] needs from the poller of its reactor. Called for registrations and wake-ups only.
-pub(crate) trait Poller: AsFd + Send + Sync {
+pub(crate) trait Poller: Send + Sync {
     /// Registers `socket`, edge-triggered, for reading and writing. Its events carry `token`.
     fn register(&self, socket: BorrowedFd<'_>, token: usize) -> io::Result<()>;
 
@@ -194,13 +194,6 @@ impl Handle {
     /// Removes a timer, if it has not fired.
     pub(crate) fn remove_timer(&self, until: Instant, id: u64) {
         self.0.timers.remove((self.0.nanos(until), id));
-    }
-}
-
-/// Readable when the reactor has events, for a thread that waits for it in another poller.
-impl AsFd for Handle {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.poller.as_fd()
     }
 }
 

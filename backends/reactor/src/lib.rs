@@ -1,23 +1,23 @@
-//! Edge-triggered readiness for gearshift's event loops, and the transport on it.
+//! Edge-triggered readiness and timers for gearshift's event loops, and the transport that uses them.
 //!
-//! A socket is registered once, for reading and writing, and never again: what the system then reports is kept as
-//! bits in the connection's own slot, and reading or writing looks at the bits. So a request costs one read and
-//! one write; the wait for readiness is one system call for all connections that became ready together.
-//! Registering anew for each wait, as async-io does it, would cost one more for each request, and that is why the
-//! smol and async-std backends share this crate with the mio backend.
+//! A socket is registered once, for reading and writing. The reactor keeps the readiness that the system reports as
+//! bits in the socket's slot, and a read or a write looks at these bits first. A request therefore costs one receive
+//! and one send, and the wait is one system call for all connections that became ready together. A reactor that
+//! registers a socket again for each wait, as async-io does, needs one more call for each request.
 //!
-//! * [`Reactor`] collects what the system reports; one thread or task owns it and calls [`Reactor::turn`].
-//! * [`Handle`] registers sockets with it, from any thread.
-//! * [`ReactorTransport`] is a connection, [`Acceptor`] a listener.
-//! * [`Task`] and [`Background`] are what the two blocking backends share on top of that.
+//! * [`Reactor`] collects events for one thread, which calls [`Reactor::turn`] or [`Reactor::block_on`].
+//! * `SharedReactor` collects events for several threads, which wait in it at once. Linux only.
+//! * [`Handle`] registers sockets and timers with either reactor, from any thread.
+//! * [`ReactorTransport`] is a connection, [`Acceptor`] a listener, [`Sleep`] a timer.
+//! * [`EventLoops`] is the list of a server's event loops.
+//! * `Task` and `Background` are what the two blocking backends share. They need the feature `blocking`.
 
 mod accept;
 #[cfg(feature = "blocking")]
 mod background;
 mod connect;
+mod event_loops;
 mod handle;
-#[cfg(feature = "nested")]
-mod nested;
 mod reactor;
 #[cfg(target_os = "linux")]
 mod shared_reactor;
@@ -30,9 +30,8 @@ mod transport;
 pub use accept::{Acceptor, accept};
 #[cfg(feature = "blocking")]
 pub use background::Background;
+pub use event_loops::{EventLoop, EventLoops};
 pub use handle::Handle;
-#[cfg(feature = "nested")]
-pub use nested::turn_forever;
 pub use reactor::Reactor;
 #[cfg(target_os = "linux")]
 pub use shared_reactor::{SharedEvents, SharedReactor};
@@ -45,13 +44,13 @@ use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-/// A panic while a lock was held leaves nothing half done here, so poison means nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex whose data is complete even after a panic under the lock, so that poison has no meaning.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets whatever else is ready have its turn.
-async fn yield_now() {
+/// Lets the other tasks that are ready run first.
+pub async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,9 +82,8 @@ impl Reactor {
         }
     }
 
-    /// Announces that the owner is about to wait for the [`Handle`] to be readable, in another poller. Returns the
-    /// time at which [`Reactor::turn`] is to be called even if the handle is not readable.
-    pub fn sleep_until(&mut self) -> Option<Instant> {
+    /// Announces that the owner is about to wait. Returns the time at which the next deadline or timer is due.
+    pub(crate) fn sleep_until(&mut self) -> Option<Instant> {
         // The announcement precedes the look: a thread that sets an earlier time in between sees it and wakes us.
         let shared = &self.handle.0;
         shared.asleep_until.store(shared.next_due(), Ordering::SeqCst);
@@ -184,12 +183,6 @@ impl Poller for OwnedPoller {
     /// The thread computes the time of its next wait itself.
     fn wake_by(&self, _: Instant) -> io::Result<()> {
         self.waker.wake()
-    }
-}
-
-impl AsFd for OwnedPoller {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.registry.as_fd()
     }
 }
 

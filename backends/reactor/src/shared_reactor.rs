@@ -110,6 +110,13 @@ impl SharedReactor {
     }
 }
 
+/// Readable while an event waits that no thread has taken, for a thread that waits in another poller.
+impl AsFd for SharedReactor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.epoll.as_fd()
+    }
+}
+
 impl Drop for SharedReactor {
     fn drop(&mut self) {
         self.handle.0.close();
@@ -210,12 +217,6 @@ impl Poller for Arc<SharedPoller> {
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
         *armed = Some(at);
         Ok(())
-    }
-}
-
-impl AsFd for SharedPoller {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
     }
 }
 

@@ -1,8 +1,8 @@
-//! What is known of one registered socket: its readiness, who waits for it, and until when.
+//! The state of one registered socket: its readiness, the wakers of the tasks that wait for it, and its deadline.
 //!
-//! The reactor writes readiness and takes wakers; the socket's owner takes readiness and leaves wakers. They may be
-//! on different threads, so each side does its two steps in the order that cannot lose news: the reactor sets
-//! bits and then looks for a waker, the owner leaves a waker and then looks at the bits again.
+//! The reactor sets readiness and takes wakers. The socket's owner takes readiness and leaves wakers. They may be on
+//! different threads, so each side takes its two steps in the order that cannot lose an event: the reactor sets bits
+//! and then looks for a waker, the owner leaves a waker and then looks at the bits again.
 
 use std::io;
 use std::sync::Mutex;
@@ -11,15 +11,15 @@ use std::task::{Context, Poll, Waker};
 
 use crate::lock;
 
-/// Reading would not find nothing.
+/// A read may find something.
 pub(crate) const READABLE: u8 = 1;
-/// Writing would not find the buffer full.
+/// A write may find room in the buffer.
 pub(crate) const WRITABLE: u8 = 2;
-/// The peer has ended its side, or the connection failed. The system may have reported this together with the last
-/// bytes, and will not report it again, so reads go on until they have met it.
+/// The peer has ended its side, or the connection failed. The system may report this together with the last bytes,
+/// and does not report it again, so the owner reads until it finds the end.
 pub(crate) const CLOSED: u8 = 4;
 
-/// One of the two things to wait for.
+/// The direction of a wait.
 #[derive(Clone, Copy)]
 pub(crate) enum Direction {
     Read,
@@ -39,7 +39,7 @@ impl Direction {
 /// See the [module](self).
 pub(crate) struct Slot {
     pub(crate) token: usize,
-    /// In nanoseconds since the reactor's start; 0 for none.
+    /// In nanoseconds since the reactor's start. 0 if there is no deadline.
     deadline: AtomicU64,
     wakers: Mutex<Wakers>,
     readiness: AtomicU8,
@@ -67,20 +67,20 @@ impl Slot {
         self.readiness.load(Ordering::Acquire) & bits != 0
     }
 
-    /// Clears `bits`, and says which of them were set. Done before the attempt that uses the readiness up, so that
-    /// what the system reports during the attempt is kept.
+    /// Clears `bits`, and returns those that were set. Called before the attempt that uses the readiness up, so that
+    /// an event during the attempt is kept.
     #[inline]
     pub(crate) fn take(&self, bits: u8) -> u8 {
         self.readiness.fetch_and(!bits, Ordering::AcqRel) & bits
     }
 
-    /// Puts back what an attempt did not use up.
+    /// Restores the bits that an attempt did not use up.
     #[inline]
     pub(crate) fn restore(&self, bits: u8) {
         self.readiness.fetch_or(bits, Ordering::AcqRel);
     }
 
-    /// Adds to the readiness, and hands whoever waited for it to `wake`.
+    /// Adds `bits` to the readiness, and passes the wakers of the tasks that waited for them to `wake`.
     pub(crate) fn announce(&self, bits: u8, mut wake: impl FnMut(Waker)) {
         self.readiness.fetch_or(bits, Ordering::AcqRel);
         let mut wakers = lock(&self.wakers);
@@ -92,15 +92,15 @@ impl Slot {
         }
     }
 
-    /// Hands whoever waits to `wake`, because the deadline has passed.
+    /// Passes the wakers of all waiting tasks to `wake`, because the deadline has passed.
     pub(crate) fn announce_due(&self, mut wake: impl FnMut(Waker)) {
         let mut wakers = lock(&self.wakers);
         wakers.read.take().map(&mut wake);
         wakers.write.take().map(&mut wake);
     }
 
-    /// Ready once there is readiness in this direction; `TimedOut` if it is not there although the deadline is not
-    /// after `swept`, up to when the reactor has looked for deadlines.
+    /// Ready when the socket is ready in this direction. `TimedOut` if it is not, and the deadline is not after
+    /// `swept`, the time of the reactor's last sweep.
     #[inline]
     pub(crate) fn poll(
         &self,
@@ -129,7 +129,7 @@ impl Slot {
         };
         if !place.as_ref().is_some_and(|left| left.will_wake(waker)) {
             let old = place.replace(waker.clone());
-            // What a waker does when it is dropped is not ours to do under the lock.
+            // Dropping a waker may run foreign code, which must not happen under the lock.
             drop(wakers);
             drop(old);
         }
@@ -145,7 +145,7 @@ impl Slot {
         Some(self.deadline.load(Ordering::Acquire)).filter(|&nanos| nanos != 0)
     }
 
-    /// Whether there is a deadline, not after `nanos`.
+    /// Whether there is a deadline, and it is not after `nanos`.
     #[inline]
     pub(crate) fn is_due(&self, nanos: u64) -> bool {
         self.deadline().is_some_and(|deadline| deadline <= nanos)

@@ -1,4 +1,4 @@
-//! A connection on a reactor: the driver's transport, and a plain stream of bytes after an upgrade.
+//! A connection on a reactor: the driver's transport, and the byte stream after an upgrade.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read};
@@ -16,12 +16,12 @@ use socket2::Socket;
 use crate::handle::Handle;
 use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 
-/// Pieces of an write_queue given to the system at once.
+/// The largest number of pieces that one system call writes.
 const SLICES: usize = 32;
 
-/// A non-blocking socket, TCP or Unix, whose readiness a [`Reactor`](crate::Reactor) keeps.
+/// A non-blocking socket, TCP or Unix, that is registered with a reactor.
 ///
-/// Writing to a peer that has left is an error, as long as the program ignores `SIGPIPE`; Rust's `main` sees to that.
+/// A write to a peer that has left is an error if the program ignores `SIGPIPE`, as a Rust program does by default.
 pub struct ReactorTransport {
     slot: Arc<Slot>,
     handle: Handle,
@@ -29,11 +29,11 @@ pub struct ReactorTransport {
 }
 
 impl ReactorTransport {
-    /// Registers a connection that was just accepted. It is taken for readable and writable at first: mostly the
-    /// bytes came with it, and what the system reports of it is then news.
+    /// Registers a connection that was just accepted. It counts as readable and writable at first, because the
+    /// first bytes have mostly arrived with it.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// Errors of the system.
     pub fn new(handle: &Handle, socket: Socket) -> io::Result<ReactorTransport> {
         ReactorTransport::with_readiness(handle, socket, READABLE | WRITABLE)
     }
@@ -48,7 +48,7 @@ impl ReactorTransport {
         &self.socket
     }
 
-    /// Ready once the socket is, or `TimedOut`.
+    /// Ready when the socket is ready, or with `TimedOut`.
     #[inline]
     pub(crate) fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.slot.poll(direction, cx, || self.handle.swept())
@@ -64,7 +64,8 @@ impl ReactorTransport {
         }
     }
 
-    /// One read. What filled its room may have left something, and so may what came with the end.
+    /// One read. The socket stays readable after a read that filled its buffer, or that came with the end: there may
+    /// be more.
     #[inline]
     fn receive(&self, into: &mut dyn Room) -> io::Result<usize> {
         let taken = self.slot.take(READABLE | CLOSED);
@@ -81,14 +82,14 @@ impl ReactorTransport {
         received
     }
 
-    /// One write, which `attempt` makes, as soon as it gets anywhere.
+    /// Calls `attempt` to write, and waits for the socket if the attempt finds no room.
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         attempt: impl Fn(&Socket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        // Writable until proven otherwise, and proven by two attempts: room that was made before the bit was cleared
-        // is found by the second, room that is made later sets the bit.
+        // The socket counts as writable until two attempts fail. The second attempt finds room that appeared before
+        // the bit was cleared. Room that appears later sets the bit.
         let mut again = false;
         loop {
             if !again && !self.slot.is(WRITABLE) {
@@ -162,7 +163,7 @@ impl Transport for ReactorTransport {
         self.set_deadline(None);
         if let Some(other) = self.handle.streams() {
             self.handle.deregister(&self.slot, self.socket.as_fd())?;
-            // What has arrived by now is news to the other reactor.
+            // The other reactor has reported nothing of this socket, so it counts as ready at first.
             self.slot = other.register(self.socket.as_fd(), READABLE | WRITABLE)?;
             self.handle = other;
         }
@@ -182,7 +183,7 @@ impl fmt::Debug for ReactorTransport {
     }
 }
 
-/// Where received bytes go.
+/// A buffer for received bytes.
 trait Room {
     fn room(&mut self) -> &mut [u8];
     fn filled(&mut self, n: usize);
@@ -208,7 +209,7 @@ impl Room for &mut [u8] {
     fn filled(&mut self, _: usize) {}
 }
 
-/// Makes a system call again if a signal came between.
+/// Repeats a system call that a signal interrupted.
 #[inline]
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
@@ -219,7 +220,7 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// The same connection as a plain stream of bytes, without deadlines.
+/// The same connection as a byte stream without deadlines.
 pub(crate) struct Plain(pub(crate) ReactorTransport);
 
 impl AsyncRead for Plain {

@@ -1,22 +1,28 @@
 //! gearshift on smol: an executor for each core.
 //!
-//! **The model.** Each worker is a thread that runs a smol executor of its own inside `smol::block_on`, with listeners
-//! of its own on the shared port. A connection is a task, and stays with the executor of the worker that accepted it.
-//! What a handler brings along from smol's world (timers, sockets, channels) works as it is: its wakers lead back here.
+//! # Model
+//! Each worker is a thread that runs a smol executor and waits in a reactor of its own. It has listeners of its own on
+//! the shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on
+//! the worker that accepted it.
 //!
-//! Connections are not on async-io's reactor, which registers a socket anew for each wait: they are on a
-//! [`gearshift_reactor`] of the worker, and it is this one poller that waits inside async-io. One task, the same as in
-//! the async-std backend, asks it for readiness between the rounds of the executor, and waits when there is none.
+//! The executor is smol's. Read `run` below, then `worker.rs`. Readiness and timers come from [`gearshift_reactor`],
+//! which registers a socket once, where smol's own reactor registers it for each wait. What a handler brings along
+//! from smol (timers, sockets, channels) works as it is: smol's own reactor runs on a thread of its own, and its
+//! wake-ups reach the worker.
 //!
-//! **The cost.** A request takes one read and one write, and its share of one look at what became ready; when the
-//! worker has nothing to do, some five system calls to wait inside async-io. An open connection is one task and
-//! one slot in the reactor, and no thread.
+//! # Cost
+//! A request takes one receive and one send, and its share of one wait for all connections that became ready
+//! together: 3.0 system calls with one connection, 2.0 with 64. An open connection is one task and one slot in the
+//! reactor, and no thread. A timer or socket of smol's own costs a hand-over from the thread of smol's reactor.
 //!
-//! **When it stalls.** A handler that blocks or computes stalls every connection of its worker; wrap it in
-//! [`blocking`](gearshift_core::blocking) or [`compute`](gearshift_core::compute). The kernel spreads connections by
-//! hash, not by load: few of them may share one worker while others are idle.
+//! # When it stalls
+//! A handler that blocks or computes stalls every connection of its worker, and the connections in the worker's
+//! accept queue. Wrap such a handler in [`blocking`](gearshift_core::blocking) or
+//! [`compute`](gearshift_core::compute). The kernel spreads connections by hash, not by load: a few connections may
+//! share one worker while other workers are idle.
 
 mod runtime;
+mod worker;
 
 use std::io;
 use std::sync::Arc;
@@ -25,14 +31,15 @@ use gearshift_core::{
     App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
     backend, latch, lifecycle,
 };
-use gearshift_reactor::{Reactor, accept};
+use gearshift_reactor::{EventLoop as _, EventLoops, Reactor, accept};
 use smol::Executor;
 
-use crate::runtime::{Loops, SmolEngine, Worker};
+use crate::runtime::SmolEngine;
+use crate::worker::Worker;
 
 const NAME: &str = "smol";
 
-/// One smol executor for each worker; see the [crate](self).
+/// One smol executor for each worker. See the [crate](self).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Smol;
 
@@ -56,10 +63,10 @@ impl Backend for Smol {
     }
 }
 
-/// The executors of one server, a thread for each.
+/// The executors of one server. Each runs on a thread.
 struct SmolWorkers {
-    loops: Arc<Loops>,
-    /// Dropped, it has the executors end.
+    workers: Arc<EventLoops<Worker>>,
+    /// Dropping it ends the executors.
     running: latch::Guard,
     threads: Threads,
     config: Config,
@@ -72,22 +79,23 @@ impl SmolWorkers {
             .map(|_| Reactor::new(config.shortest_timeout()))
             .collect::<io::Result<Vec<Reactor>>>()?;
         let executors: Vec<_> = reactors.iter().map(|_| Arc::new(Executor::new())).collect();
-        let pairs = executors.iter().zip(&reactors);
-        let loops = Loops::new(pairs.map(|(executor, reactor)| Worker::new(executor, reactor.handle())));
-        let (running, threads) = (Latch::new(), Threads::new(server.shutdown()));
-        let workers = SmolWorkers { loops, running: running.guard(), threads, config };
+        let each = executors.iter().zip(&reactors);
+        let workers = EventLoops::new(
+            each.map(|(executor, reactor)| Worker::new(executor, reactor.handle())).collect(),
+        );
+        let (threads, latch) = (Threads::new(server.shutdown()), Latch::new());
+        let running = latch.guard();
         for (n, (reactor, executor)) in reactors.into_iter().zip(executors).enumerate() {
-            let (worker, running) = (workers.loops.all()[n].clone(), running.clone());
-            let run = move || run(reactor, executor, worker, &running);
-            workers.threads.spawn(format!("{NAME}-{n}"), run)?;
+            let (worker, latch) = (workers.all()[n].clone(), latch.clone());
+            threads.spawn(format!("{NAME}-{n}"), move || run(reactor, executor, worker, &latch))?;
         }
-        Ok(workers)
+        Ok(SmolWorkers { workers, running, threads, config })
     }
 }
 
 impl Workers for SmolWorkers {
     fn engine(&self) -> impl Engine {
-        SmolEngine::new(&self.loops, &self.config)
+        SmolEngine::new(&self.workers, &self.config)
     }
 
     fn accept(
@@ -96,8 +104,8 @@ impl Workers for SmolWorkers {
         service: &Arc<Service>,
         accepting: &Latch,
     ) -> io::Result<()> {
-        let shares = Listener::share(listeners, self.loops.all().len())?;
-        for (worker, share) in self.loops.all().iter().zip(shares) {
+        let shares = Listener::share(listeners, self.workers.all().len())?;
+        for (worker, share) in self.workers.all().iter().zip(shares) {
             for listener in share {
                 let home = worker.clone();
                 let begin = move |driving| home.spawn(driving);
@@ -113,13 +121,13 @@ impl Workers for SmolWorkers {
     }
 }
 
-/// Runs one executor until it is told to stop.
+/// Runs one executor until the server ends.
 fn run(
     mut reactor: Reactor,
     executor: Arc<Executor<'static>>,
     worker: Worker,
     running: &Latch,
 ) -> io::Result<()> {
-    let _here = worker.enter();
+    let _entered = worker.enter();
     reactor.block_on(executor.run(running.released()))
 }

@@ -247,7 +247,7 @@ impl Pool {
             }
             self.is_standing_in.store(true, SeqCst);
             if self.must_stand_in() {
-                let has_news = self.stand_in.wait(Some(self.handle().as_fd()))?;
+                let has_news = self.stand_in.wait(Some(self.reactor.as_fd()))?;
                 self.is_standing_in.store(false, SeqCst);
                 if has_news {
                     self.turn(Some(Duration::ZERO))?;

@@ -1,4 +1,4 @@
-//! Waiting until the last of several things has ended, wherever they run.
+//! A wait for the end of several tasks or threads.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use slab::Slab;
 
 use crate::runtime::task::lock;
 
-/// Held by its guards; whoever waits for it goes on when there are none.
+/// Held by its guards. A wait for the latch ends when there is no guard.
 #[derive(Clone, Default)]
 pub struct Latch(Arc<Mutex<State>>);
 
@@ -29,6 +29,11 @@ impl Latch {
     pub fn guard(&self) -> Guard {
         lock(&self.0).guards += 1;
         Guard(self.clone())
+    }
+
+    /// Whether nothing holds the latch.
+    pub fn is_released(&self) -> bool {
+        lock(&self.0).guards == 0
     }
 
     /// Ready once nothing holds the latch.
@@ -56,7 +61,7 @@ impl Drop for Guard {
 #[must_use = "it waits only while it is polled"]
 pub struct Released {
     latch: Latch,
-    /// Where its waker is kept.
+    /// The index of its waker in the latch.
     key: Option<usize>,
 }
 
@@ -74,7 +79,7 @@ impl Future for Released {
             Some(key) if state.waiters[key].will_wake(cx.waker()) => {}
             Some(key) => {
                 let old = std::mem::replace(&mut state.waiters[key], cx.waker().clone());
-                // What a waker does when it is dropped is not ours to do under the lock.
+                // Dropping a waker may run foreign code, which must not happen under the lock.
                 drop(state);
                 drop(old);
             }

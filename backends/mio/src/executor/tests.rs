@@ -11,20 +11,20 @@ use super::*;
 /// A loop on the calling thread, turned by hand.
 struct Rig {
     reactor: Reactor,
-    mailbox: Arc<Mailbox>,
+    worker: Worker,
     executor: Executor,
 }
 
 fn rig() -> Rig {
     let reactor = Reactor::new(Duration::from_secs(3600)).unwrap();
-    let mailbox = Mailbox::new(reactor.handle());
-    let executor = Executor::enter(&mailbox);
-    Rig { reactor, mailbox, executor }
+    let worker = Worker::new(reactor.handle());
+    let executor = Executor::enter(&worker);
+    Rig { reactor, worker, executor }
 }
 
 impl Rig {
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        here::spawn(Work::Background(Box::pin(future)));
+        local::spawn(Work::Background(Box::pin(future)));
     }
 
     fn turn(&mut self) {
@@ -134,16 +134,16 @@ fn what_is_sent_to_a_loop_that_has_ended_is_dropped() {
         }
     }
     let rig = rig();
-    let mailbox = rig.mailbox.clone();
+    let worker = rig.worker.clone();
     drop(rig);
     let (tell, told) = mpsc::channel();
     let task = Tell(tell);
-    mailbox.send(Letter::Spawn(Box::pin(async move { drop(task) })));
+    worker.commands().send(Command::Spawn(Box::pin(async move { drop(task) })));
     assert_eq!(told.try_recv(), Ok(()));
 }
 
 #[test]
 fn a_connection_costs_little_beside_its_future() {
-    let beside = size_of::<Task>() + 2 * size_of::<usize>() + size_of::<Header>();
+    let beside = size_of::<Task>() + 2 * size_of::<usize>() + size_of::<TaskHeader>();
     assert!(beside <= 80, "{beside}");
 }

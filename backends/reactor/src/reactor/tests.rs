@@ -1,3 +1,4 @@
+use std::os::fd::AsFd;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Wake};
@@ -215,7 +216,7 @@ fn block_on_waits_in_its_reactor() {
     let mut reactor = Reactor::new(LONG).unwrap();
     let (ours, peer) = pair();
     let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let mut inbox = Inbox::new();
+    let mut read_buffer = ReadBuffer::new();
     let handle = reactor.handle().clone();
     let other = thread::spawn(move || {
         while handle.0.asleep_until.load(Ordering::SeqCst) == AWAKE {
@@ -224,7 +225,7 @@ fn block_on_waits_in_its_reactor() {
         peer.send(b"hello").unwrap();
         peer
     });
-    let read = reactor.block_on(std::future::poll_fn(|cx| transport.poll_read(cx, &mut inbox)));
+    let read = reactor.block_on(std::future::poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)));
     assert_eq!(read.unwrap().unwrap(), 5);
     other.join().unwrap();
 }
@@ -234,10 +235,10 @@ fn a_wake_up_on_the_reactors_own_thread_costs_no_system_call() {
     let mut reactor = Reactor::new(LONG).unwrap();
     let (ours, peer) = pair();
     let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let (mut inbox, mut reads) = (Inbox::new(), 0);
+    let (mut read_buffer, mut reads) = (ReadBuffer::new(), 0);
     let handle = reactor.handle().clone();
     let output = reactor.block_on(std::future::poll_fn(|cx| {
-        while transport.poll_read(cx, &mut inbox).is_ready() {
+        while transport.poll_read(cx, &mut read_buffer).is_ready() {
             reads += 1;
         }
         if reads == 100 {

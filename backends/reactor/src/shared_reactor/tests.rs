@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
@@ -6,7 +7,7 @@ use std::task::{Context, Wake};
 use std::thread::{self, JoinHandle};
 
 use futures_lite::future::{block_on, poll_once};
-use gearshift_core::{Endpoint, Inbox, Transport};
+use gearshift_core::{Endpoint, ReadBuffer, Transport};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
@@ -201,10 +202,10 @@ fn a_deadline_is_met_by_a_sweep() {
     let crew = crew();
     let (ours, _peer) = pair();
     let mut transport = ReactorTransport::new(crew.reactor.handle(), ours).unwrap();
-    let mut inbox = Inbox::new();
+    let mut read_buffer = ReadBuffer::new();
     let at = Instant::now() + Duration::from_millis(20);
     transport.set_deadline(Some(at));
-    let read = block_on(std::future::poll_fn(|cx| transport.poll_read(cx, &mut inbox)));
+    let read = block_on(std::future::poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)));
     assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert!(Instant::now() >= at);
     crew.end();

@@ -1,0 +1,68 @@
+//! Timers and sockets of smol's own, in tasks of the backend.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gearshift_core::{App, Backend, Config, Response, Runtime, Server, StatusCode};
+use gearshift_smol::Smol;
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::{Async, Timer};
+
+/// Runs `task` as a background task of a server.
+fn run<T, F>(task: impl FnOnce(Runtime) -> F) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let server = Server::bind(&[], Config::default()).unwrap();
+    let shutdown = server.shutdown();
+    let (send, receive) = mpsc::channel();
+    let app = App::new(move |runtime| {
+        send.send(runtime).unwrap();
+        async |_| Response::status_only(StatusCode::OK)
+    });
+    let server = thread::spawn(move || Smol.serve(server, app));
+    let runtime: Runtime = receive.recv().unwrap();
+    let output = runtime.block_on(runtime.spawn(task(runtime.clone()))).unwrap();
+    shutdown.graceful();
+    server.join().unwrap().unwrap();
+    output
+}
+
+#[test]
+fn a_timer_of_smol_wakes_a_task() {
+    let least = Duration::from_millis(5);
+    let begun = Instant::now();
+    run(async move |_| {
+        for _ in 0..10 {
+            Timer::after(least).await;
+        }
+    });
+    assert!(begun.elapsed() >= 10 * least);
+}
+
+#[test]
+fn a_socket_of_smol_wakes_a_task() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let echo = thread::spawn(move || {
+        let (peer, _) = listener.accept().unwrap();
+        std::io::copy(&mut &peer, &mut &peer).unwrap();
+    });
+    let echoed = run(async move |runtime| {
+        let mut stream = Async::<TcpStream>::connect(address).await.unwrap();
+        let mut echoed = 0;
+        for _ in 0..100 {
+            stream.write_all(b"hello").await.unwrap();
+            let mut got = [0; 5];
+            stream.read_exact(&mut got).await.unwrap();
+            runtime.sleep(Duration::from_micros(100)).await;
+            echoed += usize::from(&got == b"hello");
+        }
+        echoed
+    });
+    assert_eq!(echoed, 100);
+    echo.join().unwrap();
+}
