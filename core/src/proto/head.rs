@@ -1,12 +1,11 @@
-//! From bytes to a request head.
+//! The parser of request heads (RFC 9112, 2 to 5).
 //!
-//! Most heads arrive whole, and most bring the fields that the one before had: [`memo`](super::memo) then has most of
-//! it. Else [`read`] lets `httparse` at what is there. Whenever that does not give a head that is
-//! right in every respect, [`Scan`] has the say: it takes the bytes line by line, looks at each byte once however
-//! they are chopped, and so reports the same error at the same byte, whether a head came in one piece or in a
-//! hundred.
+//! [`read`] has three stages:
 //!
-//! `httparse` is lenient about line ends; every line end is therefore checked again here to be CR LF.
+//! 1. [`memo`](super::memo) recognises field sections that the thread has parsed before.
+//! 2. `httparse` parses a complete head. It accepts line ends other than CR LF, so this file checks every line end.
+//! 3. [`Scan`] decides about incomplete and malformed heads. It reads line by line and looks at each byte once. It
+//!    therefore reports the same error at the same byte, in however many pieces a head arrives.
 
 use std::mem::MaybeUninit;
 
@@ -18,17 +17,17 @@ use crate::proto::framing::{Facts, FieldFacts};
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::{Head, Request};
-use crate::proto::{line, memo, target};
+use crate::proto::{memo, request_line, target};
 
-/// Empty lines before a request line that are passed over (RFC 9112, 2.2).
+/// The largest number of empty lines before a request line (RFC 9112, 2.2).
 const EMPTY_LINES: u8 = 2;
 
-/// Takes the next head out of `read_buffer`, or says that it is not complete.
+/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete.
 ///
-/// `scan` must be a fresh one for each head, and the same until that head is complete.
+/// The caller passes a new `scan` for each head, and the same one until that head is complete.
 ///
 /// # Errors
-/// What is wrong with it. Nothing can be read after it then.
+/// An [`Error`] if the head breaks a rule or a limit. The connection must not read on after an error.
 #[inline]
 pub(crate) fn read(
     read_buffer: &mut ReadBuffer,
@@ -40,17 +39,17 @@ pub(crate) fn read(
     {
         return Ok(Some((request, facts?)));
     }
-    read_anew(read_buffer, scan, limits)
+    read_uncached(read_buffer, scan, limits)
 }
 
-/// A head whose fields were read before, on this thread: the request line is all that is new. If the two together are
-/// wrong, the head stays where it is.
+/// Reads a head whose request line is common and whose field section is cached. Returns `None` for any other head. The
+/// result is an error if the line and the fields contradict each other; the head then stays in `read_buffer`.
 #[inline]
 fn recall(read_buffer: &mut ReadBuffer, limits: &Limits) -> Option<(Request, Result<Facts, Error>)> {
     let bytes = read_buffer.as_slice();
-    let mut request = Request::blank();
+    let mut request = Request::recycled();
     let head = &mut request.inner_mut().head;
-    let end = memo::recall_line(bytes, limits, head).or_else(|| line::read(bytes, limits, head))?;
+    let end = memo::recall_line(bytes, limits, head).or_else(|| request_line::read(bytes, limits, head))?;
     let (facts, len) = memo::recall_fields(&bytes[end..], end, limits, &mut head.fields)?;
     let len = end + len;
     if len > limits.head {
@@ -63,8 +62,9 @@ fn recall(read_buffer: &mut ReadBuffer, limits: &Limits) -> Option<(Request, Res
     Some((request, facts))
 }
 
+/// Reads a head without the cache.
 #[inline(never)]
-fn read_anew(
+fn read_uncached(
     read_buffer: &mut ReadBuffer,
     scan: &mut Scan,
     limits: &Limits,
@@ -74,21 +74,22 @@ fn read_anew(
             return Ok(None);
         }
         if let Some(parsed) = parse(read_buffer.as_slice(), limits) {
-            return take(read_buffer, parsed, limits).map(Some);
+            return accept(read_buffer, parsed, limits).map(Some);
         }
     }
     match scan.lines(read_buffer.as_slice(), limits)? {
         None => Ok(None),
         Some(len) => {
             let bytes = &read_buffer.as_slice()[..len];
-            let parsed = parse(bytes, limits).or_else(|| parse(&in_known_version(bytes)?, limits));
-            take(read_buffer, parsed.ok_or(Error::RequestLine)?, limits).map(Some)
+            let parsed = parse(bytes, limits).or_else(|| parse(&with_known_version(bytes)?, limits));
+            accept(read_buffer, parsed.ok_or(Error::RequestLine)?, limits).map(Some)
         }
     }
 }
 
-/// A head of HTTP/1.2 or above is one of HTTP/1.1, the highest minor version that is known here (RFC 9110, 2.5).
-fn in_known_version(head: &[u8]) -> Option<Vec<u8>> {
+/// Copies a head of HTTP/1.2 or above as a head of HTTP/1.1, the highest minor version that the server implements (RFC
+/// 9110, 2.5). `httparse` rejects other versions.
+fn with_known_version(head: &[u8]) -> Option<Vec<u8>> {
     let minor = memchr::memchr(b'\r', head)?.checked_sub(1)?;
     let mut head = head.to_vec();
     match &mut head[minor] {
@@ -98,7 +99,7 @@ fn in_known_version(head: &[u8]) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// Passes over empty lines. False if more bytes are needed to tell.
+/// Removes empty lines before the request line. Returns false if more bytes are needed to find its start.
 fn skip_empty_lines(read_buffer: &mut ReadBuffer, scan: &mut Scan) -> Result<bool, Error> {
     loop {
         match *read_buffer.as_slice() {
@@ -113,7 +114,7 @@ fn skip_empty_lines(read_buffer: &mut ReadBuffer, scan: &mut Scan) -> Result<boo
     }
 }
 
-/// A head that is right as far as its grammar and the limits go.
+/// A head with valid grammar that respects the limits. Its target and fields are not interpreted yet.
 struct Parsed {
     len: usize,
     fields_start: usize,
@@ -123,7 +124,7 @@ struct Parsed {
     fields: FieldSpans,
 }
 
-/// Reads a whole head at the start of `bytes`; `None` if it is not whole, or wrong in any way.
+/// Parses a complete head at the start of `bytes`. Returns `None` if the head is incomplete or malformed.
 #[inline]
 fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
     let mut room = [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS];
@@ -134,18 +135,18 @@ fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
     let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let target = Span::within(bytes, target.as_bytes())?;
 
-    // Where the request line ends: after the target come a space, the version and the line end.
+    // A space, the version and the line end follow the target.
     let fields_start = usize::from(target.start) + usize::from(target.len) + " HTTP/1.1\r\n".len();
     if len > limits.head || fields_start - "\r\n".len() > limits.request_line {
         return None;
     }
-    // Where the next line has to begin, or at least the last one began.
+    // The start of the line before the current field.
     let mut line = fields_start;
     let mut fields = FieldSpans::new();
     for field in request.headers.iter() {
         let name = Span::within(bytes, field.name.as_bytes())?;
         let start = usize::from(name.start);
-        // `httparse` gives an empty value any address.
+        // The address of an empty value from `httparse` is arbitrary.
         let value = if field.value.is_empty() {
             Span { start: name.start + name.len, len: 0 }
         } else {
@@ -171,16 +172,16 @@ fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
     })
 }
 
-/// Whether the line that began at `line` ends in CR LF right before `next`, and is not too long. The first field line
-/// has the request line before it.
+/// Whether the field line that begins at `line` ends in CR LF directly before `next` and is within its limit. `next` may
+/// be the first field line: the line before it is then the request line, whose length was checked.
 #[inline]
 fn is_line_end(bytes: &[u8], next: usize, line: usize, fields_start: usize, limits: &Limits) -> bool {
     let len = next.wrapping_sub(line).wrapping_sub("\r\n".len());
     next >= fields_start && bytes[next - 2] == b'\r' && (next == fields_start || len <= limits.field_line)
 }
 
-/// Judges what the fields say, and takes the head out of the read_buffer.
-fn take(read_buffer: &mut ReadBuffer, parsed: Parsed, limits: &Limits) -> Result<(Request, Facts), Error> {
+/// Interprets the target and the fields, caches the field section, and removes the head from the read buffer.
+fn accept(read_buffer: &mut ReadBuffer, parsed: Parsed, limits: &Limits) -> Result<(Request, Facts), Error> {
     let bytes = read_buffer.as_slice();
     let Parsed { len, fields_start, method, version, target, fields } = parsed;
     let path = target::check(&method, target.of(bytes))?;
@@ -188,71 +189,77 @@ fn take(read_buffer: &mut ReadBuffer, parsed: Parsed, limits: &Limits) -> Result
     let facts = FieldFacts::of(bytes, &fields)?;
     memo::remember_fields(&bytes[fields_start..len], fields_start, &fields, facts, limits);
     let facts = facts.with_line(&method, version)?;
-    let mut request = Request::blank();
+    let mut request = Request::recycled();
     let head = &mut request.inner_mut().head;
-    // The vector that was there goes; heads that are not new take the other way.
+    // This drops the recycled vector of spans. Heads with cached fields reuse it in `recall`.
     *head = Head { bytes: read_buffer.take(len), method, version, target, path, fields };
     Ok((request, facts))
 }
 
-/// How far the lines of an incomplete head, or trailer section, were looked at.
+/// The progress of a line-by-line check of an incomplete head or trailer section.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scan {
-    /// Bytes looked at, for line ends.
-    looked: usize,
-    /// Where the line begins that has no end yet.
+    /// The number of bytes that were searched for line ends.
+    searched: usize,
+    /// The start of the line that is incomplete.
     line: usize,
-    /// Field lines seen.
+    /// The number of complete field lines.
     fields: usize,
-    /// Whether the method is behind.
+    /// The method and the space after it were read.
     past_method: bool,
-    /// Whether the request line is behind.
+    /// The request line was read.
     in_fields: bool,
+    /// The number of empty lines before the request line.
     empty_lines: u8,
 }
 
 impl Scan {
-    /// A scan of a head, request line first.
+    /// Creates the scan of a head.
     pub(crate) fn head() -> Scan {
         Scan::default()
     }
 
-    /// A scan of field lines alone: a trailer section.
+    /// Creates the scan of a trailer section: field lines without a request line.
     pub(crate) fn trailers() -> Scan {
         Scan { past_method: true, in_fields: true, ..Scan::default() }
     }
 
+    /// Whether no line was searched. Only then may the other stages read the head.
     fn is_fresh(&self) -> bool {
-        self.looked == 0
+        self.searched == 0
     }
 
-    /// Looks at the bytes that are new, and gives the length of the whole once its empty line is there.
+    /// Checks the bytes that were added to `bytes` since the last call. Returns the length of the section, with its empty
+    /// line, once it is complete.
+    ///
+    /// # Errors
+    /// An [`Error`] at the first byte that breaks a rule or a limit.
     pub(crate) fn lines(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Error> {
         loop {
-            let Some(end) = line_end(bytes, self.looked) else {
+            let Some(end) = line_end(bytes, self.searched) else {
                 let unfinished = &bytes[self.line..];
-                self.judge_beginning(unfinished, limits)?;
-                self.judge_length(unfinished, limits)?;
+                self.check_method(unfinished, limits)?;
+                self.check_length(unfinished, limits)?;
                 if bytes.len() > limits.head {
                     return Err(self.too_large());
                 }
-                // A CR is judged once it is known what follows it.
-                self.looked = bytes.len() - usize::from(unfinished.ends_with(b"\r"));
+                // A CR is searched again together with the byte after it.
+                self.searched = bytes.len() - usize::from(unfinished.ends_with(b"\r"));
                 return Ok(None);
             };
             let line = &bytes[self.line..end];
-            self.judge_beginning(line, limits)?;
-            self.judge_length(line, limits)?;
+            self.check_method(line, limits)?;
+            self.check_length(line, limits)?;
             if end + 1 > limits.head {
                 return Err(self.too_large());
             }
             let (Some(line), b'\n') = (line.strip_suffix(b"\r"), bytes[end]) else {
                 return Err(Error::LineEnd);
             };
-            self.looked = end + 1;
+            self.searched = end + 1;
             self.line = end + 1;
             if !self.in_fields {
-                judge_request_line(line)?;
+                check_request_line(line)?;
                 self.in_fields = true;
             } else if line.is_empty() {
                 return Ok(Some(end + 1));
@@ -261,11 +268,12 @@ impl Scan {
                 if self.fields > limits.fields {
                     return Err(Error::TooManyFields);
                 }
-                judge_field_line(line)?;
+                check_field_line(line)?;
             }
         }
     }
 
+    /// The error for the part of the head that exceeds its limit.
     fn too_large(&self) -> Error {
         match self.in_fields {
             true => Error::FieldsTooLarge,
@@ -274,13 +282,14 @@ impl Scan {
         }
     }
 
-    /// What can be said before a line has ended: that it is no request line at all (someone speaks TLS to us).
-    fn judge_beginning(&mut self, line: &[u8], limits: &Limits) -> Result<(), Error> {
+    /// Checks the method before the request line is complete, so that input other than HTTP, for example TLS, is rejected
+    /// at its first bytes.
+    fn check_method(&mut self, line: &[u8], limits: &Limits) -> Result<(), Error> {
         if self.past_method {
             return Ok(());
         }
-        let from = self.looked.min(line.len());
-        // What is beyond a limit is too long, whatever it is.
+        let from = self.searched.min(line.len());
+        // Bytes beyond a limit are not checked: the line is too long in any case.
         let until = line.len().min(limits.request_line).min(limits.head);
         let end = line[from..until.max(from)].iter().position(|&byte| !is_token(byte)).map(|at| from + at);
         match end {
@@ -289,21 +298,22 @@ impl Scan {
                 self.past_method = true;
                 Ok(())
             }
-            // It may be half of the line's end, which is for the whole line to judge.
+            // A CR at the end may begin the line end. The check of the complete line decides.
             Some(at) if at > 0 && line[at] == b'\r' && at + 1 == line.len() => Ok(()),
             Some(_) => Err(Error::Method),
         }
     }
 
-    /// `line` is without LF, and may end in the CR of its end.
-    fn judge_length(&self, line: &[u8], limits: &Limits) -> Result<(), Error> {
+    /// Checks the length of `line`, which may include the CR of its line end but no LF.
+    fn check_length(&self, line: &[u8], limits: &Limits) -> Result<(), Error> {
         let len = line.strip_suffix(b"\r").unwrap_or(line).len();
         let limit = if self.in_fields { limits.field_line } else { limits.request_line };
         if len > limit { Err(self.too_large()) } else { Ok(()) }
     }
 }
 
-/// Where, from `at` on, a line ends: at a LF, or at a CR that no LF follows, which must not be waited behind.
+/// The position of the byte that ends the line from `at` on: an LF, or a CR that a byte other than LF follows. The second
+/// kind is an error; a parser that searched on for an LF could wait without need.
 fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
     let found = at + memchr::memchr2(b'\r', b'\n', &bytes[at..])?;
     match bytes[found..] {
@@ -313,7 +323,8 @@ fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-fn judge_request_line(line: &[u8]) -> Result<(), Error> {
+/// Checks a request line without its line end (RFC 9112, 3).
+fn check_request_line(line: &[u8]) -> Result<(), Error> {
     let mut parts = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -337,8 +348,8 @@ fn judge_request_line(line: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// `line` is not empty, and without its end.
-pub(crate) fn judge_field_line(line: &[u8]) -> Result<(), Error> {
+/// Checks a field line without its line end (RFC 9112, 5). `line` must not be empty.
+pub(crate) fn check_field_line(line: &[u8]) -> Result<(), Error> {
     if matches!(line[0], b' ' | b'\t') {
         return Err(Error::Folding);
     }
@@ -353,7 +364,7 @@ pub(crate) fn judge_field_line(line: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// `tchar` (RFC 9110, 5.6.2).
+/// Whether `byte` is a `tchar` (RFC 9110, 5.6.2).
 pub(crate) fn is_token(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
         | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
