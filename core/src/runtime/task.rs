@@ -22,6 +22,8 @@ pub struct Task<T>(Arc<Mutex<State<T>>>);
 struct State<T> {
     /// The result of a task that has ended, until the handle takes it.
     outcome: Option<Result<T, TaskError>>,
+    /// The task has ended. It stays set when the handle takes the result.
+    finished: bool,
     /// The task was asked to end.
     cancelled: bool,
     /// The waker of the task, for its cancellation.
@@ -42,7 +44,13 @@ impl<T: Send + 'static> Task<T> {
         F: Future<Output = T> + Send + 'static,
     {
         let stalls = stalls.clone();
-        let state = Arc::new(Mutex::new(State { outcome: None, cancelled: false, task: None, waiter: None }));
+        let state = Arc::new(Mutex::new(State {
+            outcome: None,
+            finished: false,
+            cancelled: false,
+            task: None,
+            waiter: None,
+        }));
         let task = Task(state.clone());
         let counted = tasks.begin();
         let mut finish = Finish { state, _counted: counted };
@@ -96,7 +104,7 @@ impl<T> Task<T> {
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        lock(&self.0).outcome.is_some()
+        lock(&self.0).finished
     }
 }
 
@@ -115,7 +123,7 @@ impl<T: Send> Cancellable for Mutex<State<T>> {
     }
 
     fn is_finished(&self) -> bool {
-        lock(self).outcome.is_some()
+        lock(self).finished
     }
 }
 
@@ -190,7 +198,8 @@ impl<T> Finish<T> {
     fn with(&mut self, outcome: Result<T, TaskError>) {
         let mut state = lock(&self.state);
         state.task = None;
-        if state.outcome.is_none() {
+        if !state.finished {
+            state.finished = true;
             state.outcome = Some(outcome);
         }
         if let Some(waiter) = state.waiter.take() {

@@ -1,4 +1,4 @@
-//! Waiting until the last of several things has ended, wherever they run.
+//! A latch: it waits until the last of several guards is dropped, on any thread.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +9,17 @@ use slab::Slab;
 
 use crate::runtime::task::lock;
 
-/// Held by its guards; whoever waits for it goes on when there are none.
+/// A counter of guards that can be awaited until it is 0. Clones refer to the same counter. It may be held again after it
+/// was released.
+///
+/// ```
+/// use gearshift_core::Latch;
+///
+/// let latch = Latch::new();
+/// let guard = latch.guard();
+/// std::thread::spawn(move || drop(guard));
+/// futures_lite::future::block_on(latch.released());
+/// ```
 #[derive(Clone, Default)]
 pub struct Latch(Arc<Mutex<State>>);
 
@@ -20,18 +30,18 @@ struct State {
 }
 
 impl Latch {
-    /// A latch that nothing holds.
+    /// Creates a latch without guards.
     pub fn new() -> Latch {
         Latch::default()
     }
 
-    /// Holds the latch until the guard is dropped.
+    /// Creates a guard that holds the latch until it is dropped.
     pub fn guard(&self) -> Guard {
         lock(&self.0).guards += 1;
         Guard(self.clone())
     }
 
-    /// Ready once nothing holds the latch.
+    /// Waits until the latch has no guards. The future is ready if it has none at the time of a poll.
     pub fn released(&self) -> Released {
         Released { latch: self.clone(), key: None }
     }
@@ -56,7 +66,7 @@ impl Drop for Guard {
 #[must_use = "it waits only while it is polled"]
 pub struct Released {
     latch: Latch,
-    /// Where its waker is kept.
+    /// The key of its waker in [`State::waiters`].
     key: Option<usize>,
 }
 
@@ -74,7 +84,7 @@ impl Future for Released {
             Some(key) if state.waiters[key].will_wake(cx.waker()) => {}
             Some(key) => {
                 let old = std::mem::replace(&mut state.waiters[key], cx.waker().clone());
-                // What a waker does when it is dropped is not ours to do under the lock.
+                // Dropping a waker can run any code, so it happens without the lock.
                 drop(state);
                 drop(old);
             }
