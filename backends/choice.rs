@@ -67,6 +67,12 @@ impl Backend {
         self.0.model()
     }
 
+    /// Whether the threads that drive connections may block. A handler then holds its thread until it answers, and a
+    /// request may wait for a thread.
+    pub fn threads_block(self) -> bool {
+        self.0.threads_block()
+    }
+
     /// Checks that the backend supports all settings of `config`.
     ///
     /// # Errors
@@ -80,8 +86,8 @@ impl Backend {
     ///
     /// # Errors
     /// The error that prevented the start, or that ended the server.
-    pub fn serve(self, server: Server, app: App) -> Result<Report, ServeError> {
-        self.0.serve(server, app)
+    pub fn serve(self, server: Server, app: impl Into<App>) -> Result<Report, ServeError> {
+        self.0.serve(server, app.into())
     }
 }
 

@@ -2,19 +2,17 @@
 //! a sequential loop, a pool of threads, a hand-written event loop, tokio, async-std or smol.
 //!
 //! ```no_run
-//! use gearshift::{App, Backend, Config, Request, Router, Server, sync};
+//! use gearshift::{Backend, Config, Request, Router, Server, sync};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let app = |_runtime| {
-//!     Router::new()
-//!         .get("/", sync(|_| "Hello, World!"))
-//!         .get("/hello/{name}", async |request: Request| {
-//!             format!("Hello, {}!", request.param("name").unwrap_or_default())
-//!         })
-//! };
+//! let app = Router::new()
+//!     .get("/", sync(|_| "Hello, World!"))
+//!     .get("/hello/{name}", async |request: Request| {
+//!         format!("Hello, {}!", request.param("name").unwrap_or_default())
+//!     });
 //! let server = Server::bind(&["127.0.0.1:8000".parse()?], Config::default())?;
 //! let backend: Backend = "mio".parse()?;
-//! backend.serve(server, App::new(app))?;
+//! backend.serve(server, app)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -36,7 +34,7 @@
 //! Libraries that need tokio run on every backend with `async-compat`: the future that needs tokio is wrapped with
 //! `.compat()`. The document `docs/tokio-only.md` describes when to use it and what it costs.
 //!
-//! The three seams for authors of backends are [`transport`], [`runtime`] and [`mod@backend`].
+//! The three seams for authors of backends are [`Transport`], [`Engine`] and [`mod@backend`].
 
 mod choice;
 #[cfg(feature = "cli")]

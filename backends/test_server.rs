@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use gearshift_core::backend::OnStop;
-use gearshift_core::{App, Bind, Config, Endpoint, Handler, Report, Runtime, ServeError, Server, Shutdown};
+use gearshift_core::{App, Bind, Config, Endpoint, Report, ServeError, Server, Shutdown};
 
 use crate::Backend;
 
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # use std::io::{Read, Write};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// for backend in Backend::available() {
-///     let server = TestServer::start(*backend, |_runtime| Router::new().get("/", sync(|_| "hello")))?;
+///     let server = TestServer::start(*backend, Router::new().get("/", sync(|_| "hello")))?;
 ///     let mut peer = std::net::TcpStream::connect(server.addr())?;
 ///     peer.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
 ///     let mut answer = String::new();
@@ -45,37 +45,24 @@ impl TestServer {
     ///
     /// # Errors
     /// The error that prevented the start.
-    pub fn start<H: Handler>(
-        backend: Backend,
-        app: impl FnOnce(Runtime) -> H + Send + 'static,
-    ) -> Result<TestServer, ServeError> {
+    pub fn start(backend: Backend, app: impl Into<App>) -> Result<TestServer, ServeError> {
         TestServer::with_config(backend, Config::default(), app)
     }
 
-    /// Starts a server with other settings.
+    /// Starts a server with other settings, and returns when its application has started.
     ///
     /// # Errors
     /// See [`TestServer::start`].
-    pub fn with_config<H: Handler>(
+    pub fn with_config(
         backend: Backend,
         config: Config,
-        app: impl FnOnce(Runtime) -> H + Send + 'static,
+        app: impl Into<App>,
     ) -> Result<TestServer, ServeError> {
-        TestServer::with_app(backend, config, App::new(app))
-    }
-
-    /// Starts a server with an application whose start is asynchronous or fallible, or that has work at the end.
-    ///
-    /// Returns when the application has started.
-    ///
-    /// # Errors
-    /// See [`TestServer::start`].
-    pub fn with_app(backend: Backend, config: Config, app: App) -> Result<TestServer, ServeError> {
         backend.check(&config)?;
         let server = Server::bind(&[Bind::Tcp("127.0.0.1:0".into())], config)?;
         let addr = server.endpoints().find_map(ip_address).expect("a TCP listener has an IP address");
         let shutdown = server.shutdown();
-        let (app, started) = with_start_signal(app);
+        let (app, started) = with_start_signal(app.into());
         let (ending, ended) = mpsc::sync_channel::<()>(0);
         let thread = thread::Builder::new().name("test-server".into()).spawn(move || {
             let outcome = backend.serve(server, app);

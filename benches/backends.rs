@@ -1,11 +1,11 @@
-//! What a request costs on each backend, over loopback: a plain text, JSON that is serialised each time, an echo of
-//! 64 KiB, and a stream of 100 chunks, on 1, 16 and 64 keep-alive connections.
+//! The cost of a request on each backend over loopback: plain text, JSON, an echo of 64 KiB, and a stream of 100 chunks,
+//! on 1, 16 and 64 keep-alive connections.
 //!
-//! `cargo bench --bench backends`, a minute and a half; `-- json/16` or `-- mio` for a part.
+//! `cargo bench --bench backends` takes a minute and a half; `-- json/16` or `-- mio` runs a part.
 //!
-//! Each server is a process of its own, as for one core (`loopback/mod.rs` says how). The client is one thread that
-//! writes to all connections, then reads from all, and looks at every byte of every body. Below each time is the
-//! server's CPU time for each request. The figures compare backends with each other on one machine, and nothing else.
+//! Each server is a process configured for one core; see `loopback/mod.rs`. The client is one thread that writes to all
+//! connections, then reads from all, and compares every byte of every body. The server's CPU time per request is
+//! printed below each time. The figures only compare backends with each other on one machine.
 
 mod loopback;
 
@@ -23,7 +23,7 @@ fn main() {
     loopback::run(demo::app, &[each_backend]);
 }
 
-/// What is asked for, by name.
+/// The requests by name.
 fn works() -> [(&'static str, Work); 4] {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
     let large: Vec<u8> = (0..ECHO).map(|at| (at % 251) as u8).collect();

@@ -1,11 +1,10 @@
-//! What it costs on each backend to run a handler where it belongs: in place, as a future, where it may block, where it
-//! may burn CPU, as a task, or inside tokio. All handlers do the same, next to nothing, so that the rest is the hop.
+//! The cost of each kind of handler on each backend: sync, async, `blocking`, `compute`, a spawned task, and a task of
+//! tokio. All handlers return a constant, so that the differences are the cost of the hop.
 //!
-//! `cargo bench --bench bridge`, a minute and a half; `-- mio/1` for a part.
+//! `cargo bench --bench bridge` takes a minute and a half; `-- mio/1` runs a part.
 //!
-//! With 1 connection the time is the latency of a request; with 16 it is that of sixteen that are sent at once. Below
-//! it is the server's CPU time for each request, from `/proc`: the client's is not in it. Each server is a process of its
-//! own, as for one core.
+//! With 1 connection the time is the latency of a request, with 16 it is the time of sixteen simultaneous requests. The
+//! server's CPU time per request is printed below it. Each server is a process configured for one core.
 
 mod loopback;
 
@@ -16,9 +15,9 @@ use criterion::{Criterion, Throughput};
 use gearshift::{Backend, Request, Router, Runtime, blocking, compute, sync};
 use loopback::{Served, Work};
 
-const SAID: &str = "Hello, World!";
+const TEXT: &str = "Hello, World!";
 
-/// The routes, and so the handlers.
+/// The kinds of handlers, which are also the routes.
 const HANDLERS: [&str; 6] = ["sync", "async", "blocking", "compute", "spawn", "compat"];
 const CONNECTIONS: [usize; 2] = [1, 16];
 
@@ -29,17 +28,17 @@ fn main() {
 fn app(runtime: Runtime) -> Router {
     let spawns = runtime.clone();
     Router::new()
-        .get("/sync", sync(|_| SAID))
-        .get("/async", async |_: Request| SAID)
-        .get("/blocking", blocking(&runtime, |_| SAID))
-        .get("/compute", compute(&runtime, |_| SAID))
+        .get("/sync", sync(|_| TEXT))
+        .get("/async", async |_: Request| TEXT)
+        .get("/blocking", blocking(|_| TEXT))
+        .get("/compute", compute(|_| TEXT))
         .get("/spawn", move |_: Request| {
-            let task = spawns.spawn(async { SAID });
-            async move { task.await.unwrap_or("it was cancelled") }
+            let task = spawns.spawn(async { TEXT });
+            async move { task.await.unwrap_or("cancelled") }
         })
-        // A task of tokio's own: to the thread of `async-compat`, and back.
+        // A tokio task runs on the thread of `async-compat`.
         .get("/compat", async |_: Request| {
-            async { tokio::spawn(async { SAID }).await.unwrap_or("it was cancelled") }.compat().await
+            async { tokio::spawn(async { TEXT }).await.unwrap_or("cancelled") }.compat().await
         })
 }
 
@@ -51,7 +50,7 @@ fn each_handler(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(connections as u64));
             for handler in HANDLERS {
                 let request = format!("GET /{handler} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
-                let work = Work { request, body: SAID.into() };
+                let work = Work { request, body: TEXT.into() };
                 loopback::measure(&mut group, handler, &server, &work, connections);
             }
             group.finish();

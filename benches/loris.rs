@@ -1,11 +1,11 @@
-//! What a thousand peers that dribble their heads cost the others: the 99th percentile of `/plaintext`, with and
+//! The effect of a thousand slow peers on other clients: the 99th percentile of the latency of `/plaintext`, with and
 //! without them.
 //!
-//! `cargo bench --bench loris --all-features`, or `-- mio smol` for some backends.
+//! `cargo bench --bench loris --all-features`; `-- mio smol` selects backends.
 //!
-//! Each server is a process with one event loop, or four threads. Eight connections ask it as fast as it answers;
-//! each dribbler sends a byte a second, and begins again when it is told 408. Backends and cases take turns, and what
-//! is shown are medians of the turns. The ratio is what counts; the figures are this machine's.
+//! Each server is a process with one event loop or four threads. Eight connections send requests in a closed loop. Each
+//! slow peer sends one byte of its head per second, and starts again after a 408. Backends and cases take turns, and
+//! the figures are medians of the turns. Only the ratio can be compared between machines.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Backend::available().iter().filter(wanted).map(|backend| Row::new(*backend)).collect();
     for turn in 0..TURNS {
         for row in &mut rows {
-            // Neither case is always the first.
+            // The order of the cases alternates.
             for crowded in [turn % 2 == 0, turn % 2 != 0] {
                 row.measure(crowded);
             }
@@ -51,21 +51,21 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What one backend has shown.
+/// The samples of one backend.
 struct Row {
     backend: Backend,
     server: Program,
-    /// Descriptors that it has when nobody is there.
+    /// Number of descriptors without connections.
     idle: usize,
     alone: Vec<Sample>,
     crowded: Vec<Sample>,
 }
 
-/// What one turn has shown.
+/// The figures of one turn.
 struct Sample {
-    a_second: f64,
-    half: Duration,
-    most: Duration,
+    rate: f64,
+    p50: Duration,
+    p99: Duration,
     slowest: Duration,
 }
 
@@ -78,9 +78,9 @@ impl Row {
     }
 
     fn measure(&mut self, crowded: bool) {
-        wait_until("nobody is there", || self.server.stats().descriptors() <= self.idle);
+        wait_until("all connections are closed", || self.server.stats().descriptors() <= self.idle);
         if !crowded {
-            return self.alone.push(ask(self.server.addr()));
+            return self.alone.push(run_turn(self.server.addr()));
         }
         let dribblers = Dribblers::start(
             self.server.addr(),
@@ -92,18 +92,20 @@ impl Row {
                 again: true,
             },
         );
-        wait_until("all are there", || self.server.stats().descriptors() >= self.idle + DRIBBLERS);
-        self.crowded.push(ask(self.server.addr()));
+        wait_until("all slow peers are connected", || {
+            self.server.stats().descriptors() >= self.idle + DRIBBLERS
+        });
+        self.crowded.push(run_turn(self.server.addr()));
         dribblers.stop();
     }
 
     fn print(&self) {
-        let (alone, crowded) = (median(&self.alone, |s| s.most), median(&self.crowded, |s| s.most));
+        let (alone, crowded) = (median(&self.alone, |s| s.p99), median(&self.crowded, |s| s.p99));
         println!(
             "{:12} {:>10.0} {:>7}us {:>7}us {:>7}us {:>8}us {:>7.2}",
             self.backend.name(),
-            median(&self.alone, |s| s.a_second),
-            median(&self.alone, |s| s.half).as_micros(),
+            median(&self.alone, |s| s.rate),
+            median(&self.alone, |s| s.p50).as_micros(),
             alone.as_micros(),
             crowded.as_micros(),
             median(&self.crowded, |s| s.slowest).as_micros(),
@@ -118,65 +120,65 @@ fn median<T: PartialOrd>(samples: &[Sample], of: impl Fn(&Sample) -> T) -> T {
     values.swap_remove(values.len() / 2)
 }
 
-/// Has all connections ask for a turn, each again as soon as it is answered.
-fn ask(to: SocketAddr) -> Sample {
-    let mut askers: Vec<_> = (0..CONNECTIONS).map(|_| Asker::connect(to)).collect();
+/// Sends requests on all connections in a closed loop for one turn.
+fn run_turn(to: SocketAddr) -> Sample {
+    let mut requesters: Vec<_> = (0..CONNECTIONS).map(|_| Requester::connect(to)).collect();
     let mut latencies = Vec::new();
     let began = Instant::now();
-    askers.iter_mut().for_each(Asker::ask);
+    requesters.iter_mut().for_each(Requester::send);
     while began.elapsed() < TURN {
         let ready: Vec<_> = {
             let mut watched: Vec<_> =
-                askers.iter().map(|asker| PollFd::new(&asker.socket, PollFlags::IN)).collect();
+                requesters.iter().map(|requester| PollFd::new(&requester.socket, PollFlags::IN)).collect();
             poll(&mut watched, None).expect("sockets can be watched");
             watched.iter().map(|fd| !fd.revents().is_empty()).collect()
         };
-        for (asker, _) in askers.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
-            if let Some(latency) = asker.hear() {
+        for (requester, _) in requesters.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+            if let Some(latency) = requester.read() {
                 latencies.push(latency);
-                asker.ask();
+                requester.send();
             }
         }
     }
-    let a_second = latencies.len() as f64 / began.elapsed().as_secs_f64();
+    let rate = latencies.len() as f64 / began.elapsed().as_secs_f64();
     latencies.sort_unstable();
     let at = |share: f64| latencies[(latencies.len() as f64 * share) as usize];
-    Sample { a_second, half: at(0.5), most: at(0.99), slowest: *latencies.last().expect("it was answered") }
+    Sample { rate, p50: at(0.5), p99: at(0.99), slowest: *latencies.last().expect("a response") }
 }
 
-/// A connection that asks for the same thing again and again.
-struct Asker {
+/// A connection that repeats one request.
+struct Requester {
     socket: TcpStream,
-    /// How long an answer is.
+    /// Length of a response.
     length: usize,
     received: usize,
-    asked: Instant,
+    sent: Instant,
 }
 
-impl Asker {
-    fn connect(to: SocketAddr) -> Asker {
+impl Requester {
+    fn connect(to: SocketAddr) -> Requester {
         let mut socket = TcpStream::connect(to).expect("the server listens");
-        socket.set_nodelay(true).expect("TCP can do without delay");
+        socket.set_nodelay(true).expect("a socket");
         socket.write_all(REQUEST).expect("the server reads");
-        let mut answer = [0; 4096];
-        let length = socket.read(&mut answer).expect("the server answers");
-        assert!(answer[..length].ends_with(b"Hello, World!"), "an answer came whole");
+        let mut response = [0; 4096];
+        let length = socket.read(&mut response).expect("the server answers");
+        assert!(response[..length].ends_with(b"Hello, World!"), "the response is complete");
         socket.set_nonblocking(true).expect("a socket");
-        Asker { socket, length, received: 0, asked: Instant::now() }
+        Requester { socket, length, received: 0, sent: Instant::now() }
     }
 
-    fn ask(&mut self) {
-        (self.received, self.asked) = (0, Instant::now());
+    fn send(&mut self) {
+        (self.received, self.sent) = (0, Instant::now());
         self.socket.write_all(REQUEST).expect("there is room for a request");
     }
 
-    /// Takes what has come; once an answer is there, says how long that took.
-    fn hear(&mut self) -> Option<Duration> {
+    /// Reads. Returns the latency once the response is complete.
+    fn read(&mut self) -> Option<Duration> {
         match self.socket.read(&mut [0; 4096]) {
             Ok(0) => panic!("the server closed"),
             Ok(n) => self.received += n,
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
         }
-        (self.received == self.length).then(|| self.asked.elapsed())
+        (self.received == self.length).then(|| self.sent.elapsed())
     }
 }

@@ -1,9 +1,9 @@
-//! What it costs to find a route among 1, 30 and 300: one without parameters, one with, and none.
+//! The cost of finding a route among 1, 30 and 300: a static route, a route with a parameter, and no route.
 //!
-//! `cargo bench --bench router`, ten seconds.
+//! `cargo bench --bench router` takes ten seconds.
 //!
-//! No connection is involved: requests are made beforehand, a few at a time so that they are in the cache, and given
-//! to the router. The floor is the handler without one.
+//! There is no connection. Requests are created in small batches, so that they are in the cache, and passed to the
+//! router. The handler without a router is the lower bound.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use futures_lite::future::block_on;
 use gearshift::{Handler, Method, Request, Response, Router, StatusCode, sync};
 
 const ROUTES: [usize; 3] = [1, 30, 300];
-/// Requests that are made at a time.
+/// Number of requests created at once.
 const BATCH: BatchSize = BatchSize::NumIterations(64);
 
-/// What is asked for, and the route that was added for it; `None`: there is none.
+/// Name, request target, and the route that matches it, if any.
 const CASES: [(&str, &str, Option<&str>); 3] = [
     ("static", "/api/v1/orders/open", Some("/api/v1/orders/open")),
     ("parameter", "/api/v1/orders/4711", Some("/api/v1/orders/{id}")),
     ("miss", "/api/v1/offers", None),
 ];
 
-/// As many routes, of which the last is the one sought if there is one. The others are of both kinds.
+/// A router of `routes` routes. The last one is `sought`; the others are half static, half with parameters.
 fn router(routes: usize, sought: Option<&str>) -> Router {
     let others = routes - usize::from(sought.is_some());
     let router = (0..others).fold(Router::new(), |router, n| match n % 2 {
@@ -39,7 +39,7 @@ fn found(_: Request) -> Response {
     Response::text("found")
 }
 
-fn ask(handler: &impl Handler, request: Request) -> Response {
+fn call(handler: &impl Handler, request: Request) -> Response {
     block_on(handler.call(request).response())
 }
 
@@ -52,11 +52,11 @@ fn find(criterion: &mut Criterion) {
         for routes in ROUTES {
             let router = router(routes, sought);
             assert_eq!(router.routes().count(), routes);
-            let said = block_on(ask(&router, request()).into_body().bytes(100)).expect("a body");
-            assert_eq!(said == "found", sought.is_some(), "{said:?}");
+            let text = block_on(call(&router, request()).into_body().bytes(100)).expect("a body");
+            assert_eq!(text == "found", sought.is_some(), "{text:?}");
             group.bench_function(format!("{case}/{routes}"), |bencher| {
                 let check = |request| {
-                    let response = ask(&router, request);
+                    let response = call(&router, request);
                     assert_eq!(response.status(), expected);
                     response
                 };
@@ -67,7 +67,7 @@ fn find(criterion: &mut Criterion) {
     let handler = sync(found);
     group.bench_function("the handler alone", |bencher| {
         let request = || Request::new(Method::GET, CASES[0].1, ());
-        bencher.iter_batched(request, |request| ask(&handler, request), BATCH);
+        bencher.iter_batched(request, |request| call(&handler, request), BATCH);
     });
     group.finish();
 }

@@ -1,10 +1,10 @@
-//! What HTTP/1.1 itself costs: parsing and answering on a bare connection, with no socket, beside `httparse` alone
-//! as the floor.
+//! The cost of HTTP/1.1 itself: parsing requests and encoding responses on a connection without a socket. `httparse`
+//! alone is the lower bound.
 //!
-//! `cargo bench --bench wire`, half a minute.
+//! `cargo bench --bench wire` takes half a minute.
 //!
-//! "As before" is a client that repeats itself on its connection, whose fields are remembered; "anew" is one that does
-//! not, so that they are parsed, which is what compares with `httparse`.
+//! "Repeated" requests have the same fields as the request before, which the connection remembers. "Different" requests
+//! are parsed in full, so they compare with `httparse`.
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gearshift::h1::{Connection, Event, Piece};
 use gearshift::{Bytes, Limits, Request, Response, StatusCode};
 
-/// Heads by size: what `wrk` sends, what a browser sends, and the most fields that are allowed.
+/// Request heads: that of `wrk`, that of a browser, and one with the highest allowed number of fields.
 fn heads() -> [(&'static str, String); 3] {
     let small = "GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n".to_owned();
     let browser = "GET /index.html?from=home HTTP/1.1\r\nHost: www.example.com\r\n\
@@ -36,12 +36,12 @@ fn connection() -> Connection {
     Connection::new(Arc::new(Limits::default()), true, true)
 }
 
-/// Answers all that `wire` holds, and says how many requests that were.
+/// Answers all requests in `wire` and returns their number.
 fn answer(connection: &mut Connection, wire: &[u8]) -> usize {
     answer_with(connection, wire, || Response::text("Hello, World!")).0
 }
 
-/// The same with any response, and says how many bytes there were to send.
+/// The same with a given response. Also returns the number of bytes to send.
 fn answer_with(connection: &mut Connection, wire: &[u8], response: impl Fn() -> Response) -> (usize, usize) {
     connection.read_buffer_mut().extend(wire);
     let mut answered = 0;
@@ -67,14 +67,14 @@ fn parse(criterion: &mut Criterion) {
     for (name, head) in heads() {
         group.throughput(Throughput::Elements(1));
         let mut connection = connection();
-        group.bench_function(format!("{name}, as before"), |bencher| {
+        group.bench_function(format!("{name}, repeated"), |bencher| {
             bencher.iter(|| assert_eq!(answer(&mut connection, black_box(head.as_bytes())), 1));
         });
-        // Five clients that differ take turns: more than are remembered.
+        // Five clients take turns, which is more than a thread remembers.
         let others: Vec<String> =
             (0..5).map(|n| head.replacen("Host: ", &format!("Host: {n}."), 1)).collect();
         let mut turn = others.iter().cycle();
-        group.bench_function(format!("{name}, anew"), |bencher| {
+        group.bench_function(format!("{name}, different"), |bencher| {
             bencher.iter(|| {
                 let head = turn.next().expect("a cycle has no end");
                 assert_eq!(answer(&mut connection, black_box(head.as_bytes())), 1);
@@ -106,7 +106,7 @@ fn pipelined(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Whole exchanges, of which the request is always the same small one: what differs is the response.
+/// Whole exchanges with the same small request and different responses.
 fn respond(criterion: &mut Criterion) {
     const FIELDS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     let large = Bytes::from(vec![b'x'; 64 * 1024]);
@@ -138,8 +138,7 @@ fn respond(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A body that comes with its head is decoded then, and is the request's; one that comes later is asked for by the
-/// piece.
+/// A body that is received with its head is decoded at once. A body that is received later is read piece by piece.
 fn chunked(criterion: &mut Criterion) {
     const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     const LEN: usize = 1 << 20;
@@ -167,7 +166,7 @@ fn chunked(criterion: &mut Criterion) {
                     match connection.next_piece().expect("the body is well-formed") {
                         Piece::Data(data) => total += data.len(),
                         Piece::End => break,
-                        Piece::NeedBytes => panic!("all of it is there"),
+                        Piece::NeedBytes => panic!("the whole body was received"),
                     }
                 }
                 assert_eq!(total, LEN);

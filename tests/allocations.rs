@@ -70,7 +70,7 @@ const fn repeated<const N: usize>(once: &[u8]) -> [u8; N] {
 fn expect_none(backend: Backend, request: &[u8], answers: usize) {
     let mut config = Config::default();
     config.workers = Some(1);
-    let server = TestServer::with_config(backend, config, demo::app).expect("the server starts");
+    let server = TestServer::with_config(backend, config, demo::app()).expect("the server starts");
     let mut client = TcpStream::connect(server.addr()).expect("it listens");
     client.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket has timeouts");
     // This side allocates nothing from here on.

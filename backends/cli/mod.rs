@@ -6,7 +6,7 @@
 //! use gearshift::{Router, cli, sync};
 //!
 //! fn main() -> ExitCode {
-//!     cli::run(|_runtime| Router::new().get("/", sync(|_| "Hello, World!")))
+//!     cli::run(Router::new().get("/", sync(|_| "Hello, World!")))
 //! }
 //! ```
 //!
@@ -32,7 +32,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use gearshift_core::{App, Config, Handler, Report, Runtime, ServeError, Server};
+use gearshift_core::{App, Config, Report, ServeError, Server};
 
 pub use settings::Settings;
 use signals::SignalGuard;
@@ -44,13 +44,8 @@ const USAGE: u8 = 2;
 const CANNOT_START: u8 = 3;
 const NO_SUCH_BACKEND: u8 = 4;
 
-/// Serves the application with the settings of the command line, until a signal; see the [module](self).
-pub fn run<H: Handler>(app: impl FnOnce(Runtime) -> H + Send + 'static) -> ExitCode {
-    run_app(App::new(app))
-}
-
-/// Like [`run`], for an application with an asynchronous or fallible start, or with work at the end.
-pub fn run_app(app: App) -> ExitCode {
+/// Serves an application with the settings of the command line, until a signal; see the [module](self).
+pub fn run(app: impl Into<App>) -> ExitCode {
     /// Serves HTTP/1.1 with the concurrency model of your choice.
     #[derive(Parser)]
     #[command(version)]
@@ -83,7 +78,7 @@ pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
 
 /// Serves the application with these settings, until a signal. A program calls this once, because it sets up the log of
 /// the process.
-pub fn serve(settings: &Settings, app: App) -> ExitCode {
+pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     if settings.list_backends {
         return list_backends();
     }

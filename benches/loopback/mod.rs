@@ -1,7 +1,7 @@
-//! What benches over loopback share: a server in a process of its own, and connections that ask it.
+//! Shared by the benches over loopback: a server in its own process, and connections that send requests to it.
 //!
-//! The server is this very program, told by its environment to serve, so that its threads and its CPU time are not the
-//! client's. Each is as for one core: one event loop, or 16 threads.
+//! The server is this program, started with an environment variable. Its threads and CPU time are therefore separate
+//! from the client's. It is configured for one core: one event loop or 16 threads.
 
 use std::cell::LazyCell;
 use std::env;
@@ -18,16 +18,16 @@ use socket2::SockRef;
 use test_support::client::Client;
 use test_support::process::Process;
 
-/// Names the backend to serve with.
+/// Environment variable with the name of the backend to serve with.
 const BACKEND: &str = "GEARSHIFT_BENCH_BACKEND";
-/// What async-std takes its number of workers from.
+/// Environment variable with the number of async-std's workers.
 const ASYNC_STD_THREADS: &str = "ASYNC_STD_THREAD_COUNT";
-/// Threads of the pool.
+/// Number of threads of the thread pool.
 const THREADS: usize = 16;
-/// A whole request fits into a socket, so that writing to all connections before any is read cannot lock up.
+/// A whole request fits into the socket buffer. Writing to all connections before reading therefore cannot deadlock.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// Runs a bench, or serves `app` if that is what this process was started for.
+/// Runs the benches, or serves `app` if this process was started as a server.
 pub(crate) fn run(app: fn(Runtime) -> Router, benches: &[fn(&mut Criterion)]) {
     if let Ok(backend) = env::var(BACKEND) {
         return serve(&backend, app);
@@ -44,7 +44,7 @@ pub(crate) fn run(app: fn(Runtime) -> Router, benches: &[fn(&mut Criterion)]) {
     criterion.final_summary();
 }
 
-/// Serves until standard input ends, which it does with the process that holds its other side.
+/// Serves until standard input ends, which happens when the parent process ends.
 fn serve(backend: &str, app: fn(Runtime) -> Router) {
     let backend: Backend = backend.parse().expect("a backend that is compiled in");
     let mut config = Config::default();
@@ -64,13 +64,13 @@ fn serve(backend: &str, app: fn(Runtime) -> Router) {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         shutdown.force();
     });
-    backend.serve(server, App::new(app)).expect("it serves");
+    backend.serve(server, App::new(app)).expect("the server runs");
 }
 
-/// A server in a process of its own, which ends when this is dropped.
+/// A server in its own process, which is killed on drop.
 pub(crate) struct Served {
     process: process::Child,
-    /// The process ends when this does.
+    /// The server stops when this is dropped.
     _stdin: Option<ChildStdin>,
     addr: SocketAddr,
 }
@@ -85,14 +85,14 @@ impl Served {
             .spawn()
             .expect("this program can be started");
         let mut line = String::new();
-        let stdout = process.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
+        let stdout = process.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the server prints its address");
         let addr = line.trim().parse().expect("an address");
         let stdin = process.stdin.take();
         Served { process, _stdin: stdin, addr }
     }
 
-    /// The time that it has spent on processors.
+    /// CPU time used so far.
     fn cpu_time(&self) -> Duration {
         Process::of(&self.process).cpu_time()
     }
@@ -105,14 +105,14 @@ impl Drop for Served {
     }
 }
 
-/// What is asked for, and the body that has to come of it.
+/// A request and the expected body of the response.
 pub(crate) struct Work {
     pub(crate) request: Vec<u8>,
     pub(crate) body: Vec<u8>,
 }
 
-/// Measures rounds of requests, under `name`, and prints the server's CPU time for each request below. The server is
-/// started here if it was not, so that those that the command line leaves out are not.
+/// Measures rounds of requests as `name`, and prints the server's CPU time per request below. The server is started on
+/// first use, so that servers of benches that are filtered out do not start.
 pub(crate) fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -122,33 +122,33 @@ pub(crate) fn measure(
 ) {
     let mut run = None;
     group.sampling_mode(SamplingMode::Flat).bench_function(name, |bencher| {
-        let (asker, requests, _) = run.get_or_insert_with(|| {
-            let asker = Asker::connect(server, connections, &work.request, &work.body);
-            (asker, 0, server.cpu_time())
+        let (requester, requests, _) = run.get_or_insert_with(|| {
+            let requester = Requester::connect(server, connections, &work.request, &work.body);
+            (requester, 0, server.cpu_time())
         });
-        bencher.iter(|| *requests += asker.round());
+        bencher.iter(|| *requests += requester.round());
     });
     if let Some((_, requests, before)) = run {
         let spent = server.cpu_time().saturating_sub(before).as_secs_f64();
         let each = spent / requests.max(1) as f64 * 1e6;
-        println!("{:24}cpu:    {each:.1} µs a request of the server's, over {requests}", "");
+        println!("{:24}cpu:    {each:.1} µs per request in the server, {requests} requests", "");
     }
 }
 
-/// Keep-alive connections that ask for the same thing again and again.
-struct Asker {
+/// Keep-alive connections that repeat one request.
+struct Requester {
     connections: Vec<TcpStream>,
     request: Vec<u8>,
-    /// What the first connection was told, but for the date; each response is as long and ends as this does.
+    /// The first response. All responses have its length and its body; only the date differs.
     response: Vec<u8>,
-    /// Where its body begins.
+    /// Offset of the body.
     body: usize,
     received: Vec<u8>,
 }
 
-impl Asker {
-    /// Connects, and checks that the answer is 200 with this body.
-    fn connect(to: &Served, connections: usize, request: &[u8], body: &[u8]) -> Asker {
+impl Requester {
+    /// Connects, and checks that the response is 200 with the given body.
+    fn connect(to: &Served, connections: usize, request: &[u8], body: &[u8]) -> Requester {
         let connect = |_| {
             let client = Client::connect(to.addr);
             SockRef::from(&client.socket).set_send_buffer_size(SEND_BUFFER).expect("a socket");
@@ -160,18 +160,18 @@ impl Asker {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(answer.body == body, "{} bytes for {}", answer.body.len(), body.len());
         let end = answer.raw.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head ends");
-        let mut asker = Asker {
+        let mut requester = Requester {
             connections: clients.into_iter().map(|client| client.socket).collect(),
             request: request.to_vec(),
             received: vec![0; answer.raw.len()],
             response: answer.raw,
             body: end + 4,
         };
-        asker.round();
-        asker
+        requester.round();
+        requester
     }
 
-    /// One request on each connection: all are sent, then all are answered. Gives how many that were.
+    /// Sends one request on each connection, then reads the responses. Returns the number of requests.
     fn round(&mut self) -> u64 {
         for socket in &mut self.connections {
             socket.write_all(&self.request).expect("the server reads");

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts each peer on a free port, asks it what it is there for, checks the answers, and stops it by its pid. Build them
-# first: `cargo build --release`. An argument is a command to check instead, with {port} in it; so gearshift's demo is held
-# to the same:
+# Starts each peer on a free port, requests each route, checks the responses, and stops the peer by its process id.
+# Build the peers first: `cargo build --release -p 'peer-*'` in benches/. An argument is the command of another server to
+# check instead, with {port} in it:
 #
 #   benches/peers/check.sh 'target/release/demo --bind 127.0.0.1:{port}'
 set -euo pipefail
@@ -24,23 +24,23 @@ fail() {
     failed=1
 }
 
-# expect STATUS CURL-ARGUMENTS...: the body is to be what is in $work/expected.
+# expect STATUS CURL-ARGUMENTS...: checks the status, and that the body equals $work/expected.
 expect() {
     local status=$1
     shift
-    ask "$@" || fail "no answer: $*"
+    ask "$@" || fail "no response: $*"
     grep -q "^HTTP/1.1 $status " "$work/head" || fail "not $status: $* $(head -1 "$work/head")"
-    cmp -s "$work/body" "$work/expected" || fail "another body: $*"
+    cmp -s "$work/body" "$work/expected" || fail "unexpected body: $*"
 }
 
-# has FIELD VALUE: what the last answer has to have, but for white space and case.
+# has FIELD VALUE: checks a field of the last response, ignoring white space and case.
 has() {
     local value
     value=$(tr -d '\r' <"$work/head" | sed -n "s/^$1: *//Ip" | tr -d ' ')
     [[ ${value,,} == $2 ]] || fail "$1 is '$value', not '$2'"
 }
 
-# text TEXT PATH: is answered with the fields that all of them send, and no other.
+# text TEXT PATH [TYPE]: checks the body and that the response has the four common fields and no others.
 text() {
     printf %s "$1" >"$work/expected"
     expect 200 "$url$2"
@@ -48,7 +48,7 @@ text() {
     has Content-Length "${#1}"
     has Server '?*'
     has Date '*gmt'
-    [[ $(grep -c : "$work/head") = 4 ]] || fail "other fields: $(tr -d '\r' <"$work/head")"
+    [[ $(grep -c : "$work/head") = 4 ]] || fail "unexpected fields: $(tr -d '\r' <"$work/head")"
 }
 
 routes() {
@@ -84,7 +84,7 @@ check() {
     kill "$pid"
     wait "$pid" 2>/dev/null || true
     pid=
-    echo "$name: asked"
+    echo "$name: checked"
 }
 
 if (($#)); then
@@ -92,7 +92,7 @@ if (($#)); then
     check "${command[0]}" "${command[@]}"
 else
     for peer in hyper axum actix-web tiny_http floor; do
-        check "$peer" "$here/target/release/$peer" '{port}'
+        check "$peer" "$here/../target/release/$peer" '{port}'
     done
 fi
 exit "$failed"

@@ -62,7 +62,7 @@ pub use conn::context::Peer;
 pub use conn::driver::{Driving, drive};
 pub use conn::handler::{Answer, Handler};
 pub use conn::service::Service;
-pub use conn::transport::{self, Liveness, Transport};
+pub use conn::transport::{self, Transport};
 
 pub use server::accept::AcceptPause;
 pub use server::backend::{self, App, Backend, Report, ServeError, Server};

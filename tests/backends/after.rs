@@ -1,6 +1,7 @@
-//! What is done once a response is on the wire, and what ends with a request.
+//! `Response::after`, which runs once a response is on the wire, and scopes, which end with a request.
 
 use std::future::pending;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,15 +12,17 @@ use test_support::server::{Running, one};
 use test_support::suite::Area;
 use test_support::wait_until;
 
+use crate::waits::{EACH, SLEEPS};
+
 pub(crate) const AREA: Area = (
     "after",
     &[
-        ("it_runs_once_the_response_is_on_the_wire", once),
-        ("it_delays_no_later_request", delays_nobody),
-        ("what_comes_after_several_responses_runs_in_their_order", in_order),
-        ("it_runs_after_the_last_byte_of_a_stream", streamed),
-        ("it_runs_when_the_peer_has_left_before_its_response", left),
-        ("a_server_that_stops_waits_for_it", drained),
+        ("after_runs_once_the_response_is_on_the_wire", once),
+        ("after_delays_no_later_request", delays_nobody),
+        ("after_runs_in_the_order_of_the_responses", in_order),
+        ("after_runs_when_the_last_byte_of_a_stream_is_sent", streamed),
+        ("after_runs_when_the_peer_leaves_before_its_response", left),
+        ("a_server_that_stops_waits_for_after", drained),
         ("tasks_of_a_scope_run_at_once_and_give_their_output", scope_outputs),
         ("a_scope_is_joined", scope_joined),
         ("a_scope_ends_with_a_handler_that_returns_early", scope_early),
@@ -30,14 +33,14 @@ pub(crate) const AREA: Area = (
 type Log = Arc<Mutex<Vec<String>>>;
 
 fn note(log: &Log, what: impl Into<String>) {
-    log.lock().expect("nobody panics here").push(what.into());
+    log.lock().expect("no thread panics with the lock").push(what.into());
 }
 
 fn notes(log: &Log) -> Vec<String> {
-    log.lock().expect("nobody panics here").clone()
+    log.lock().expect("no thread panics with the lock").clone()
 }
 
-/// Waits on a task of its own, so that neither a worker nor a loop waits with it.
+/// Waits until `open` is set, without holding a thread.
 async fn until(runtime: &Runtime, open: &AtomicBool) {
     while !open.load(Ordering::SeqCst) {
         runtime.sleep(Duration::from_millis(2)).await;
@@ -71,16 +74,17 @@ fn once(backend: Backend) {
     let mut client = server.client();
     for n in 1..=3 {
         assert_eq!(client.get("/sync").text(), "ok");
-        wait_until("it has run", || count.load(Ordering::SeqCst) == n);
+        wait_until("the work after the response has run", || count.load(Ordering::SeqCst) == n);
     }
     client.send("POST /async HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n");
     client.send("body");
     assert_eq!(client.answer().text(), "body");
-    wait_until("it has run", || counted.load(Ordering::SeqCst) == 1);
-    assert_eq!(count.load(Ordering::SeqCst), 3, "and not again");
+    wait_until("the work after the response has run", || counted.load(Ordering::SeqCst) == 1);
+    assert_eq!(count.load(Ordering::SeqCst), 3, "the work of the first route does not run again");
 }
 
-/// A server whose `/` has something to do afterwards that waits until it may, and notes that it has begun and ended.
+/// A server whose `/` has work after its response. The work waits until the returned flag is set, and logs that it has
+/// begun and ended.
 fn waiting(backend: Backend) -> (Running, Arc<AtomicBool>, Log) {
     let (open, log) = (Arc::new(AtomicBool::new(false)), Log::default());
     let (may, said) = (open.clone(), log.clone());
@@ -104,14 +108,14 @@ fn delays_nobody(backend: Backend) {
     let (server, open, log) = waiting(backend);
     let mut client = server.client();
     assert_eq!(client.get("/").text(), "ok");
-    wait_until("it has begun", || notes(&log) == ["begun"]);
+    wait_until("the work has begun", || notes(&log) == ["begun"]);
     for _ in 0..5 {
-        assert_eq!(client.get("/fine").text(), "fine", "on the same connection");
-        assert_eq!(server.get("/fine").text(), "fine", "and on another");
+        assert_eq!(client.get("/fine").text(), "fine", "the same connection goes on");
+        assert_eq!(server.get("/fine").text(), "fine", "another connection is served");
     }
     assert_eq!(notes(&log), ["begun"]);
     open.store(true, Ordering::SeqCst);
-    wait_until("it has ended", || notes(&log) == ["begun", "ended"]);
+    wait_until("the work has ended", || notes(&log) == ["begun", "ended"]);
 }
 
 fn in_order(backend: Backend) {
@@ -135,10 +139,10 @@ fn in_order(backend: Backend) {
     for _ in 0..3 {
         assert_eq!(client.answer().text(), "ok");
     }
-    wait_until("all have run", || notes(&log).len() == 6);
+    wait_until("all work has run", || notes(&log).len() == 6);
     let mut expected: Vec<_> = (0..3).flat_map(|n| [format!("{n} first"), format!("{n} second")]).collect();
     let mut found = notes(&log);
-    // They begin in order. Several threads may run them.
+    // The work begins in order, but several threads may run it.
     if !begins_tasks_in_order(backend) {
         expected.sort();
         found.sort();
@@ -168,7 +172,7 @@ fn streamed(backend: Backend) {
     });
     let mut client = server.client();
     client.send_get("/");
-    // The first piece is there: the response is on the wire, but not all of it.
+    // A part of the response is on the wire, but not all of it.
     let mut first = Vec::new();
     while !first.ends_with(b"piece\r\n") {
         let mut byte = [0];
@@ -177,7 +181,7 @@ fn streamed(backend: Backend) {
     }
     assert!(notes(&log).is_empty());
     open.store(true, Ordering::SeqCst);
-    wait_until("it has run", || notes(&log) == ["after"]);
+    wait_until("the work after the response has run", || notes(&log) == ["after"]);
     let mut rest = vec![0; b"5\r\npiece\r\n0\r\n\r\n".len()];
     std::io::Read::read_exact(&mut client.socket, &mut rest).expect("the server sends");
     assert_eq!(rest, b"5\r\npiece\r\n0\r\n\r\n");
@@ -197,17 +201,17 @@ fn left(backend: Backend) {
     client.send_get("/");
     let mut some = [0; 1024];
     std::io::Read::read_exact(&mut client.socket, &mut some).expect("the response begins");
-    assert!(notes(&log).is_empty(), "most of it waits for the peer");
+    assert!(notes(&log).is_empty(), "most of the response waits for the peer");
     drop(client);
-    wait_until("it has run", || notes(&log) == ["after"]);
+    wait_until("the work after the response has run", || notes(&log) == ["after"]);
 }
 
 fn drained(backend: Backend) {
     let (server, open, log) = waiting(backend);
     assert_eq!(server.get("/").text(), "ok");
-    wait_until("it has begun", || notes(&log) == ["begun"]);
+    wait_until("the work has begun", || notes(&log) == ["begun"]);
     server.shutdown().graceful();
-    std::thread::sleep(Duration::from_millis(50));
+    wait_until("the server has stopped accepting", || TcpStream::connect(server.addr()).is_err());
     open.store(true, Ordering::SeqCst);
     server.stop();
     assert_eq!(notes(&log), ["begun", "ended"]);
@@ -219,9 +223,9 @@ fn scope_outputs(backend: Backend) {
             let runtime = runtime.clone();
             async move {
                 let mut scope = runtime.scope();
-                let tasks: Vec<_> = (0..20)
+                let tasks: Vec<_> = (0..SLEEPS)
                     .map(|n| {
-                        let sleep = runtime.sleep(Duration::from_millis(100));
+                        let sleep = runtime.sleep(EACH);
                         scope.spawn(async move {
                             sleep.await;
                             n
@@ -237,15 +241,11 @@ fn scope_outputs(backend: Backend) {
         })
     });
     let began = Instant::now();
-    assert_eq!(server.get("/").said(), (200, "190".into()));
-    assert!(
-        began.elapsed() < Duration::from_millis(1500),
-        "one by one is 2 s; it took {:?}",
-        began.elapsed()
-    );
+    assert_eq!(server.get("/").said(), (200, (SLEEPS * (SLEEPS - 1) / 2).to_string()));
+    assert!(began.elapsed() < SLEEPS * EACH / 2, "the tasks took {:?}", began.elapsed());
 }
 
-/// What a task came to that gave no output.
+/// A task error as a response of 500.
 struct ScopeError(gearshift::TaskError);
 
 impl From<gearshift::TaskError> for ScopeError {
@@ -268,7 +268,7 @@ fn scope_joined(backend: Backend) {
             let (runtime, done) = (runtime.clone(), counted.clone());
             async move {
                 let mut scope = runtime.scope();
-                // More than it looks after at a time.
+                // The scope cleans up after fewer tasks than this at a time.
                 for n in 0..100 {
                     let (sleep, done) = (runtime.sleep(Duration::from_millis(n % 7)), done.clone());
                     let _left_running = scope.spawn(async move {
@@ -284,7 +284,7 @@ fn scope_joined(backend: Backend) {
     assert_eq!(server.get("/").said(), (200, "100".into()));
 }
 
-/// Says that it was dropped.
+/// Counts its drop.
 struct Ends(Arc<AtomicUsize>);
 
 impl Drop for Ends {

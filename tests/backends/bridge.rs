@@ -1,4 +1,4 @@
-//! Sync in async in sync: work is handed from one kind of thread to another, and neither starves nor hangs.
+//! Sync work inside async work inside sync work: threads of one kind wait for threads of another, and none starves.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -15,7 +15,7 @@ pub(crate) const AREA: Area = (
     &[
         ("every_kind_of_work_may_wait_for_every_other", nested),
         ("no_more_jobs_run_than_there_are_threads", bounded),
-        ("a_queue_that_is_full_refuses_those_who_ask_whether_it_is", refused),
+        ("try_blocking_is_refused_while_the_queue_is_full", refused),
         ("handlers_beyond_the_queue_are_refused_where_that_is_the_setting", handlers_refused),
         ("handlers_beyond_the_queue_wait_where_that_is_the_setting", handlers_wait),
         ("a_job_that_is_dropped_leaves_the_queue", withdrawn),
@@ -23,15 +23,15 @@ pub(crate) const AREA: Area = (
     ],
 );
 
-/// One worker or few, and one thread for each kind of offloaded work, so that whoever waits for a thread while he holds
-/// one waits for ever.
+/// Settings with one thread for each kind of offloaded work. A job that waited for a second thread of its kind would
+/// never end.
 fn tight(backend: Backend) -> Config {
     let mut config = few_workers(backend);
     (config.blocking_threads, config.compute_threads) = (1, Some(1));
     config
 }
 
-/// Waits for another piece of work, in each way there is.
+/// Waits for other work in every way that a runtime has.
 fn wait_inside(runtime: &Runtime) -> String {
     let a = runtime.block_on(runtime.blocking(|| 1));
     let b = runtime.block_on(runtime.compute(|| 2));
@@ -48,8 +48,8 @@ fn nested(backend: Backend) {
     let server = Running::start(backend, tight(backend), |runtime| {
         let (one, other, third) = (runtime.clone(), runtime.clone(), runtime.clone());
         Router::new()
-            .get("/blocking", blocking(&runtime, move |_| wait_inside(&one)))
-            .get("/compute", compute(&runtime, move |_| wait_inside(&other)))
+            .get("/blocking", blocking(move |_| wait_inside(&one)))
+            .get("/compute", compute(move |_| wait_inside(&other)))
             .get("/async", move |_| {
                 let (runtime, inner) = (third.clone(), third.clone());
                 let task = third.clone();
@@ -72,7 +72,7 @@ fn nested(backend: Backend) {
         ("/compute", said.to_owned()),
         ("/async", format!("3 {said} Ok(\"{said}\")")),
     ];
-    // All at once, so that each finds the threads taken.
+    // The clients ask at the same time, so most requests find the threads taken.
     let mut clients: Vec<_> = (0..12).map(|n| (server.client(), &expected[n % 3])).collect();
     clients.iter_mut().for_each(|(client, (path, _))| client.send_get(path));
     for (client, (path, said)) in &mut clients {
@@ -80,7 +80,7 @@ fn nested(backend: Backend) {
     }
 }
 
-/// Holds up whoever enters until it is opened, and counts them.
+/// Blocks the jobs that enter until it is opened, and counts them.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar, AtomicUsize)>);
 
@@ -88,8 +88,8 @@ impl Gate {
     fn enter(&self) {
         let (open, change, inside) = &*self.0;
         inside.fetch_add(1, Ordering::SeqCst);
-        let guard = open.lock().expect("nobody panics here");
-        drop(change.wait_while(guard, |open| !*open).expect("nobody panics here"));
+        let guard = open.lock().expect("no thread panics with the lock");
+        drop(change.wait_while(guard, |open| !*open).expect("no thread panics with the lock"));
     }
 
     fn inside(&self) -> usize {
@@ -97,13 +97,13 @@ impl Gate {
     }
 
     fn open(&self) {
-        *self.0.0.lock().expect("nobody panics here") = true;
+        *self.0.0.lock().expect("no thread panics with the lock") = true;
         self.0.1.notify_all();
     }
 }
 
-/// A server whose background tasks fill its pool for work that blocks, which is the same on every backend: three jobs
-/// for two threads and a queue of two.
+/// A server whose background tasks fill its blocking pool with three jobs, on two threads with a queue of two.
+/// Background tasks use the pool on every backend.
 fn filled(backend: Backend) -> (Running, Runtime, Gate) {
     let mut config = few_workers(backend);
     (config.blocking_threads, config.pool_queue) = (2, 2);
@@ -130,7 +130,7 @@ fn bounded(backend: Backend) {
     let before = runtime.stats().blocking;
     assert_eq!((before.threads, before.started, before.waits), (2, 2, 0));
     gate.open();
-    wait_until("all have run", || gate.inside() == 3 && runtime.tasks() == 0);
+    wait_until("all jobs have run", || gate.inside() == 3 && runtime.tasks() == 0);
     wait_until("the threads are free", || runtime.stats().blocking.running == 0);
     let after = runtime.stats().blocking;
     assert_eq!((after.started, after.waits, after.queued, after.refused), (3, 1, 0, 0));
@@ -147,10 +147,10 @@ fn refused(backend: Backend) {
     wait_until("the queue is full", || runtime.stats().blocking.queued == 2);
     assert_eq!(runtime.block_on(ask()), Ok(Err(gearshift::Busy)));
     assert_eq!(runtime.stats().blocking.refused, 1);
-    // Who does not ask waits.
+    // A job that does not ask whether there is room waits.
     let inside = runtime.clone();
     let patient = runtime.spawn(async move { inside.blocking(|| 7).await });
-    wait_until("it waits beyond the limit", || runtime.stats().blocking.queued == 3);
+    wait_until("the job waits beyond the limit", || runtime.stats().blocking.queued == 3);
     gate.open();
     assert_eq!(runtime.block_on(in_time), Ok(Ok(())));
     assert_eq!(runtime.block_on(patient), Ok(7));
@@ -162,15 +162,15 @@ fn withdrawn(backend: Backend) {
     let ran = run.clone();
     let task =
         runtime.spawn(async move { inside.blocking(move || ran.fetch_add(1, Ordering::SeqCst)).await });
-    wait_until("it is queued", || runtime.stats().blocking.queued == 2);
+    wait_until("the job is queued", || runtime.stats().blocking.queued == 2);
     task.cancel();
-    wait_until("it has left the queue", || runtime.stats().blocking.queued == 1);
+    wait_until("the job has left the queue", || runtime.stats().blocking.queued == 1);
     gate.open();
-    wait_until("the others have run", || runtime.tasks() == 0);
+    wait_until("the other jobs have run", || runtime.tasks() == 0);
     assert_eq!((run.load(Ordering::SeqCst), runtime.stats().blocking.started), (0, 3));
 }
 
-/// A server with a route that blocks and one that does not, one thread to block and a queue of one.
+/// A server with a route that blocks and others that do not, one blocking thread, and a queue of one.
 fn queueing(backend: Backend, overload: Overload) -> (Running, Gate) {
     let mut config = tight(backend);
     (config.pool_queue, config.pool_overload) = (1, overload);
@@ -183,8 +183,8 @@ fn queueing(backend: Backend, overload: Overload) -> (Running, Gate) {
             "done"
         };
         Router::new()
-            .get("/block", blocking(&runtime, work))
-            .get("/compute", compute(&runtime, |_| "computed"))
+            .get("/block", blocking(work))
+            .get("/compute", compute(|_| "computed"))
             .get("/fine", sync(|_| "fine"))
             .get("/queued", sync(move |_| stats.stats().blocking.queued.to_string()))
     });
@@ -195,14 +195,14 @@ fn handlers_refused(backend: Backend) {
     let (server, gate) = queueing(backend, Overload::Refuse);
     let mut first = server.client();
     first.send_get("/block");
-    wait_until("it has the thread", || gate.inside() == 1);
+    wait_until("the first request has the thread", || gate.inside() == 1);
     let mut second = server.client();
     second.send_get("/block");
-    wait_until("it is queued", || server.get("/queued").text() == "1");
+    wait_until("the job is queued", || server.get("/queued").text() == "1");
     let mut third = server.client();
     let refusal = third.get("/block");
     assert_eq!((refusal.status, refusal.field("Retry-After")), (503, Some("1")));
-    assert_eq!(third.get("/fine").text(), "fine", "the connection is none the worse");
+    assert_eq!(third.get("/fine").text(), "fine", "the refusal does not close the connection");
     gate.open();
     assert_eq!((first.answer().text(), second.answer().text()), ("done".into(), "done".into()));
 }
@@ -211,7 +211,7 @@ fn handlers_wait(backend: Backend) {
     let (server, gate) = queueing(backend, Overload::Wait);
     let mut clients: Vec<_> = (0..5).map(|_| server.client()).collect();
     clients.iter_mut().for_each(|client| client.send_get("/block"));
-    wait_until("four wait", || server.get("/queued").text() == "4");
+    wait_until("four requests are queued", || server.get("/queued").text() == "4");
     gate.open();
     for client in &mut clients {
         assert_eq!(client.answer().text(), "done");
@@ -222,7 +222,7 @@ fn starved(backend: Backend) {
     let (server, gate) = queueing(backend, Overload::Wait);
     let mut slow: Vec<_> = (0..3).map(|_| server.client()).collect();
     slow.iter_mut().for_each(|client| client.send_get("/block"));
-    wait_until("the pool is taken", || gate.inside() >= 1);
+    wait_until("the pool is full", || gate.inside() >= 1);
     let mut quick = server.client();
     for _ in 0..20 {
         assert_eq!(quick.get("/fine").text(), "fine");

@@ -1,10 +1,10 @@
-//! Wire cases: bytes that are sent and what is answered, as they stand in the files of `tests/wire`.
+//! Wire cases: requests and the expected answers, read from the files of `tests/wire`.
 //!
 //! ```text
 //! rule a response says how long it is (RFC 9112, 6.3)
 //!
 //! === a_name_for_the_case
-//! # A comment, best one that cites.
+//! # A comment, preferably a citation.
 //! > GET /plaintext HTTP/1.1
 //! > Host: test
 //! >
@@ -25,50 +25,50 @@
 //!
 //! | line | means |
 //! | --- | --- |
-//! | `rule text (RFC n, section)` | what the cases from here on are cases of |
-//! | `\| text` | the case is one for each such line, with its text for each `{}` |
-//! | `\| text \| text` | the same, with its texts for each `{1}` and `{2}` |
-//! | `> text` | sends the text and CR LF; one that ends in `\` sends no line end |
-//! | `half-close` | shuts the sending side, when all before it is sent |
-//! | `< 200`, `< 200 to HEAD` | an answer begins; the second has no body, whatever its fields say |
-//! | `< Name: value` | it has this field once, with this value |
-//! | `< no Name` | it has no such field |
-//! | `= text` | its body, without line ends and chunks; several such lines are joined; none: it is empty |
-//! | `<< text` | the very bytes of an answer, and CR LF as above; `Date: *` stands for any date |
-//! | `alone` | the case is not tried with a request behind it, whose bytes would be those of an unsent body |
-//! | `open`, `closed` | what becomes of the connection, at once; the case ends |
+//! | `rule text (RFC n, section)` | the rule that the following cases belong to |
+//! | `\| text` | one case for each such line, with its text in place of each `{}` |
+//! | `\| text \| text` | the same with two texts, in place of each `{1}` and `{2}` |
+//! | `> text` | sends the text and CR LF; a `\` at the end suppresses the line end |
+//! | `half-close` | closes the sending side once the lines before it are sent |
+//! | `< 200`, `< 200 to HEAD` | an answer begins; an answer to HEAD has no body, whatever its fields say |
+//! | `< Name: value` | the answer has this field once, with this value |
+//! | `< no Name` | the answer has no such field |
+//! | `= text` | the body, without line ends and chunks; several lines are joined; without such a line it is empty |
+//! | `<< text` | the exact bytes of an answer, with CR LF as above; `Date: *` stands for any date |
+//! | `alone` | the case is not tried with a request behind it, whose bytes would be read as the missing body |
+//! | `open`, `closed` | whether the connection stays open or closes at once; the case ends |
 //! | `! 400 text`, `! 400 to HEAD text` | the peer is refused with this text, and the connection closes; the case ends |
 //!
 //! In all texts `\r`, `\n`, `\t`, `\\`, `\s` (a space) and `\xHH` are bytes, and `\(text*N)` is the text N times.
-//! When lines to send follow those of an answer, they are sent once that answer is there.
+//! Lines to send that follow an answer are sent once that answer has been received.
 
 use std::path::Path;
 
 use test_support::client::DATE;
 
-/// A case, or one of a family.
+/// A single case, or one member of a family.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    /// The name of the file it stands in, and its own, which it shares with its family.
+    /// The name of its file and its own name, which all members of a family share.
     pub(crate) name: String,
-    /// What makes it one of a family.
+    /// The row of a family, if it is a member of one.
     pub(crate) row: Option<String>,
     pub(crate) rule: Rule,
     pub(crate) steps: Vec<Step>,
     pub(crate) stays_open: bool,
-    /// Whether another request may be sent right behind it.
+    /// Whether another request may be sent directly behind it.
     pub(crate) can_be_followed: bool,
 }
 
-/// What a server has to do, and where that is written.
+/// A rule for servers, and the section of the RFC that it is written in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rule {
-    /// Such as `RFC 9112, 3.2`.
+    /// For example `RFC 9112, 3.2`.
     pub(crate) section: String,
     pub(crate) text: String,
 }
 
-/// Something is sent, then answers are awaited.
+/// Bytes to send, and the answers to wait for afterwards.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Step {
     pub(crate) send: Vec<u8>,
@@ -76,11 +76,11 @@ pub(crate) struct Step {
     pub(crate) answers: Vec<Expected>,
 }
 
-/// What an answer has to be.
+/// An expected answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     Parts(Parts),
-    /// These bytes, with [`DATE`] where any date may be.
+    /// Exactly these bytes, with [`DATE`] in place of any date.
     Exact(Vec<u8>),
 }
 
@@ -88,7 +88,7 @@ pub(crate) enum Expected {
 pub(crate) struct Parts {
     pub(crate) status: u16,
     pub(crate) to_head: bool,
-    /// `None`: there is no such field.
+    /// Expected fields. `None` stands for a field that must be absent.
     pub(crate) fields: Vec<(String, Option<String>)>,
     pub(crate) body: Vec<u8>,
 }
@@ -106,12 +106,12 @@ pub(crate) fn all() -> Vec<Case> {
     files.iter().flat_map(|path| read(path)).collect()
 }
 
-/// A case as its lines stand in the file.
+/// The lines of a case or a family, as they are in the file.
 struct Draft<'a> {
     name: String,
     rule: Rule,
     rows: Vec<&'a str>,
-    /// With their numbers.
+    /// The lines with their numbers.
     lines: Vec<(usize, &'a str)>,
 }
 
@@ -254,7 +254,7 @@ impl Case {
     }
 }
 
-/// What tells a peer that it is refused.
+/// The expected answer to a request that is refused.
 fn refusal(line: &str) -> Option<Parts> {
     let (status, text) = line.split_once(' ')?;
     let (to_head, text) = text.strip_prefix("to HEAD ").map_or((false, text), |text| (true, text));
@@ -271,13 +271,13 @@ fn refusal(line: &str) -> Option<Parts> {
     })
 }
 
-/// Appends the bytes of a line, and its line end.
+/// Appends the bytes of a line, with its line end unless it is suppressed.
 fn line_of_bytes(into: &mut Vec<u8>, text: &str) -> Option<()> {
     if text == "Date: *" {
         into.extend_from_slice(format!("Date: {DATE}\r\n").as_bytes());
         return Some(());
     }
-    // Of a pair, the second is the first one's.
+    // A pair of backslashes is an escaped backslash, so only an odd number suppresses the line end.
     let slashes = text.bytes().rev().take_while(|&byte| byte == b'\\').count();
     match slashes % 2 {
         1 => unescape(into, &text[..text.len() - 1]),

@@ -1,10 +1,10 @@
-//! `docs/conformance.md`: every rule, how many cases there are of it, and which backends they run on.
+//! `docs/conformance.md`: every rule, the number of its cases, and the backends that they run on.
 //!
-//! The page is made of the tests themselves. A mark stands for tests of this very run: a case that does not run on a
-//! backend is missing in its count, and one that fails, fails the run. The test fails if the file is another one;
-//! with `GEARSHIFT_WRITE_CONFORMANCE=1` in the environment it writes the file instead.
+//! The page is generated from the tests of this run. A case that does not run on a backend is missing in the count of
+//! that backend, and a case that fails makes the run fail. The test fails if the file differs from the generated page.
+//! With `GEARSHIFT_WRITE_CONFORMANCE=1` in the environment it writes the file instead.
 //!
-//! `docs/strictness.md` is written by hand; what it names has to be there.
+//! `docs/strictness.md` is written by hand. A test checks that the cases it names exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -17,10 +17,10 @@ use test_support::suite;
 use crate::case::{Case, Expected, Rule};
 use crate::{AREAS, wire};
 
-/// The columns, in the order of the README. The page is made where all of them are compiled in.
+/// The columns, in the order of the README. The page is generated if all of these backends are compiled in.
 const BACKENDS: [&str; 6] = ["sequential", "threadpool", "mio", "tokio", "async-std", "smol"];
 
-/// Compares the page with what the tests of this run make of it.
+/// Compares the page with the one that is generated from the tests of this run.
 pub(crate) fn trial(trials: &[Trial]) -> Option<Trial> {
     let columns: Vec<Backend> = BACKENDS.iter().filter_map(|name| name.parse().ok()).collect();
     if columns.len() < BACKENDS.len() {
@@ -43,13 +43,14 @@ pub(crate) fn trial(trials: &[Trial]) -> Option<Trial> {
         match std::fs::read_to_string(path)? == page {
             true => Ok(()),
             false => {
-                Err("docs/conformance.md is of other tests: see its first lines for how to write it".into())
+                Err("docs/conformance.md differs from the tests; its first lines say how to generate it"
+                    .into())
             }
         }
     }))
 }
 
-/// Every decision in `docs/strictness.md` names cases that are there.
+/// Checks that every decision in `docs/strictness.md` names existing cases.
 pub(crate) fn decisions() -> Trial {
     Trial::test("all::conformance::decisions_name_cases_that_are_there", || {
         let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/strictness.md"))?;
@@ -154,7 +155,7 @@ fn line(page: &mut String, text: &str) {
     page.push('\n');
 }
 
-/// The numbers of a section, and of its document before them.
+/// The number of the document and the numbers of the section, for sorting.
 fn numbers(section: &str) -> Vec<u32> {
     section.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
@@ -165,7 +166,7 @@ fn linked(section: &str) -> String {
     format!("[{section}](https://www.rfc-editor.org/rfc/{name}#section-{number})")
 }
 
-/// What the named case expects last, `file::name` or `file::name[row]`, with a link to it.
+/// The last answer that the case `file::name` or `file::name[row]` expects, with a link to the file.
 fn answer(cases: &[Case], name: &str, is_yes_or_no: bool) -> String {
     let (name, row) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
         Some((name, row)) => (name, Some(row)),
@@ -183,13 +184,13 @@ fn answer(cases: &[Case], name: &str, is_yes_or_no: bool) -> String {
     format!("[{text}](../tests/wire/{file}.case)")
 }
 
-/// How other servers answer what some of our cases ask.
+/// How other servers answer the requests of some cases.
 struct Compared {
     what: &'static str,
-    /// In the order of the table's head.
+    /// Their answers, in the order of the columns.
     answers: [&'static str; 6],
     cases: &'static [&'static str],
-    /// Whether it is no question of statuses. The case then holds that the answer is no.
+    /// Whether the answer is yes or no instead of a status. The case then checks that it is no.
     is_yes_or_no: bool,
     why: &'static str,
 }
@@ -321,18 +322,18 @@ const COMPARED: [Compared; 19] = [
 const HEAD: &str = "\
 # Conformance
 
-This page is made of the tests, and `cargo test --workspace` fails if it is not up to date. It is written anew by
+This page is generated from the tests, and `cargo test --workspace` fails if it is out of date. This command writes it:
 
 ```console
 $ GEARSHIFT_WRITE_CONFORMANCE=1 cargo test -p gearshift --all-features --test backends -- conformance
 ```
 
-A ✓ says that all cases of the rule are tests of that backend, over a real socket: each is sent whole, a byte at a time,
-and with another request behind it, and what follows a refused request must not be answered. A backend that ran fewer
-would show how many. That they pass is what a green run means; there is no list of exceptions. One more test runs each
-case on all backends and compares what they answer, byte by byte.
+A ✓ says that all cases of the rule run on that backend, over a real socket. Each case is sent whole, a byte at a time,
+and with another request behind it. A request behind a refused one must not be answered. A backend that runs fewer cases
+shows their number. All cases pass in a green run, and there is no list of exceptions. One more test runs each case on
+all backends and compares the answers byte by byte.
 
-What was decided where the RFCs leave a choice is in [strictness.md](strictness.md).
+[strictness.md](strictness.md) lists the decisions where the RFCs leave a choice.
 
 ## Rules of the wire
 ";

@@ -1,4 +1,4 @@
-//! Many connections at once: who is idle, silent, slow or greedy holds up nobody else.
+//! Many connections at once: idle, silent, slow and greedy peers delay no other.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ pub(crate) const AREA: Area = (
         ("idle_connections_hold_up_nothing", idle),
         ("silent_connections_hold_up_nothing", silent),
         ("half_sent_heads_hold_up_nothing", half_sent),
-        ("a_peer_that_never_stops_asking_starves_nobody", greedy),
+        ("a_peer_that_sends_without_a_pause_starves_nobody", greedy),
         ("a_peer_that_does_not_read_holds_up_nobody", deaf),
         ("many_connections_are_all_answered", many),
     ],
 );
 
-/// Within what time a fresh client is answered. Whatever holds it up here lasts far longer.
+/// An upper bound on the time of a request that nothing delays. Whatever could delay it here lasts far longer.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn patient(backend: Backend) -> Config {
@@ -40,28 +40,28 @@ fn expect_answer_at_once(server: &Running) {
 }
 
 fn idle(backend: Backend) {
-    let server = Running::start(backend, patient(backend), demo::app);
+    let server = Running::start(backend, patient(backend), |_| demo::app());
     let mut crowd: Vec<_> = (0..200).map(|_| server.client()).collect();
     for client in &mut crowd {
         assert_eq!(client.get("/plaintext").status, 200);
     }
     expect_answer_at_once(&server);
     for client in &mut crowd {
-        assert_eq!(client.get("/async").status, 200, "it is still open");
+        assert_eq!(client.get("/async").status, 200, "the connection is still open");
     }
 }
 
 fn silent(backend: Backend) {
-    let server = Running::start(backend, patient(backend), demo::app);
+    let server = Running::start(backend, patient(backend), |_| demo::app());
     let mut crowd: Vec<_> = (0..50).map(|_| server.client()).collect();
     expect_answer_at_once(&server);
     for client in &mut crowd {
-        assert_eq!(client.get("/plaintext").status, 200, "it is still open");
+        assert_eq!(client.get("/plaintext").status, 200, "the connection is still open");
     }
 }
 
 fn half_sent(backend: Backend) {
-    let server = Running::start(backend, patient(backend), demo::app);
+    let server = Running::start(backend, patient(backend), |_| demo::app());
     let mut crowd: Vec<_> = (0..50).map(|_| server.client()).collect();
     for client in &mut crowd {
         client.send("GET /plaintext HTTP/1.1\r\nHost:");
@@ -78,7 +78,7 @@ fn greedy(backend: Backend) {
     if config.threads.is_some() {
         config.threads = Some(1);
     }
-    let server = Running::start(backend, config, demo::app);
+    let server = Running::start(backend, config, |_| demo::app());
     let stop = Arc::new(AtomicBool::new(false));
     let taken = Arc::new(AtomicUsize::new(0));
     let (greedy, stopped, took) = (server.client().socket, stop.clone(), taken.clone());
@@ -105,12 +105,12 @@ fn greedy(backend: Backend) {
     }
     expect_answer_at_once(&server);
     stop.store(true, Ordering::Relaxed);
-    asking.join().expect("it asked");
-    reading.join().expect("it read");
+    asking.join().expect("the thread does not panic");
+    reading.join().expect("the thread does not panic");
 }
 
 fn deaf(backend: Backend) {
-    let server = Running::start(backend, few_workers(backend), demo::app);
+    let server = Running::start(backend, few_workers(backend), |_| demo::app());
     let mut deaf = server.client();
     deaf.send_get("/stream/100000");
     deaf.send_get("/stream/100000");
@@ -125,7 +125,7 @@ fn deaf(backend: Backend) {
 }
 
 fn many(backend: Backend) {
-    let server = Running::start(backend, few_workers(backend), demo::app);
+    let server = Running::start(backend, few_workers(backend), |_| demo::app());
     let mut crowd: Vec<_> = (0..100).map(|_| server.client()).collect();
     for _ in 0..3 {
         crowd.iter_mut().for_each(|client| client.send_get("/plaintext"));

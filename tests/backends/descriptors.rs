@@ -1,4 +1,4 @@
-//! Running out of file descriptors: accepting pauses, and nothing else happens.
+//! Running out of file descriptors: the server pauses accepting, and goes on when descriptors are free.
 
 use std::time::{Duration, Instant};
 
@@ -11,25 +11,25 @@ use test_support::wait_until;
 pub(crate) const AREA: Area =
     ("descriptors", &[("a_server_that_is_out_of_them_waits_and_goes_on", waits_and_goes_on)]);
 
-/// Descriptors that the server may have.
-const MOST: u64 = 64;
-/// Connections that it is to have, which is more.
+/// The limit of the server's descriptors.
+const MAX_DESCRIPTORS: u64 = 64;
+/// The number of connections, which is above the limit.
 const CONNECTIONS: usize = 120;
 
 fn waits_and_goes_on(backend: Backend) {
-    let mut server = Program::start_default_size(backend, MOST);
+    let mut server = Program::start_default_size(backend, MAX_DESCRIPTORS);
     let mut first = Client::connect(server.addr());
     assert_eq!(first.get("/plaintext").status, 200);
     let others: Vec<_> = (0..CONNECTIONS).map(|_| Client::connect(server.addr())).collect();
     wait_until("the server has taken as many connections as it can", || {
-        server.stats().descriptors() as u64 >= MOST - 2
+        server.stats().descriptors() as u64 >= MAX_DESCRIPTORS - 2
     });
 
     let (cpu, began) = (server.stats().cpu_time(), Instant::now());
-    // What is looked at is how it spends its time, so some has to pass; it goes on serving meanwhile.
+    // The test measures CPU time, so some time has to pass. The server goes on serving its connections.
     let mut asked = 0;
     while began.elapsed() < Duration::from_secs(1) {
-        assert_eq!(first.get("/plaintext").status, 200, "a connection it has is served");
+        assert_eq!(first.get("/plaintext").status, 200, "an accepted connection is served");
         asked += 1;
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -39,7 +39,7 @@ fn waits_and_goes_on(backend: Backend) {
 
     drop(others);
     let mut fresh = Client::connect(server.addr());
-    assert_eq!(fresh.get("/plaintext").status, 200, "it accepts again");
+    assert_eq!(fresh.get("/plaintext").status, 200, "the server accepts again");
     assert_eq!(first.get("/plaintext").status, 200);
     assert!(server.is_running());
 }

@@ -19,10 +19,10 @@ use hyper::rt::{Executor as _, Timer as _};
 use hyper_util::client::legacy::{Client, Error};
 use tower_service::Service;
 
-use test_support::suite::Area;
-use test_support::client::PATIENCE;
+use test_support::PATIENCE;
 use test_support::backend::few_workers;
 use test_support::server::{Running, one};
+use test_support::suite::Area;
 
 pub(crate) const AREA: Area = (
     "hyper",
@@ -111,7 +111,7 @@ fn a_request_arrives_as_it_was_made(backend: Backend) {
 
 /// Without the pool, and with reads that are larger than the buffer of a thread.
 fn a_large_body_goes_both_ways(backend: Backend) {
-    let service = service(demo::app);
+    let service = service(|_| demo::app());
     let authority = service.addr().to_string();
     in_handler(backend, async move |runtime| {
         let stream = runtime.connect(&authority).await?;

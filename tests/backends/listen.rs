@@ -1,4 +1,4 @@
-//! Addresses: ports in use, several of them, and Unix sockets.
+//! Listening addresses: ports in use, several addresses, and Unix sockets.
 
 use std::io;
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use gearshift::{App, Backend, Bind, Config, Endpoint, ServeError, Server, TestServer};
+use gearshift::{Backend, Bind, Config, Endpoint, ServeError, Server, TestServer};
 use test_support::PATIENCE;
 use test_support::backend::few_workers;
 use test_support::client::Client;
@@ -41,9 +41,9 @@ fn expect_in_use(bound: Result<Server, ServeError>, address: &str) {
 fn port_in_use(backend: Backend) {
     let mut config = Config::default();
     config.workers = Some(3);
-    // Several workers share a port among themselves, and with nobody else.
+    // Workers of one server share a port, but no other server may have it.
     let config = if backend.check(&config).is_ok() { config } else { few_workers(backend) };
-    let server = Running::start(backend, config, demo::app);
+    let server = Running::start(backend, config, |_| demo::app());
     let address = server.addr().to_string();
     for _ in 0..3 {
         expect_in_use(bind(&address), &address);
@@ -52,7 +52,7 @@ fn port_in_use(backend: Backend) {
         assert_eq!(server.get("/plaintext").status, 200);
     }
     let foreign = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = foreign.local_addr().expect("it is bound").to_string();
+    let address = foreign.local_addr().expect("the listener is bound").to_string();
     expect_in_use(bind(&address), &address);
 }
 
@@ -65,13 +65,13 @@ fn port_again(backend: Backend) {
     client.expect_end();
     let again = bind(&address.to_string()).expect("the port is free again");
     let shutdown = again.shutdown();
-    let thread = thread::spawn(move || backend.serve(again, App::new(demo::app)));
+    let thread = thread::spawn(move || backend.serve(again, demo::app()));
     assert_eq!(Client::connect(address).get("/plaintext").status, 200);
     shutdown.force();
-    thread.join().expect("no panic").expect("it served");
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
 }
 
-/// A path that nobody has.
+/// A path that no file has.
 fn free_path() -> PathBuf {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +80,7 @@ fn free_path() -> PathBuf {
 
 fn unix_client(path: &PathBuf) -> Client<UnixStream> {
     let socket = UnixStream::connect(path).expect("the server listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a read timeout");
     Client::new(socket)
 }
 
@@ -88,7 +88,7 @@ fn unix_socket(backend: Backend) {
     let path = free_path();
     let server = bind(&format!("unix:{}", path.display())).expect("the path is free");
     let shutdown = server.shutdown();
-    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
     let mut clients: Vec<_> = (0..20).map(|_| unix_client(&path)).collect();
     for client in &mut clients {
         assert_eq!(client.get("/plaintext").text(), "Hello, World!");
@@ -99,7 +99,7 @@ fn unix_socket(backend: Backend) {
     }
     shutdown.graceful();
     clients.iter_mut().for_each(Client::expect_end);
-    thread.join().expect("no panic").expect("it served");
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
     assert!(!path.exists(), "the socket file is gone");
 }
 
@@ -108,11 +108,11 @@ fn unix_socket_in_use(backend: Backend) {
     let address = format!("unix:{}", path.display());
     let server = bind(&address).expect("the path is free");
     let shutdown = server.shutdown();
-    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
     expect_in_use(bind(&address), &address);
-    assert_eq!(unix_client(&path).get("/plaintext").status, 200, "the first has not lost its file");
+    assert_eq!(unix_client(&path).get("/plaintext").status, 200, "the first server keeps its socket file");
     shutdown.force();
-    thread.join().expect("no panic").expect("it served");
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
 }
 
 fn several(backend: Backend) {
@@ -130,15 +130,15 @@ fn several(backend: Backend) {
     assert_eq!(addresses.len(), 2);
     assert_ne!(addresses[0], addresses[1]);
     let shutdown = server.shutdown();
-    let thread = thread::spawn(move || backend.serve(server, App::new(demo::app)));
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
     for address in addresses {
         assert_eq!(Client::connect(address).get("/plaintext").status, 200);
     }
     assert_eq!(unix_client(&path).get("/plaintext").status, 200);
-    // Another server in the same process is another server.
-    let other = TestServer::start(backend, demo::app).expect("two servers go together");
+    // A second server in the same process is independent of the first.
+    let other = TestServer::start(backend, demo::app()).expect("a process can have two servers");
     assert_eq!(Client::connect(other.addr()).get("/plaintext").status, 200);
     other.shutdown().force();
     shutdown.force();
-    thread.join().expect("no panic").expect("it served");
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
 }

@@ -1,4 +1,4 @@
-//! A handler that panics costs its request a 500, and nothing else.
+//! A handler that panics is answered with 500, and affects no other request.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ fn app(runtime: Runtime) -> Router {
                 panics::<Response>()
             }
         })
-        .get("/blocking", blocking(&runtime, |_| panics::<Response>()))
-        .get("/compute", compute(&runtime, |_| panics::<Response>()))
+        .get("/blocking", blocking(|_| panics::<Response>()))
+        .get("/compute", compute(|_| panics::<Response>()))
         .post("/sync", sync(|_| panics::<Response>()))
         .post("/read", async |mut request: Request| {
             let _ = request.body_mut().chunk().await;
@@ -74,7 +74,7 @@ fn is_a_500(backend: Backend, path: &str) {
     let server = start(backend);
     let mut neighbour = server.client();
     assert_eq!(neighbour.get("/").text(), "fine");
-    // More often than there are threads, so that none is lost by it.
+    // There are more panics than threads, so a thread that ended with its handler would be missed.
     for _ in 0..6 {
         let mut client = server.client();
         let answer = client.get(path);
@@ -83,7 +83,7 @@ fn is_a_500(backend: Backend, path: &str) {
         client.expect_end();
         assert_eq!(server.get("/").text(), "fine");
     }
-    assert_eq!(neighbour.get("/").text(), "fine", "other connections live on");
+    assert_eq!(neighbour.get("/").text(), "fine", "another connection goes on");
 }
 
 fn with_body(backend: Backend) {
@@ -119,13 +119,13 @@ fn in_body(backend: Backend) {
         client.send_get("/body");
         let seen = client.rest();
         let seen = String::from_utf8_lossy(&seen);
-        assert!(!seen.ends_with("0\r\n\r\n"), "what was cut looks whole: {seen}");
+        assert!(!seen.ends_with("0\r\n\r\n"), "a response that was cut looks complete: {seen}");
         assert_eq!(server.get("/").text(), "fine");
     }
-    assert_eq!(neighbour.get("/").text(), "fine", "other connections live on");
+    assert_eq!(neighbour.get("/").text(), "fine", "another connection goes on");
 }
 
-/// A body that panics when it is freed, which is when a connection whose writes have failed is dropped. It counts that.
+/// A body that counts its drop and then panics. It is dropped with its connection, whose writes have failed.
 struct Bomb {
     bytes: Vec<u8>,
     freed: Arc<AtomicUsize>,

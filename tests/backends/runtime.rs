@@ -13,7 +13,10 @@ use gearshift::{
     TaskError,
 };
 use test_support::app::ON_PURPOSE;
+use test_support::backend::blocks;
 use test_support::suite::Area;
+
+use crate::waits::{EACH, SLEEPS};
 
 pub(crate) const AREA: Area = (
     "runtime",
@@ -76,8 +79,6 @@ fn sleep(backend: Backend) {
 }
 
 fn overlap(backend: Backend) {
-    const SLEEPS: u32 = 100;
-    const EACH: Duration = Duration::from_millis(100);
     let host = Host::start(backend);
     let runtime = host.runtime.clone();
     let began = Instant::now();
@@ -89,7 +90,7 @@ fn overlap(backend: Backend) {
             task.await.expect("the task ends");
         }
     });
-    assert!(began.elapsed() < SLEEPS * EACH, "one after another is no longer than {:?}", began.elapsed());
+    assert!(began.elapsed() < SLEEPS * EACH / 2, "the sleeps took {:?}", began.elapsed());
     host.stop();
 }
 
@@ -139,7 +140,9 @@ fn offload(backend: Backend) {
         let compute = runtime.compute(|| thread::current().id()).await;
         (here, blocking, compute)
     });
-    assert!(here != blocking && here != compute && blocking != compute);
+    assert!(here != blocking && here != compute);
+    // On a backend that blocks, tasks offload both kinds of work to the threads of one pool.
+    assert!(blocks(backend) || blocking != compute);
     host.stop();
 }
 

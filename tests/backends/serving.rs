@@ -35,8 +35,8 @@ fn app(runtime: Runtime) -> Router {
     Router::new()
         .get("/", sync(|_| "hello"))
         .get("/large", sync(|_| vec![b'x'; LARGE]))
-        .get("/blocking", blocking(&runtime, |_| "blocked"))
-        .get("/compute", compute(&runtime, |_| "computed"))
+        .get("/blocking", blocking(|_| "blocked"))
+        .get("/compute", compute(|_| "computed"))
         .get("/slow", move |_: Request| {
             let sleep = sleeper.sleep(Duration::from_millis(100));
             async move {

@@ -1,4 +1,4 @@
-//! Stopping: what is idle closes at once, what is in flight is answered, what takes too long is cut.
+//! Stopping: idle connections close at once, requests in flight are answered, and what exceeds the grace period is cut.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -17,39 +17,44 @@ pub(crate) const AREA: Area = (
     &[
         ("idle_connections_close_at_once", idle),
         ("half_a_head_does_not_delay_it", half_a_head),
-        ("an_async_request_in_flight_is_answered_and_told", |backend| in_flight(backend, "/wait")),
-        ("a_blocking_request_in_flight_is_answered_and_told", |backend| in_flight(backend, "/block")),
+        ("an_async_request_in_flight_is_answered_with_close", |backend| in_flight(backend, "/wait")),
+        ("a_blocking_request_in_flight_is_answered_with_close", |backend| in_flight(backend, "/block")),
         ("a_body_in_flight_is_read_to_its_end", body_in_flight),
         ("requests_that_have_arrived_are_answered", arrived),
-        ("nobody_is_accepted_any_more", not_accepted),
+        ("no_connection_is_accepted_after_it", not_accepted),
         ("what_outlasts_the_grace_period_is_cut", grace_ends),
         ("force_cuts_what_is_in_flight", forced),
-        ("the_application_is_told_at_the_end", on_stop),
+        ("on_stop_runs_at_the_end", on_stop),
     ],
 );
 
-/// Within what time a server stops that has nothing to wait for: far less than any grace period here.
+/// An upper bound on the time of a stop that waits for nothing. It is far below the grace periods of these tests.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// An application that says when a request has begun.
-fn app(runtime: Runtime, arrive: mpsc::Sender<()>) -> Router {
-    let (blocks, arrives) = (arrive.clone(), arrive.clone());
+/// An application that reports when a request has begun. The handlers of `/wait` and `/block` end once the server has
+/// been asked to stop.
+fn app(runtime: Runtime, arrive: mpsc::Sender<()>, asked: Arc<AtomicBool>) -> Router {
+    let (blocks, arrives, asks) = (arrive.clone(), arrive.clone(), asked.clone());
     let (forever, waits) = (runtime.clone(), runtime.clone());
     Router::new()
         .get("/", sync(|_| "fine"))
         .get("/wait", move |_: Request| {
             arrive.send(()).expect("the test waits");
-            let wait = waits.sleep(Duration::from_millis(150));
+            let (waits, asked) = (waits.clone(), asked.clone());
             async move {
-                wait.await;
+                while !asked.load(Ordering::SeqCst) {
+                    waits.sleep(POLL).await;
+                }
                 "waited"
             }
         })
         .get(
             "/block",
-            blocking(&runtime, move |_| {
+            blocking(move |_| {
                 blocks.send(()).expect("the test waits");
-                std::thread::sleep(Duration::from_millis(150));
+                while !asks.load(Ordering::SeqCst) {
+                    std::thread::sleep(POLL);
+                }
                 "waited"
             }),
         )
@@ -64,12 +69,34 @@ fn app(runtime: Runtime, arrive: mpsc::Sender<()>) -> Router {
         .post("/echo", sync(|request: Request| request.into_body()))
 }
 
-fn start(backend: Backend, config: Config) -> (Running, Receiver<()>) {
-    let (arrive, arrived) = mpsc::channel();
-    (Running::start(backend, config, move |runtime| app(runtime, arrive)), arrived)
+/// How often a handler checks whether the server has been asked to stop.
+const POLL: Duration = Duration::from_millis(2);
+
+/// A running server, and what its handlers report and wait for.
+struct Started {
+    server: Running,
+    arrived: Receiver<()>,
+    /// Set once the server has been asked to stop.
+    asked: Arc<AtomicBool>,
 }
 
-/// Stops it, which is to be done at once.
+impl Started {
+    /// Waits until a handler has begun, and asks the server to stop.
+    fn stop_in_flight(&self) {
+        self.arrived.recv().expect("the handler is called");
+        self.server.shutdown().graceful();
+        self.asked.store(true, Ordering::SeqCst);
+    }
+}
+
+fn start(backend: Backend, config: Config) -> Started {
+    let ((arrive, arrived), asked) = (mpsc::channel(), Arc::<AtomicBool>::default());
+    let asks = asked.clone();
+    let server = Running::start(backend, config, move |runtime| app(runtime, arrive, asks));
+    Started { server, arrived, asked }
+}
+
+/// Stops the server, and checks that this waits for nothing.
 fn stop_at_once(server: Running) -> Report {
     let began = Instant::now();
     let report = server.stop();
@@ -85,13 +112,13 @@ fn patient(backend: Backend) -> Config {
 }
 
 fn idle(backend: Backend) {
-    let (server, _arrived) = start(backend, patient(backend));
+    let Started { server, .. } = start(backend, patient(backend));
     let mut idle: Vec<_> = (0..20).map(|_| server.client()).collect();
     for client in &mut idle {
         assert_eq!(client.get("/").text(), "fine");
     }
     let mut silent: Vec<_> = (0..5).map(|_| server.client()).collect();
-    // It has accepted them all when it answers one that came later.
+    // The server accepts in order, so it has accepted all of them when it answers a later connection.
     assert_eq!(server.get("/").text(), "fine");
     let report = stop_at_once(server);
     assert_eq!((report.finished, report.cut), (0, 0));
@@ -102,7 +129,7 @@ fn idle(backend: Backend) {
 }
 
 fn half_a_head(backend: Backend) {
-    let (server, _arrived) = start(backend, patient(backend));
+    let Started { server, .. } = start(backend, patient(backend));
     let mut half = server.client();
     assert_eq!(half.get("/").text(), "fine");
     half.send("GET / HTTP/1.1\r\nHo");
@@ -112,24 +139,23 @@ fn half_a_head(backend: Backend) {
 }
 
 fn in_flight(backend: Backend, path: &str) {
-    let (server, arrived) = start(backend, patient(backend));
-    let mut client = server.client();
+    let started = start(backend, patient(backend));
+    let mut client = started.server.client();
     client.send_get(path);
-    arrived.recv().expect("the handler is called");
-    server.shutdown().graceful();
+    started.stop_in_flight();
     let answer = client.answer();
     assert_eq!(answer.said(), (200, "waited".into()));
     assert!(answer.closes(), "{answer:?}");
     client.expect_end();
-    let report = stop_at_once(server);
+    let report = stop_at_once(started.server);
     assert_eq!((report.finished, report.cut), (1, 0));
 }
 
 fn body_in_flight(backend: Backend) {
-    let (server, _arrived) = start(backend, patient(backend));
+    let Started { server, .. } = start(backend, patient(backend));
     let mut client = server.client();
     client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345");
-    // Its head came before the stop, and so says nothing of it.
+    // The head of the answer is sent before the stop, so it does not announce it.
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n12345") {
         head.extend(client.exactly(1).expect("the answer begins"));
@@ -142,31 +168,30 @@ fn body_in_flight(backend: Backend) {
 }
 
 fn arrived(backend: Backend) {
-    let (server, arrived) = start(backend, patient(backend));
-    let mut client = server.client();
+    let started = start(backend, patient(backend));
+    let mut client = started.server.client();
     client.send("GET /wait HTTP/1.1\r\nHost: test\r\n\r\nGET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    arrived.recv().expect("the handler is called");
-    server.shutdown().graceful();
+    started.stop_in_flight();
     assert_eq!(client.answer().said(), (200, "waited".into()));
     let last = client.answer();
     assert_eq!(last.said(), (200, "fine".into()));
     assert!(last.closes());
     client.expect_end();
-    stop_at_once(server);
+    stop_at_once(started.server);
 }
 
 fn not_accepted(backend: Backend) {
-    let (server, _arrived) = start(backend, patient(backend));
+    let Started { server, .. } = start(backend, patient(backend));
     let address = server.addr();
     assert_eq!(server.get("/").text(), "fine");
     stop_at_once(server);
-    assert!(TcpStream::connect(address).is_err(), "somebody still listens");
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
 }
 
 fn grace_ends(backend: Backend) {
     let mut config = patient(backend);
     config.graceful_timeout = Duration::from_millis(200);
-    let (server, arrived) = start(backend, config);
+    let Started { server, arrived, .. } = start(backend, config);
     let mut client = server.client();
     client.send_get("/forever");
     arrived.recv().expect("the handler is called");
@@ -178,7 +203,7 @@ fn grace_ends(backend: Backend) {
 }
 
 fn forced(backend: Backend) {
-    let (server, arrived) = start(backend, patient(backend));
+    let Started { server, arrived, .. } = start(backend, patient(backend));
     let mut client = server.client();
     client.send_get("/forever");
     arrived.recv().expect("the handler is called");
@@ -194,9 +219,9 @@ fn on_stop(backend: Backend) {
     let app = App::new(|_| Router::new().get("/", sync(|_| "fine"))).on_stop(move || async move {
         tell.store(true, Ordering::SeqCst);
     });
-    let server = TestServer::with_app(backend, few_workers(backend), app).expect("it starts");
+    let server = TestServer::with_config(backend, few_workers(backend), app).expect("the server starts");
     assert_eq!(Client::connect(server.addr()).get("/").text(), "fine");
     assert!(!told.load(Ordering::SeqCst));
-    server.stop().expect("it ran");
+    server.stop().expect("the server ends without an error");
     assert!(told.load(Ordering::SeqCst));
 }

@@ -1,6 +1,8 @@
-//! What a server says of itself, the same on every backend.
+//! The statistics of a server, which are the same on every backend.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use futures_lite::StreamExt;
@@ -17,17 +19,26 @@ pub(crate) const AREA: Area = (
         ("bytes_are_those_on_the_wire", bytes),
         ("connections_are_counted_open_and_accepted", connections),
         ("a_request_is_in_flight_while_its_handler_waits", in_flight),
-        ("a_request_is_in_flight_while_its_thread_is_held", held),
+        ("a_request_is_in_flight_while_its_handler_blocks", held),
         ("background_tasks_are_counted", tasks),
         ("metrics_are_prometheus_text", prometheus),
     ],
 );
 
+/// How often a handler checks whether it may end.
+const POLL: Duration = Duration::from_millis(2);
+
 fn start(backend: Backend, config: Config) -> (Running, Runtime) {
+    start_with(backend, config, &Arc::default())
+}
+
+/// Starts a server whose handlers of `/wait` and `/hold` end once `open` is set.
+fn start_with(backend: Backend, config: Config, open: &Arc<AtomicBool>) -> (Running, Runtime) {
+    let (opens, holds) = (open.clone(), open.clone());
     let (tell, told) = mpsc::channel();
     let server = Running::start(backend, config, move |runtime: Runtime| {
-        tell.send(runtime.clone()).expect("the test waits for it");
-        let (waits, numbers) = (runtime.clone(), metrics(&runtime));
+        tell.send(runtime.clone()).expect("the test waits");
+        let (waits, numbers) = (runtime.clone(), metrics());
         Router::new()
             .get("/", sync(|_| "ok"))
             .post("/", async |request: Request| request.into_body().bytes(1 << 20).await)
@@ -40,19 +51,28 @@ fn start(backend: Backend, config: Config) -> (Running, Runtime) {
                 Response::new(gearshift::Body::from_stream(pieces))
             })
             .get("/wait", move |_: Request| {
-                let sleep = waits.sleep(Duration::from_millis(300));
+                let (runtime, open) = (waits.clone(), opens.clone());
                 async move {
-                    sleep.await;
+                    while !open.load(Ordering::SeqCst) {
+                        runtime.sleep(POLL).await;
+                    }
                     "waited"
                 }
             })
-            .get("/hold", sync(|_| std::thread::sleep(Duration::from_millis(300))))
+            .get(
+                "/hold",
+                sync(move |_| {
+                    while !holds.load(Ordering::SeqCst) {
+                        thread::sleep(POLL)
+                    }
+                }),
+            )
             .get("/metrics", numbers)
     });
     (server, told.recv().expect("the application has started"))
 }
 
-/// Waits until the figures are such; what is counted once a turn may come after the response.
+/// Waits until the statistics have a property. Some are counted once a turn, which may be after the response.
 fn wait_for(runtime: &Runtime, what: &str, holds: impl Fn(&Stats) -> bool) {
     wait_until(what, || holds(&runtime.stats()));
 }
@@ -68,7 +88,7 @@ fn responses(backend: Backend) {
     assert_eq!(client.answer().text(), "body");
     client.send("NO SENSE\r\n\r\n");
     assert_eq!(client.answer().status, 400);
-    wait_for(&runtime, "all are counted", |stats| stats.responses == [0, 5, 1, 2, 1]);
+    wait_for(&runtime, "all responses are counted", |stats| stats.responses == [0, 5, 1, 2, 1]);
     let stats = runtime.stats();
     assert_eq!((stats.requests_served, stats.requests_rejected), (8, 1));
     assert_eq!((stats.backend, stats.requests_in_flight), (backend.name(), 0));
@@ -96,43 +116,50 @@ fn connections(backend: Backend) {
     let stats = runtime.stats();
     assert_eq!((stats.connections_open, stats.connections_accepted, stats.connections_refused), (5, 5, 0));
     drop(clients);
-    wait_for(&runtime, "they have left", |stats| {
+    wait_for(&runtime, "the connections are closed", |stats| {
         (stats.connections_open, stats.connections_accepted) == (0, 5)
     });
 }
 
 fn in_flight(backend: Backend) {
-    let (server, runtime) = start(backend, few_workers(backend));
+    let open = Arc::default();
+    let (server, runtime) = start_with(backend, few_workers(backend), &open);
     let mut client = server.client();
     client.send_get("/wait");
-    wait_for(&runtime, "it has begun", |stats| stats.requests_in_flight == 1);
+    wait_for(&runtime, "the request has begun", |stats| stats.requests_in_flight == 1);
+    open.store(true, Ordering::SeqCst);
     assert_eq!(client.answer().text(), "waited");
-    wait_for(&runtime, "it has ended", |stats| stats.requests_in_flight == 0);
+    wait_for(&runtime, "the request has ended", |stats| stats.requests_in_flight == 0);
 }
 
 fn held(backend: Backend) {
-    let (server, runtime) = start(backend, few_workers(backend));
+    let open = Arc::default();
+    let (server, runtime) = start_with(backend, few_workers(backend), &open);
     let mut client = server.client();
     client.send_get("/hold");
-    wait_for(&runtime, "it has begun", |stats| stats.requests_in_flight == 1);
+    wait_for(&runtime, "the request has begun", |stats| stats.requests_in_flight == 1);
+    open.store(true, Ordering::SeqCst);
     assert_eq!(client.answer().status, 200);
-    wait_for(&runtime, "it has ended", |stats| stats.requests_in_flight == 0);
-    // One that is left while it waits is in flight no longer than it goes on.
+    wait_for(&runtime, "the request has ended", |stats| stats.requests_in_flight == 0);
+    // A request whose peer leaves is in flight until its handler is dropped.
+    open.store(false, Ordering::SeqCst);
     let mut leaver = server.client();
     leaver.send_get("/wait");
-    wait_for(&runtime, "it has begun", |stats| stats.requests_in_flight == 1);
+    wait_for(&runtime, "the request has begun", |stats| stats.requests_in_flight == 1);
     drop(leaver);
-    wait_for(&runtime, "it was given up", |stats| stats.requests_in_flight == 0);
+    wait_for(&runtime, "the handler is dropped", |stats| stats.requests_in_flight == 0);
 }
 
 fn tasks(backend: Backend) {
     let (_server, runtime) = start(backend, Config::default());
+    // The start of the application may be a task itself.
+    wait_for(&runtime, "the application has started", |stats| stats.tasks_running == 0);
     let before = runtime.stats().tasks_started;
     let tasks: Vec<_> = (0..3).map(|_| runtime.spawn(std::future::pending::<()>())).collect();
     let stats = runtime.stats();
     assert_eq!((stats.tasks_running, stats.tasks_started - before), (3, 3));
     tasks.iter().for_each(|task| task.cancel());
-    wait_for(&runtime, "they were cancelled", |stats| stats.tasks_running == 0);
+    wait_for(&runtime, "the tasks are cancelled", |stats| stats.tasks_running == 0);
 }
 
 fn prometheus(backend: Backend) {

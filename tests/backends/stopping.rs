@@ -100,7 +100,7 @@ fn held_app(runtime: Runtime, held: Held) -> Router {
         held.wait();
         "done"
     };
-    hello(runtime.clone()).get("/slow", blocking(&runtime, slow))
+    hello(runtime.clone()).get("/slow", blocking(slow))
 }
 
 fn no_clients(backend: Backend) {
@@ -225,14 +225,18 @@ fn backlog_at_once(backend: Backend) {
 
 fn in_flight_and_backlog(backend: Backend) {
     let (begin, begun) = mpsc::channel();
+    let asked = Arc::new(AtomicBool::new(false));
+    let stops = asked.clone();
     let mut config = patient(backend);
     config.max_connections = 2;
     let server = Launched::start(backend, config, move |runtime| {
         hello(runtime.clone()).get("/slow", move |_: Request| {
-            let (begin, runtime) = (begin.clone(), runtime.clone());
+            let (begin, runtime, stops) = (begin.clone(), runtime.clone(), stops.clone());
             async move {
                 let _ = begin.send(());
-                runtime.sleep(Duration::from_millis(100)).await;
+                while !stops.load(Ordering::SeqCst) {
+                    runtime.sleep(Duration::from_millis(2)).await;
+                }
                 "slow"
             }
         })
@@ -244,6 +248,7 @@ fn in_flight_and_backlog(backend: Backend) {
     let mut queued = server.client();
     queued.send(GET);
     server.shutdown().graceful();
+    asked.store(true, Ordering::SeqCst);
     idle.expect_end();
     for (client, text) in [(&mut queued, "hi"), (&mut busy, "slow")] {
         let answer = client.answer();
@@ -308,13 +313,13 @@ fn does_not_return(backend: Backend) {
 
 fn waits_for_a_body(backend: Backend) {
     let (begin, begun) = mpsc::channel();
-    let server = Launched::start(backend, patient(backend), move |runtime| {
+    let server = Launched::start(backend, patient(backend), move |_| {
         let read = move |request: Request| {
             let _ = begin.send(());
             let _ = request.into_body().reader().read_to_end(&mut Vec::new());
             "never sent"
         };
-        Router::new().post("/", blocking(&runtime, read))
+        Router::new().post("/", blocking(read))
     });
     let mut client = server.client();
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n");

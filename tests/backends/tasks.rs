@@ -1,4 +1,4 @@
-//! Work beside the request: background tasks, and jobs for threads that may block or burn CPU.
+//! Work beside the request: background tasks, and jobs on threads that may block or compute.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,6 +13,8 @@ use test_support::server::{Running, one};
 use test_support::suite::Area;
 use test_support::wait_until;
 
+use crate::waits::{EACH, SLEEPS};
+
 pub(crate) const AREA: Area = (
     "tasks",
     &[
@@ -22,23 +24,23 @@ pub(crate) const AREA: Area = (
         ("a_cancelled_task_is_dropped_at_its_wait", cancelled),
         ("a_task_that_panics_ends_alone", panicked),
         ("a_sync_handler_can_start_a_task", from_sync),
-        ("tasks_wait_together", together),
+        ("the_waits_of_tasks_overlap", together),
         ("blocking_gives_its_output", blocking),
         ("blocking_jobs_block_nobody_else", blocking_blocks_nobody),
         ("compute_gives_its_output", compute),
-        ("a_job_that_nobody_polled_is_not_run", not_polled),
+        ("a_job_that_was_never_polled_is_not_run", not_polled),
         ("a_queued_job_that_is_dropped_is_not_run", queued),
     ],
 );
 
-/// A count that handlers, tasks and jobs add to.
+/// A counter that handlers, tasks and jobs share.
 type Count = Arc<AtomicUsize>;
 
 fn reads(count: &Count) -> usize {
     count.load(Ordering::SeqCst)
 }
 
-/// A server whose one handler is made of a runtime and a count.
+/// A server whose handler gets the runtime and a counter.
 fn counting<F, W>(backend: Backend, work: W) -> (Running, Count)
 where
     F: Future<Output = String> + Send + 'static,
@@ -55,10 +57,10 @@ where
 fn expect(backend: Backend, said: &str, work: impl AsyncWork) {
     let (server, _) = counting(backend, move |runtime, count| work.run(runtime, count));
     assert_eq!(server.get("/").said(), (200, said.into()));
-    assert_eq!(server.get("/").said(), (200, said.into()), "and again");
+    assert_eq!(server.get("/").said(), (200, said.into()), "a second request is answered the same way");
 }
 
-/// What [`expect`] takes: any such function.
+/// A function that [`expect`] takes.
 trait AsyncWork: Send + Sync + 'static {
     fn run(&self, runtime: Runtime, count: Count) -> BoxFuture<String>;
 }
@@ -138,7 +140,7 @@ fn cancelled(backend: Backend) {
     });
 }
 
-/// Counts that it was dropped.
+/// Counts its drop.
 struct CountDrop(Count);
 
 impl Drop for CountDrop {
@@ -177,10 +179,10 @@ fn from_sync(backend: Backend) {
 
 fn together(backend: Backend) {
     let (server, count) = counting(backend, |runtime, count| async move {
-        for _ in 0..50 {
+        for _ in 0..SLEEPS {
             let (waits, count) = (runtime.clone(), count.clone());
             let task = async move {
-                waits.sleep(Duration::from_millis(100)).await;
+                waits.sleep(EACH).await;
                 count.fetch_add(1, Ordering::SeqCst);
             };
             runtime.spawn(task).detach();
@@ -189,12 +191,8 @@ fn together(backend: Backend) {
     });
     let began = std::time::Instant::now();
     assert_eq!(server.get("/").text(), "started");
-    wait_until("all tasks have run", || reads(&count) == 50);
-    assert!(
-        began.elapsed() < Duration::from_millis(2500),
-        "one by one is 5 s; it took {:?}",
-        began.elapsed()
-    );
+    wait_until("all tasks have run", || reads(&count) == SLEEPS as usize);
+    assert!(began.elapsed() < SLEEPS * EACH / 2, "the tasks took {:?}", began.elapsed());
 }
 
 fn blocking(backend: Backend) {
@@ -216,12 +214,12 @@ fn compute(backend: Backend) {
 fn blocking_blocks_nobody(backend: Backend) {
     let gate = Gate::default();
     let waits = gate.clone();
-    let server = Running::start(backend, few_workers(backend), move |runtime| {
+    let server = Running::start(backend, few_workers(backend), move |_| {
         let work = move |_| {
             waits.wait();
             "waited"
         };
-        Router::new().get("/", gearshift::blocking(&runtime, work)).get("/fine", sync(|_| "fine"))
+        Router::new().get("/", gearshift::blocking(work)).get("/fine", sync(|_| "fine"))
     });
     let mut blocked: Vec<_> = (0..3).map(|_| server.client()).collect();
     blocked.iter_mut().for_each(|client| client.send_get("/"));
@@ -238,14 +236,14 @@ fn not_polled(backend: Backend) {
         let (one, other) = (runs.clone(), runs.clone());
         drop(runtime.blocking(move || one.fetch_add(1, Ordering::SeqCst)));
         drop(runtime.compute(move || other.fetch_add(1, Ordering::SeqCst)));
-        // What was queued before this would have been run.
+        // A job that was queued before this one would have run.
         runtime.compute(|| ()).await;
         reads(&runs).to_string()
     });
 }
 
 fn queued(backend: Backend) {
-    /// Only one test at a time can have all threads of a pool that all tests share.
+    /// Only one test at a time can occupy all cores.
     static ALL_THREADS: Mutex<()> = Mutex::new(());
     let _all = ALL_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     expect(backend, "0", |runtime: Runtime, _| async move {
@@ -271,21 +269,21 @@ fn queued(backend: Backend) {
         assert!(outcome.is_err(), "a thread was free");
         gate.open();
         for hog in hogs {
-            hog.await.expect("it was let go");
+            hog.await.expect("the job ends once the gate is open");
         }
         runtime.compute(|| ()).await;
         reads(&runs).to_string()
     });
 }
 
-/// Holds up whoever waits until it is opened.
+/// Blocks the jobs that wait until it is opened.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar, AtomicBool)>);
 
 impl Gate {
     fn open(&self) {
         let (open, change, flag) = &*self.0;
-        *open.lock().expect("nobody panics here") = true;
+        *open.lock().expect("no thread panics with the lock") = true;
         flag.store(true, Ordering::SeqCst);
         change.notify_all();
     }
@@ -296,7 +294,7 @@ impl Gate {
 
     fn wait(&self) {
         let (open, change, _) = &*self.0;
-        let guard = open.lock().expect("nobody panics here");
-        drop(change.wait_while(guard, |open| !*open).expect("nobody panics here"));
+        let guard = open.lock().expect("no thread panics with the lock");
+        drop(change.wait_while(guard, |open| !*open).expect("no thread panics with the lock"));
     }
 }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use async_compat::CompatExt;
 use futures_lite::future;
-use gearshift::{Backend, Body, Bytes, Request, Response, Router, sync};
+use gearshift::{Backend, Body, BoxFuture, Bytes, Request, Response, Router, sync};
 use test_support::backend::{few_workers, runs_in_tokio};
 use test_support::server::{Running, one};
 use test_support::suite::Area;
 use test_support::{PATIENCE, wait_until};
 use tokio::runtime::Handle;
+
+use crate::waits::{EACH, SLEEPS, all};
 
 pub(crate) const AREA: Area = (
     "tokio_only",
@@ -21,16 +23,16 @@ pub(crate) const AREA: Area = (
         ("reqwest_fetches_where_a_thread_may_block", |backend| fetches(backend, "/fetch-blocking")),
         ("reqwest_streams", streams),
         ("a_stream_that_breaks_is_cut", breaks),
-        ("its_timers_overlap", overlap),
-        ("its_connection_closes_when_the_peer_leaves", leaves),
-        ("its_tasks_are_awaited", tasks),
-        ("it_uses_the_runtime_that_is_there", same_runtime),
+        ("tokio_timers_overlap", overlap),
+        ("the_upstream_connection_closes_when_the_peer_leaves", leaves),
+        ("compat_tasks_are_awaited_by_a_stop", tasks),
+        ("compat_uses_the_runtime_of_the_backend_if_there_is_one", same_runtime),
     ],
 );
 
-/// The example on a backend, with what it asks.
+/// The application on a backend, with an upstream.
 fn example(backend: Backend, upstream: String) -> Running {
-    Running::start(backend, few_workers(backend), move |runtime| ::tokio_only::app(runtime, upstream))
+    Running::start(backend, few_workers(backend), move |_| ::tokio_only::app(upstream))
 }
 
 fn url(upstream: &Running) -> String {
@@ -44,13 +46,13 @@ fn fetches(backend: Backend, path: &str) {
     for _ in 0..3 {
         assert_eq!(client.get(path).said(), (200, "from upstream".into()));
     }
-    // A second connection, on which another thread may be at work, takes from the same pool.
+    // A second connection, which another thread may serve, uses the same pool of reqwest.
     assert_eq!(server.get(path).said(), (200, "from upstream".into()));
     upstream.stop();
     assert_eq!(server.get(path).status, 502);
 }
 
-/// More than the sockets and reqwest's channels hold.
+/// The number and size of the pieces, which together exceed the buffers of the sockets and of reqwest.
 const PIECES: u32 = 200;
 const PIECE: usize = 10_000;
 
@@ -96,42 +98,43 @@ fn breaks(backend: Backend) {
 fn overlap(backend: Backend) {
     let server = Running::start(backend, few_workers(backend), |_| {
         one(async |_: Request| {
-            let wait = || tokio::time::sleep(Duration::from_millis(100));
-            let all = async { future::zip(future::zip(wait(), wait()), future::zip(wait(), wait())).await };
-            all.compat().await;
+            let sleeps = async {
+                all((0..SLEEPS).map(|_| Box::pin(tokio::time::sleep(EACH)) as BoxFuture<()>).collect()).await;
+            };
+            sleeps.compat().await;
             "ok"
         })
     });
     let began = Instant::now();
     assert_eq!(server.get("/").said(), (200, "ok".into()));
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(100), "{took:?}");
-    assert!(took < Duration::from_millis(350), "one after another is 400 ms; this took {took:?}");
+    assert!(took >= EACH, "{took:?}");
+    assert!(took < SLEEPS * EACH / 2, "the sleeps took {took:?}");
 }
 
 fn leaves(backend: Backend) {
     let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = upstream.local_addr().expect("it is bound");
+    let address = upstream.local_addr().expect("the listener is bound");
     let server = example(backend, format!("http://{address}/"));
     let mut client = server.client();
     client.send_get("/fetch");
     let mut asked = None;
-    upstream.set_nonblocking(true).expect("a listener");
-    wait_until("it is asked", || {
+    upstream.set_nonblocking(true).expect("a listener can be nonblocking");
+    wait_until("the upstream gets a connection", || {
         asked = upstream.accept().ok();
         asked.is_some()
     });
-    let (mut asked, _) = asked.expect("it was asked");
-    asked.set_nonblocking(false).expect("a socket");
-    asked.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+    let (mut asked, _) = asked.expect("the upstream has a connection");
+    asked.set_nonblocking(false).expect("a socket can be blocking");
+    asked.set_read_timeout(Some(PATIENCE)).expect("a socket has a read timeout");
     let mut request = [0; 1024];
     let n = asked.read(&mut request).expect("a request");
     assert!(request[..n].starts_with(b"GET / HTTP/1.1\r\n"));
-    // It gets no answer; who waited for it leaves.
+    // The upstream does not answer, and the client leaves.
     let left = Instant::now();
     drop(client);
-    assert_eq!(asked.read(&mut request).expect("it is closed in time"), 0);
-    // reqwest's own timeout is as long as this test's patience.
+    assert_eq!(asked.read(&mut request).expect("the connection is closed in time"), 0);
+    // The timeout of the application's client is as long as PATIENCE.
     assert!(left.elapsed() < PATIENCE / 2, "{:?}", left.elapsed());
 }
 

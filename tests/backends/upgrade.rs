@@ -1,4 +1,4 @@
-//! Connections that become something else: another protocol after 101, a tunnel after CONNECT.
+//! Connections that leave HTTP: another protocol after 101, and a tunnel after CONNECT.
 
 use std::io;
 use std::net::TcpListener;
@@ -16,8 +16,8 @@ pub(crate) const AREA: Area = (
     &[
         ("hands_the_connection_over", hands_over),
         ("hands_early_bytes_over_too", early_bytes),
-        ("answers_what_came_before_first", pipelined),
-        ("refuses_who_does_not_offer_it", not_offered),
+        ("answers_earlier_requests_first", pipelined),
+        ("is_refused_without_an_offer", not_offered),
         ("tunnels_a_connect", tunnel),
         ("serves_others_meanwhile", meanwhile),
         ("goes_on_within_the_grace_period", within_grace),
@@ -41,7 +41,7 @@ fn app(runtime: Runtime) -> Router {
         })
 }
 
-/// A protocol in which everything is said again, in capitals.
+/// A protocol that echoes all bytes in capitals.
 async fn loud(mut stream: Stream) {
     let mut room = [0; 1000];
     while let Ok(n @ 1..) = stream.read(&mut room).await {
@@ -89,7 +89,7 @@ fn hands_over(backend: Backend) {
     let mut sender = client.socket.try_clone().expect("a socket can be shared");
     let sending = thread::spawn(move || io::Write::write_all(&mut sender, &long));
     assert!(client.exactly(300_000).expect("an echo").iter().all(|&byte| byte == b'X'));
-    sending.join().expect("it sent").expect("all of it");
+    sending.join().expect("the sender does not panic").expect("the server reads");
     client.half_close();
     client.expect_end();
 }
@@ -128,7 +128,7 @@ fn not_offered(backend: Backend) {
 
 fn tunnel(backend: Backend) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let target = listener.local_addr().expect("it is bound").to_string();
+    let target = listener.local_addr().expect("the listener is bound").to_string();
     thread::spawn(move || {
         while let Ok((peer, _)) = listener.accept() {
             thread::spawn(move || io::copy(&mut &peer, &mut &peer));
@@ -148,7 +148,7 @@ fn tunnel(backend: Backend) {
 
     let mut client = server.client();
     client.send("CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: test\r\n\r\n");
-    assert_eq!(client.answer().status, 502, "nobody listens there");
+    assert_eq!(client.answer().status, 502, "nothing listens at the target");
 }
 
 fn meanwhile(backend: Backend) {

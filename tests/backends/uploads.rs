@@ -1,4 +1,4 @@
-//! Large bodies, both ways and in both framings, and the ways to read them.
+//! Large bodies in both directions and both framings, and the ways to read them.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -16,14 +16,14 @@ pub(crate) const AREA: Area = (
         ("echoes_64_mib_in_chunks", |backend| echo(backend, true)),
         ("a_blocking_reader_reads_16_mib_with_a_length", |backend| read(backend, false)),
         ("a_blocking_reader_reads_16_mib_in_chunks", |backend| read(backend, true)),
-        ("a_reader_in_place_says_what_is_wrong_or_works", in_place),
+        ("a_reader_in_place_works_or_reports_an_error", in_place),
         ("a_reader_in_place_reads_an_upload_as_it_arrives", in_place_as_it_arrives),
-        ("a_reader_learns_that_the_body_was_cut", cut_short),
-        ("an_echo_of_a_body_that_was_cut_does_not_look_whole", echo_cut_short),
+        ("a_reader_gets_an_error_if_the_body_is_cut", cut_short),
+        ("an_echo_of_a_body_that_was_cut_does_not_look_complete", echo_cut_short),
     ],
 );
 
-/// What large bodies are made of: some megabyte of noise, over and over. Its length is prime to that of any buffer.
+/// Large bodies repeat so many bytes of noise. The length has no factor in common with the size of a buffer.
 const PERIOD: usize = 1_000_003;
 
 fn noise() -> Vec<u8> {
@@ -37,7 +37,7 @@ fn noise() -> Vec<u8> {
     (0..PERIOD).map(next).collect()
 }
 
-/// Checks that bytes are those of the noise as they come.
+/// Compares bytes with the noise as they arrive.
 struct Check {
     noise: Vec<u8>,
     len: usize,
@@ -73,7 +73,7 @@ fn upload(mut to: impl Write, path: &str, len: usize, chunked: bool) -> std::io:
     let mut sent = 0;
     for nth in 0.. {
         let at = sent % PERIOD;
-        // Pieces of all sizes, so that they end anywhere in the server's buffers.
+        // The pieces have many sizes, so that they end anywhere in the server's buffers.
         let piece = [200_000, 1, 70_000, 4096, 333_333][nth % 5].min(len - sent).min(PERIOD - at);
         if piece == 0 {
             break;
@@ -92,28 +92,28 @@ fn upload(mut to: impl Write, path: &str, len: usize, chunked: bool) -> std::io:
 
 fn echo(backend: Backend, chunked: bool) {
     const LEN: usize = 64 << 20;
-    let server = Running::start(backend, few_workers(backend), demo::app);
+    let server = Running::start(backend, few_workers(backend), |_| demo::app());
     let mut client = server.client();
     let to = client.socket.try_clone().expect("a socket can be shared");
     let sending = thread::spawn(move || upload(to, "/echo", LEN, chunked));
     let mut check = Check::new();
-    let body = BodyOf::begin(&mut client);
+    let body = LargeBody::begin(&mut client);
     assert_eq!(body.chunked, chunked, "the length of the answer is known if that of the request is");
     body.read(&mut client, |piece| assert!(check.take(piece), "other bytes after {}", check.len));
     assert_eq!(check.len, LEN);
-    sending.join().expect("it sent").expect("all of it");
+    sending.join().expect("the sender does not panic").expect("the server reads");
     assert_eq!(client.get("/plaintext").status, 200, "the connection goes on");
 }
 
-/// A response whose body is too large to hold.
-struct BodyOf {
+/// The framing of a response whose body is too large to keep.
+struct LargeBody {
     chunked: bool,
     len: usize,
 }
 
-impl BodyOf {
+impl LargeBody {
     /// Reads the head.
-    fn begin(client: &mut Client) -> BodyOf {
+    fn begin(client: &mut Client) -> LargeBody {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.extend(client.exactly(1).expect("a head"));
@@ -122,7 +122,7 @@ impl BodyOf {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         let length = head.split("\r\nContent-Length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
         let len = length.map_or(0, |len| len.parse().expect("a number"));
-        BodyOf { chunked: head.contains("\r\nTransfer-Encoding: chunked\r\n"), len }
+        LargeBody { chunked: head.contains("\r\nTransfer-Encoding: chunked\r\n"), len }
     }
 
     fn read(self, client: &mut Client, take: impl FnMut(&[u8])) {
@@ -155,15 +155,15 @@ fn read_chunks(client: &mut Client, mut take: impl FnMut(&[u8])) {
     }
 }
 
-fn readers(runtime: Runtime) -> Router {
+fn readers(_: Runtime) -> Router {
     Router::new()
-        .post("/blocking", blocking(&runtime, read_all))
+        .post("/blocking", blocking(read_all))
         .post("/in-place", sync(read_all))
         .post("/echo", sync(|request: Request| Response::new(request.into_body())))
         .get("/", sync(|_| "fine"))
 }
 
-/// Says how much it read, and whether that was the noise.
+/// Answers with the number of bytes in the body, and whether they are the noise.
 fn read_all(request: Request) -> Response {
     let mut reader = request.into_body().reader();
     let (mut check, mut room, mut fine) = (Check::new(), vec![0; 50_000], true);
@@ -190,7 +190,7 @@ fn in_place(backend: Backend) {
     let server = Running::start(backend, few_workers(backend), readers);
     let mut client = server.client();
     let noise = noise();
-    // All of it is there with the head: there is nothing to wait for on any backend.
+    // The body arrives with the head, so no backend has to wait for it.
     let mut whole = b"POST /in-place HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n".to_vec();
     whole.extend_from_slice(&noise[..10]);
     client.send(&whole);
@@ -237,7 +237,7 @@ fn echo_cut_short(backend: Backend) {
         client.half_close();
         let seen = client.rest();
         let seen = String::from_utf8_lossy(&seen);
-        assert!(!seen.ends_with("0\r\n\r\n"), "what was cut looks whole: {seen}");
+        assert!(!seen.ends_with("0\r\n\r\n"), "a response that was cut looks complete: {seen}");
         assert_eq!(server.get("/").text(), "fine");
     }
 }

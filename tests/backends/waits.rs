@@ -1,4 +1,4 @@
-//! What handlers may wait for: time, connections, and several things at once.
+//! What a handler may wait for: time, connections, and several of these at once.
 
 use std::future::Future;
 use std::io;
@@ -21,21 +21,22 @@ pub(crate) const AREA: Area = (
     "waits",
     &[
         ("sleep_takes_its_time", sleep),
-        ("timeout_gives_what_was_in_time", timeout_in_time),
-        ("timeout_drops_what_was_not", timeout_too_late),
-        ("ten_sleeps_at_once_take_as_long_as_one", ten_sleeps),
+        ("timeout_returns_the_output_in_time", timeout_in_time),
+        ("timeout_drops_a_future_that_is_late", timeout_too_late),
+        ("a_hundred_sleeps_at_once_take_as_long_as_one", many_sleeps),
+        ("sleeps_that_are_awaited_one_by_one_overlap", awaited_one_by_one),
         ("connect_reaches_a_listener", connect),
         ("closing_a_connection_tells_its_peer", close),
         ("connect_looks_a_name_up", connect_by_name),
         ("connect_reaches_its_own_server", connect_to_itself),
-        ("connect_says_that_nobody_listens", connect_to_nobody),
-        ("several_connections_at_once_are_waited_for_together", connect_at_once),
+        ("connect_fails_if_nothing_listens", connect_to_nobody),
+        ("several_connections_are_awaited_at_once", connect_at_once),
         ("block_on_works_where_a_thread_may_block", block_on),
-        ("block_on_in_place_works_or_is_refused", block_on_in_place),
+        ("block_on_in_place_works_or_panics", block_on_in_place),
     ],
 );
 
-/// An answer of 200 and `ok`, or of 500 and the reason.
+/// The response 200 with `ok`, or 500 with the error.
 async fn ok_or_why(outcome: impl Future<Output = Result<(), BoxError>>) -> Response {
     match outcome.await {
         Ok(()) => "ok".into_response(),
@@ -43,7 +44,7 @@ async fn ok_or_why(outcome: impl Future<Output = Result<(), BoxError>>) -> Respo
     }
 }
 
-/// Asks a server whose one handler does `work`; it has to answer `ok`. Gives how long that took.
+/// Checks that a server whose handler does `work` answers `ok`. Returns how long the request took.
 fn expect_ok<F, W>(backend: Backend, work: W) -> Duration
 where
     F: Future<Output = Result<(), BoxError>> + Send + 'static,
@@ -98,7 +99,7 @@ fn timeout_too_late(backend: Backend) {
     });
 }
 
-/// Set when it is dropped.
+/// Sets a flag when it is dropped.
 struct Flag(Arc<AtomicBool>);
 
 impl Drop for Flag {
@@ -107,7 +108,8 @@ impl Drop for Flag {
     }
 }
 
-async fn all(futures: Vec<BoxFuture<()>>) {
+/// Waits for all of `futures` at the same time.
+pub(crate) async fn all(futures: Vec<BoxFuture<()>>) {
     let mut waiting = futures;
     std::future::poll_fn(|cx| {
         waiting.retain_mut(|future| future.as_mut().poll(cx).is_pending());
@@ -116,20 +118,36 @@ async fn all(futures: Vec<BoxFuture<()>>) {
     .await;
 }
 
-fn ten_sleeps(backend: Backend) {
+/// The number of sleeps of [`EACH`] that should overlap. One after another they take ten seconds, and a busy machine
+/// adds far less than half of that.
+pub(crate) const SLEEPS: u32 = 100;
+pub(crate) const EACH: Duration = Duration::from_millis(100);
+
+fn many_sleeps(backend: Backend) {
     let took = expect_ok(backend, |runtime| async move {
         let began = Instant::now();
-        let sleeps = (0..10).map(|_| Box::pin(runtime.sleep(Duration::from_millis(50))) as BoxFuture<()>);
+        let sleeps = (0..SLEEPS).map(|_| Box::pin(runtime.sleep(EACH)) as BoxFuture<()>);
         all(sleeps.collect()).await;
-        ensure(began.elapsed() >= Duration::from_millis(50), || format!("only {:?}", began.elapsed()))
+        ensure(began.elapsed() >= EACH, || format!("only {:?}", began.elapsed()))
     });
-    assert!(took < Duration::from_millis(350), "one after another is 500 ms; this took {took:?}");
+    assert!(took < SLEEPS * EACH / 2, "the sleeps took {took:?}");
 }
 
-/// A listener that answers each connection with what it said, until the peer stops.
+fn awaited_one_by_one(backend: Backend) {
+    let took = expect_ok(backend, |runtime| async move {
+        let sleeps: Vec<_> = (0..SLEEPS).map(|_| runtime.sleep(EACH)).collect();
+        for sleep in sleeps {
+            sleep.await;
+        }
+        Ok(())
+    });
+    assert!(took < SLEEPS * EACH / 2, "the sleeps took {took:?}");
+}
+
+/// The address of a listener that echoes all bytes of a connection until the peer stops sending.
 fn echoing_listener() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("it is bound").to_string();
+    let address = listener.local_addr().expect("the listener is bound").to_string();
     thread::spawn(move || {
         while let Ok((peer, _)) = listener.accept() {
             thread::spawn(move || io::copy(&mut &peer, &mut &peer));
@@ -139,7 +157,7 @@ fn echoing_listener() -> String {
 }
 
 async fn expect_echo(mut stream: Stream) -> Result<(), BoxError> {
-    // More than a socket's buffer begins with, so that both directions have to go on.
+    // This exceeds the initial buffer of a socket, so both directions have to make progress.
     for round in 0..5_u8 {
         let piece = vec![round; 100_000];
         let mut heard = vec![0; piece.len()];
@@ -166,7 +184,7 @@ fn close(backend: Backend) {
         async move {
             let mut stream = runtime.connect(&address).await?;
             stream.write_all(b"the end").await?;
-            // The listener goes on until it is told that no more will come, and then ends its side, too.
+            // The listener echoes until the sending side is closed, and then closes its own side.
             stream.close().await?;
             let mut heard = String::new();
             runtime.timeout(Duration::from_secs(5), stream.read_to_string(&mut heard)).await??;
@@ -208,18 +226,18 @@ fn connect_to_itself(backend: Backend) {
 
 fn connect_to_nobody(backend: Backend) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("it is bound").to_string();
+    let address = listener.local_addr().expect("the listener is bound").to_string();
     drop(listener);
     expect_ok(backend, move |runtime| {
         let address = address.clone();
         async move {
             match runtime.connect(&address).await {
                 Err(error) => ensure(error.kind() == io::ErrorKind::ConnectionRefused, || error.to_string())?,
-                Ok(_) => return Err("somebody listens".into()),
+                Ok(_) => return Err("something listens".into()),
             }
             match runtime.connect("unix:/nonexistent/socket").await {
                 Err(error) => ensure(error.kind() == io::ErrorKind::NotFound, || error.to_string()),
-                Ok(_) => Err("somebody listens".into()),
+                Ok(_) => Err("something listens".into()),
             }
         }
     });
@@ -255,8 +273,8 @@ fn block_on(backend: Backend) {
         let work = Arc::new(work);
         let (inside, other, burn) = (runtime.clone(), runtime.clone(), work.clone());
         Router::new()
-            .get("/blocking", blocking(&runtime, move |_| work(&inside)))
-            .get("/compute", compute(&runtime, move |_| burn(&other)))
+            .get("/blocking", blocking(move |_| work(&inside)))
+            .get("/compute", compute(move |_| burn(&other)))
     });
     assert_eq!(server.get("/blocking").said(), (200, "ok".into()));
     assert_eq!(server.get("/compute").said(), (200, "ok".into()));
@@ -267,7 +285,7 @@ fn block_on_in_place(backend: Backend) {
         Router::new().get("/fine", sync(|_| "fine")).get(
             "/",
             sync(move |_| {
-                // The reason is in the panic, which goes to the log; here it is told apart by the status.
+                // The reason is the message of the panic.
                 let waiting =
                     std::panic::AssertUnwindSafe(|| runtime.block_on(runtime.sleep(Duration::ZERO)));
                 match std::panic::catch_unwind(waiting) {

@@ -1,4 +1,4 @@
-//! Each wire case, whole, byte by byte, and followed by more; and that all backends answer the same bytes.
+//! Each wire case sent whole, byte by byte, and with a request behind it. All backends have to answer the same bytes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,20 +18,20 @@ use crate::case::{self, Case, Expected, Parts, Step};
 enum How {
     /// Each step in one piece.
     Whole,
-    /// A byte at a time, or a good many where there are thousands.
+    /// A byte at a time, or more where a step has thousands of bytes.
     Chopped,
     /// In one piece with another request behind it.
     Followed,
 }
 
-/// Pieces that a step is chopped into at most.
-const PIECES: usize = 600;
+/// The maximum number of pieces of a step that is chopped.
+const MAX_PIECES: usize = 600;
 
 /// The request that shows whether a connection is still open.
 const PROBE: &[u8] = b"GET /json HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n";
 const PROBED: &[u8] = b"{\"message\":\"Hello, World!\"}";
 
-/// One test for each case, or family of them.
+/// One test for each case, or for each family of cases.
 pub(crate) fn trials(backend: Backend) -> Vec<Trial> {
     let families = cases().chunk_by(|one, other| one.name == other.name);
     families
@@ -51,12 +51,12 @@ pub(crate) fn trials(backend: Backend) -> Vec<Trial> {
         .collect()
 }
 
-/// What the test is called that runs a case on a backend.
+/// The name of the test that runs a case on a backend.
 pub(crate) fn trial_name(backend: Backend, case: &Case) -> String {
     format!("{backend}::wire::{}", case.name)
 }
 
-/// One test for all cases: no backend answers another byte than the others.
+/// One test for all cases: the answers of all backends are equal byte by byte.
 pub(crate) fn same_bytes_everywhere() -> Trial {
     Trial::test("all::wire::same_bytes_everywhere", || {
         for case in cases() {
@@ -78,7 +78,7 @@ pub(crate) fn same_bytes_everywhere() -> Trial {
     })
 }
 
-/// All that is answered to a case, whatever it is.
+/// All bytes that a backend answers to a case.
 fn transcript(case: &Case, backend: Backend) -> Result<Vec<u8>, String> {
     let mut client = Client::connect(server(backend));
     let mut bytes = Vec::new();
@@ -98,7 +98,7 @@ fn transcript(case: &Case, backend: Backend) -> Result<Vec<u8>, String> {
     Ok(masked(&bytes))
 }
 
-/// The next answer, judged by its length only.
+/// Reads an answer of the expected length without checking it.
 fn take(client: &mut Client, expected: &Expected) -> Result<Vec<u8>, String> {
     match expected {
         Expected::Parts(parts) => client.try_answer(parts.to_head).map(|answer| answer.raw),
@@ -129,7 +129,7 @@ fn run(case: &Case, backend: Backend, how: How) -> Result<(), String> {
         }
     }
     match client.try_end() {
-        // Who sends on after the end is told so.
+        // A peer that sends after the end of the connection gets a reset.
         Err(why) if how == How::Chopped && why.contains("reset") => Ok(()),
         end => end,
     }
@@ -141,13 +141,13 @@ fn send(client: &mut Client, step: &Step, how: How, follows: bool, stays_open: b
         bytes.extend_from_slice(PROBE);
     }
     let piece = match how {
-        How::Chopped => bytes.len().div_ceil(PIECES).max(1),
+        How::Chopped => bytes.len().div_ceil(MAX_PIECES).max(1),
         _ => bytes.len().max(1),
     };
     for piece in bytes.chunks(piece) {
         match client.socket.write_all(piece) {
             Ok(()) => {}
-            // A connection that closes may do so before the last byte was sent; the answers are there all the same.
+            // The server may close the connection before the last byte is sent. Its answers have arrived.
             Err(error) if how == How::Chopped && !stays_open && is_closed(&error) => break,
             Err(error) => return Err(format!("sending: {error}")),
         }
@@ -193,7 +193,7 @@ fn check(answer: &Answer, parts: &Parts) -> Result<(), String> {
     check_always(answer).map_err(|why| format!("{why}: {:?}", shown()))
 }
 
-/// What holds for every answer.
+/// Checks the properties that every answer has.
 fn check_always(answer: &Answer) -> Result<(), String> {
     let count = |name| answer.fields_called(name).count();
     let (length, encoding) = (count("Content-Length"), count("Transfer-Encoding"));
@@ -214,7 +214,7 @@ fn check_always(answer: &Answer) -> Result<(), String> {
     Ok(())
 }
 
-/// IMF-fixdate (RFC 9110, 5.6.7), letter for letter.
+/// Whether a date has the form of IMF-fixdate (RFC 9110, 5.6.7).
 fn is_date(date: &str) -> bool {
     date.len() == DATE.len()
         && date.ends_with(" GMT")
@@ -226,7 +226,7 @@ fn is_date(date: &str) -> bool {
         })
 }
 
-/// All cases, families together.
+/// All cases. The members of a family follow each other.
 pub(crate) fn cases() -> &'static [Case] {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     CASES.get_or_init(case::all)
@@ -240,7 +240,7 @@ fn server(backend: Backend) -> SocketAddr {
         SERVERS.lock().unwrap_or_else(PoisonError::into_inner).entry(backend.name()).or_default().clone();
     *slot.get_or_init(|| {
         let mut config = Config::default();
-        // No time limit is what closes a connection here.
+        // No timeout should close a connection of a case.
         (config.keep_alive, config.header_timeout) = (Duration::from_secs(600), Duration::from_secs(600));
         config.limits.body = 512 * 1024;
         let server = TestServer::with_config(backend, config, app::app).expect("the server starts");

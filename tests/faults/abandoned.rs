@@ -1,7 +1,7 @@
-//! Requests whose clients have left before the answer: nobody works for them, or waits because of them.
+//! Requests whose clients have left before the answer: the server neither works for them nor waits because of them.
 //!
-//! On an event loop a handler that waits is dropped when its client leaves, at once. On a blocking backend those that
-//! have begun run to their end, and no other is begun, so that who comes next waits for one handler's time at most.
+//! On an event loop, a handler that waits is dropped as soon as its client leaves. On a blocking backend, the handlers
+//! that have begun run to their end and no other begins, so the next client waits for one handler at most.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use test_support::suite::Area;
 use test_support::wait_until;
 
 use crate::leave::{Manner, leave};
-use crate::neighbours::Seen;
+use crate::neighbours::Neighbours;
 
 pub(crate) const AREA: Area = (
     "abandoned",
@@ -25,9 +25,9 @@ pub(crate) const AREA: Area = (
     ],
 );
 
-/// How long a handler takes that is not cut short, where it can be; and where it cannot.
+/// How long a handler waits on an event loop, where it is dropped, and on a blocking backend, where it is not.
 const LONG: Duration = Duration::from_secs(30);
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 
 fn abandon(backend: Backend, manner: Manner) {
     let (peers, at_once, each) = match concurrency(backend) {
@@ -36,6 +36,7 @@ fn abandon(backend: Backend, manner: Manner) {
     };
     let waits = Arc::new(Waits::default());
     let counted = waits.clone();
+    let control = Running::start(backend, few_workers(backend), routes::app);
     let server =
         Running::start(backend, few_workers(backend), |runtime| routes::with_waits(runtime, counted));
     let mut clients: Vec<_> = (0..peers).map(|_| server.client()).collect();
@@ -43,12 +44,13 @@ fn abandon(backend: Backend, manner: Manner) {
     wait_until("the handlers wait", || waits.at_once.load(Ordering::SeqCst) == at_once);
     clients.into_iter().for_each(|client| leave(client.socket, manner));
 
-    let (left, mut seen) = (Instant::now(), Seen::default());
-    seen.ask_fresh(server.addr());
+    let left = Instant::now();
+    let mut neighbours = Neighbours::new(server.addr(), control.addr());
+    neighbours.ask();
     let begun = waits.begun.load(Ordering::SeqCst);
-    seen.expect_within(if at_once < peers { each } else { Duration::ZERO });
-    assert_eq!(begun, at_once, "a handler was begun for nobody");
+    neighbours.expect_delay_within(if at_once < peers { each } else { Duration::ZERO });
+    assert_eq!(begun, at_once, "a handler began whose client had left");
     wait_until("no handler is left", || waits.at_once.load(Ordering::SeqCst) == 0);
     assert!(left.elapsed() < LONG / 2, "it took {:?}", left.elapsed());
-    assert_eq!(waits.begun.load(Ordering::SeqCst), at_once, "a handler was begun for nobody");
+    assert_eq!(waits.begun.load(Ordering::SeqCst), at_once, "a handler began whose client had left");
 }

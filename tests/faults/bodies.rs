@@ -1,9 +1,8 @@
-//! Bodies that come a byte at a time, or stop.
+//! Bodies that arrive a byte at a time, or stop.
 //!
-//! On an event loop they hold up nobody. A blocking backend gives such a body a worker for as long as it takes, so
-//! that there the bound is a matter of numbers: fewer of them than workers hold up nobody; `d` of them on `w` workers,
-//! who come first, hold up others for `d / w` times as long as one body takes. One that stops takes `body_timeout`.
-//! (One that never stops, at a byte now and then, takes its length times that.)
+//! On an event loop they delay no other request. A blocking backend gives such a body a thread for as long as it takes,
+//! so the bound depends on the number of peers: fewer peers than threads delay nobody, and `d` peers on `w` threads
+//! delay a request for `d / w` times as long as one body takes. A body that stops takes `body_timeout`.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use test_support::program::Program;
 use test_support::suite::Area;
 use test_support::wait_until;
 
-use crate::neighbours::{Seen, ask_while, bound};
+use crate::neighbours::{Neighbours, bound};
 
 pub(crate) const AREA: Area = (
     "bodies",
@@ -26,9 +25,9 @@ pub(crate) const AREA: Area = (
 );
 
 const BODY: &[u8] = b"0123456789abcdef";
+/// The pause between two bytes of a body.
 const PACE: Duration = Duration::from_millis(50);
-
-/// The number of peers on an event loop, where it makes no difference to others.
+/// The number of peers on an event loop, which delay nobody.
 const MANY: usize = 300;
 
 fn plan(peers: usize, path: &str, drops: &[u8]) -> Plan {
@@ -39,20 +38,35 @@ fn plan(peers: usize, path: &str, drops: &[u8]) -> Plan {
     Plan { peers, opening: head.into(), drops: drops.to_vec(), pace: PACE, again: false }
 }
 
-/// Has neighbours ask while peers send to `path`.
-fn watch(server: &Program, peers: usize, path: &str, drops: &[u8]) -> (Seen, Vec<Fate>) {
-    let dribblers = Dribblers::start(server.addr(), plan(peers, path, drops));
-    let seen = ask_while(server.addr(), || dribblers.open() > 0);
-    (seen, dribblers.stop())
+/// Has neighbours ask while peers send `drops` to `path`. No request may be delayed by more than `limit`.
+fn watch(servers: &Servers, peers: usize, path: &str, drops: &[u8], limit: Duration) -> Vec<Fate> {
+    let addr = servers.server.addr();
+    let dribblers = Dribblers::start(addr, plan(peers, path, drops));
+    let mut neighbours = Neighbours::new(addr, servers.control.addr());
+    neighbours.ask_while(|| dribblers.open() > 0);
+    neighbours.expect_delay_within(limit);
+    let fates = dribblers.stop();
+    assert_eq!(fates.len(), peers);
+    fates
+}
+
+/// A server for the peers, and one without them.
+struct Servers {
+    server: Program,
+    control: Program,
+}
+
+impl Servers {
+    fn start(backend: Backend, flags: &[&str]) -> Servers {
+        Servers { server: Program::start(backend, flags), control: Program::start(backend, &[]) }
+    }
 }
 
 fn expect_echoed(backend: Backend, peers: usize) {
-    let server = Program::start(backend, &[]);
+    let servers = Servers::start(backend, &[]);
     for path in ["/echo", "/test/read", "/test/read-sync"] {
-        let (seen, fates) = watch(&server, peers, path, BODY);
-        seen.expect_within(bound(backend, peers, PACE * BODY.len() as u32));
-        assert_eq!(fates.len(), peers);
-        for fate in fates {
+        let limit = bound(backend, peers, PACE * BODY.len() as u32);
+        for fate in watch(&servers, peers, path, BODY, limit) {
             assert!(fate.answer.starts_with("HTTP/1.1 200 ") && fate.in_order, "{path}: {fate:?}");
             assert!(fate.answer.ends_with("0123456789abcdef"), "{path}: {fate:?}");
         }
@@ -64,28 +78,24 @@ fn fewer(backend: Backend) {
 }
 
 fn more(backend: Backend) {
-    // An event loop has no such number.
-    if let Some(threads) = concurrency(backend) {
-        expect_echoed(backend, 2 * threads);
-    }
+    let threads = concurrency(backend).expect("this backend blocks");
+    expect_echoed(backend, 2 * threads);
 }
 
 fn stopped(backend: Backend) {
     const TIMEOUT: Duration = Duration::from_millis(500);
-    let mut server = Program::start(backend, &["--body-timeout", "500ms"]);
-    server.expect_alive();
-    let descriptors = server.stats().descriptors();
+    let mut servers = Servers::start(backend, &["--body-timeout", "500ms"]);
+    servers.server.expect_alive();
+    let descriptors = servers.server.stats().descriptors();
     let peers = concurrency(backend).map_or(MANY, |threads| 2 * threads);
     let began = Instant::now();
-    let (seen, fates) = watch(&server, peers, "/test/read", b"0123");
-    // What comes in pieces begins the time anew.
+    // Each byte that arrives restarts the timeout.
     let each = PACE * 4 + TIMEOUT;
-    seen.expect_within(bound(backend, peers, each));
+    let fates = watch(&servers, peers, "/test/read", b"0123", bound(backend, peers, each));
     assert!(began.elapsed() > TIMEOUT);
-    assert_eq!(fates.len(), peers);
     for fate in fates {
         assert!(fate.answer.starts_with("HTTP/1.1 408 ") && fate.in_order, "{fate:?}");
     }
-    wait_until("all are gone", || server.stats().descriptors() <= descriptors);
-    server.expect_alive();
+    wait_until("all connections are closed", || servers.server.stats().descriptors() <= descriptors);
+    servers.server.expect_alive();
 }

@@ -1,4 +1,4 @@
-//! Running out of file descriptors with peers at the door: nobody is lost, and nothing spins.
+//! Running out of file descriptors while peers connect: no connection is lost, and the server does not spin.
 
 use std::time::{Duration, Instant};
 
@@ -12,28 +12,29 @@ use test_support::wait_until;
 pub(crate) const AREA: Area = (
     "descriptors",
     &[
-        ("those_who_find_none_left_are_served_when_some_come_free", served_in_the_end),
-        ("those_who_find_none_left_are_told_so_where_that_is_the_setting", refused),
-        ("a_stop_meanwhile_serves_them_and_ends", stopped),
+        ("connections_wait_until_descriptors_are_free", served_in_the_end),
+        ("connections_are_refused_where_that_is_the_setting", refused),
+        ("a_stop_serves_the_waiting_connections", stopped),
     ],
 );
 
-/// Descriptors that the server may have.
-const MOST: u64 = 64;
-/// Within what time a server ends whose requests take no time.
+/// The limit of the server's descriptors.
+const MAX_DESCRIPTORS: u64 = 64;
+/// An upper bound on the time of a stop whose requests take no time.
 const AT_ONCE: Duration = Duration::from_secs(6);
-/// Connections that it is to have, which is more.
+/// The number of connections, which is above the limit.
 const CONNECTIONS: usize = 200;
 
-/// A server without descriptors, a client that it has answered, and others that wait, most of them at the door.
+/// A server that has run out of descriptors, a client that it has answered, and clients that wait, most of them in the
+/// backlog.
 fn crowded(backend: Backend) -> (Program, Client, Vec<Client>) {
-    let server = Program::start_limited(backend, &["--keep-alive", "60s"], MOST);
+    let server = Program::start_limited(backend, &["--keep-alive", "60s"], MAX_DESCRIPTORS);
     let mut first = server.client();
     assert_eq!(first.get("/plaintext").status, 200);
     let mut others: Vec<_> = (0..CONNECTIONS).map(|_| server.client()).collect();
     others.iter_mut().for_each(|client| client.send_get("/plaintext"));
     wait_until("the server has taken as many connections as it can", || {
-        server.stats().descriptors() as u64 >= MOST - 2
+        server.stats().descriptors() as u64 >= MAX_DESCRIPTORS - 2
     });
     (server, first, others)
 }
@@ -42,15 +43,15 @@ fn served_in_the_end(backend: Backend) {
     let (mut server, mut first, others) = crowded(backend);
 
     let (cpu, began) = (server.stats().cpu_time(), Instant::now());
-    // What is looked at is how it spends its time, so some has to pass; it goes on serving meanwhile.
+    // The test measures CPU time, so some time has to pass. The server goes on serving its connections.
     while began.elapsed() < Duration::from_secs(1) {
-        assert_eq!(first.get("/plaintext").status, 200, "a connection it has is served");
+        assert_eq!(first.get("/plaintext").status, 200, "an accepted connection is served");
         std::thread::sleep(Duration::from_millis(100));
     }
     let share = (server.stats().cpu_time() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     assert!(share < 0.1, "it spent {:.0}% of a core", share * 100.0);
 
-    // Each that is answered leaves, and so makes room for another.
+    // Each client that is answered leaves, and its descriptor serves another one.
     for mut client in others {
         assert_eq!(client.answer().said(), (200, "Hello, World!".into()));
     }
@@ -62,30 +63,30 @@ fn served_in_the_end(backend: Backend) {
 
 fn refused(backend: Backend) {
     let flags = ["--keep-alive", "60s", "--overload", "refuse"];
-    let mut server = Program::start_limited(backend, &flags, MOST);
+    let mut server = Program::start_limited(backend, &flags, MAX_DESCRIPTORS);
     let mut first = server.client();
     assert_eq!(first.get("/plaintext").status, 200);
     let mut others: Vec<_> = (0..CONNECTIONS).map(|_| server.client()).collect();
     others.iter_mut().for_each(|client| client.send_get("/plaintext"));
-    let (mut served, mut told) = (0, 0);
+    let (mut served, mut refused) = (0, 0);
     for client in &mut others {
         match client.answer().status {
             200 => served += 1,
-            503 => told += 1,
+            503 => refused += 1,
             other => panic!("an answer of {other}"),
         }
     }
-    assert!(served > 0 && told > CONNECTIONS / 3, "{served} were served and {told} were told");
-    assert_eq!(first.get("/plaintext").status, 200, "a connection it has is served");
+    assert!(served > 0 && refused > CONNECTIONS / 3, "{served} were served and {refused} were refused");
+    assert_eq!(first.get("/plaintext").status, 200, "an accepted connection is served");
     drop(others);
     let began = Instant::now();
     while server.client().get("/plaintext").status != 200 {
-        assert!(began.elapsed() < AT_ONCE, "there are descriptors now");
+        assert!(began.elapsed() < AT_ONCE, "the server has descriptors again");
     }
     server.expect_alive();
 }
 
-/// All that is idle leaves, which makes room, and so on.
+/// The stop closes idle connections, and their descriptors serve the backlog.
 fn stopped(backend: Backend) {
     let (mut server, mut first, others) = crowded(backend);
     let began = Instant::now();

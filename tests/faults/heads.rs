@@ -1,7 +1,7 @@
 //! Slow loris: a thousand peers that send their heads a byte at a time.
 //!
-//! The bound is the same on every backend, also on one thread: a head that is not complete holds no worker, so that
-//! whoever asks properly waits for no more than the bytes that have arrived, and each dribbler is told 408, and ends,
+//! The bound is the same on every backend, also on one thread. A head that is not complete holds no worker, so other
+//! requests wait for no more than the bytes that have arrived. Each dribbling peer gets a 408, and its connection ends,
 //! once its head has taken `header_timeout`.
 
 use std::time::Duration;
@@ -10,9 +10,9 @@ use gearshift::Backend;
 use test_support::dribble::{Dribblers, Plan};
 use test_support::program::Program;
 use test_support::suite::Area;
-use test_support::wait_until;
+use test_support::{PATIENCE, wait_until};
 
-use crate::neighbours::ask_while;
+use crate::neighbours::Neighbours;
 
 pub(crate) const AREA: Area = (
     "heads",
@@ -25,12 +25,13 @@ pub(crate) const AREA: Area = (
 );
 
 const PEERS: usize = 1000;
-/// The server's `header_timeout`, longer than anybody waits who is not held up by it.
+/// The server's `header_timeout`, longer than a request takes that nothing delays.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// How much later than that a dribbler may see its end, of a thousand at the same time.
-const LATE: Duration = Duration::from_secs(3);
+/// How much later than the timeout a peer may notice its end. A head that has no timeout takes far longer.
+const LATE: Duration = PATIENCE;
 
 fn dribbled(backend: Backend, before: &[u8]) {
+    let control = Program::start(backend, &[]);
     let mut server = Program::start(backend, &["--header-timeout", "3s", "--keep-alive", "60s"]);
     server.expect_alive();
     let descriptors = server.stats().descriptors();
@@ -44,10 +45,11 @@ fn dribbled(backend: Backend, before: &[u8]) {
             again: false,
         },
     );
-    let seen = ask_while(server.addr(), || dribblers.open() > 0);
-    seen.expect_within(Duration::ZERO);
-    assert!(seen.asked > 50, "they were asked steadily: {seen:?}");
-    wait_until("all have ended", || dribblers.open() == 0);
+    let mut neighbours = Neighbours::new(server.addr(), control.addr());
+    neighbours.ask_while(|| dribblers.open() > 0);
+    neighbours.expect_delay_within(Duration::ZERO);
+    assert!(neighbours.asked > 50, "the neighbours asked too seldom: {neighbours:?}");
+    wait_until("all peers have ended", || dribblers.open() == 0);
     for fate in dribblers.stop() {
         assert!(fate.lasted > TIMEOUT && fate.lasted < TIMEOUT + LATE, "{fate:?}");
         let answers: Vec<_> = fate.answer.matches("HTTP/1.1 ").collect();

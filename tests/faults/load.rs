@@ -1,7 +1,7 @@
-//! Clients that never pause, and know of each request whether it had arrived when the server was asked to stop.
+//! Clients under load, which know of each request whether it had arrived when the server was asked to stop.
 //!
-//! A request has arrived when the write of its last byte was over before the stop was asked for: over loopback the
-//! bytes are then with the other socket. What is written later may be refused by closing.
+//! A request has arrived if the write of its last byte returned before the stop was asked for: over loopback, the bytes
+//! are then in the buffer of the server's socket. The server may close without answering a later request.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use test_support::client::Client;
 use test_support::{PATIENCE, wait_until};
 
-/// What one client writes at a time, and what it is to be answered.
+/// Requests that a client sends before it reads, with the expected bodies.
 type Batch = &'static [(&'static str, &'static str)];
 
 const PLAINTEXT: (&str, &str) = ("GET /plaintext HTTP/1.1\r\nHost: test\r\n\r\n", "Hello, World!");
@@ -25,7 +25,7 @@ const ECHO: (&str, &str) = (
 );
 const STREAM: (&str, &str) = ("GET /stream/3 HTTP/1.1\r\nHost: test\r\n\r\n", "chunk 0\nchunk 1\nchunk 2\n");
 
-/// What the clients do, in turn.
+/// The batches. Client `n` sends batch `n` modulo their number.
 const BATCHES: [Batch; 8] = [
     &[PLAINTEXT],
     &[ASYNC],
@@ -37,17 +37,17 @@ const BATCHES: [Batch; 8] = [
     &[SLEEP, PLAINTEXT, PLAINTEXT],
 ];
 
-/// Between requests that are not sent at once: long enough for a handler to begin, and not to end.
+/// The pause between requests of a batch that are not sent at once: a handler of the batch begins and does not end.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Clients at work on one server.
+/// Running clients of one server.
 pub(crate) struct Load {
     clients: Vec<JoinHandle<Option<Loss>>>,
     stop: Arc<OnceLock<Instant>>,
     answered: Arc<AtomicUsize>,
 }
 
-/// Requests that were written and not answered.
+/// A request that was not answered as expected.
 #[derive(Debug)]
 pub(crate) struct Loss {
     written: Option<Instant>,
@@ -56,9 +56,10 @@ pub(crate) struct Loss {
 }
 
 impl Load {
-    /// Starts so many clients and waits until all have been answered. Every eighth makes a connection for each batch;
-    /// every other one sends a batch at once, the others request by request, so that some come while a handler is at
-    /// work on those before.
+    /// Starts clients and waits until each has been answered.
+    ///
+    /// Every eighth client makes a connection for each batch. Half of the clients send a batch at once, and the others
+    /// send it request by request, so that some requests arrive while the handler of an earlier one runs.
     pub(crate) fn start(to: SocketAddr, clients: usize) -> Load {
         let stop = Arc::new(OnceLock::new());
         let answered = Arc::new(AtomicUsize::new(0));
@@ -77,21 +78,21 @@ impl Load {
                 thread::spawn(move || asker.ask(&begun))
             })
             .collect();
-        wait_until("all are being answered", || begun.load(Ordering::SeqCst) == clients);
+        wait_until("every client is answered", || begun.load(Ordering::SeqCst) == clients);
         Load { clients: threads, stop, answered }
     }
 
-    /// The server is asked to stop right after this.
+    /// Takes the time of the stop. The caller asks for the stop directly afterwards.
     pub(crate) fn stops_now(&self) {
         self.stop.set(Instant::now()).expect("a server stops once");
     }
 
-    /// Waits until all clients have ended, and gives how many requests were answered and those that were lost though
-    /// they had arrived.
+    /// Waits for the end of all clients. Returns the number of answered requests, and the requests that had arrived and
+    /// were lost.
     pub(crate) fn outcome(self) -> (usize, Vec<Loss>) {
         let stopped = *self.stop.get().expect("the server was asked to stop");
         let ends: Vec<_> =
-            self.clients.into_iter().map(|client| client.join().expect("it believes nothing")).collect();
+            self.clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect();
         let lost = ends.into_iter().flatten().filter(|loss| loss.written.is_none_or(|at| at < stopped));
         (self.answered.load(Ordering::SeqCst), lost.collect())
     }
@@ -109,7 +110,7 @@ struct Asker {
 }
 
 impl Asker {
-    /// Asks until the server ends it, and gives what was not answered.
+    /// Sends requests until the server closes. Returns a request that was not answered.
     fn ask(self, begun: &AtomicUsize) -> Option<Loss> {
         let mut connection = None;
         for round in 0.. {
@@ -117,7 +118,7 @@ impl Asker {
                 return self.refused();
             };
             let written = self.write(&mut client);
-            // Only a server that stops closes.
+            // Only a server that stops closes a connection.
             let mut open = written.len() == self.batch.len();
             for (at, (request, expected)) in written.into_iter().zip(self.batch) {
                 match client.try_answer(false) {
@@ -138,7 +139,7 @@ impl Asker {
         None
     }
 
-    /// Writes a batch, and says of each of its requests when that was done, up to where writing failed.
+    /// Writes a batch. Returns the time at which each request was written, up to the first error.
     fn write(&self, client: &mut Client) -> Vec<Instant> {
         let requests = self.batch.len();
         let mut written = Vec::with_capacity(requests);
@@ -163,7 +164,7 @@ impl Asker {
         Some(Client::new(socket))
     }
 
-    /// The server takes no more, which it may do only once it was asked to stop.
+    /// Handles a refused connection, which is a loss unless the server has been asked to stop.
     fn refused(&self) -> Option<Loss> {
         match self.stop.get() {
             Some(_) => None,

@@ -1,9 +1,9 @@
-//! Peers that do what they should not, systems that run short, stops at the worst moment: every case on every
-//! backend that is compiled in, over real sockets.
+//! Peers that misbehave, systems that run out of resources, and stops under load: every test on every backend that is
+//! compiled in, over real sockets.
 //!
-//! `cargo test --test faults -- mio::` runs those of one backend. What concerns a whole process (its memory, its
-//! descriptors, its exit status) is looked at in a process of its own. `GEARSHIFT_FAULT_ROUNDS=100` stops a server
-//! under load so many times instead of 10.
+//! `cargo test --test faults -- mio::` runs the cases of one backend. Tests of a whole process (its memory, its
+//! descriptors, its exit status) start it as a child. `GEARSHIFT_FAULT_ROUNDS=100` makes the tests of stops under load
+//! run 100 rounds instead of 10.
 
 mod abandoned;
 mod bodies;
@@ -42,11 +42,11 @@ const AREAS: [Area; 10] = [
 
 /// The tests that make sense on some backends only.
 const ONLY: [Only; 5] = [
-    // With one thread there can be no fewer peers than threads.
+    // On one thread, fewer peers than threads are none.
     ("bodies", "fewer_dribbled_bodies_than_workers_hold_up_nobody", serves_concurrently),
     ("readers", "fewer_slow_readers_than_workers_hold_up_nobody", serves_concurrently),
     ("readers", "slow_readers_of_a_large_response_do_neither", serves_concurrently),
-    // An event loop has no number of threads that peers could use up.
+    // Only a backend that blocks has threads that peers can use up.
     ("bodies", "more_dribbled_bodies_hold_up_others_for_their_turns", blocks),
     ("readers", "more_slow_readers_hold_up_others_for_their_turns", blocks),
 ];

@@ -1,4 +1,4 @@
-//! Handlers that panic, one after another, as fast as can be asked: each is a 500, and nothing leaks.
+//! Handlers that panic one after another: each request gets a 500, and nothing leaks.
 
 use std::thread;
 
@@ -11,9 +11,11 @@ use test_support::wait_until;
 pub(crate) const AREA: Area = (
     "panics",
     &[
-        ("a_thousand_in_handlers_cost_a_500_each", |backend| a_thousand(backend, "/panic", 0)),
-        ("a_thousand_in_handlers_that_waited_do_too", |backend| a_thousand(backend, "/test/panic-later", 0)),
-        ("a_thousand_in_blocking_handlers_do_too", |backend| {
+        ("a_thousand_in_handlers_are_500_each", |backend| a_thousand(backend, "/panic", 0)),
+        ("a_thousand_in_handlers_that_waited_are_500_each", |backend| {
+            a_thousand(backend, "/test/panic-later", 0)
+        }),
+        ("a_thousand_in_blocking_handlers_are_500_each", |backend| {
             a_thousand(backend, "/test/panic-blocking", POOLED);
         }),
     ],
@@ -21,22 +23,22 @@ pub(crate) const AREA: Area = (
 
 const CLIENTS: usize = 8;
 const EACH: usize = 125;
-/// Threads that a pool may have made for that many clients, and keeps: far fewer than there are panics.
+/// The number of threads that a pool may add for the clients and keep. There are far more panics than this.
 const POOLED: usize = 50;
 
 fn a_thousand(backend: Backend, path: &'static str, pooled: usize) {
     let mut server = Program::start(backend, &[]);
-    // Threads that are made when they are first needed are there after this.
+    // This creates the threads that are created on demand.
     ask(&server, path, 1);
     server.expect_alive();
     let mut neighbour = server.client();
     assert_eq!(neighbour.get("/plaintext").status, 200);
     let (descriptors, threads) = (server.stats().descriptors(), server.stats().threads());
     ask(&server, path, EACH);
-    assert_eq!(neighbour.get("/plaintext").status, 200, "other connections live on");
+    assert_eq!(neighbour.get("/plaintext").status, 200, "another connection goes on");
     server.expect_alive();
     server.expect_descriptors(descriptors);
-    wait_until("it has no more threads than before", || server.stats().threads() <= threads + pooled);
+    wait_until("the server has no more threads than before", || server.stats().threads() <= threads + pooled);
 }
 
 fn ask(server: &Program, path: &'static str, each: usize) {

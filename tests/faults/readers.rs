@@ -1,21 +1,23 @@
-//! Peers that ask for more than they take: a byte now and then of a response that never ends.
+//! Peers that request more than they read: a byte now and then of a response that is large or never ends.
 //!
-//! What they cost is bounded: `limits.output` of memory each and a piece or two of the body, until the kernel has
-//! taken nothing for `write_timeout`, as taking bytes one by one makes no room that TCP would tell of. On an event loop they hold up nobody; on a blocking backend each holds a worker, so
-//! that `r` of them on `w` workers hold up others for `r / w` times `write_timeout`.
+//! Their cost is bounded. Each takes `limits.output` of memory and a piece or two of the body, until the kernel has
+//! accepted no bytes for `write_timeout`: a peer that reads single bytes opens no TCP window. On an event loop they
+//! delay no other request. On a blocking backend each holds a thread, so `r` peers on `w` threads delay a request for
+//! `r / w` times `write_timeout`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gearshift::{Backend, Limits};
 use test_support::backend::concurrency;
 use test_support::program::Program;
 use test_support::suite::Area;
-use test_support::{PATIENCE, wait_until};
+use test_support::wait_until;
 
 use crate::leave::connect_narrow;
-use crate::neighbours::{Seen, bound};
+use crate::neighbours::{Neighbours, bound};
 
 pub(crate) const AREA: Area = (
     "readers",
@@ -26,53 +28,71 @@ pub(crate) const AREA: Area = (
     ],
 );
 
-/// The server's `write_timeout`, longer than anybody waits who is not held up by it.
+/// The server's `write_timeout`, longer than a request takes that nothing delays.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The pieces in which a body is read from a `Read`: one that is queued, and one that is being read.
+/// An upper bound on the time that the peers take. A response that has no timeout takes far longer.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Bytes of the pieces in which a body is read from a `Read`: one is queued while the next one is read.
 const PIECES: u64 = 2 * 64 * 1024;
-/// What a process may grow by for other reasons: pools make a thread for each body that is read at the same time, and
-/// the allocator keeps a heap for each of them.
+/// How many bytes a process may grow by for other reasons: a pool makes a thread for each body that is read at the same
+/// time, and the allocator keeps a heap for each thread.
 const SLACK: u64 = 64 << 20;
 
 fn few(backend: Backend, path: &str) {
-    match concurrency(backend) {
-        Some(1) => {}
-        Some(threads) => watch(backend, path, threads - 1),
-        None => watch(backend, path, 100),
-    }
+    watch(backend, path, concurrency(backend).map_or(100, |threads| threads - 1));
 }
 
 fn more(backend: Backend) {
-    if let Some(threads) = concurrency(backend) {
-        watch(backend, "/test/endless", 2 * threads);
-    }
+    let threads = concurrency(backend).expect("this backend blocks");
+    watch(backend, "/test/endless", 2 * threads);
 }
 
 fn watch(backend: Backend, path: &str, peers: usize) {
+    let control = Program::start(backend, &[]);
     let mut server = Program::start(backend, &["--write-timeout", "2s"]);
     server.expect_alive();
-    let (descriptors, memory) = (server.stats().descriptors(), server.stats().memory());
+    let (descriptors, before) = (server.stats().descriptors(), server.stats().memory());
     let began = Instant::now();
     let mut readers: Vec<_> = (0..peers).map(|_| Reader::begin(&server, path)).collect();
-    let (mut seen, mut most) = (Seen::default(), 0);
+    let limit = bound(backend, peers, TIMEOUT);
+    if limit.is_zero() {
+        expect_quiet(&server, &mut readers);
+    }
+    let (mut neighbours, mut peak) = (Neighbours::new(server.addr(), control.addr()), 0);
     loop {
-        assert!(began.elapsed() < PATIENCE, "they are still there: {seen:?}");
-        seen.ask_fresh(server.addr());
+        assert!(began.elapsed() < LONGEST, "the peers are not cut: {neighbours:?}");
+        neighbours.ask();
         readers.iter_mut().for_each(Reader::take_a_byte);
-        most = most.max(server.stats().memory());
+        peak = peak.max(server.stats().memory());
         if server.stats().descriptors() <= descriptors {
             break;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
-    assert!(began.elapsed() > TIMEOUT, "nobody waited for them: {:?}", began.elapsed());
-    seen.expect_within(bound(backend, peers, TIMEOUT));
+    assert!(began.elapsed() > TIMEOUT, "the peers were cut after {:?}", began.elapsed());
+    neighbours.expect_delay_within(limit);
     let allowed = peers as u64 * (Limits::default().output as u64 + PIECES) + SLACK;
-    assert!(most - memory.min(most) < allowed, "{memory} bytes before, {most} meanwhile");
+    assert!(peak.saturating_sub(before) < allowed, "{before} bytes of memory before, {peak} at the peak");
     let begun = readers.iter().filter(|reader| reader.taken > 0).count();
-    assert_eq!(begun, peers, "all were answered");
-    wait_until("others are served", || server.client().get("/plaintext").status == 200);
+    assert_eq!(begun, peers, "every peer has received a byte");
+    wait_until("other requests are answered", || server.client().get("/plaintext").status == 200);
     server.expect_alive();
+}
+
+/// Waits until every response has begun and the server has filled the buffers of the kernel. That takes CPU time from
+/// all requests, and is not what delays a request while the peers read slowly.
+fn expect_quiet(server: &Program, readers: &mut [Reader]) {
+    const LOOK: Duration = Duration::from_millis(50);
+    const LOOKS: u32 = 4;
+    let (mut quiet, mut before) = (0, server.stats().cpu_time());
+    wait_until("every response has begun, and the server is quiet", || {
+        readers.iter_mut().for_each(Reader::take_a_byte);
+        thread::sleep(LOOK);
+        let now = server.stats().cpu_time();
+        quiet = if now - before <= LOOK / 5 { quiet + 1 } else { 0 };
+        before = now;
+        quiet >= LOOKS && readers.iter().all(|reader| reader.taken > 0)
+    });
 }
 
 struct Reader {
@@ -84,7 +104,7 @@ impl Reader {
     fn begin(server: &Program, path: &str) -> Reader {
         let mut socket = connect_narrow(server.addr());
         write!(socket, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").expect("the server reads");
-        socket.set_nonblocking(true).expect("a socket");
+        socket.set_nonblocking(true).expect("a socket can be nonblocking");
         Reader { socket, taken: 0 }
     }
 

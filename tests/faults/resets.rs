@@ -1,4 +1,4 @@
-//! Peers that leave with a reset, at each stage of a request, many of them: nothing of them is left.
+//! Peers that reset their connection, at each stage of a request: the server keeps nothing of them.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -32,14 +32,14 @@ pub(crate) const AREA: Area = (
     ],
 );
 
-/// Peers at each stage.
+/// The number of peers at each stage.
 const PEERS: usize = 200;
-/// The server's `max_connections`: one that kept the places of those who left would have none soon.
-const MOST: usize = 220;
+/// The server's `max_connections`. A server that still counted closed connections would soon reach it.
+const MAX_CONNECTIONS: usize = 220;
 
-/// Has peers connect, come to a stage and leave there, so many at once, until [`PEERS`] have.
+/// Has [`PEERS`] peers connect, reach a stage and reset, `at_once` of them at the same time.
 fn many(backend: Backend, at_once: usize, stage: fn(&Program, &mut [TcpStream])) {
-    let mut server = Program::start(backend, &["--max-connections", &MOST.to_string()]);
+    let mut server = Program::start(backend, &["--max-connections", &MAX_CONNECTIONS.to_string()]);
     server.expect_alive();
     let before = server.stats().descriptors();
     for _ in 0..PEERS / at_once {
@@ -49,20 +49,24 @@ fn many(backend: Backend, at_once: usize, stage: fn(&Program, &mut [TcpStream]))
         server.expect_alive();
     }
     server.expect_descriptors(before);
-    let mut all: Vec<_> = (0..MOST).map(|_| server.client()).collect();
+    let mut all: Vec<_> = (0..MAX_CONNECTIONS).map(|_| server.client()).collect();
     for client in &mut all {
-        assert_eq!(client.get("/plaintext").status, 200, "there is room for as many as before");
+        assert_eq!(
+            client.get("/plaintext").status,
+            200,
+            "the server has room for as many connections as before"
+        );
     }
     drop(all);
     server.expect_descriptors(before);
 }
 
-/// How many peers can be answered at once that each take a worker.
+/// The number of peers whose requests run at the same time.
 fn workers(backend: Backend) -> usize {
     concurrency(backend).unwrap_or(PEERS)
 }
 
-/// The same, with a worker left to answer others meanwhile, if there is another one.
+/// The number of peers whose requests leave a thread for others, if there is more than one thread.
 fn while_one_is_left(backend: Backend) -> usize {
     match concurrency(backend) {
         Some(threads) => threads.div_ceil(2),
@@ -81,7 +85,7 @@ fn in_body(peers: &mut [TcpStream], path: &str) {
     say(peers, &(head + &"x".repeat(1000)));
 }
 
-/// One thread cannot tell of its handler while it waits, so that there the reset may come before it.
+/// A server with one thread cannot report that its handler waits, so the reset may arrive before the handler begins.
 fn waiting(server: &Program, peers: &mut [TcpStream]) {
     if peers.len() == 1 {
         return say(peers, "GET /test/wait/5 HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -96,7 +100,7 @@ fn waiting(server: &Program, peers: &mut [TcpStream]) {
 fn responding(_: &Program, peers: &mut [TcpStream]) {
     say(peers, "GET /test/endless HTTP/1.1\r\nHost: test\r\n\r\n");
     for peer in peers {
-        peer.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+        peer.set_read_timeout(Some(PATIENCE)).expect("a socket has a read timeout");
         peer.read_exact(&mut [0; 2000]).expect("the response has begun");
     }
 }

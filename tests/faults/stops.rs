@@ -1,4 +1,4 @@
-//! Stops under load, again and again, at any moment: whatever had arrived is answered.
+//! Repeated stops under load, at random moments: every request that had arrived is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,17 +17,19 @@ use crate::load::Load;
 pub(crate) const AREA: Area = (
     "stops",
     &[
-        ("nothing_that_had_arrived_is_lost", |backend| rounds(backend, Config::default())),
-        ("nothing_that_had_arrived_is_lost_by_few_workers", |backend| rounds(backend, few_workers(backend))),
-        ("the_second_time_it_ends_at_once", second),
+        ("no_request_that_had_arrived_is_lost", |backend| rounds(backend, Config::default())),
+        ("no_request_that_had_arrived_is_lost_by_few_workers", |backend| {
+            rounds(backend, few_workers(backend))
+        }),
+        ("a_second_stop_ends_it_at_once", second),
     ],
 );
 
-/// Says how many rounds there are, if not [`ROUNDS`].
+/// The environment variable that sets another number of rounds than [`ROUNDS`].
 const MORE_ROUNDS: &str = "GEARSHIFT_FAULT_ROUNDS";
 const ROUNDS: u64 = 10;
 const CLIENTS: usize = 32;
-/// The grace period, and far less, within which a server ends whose requests take milliseconds.
+/// The grace period, and a far shorter bound for a server whose requests take milliseconds.
 const GRACE: Duration = Duration::from_secs(30);
 const WELL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -72,13 +74,13 @@ fn second(backend: Backend) {
     assert!(began.elapsed() < WELL_WITHIN, "it took {:?}", began.elapsed());
     assert_eq!((report.finished, report.cut), (0, at_once as u64));
     assert_eq!(waits.at_once.load(Ordering::SeqCst), 0, "no handler is left");
-    assert_eq!(waits.begun.load(Ordering::SeqCst), at_once, "none has begun since");
+    assert_eq!(waits.begun.load(Ordering::SeqCst), at_once, "no handler has begun since");
     for client in &mut clients {
         assert_eq!(Client::rest(client), b"");
     }
 }
 
-/// Marsaglia's xorshift: any numbers, the same each time.
+/// Marsaglia's xorshift, which yields the same numbers in every run.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! Connections by the thousand that come to nothing: neither memory nor a descriptor is left to them.
+//! Thousands of connections that send no complete request: the server keeps neither memory nor descriptors for them.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use crate::leave::{Manner, connect_narrow, leave};
 pub(crate) const AREA: Area = (
     "storms",
     &[
-        ("twenty_thousand_connections_that_say_nothing_leave_nothing", |backend| {
+        ("twenty_thousand_silent_connections_leave_nothing", |backend| {
             storm(backend, 20_000, &[Manner::Reset], b"");
         }),
         ("five_thousand_half_heads_leave_nothing", |backend| {
@@ -20,9 +20,9 @@ pub(crate) const AREA: Area = (
     ],
 );
 
-/// How many there are at a time: fewer than a kernel holds for a listener.
+/// The number of simultaneous connections, which is below the backlog of the listener.
 const AT_ONCE: usize = 500;
-/// What a process may grow by in the second of two equal storms.
+/// How many bytes a process may grow by in the second of two equal storms.
 const GROWTH: u64 = 2 << 20;
 
 fn storm(backend: Backend, peers: usize, manners: &[Manner], said: &[u8]) {

@@ -8,37 +8,30 @@ use gearshift::{Request, Response, Runtime, StatusCode};
 
 use crate::{Refusal, work};
 
-/// The deferred work, and how much of it is done.
-#[derive(Clone)]
-pub(crate) struct Later {
-    runtime: Runtime,
-    done: Arc<AtomicU64>,
-}
+/// The number of deferred jobs that are done.
+#[derive(Clone, Default)]
+pub(crate) struct Jobs(Arc<AtomicU64>);
 
-impl Later {
-    pub(crate) fn new(runtime: &Runtime) -> Later {
-        Later { runtime: runtime.clone(), done: Arc::default() }
-    }
-
+impl Jobs {
     /// Responds at once, and works when the response is on the wire. A stop waits for the work, within the grace period.
     pub(crate) fn defer(&self, request: Request) -> Result<Response, Refusal> {
-        let (pause, later) = (work::millis(&request)?, self.clone());
+        let (pause, runtime, done) = (work::millis(&request)?, request.runtime().clone(), self.0.clone());
         let work = async move {
-            later.runtime.sleep(pause).await;
-            later.done.fetch_add(1, Ordering::Relaxed);
+            runtime.sleep(pause).await;
+            done.fetch_add(1, Ordering::Relaxed);
         };
         Ok(Response::status_only(StatusCode::ACCEPTED).after(work))
     }
 
-    /// The number of finished jobs, as text.
-    pub(crate) fn done(&self) -> String {
-        self.done.load(Ordering::Relaxed).to_string()
+    /// The number as text.
+    pub(crate) fn count(&self) -> String {
+        self.0.load(Ordering::Relaxed).to_string()
     }
 }
 
 /// The handler of `/data`: it awaits a function that takes a second.
-pub(crate) async fn data(runtime: Runtime) -> &'static str {
-    fetch(&runtime).await;
+pub(crate) async fn data(request: Request) -> &'static str {
+    fetch(request.runtime()).await;
     "Done!"
 }
 

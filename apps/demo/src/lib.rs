@@ -8,38 +8,30 @@ mod page;
 mod work;
 
 use gearshift::{
-    Body, Bytes, Request, Response, Router, Runtime, StatusCode, blocking, compute, header, metrics, sync,
+    Body, Bytes, Request, Response, Router, StatusCode, blocking, compute, header, metrics, sync,
 };
 
-/// The application, on the backend of `runtime`.
-pub fn app(runtime: Runtime) -> Router {
-    let page = Bytes::from(page::html(runtime.backend()));
-    let (waits, data) = (runtime.clone(), runtime.clone());
-    let later = later::Later::new(&runtime);
-    let done = later.clone();
+/// The application.
+pub fn app() -> Router {
+    let jobs = later::Jobs::default();
+    let done = jobs.clone();
     Router::new()
-        .get("/", sync(move |_| Response::html(page.clone())))
+        .get("/", sync(|request| Response::html(page::html(request.runtime().backend()))))
         .get("/plaintext", sync(|_| "Hello, World!"))
         .get("/json", sync(|_| Response::json(&Message { message: "Hello, World!" })))
         .get("/async", async |_| "Hello, World!")
         .post("/echo", sync(echo))
         .get("/stream/{n}", sync(stream))
-        .get("/sleep/{ms}", move |request: Request| {
-            let runtime = waits.clone();
-            async move {
-                runtime.sleep(work::millis(&request)?).await;
-                Ok::<_, Refusal>("ok")
-            }
-        })
-        .get("/data", move |_| later::data(data.clone()))
-        .post("/later/{ms}", sync(move |request| later.defer(request)))
-        .get("/later", sync(move |_| done.done()))
+        .get("/sleep/{ms}", work::sleep)
+        .get("/data", later::data)
+        .post("/later/{ms}", sync(move |request| jobs.defer(request)))
+        .get("/later", sync(move |_| done.count()))
         .get("/block/{ms}", sync(work::block))
-        .get("/offload/{ms}", blocking(&runtime, work::block))
+        .get("/offload/{ms}", blocking(work::block))
         .get("/cpu/{rounds}", sync(work::hash))
-        .get("/compute/{rounds}", compute(&runtime, work::hash))
+        .get("/compute/{rounds}", compute(work::hash))
         .get("/panic", sync(panic))
-        .get("/metrics", metrics(&runtime))
+        .get("/metrics", metrics())
 }
 
 /// A body that is serialised for each request.

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    gearshift::cli::run(demo::app)
+    gearshift::cli::run(demo::app())
 }

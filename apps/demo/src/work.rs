@@ -19,6 +19,12 @@ pub(crate) fn millis(request: &Request) -> Result<Duration, Refusal> {
     bounded(request, "ms", MAX_MILLIS).map(Duration::from_millis)
 }
 
+/// Waits on the timer of the runtime.
+pub(crate) async fn sleep(request: Request) -> Result<&'static str, Refusal> {
+    request.runtime().sleep(millis(&request)?).await;
+    Ok("ok")
+}
+
 /// Blocks the calling thread.
 pub(crate) fn block(request: Request) -> Result<&'static str, Refusal> {
     thread::sleep(millis(&request)?);

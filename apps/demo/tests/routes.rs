@@ -79,7 +79,7 @@ fn the_page_names_the_backend_and_links_the_routes() {
         }
     });
     for backend in Backend::available() {
-        let server = TestServer::start(*backend, demo::app).expect("the demo starts");
+        let server = TestServer::start(*backend, demo::app()).expect("the demo starts");
         let answer = ask(&server, "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         assert!(answer.body.contains(&format!("<b>{backend}</b>")), "{backend}");
     }
@@ -104,7 +104,7 @@ fn echoes_a_body_that_arrives_in_pieces() {
 fn each_backend(check: impl Fn(&TestServer)) {
     for backend in Backend::available() {
         eprintln!("on {backend}");
-        let server = TestServer::start(*backend, demo::app).expect("the demo starts");
+        let server = TestServer::start(*backend, demo::app()).expect("the demo starts");
         check(&server);
         server.stop().expect("the demo stops");
     }

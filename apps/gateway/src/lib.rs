@@ -107,14 +107,11 @@ async fn aggregate(gateway: Gateway, _: Request) -> Response {
 }
 
 /// A service to try the gateway with: `/wait/{ms}` and `/json/{name}`.
-pub fn service(runtime: Runtime) -> Router {
-    let wait = move |request: Request| {
-        let runtime = runtime.clone();
-        async move {
-            let millis: u32 = request.parse_param("ms")?;
-            runtime.sleep(Duration::from_millis(millis.into())).await;
-            Ok::<_, Refusal>("ok")
-        }
+pub fn service() -> Router {
+    let wait = async |request: Request| {
+        let millis: u32 = request.parse_param("ms")?;
+        request.runtime().sleep(Duration::from_millis(millis.into())).await;
+        Ok::<_, Refusal>("ok")
     };
     let name =
         |request: Request| Response::json(&json!({ "name": request.param("name").unwrap_or_default() }));

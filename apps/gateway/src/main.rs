@@ -43,8 +43,8 @@ fn main() -> ExitCode {
 /// Starts a service in this process, if possible on a backend that runs several handlers at once.
 fn start_sample() -> Result<TestServer, BoxError> {
     let mut backends = Backend::available().iter();
-    let backend = backends.find(|backend| backend.name() != "sequential").copied().or(Backend::default());
-    Ok(TestServer::start(backend.ok_or(BackendError::None)?, gateway::service)?)
+    let backend = backends.find(|backend| !backend.threads_block()).copied().or(Backend::default());
+    Ok(TestServer::start(backend.ok_or(BackendError::None)?, gateway::service())?)
 }
 
 /// Reads `http://HOST:PORT` and returns `HOST:PORT`.

@@ -128,25 +128,25 @@ fn a_request_makes_a_limited_number_of_calls(backend: Backend) {
 }
 
 fn puts_parts_together(backend: Backend) {
-    let service = service(gateway::service);
+    let service = service(|_| gateway::service());
     let gateway = gateway(backend, &[&service.addr().to_string()], PATIENCE);
     let parts = json!({ "users": named("users"), "orders": named("orders"), "prices": named("prices") });
     assert_eq!(aggregate(&gateway), (200, json!({ "partial": false, "parts": parts, "missing": {} })));
 }
 
 fn a_part_that_is_down_is_missing(backend: Backend) {
-    let service = service(gateway::service);
+    let service = service(|_| gateway::service());
     misses_orders(backend, &service, NOWHERE, PATIENCE, NOWHERE);
 }
 
 fn a_part_that_is_late_is_missing(backend: Backend) {
-    let service = service(gateway::service);
+    let service = service(|_| gateway::service());
     let late = never();
     misses_orders(backend, &service, &late.addr().to_string(), Duration::from_secs(1), "not ready within 1s");
 }
 
 fn a_part_that_is_no_json_is_missing(backend: Backend) {
-    let service = service(gateway::service);
+    let service = service(|_| gateway::service());
     let text = self::service(|_| Router::new().get("/json/{name}", sync(|_| "text")));
     misses_orders(backend, &service, &text.addr().to_string(), PATIENCE, "expected");
 }
@@ -207,7 +207,7 @@ fn idle_connections_do_not_hold_up_a_stop(backend: Backend) {
     // The service keeps connections open for longer than the gateway may take to stop.
     let mut config = Config::default();
     config.keep_alive = 10 * PATIENCE;
-    let service = TestServer::with_config(concurrent(), config, gateway::service).expect("it starts");
+    let service = TestServer::with_config(concurrent(), config, gateway::service()).expect("it starts");
     let gateway = gateway(backend, &[&service.addr().to_string()], PATIENCE);
     assert_eq!(get(&gateway, "/fan/10/1").0, 200);
     let began = Instant::now();
@@ -219,7 +219,7 @@ fn gateway(backend: Backend, services: &[&str], deadline: Duration) -> TestServe
     let services = services.iter().map(ToString::to_string).collect();
     let mut config = Config::default();
     config.graceful_timeout = PATIENCE;
-    TestServer::with_app(backend, config, gateway::app(services, deadline)).expect("the gateway starts")
+    TestServer::with_config(backend, config, gateway::app(services, deadline)).expect("the gateway starts")
 }
 
 fn service(app: impl FnOnce(Runtime) -> Router + Send + 'static) -> TestServer {

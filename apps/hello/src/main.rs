@@ -5,18 +5,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gearshift::{Request, Router, Runtime, cli, sync};
+use gearshift::{Request, Router, cli, sync};
 
-fn app(runtime: Runtime) -> Router {
-    Router::new().get("/", sync(|_| "Hello, World!\n")).get("/later/{name}", move |request: Request| {
-        let runtime = runtime.clone();
-        async move {
-            runtime.sleep(Duration::from_millis(100)).await;
-            format!("Hello, {}!\n", request.param("name").unwrap_or_default())
-        }
-    })
+async fn later(request: Request) -> String {
+    request.runtime().sleep(Duration::from_millis(100)).await;
+    format!("Hello, {}!\n", request.param("name").unwrap_or_default())
 }
 
 fn main() -> ExitCode {
-    cli::run(app)
+    cli::run(Router::new().get("/", sync(|_| "Hello, World!\n")).get("/later/{name}", later))
 }

@@ -1,7 +1,7 @@
 //! Makes thumbnails of pictures that strangers upload. A request takes a core about a tenth of a second.
 //!
 //! The application shows how to separate an upload from its computation. The handler awaits the upload, up to a size
-//! limit. The computation runs on [`Runtime::compute`], whose threads also limit how many pictures are decoded at once.
+//! limit. The computation runs on [`Runtime::compute`](gearshift::Runtime::compute), whose threads also limit how many pictures are decoded at once.
 //! The route `/thumbnail/in-place` computes on the thread of the connection. On a blocking backend this makes no
 //! difference; on an event loop it stalls all other connections of that loop.
 //!
@@ -11,7 +11,7 @@ use std::io::{self, Cursor};
 
 use fast_image_resize::Resizer;
 use gearshift::http::HeaderValue;
-use gearshift::{Bytes, Refusal, Request, Response, Router, Runtime, StatusCode, header, sync};
+use gearshift::{Bytes, Refusal, Request, Response, Router, StatusCode, header, sync};
 use image::{ColorType, DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 
 /// The maximum size of a file, in bytes.
@@ -31,16 +31,14 @@ const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>thum
     <pre>curl --data-binary @picture.jpg 'http://127.0.0.1:8000/thumbnail?w=320&amp;h=320' -o small.jpg</pre>\
     <p><code>/thumbnail/in-place</code> makes the mistake: it does the same on the thread of the connection.</html>\n";
 
-/// The application, on the backend of `runtime`.
-pub fn app(runtime: Runtime) -> Router {
+/// The application.
+pub fn app() -> Router {
     Router::new()
         .get("/", sync(|_| Response::html(PAGE)))
-        .post("/thumbnail", move |request: Request| {
-            let runtime = runtime.clone();
-            async move {
-                let (file, max) = upload(request).await?;
-                runtime.compute(move || thumbnail(&file, max)).await
-            }
+        .post("/thumbnail", async |request: Request| {
+            let runtime = request.runtime().clone();
+            let (file, max) = upload(request).await?;
+            runtime.compute(move || thumbnail(&file, max)).await
         })
         .post("/thumbnail/in-place", async |request: Request| {
             let (file, max) = upload(request).await?;

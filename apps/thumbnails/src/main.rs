@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    gearshift::cli::run(thumbnails::app)
+    gearshift::cli::run(thumbnails::app())
 }

@@ -34,7 +34,7 @@ fn a_bomb_costs_little_memory() {
         ("a WebP of 8 by 8 with a frame of 16,000 by 16,000", webp_with_frame(16_000, 16_000)),
     ];
     for backend in Backend::available() {
-        let server = TestServer::start(*backend, thumbnails::app).expect("it starts");
+        let server = TestServer::start(*backend, thumbnails::app()).expect("it starts");
         for (what, file) in &table {
             for route in ["/thumbnail", "/thumbnail/in-place"] {
                 let (answer, allocated) = cost(&server, route, file);
@@ -49,7 +49,7 @@ fn a_bomb_costs_little_memory() {
         server.stop().expect("it stops");
     }
     // It takes a while, and is the decoder's doing alone: once is enough. The picture itself is sound.
-    let server = TestServer::start(Backend::available()[0], thumbnails::app).expect("it starts");
+    let server = TestServer::start(Backend::available()[0], thumbnails::app()).expect("it starts");
     let (answer, allocated) = cost(&server, "/thumbnail", &png_with_profile(PROFILE));
     assert_eq!((answer.status, answer.field("Content-Type")), (200, Some("image/png")));
     assert!(allocated < PROFILE, "{allocated} bytes");

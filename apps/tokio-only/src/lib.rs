@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_compat::CompatExt;
 use futures_lite::stream;
-use gearshift::{Body, Request, Response, Router, Runtime, StatusCode, blocking};
+use gearshift::{Body, Request, Response, Router, StatusCode, blocking};
 use reqwest::Client;
 
 /// How long the upstream may take to answer. reqwest measures it with tokio's timers.
@@ -20,12 +20,12 @@ type BadGateway = (StatusCode, String);
 ///
 /// # Panics
 /// If reqwest cannot make a client, which happens only with TLS compiled in.
-pub fn app(runtime: Runtime, upstream: String) -> Router {
+pub fn app(upstream: String) -> Router {
     // A proxy set in the environment does not reach a loopback address.
     let client =
         Client::builder().timeout(TIMEOUT).no_proxy().build().expect("reqwest without TLS makes a client");
     let whole = Upstream { client, url: upstream };
-    let (pieces, waits, inner) = (whole.clone(), whole.clone(), runtime.clone());
+    let (pieces, waits) = (whole.clone(), whole.clone());
     Router::new()
         .get("/fetch", move |_: Request| {
             let upstream = whole.clone();
@@ -36,7 +36,7 @@ pub fn app(runtime: Runtime, upstream: String) -> Router {
             async move { upstream.relay().compat().await }
         })
         // A handler that may block runs the same future to its end.
-        .get("/fetch-blocking", blocking(&runtime, move |_| inner.block_on(waits.fetch().compat())))
+        .get("/fetch-blocking", blocking(move |request| request.runtime().block_on(waits.fetch().compat())))
 }
 
 /// The server that the responses come from.

@@ -8,12 +8,9 @@ use gearshift::{Backend, Router, TestServer, cli, sync};
 
 fn main() -> ExitCode {
     let backend = Backend::default().expect("backends are compiled in by default");
-    let upstream = TestServer::start(backend, |_| Router::new().get("/", sync(|_| "from upstream\n")));
+    let upstream = TestServer::start(backend, Router::new().get("/", sync(|_| "from upstream\n")));
     match upstream {
-        Ok(upstream) => {
-            let url = upstream.url();
-            cli::run(move |runtime| tokio_only::app(runtime, url))
-        }
+        Ok(upstream) => cli::run(tokio_only::app(upstream.url())),
         Err(error) => {
             eprintln!("the upstream did not start: {error}");
             ExitCode::FAILURE

@@ -24,16 +24,16 @@
 mod runtime;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use async_std::task;
 use futures_lite::future::or;
 use gearshift_core::config::cores;
 use gearshift_core::{
-    App, Backend, Config, Listener, Report, Runtime, ServeError, Server, Service, Wire, drive,
+    App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
+    backend, latch, lifecycle,
 };
-use gearshift_reactor::{Acceptor, Guard, Handle, LAST_WAIT, Latch, Reactor, park, supervise, turn_forever};
+use gearshift_reactor::{Handle, Reactor, accept, turn_forever};
 
 use crate::runtime::AsyncStdEngine;
 
@@ -55,55 +55,69 @@ impl Backend for AsyncStd {
     }
 
     fn check(&self, config: &Config) -> Result<(), ServeError> {
-        if config.threads.is_some() {
-            return Err(setting(
-                "has event loops (`workers`), no pool of threads: `threads` cannot be set".into(),
-            ));
-        }
+        backend::check_event_loop(NAME, config)?;
         match config.workers {
-            Some(workers) if workers != threads() => Err(setting(format!(
-                "takes its number of workers from the environment: set {THREADS}={workers} (it would be {} now)",
-                threads()
-            ))),
+            Some(workers) if workers != threads() => Err(ServeError::Setting {
+                backend: NAME,
+                reason: format!(
+                    "takes its number of workers from the environment: set {THREADS}={workers} (it would be {} now)",
+                    threads()
+                ),
+            }),
             _ => Ok(()),
         }
     }
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        let (listeners, config, shutdown) = server.into_parts();
-        let reactor = Reactor::new(config.shortest_timeout())?;
-        let handle = reactor.handle().clone();
-        let (running, ended) = (Latch::new(), Latch::new());
-        let runtime = Runtime::new(AsyncStdEngine::new(&running, &handle, &config), &config);
+        let workers = AsyncStdWorkers::start(&server)?;
+        lifecycle::run(server, app, workers)
+    }
+}
 
-        let failure = Arc::new(Mutex::new(None));
-        let stop = running.guard();
-        task::spawn({
-            let guard = ended.guard();
-            let (failure, shutdown) = (failure.clone(), shutdown.clone());
-            async move {
-                let _guard = guard;
-                if let Err(error) = run(reactor, &running).await {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    shutdown.force();
-                }
-            }
-        });
-        let report = supervise(app, config, shutdown, &runtime, |service, guard| {
-            for listener in listeners {
-                accept(&handle, listener, service, guard())?;
-            }
-            Ok(())
-        });
-        drop(stop);
-        if park::until(Some(Instant::now() + LAST_WAIT), ended.released()).is_none() {
-            log::error!("the executor is stuck in handlers and was left behind");
+/// The part of one server in the executor of the process.
+struct AsyncStdWorkers {
+    handle: Handle,
+    running: Latch,
+    /// Dropped, it has the tasks of the server end.
+    stop: latch::Guard,
+    threads: Threads,
+    config: Config,
+}
+
+impl AsyncStdWorkers {
+    fn start(server: &Server) -> io::Result<AsyncStdWorkers> {
+        let config = server.config().clone();
+        let reactor = Reactor::new(config.shortest_timeout())?;
+        let (handle, running) = (reactor.handle().clone(), Latch::new());
+        let (stop, threads) = (running.guard(), Threads::new(server.shutdown()));
+        let (watch, turning) = (threads.watch(), running.clone());
+        task::spawn(async move { watch.ended(run(reactor, &turning).await) });
+        Ok(AsyncStdWorkers { handle, running, stop, threads, config })
+    }
+}
+
+impl Workers for AsyncStdWorkers {
+    fn engine(&self) -> impl Engine {
+        AsyncStdEngine::new(&self.running, &self.handle, &self.config)
+    }
+
+    fn accept(
+        &mut self,
+        listeners: Vec<Listener>,
+        service: &Arc<Service>,
+        accepting: &Latch,
+    ) -> io::Result<()> {
+        for listener in listeners {
+            let begin = |driving| drop(task::spawn(driving));
+            task::spawn(accept(&self.handle, listener, service, accepting, begin)?);
         }
-        match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(ServeError::System(error)),
-            None => report,
-        }
+        Ok(())
+    }
+
+    fn stop(self) -> io::Result<()> {
+        drop(self.stop);
+        self.threads.join()
     }
 }
 
@@ -116,29 +130,8 @@ async fn run(reactor: Reactor, running: &Latch) -> io::Result<()> {
     .await
 }
 
-/// Accepts from one listener; each connection becomes a task.
-fn accept(handle: &Handle, listener: Listener, service: &Arc<Service>, guard: Guard) -> io::Result<()> {
-    let acceptor = Acceptor::new(handle, listener)?;
-    let service = service.clone();
-    task::spawn(async move {
-        let _guard = guard;
-        let connections = service.clone();
-        acceptor
-            .run(service, move |transport, peer| {
-                let wire = Wire::new(transport, peer, &connections);
-                task::spawn(drive(wire, connections.clone()));
-            })
-            .await;
-    });
-    Ok(())
-}
-
 /// How many threads async-std's executor has, or would have if it started now.
 fn threads() -> usize {
     let set = std::env::var(THREADS).ok().and_then(|count| count.parse().ok());
     set.unwrap_or_else(cores).max(1)
-}
-
-fn setting(reason: String) -> ServeError {
-    ServeError::Setting { backend: NAME, reason }
 }

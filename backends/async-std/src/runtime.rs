@@ -1,18 +1,17 @@
 //! What a handler may ask of this backend.
 
-use std::future::Future;
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
 use std::time::Instant;
 
 use async_io::{Async, Timer};
 use async_std::task;
 use futures_lite::future::or;
+use gearshift_core::Latch;
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work};
-use gearshift_reactor::{Handle, Latch};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
+use gearshift_reactor::Handle;
 
 use crate::NAME;
 
@@ -59,19 +58,11 @@ impl Engine for AsyncStdEngine {
         task::spawn(or(self.running.released(), task));
     }
 
-    fn runs_in_place(&self) -> bool {
-        false
-    }
-
     fn offload(&self, kind: Work, job: Job) {
         self.threads.run(kind, job);
     }
 
-    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
-        task::block_on(future);
-    }
-
-    fn engine_stats(&self) -> EngineStats {
+    fn stats(&self) -> EngineStats {
         EngineStats { workers: crate::threads(), waiting: 0, turns: self.reactor.turns() }
     }
 }

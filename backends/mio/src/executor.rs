@@ -6,13 +6,15 @@
 //! A round polls the tasks that were ready when it began; then the reactor is asked for news before those that
 //! became ready meanwhile have their turn, so that a task that keeps waking itself delays nobody.
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use gearshift_core::{BoxFuture, Drive};
+use gearshift_core::{BoxFuture, Driving};
 use gearshift_reactor::ReactorTransport;
 use slab::Slab;
 
@@ -22,7 +24,7 @@ use crate::mailbox::{Letter, Mailbox};
 /// What a task does.
 pub(crate) enum Work {
     /// Serves a connection. Not wrapped into the other kind, because a future inside a future takes its room twice.
-    Connection(BoxFuture<Drive<ReactorTransport>>),
+    Connection(Box<Driving<ReactorTransport>>),
     /// Anything else.
     Background(BoxFuture<()>),
 }
@@ -30,7 +32,7 @@ pub(crate) enum Work {
 impl Work {
     fn is_done(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
-            Work::Connection(future) => future.as_mut().poll(cx).is_ready(),
+            Work::Connection(driving) => Pin::new(&mut **driving).poll(cx).is_ready(),
             Work::Background(future) => future.as_mut().poll(cx).is_ready(),
         }
     }
@@ -70,9 +72,6 @@ impl Executor {
         if self.mailbox.has_news() {
             self.read_letters();
         }
-        while let Some(waker) = here::with(|here| here.timers.take_due()).flatten() {
-            waker.wake();
-        }
         self.admit();
         let ready = here::with(|here| here.ready.len()).unwrap_or(0);
         for _ in 0..ready {
@@ -81,30 +80,19 @@ impl Executor {
         }
     }
 
-    /// How long there is nothing to do unless news comes; for ever if `None`.
+    /// How long the reactor may wait: without limit (`None`) if no task is ready, else not at all.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
-        here::with(|here| match here.ready.is_empty() && here.spawned.is_empty() {
-            true => here.timers.next().map(|at| at.saturating_duration_since(Instant::now())),
-            false => Some(Duration::ZERO),
-        })
-        .flatten()
+        here::with(|here| here.ready.is_empty() && here.spawned.is_empty())
+            .is_some_and(|is_idle| !is_idle)
+            .then_some(Duration::ZERO)
     }
 
     fn read_letters(&mut self) {
         while let Some(letter) = self.mailbox.next() {
-            let replaced = here::with(|here| match letter {
-                Letter::Wake(header) => {
-                    here.ready.push_back(header);
-                    None
-                }
-                Letter::Spawn(future) => {
-                    here.spawned.push(Work::Background(future));
-                    None
-                }
-                Letter::Timer(key, waker) => here.timers.set(key, &waker).or(Some(waker)),
-                Letter::Forget(key) => here.timers.remove(key),
+            here::with(|here| match letter {
+                Letter::Wake(header) => here.ready.push_back(header),
+                Letter::Spawn(future) => here.spawned.push(Work::Background(future)),
             });
-            drop(replaced);
         }
     }
 
@@ -146,8 +134,6 @@ impl Drop for Executor {
         self.tasks.drain().for_each(discard);
         if let Some(mut left) = here::leave() {
             left.spawned.drain(..).for_each(|work| discard(Task { work, generation: 0 }));
-            // Threads of the program's own may wait for these.
-            left.timers.take_all().for_each(Waker::wake);
         }
     }
 }

@@ -6,30 +6,23 @@ use std::sync::Arc;
 
 use crate::executor::{Header, Work};
 use crate::mailbox::Mailbox;
-use crate::timers::Timers;
 
 thread_local! {
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
 }
 
-/// The queues and timers of the calling thread's loop; no other thread sees them.
+/// The queues of the calling thread's loop; no other thread sees them.
 pub(crate) struct Here {
     pub(crate) mailbox: Arc<Mailbox>,
     /// Tasks that are ready, in order.
     pub(crate) ready: VecDeque<Arc<Header>>,
     /// Tasks that have no place among the loop's tasks yet.
     pub(crate) spawned: Vec<Work>,
-    pub(crate) timers: Timers,
 }
 
 /// Makes the calling thread the one that runs the loop of `mailbox`.
 pub(crate) fn enter(mailbox: &Arc<Mailbox>) {
-    let here = Here {
-        mailbox: mailbox.clone(),
-        ready: VecDeque::new(),
-        spawned: Vec::new(),
-        timers: Timers::default(),
-    };
+    let here = Here { mailbox: mailbox.clone(), ready: VecDeque::new(), spawned: Vec::new() };
     HERE.set(Some(here));
 }
 

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Waker;
 
 use crossbeam_queue::SegQueue;
 use gearshift_core::BoxFuture;
 use gearshift_reactor::Handle;
 
 use crate::executor::Header;
-use crate::timers::Key;
 
 /// One message to an event loop.
 pub(crate) enum Letter {
@@ -17,10 +15,6 @@ pub(crate) enum Letter {
     Wake(Arc<Header>),
     /// A task is to be run.
     Spawn(BoxFuture<()>),
-    /// A timer is to be set, or is to wake another.
-    Timer(Key, Waker),
-    /// A timer may be forgotten.
-    Forget(Key),
 }
 
 /// The letters that one event loop has not read.

@@ -1,20 +1,16 @@
 //! What a handler may ask of this backend.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work as Offloaded};
-use gearshift_reactor::park;
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work as Offloaded};
 
 use crate::NAME;
 use crate::executor::Work;
 use crate::here;
 use crate::mailbox::{Letter, Loops, Mailbox};
-use crate::timers::Sleep;
 
 /// The loops of one server, as its application sees them.
 pub(crate) struct MioEngine {
@@ -41,7 +37,7 @@ impl Engine for MioEngine {
     }
 
     fn sleep(&self, until: Instant) -> BoxFuture<()> {
-        Box::pin(Sleep::new(until, self.loops.clone()))
+        Box::pin(self.home().handle().sleep(until))
     }
 
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
@@ -56,19 +52,11 @@ impl Engine for MioEngine {
         }
     }
 
-    fn runs_in_place(&self) -> bool {
-        false
-    }
-
     fn offload(&self, kind: Offloaded, job: Job) {
         self.threads.run(kind, job);
     }
 
-    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
-        park::until(None, future);
-    }
-
-    fn engine_stats(&self) -> EngineStats {
+    fn stats(&self) -> EngineStats {
         let turns = self.loops.all().iter().map(|mailbox| mailbox.handle().turns()).sum();
         EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
     }

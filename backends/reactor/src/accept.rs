@@ -8,14 +8,34 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use gearshift_core::net::AcceptPause;
-use gearshift_core::{Listener, Peer, Phase, Service};
+use gearshift_core::{AcceptPause, Driving, Latch, Listener, Peer, Phase, Service, drive};
 use socket2::Socket;
 
-use crate::reactor::Handle;
+use crate::handle::Handle;
 use crate::slot::{CLOSED, Direction, READABLE, Slot};
 use crate::transport::ReactorTransport;
 use crate::yield_now;
+
+/// A future that accepts from `listener` until the server stops, and holds a guard of `accepting` until then. It hands
+/// each connection, as a future to be driven, to `begin`.
+///
+/// # Errors
+/// An error of the system.
+pub fn accept(
+    handle: &Handle,
+    listener: Listener,
+    service: &Arc<Service>,
+    accepting: &Latch,
+    mut begin: impl FnMut(Driving<ReactorTransport>) + Send + 'static,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let acceptor = Acceptor::new(handle, listener)?;
+    let (service, guard) = (service.clone(), accepting.guard());
+    Ok(async move {
+        let _guard = guard;
+        let connections = service.clone();
+        acceptor.run(service, move |transport, peer| begin(drive(transport, peer, &connections))).await;
+    })
+}
 
 /// Connections accepted in a row before those that are open have their turn.
 const IN_A_ROW: usize = 64;

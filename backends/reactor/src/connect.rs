@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use gearshift_core::{Endpoint, Stream};
 use socket2::Socket;
 
-use crate::reactor::Handle;
+use crate::handle::Handle;
 use crate::slot::Direction;
 use crate::transport::{Plain, ReactorTransport};
 

@@ -9,26 +9,36 @@
 //! * [`Reactor`] collects what the system reports; one thread or task owns it and calls [`Reactor::turn`].
 //! * [`Handle`] registers sockets with it, from any thread.
 //! * [`ReactorTransport`] is a connection, [`Acceptor`] a listener.
-//! * [`supervise()`] takes a server through its life, from the start of its application to its last connection,
-//!   with [`Latch`] and [`park`] to wait for what runs elsewhere.
+//! * [`Task`] and [`Background`] are what the two blocking backends share on top of that.
 
 mod accept;
+#[cfg(feature = "blocking")]
+mod background;
 mod connect;
-mod latch;
+mod handle;
 #[cfg(feature = "nested")]
 mod nested;
-pub mod park;
 mod reactor;
+#[cfg(target_os = "linux")]
+mod shared_reactor;
 mod slot;
-mod supervise;
+#[cfg(feature = "blocking")]
+mod task;
+mod timers;
 mod transport;
 
-pub use accept::Acceptor;
-pub use latch::{Guard, Latch};
+pub use accept::{Acceptor, accept};
+#[cfg(feature = "blocking")]
+pub use background::Background;
+pub use handle::Handle;
 #[cfg(feature = "nested")]
 pub use nested::turn_forever;
-pub use reactor::{Handle, Reactor};
-pub use supervise::{LAST_WAIT, supervise};
+pub use reactor::Reactor;
+#[cfg(target_os = "linux")]
+pub use shared_reactor::{SharedEvents, SharedReactor};
+#[cfg(feature = "blocking")]
+pub use task::{Schedule, Task};
+pub use timers::Sleep;
 pub use transport::ReactorTransport;
 
 use std::future::poll_fn;

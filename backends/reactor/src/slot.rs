@@ -9,8 +9,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use mio::Token;
-
 use crate::lock;
 
 /// Reading would not find nothing.
@@ -40,7 +38,7 @@ impl Direction {
 
 /// See the [module](self).
 pub(crate) struct Slot {
-    pub(crate) token: Token,
+    pub(crate) token: usize,
     /// In nanoseconds since the reactor's start; 0 for none.
     deadline: AtomicU64,
     wakers: Mutex<Wakers>,
@@ -54,7 +52,7 @@ struct Wakers {
 }
 
 impl Slot {
-    pub(crate) fn new(token: Token, readiness: u8) -> Slot {
+    pub(crate) fn new(token: usize, readiness: u8) -> Slot {
         Slot {
             token,
             deadline: AtomicU64::new(0),

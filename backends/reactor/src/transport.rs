@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use gearshift_core::{ReadBuffer, WriteQueue, Stream, Transport};
+use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
 use socket2::Socket;
 
-use crate::reactor::Handle;
+use crate::handle::Handle;
 use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 
 /// Pieces of an write_queue given to the system at once.
@@ -113,8 +113,6 @@ impl ReactorTransport {
 }
 
 impl Transport for ReactorTransport {
-    const BLOCKING: bool = false;
-
     #[inline]
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         self.poll_receive(cx, into)
@@ -151,6 +149,10 @@ impl Transport for ReactorTransport {
         self.socket.take_error()
     }
 
+    fn has_unread_end(&self) -> bool {
+        self.slot.is(CLOSED)
+    }
+
     #[inline]
     fn set_deadline(&mut self, at: Option<Instant>) {
         self.handle.set_deadline(&self.slot, at);
@@ -158,6 +160,12 @@ impl Transport for ReactorTransport {
 
     fn into_stream(mut self) -> io::Result<Stream> {
         self.set_deadline(None);
+        if let Some(other) = self.handle.streams() {
+            self.handle.deregister(&self.slot, self.socket.as_fd())?;
+            // What has arrived by now is news to the other reactor.
+            self.slot = other.register(self.socket.as_fd(), READABLE | WRITABLE)?;
+            self.handle = other;
+        }
         Ok(Stream::new(Plain(self)))
     }
 }

@@ -19,17 +19,14 @@
 mod runtime;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Instant;
+use std::sync::Arc;
 
 use gearshift_core::{
-    App, Backend, Config, Listener, Report, Runtime, ServeError, Server, Service, Wire, drive,
+    App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
+    backend, latch, lifecycle,
 };
-use gearshift_reactor::{Acceptor, Guard, LAST_WAIT, Latch, Reactor, park, supervise, turn_forever};
+use gearshift_reactor::{Reactor, accept};
 use smol::Executor;
-use smol::future::or;
 
 use crate::runtime::{Loops, SmolEngine, Worker};
 
@@ -49,112 +46,80 @@ impl Backend for Smol {
     }
 
     fn check(&self, config: &Config) -> Result<(), ServeError> {
-        match config.threads {
-            Some(_) => Err(setting(
-                "has event loops (`workers`), no pool of threads: `threads` cannot be set".into(),
-            )),
-            None => Ok(()),
-        }
+        backend::check_event_loop(NAME, config)
     }
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        let (listeners, config, shutdown) = server.into_parts();
-        let shares = share(listeners, config.workers_or_cores())?;
-        let reactors = shares
-            .iter()
+        let workers = SmolWorkers::start(&server)?;
+        lifecycle::run(server, app, workers)
+    }
+}
+
+/// The executors of one server, a thread for each.
+struct SmolWorkers {
+    loops: Arc<Loops>,
+    /// Dropped, it has the executors end.
+    running: latch::Guard,
+    threads: Threads,
+    config: Config,
+}
+
+impl SmolWorkers {
+    fn start(server: &Server) -> io::Result<SmolWorkers> {
+        let config = server.config().clone();
+        let reactors = (0..config.workers_or_cores())
             .map(|_| Reactor::new(config.shortest_timeout()))
             .collect::<io::Result<Vec<Reactor>>>()?;
-        let executors: Vec<_> = shares.iter().map(|_| Arc::new(Executor::new())).collect();
-        let loops = Loops::new(
-            executors
-                .iter()
-                .zip(&reactors)
-                .map(|(executor, reactor)| Worker::new(executor, reactor.handle())),
-        );
-        let runtime = Runtime::new(SmolEngine::new(&loops, &config), &config);
+        let executors: Vec<_> = reactors.iter().map(|_| Arc::new(Executor::new())).collect();
+        let pairs = executors.iter().zip(&reactors);
+        let loops = Loops::new(pairs.map(|(executor, reactor)| Worker::new(executor, reactor.handle())));
+        let (running, threads) = (Latch::new(), Threads::new(server.shutdown()));
+        let workers = SmolWorkers { loops, running: running.guard(), threads, config };
+        for (n, (reactor, executor)) in reactors.into_iter().zip(executors).enumerate() {
+            let (worker, running) = (workers.loops.all()[n].clone(), running.clone());
+            let run = move || run(reactor, executor, worker, &running);
+            workers.threads.spawn(format!("{NAME}-{n}"), run)?;
+        }
+        Ok(workers)
+    }
+}
 
-        let (running, ended) = (Latch::new(), Latch::new());
-        let failure = Arc::new(Mutex::new(None));
-        let stop = running.guard();
-        for (n, ((reactor, executor), worker)) in
-            reactors.into_iter().zip(executors).zip(loops.all()).enumerate()
-        {
-            let (worker, running, guard) = (worker.clone(), running.clone(), ended.guard());
-            let (failure, shutdown) = (failure.clone(), shutdown.clone());
-            thread::Builder::new().name(format!("{NAME}-{n}")).spawn(move || {
-                let _guard = guard;
-                let result = catch_unwind(AssertUnwindSafe(|| run(reactor, executor, worker, &running)));
-                if let Err(error) = result.unwrap_or_else(|_| Err(io::Error::other("an executor panicked"))) {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    shutdown.force();
-                }
-            })?;
-        }
-        let report = supervise(app, config, shutdown, &runtime, |service, guard| {
-            for (worker, share) in loops.all().iter().zip(shares) {
-                for listener in share {
-                    accept(worker, listener, service, guard())?;
-                }
+impl Workers for SmolWorkers {
+    fn engine(&self) -> impl Engine {
+        SmolEngine::new(&self.loops, &self.config)
+    }
+
+    fn accept(
+        &mut self,
+        listeners: Vec<Listener>,
+        service: &Arc<Service>,
+        accepting: &Latch,
+    ) -> io::Result<()> {
+        let shares = Listener::share(listeners, self.loops.all().len())?;
+        for (worker, share) in self.loops.all().iter().zip(shares) {
+            for listener in share {
+                let home = worker.clone();
+                let begin = move |driving| home.spawn(driving);
+                worker.spawn(accept(worker.handle(), listener, service, accepting, begin)?);
             }
-            Ok(())
-        });
-        drop(stop);
-        if park::until(Some(Instant::now() + LAST_WAIT), ended.released()).is_none() {
-            log::error!("an executor is stuck in a handler and was left behind");
         }
-        match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(ServeError::System(error)),
-            None => report,
-        }
+        Ok(())
+    }
+
+    fn stop(self) -> io::Result<()> {
+        drop(self.running);
+        self.threads.join()
     }
 }
 
 /// Runs one executor until it is told to stop.
 fn run(
-    reactor: Reactor,
+    mut reactor: Reactor,
     executor: Arc<Executor<'static>>,
     worker: Worker,
     running: &Latch,
 ) -> io::Result<()> {
     let _here = worker.enter();
-    // A task like the others, so that it has its turn after those that it woke.
-    let turning = executor.spawn(turn_forever(reactor));
-    smol::block_on(executor.run(or(turning, async {
-        running.released().await;
-        Ok(())
-    })))
-}
-
-/// Has one worker accept from one listener; each connection becomes a task there.
-fn accept(worker: &Worker, listener: Listener, service: &Arc<Service>, guard: Guard) -> io::Result<()> {
-    let acceptor = Acceptor::new(worker.handle(), listener)?;
-    let service = service.clone();
-    let home = worker.clone();
-    worker.spawn(async move {
-        let _guard = guard;
-        let connections = service.clone();
-        acceptor
-            .run(service, move |transport, peer| {
-                let wire = Wire::new(transport, peer, &connections);
-                home.spawn(drive(wire, connections.clone()));
-            })
-            .await;
-    });
-    Ok(())
-}
-
-/// A listener of each address for each of `workers`.
-fn share(listeners: Vec<Listener>, workers: usize) -> io::Result<Vec<Vec<Listener>>> {
-    let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in listeners {
-        for (share, sibling) in shares.iter_mut().zip(listener.split(workers)?) {
-            share.push(sibling);
-        }
-    }
-    Ok(shares)
-}
-
-fn setting(reason: String) -> ServeError {
-    ServeError::Setting { backend: NAME, reason }
+    reactor.block_on(executor.run(running.released()))
 }

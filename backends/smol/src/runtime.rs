@@ -3,17 +3,14 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use gearshift_core::threads::Threads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, Job, Stream, EngineStats, Work};
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::Handle;
-use smol::{Async, Executor, Timer};
+use smol::Executor;
 
 use crate::NAME;
 
@@ -105,41 +102,22 @@ impl Engine for SmolEngine {
     }
 
     fn sleep(&self, until: Instant) -> BoxFuture<()> {
-        Box::pin(async move {
-            Timer::at(until).await;
-        })
+        Box::pin(self.loops.home().handle().sleep(until))
     }
 
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
-        Box::pin(async move {
-            match to {
-                Endpoint::Tcp(address) => {
-                    let socket = Async::<TcpStream>::connect(address).await?;
-                    socket.get_ref().set_nodelay(true)?;
-                    Ok(Stream::from_socket(socket))
-                }
-                Endpoint::Unix(path) => Ok(Stream::from_socket(Async::<UnixStream>::connect(path).await?)),
-            }
-        })
+        Box::pin(self.loops.home().handle().clone().connect(to))
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
         self.loops.home().spawn(task);
     }
 
-    fn runs_in_place(&self) -> bool {
-        false
-    }
-
     fn offload(&self, kind: Work, job: Job) {
         self.threads.run(kind, job);
     }
 
-    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
-        smol::block_on(future);
-    }
-
-    fn engine_stats(&self) -> EngineStats {
+    fn stats(&self) -> EngineStats {
         let turns = self.loops.all().iter().map(|worker| worker.handle().turns()).sum();
         EngineStats { workers: self.loops.all().len(), waiting: 0, turns }
     }

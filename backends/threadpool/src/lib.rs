@@ -1,53 +1,125 @@
 //! gearshift on a pool of threads: a request has a thread, an idle connection has none.
 //!
-//! **The model.** One thread waits in a poller, accepts who has come, and puts each connection that has news into a
-//! queue; N workers (16 for each core, or `threads`) take connections out of it and drive each until it is idle
-//! again. A handler may block, burn CPU or wait, as it likes: it has a thread to itself meanwhile, and the system's
-//! scheduler shares the cores.
+//! # Model
+//! N threads (16 for each core, or `threads`) over one shared reactor and one list of connections that are ready. A
+//! free thread waits in the reactor itself, and drives what becomes ready; nothing is handed from a polling thread to a
+//! worker. While a handler is at work its thread stays with it, so a handler may block, compute or wait as it likes,
+//! and the scheduler of the system shares the cores. Handlers never overlap on one thread.
 //!
-//! **What things cost.** A connection costs a descriptor and a few hundred bytes, idle or silent ones nothing more: ten
-//! thousand of them hold no worker. A request costs one `recv`, one `send`, its share of an `epoll_wait`, and what
-//! waking a worker costs; when a connection's next bytes arrive before its worker is done with it, not even that.
-//! Nothing is armed for it and no timer is set. A busy thread costs its stack, of which the system gives what is
-//! touched. The waits of an async handler overlap each other, in `block_on` on its worker.
+//! Background tasks run on one more thread. That thread also waits in the reactor while every worker is held by a
+//! handler.
 //!
-//! **When it stalls.** When all workers are taken: N handlers that wait at once, N peers that have begun a request and
-//! are slow with its body or with taking a large response (each for up to `body_timeout` or `write_timeout` without
-//! a byte). Others then wait in the queue, in the order in which they came. What waits long belongs on an event loop.
+//! # Cost
+//! A request costs one `recv`, one `send` and its share of an `epoll_wait`. When several connections become ready at
+//! once, a parked thread is woken for them. An idle connection costs one task and one slot in the reactor. A thread
+//! costs its stack, of which the system provides the part that is touched. The waits of one async handler overlap.
 //!
-//! At shutdown a sync handler that does not return within the grace period is left behind, with its thread.
+//! # When it stalls
+//! When all threads are held: N handlers that wait, block or compute at once. Other requests then wait in the list, in
+//! the order in which they became ready. Nothing else holds a thread: not an idle connection, not a slow head, not a
+//! body of up to [`Config::body_buffer`](gearshift_core::Config::body_buffer) bytes that dribbles in, not a peer that
+//! is slow to take a response, not a stream whose next piece is not ready, not an upgraded connection. A handler that
+//! waits long is better served by an event loop.
 
-mod server;
-mod slot;
+mod pool;
+mod runtime;
+mod stand_in;
 
-use gearshift_core::{App, Backend, Config, Report, ServeError, Server};
+use std::io;
+use std::sync::Arc;
 
-/// A pool of threads; see the [crate's page](crate).
+use gearshift_core::{
+    App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
+    lifecycle,
+};
+use gearshift_reactor::{Background, Task, accept};
+
+use crate::pool::Pool;
+use crate::runtime::ThreadPoolEngine;
+
+const NAME: &str = "threadpool";
+
+/// A pool of threads; see the [crate](self).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadPool;
 
 impl Backend for ThreadPool {
     fn name(&self) -> &'static str {
-        "threadpool"
+        NAME
     }
 
     fn model(&self) -> &'static str {
         "a pool of threads: a request has a thread, an idle connection has none"
     }
 
-    /// Refuses more than one worker; the size of the pool is `threads`.
+    fn threads_block(&self) -> bool {
+        true
+    }
+
     fn check(&self, config: &Config) -> Result<(), ServeError> {
-        let reason = match config.workers {
-            Some(workers) if workers != 1 => {
-                format!("has one poller, not {workers}; its pool is set by threads")
-            }
-            _ => return Ok(()),
-        };
-        Err(ServeError::Setting { backend: self.name(), reason })
+        match config.workers {
+            Some(workers) if workers != 1 => Err(ServeError::Setting {
+                backend: NAME,
+                reason: format!("has one reactor, not {workers}; the size of its pool is set by threads"),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        gearshift_blocking::serve(self.name(), server, app, server::run)
+        let workers = ThreadPoolWorkers::start(&server)?;
+        lifecycle::run(server, app, workers)
+    }
+}
+
+/// The threads that serve requests, and the thread that runs background tasks.
+struct ThreadPoolWorkers {
+    pool: Arc<Pool>,
+    background: Background,
+    threads: Threads,
+    config: Config,
+}
+
+impl ThreadPoolWorkers {
+    fn start(server: &Server) -> io::Result<ThreadPoolWorkers> {
+        let config = server.config().clone();
+        let threads = Threads::new(server.shutdown());
+        let pool = Pool::new(config.threads_or_default(), config.shortest_timeout())?;
+        for number in 0..pool.threads() {
+            let pool = pool.clone();
+            threads.spawn(format!("worker-{number}"), move || pool.work(number))?;
+        }
+        let standing_in = pool.clone();
+        let background = Background::start(&threads, move |tasks| standing_in.stand_in(tasks))?;
+        Ok(ThreadPoolWorkers { pool, background, threads, config })
+    }
+}
+
+impl Workers for ThreadPoolWorkers {
+    fn engine(&self) -> impl Engine {
+        ThreadPoolEngine::new(&self.pool, &self.background, &self.config)
+    }
+
+    fn accept(
+        &mut self,
+        listeners: Vec<Listener>,
+        service: &Arc<Service>,
+        accepting: &Latch,
+    ) -> io::Result<()> {
+        self.pool.serve(service);
+        let schedule = self.pool.schedule();
+        for listener in listeners {
+            let connections = schedule.clone();
+            let begin = move |driving| Task::connection(driving, &connections);
+            Task::acceptor(accept(self.pool.handle(), listener, service, accepting, begin)?, &schedule);
+        }
+        Ok(())
+    }
+
+    fn stop(self) -> io::Result<()> {
+        self.pool.stop();
+        self.background.stop();
+        self.threads.join()
     }
 }

@@ -29,7 +29,7 @@ mod workers;
 
 use std::io;
 
-use gearshift_core::{App, Backend, Config, Report, ServeError, Server, lifecycle};
+use gearshift_core::{App, Backend, Config, Report, ServeError, Server, backend, lifecycle};
 
 use crate::workers::TokioWorkers;
 
@@ -81,13 +81,7 @@ impl Backend for Tokio {
     }
 
     fn check(&self, config: &Config) -> Result<(), ServeError> {
-        match config.threads {
-            None => Ok(()),
-            Some(_) => Err(ServeError::Setting {
-                backend: NAME,
-                reason: "has no pool of request threads to set the size of; set the number of workers".into(),
-            }),
-        }
+        backend::check_event_loop(NAME, config)
     }
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {

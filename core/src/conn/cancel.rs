@@ -6,13 +6,12 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Poll, Waker};
 
 use slab::Slab;
 
 use crate::conn::context::Context;
-use crate::conn::transport::Liveness;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::task::lock;
 
@@ -83,20 +82,26 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Cancel {
     set: AtomicBool,
     shutdown: Shutdown,
-    /// Looks at the socket while a handler holds the thread that would see the peer leave.
-    liveness: Option<Arc<dyn Liveness>>,
+    /// Looks for the peer while a handler holds the thread that would see the peer leave.
+    peer: Mutex<Option<Weak<dyn LookForPeer>>>,
     /// Made for the first token that is awaited.
     waiters: OnceLock<Box<Mutex<Slab<Waker>>>>,
 }
 
+/// The connection of a handler that holds its thread.
+pub(crate) trait LookForPeer: Send + Sync {
+    /// Whether the peer has left, as far as can be seen without waiting.
+    fn has_left(&self) -> bool;
+}
+
 impl Cancel {
-    pub(crate) fn new(shutdown: Shutdown, liveness: Option<Arc<dyn Liveness>>) -> Cancel {
-        Cancel { set: AtomicBool::new(false), shutdown, liveness, waiters: OnceLock::new() }
+    pub(crate) fn new(shutdown: Shutdown) -> Cancel {
+        Cancel { set: AtomicBool::new(false), shutdown, peer: Mutex::new(None), waiters: OnceLock::new() }
     }
 
     /// One that never tells anything.
     pub(crate) fn detached() -> Cancel {
-        Cancel::new(Shutdown::new(), None)
+        Cancel::new(Shutdown::new())
     }
 
     /// Tells all tokens.
@@ -109,6 +114,11 @@ impl Cancel {
         waiters.into_iter().for_each(Waker::wake);
     }
 
+    /// Tokens look for the peer by `peer` from now on.
+    pub(crate) fn look_by(&self, peer: Weak<dyn LookForPeer>) {
+        *lock(&self.peer) = Some(peer);
+    }
+
     fn is_set(&self) -> bool {
         self.set.load(Ordering::Acquire)
     }
@@ -117,7 +127,8 @@ impl Cancel {
         if self.is_set() || self.shutdown.phase() == Phase::Forced {
             return true;
         }
-        let gone = self.liveness.as_ref().is_some_and(|liveness| liveness.is_gone());
+        let peer = lock(&self.peer).clone().and_then(|peer| peer.upgrade());
+        let gone = peer.is_some_and(|peer| peer.has_left());
         if gone {
             self.set();
         }

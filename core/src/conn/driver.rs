@@ -27,11 +27,11 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use crate::conn::access::AccessLine;
-use crate::conn::cancel::Cancel;
+use crate::conn::cancel::{Cancel, LookForPeer};
 use crate::conn::context::{self, Peer};
 use crate::conn::deadlines::Deadlines;
 use crate::conn::exchange::{exchange, give_up, late, panicked};
@@ -65,8 +65,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
     let config = &service.config;
     let connection = Connection::new(service.limits.clone(), config.server_header, config.date_header);
     let (guard, has_room) = service.enter();
-    let liveness = service.threads_block().then(|| transport.liveness()).flatten();
-    let cancel = Cancel::new(service.shutdown.clone(), liveness);
+    let cancel = Cancel::new(service.shutdown.clone());
     let state = ConnectionState {
         guard,
         context: Arc::new(context::Context { peer, runtime: service.runtime.clone(), cancel }),
@@ -78,6 +77,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         io: IoOwner::Own(Io::new(transport, connection, Deadlines::accepted(service))),
         state: Some(state),
         service: service.clone(),
+        lease: None,
         step: if has_room { Step::Next } else { Step::Refuse },
         turn: Tally::default(),
         route: RouteName::NONE,
@@ -91,6 +91,8 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
 #[must_use = "a connection is served while this is polled"]
 pub struct Driving<T> {
     io: IoOwner<T>,
+    /// The last lease, to be used again.
+    lease: Option<Arc<Lease<T>>>,
     /// `None` at the end.
     state: Option<ConnectionState>,
     service: Arc<Service>,
@@ -233,6 +235,9 @@ impl<T: Transport> Driving<T> {
             return Flow::Close;
         }
         self.step = Step::Next;
+        if !self.io.with(|io| io.connection.is_body_pending()) {
+            self.take_back();
+        }
         self.answer(response, None);
         Flow::Go
     }
@@ -383,12 +388,16 @@ impl<T: Transport> Driving<T> {
         let line = service.config.access_log.then(|| AccessLine::new(state.context.peer, &request));
         io.handler_begins();
         self.turn.begin(service.counters());
-        if io.connection.is_body_pending() {
-            self.lend_body(&mut request);
+        let has_pending_body = io.connection.is_body_pending();
+        if has_pending_body || self.service.threads_block() {
+            self.lend(has_pending_body.then_some(&mut request));
         }
         self.is_calling = true;
         let answer = self.service.handler.call(request);
         self.is_calling = false;
+        if !has_pending_body && self.service.threads_block() {
+            self.take_back();
+        }
         match answer {
             Answer::Ready(response) => self.answer(response, line),
             Answer::Later(future, policy) => {
@@ -400,17 +409,44 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Gives the request a body that is still on the wire.
+    /// Shares the connection with a request whose body is still on the wire, or with the tokens of a handler that holds
+    /// this thread.
     #[inline(never)]
-    fn lend_body(&mut self, request: &mut Request) {
-        let service = &self.service;
-        let IoOwner::Own(mut io) = self.io.take() else { return };
-        if self.state.as_ref().is_some_and(|state| service.clock.unix_seconds() >= state.expires) {
+    fn lend(&mut self, request: Option<&mut Request>) {
+        let (service, IoOwner::Own(mut io)) = (&self.service, self.io.take()) else { return };
+        let Some(state) = &self.state else { return };
+        if request.is_some() && service.clock.unix_seconds() >= state.expires {
             io.connection.close_after_this();
         }
-        let lease = Arc::new(Lease::new(io, service.clone()));
-        request.inner_mut().body = Body::lease(lease.clone());
+        let lease = match self.lease.take().filter(|lease| Arc::strong_count(lease) == 1) {
+            Some(lease) => {
+                lease.lend(io);
+                lease
+            }
+            // The body of an earlier request is kept somewhere, and must not find the body of this one.
+            None => {
+                let lease = Arc::new(Lease::new(io, service.clone()));
+                if service.threads_block() {
+                    let peer: Weak<dyn LookForPeer> = Arc::<Lease<T>>::downgrade(&lease);
+                    state.context.cancel.look_by(peer);
+                }
+                lease
+            }
+        };
+        if let Some(request) = request {
+            request.inner_mut().body = Body::lease(lease.clone());
+        }
         self.io = IoOwner::Lent(lease);
+    }
+
+    /// Ends the lease of a handler that was called without a body on the wire.
+    fn take_back(&mut self) {
+        if let IoOwner::Lent(lease) = &self.io
+            && let Some(io) = lease.take_back()
+        {
+            self.lease = Some(lease.clone());
+            self.io = IoOwner::Own(io);
+        }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
@@ -559,6 +595,7 @@ impl<T: Transport> Driving<T> {
             Poll::Pending if !io.deadlines.is_waiting_for_bytes() => {
                 // The first read found nothing: a wait begins, and gets a deadline.
                 io.release();
+                self.lease = None;
                 io.wait_for_bytes(service);
                 ready!(io.poll_read(cx, service))
             }

@@ -3,13 +3,18 @@
 //! While a handler may read such a body, the transport and the connection's state are behind a lock that the body
 //! and the driver share. The driver takes them out again when the exchange is over; a body that is kept beyond it
 //! finds nothing there.
+//!
+//! On a blocking backend every handler that is called gets such a lease, because it may hold the thread of the driver:
+//! the tokens of its request then look for the peer through the lease.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::conn::cancel::LookForPeer;
 use crate::conn::io::Io;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
@@ -29,11 +34,18 @@ struct Lent<T> {
     io: Option<Io<T>>,
     /// The task that waits for a piece of the body.
     reader: Option<Waker>,
+    /// When the peer was last asked whether it is there.
+    asked: Option<Instant>,
 }
 
 impl<T> Lease<T> {
     pub(crate) fn new(io: Io<T>, service: Arc<Service>) -> Lease<T> {
-        Lease { lent: Mutex::new(Lent { io: Some(io), reader: None }), service }
+        Lease { lent: Mutex::new(Lent { io: Some(io), reader: None, asked: None }), service }
+    }
+
+    /// Begins another lease, after the earlier one has ended.
+    pub(crate) fn lend(&self, io: Io<T>) {
+        *lock(&self.lent) = Lent { io: Some(io), reader: None, asked: None };
     }
 
     /// Does something with the connection; `None` once it was taken back.
@@ -91,6 +103,14 @@ impl<T: Transport> IoOwner<T> {
             IoOwner::Lent(lease) => lease.take_back().expect("a lease is taken back by its owner alone"),
             IoOwner::Gone => panic!("the connection is gone"),
         }
+    }
+}
+
+impl<T: Transport> LookForPeer for Lease<T> {
+    fn has_left(&self) -> bool {
+        let mut lent = lock(&self.lent);
+        let Lent { io, asked, .. } = &mut *lent;
+        io.as_mut().is_some_and(|io| io.look_from_handler(asked, &self.service))
     }
 }
 

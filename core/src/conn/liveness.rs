@@ -11,11 +11,11 @@
 //! | a handler waits, or a streamed body has no next piece | the socket is polled for reading, so that an error wakes the connection |
 //! | the same, and the peer has ended its side, or nothing may be read | a look after 250 ms, then ever more seldom: a recorded error, else a question |
 //! | a request waited long for a thread and its peer has ended its side | a question, and 10 ms for the answer, before the handler begins |
-//! | a handler holds its thread | [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled) looks at the socket |
+//! | a handler holds its thread, on a blocking backend | [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled) reads ahead, and asks a peer that has ended its side |
 
 use std::io;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use crate::conn::io::Io;
 use crate::conn::service::Service;
@@ -128,6 +128,32 @@ impl<T: Transport> Io<T> {
             self.connection.send_probe();
         }
         matches!(self.poll_flush(cx, service), Poll::Ready(Err(_)))
+    }
+
+    /// Whether the peer of a handler that holds its thread is found gone. `asked` is when the peer was last asked, or
+    /// seen to have ended its side.
+    pub(crate) fn look_from_handler(&mut self, asked: &mut Option<Instant>, service: &Service) -> bool {
+        if !self.connection.is_body_pending() && self.wants_more() {
+            match self.try_read(service) {
+                Ok(0) => self.connection.received_end(),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return true,
+            }
+        }
+        if self.has_left() {
+            return true;
+        }
+        if !self.connection.has_ended() || !self.may_ask() {
+            return false;
+        }
+        let now = service.clock.now();
+        if now.saturating_duration_since(*asked.get_or_insert(now)) < FIRST_LOOK {
+            return false;
+        }
+        *asked = Some(now);
+        self.connection.send_probe();
+        matches!(self.poll_flush(&mut Context::from_waker(Waker::noop()), service), Poll::Ready(Err(_)))
     }
 
     fn may_ask(&self) -> bool {

@@ -15,7 +15,6 @@
 //! there was progress.
 
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -62,12 +61,6 @@ pub trait Transport: Send + Unpin + 'static {
         false
     }
 
-    /// A way to look at the peer while a handler holds the thread that drives this connection. Asked for on blocking
-    /// backends only. `None`: a handler that holds its thread is not told that its peer has left.
-    fn liveness(&self) -> Option<Arc<dyn Liveness>> {
-        None
-    }
-
     /// Sets until when a read or a write may wait. One that is still waiting then fails with `TimedOut`. The driver
     /// calls this often, so it must cost next to nothing: a timer is moved when it fires and finds that the deadline
     /// has moved.
@@ -78,11 +71,4 @@ pub trait Transport: Send + Unpin + 'static {
     /// # Errors
     /// An error of the system when the socket changes hands.
     fn into_stream(self) -> io::Result<Stream>;
-}
-
-/// Looks at a peer without sending or consuming a byte of its connection, from any thread. It does not keep the
-/// connection open.
-pub trait Liveness: Send + Sync {
-    /// Whether the peer has left. A peer that has only ended its sending side has not. This never waits.
-    fn is_gone(&self) -> bool;
 }

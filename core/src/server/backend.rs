@@ -45,6 +45,20 @@ pub trait Backend: Send + Sync + 'static {
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError>;
 }
 
+/// Checks the settings for a backend with event loops, which has no pool of worker threads; see [`Backend::check`].
+///
+/// # Errors
+/// [`ServeError::Setting`] if `config` sets the number of threads.
+pub fn check_event_loop(backend: &'static str, config: &Config) -> Result<(), ServeError> {
+    match config.threads {
+        None => Ok(()),
+        Some(_) => Err(ServeError::Setting {
+            backend,
+            reason: "has event loops (`workers`), no pool of threads: `threads` cannot be set".into(),
+        }),
+    }
+}
+
 /// A server without a backend: its listeners, its settings, and its [`Shutdown`].
 #[derive(Debug)]
 pub struct Server {
@@ -101,7 +115,15 @@ pub type Starting = BoxFuture<Result<Arc<dyn Handler>, BoxError>>;
 type Start = dyn FnOnce(Runtime) -> Starting + Send;
 type Stop = dyn FnOnce() -> BoxFuture<()> + Send;
 
-/// An application that was not started: a function from a [`Runtime`] to a [`Handler`].
+/// An application that was not started: a function from a [`Runtime`] to a [`Handler`], or a [`Router`](crate::Router) if
+/// nothing needs the runtime before the first request.
+///
+/// ```
+/// use gearshift_core::{App, Router, sync};
+///
+/// let app = App::from(Router::new().get("/", sync(|_| "Hello, World!")));
+/// let app = App::new(|runtime| Router::new().get("/", sync(move |_| runtime.backend())));
+/// ```
 pub struct App {
     start: Box<Start>,
     stop: Option<Box<Stop>>,
@@ -142,6 +164,17 @@ impl App {
     /// Takes the application apart, for backends: the future that starts it, and the function to run after the stop.
     pub fn into_parts(self, runtime: Runtime) -> (Starting, OnStop) {
         ((self.start)(runtime), OnStop(self.stop))
+    }
+}
+
+/// Does the same as [`App::new`].
+impl<F, H> From<F> for App
+where
+    F: FnOnce(Runtime) -> H + Send + 'static,
+    H: Handler,
+{
+    fn from(start: F) -> App {
+        App::new(start)
     }
 }
 

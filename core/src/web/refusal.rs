@@ -33,7 +33,8 @@ use crate::web::content::ContentError;
 ///     Ok((n / 2).to_string())
 /// }
 /// # let refusal = Refusal::from(StatusCode::CONFLICT);
-/// # assert_eq!((refusal.why(), refusal.into_response().status()), ("Conflict", StatusCode::CONFLICT));
+/// # assert_eq!(refusal.why(), "Conflict");
+/// # assert_eq!(refusal.into_response().status(), StatusCode::CONFLICT);
 /// # drop(halve);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
 use crate::runtime::stall::RouteName;
+use crate::server::backend::App;
 
 /// A handler that passes each request to the handler of its path and method.
 ///
@@ -182,6 +183,13 @@ impl Router {
         let name = RouteName::new(path);
         self.routes.push(Route { path: path.into(), name, names, get: None, others: Vec::new(), any: None });
         self.routes.last_mut().expect("a route was just added")
+    }
+}
+
+/// A router is an application by itself.
+impl From<Router> for App {
+    fn from(router: Router) -> App {
+        App::new(move |_| router)
     }
 }
 

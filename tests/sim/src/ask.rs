@@ -1,4 +1,4 @@
-//! What simulated clients ask for: requests, and how each is written on the wire.
+//! The requests of simulated clients, and how each is written on the wire.
 
 use fastrand::Rng;
 
@@ -21,13 +21,13 @@ pub struct Ask {
     pub(crate) old: bool,
     pub(crate) close: bool,
     pub(crate) expect: bool,
-    /// What the simulation's own application does about it.
+    /// What the simulation's own application does with the request.
     pub(crate) deed: Option<Deed>,
-    /// Which status the server has to refuse it with.
+    /// The status with which the server has to refuse the request.
     pub(crate) refused: Option<u16>,
 }
 
-/// How a body's end is told.
+/// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     None,
@@ -46,7 +46,7 @@ impl Ask {
         Ask::new("HEAD", target.into(), Vec::new())
     }
 
-    /// A `POST` of `body`; whether it says its length or is chunked is the simulation's to choose.
+    /// A `POST` of `body`. The simulation chooses between `Content-Length` and chunked framing.
     pub fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Ask {
         Ask { framing: Framing::Length, ..Ask::new("POST", target.into(), body.into()) }
     }
@@ -68,7 +68,7 @@ impl Ask {
         self.method == "HEAD"
     }
 
-    /// Its bytes: the head, then the body as it is framed.
+    /// The bytes of the request: the head, then the framed body.
     pub(crate) fn write(&self, id: u64, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
         let version = if self.old { "1.0" } else { "1.1" };
         let mut head =
@@ -109,7 +109,7 @@ impl Ask {
     }
 }
 
-/// The body that is request or response `id`'s: nobody else's, and at no place the same as at the next.
+/// The body of request or response `id`. No other has the same body, and neighbouring bytes differ.
 pub(crate) fn pattern(id: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| pattern_at(id, at)).collect()
 }

@@ -1,5 +1,4 @@
-//! What clients do: connect, send what their plan says, wait for answers, take what they are sent, and leave in one way
-//! or another.
+//! The clients: they connect, send what their plan says, wait for answers, read, and leave in one of several ways.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -38,7 +37,7 @@ impl State {
             Gate::Open => true,
             Gate::Replies(n) => link.replies.complete() >= n,
             Gate::Continue(n) if link.replies.finals.len() > n => {
-                // Answered without its body, which is then not sent (RFC 9110, 10.1.1).
+                // The request was answered before its body, so the client does not send the body (RFC 9110, 10.1.1).
                 link.segments.clear();
                 self.note(format_args!("[{at}] is answered instead of 100 Continue"));
                 let link = &mut self.links[at];
@@ -68,9 +67,9 @@ impl State {
             self.mix(n as u64);
             self.readable(at, wake);
         } else if n > 0 && lost {
-            // Nobody is there: the answer is a reset.
+            // The server has closed the connection and answers with a reset.
             self.note(format_args!("[{at}] sends {n} bytes to nobody"));
-            // What was sent before is on its way still.
+            // Earlier segments are still on their way.
             let link = &mut self.links[at];
             link.segments.clear();
             link.done = true;
@@ -125,7 +124,7 @@ impl State {
         if std::mem::replace(&mut link.gone, true) {
             return;
         }
-        // What it did not take is answered with a reset (RFC 9293, 3.6.1, and 2525, 2.17).
+        // Closing with unread bytes sends a reset (RFC 9293, 3.6.1, and 2525, 2.17).
         let untaken = !link.sent.is_empty();
         link.fin = true;
         self.note(format_args!("[{at}] leaves"));
@@ -149,7 +148,7 @@ impl State {
         self.writable(at, wake);
     }
 
-    /// A client takes some of what was sent.
+    /// A client reads some of the bytes that were sent.
     pub(crate) fn take(&mut self, at: usize, wake: &mut Vec<Waker>) {
         let now = self.now;
         let link = &mut self.links[at];
@@ -195,7 +194,7 @@ impl State {
         }
     }
 
-    /// Has the client look at what was sent, in a while.
+    /// Schedules a read of the client.
     pub(crate) fn offer(&mut self, at: usize) {
         if !self.links[at].taking {
             self.links[at].taking = true;
@@ -217,7 +216,7 @@ impl State {
         link.write_waker = None;
         let unread = !link.arrived.is_empty();
         if unread && !link.gone {
-            // Closing with something unread destroys what is on its way (RFC 2525, 2.17).
+            // Closing with unread bytes destroys the bytes on their way (RFC 2525, 2.17).
             link.sent.clear();
             link.saw.get_or_insert(Saw::Reset);
             link.done = true;
@@ -228,7 +227,7 @@ impl State {
         if self.links[at].saw.is_none() {
             self.offer(at);
         }
-        // A client that waits for an answer goes on.
+        // A client that waits for an answer continues.
         if self.links[at].blocked && self.links[at].line.is_rude {
             self.links[at].blocked = false;
             self.schedule(now, Event::Act(at));

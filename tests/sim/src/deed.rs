@@ -1,10 +1,10 @@
-//! What the simulation's own application does about a request, written in the request's target.
+//! The behaviour of the simulation's own application, which the target of a request selects.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// What to do, after how long a wait, and how much to answer in how many pieces.
+/// The kind of a handler, the length of its wait, and the size of its answer in bytes and pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deed {
     pub(crate) kind: Kind,
@@ -13,14 +13,14 @@ pub(crate) struct Deed {
     pub(crate) pieces: usize,
 }
 
-/// The kinds of handlers there are.
+/// The kinds of handlers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Answers at once, without looking at the body.
     Now,
     /// Answers after a wait, without looking at the body.
     Sleep,
-    /// Reads the body as it comes and tells what it read.
+    /// Reads the body as it arrives and reports what it read.
     Read,
     /// Waits, then reads.
     LateRead,
@@ -34,9 +34,9 @@ pub(crate) enum Kind {
     Reader,
     /// Gives the body back.
     Echo,
-    /// Keeps the body for a background task, which must find it gone, or all there.
+    /// Keeps the body for a background task, which has to find it either gone or complete.
     Keep,
-    /// Waits for a piece for so long only, then answers.
+    /// Waits for a piece with a timeout, then answers.
     Patience,
     /// Streams an answer of unknown length.
     Stream,
@@ -52,11 +52,11 @@ pub(crate) enum Kind {
     PanicWithin,
     /// Leaves a background task behind.
     Spawn,
-    /// Has a background task do it, and waits for that.
+    /// Waits for a background task that does the work.
     Await,
-    /// Computes elsewhere.
+    /// Computes on a thread of the compute pool.
     Offload,
-    /// Answers that this is the last.
+    /// Answers with `Connection: close`.
     Close,
     /// Answers 204.
     Empty,
@@ -88,7 +88,7 @@ const KINDS: [(Kind, &str); 22] = [
 ];
 
 impl Deed {
-    /// Any deed; ends and panics are rarer than the others.
+    /// A random deed. Closing answers and panics are rarer than the others.
     pub(crate) fn draw(rng: &mut Rng) -> Deed {
         let mut kind = KINDS[rng.usize(..KINDS.len())].0;
         if kind.ends_connection() && rng.u8(..3) > 0 {
@@ -111,13 +111,13 @@ impl Deed {
         Deed { kind, pause, size, pieces: rng.usize(1..6) }
     }
 
-    /// The target that asks for it.
+    /// The target that selects this deed.
     pub(crate) fn target(self) -> String {
         let (_, name) = KINDS.iter().find(|(kind, _)| *kind == self.kind).expect("every kind is listed");
         format!("/{name}/{}/{}/{}", self.pause.as_micros(), self.size, self.pieces)
     }
 
-    /// The deed that a target asks for.
+    /// The deed that a target selects.
     pub(crate) fn parse(target: &str) -> Option<Deed> {
         let mut parts = target.strip_prefix('/')?.split('/');
         let name = parts.next()?;
@@ -133,24 +133,24 @@ impl Deed {
 }
 
 impl Kind {
-    /// Whether the connection must not outlive it.
+    /// Whether the connection has to end with this request.
     pub(crate) fn ends_connection(self) -> bool {
         use Kind::{Broken, Close, PanicLater, PanicNow, PanicWithin};
         matches!(self, Close | PanicNow | PanicLater | PanicWithin | Broken)
     }
 
-    /// Whether it tells what it read of the body, all of it.
+    /// Whether the handler reads the whole body and reports what it read.
     pub(crate) fn reads(self) -> bool {
         use Kind::{LateRead, Read, ReadLate, ReadSlow, Reader};
         matches!(self, Read | LateRead | ReadLate | ReadSlow | Reader)
     }
 
-    /// Whether a body that has not arrived may be left unread by it.
+    /// Whether the handler may leave a body unread that has not arrived.
     pub(crate) fn may_leave_body(self) -> bool {
         !self.reads() && self != Kind::Echo
     }
 
-    /// Whether its answer is streamed.
+    /// Whether the answer is streamed.
     pub(crate) fn streams(self) -> bool {
         use Kind::{Broken, Echo, PanicWithin, Sized, Stream};
         matches!(self, Echo | Stream | Sized | Broken | PanicWithin)

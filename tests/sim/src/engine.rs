@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use gearshift_core::{BoxFuture, Endpoint, Engine, Job, Stream, EngineStats, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, EngineStats, Job, Stream, Work};
 
 use crate::world::{Event, World};
 

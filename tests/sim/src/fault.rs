@@ -1,7 +1,7 @@
-//! Faults that can be built into a simulation, to prove that its rules find them.
+//! Faults that can be built into a simulation, to show that its rules find them.
 
-/// Something that a transport, a driver or an application could do wrong. With
-/// [`Simulation::fault`](crate::Simulation::fault) it is done, once or always, and the run has to fail.
+/// A fault of a transport, a driver or an application. [`Simulation::fault`](crate::Simulation::fault) builds it in,
+/// once or always, and the run has to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -15,29 +15,29 @@ pub enum Fault {
     RepeatReadByte,
     /// A byte of a request is changed.
     ChangeReadByte,
-    /// Bytes arrive, and who waits for them is not woken.
+    /// Bytes arrive without waking the reader that waits for them.
     LoseReadWake,
-    /// There is room to write, and who waits for it is not woken.
+    /// There is room to write without waking the writer that waits for it.
     LoseWriteWake,
     /// Deadlines never pass.
     IgnoreDeadlines,
-    /// The driver is polled without an end at one instant.
+    /// The driver is polled endlessly at one instant.
     Spin,
-    /// A connection is not polled any more, whatever wakes it.
+    /// A connection is no longer polled when it is woken.
     ForgetConnection,
-    /// A stop is not told to those that wait.
+    /// A stop does not wake the tasks that wait for it.
     MissStop,
-    /// A forced stop is not told to those that wait.
+    /// A forced stop does not wake the tasks that wait for it.
     MissForce,
-    /// The application calls a request's body whole when it was cut.
+    /// The application treats a body that was cut as complete.
     CallCutBodyWhole,
-    /// The application answers one request with another's response.
+    /// The application answers a request with the response to another one.
     SwapResponses,
     /// The application leaves a timer behind.
     KeepTimer,
     /// The application leaves a background task behind that never ends.
     KeepTask,
-    /// A connection ends with a response unsent.
+    /// A connection ends before a response is sent.
     CloseEarly,
     /// A request that had arrived is forgotten when a stop is asked for.
     ForgetAtStop,

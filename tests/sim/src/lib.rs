@@ -1,5 +1,5 @@
 //! Deterministic simulation of [gearshift](https://docs.rs/gearshift): the real driver, the real HTTP/1.1, any
-//! handler, under simulated clients, transports, clock and scheduler, all of it drawn from one 64-bit seed.
+//! handler, under simulated clients, transports, clock and scheduler. All choices are drawn from one 64-bit seed.
 //!
 //! ```
 //! use gearshift_core::{Request, Router, sync};
@@ -41,16 +41,18 @@
 //!
 //! # What has to hold
 //!
-//! * Responses come in the order of the requests, none lost, none twice: each says which request it is to, and is read
-//!   by a parser of its own.
-//! * Each byte is accounted for: what a handler reads is what the client sent, and a body that was cut is an error.
-//! * Each deadline is kept: what a connection waits for is worked out from the outside, and may not outlast its limit.
+//! * Responses arrive in the order of the requests, each exactly once. Each response names its request, and an
+//!   independent parser reads it.
+//! * Each byte is accounted for: a handler reads what the client sent, and a body that was cut is an error.
+//! * Each deadline is kept: the rules derive from the outside what a connection waits for, and no wait may exceed its
+//!   limit.
 //! * Buffers stay within their limits.
-//! * What had arrived before a graceful stop is answered, or reported as cut; a forced stop ends everything at once.
-//! * At the end nothing is left: no connection, no task, no timer, and nobody who holds the server.
-//! * The driver neither spins nor sleeps through news.
+//! * A request that had arrived before a graceful stop is answered, or reported as cut. A forced stop ends everything
+//!   at once.
+//! * At the end no connection, task or timer is left, and nothing holds the server.
+//! * The driver neither spins nor misses a wake-up.
 //!
-//! That these rules find what they are for is proved by building each [`Fault`] in.
+//! Tests build each [`Fault`] into a simulation and check that a rule finds it.
 //!
 //! # What a thread that waits holds up
 //!

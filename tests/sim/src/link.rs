@@ -11,79 +11,79 @@ use crate::plan::{Ending, Line, Reading, Segment};
 use crate::reply::Replies;
 use crate::rules::Wait;
 
-/// The state of one connection, as a network would know it, and what the rules of the simulation look at.
+/// The state of one connection as the network knows it, and the state that the rules of the simulation need.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) line: Line,
     // Towards the server.
     /// Bytes that the server may read.
     pub(crate) arrived: VecDeque<u8>,
-    /// Bytes that ever arrived, and of them, those the server has read.
+    /// The number of bytes that have arrived, and the number of these that the server has read.
     pub(crate) delivered: u64,
     pub(crate) read: u64,
     /// The client has ended its side.
     pub(crate) fin: bool,
-    /// The client has left: what is written now goes nowhere.
+    /// The client has left, so bytes that are written now are lost.
     pub(crate) gone: bool,
     /// The connection is reset.
     pub(crate) reset: bool,
     // Towards the client.
-    /// Bytes that the client has not taken.
+    /// Bytes that the client has not read.
     pub(crate) sent: VecDeque<u8>,
     pub(crate) written: u64,
-    /// What the server's last write left behind, on its own side.
+    /// Bytes that the server's last write could not send.
     pub(crate) unsent: usize,
-    /// What the server's writes say, as they are made.
+    /// The responses in the server's writes, parsed as they are written.
     pub(crate) tap: Replies,
     // The server's end.
     pub(crate) accepted: Option<Duration>,
     pub(crate) server_fin: Option<Duration>,
-    /// What had been read when the server ended its side.
+    /// The number of bytes that had been read when the server ended its side.
     pub(crate) read_at_fin: u64,
     pub(crate) closed: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
-    /// Where an event for the deadline is on its way.
+    /// The time of the scheduled event for the deadline.
     pub(crate) deadline_event: Option<Duration>,
     pub(crate) read_waker: Option<Waker>,
     pub(crate) write_waker: Option<Waker>,
-    /// Whether the last read found nothing, so that the server has to be woken.
+    /// Whether the last read found nothing, so that new bytes have to wake the server.
     pub(crate) wants_read: bool,
-    /// Whether the server looked for bytes since some arrived.
+    /// Whether the server has tried to read since bytes arrived.
     pub(crate) wants_write: bool,
-    /// What made the server's state change: bytes moved, handlers called or ended.
+    /// A count of the changes of the server's state: bytes moved, handlers called or ended.
     pub(crate) progress: u64,
     /// Polls without progress at one instant.
     pub(crate) idle_polls: u32,
-    /// Calls of the transport within one poll that moved nothing.
+    /// Calls of the transport within one poll that moved no byte.
     pub(crate) idle_calls: u32,
     // The handlers.
-    /// Handlers called on this connection, those that have ended, and those that were dropped before.
+    /// Handlers that were called on this connection, that have ended, and that were dropped before their end.
     pub(crate) begun: usize,
     pub(crate) ended: usize,
     pub(crate) dropped: usize,
     /// Handlers that ended after a stop was asked for.
     pub(crate) ended_late: usize,
-    /// Whether a handler waits for its request's body now.
+    /// Whether a handler waits for the body of its request.
     pub(crate) reading_body: bool,
     // The client's end.
     pub(crate) segments: VecDeque<Segment>,
-    /// What the client has understood.
+    /// The responses that the client has parsed.
     pub(crate) replies: Replies,
     pub(crate) taken: u64,
-    /// Whether the client waits for something other than time, before it sends on.
+    /// Whether the client waits for something other than time before it continues to send.
     pub(crate) blocked: bool,
-    /// Whether an event is on its way at which the client takes what was sent.
+    /// Whether a read of the client is scheduled.
     pub(crate) taking: bool,
-    /// The client has finished sending, or will not go on.
+    /// The client has finished sending, or has given up.
     pub(crate) done: bool,
     /// How the client saw the connection end.
     pub(crate) saw: Option<Saw>,
-    // What the rules remember.
+    // State of the rules.
     pub(crate) wait: Wait,
     pub(crate) since: Duration,
-    /// Whether it was parked only to give others their turn.
+    /// Whether the connection was parked only to give others their turn.
     pub(crate) yielded: bool,
-    /// Requests that had arrived whole when a stop was asked for.
+    /// Requests that had arrived completely when a stop was asked for.
     pub(crate) arrived_at_stop: usize,
     /// Whether the connection was cut by a forced stop.
     pub(crate) forced: bool,
@@ -150,17 +150,17 @@ impl Link {
         }
     }
 
-    /// Whether the server has it open.
+    /// Whether the server has the connection open.
     pub(crate) fn is_open(&self) -> bool {
         self.accepted.is_some() && self.closed.is_none()
     }
 
-    /// Whether a read would not find nothing.
+    /// Whether a read would return bytes, the end, or an error.
     pub(crate) fn is_readable(&self) -> bool {
         !self.arrived.is_empty() || self.fin || self.reset
     }
 
-    /// How many bytes a write could leave.
+    /// How many bytes a write could send.
     pub(crate) fn room(&self) -> usize {
         if self.gone || self.reset {
             return usize::MAX;
@@ -168,12 +168,12 @@ impl Link {
         self.line.window.saturating_sub(self.sent.len())
     }
 
-    /// Whether the client may send so much more.
+    /// Whether the client may send that many more bytes.
     pub(crate) fn has_receive_room(&self) -> bool {
         self.arrived.len() < RECEIVE_WINDOW
     }
 
-    /// The server reads all there is, up to the room there is.
+    /// The server reads the bytes that have arrived, as far as its buffer has room.
     pub(crate) fn receive(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         if !self.arrived.is_empty() {
             let room = into.spare_mut();
@@ -217,19 +217,19 @@ impl Link {
         Ok((n, bytes))
     }
 
-    /// Something happened that justifies the polls so far.
+    /// Records a change that justifies the polls so far.
     pub(crate) fn moved(&mut self) {
         self.progress += 1;
         self.idle_polls = 0;
         self.idle_calls = 0;
     }
 
-    /// How many of the client's requests have arrived whole.
+    /// How many of the client's requests have arrived completely.
     pub(crate) fn asks_arrived(&self) -> usize {
         self.line.asks.iter().filter(|written| written.end <= self.delivered).count()
     }
 
-    /// What the client takes at once, and how long it is until the next time; none if it takes nothing any more.
+    /// How many bytes the client reads at once, and the pause until its next read. `None` if the client reads no more.
     pub(crate) fn takes(&self) -> Option<(usize, Duration)> {
         match self.line.reading {
             Reading::Prompt => Some((usize::MAX, Duration::from_micros(50))),
@@ -241,7 +241,7 @@ impl Link {
         }
     }
 
-    /// Whether the client leaves as soon as it has what it came for.
+    /// Whether the client leaves as soon as it has its answers.
     pub(crate) fn leaves_when_answered(&self) -> bool {
         self.line.ending == Ending::Answered
     }

@@ -1,4 +1,4 @@
-//! What happens in one simulation, drawn from its seed: settings, clients, their faults, and when the server stops.
+//! The plan of one simulation, drawn from its seed: settings, clients, their faults, and the time of the stop.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use gearshift_core::{Config, OnDisconnect};
 use crate::ask::{Ask, Framing, pattern};
 use crate::deed::Deed;
 
-/// All that is decided before the first byte moves.
+/// Everything that is decided before the first byte is sent.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) lines: Vec<Line>,
-    /// When a graceful stop is asked for, if before everyone has left.
+    /// The time of a graceful stop, if one is asked for before all clients have left.
     pub(crate) graceful: Option<Duration>,
-    /// How long after that a forced one is.
+    /// The time from the graceful stop to a forced one.
     pub(crate) forced: Option<Duration>,
     /// Connections that may be driven at once where drivers park.
     pub(crate) workers: usize,
-    /// By how much deadlines are noticed late, at most.
+    /// The maximum delay with which a deadline is noticed.
     pub(crate) lateness: Duration,
 }
 
@@ -31,20 +31,20 @@ pub(crate) struct Line {
     pub(crate) segments: Vec<Segment>,
     pub(crate) reading: Reading,
     pub(crate) ending: Ending,
-    /// Whether the end comes together with the last segment.
+    /// Whether the end of the stream arrives together with the last segment.
     pub(crate) ends_with_last: bool,
-    /// Bytes that fit between the server's write and the client's read.
+    /// The capacity between the server's write and the client's read, in bytes.
     pub(crate) window: usize,
-    /// Whether the client does nothing that would cost it an answer.
+    /// Whether the client does nothing by which it could lose an answer.
     pub(crate) is_clean: bool,
-    /// Whether its bytes were changed on their way.
+    /// Whether the bytes of the client were changed on their way.
     pub(crate) is_mangled: bool,
-    /// Whether the client stays when the server has ended its side.
+    /// Whether the client keeps its side open when the server has ended its own.
     pub(crate) is_rude: bool,
     pub(crate) nudges: bool,
 }
 
-/// A request and where it lies among its connection's bytes.
+/// A request and its position in the bytes of its connection.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) id: u64,
@@ -57,22 +57,22 @@ pub(crate) struct Written {
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) bytes: Vec<u8>,
-    /// How long after the one before.
+    /// The pause after the segment before it.
     pub(crate) after: Duration,
     pub(crate) gate: Gate,
 }
 
-/// What a client waits for before it sends on.
+/// What a client waits for before it continues to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
     Open,
-    /// So many whole responses.
+    /// This number of complete responses.
     Replies(usize),
-    /// `100 Continue`, or the response with this number instead.
+    /// `100 Continue`, or the final response with this number.
     Continue(usize),
 }
 
-/// How a client takes what it is sent.
+/// How a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     Prompt,
@@ -80,7 +80,7 @@ pub(crate) enum Reading {
         bytes: usize,
         every: Duration,
     },
-    /// It takes no more after so many bytes.
+    /// It stops reading after this number of bytes.
     Deaf {
         after: u64,
     },
@@ -91,13 +91,13 @@ pub(crate) enum Reading {
 pub(crate) enum Ending {
     /// It waits for the server to close.
     Stay,
-    /// It ends its side, and reads on.
+    /// It ends its side and continues to read.
     HalfClose,
     /// It leaves once it has all answers.
     Answered,
     /// It leaves at once.
     Leave,
-    /// It resets the connection; what has arrived unread may be lost.
+    /// It resets the connection. Bytes that the server has not read may be lost.
     Reset { purges: bool },
 }
 
@@ -129,7 +129,7 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
     config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
     config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
-    // A handler that waits may hold up others for hours, and no rule knows of ages.
+    // A handler that waits may delay other connections for hours, and the rules do not know their age.
     config.max_age = Duration::MAX;
     config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
     config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };
@@ -207,13 +207,13 @@ fn draw_line(
         line.ending = Ending::HalfClose;
         line.ends_with_last = true;
     }
-    // 100 Continue may have to wait behind other responses, while the time of the body runs.
+    // 100 Continue may have to wait behind other responses while the timeout of the body runs.
     if rng.u8(..4) == 0 && !line.asks.iter().any(|written| written.ask.expect) {
         let bytes = rng.usize(1..=window);
         let rounds = u32::try_from(window / bytes + 2).unwrap_or(u32::MAX);
         let patience = config.keep_alive.min(config.write_timeout).min(config.body_timeout) / 4;
         line.reading = Reading::Slow { bytes, every: patience / rounds };
-        // Slow within the time limits may still be slower than the least rate.
+        // A client within the timeouts may still be slower than the minimum rate.
         line.is_clean = config.min_rate == 0;
     }
     if !is_calm && rng.bool() {
@@ -256,7 +256,7 @@ fn draw_ask(rng: &mut Rng, id: u64, config: &Config) -> Ask {
     ask
 }
 
-/// How it is written: its version, its framing, what it expects.
+/// Draws the version, the framing and the expectation of a request.
 fn dress(rng: &mut Rng, mut ask: Ask) -> Ask {
     ask.old = rng.u8(..24) == 0;
     ask.close = rng.u8(..24) == 0;
@@ -269,7 +269,7 @@ fn dress(rng: &mut Rng, mut ask: Ask) -> Ask {
     ask
 }
 
-/// A request that has to be refused, with what.
+/// A request that has to be refused, and the status.
 fn draw_refused(rng: &mut Rng) -> Ask {
     let (ask, status) = match rng.u8(..5) {
         0 => (Ask::get("/").with_header("A b", "c"), 400),
@@ -281,7 +281,7 @@ fn draw_refused(rng: &mut Rng) -> Ask {
     Ask { refused: Some(status), ..ask }
 }
 
-/// The bytes as they arrive: chopped, spaced, and held back until enough was answered.
+/// The bytes in segments: chopped, with pauses, and held back until enough requests are answered.
 fn draw_segments(
     rng: &mut Rng,
     asks: &[Written],
@@ -346,14 +346,14 @@ impl Chop {
     }
 }
 
-/// What a client does that may cost it an answer.
+/// Behaviour by which a client may lose an answer.
 fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config: &Config) {
     line.is_clean = false;
     line.is_rude = rng.bool();
     let total: usize = segments.iter().map(|segment| segment.bytes.len()).sum();
     let at = rng.usize(..=total);
     match rng.u8(..8) {
-        // It falls silent, for ever or for long.
+        // The client stops sending, for a long time or for the rest of the run.
         0 | 1 => {
             let rest = cut(segments, at);
             line.ending = Ending::Stay;
@@ -363,7 +363,7 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
                 segments.push(Segment { bytes: rest, after: pause, gate: Gate::Open });
             }
         }
-        // It sends ever so slowly.
+        // The client sends very slowly.
         2 => {
             let rest = cut(segments, at.min(rng.usize(..=total)));
             let limit = if rng.bool() { config.header_timeout } else { config.body_timeout };
@@ -374,7 +374,7 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
                 gate: Gate::Open,
             }));
         }
-        // It leaves, whatever was begun.
+        // The client leaves in the middle of a request.
         3 => {
             cut(segments, at);
             line.ending = Ending::Leave;
@@ -388,8 +388,8 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
             line.ending = Ending::HalfClose;
             line.ends_with_last = rng.bool();
         }
-        // It asks, and does not listen.
-        // What is made of a mangled request may have a body in its response, or not.
+        // The client sends requests and does not read.
+        // The response to a mangled request may have a body or not.
         _ if rng.bool() || line.asks.iter().any(|written| written.ask.is_head()) => {
             line.reading = Reading::Deaf { after: rng.u64(..2_000) };
         }
@@ -405,7 +405,7 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
         line.reading = Reading::Deaf { after: rng.u64(..5_000) };
     }
     if rng.u8(..4) == 0 {
-        // A pause before the end, so that it befalls any state.
+        // A pause before the end makes it occur in any state.
         segments.push(Segment {
             bytes: Vec::new(),
             after: Duration::from_micros(rng.u64(..2_000) * rng.u64(..2_000)),
@@ -414,7 +414,7 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
     }
 }
 
-/// Takes away what comes after the first `at` bytes, and gives it back.
+/// Removes the bytes after the first `at` bytes, and returns them.
 fn cut(segments: &mut Vec<Segment>, mut at: usize) -> Vec<u8> {
     let mut rest = Vec::new();
     segments.retain_mut(|segment| {

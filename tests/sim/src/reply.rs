@@ -1,20 +1,20 @@
-//! What a client understands of the bytes that a server sends: a parser of responses, written for this alone.
+//! A parser of responses, written for the simulation.
 //!
-//! It shares nothing with the server's own code, so that a fault of the one is not the other's too, and it is stricter
-//! than clients are: what a lenient one would repair is a fault here (RFC 9112, 2 to 7).
+//! It shares no code with the server, so that both cannot have the same fault. It is stricter than clients are:
+//! whatever a lenient client repairs is a fault here (RFC 9112, 2 to 7).
 
-/// A response as the client saw it.
+/// A response as the client received it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// Which request it answers, as it says itself.
+    /// The request that the response names.
     pub(crate) id: Option<u64>,
-    /// What its handler says to have read.
+    /// What the handler reports to have read.
     pub(crate) read: Option<String>,
-    /// Whether it says that it is the last.
+    /// Whether the response announces the end of the connection.
     pub(crate) close: bool,
     pub(crate) body: Vec<u8>,
-    /// Whether it has come to its end.
+    /// Whether the response is complete.
     pub(crate) complete: bool,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Replies {
     bodiless: Vec<bool>,
     /// The final responses that have begun.
     pub(crate) finals: Vec<Reply>,
-    /// How many times `100 Continue` came before each of them.
+    /// How many times `100 Continue` preceded each of them.
     pub(crate) continues: usize,
     buffer: Vec<u8>,
     state: State,
@@ -40,7 +40,7 @@ enum State {
     ChunkEnd,
     LastChunkEnd,
     UntilClose,
-    /// The last response said that it was the last.
+    /// Whether the last response announces the end of the connection.
     Over,
 }
 
@@ -49,12 +49,12 @@ impl Replies {
         Replies { bodiless, finals: Vec::new(), continues: 0, buffer: Vec::new(), state: State::Head }
     }
 
-    /// How many final responses have arrived whole.
+    /// How many final responses are complete.
     pub(crate) fn complete(&self) -> usize {
         self.finals.len() - usize::from(self.finals.last().is_some_and(|last| !last.complete))
     }
 
-    /// Takes what has arrived. An error says which rule it breaks.
+    /// Parses bytes that have arrived. An error names the rule that they break.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.buffer.extend_from_slice(bytes);
         while self.step()? {}
@@ -68,7 +68,7 @@ impl Replies {
         }
     }
 
-    /// Goes one step further, if the bytes allow.
+    /// Parses one more element, if its bytes have arrived.
     fn step(&mut self) -> Result<bool, String> {
         match self.state {
             State::Head => match find(&self.buffer, b"\r\n\r\n") {
@@ -174,7 +174,7 @@ impl Replies {
         if chunked && length.is_some() {
             return Err("a response with two lengths".into());
         }
-        // Who refuses a request has not understood that it was a HEAD.
+        // A server that refuses a request may not have understood that its method is HEAD.
         let understood = reply.id.is_some() || matches!(status, 500 | 503);
         let bodiless = understood && self.bodiless.get(self.finals.len()).copied().unwrap_or(false);
         let close = reply.close;

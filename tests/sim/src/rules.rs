@@ -1,8 +1,9 @@
-//! What has to hold: while nothing moves, and when everything is over.
+//! The rules: some hold whenever the server waits, the others at the end.
 //!
-//! The first half is asked whenever the server waits. What a connection waits for is worked out from the outside, from
-//! the bytes that were delivered and answered; a state that outlasts its limit, or one in which the server should not
-//! wait at all, breaks a rule. The second half holds what the clients saw against what they had asked.
+//! The first half is checked whenever the server waits. It derives what a connection waits for from the outside, from
+//! the bytes that were delivered and answered. A wait that exceeds its limit breaks a rule, and so does a wait in a
+//! state in which the server has work to do. The second half compares what the clients received with what they
+//! requested.
 
 use std::time::Duration;
 
@@ -17,29 +18,29 @@ use crate::world::State;
 /// What a connection waits for, seen from the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// The first head, with whatever there is of it.
+    /// The first head, or the rest of it.
     Opening,
-    /// The first byte of the next head, after so many requests.
+    /// The first byte of the next head, after this number of requests.
     Idle(usize),
-    /// The rest of a head, and which.
+    /// The rest of the head with this number.
     Head(usize),
-    /// The rest of a body that nobody asked for, after so many bytes.
+    /// The rest of a body that no handler reads, after this number of bytes.
     Drain(u64),
-    /// The rest of a body that a handler reads, after so many bytes.
+    /// The rest of a body that a handler reads, after this number of bytes.
     Body(u64),
-    /// The client to take what it is sent, after so many bytes.
+    /// Room to write, after this number of bytes.
     Write(u64),
     /// A handler.
     Handler(usize),
     /// The body of a response.
     Stream(usize),
-    /// The client's end, after the server's own.
+    /// The end of the client's side, after the end of the server's side.
     Linger,
-    /// Nothing: the server ought to be doing something.
+    /// Nothing: the server has work to do.
     Nothing,
 }
 
-/// How far beyond a limit a wait may last: deadlines are noticed late by the plan's lateness, and a little more.
+/// How much a wait may exceed its limit, in addition to the delay of deadlines in the plan.
 const TOLERANCE: Duration = Duration::from_millis(50);
 /// Polls without progress at one instant, beyond which the driver spins.
 const IDLE_POLLS: u32 = 500;
@@ -72,7 +73,7 @@ impl Wait {
         }
     }
 
-    /// How long it may last; `None` if only a stop limits it.
+    /// The limit of the wait. `None` if only a stop limits it.
     fn limit(self, config: &Config) -> Option<Duration> {
         match self {
             Wait::Opening | Wait::Head(_) => Some(config.header_timeout),
@@ -87,7 +88,7 @@ impl Wait {
     }
 }
 
-/// Asked when the server has nothing to do: whether that is right.
+/// Checks, when the server has nothing to do, that every wait is allowed.
 pub(crate) fn check_waits(state: &mut State, config: &Config) {
     let (now, blocking) = (state.now, state.blocking);
     let tolerance = TOLERANCE + state.lateness;
@@ -100,14 +101,14 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         if !link.is_open() {
             continue;
         }
-        // What was changed on its way is nothing that can be reckoned with, but its deadlines add up.
+        // The effect of bytes that were changed on their way is unknown, but their deadlines add up.
         let wait = if link.line.is_mangled && link.unsent == 0 { Wait::Stream(0) } else { Wait::of(link) };
         if link.wait != wait {
             link.wait = wait;
             link.since = now;
         }
-        // A handler that goes on whoever has left is not told of a write that fails, to a peer that is gone, or is
-        // slower than the least rate.
+        // A handler that ignores disconnects does not learn of a write that fails because the peer is gone or is slower
+        // than the minimum rate.
         let is_at_work = link.ended + link.dropped < link.begun;
         let ignores =
             config.on_disconnect == OnDisconnect::Ignore && matches!(wait, Wait::Write(_)) && is_at_work;
@@ -150,7 +151,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
 }
 
 impl State {
-    /// No thread was free since then: what had to wait for one is nobody's fault.
+    /// The time since which no thread has been free. Waiting for a thread breaks no rule.
     pub(crate) fn hold_up(&mut self, began: Duration) {
         let (now, held) = (self.now, self.now.saturating_sub(began));
         self.links.iter_mut().for_each(|link| link.since = (link.since + held).min(now));
@@ -158,7 +159,7 @@ impl State {
     }
 }
 
-/// Asked of a connection that was polled: whether it spins.
+/// Checks that a connection that was polled does not spin.
 pub(crate) fn check_poll(state: &mut State, at: usize, progress_before: u64) {
     let link = &mut state.links[at];
     link.idle_calls = 0;
@@ -170,7 +171,7 @@ pub(crate) fn check_poll(state: &mut State, at: usize, progress_before: u64) {
     }
 }
 
-/// Asked when everything is over: whether every client got what it asked for.
+/// Checks at the end that every client received what it requested.
 pub(crate) fn check_replies(state: &mut State, config: &Config) {
     for at in 0..state.links.len() {
         let link = &state.links[at];
@@ -209,7 +210,7 @@ fn judge_replies(link: &Link, state: &State, config: &Config) -> Option<String> 
     judge_missing(link, state, config)
 }
 
-/// Whether an answer of the application's is what it ought to be.
+/// Checks an answer of the application.
 fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String> {
     if let Some(read) = &reply.read {
         let whole = *read == format!("whole {}", ask.body.len());
@@ -233,7 +234,7 @@ fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String
         Kind::Echo => ask.body.clone(),
         _ => pattern(id, deed.size),
     };
-    // To an old client the end of the connection is the end of the body.
+    // For an HTTP/1.0 client, the end of the connection is the end of the body.
     let same = match ask.old && deed.kind.streams() {
         true => expected.starts_with(&reply.body),
         false => expected == reply.body,
@@ -247,7 +248,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
     let written = &link.line.asks[n];
     let kind = written.ask.deed.map(|deed| deed.kind);
     let rightly = match reply.status {
-        // Nothing of the body that was to be given back could be read.
+        // The server could not read any byte of the body that the handler gives back.
         400 | 408 | 500 if kind == Some(Kind::Echo) && !link.line.is_clean => true,
         500 if written.ask.expect && breaks(&written.ask) => true,
         500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
@@ -255,7 +256,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
             let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
             !link.line.is_clean && link.begun <= n && read < written.head_end
         }
-        // A handler was late: one that waited for as long.
+        // The handler exceeded its timeout.
         503 => {
             let pause = written.ask.deed.map_or(Duration::MAX, |deed| deed.pause);
             pause + TOLERANCE >= config.handler_timeout || !link.line.is_clean
@@ -267,7 +268,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
     (!rightly).then(|| format!("request {n} is answered {} by the server", reply.status))
 }
 
-/// Whether the response says truly whether the connection closes.
+/// Checks that the response announces correctly whether the connection closes.
 fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &Config) -> Option<String> {
     let ask = &link.line.asks[n].ask;
     let last = config.max_requests.is_some_and(|most| n as u64 + 1 >= most);
@@ -289,14 +290,14 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     }
 }
 
-/// Whether the response to this request is the last by what was asked, or set.
+/// Whether the request or a setting makes the response the last one.
 fn must_close(ask: &Ask, n: usize, config: &Config) -> bool {
     let last = config.max_requests.is_some_and(|most| n as u64 + 1 >= most);
     let ends = |kind| matches!(kind, Kind::Close | Kind::PanicNow | Kind::PanicLater);
     ask.old || ask.close || ask.refused.is_some() || last || ask.deed.is_some_and(|deed| ends(deed.kind))
 }
 
-/// Whether an answer is missing that ought to be there.
+/// Whether a missing answer is a fault.
 fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> {
     let n = link.replies.complete();
     let asks = &link.line.asks;
@@ -318,7 +319,7 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
     (!excused).then(|| format!("request {n} of {} is not answered", asks.len()))
 }
 
-/// Whether the server had waited, or read, as long as it has to before it closes on a client that goes on sending.
+/// Whether the server has waited or read long enough before it closed on a client that continues to send.
 fn lingered_enough(link: &Link, state: &State) -> bool {
     let (Some(fin), Some(closed)) = (link.server_fin, link.closed) else { return false };
     if link.saw != Some(Saw::Reset) {
@@ -331,12 +332,12 @@ fn may_leave_body(ask: &Ask) -> bool {
     ask.deed.is_none_or(|deed| deed.kind.may_leave_body())
 }
 
-/// Whether its response cannot come to its end.
+/// Whether the response cannot be completed.
 fn breaks(ask: &Ask) -> bool {
     !ask.is_head() && ask.deed.is_some_and(|deed| matches!(deed.kind, Kind::Broken | Kind::PanicWithin))
 }
 
-/// Asked when everything is over: whether the server's own account is right.
+/// Checks at the end that the report of the server is correct.
 pub(crate) fn check_report(state: &mut State, report: Report) {
     if state.stopped.is_none() {
         return;

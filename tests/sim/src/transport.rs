@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use gearshift_core::{ReadBuffer, WriteQueue, Phase, Stream, Transport};
+use gearshift_core::{Phase, ReadBuffer, Stream, Transport, WriteQueue};
 
 use crate::fault::Fault;
 use crate::world::{Event, State, World};

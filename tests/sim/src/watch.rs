@@ -1,7 +1,7 @@
-//! A handler around the application's, which sees every request come and every response go.
+//! A handler around the application's, which sees every request and every response.
 //!
-//! It holds each request against what the client sent, labels the response so that the client knows which request it
-//! answers, and says to the rules which handlers are at work.
+//! It compares each request with what the client sent, labels the response with its request, and tells the rules which
+//! handlers run.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::ask::Framing;
 use crate::fault::Fault;
 use crate::world::World;
 
-/// The application, watched.
+/// The application, with this handler around it.
 pub(crate) struct Watch {
     pub(crate) world: Arc<World>,
     pub(crate) app: Arc<dyn Handler>,
@@ -30,13 +30,13 @@ impl Handler for Watch {
     }
 }
 
-/// Which connection a request is on, and which of its requests it says to be.
+/// The connection of a request, and the number of the request in its label.
 pub(crate) fn place(request: &Request) -> (usize, Option<u64>) {
     let at = request.peer().map_or(0, |peer| usize::from(peer.port()) - 1);
     (at, request.header("sim-id").and_then(|id| id.parse().ok()))
 }
 
-/// A handler at work. Dropped before its end, it was given up.
+/// A handler that runs. The driver has given it up if this is dropped before its end.
 struct Call {
     world: Arc<World>,
     at: usize,
@@ -48,7 +48,7 @@ impl Call {
     fn begin(world: &Arc<World>, request: &Request) -> Call {
         let (at, id) = place(request);
         let mut state = world.lock();
-        // A driver that was at work when the stop was forced finds out when it next looks.
+        // A driver that ran when the stop was forced notices it at its next poll.
         state.cut_at_most += u64::from(state.is_forced);
         let link = &mut state.links[at];
         let n = link.begun;
@@ -83,7 +83,7 @@ impl Call {
         Call { world: world.clone(), at, id, is_over: false }
     }
 
-    /// The handler has answered: labels what it says.
+    /// Labels the response of the handler.
     fn end(mut self, response: Response) -> Response {
         self.is_over = true;
         let mut state = self.world.lock();

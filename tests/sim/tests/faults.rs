@@ -1,11 +1,11 @@
-//! Every fault that can be built in is found: by which rule, and on which kind of backend.
+//! Every fault that can be built in is found, by the expected rule, on each kind of backend that can have it.
 
 use gearshift_sim::{Fault, Flavour, Simulation};
 
 /// Seeds within which a fault has to be found.
 const SEEDS: u64 = 400;
 
-/// The first violation that `fault` leads to, and after how many runs in which it was played.
+/// The first violation that `fault` causes, and the number of runs in which the fault occurred until then.
 fn find(fault: Fault, flavour: Flavour) -> Option<(u64, String)> {
     let mut played = 0;
     for seed in 0..SEEDS {
@@ -20,7 +20,7 @@ fn find(fault: Fault, flavour: Flavour) -> Option<(u64, String)> {
     None
 }
 
-/// What a violation has to say, for each fault.
+/// A part of the message of the violation, for each fault.
 const TABLE: &[(Fault, &[&str])] = &[
     (
         Fault::DropSentByte,
@@ -51,7 +51,7 @@ fn every_fault_is_found() {
     assert_eq!(TABLE.len(), Fault::ALL.len());
     for (fault, words) in TABLE {
         for flavour in Flavour::ALL {
-            // Threads that wait are woken by the system, and a parked connection is no task.
+            // The operating system wakes threads that wait, and a parked connection is no task.
             let is_of_loops = matches!(fault, Fault::LoseReadWake | Fault::LoseWriteWake);
             if is_of_loops && flavour == Flavour::Blocking {
                 continue;
@@ -65,7 +65,7 @@ fn every_fault_is_found() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
-/// Faults that befall most runs have to be found in nearly every one of these.
+/// The number of runs. A fault that occurs in most of them has to be found in almost all of these.
 #[test]
 fn faults_are_found_at_once() {
     for (fault, most) in [

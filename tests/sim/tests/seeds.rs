@@ -1,5 +1,5 @@
-//! Many seeds, on each kind of backend, with the simulation's own application. `SEEDS` says how many, 5,000 of each
-//! unless it is set; `SEEDS_FROM` where to begin.
+//! Many seeds on each kind of backend, with the simulation's own application. The environment variable `SEEDS` sets
+//! their number, 5,000 for each kind by default, and `SEEDS_FROM` the first one.
 
 use gearshift_core::Config;
 use gearshift_sim::{Flavour, Simulation, Stats};
@@ -9,7 +9,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// Every `step`th of the seeds there are, through `prepare`.
+/// Runs every `step`th seed, after `prepare`.
 fn soak(step: u64, prepare: impl Fn(Simulation) -> Simulation) -> Stats {
     let (from, count) = (number("SEEDS_FROM", 0), number("SEEDS", 5_000));
     let mut stats = Stats::default();

@@ -14,7 +14,7 @@ const NO_LIMIT: usize = 1 << 30;
 /// The demo with the routes for tests.
 pub fn app(runtime: Runtime) -> Router {
     let reads = runtime.clone();
-    demo::app(runtime.clone())
+    demo::app()
         .any("/test/method", sync(|request: Request| request.method().as_str().to_owned()))
         .get("/test/target", sync(target))
         .get("/test/hello/{name}", sync(hello))
@@ -25,7 +25,7 @@ pub fn app(runtime: Runtime) -> Router {
         .get("/test/query", sync(query))
         .get("/test/fields", sync(fields))
         .post("/test/read", async |request: Request| request.into_body().bytes(NO_LIMIT).await)
-        .post("/test/read-sync", blocking(&runtime, read))
+        .post("/test/read-sync", blocking(read))
         .post("/test/ignore", sync(|_| "ignored"))
         .post("/test/ignore-async", async |_| "ignored")
         .get("/test/nothing", sync(|_| StatusCode::NO_CONTENT))

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// The number of groups that the peers are divided into. Each group sends at another time within [`Plan::pace`], so that
-/// the peers do not all send at once.
+/// The number of groups that the peers are divided into. Each group sends at another time within [`Plan::pace`], so
+/// that the peers do not all send at once.
 const PARTS: usize = 50;
 /// How many bytes of an answer are kept.
 const KEPT: usize = 4096;

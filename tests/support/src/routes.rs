@@ -3,11 +3,15 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use gearshift::{Body, Bytes, Request, Response, Router, Runtime, StatusCode, blocking, sync};
 
 use crate::app::{self, ON_PURPOSE};
+
+/// The line that the routes below `/test/log` write to standard error when their handler begins.
+pub const BEGUN: &str = "a handler has begun";
 
 /// The size of `/test/large` in bytes: more than the kernel buffers for a socket.
 const LARGE: usize = 16 << 20;
@@ -20,6 +24,7 @@ pub fn app(runtime: Runtime) -> Router {
 /// The same application, which counts the handlers of `/test/wait/{ms}` in `waits`.
 pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
     let (later, endless, timers, said) = (runtime.clone(), runtime.clone(), runtime.clone(), waits.clone());
+    let logs = runtime.clone();
     let large = Bytes::from(vec![b'x'; LARGE]);
     app::app(runtime.clone())
         .get("/test/endless", sync(move |_| Response::new(Body::from_reader(&endless, None, Endless))))
@@ -31,17 +36,40 @@ pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
                 panics()
             }
         })
-        .get("/test/panic-blocking", blocking(&runtime, |_| panics()))
+        .get("/test/panic-blocking", blocking(|_| panics()))
         .get("/test/wait/{ms}", move |request: Request| {
             let (runtime, waiting) = (timers.clone(), Waiting::begin(&waits));
             async move {
-                let ms = request.param("ms").and_then(|ms| ms.parse().ok()).ok_or(StatusCode::NOT_FOUND)?;
-                runtime.sleep(Duration::from_millis(ms)).await;
+                runtime.sleep(millis(&request)?).await;
                 drop(waiting);
                 Ok::<_, StatusCode>("waited")
             }
         })
+        .get("/test/log/wait/{ms}", move |request: Request| {
+            let runtime = logs.clone();
+            async move {
+                let pause = millis(&request)?;
+                eprintln!("{BEGUN}");
+                runtime.sleep(pause).await;
+                Ok::<_, StatusCode>("waited")
+            }
+        })
+        .get(
+            "/test/log/block/{ms}",
+            sync(|request: Request| {
+                let pause = millis(&request)?;
+                eprintln!("{BEGUN}");
+                thread::sleep(pause);
+                Ok::<_, StatusCode>("blocked")
+            }),
+        )
         .get("/test/waits", sync(move |_| said.begun.load(Ordering::SeqCst).to_string()))
+}
+
+/// The parameter `ms` of a route.
+fn millis(request: &Request) -> Result<Duration, StatusCode> {
+    let ms = request.param("ms").and_then(|ms| ms.parse().ok()).ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Duration::from_millis(ms))
 }
 
 #[expect(clippy::panic)]

@@ -13,8 +13,8 @@ use gearshift::{
 use crate::PATIENCE;
 use crate::client::{Answer, Client};
 
-/// A [`TestServer`] that is stopped by force when it is dropped, so that a test of something else does not depend on how
-/// the server stops.
+/// A [`TestServer`] that is stopped by force when it is dropped, so that a test of something else does not depend on
+/// how the server stops.
 #[derive(Debug)]
 pub struct Running(Option<TestServer>);
 
@@ -44,7 +44,7 @@ impl Running {
     /// # Panics
     /// As [`Running::start`].
     pub fn demo(backend: Backend) -> Running {
-        Running::serve(backend, demo::app)
+        Running::serve(backend, |_| demo::app())
     }
 
     /// The address that it listens on.
@@ -106,9 +106,9 @@ pub fn any_port() -> Bind {
 
 /// A server on a thread of its own whose application may not have started yet.
 ///
-/// A [`TestServer`] waits for the start of its application and reports its end as a whole. This one is for tests of what
-/// happens before the start, and of how the server ends. When it is dropped, it is stopped by force, and has to end
-/// without an error.
+/// A [`TestServer`] waits for the start of its application and reports its end as a whole. This one is for tests of
+/// what happens before the start, and of how the server ends. When it is dropped, it is stopped by force, and has to
+/// end without an error.
 #[derive(Debug)]
 pub struct Launched {
     addr: SocketAddr,

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn each_backend(check: impl Fn(&TestServer)) {
     for backend in Backend::available() {
         eprintln!("on {backend}");
-        let server = TestServer::start(*backend, thumbnails::app).expect("it starts");
+        let server = TestServer::start(*backend, thumbnails::app()).expect("it starts");
         check(&server);
         server.stop().expect("it stops");
     }

@@ -16,7 +16,7 @@ fn on_the_compute_pool_a_picture_holds_up_nobody() {
     let large = large();
     // A server with one thread runs requests strictly one after another, also those that offload their work.
     for backend in Backend::available().iter().filter(|backend| concurrency(**backend) != Some(1)) {
-        let server = TestServer::start(*backend, thumbnails::app).expect("it starts");
+        let server = TestServer::start(*backend, thumbnails::app()).expect("it starts");
         let answered = answered_meanwhile(&server, "/thumbnail", &large);
         assert!(answered >= SOME, "{backend}: {answered}");
     }
@@ -32,7 +32,7 @@ fn in_place_a_picture_holds_up_all_others_of_its_event_loop() {
         if backend.check(&config).is_err() {
             continue;
         }
-        let server = TestServer::with_config(*backend, config, thumbnails::app).expect("it starts");
+        let server = TestServer::with_config(*backend, config, thumbnails::app()).expect("it starts");
         let answered = answered_meanwhile(&server, "/thumbnail/in-place", &large);
         assert!(answered < SOME, "{backend}: {answered}");
         // The same loop, had it not been held up.

@@ -1,4 +1,5 @@
 use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
 use std::task::{Context, Poll, Wake};
 use std::thread;
 
@@ -7,7 +8,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::ReactorTransport;
-use crate::slot::Direction;
+use crate::handle::HALF;
+use crate::slot::{Direction, Slot};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -79,7 +81,7 @@ fn a_late_event_does_not_reach_a_stranger() {
     let (second, _peer) = pair();
     let stranger = reactor.handle().register(second.as_fd(), 0).unwrap();
     let place = (1 << HALF) - 1;
-    assert_eq!(stranger.token.0 & place, slot.token.0 & place, "the place is not used again");
+    assert_eq!(stranger.token & place, slot.token & place, "the place is not used again");
     reactor.announce();
     assert!(!stranger.is(READABLE | WRITABLE | CLOSED));
     wait(&mut reactor);
@@ -104,7 +106,9 @@ fn a_deadline_is_met_by_a_sweep() {
         reactor.turn(None).unwrap();
     }
     assert!(begun.elapsed() >= after);
-    let Poll::Ready(Err(error)) = transport.poll_read(&mut cx, &mut read_buffer) else { panic!("it still waits") };
+    let Poll::Ready(Err(error)) = transport.poll_read(&mut cx, &mut read_buffer) else {
+        panic!("it still waits")
+    };
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     transport.set_deadline(None);
     assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
@@ -172,6 +176,79 @@ fn many_deadlines_close_together_cost_few_sweeps() {
         swept = reactor.handle().swept();
     }
     assert!(sweeps <= 3, "{sweeps} sweeps for deadlines within 10 ms");
+}
+
+#[test]
+fn block_on_gives_the_output_of_a_future_that_wakes_itself() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let mut left = 3;
+    let output = reactor.block_on(std::future::poll_fn(|cx| {
+        left -= 1;
+        cx.waker().wake_by_ref();
+        if left == 0 { Poll::Ready("output") } else { Poll::Pending }
+    }));
+    assert_eq!(output.unwrap(), "output");
+    assert_eq!(reactor.handle().turns(), 2);
+}
+
+#[test]
+fn block_on_is_woken_by_other_threads_at_any_time() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (send, receive) = mpsc::channel::<Waker>();
+    let waking = thread::spawn(move || receive.into_iter().for_each(Waker::wake));
+    let mut left = 2000;
+    let counted = reactor.block_on(std::future::poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        send.send(cx.waker().clone()).unwrap();
+        Poll::Pending
+    }));
+    counted.unwrap();
+    drop(send);
+    waking.join().unwrap();
+}
+
+#[test]
+fn block_on_waits_in_its_reactor() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (ours, peer) = pair();
+    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let mut inbox = Inbox::new();
+    let handle = reactor.handle().clone();
+    let other = thread::spawn(move || {
+        while handle.0.asleep_until.load(Ordering::SeqCst) == AWAKE {
+            thread::yield_now();
+        }
+        peer.send(b"hello").unwrap();
+        peer
+    });
+    let read = reactor.block_on(std::future::poll_fn(|cx| transport.poll_read(cx, &mut inbox)));
+    assert_eq!(read.unwrap().unwrap(), 5);
+    other.join().unwrap();
+}
+
+#[test]
+fn a_wake_up_on_the_reactors_own_thread_costs_no_system_call() {
+    let mut reactor = Reactor::new(LONG).unwrap();
+    let (ours, peer) = pair();
+    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let (mut inbox, mut reads) = (Inbox::new(), 0);
+    let handle = reactor.handle().clone();
+    let output = reactor.block_on(std::future::poll_fn(|cx| {
+        while transport.poll_read(cx, &mut inbox).is_ready() {
+            reads += 1;
+        }
+        if reads == 100 {
+            return Poll::Ready(handle.turns());
+        }
+        peer.send(b"x").unwrap();
+        Poll::Pending
+    }));
+    // One more for the event of the registration, which says that the socket is writable.
+    assert!(output.unwrap() <= 101);
+    assert_eq!(reactor.turn(Some(Duration::ZERO)).unwrap(), 0, "the reactor woke itself");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The demo's routes on actix-web: a worker for each core, each a runtime of tokio's with one thread.
+//! The demo's routes on actix-web: one worker per core, each with a current-thread tokio runtime.
 //!
-//! `cargo run --release --bin actix-web -- 8003`
+//! `cargo run --release -p peer-actix-web -- 8003`
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use actix_web::web::{self, Payload};
 use actix_web::{App, HttpRequest, HttpResponse, HttpResponseBuilder, HttpServer, rt};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const MOST_MILLIS: u64 = 60_000;
+const MAX_MILLIS: u64 = 60_000;
 
 #[derive(serde::Serialize)]
 struct Message {
@@ -30,7 +30,7 @@ fn main() -> std::io::Result<()> {
             .route("/sleep/{ms}", web::get().to(sleep))
             .route("/echo", web::post().to(echo))
     };
-    // Signals are left to the system, which ends it at once.
+    // Without handlers, signals end the process at once.
     let server = HttpServer::new(app).tcp_nodelay(true).disable_signals();
     rt::System::new().block_on(server.bind((Ipv4Addr::LOCALHOST, port))?.run())
 }
@@ -43,7 +43,7 @@ async fn json() -> HttpResponse {
     HttpResponse::Ok().json(Message { message: "Hello, World!" })
 }
 
-/// Gives the body back as it arrives.
+/// Streams the body back.
 async fn echo(request: HttpRequest, body: Payload) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     if let Some(content_type) = request.headers().get(CONTENT_TYPE) {
@@ -58,7 +58,7 @@ async fn echo(request: HttpRequest, body: Payload) -> HttpResponse {
 
 async fn sleep(millis: web::Path<String>) -> HttpResponse {
     match millis.parse() {
-        Ok(millis) if millis <= MOST_MILLIS => {
+        Ok(millis) if millis <= MAX_MILLIS => {
             rt::time::sleep(Duration::from_millis(millis)).await;
             text(HttpResponse::Ok(), "ok")
         }

@@ -1,6 +1,6 @@
 //! The demo's routes on axum: `axum::serve` on tokio's work-stealing runtime.
 //!
-//! `cargo run --release --bin axum -- 8002`
+//! `cargo run --release -p peer-axum -- 8002`
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 
-const MOST_MILLIS: u64 = 60_000;
-/// What the others say, too.
+const MAX_MILLIS: u64 = 60_000;
+/// The field that the other servers send by default.
 const NAME: [(HeaderName, HeaderValue); 1] = [(SERVER, HeaderValue::from_static("axum"))];
 
 #[derive(serde::Serialize)]
@@ -37,13 +37,13 @@ async fn serve(port: u16) -> std::io::Result<()> {
         .route("/echo", post(echo));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let listener = listener.tap_io(|socket| {
-        // It fails for a socket that is gone, which the next read tells.
+        // It fails for a closed socket, which the next read reports.
         let _ = socket.set_nodelay(true);
     });
     axum::serve(listener, app).await
 }
 
-/// Gives the body back as it arrives.
+/// Streams the body back.
 async fn echo(mut request: Request) -> (HeaderMap, Body) {
     let mut fields = HeaderMap::from_iter(NAME);
     if let Some(content_type) = request.headers_mut().remove(CONTENT_TYPE) {
@@ -53,13 +53,13 @@ async fn echo(mut request: Request) -> (HeaderMap, Body) {
 }
 
 async fn sleep(Path(millis): Path<String>) -> impl IntoResponse {
-    let answer = match millis.parse() {
-        Ok(millis) if millis <= MOST_MILLIS => {
+    let response = match millis.parse() {
+        Ok(millis) if millis <= MAX_MILLIS => {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             (StatusCode::OK, "ok")
         }
         Ok(_) => (StatusCode::BAD_REQUEST, "ms is at most 60000"),
         Err(_) => (StatusCode::NOT_FOUND, "Not Found"),
     };
-    (NAME, answer)
+    (NAME, response)
 }

@@ -1,11 +1,11 @@
-//! No server: the same answer to whatever ends in an empty line, without a look at what it says. It is the least that
-//! an event loop over epoll can cost, for the others to be compared with: one `read`, one `write`, no parsing, no routes.
+//! A constant response to any bytes that end in an empty line. It is the lower bound for an event loop on epoll, with
+//! which the other servers are compared: one `read`, one `write`, no parsing, no routes.
 //!
-//! `cargo run --release --bin floor -- 8005`
+//! `cargo run --release -p peer-floor -- 8005`
 //!
-//! A thread for each core has a listener, a poller and connections of its own. What it gets wrong, on purpose: requests
-//! that come together get one answer, bodies are not known, nothing has a limit or a deadline, the date is always the
-//! same. So it is fit for `/plaintext` without pipelining, and for nothing else.
+//! Each core has a thread with its own listener, poller and connections. It is deliberately incorrect: requests that are
+//! received together get one response, bodies are not supported, there are no limits or deadlines, and the date is
+//! constant. It is therefore only suitable for `/plaintext` without pipelining.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,8 +17,8 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use socket2::{Domain, Socket, Type};
 
-/// The fields that the others send, too.
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nServer: floor\r\n\
+/// The same fields as the responses of the other servers.
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nServer: floor\r\n\
     Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 13\r\n\r\nHello, World!";
 const LISTENER: Token = Token(usize::MAX);
 const BACKLOG: i32 = 2048;
@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
     threads.into_iter().try_for_each(|thread| thread.join().expect("no loop panics"))
 }
 
-/// One of several listeners on the same port, among which the kernel spreads connections.
+/// One of several listeners on the same port. The kernel distributes connections among them.
 fn listen(port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
@@ -56,7 +56,7 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
             if event.token() == LISTENER {
                 accept(&listener, &poll, &mut connections)?;
             } else {
-                answer(event, &mut connections);
+                respond(event, &mut connections);
             }
         }
     }
@@ -77,15 +77,15 @@ fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Slab<TcpStream>
     }
 }
 
-/// A read that leaves room has taken all there was: no second one is needed to see that there is no more.
-fn answer(event: &Event, connections: &mut Slab<TcpStream>) {
+/// Reads until a read does not fill the buffer, so that no further read is needed to see that there is no more.
+fn respond(event: &Event, connections: &mut Slab<TcpStream>) {
     let key = event.token().0;
     let mut received = [0; 4096];
     let stays = loop {
         let Some(socket) = connections.get_mut(key) else { return };
         match socket.read(&mut received) {
             Ok(0) => break false,
-            Ok(n) if received[..n].ends_with(b"\r\n\r\n") && socket.write_all(ANSWER).is_err() => {
+            Ok(n) if received[..n].ends_with(b"\r\n\r\n") && socket.write_all(RESPONSE).is_err() => {
                 break false;
             }
             Ok(n) if n == received.len() => {}
@@ -94,7 +94,7 @@ fn answer(event: &Event, connections: &mut Slab<TcpStream>) {
         }
     };
     if !stays {
-        // Closing it takes it out of the poller.
+        // Closing the socket also removes it from the poller.
         connections.remove(key);
     }
 }

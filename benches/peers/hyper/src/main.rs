@@ -1,6 +1,6 @@
 //! The demo's routes on hyper: its HTTP/1.1 connections on tokio's work-stealing runtime, each as a task.
 //!
-//! `cargo run --release --bin hyper -- 8001`
+//! `cargo run --release -p peer-hyper -- 8001`
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -16,9 +16,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-type Answer = Response<Either<Full<Bytes>, Incoming>>;
+type HyperResponse = Response<Either<Full<Bytes>, Incoming>>;
 
-const MOST_MILLIS: u64 = 60_000;
+const MAX_MILLIS: u64 = 60_000;
 
 #[derive(serde::Serialize)]
 struct Message {
@@ -35,18 +35,18 @@ async fn serve(port: u16) -> std::io::Result<()> {
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        // With a timer there is a time limit to the head of a request, as gearshift has.
+        // The timer enables a deadline for request heads, which gearshift also has.
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(socket), service_fn(answer));
+            .serve_connection(TokioIo::new(socket), service_fn(respond));
         tokio::spawn(async move {
-            // A peer that leaves ends its own connection.
+            // A peer that disconnects ends only its own connection.
             let _ = connection.await;
         });
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
+async fn respond(request: Request<Incoming>) -> Result<HyperResponse, Infallible> {
     let path = request.uri().path();
     let mut response = match (request.method(), path) {
         (&Method::GET, "/plaintext") => text(StatusCode::OK, "Hello, World!"),
@@ -62,22 +62,22 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
     Ok(response)
 }
 
-fn text(status: StatusCode, text: &'static str) -> Answer {
+fn text(status: StatusCode, text: &'static str) -> HyperResponse {
     let mut response = Response::new(Either::Left(Full::new(Bytes::from_static(text.as_bytes()))));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-fn json() -> Answer {
+fn json() -> HyperResponse {
     let body = serde_json::to_vec(&Message { message: "Hello, World!" }).expect("a string is JSON");
     let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// Gives the body back as it arrives.
-fn echo(mut request: Request<Incoming>) -> Answer {
+/// Streams the body back.
+fn echo(mut request: Request<Incoming>) -> HyperResponse {
     let content_type = request.headers_mut().remove(CONTENT_TYPE);
     let mut response = Response::new(Either::Right(request.into_body()));
     if let Some(content_type) = content_type {
@@ -86,9 +86,9 @@ fn echo(mut request: Request<Incoming>) -> Answer {
     response
 }
 
-async fn sleep(millis: Option<u64>) -> Answer {
+async fn sleep(millis: Option<u64>) -> HyperResponse {
     match millis {
-        Some(millis) if millis <= MOST_MILLIS => {
+        Some(millis) if millis <= MAX_MILLIS => {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             text(StatusCode::OK, "ok")
         }

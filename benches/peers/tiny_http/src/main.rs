@@ -1,7 +1,7 @@
-//! The demo's routes on tiny_http, which blocks: a thread of its own for each connection, and here 16 for each core
-//! that take the requests, as many as gearshift's thread pool has.
+//! The demo's routes on tiny_http, a blocking server: it has one thread per connection, and here 16 threads per core
+//! handle the requests, as many as gearshift's thread pool has.
 //!
-//! `cargo run --release --bin tiny_http -- 8004`
+//! `cargo run --release -p peer-tiny_http -- 8004`
 
 use std::io::{self, Read};
 use std::net::Ipv4Addr;
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
 
-const MOST_MILLIS: u64 = 60_000;
+const MAX_MILLIS: u64 = 60_000;
 const THREADS: usize = 16;
-/// The most that an echo takes: gearshift's default for a body is as much.
-const MOST_BYTES: u64 = 2 << 30;
+/// Longest body of an echo; gearshift has the same default.
+const MAX_BYTES: u64 = 2 << 30;
 
-type Answer = Response<io::Cursor<Vec<u8>>>;
+type TextResponse = Response<io::Cursor<Vec<u8>>>;
 
 #[derive(serde::Serialize)]
 struct Message {
@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
 
 fn serve(mut request: Request) {
     let path = request.url().to_owned();
-    let answer = match (request.method(), path.as_str()) {
+    let response = match (request.method(), path.as_str()) {
         (Method::Get, "/plaintext") => text(200, "Hello, World!"),
         (Method::Get, "/json") => json(),
         (Method::Post, "/echo") => echo(&mut request),
@@ -50,28 +50,28 @@ fn serve(mut request: Request) {
         },
         _ => text(404, "Not Found"),
     };
-    // It fails for a peer that has left. What is large would be chunked without this.
-    let _ = request.respond(answer.with_chunked_threshold(usize::MAX));
+    // Fails if the peer has disconnected. The threshold keeps large responses from being chunked.
+    let _ = request.respond(response.with_chunked_threshold(usize::MAX));
 }
 
 fn field(name: &str, value: &str) -> Header {
     Header::from_bytes(name, value).expect("both are ASCII")
 }
 
-fn text(status: u16, text: &str) -> Answer {
+fn text(status: u16, text: &str) -> TextResponse {
     Response::from_string(text).with_status_code(StatusCode(status))
 }
 
-fn json() -> Answer {
+fn json() -> TextResponse {
     let body = serde_json::to_vec(&Message { message: "Hello, World!" }).expect("a string is JSON");
     Response::from_data(body).with_header(field("Content-Type", "application/json"))
 }
 
-/// Gives the body back. A response cannot be sent before its request was read, so it is held whole.
-fn echo(request: &mut Request) -> Answer {
+/// Returns the body. tiny_http cannot respond before the request was read, so the body is buffered.
+fn echo(request: &mut Request) -> TextResponse {
     let content_type = request.headers().iter().find(|field| field.field.equiv("Content-Type")).cloned();
     let mut body = Vec::new();
-    if request.as_reader().take(MOST_BYTES).read_to_end(&mut body).is_err() {
+    if request.as_reader().take(MAX_BYTES).read_to_end(&mut body).is_err() {
         return text(400, "Bad Request");
     }
     let response = Response::from_data(body);
@@ -81,9 +81,9 @@ fn echo(request: &mut Request) -> Answer {
     }
 }
 
-fn sleep(millis: Option<u64>) -> Answer {
+fn sleep(millis: Option<u64>) -> TextResponse {
     match millis {
-        Some(millis) if millis <= MOST_MILLIS => {
+        Some(millis) if millis <= MAX_MILLIS => {
             thread::sleep(Duration::from_millis(millis));
             text(200, "ok")
         }

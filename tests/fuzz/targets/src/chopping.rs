@@ -1,4 +1,4 @@
-//! However the bytes of a peer are chopped, the same requests, bodies, refusals and responses come of them.
+//! Every way to chop the bytes of a peer leads to the same requests, bodies, refusals and responses.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::pieces::{Cuts, Pieces};
 pub fn chopping(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let mut limits = choices.limits();
-    // What arrived with its head is never drained, so that a limit to that does depend on the chopping.
+    // A body that arrived with its head is never drained, so the limit on draining depends on the chopping.
     limits.drain = u64::MAX;
     let limits = Arc::new(limits);
     let run = |cuts| Run::new(Pieces::new(wire, cuts), choices.clone(), &limits).seen();
@@ -26,10 +26,10 @@ pub fn chopping(input: &[u8]) {
     }
 }
 
-/// What a connection did.
+/// The behaviour of a connection.
 #[derive(Debug, Default)]
 struct Seen {
-    /// In words.
+    /// The events as text.
     events: Vec<String>,
     output: Vec<u8>,
 }
@@ -70,7 +70,7 @@ impl<'a> Run<'a> {
         self.seen.events.push(format!("refused: {error:?}"));
     }
 
-    /// What comes next off the wire.
+    /// Delivers the next piece of the wire.
     fn receive(&mut self) {
         match self.pieces.next() {
             Some(piece) => self.connection.read_buffer_mut().extend(piece),
@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Moves what is queued to the output, but for `100 Continue`, which is not sent to who did not wait for it.
+    /// Moves queued bytes to the output, except `100 Continue`, which depends on whether the peer waited for it.
     fn send(&mut self) {
         while let Some(chunk) = self.connection.write_queue_mut().take_chunk() {
             if chunk != "HTTP/1.1 100 Continue\r\n\r\n" {
@@ -94,8 +94,8 @@ impl<'a> Run<'a> {
         let choice = self.choices.byte();
         let (method, target) = (request.method(), request.target());
         let mut seen = format!("{method} {target} {:?} {:?}", request.version(), request.headers());
-        // Who waits for `100 Continue` and is answered without it may not send the body: unless it is here already.
-        // And what is wrong with chunks is told if they came with their head, or if they are read.
+        // A peer that is answered without `100 Continue` may omit the body, unless the body has arrived already. An
+        // error in a chunk is reported if the chunk came with its head, or if it is read.
         let headers = request.headers();
         let reads = choice % 4 != 1 || headers.contains("expect") || headers.contains("transfer-encoding");
         let mut body = Vec::new();
@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
         self.send();
     }
 
-    /// Reads the rest of a body, as the driver does: it asks for what it waits for.
+    /// Reads the rest of a body as the driver does.
     fn read(&mut self, body: &mut Vec<u8>) -> Result<(), BodyError> {
         loop {
             match self.connection.next_piece()? {

@@ -1,6 +1,6 @@
-//! A whole connection, driven as the driver does, and in ways that it might: bodies read, half read or left, responses
-//! of all kinds, changes of protocol, refusals at any time. What must hold all the while is asserted on the way, and
-//! what was sent is read by a client at the end.
+//! A whole connection, used as the driver does and in other permitted ways: bodies that are read, half read or left,
+//! responses of all kinds, changes of protocol, and refusals at any time. Invariants are asserted after each step, and
+//! a client reads the output at the end.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::answers::{self, Expected};
 use crate::input::{Choices, Input, forget};
 use crate::pieces::{Cuts, Pieces};
 
-/// Drives a connection by the script of `input` until nothing more can come of it.
+/// Drives a connection by the script of `input` until it can make no more progress.
 pub fn connection(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let limits = Arc::new(choices.limits());
@@ -32,7 +32,7 @@ pub fn connection(input: &[u8]) {
         is_last: false,
         has_switched: false,
     };
-    // Each turn takes a piece or an exchange, and each of those takes a byte.
+    // Each turn uses a piece or an exchange, and each of these uses a byte of the input.
     let mut turns = 4 * wire.len() + 8;
     while rig.turn() {
         turns = turns.checked_sub(1).expect("the connection goes round in circles");
@@ -47,24 +47,24 @@ struct Rig<'a> {
     choices: Choices<'a>,
     output: Vec<u8>,
     expected: Vec<Expected>,
-    /// No request may come any more.
+    /// No further request may follow.
     is_last: bool,
     /// The connection is no longer HTTP.
     has_switched: bool,
 }
 
-/// What is known of the request at hand.
+/// The current request.
 struct Asked {
     is_head: bool,
     is_old: bool,
-    /// What its fields say of its body; `None` if it is chunked.
+    /// The length of its body according to its fields. `None` if the body is chunked.
     length: Option<u64>,
-    /// Bytes of its body that were given.
+    /// The number of bytes of its body that were read.
     taken: u64,
 }
 
 impl Rig<'_> {
-    /// One event. False once nothing more will come.
+    /// Handles one event. Returns false once no more can follow.
     fn turn(&mut self) -> bool {
         match self.connection.next_event() {
             Event::NeedBytes => {
@@ -83,7 +83,7 @@ impl Rig<'_> {
             }
             Event::AwaitResponse => panic!("the request was answered"),
             Event::Refused(error) => {
-                // The `head` target looks whether a refused HEAD is told in a body.
+                // The `head` target checks whether the refusal of a HEAD has a body.
                 self.refuse(error, Some(None));
                 assert!(
                     self.connection.must_linger() || self.connection.has_ended(),
@@ -98,13 +98,13 @@ impl Rig<'_> {
         true
     }
 
-    /// What comes next off the wire, or the end of it, or what a deadline brings. False if nothing more will come.
+    /// Delivers the next piece of the wire, its end, or a timeout. Returns false if none is left.
     fn receive(&mut self) -> bool {
         assert!(!self.connection.has_ended(), "bytes are wanted of a peer that sends no more");
         self.send();
         match self.pieces.next() {
             Some(piece) => {
-                // As by a read, or by hand.
+                // Either as a read does or directly.
                 match self.choices.byte() % 2 {
                     0 if piece.len() <= self.connection.read_buffer_mut().spare_mut().len() => {
                         self.connection.read_buffer_mut().spare_mut()[..piece.len()].copy_from_slice(piece);
@@ -122,7 +122,7 @@ impl Rig<'_> {
         true
     }
 
-    /// Moves what is queued to the output, in chunks or in writes of any length.
+    /// Moves queued bytes to the output, in chunks or in writes of any length.
     fn send(&mut self) {
         let write_queue = self.connection.write_queue_mut();
         while !write_queue.is_empty() {
@@ -147,7 +147,7 @@ impl Rig<'_> {
         self.connection.read_buffer_mut().release();
     }
 
-    /// Refuses. `told`: the peer is to see it, without a body or with one, or with what its request asked for.
+    /// Refuses the request. `told` says whether the peer should receive the refusal, and with which body.
     fn refuse(&mut self, error: Error, told: Option<Option<bool>>) {
         self.connection.refuse(error, 0);
         if let Some(is_bodiless) = told {
@@ -160,7 +160,7 @@ impl Rig<'_> {
         let is_never = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let is_bodiless = is_bodiless.map(|is_bodiless| is_bodiless || is_never);
         let body = if is_bodiless == Some(true) { Vec::new() } else { body };
-        // Asked now, as what is read later may end the connection, too.
+        // This is asked now, because bytes that are read later may end the connection as well.
         let closes =
             (!status.is_informational() && !self.has_switched).then_some(self.connection.is_closing());
         self.expected.push(Expected { status: status.as_u16(), body, is_bodiless, closes, is_cut: false });
@@ -204,7 +204,7 @@ impl Rig<'_> {
         self.is_last |= self.connection.is_closing();
     }
 
-    /// Takes pieces of a body, until there were `most` bytes of it.
+    /// Reads pieces of a body until `most` bytes have been read.
     fn read(&mut self, asked: &mut Asked, most: u64) -> Result<(), BodyError> {
         while asked.taken < most {
             assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
@@ -286,7 +286,7 @@ impl Rig<'_> {
         let status = response.status();
         let body = response.body().remaining().expect("it is not a stream");
         let bytes = vec![b'b'; body as usize];
-        // The text of an error is other bytes, of which there are as many.
+        // The body of an error differs, but its length is the same.
         let response = if body > 0 { replace_body(response, bytes.clone()) } else { response };
         let waits = self.connection.awaits_continue();
         self.connection.respond_whole(response, 0);
@@ -297,8 +297,8 @@ impl Rig<'_> {
         }
     }
 
-    /// A response in pieces, of a length that is said or not; sometimes it is not of that length, or the connection
-    /// is refused meanwhile.
+    /// Sends a response in pieces, with or without a length. Sometimes the length is wrong, or the connection is
+    /// refused before the end.
     fn stream(&mut self, asked: &mut Asked) {
         let (status, body, fields) = (self.status(), self.body(), self.fields());
         let length = (self.choices.byte().is_multiple_of(2)).then_some(body.len() as u64);
@@ -326,7 +326,7 @@ impl Rig<'_> {
                 if self.choices.byte().is_multiple_of(4) {
                     self.send();
                 }
-                // The request's body may still be read while the response is sent.
+                // The body of the request may be read while the response is sent.
                 if self.choices.byte() % 8 == 1 {
                     let _ = self.connection.next_piece();
                 }
@@ -342,7 +342,7 @@ impl Rig<'_> {
         self.connection.finish().expect("it is as long as was said");
     }
 
-    /// Ends a response before its body does.
+    /// Ends a response before the end of its body.
     fn cut(&mut self, sent: usize, length: Option<u64>) {
         if length.is_some() {
             assert!(self.connection.finish().is_err(), "a response is shorter than was said");
@@ -357,7 +357,7 @@ impl Rig<'_> {
         self.is_last = true;
     }
 
-    /// Nothing comes of a connection that has ended, whatever it receives.
+    /// Checks that a connection that has ended yields no event, whatever it receives.
     fn end(mut self) {
         self.send();
         self.connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -1,5 +1,5 @@
-//! Request heads, held to the oracle: taken by both or by neither, and then the same; and each where the one before,
-//! with its body, ends.
+//! Request heads compared with the oracle: both accept a head or both refuse it, with the same parts, and each head
+//! begins where the request before it ends.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::input::{Input, forget};
 use crate::oracle::{self, Framing, Head, Limit, Stop};
 use crate::pieces::{Cuts, Pieces};
 
-/// Takes heads out of the wire of `input`, in one piece and in several.
+/// Reads heads from the wire of `input`, in one piece and in several.
 pub fn head(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let limits = Arc::new(choices.limits());
     let others = Arc::new(choices.limits());
     forget();
-    // The second time they are the heads that this thread has read last; and what was within the limits of one server
-    // need not be within those of another.
+    // The second time, this thread has read the same heads before. A head within the limits of one server need not be
+    // within those of another.
     let cuts = [Cuts::None, Cuts::None, Cuts::None, Cuts::Some(choices.clone()), Cuts::All];
     for (cuts, limits) in cuts.into_iter().zip([&limits, &limits, &others, &limits, &others]) {
         compare(wire, cuts, limits);
@@ -65,7 +65,8 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
                 check_status(error.status(), wire, limits);
                 return check_refusal(&mut connection, error, wire);
             }
-            // Policy: what came of a chunked body with its head is judged with it (docs/strictness.md, Framing).
+            // Policy: the part of a chunked body that came with its head is checked with it (docs/strictness.md,
+            // Framing).
             (Event::Refused(error), Ok(expected)) if expected.framing == Framing::Chunked => {
                 let arrived = &wire[expected.len..wire.len() - pieces.rest().len()];
                 chunked::check_refused(error, arrived, limits);
@@ -81,7 +82,7 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
     }
 }
 
-/// The peer is told of a limit if it broke one, and only then.
+/// Checks that the refusal names a limit if and only if the request exceeds one.
 fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
     let broken = oracle::broken_limit(wire, limits);
     let mut lenient = limits.clone();
@@ -102,7 +103,8 @@ fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
     }
 }
 
-/// The peer is told all of it, but for what nobody sees who asked for a head (RFC 9110, 9.3.2), and nothing more comes.
+/// Checks that the peer receives the whole refusal, without its body in the answer to HEAD (RFC 9110, 9.3.2), and
+/// nothing else.
 fn check_refusal(connection: &mut Connection, error: Error, wire: &[u8]) {
     connection.write_queue_mut().clear();
     connection.refuse(error, 0);
@@ -122,7 +124,7 @@ fn check(request: &Request, expected: &Head<'_>) {
     assert_eq!(fields, expected.fields);
 }
 
-/// Reads the body, which is where the grammar has it: `wire` begins with it. Gives its length there, if all of it is.
+/// Reads the body, which `wire` begins with according to the grammar. Returns its length on the wire if it is complete.
 fn check_body(
     connection: &mut Connection,
     pieces: &mut Pieces<'_>,
@@ -153,7 +155,7 @@ fn check_body(
     }
 }
 
-/// Answers, and looks whether the peer is told what becomes of the connection.
+/// Answers the request, and checks that the response announces whether the connection closes.
 fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool) {
     connection.write_queue_mut().clear();
     connection.respond_whole(Response::text("hello"), 0);

@@ -1,23 +1,23 @@
-//! Inputs to begin with: what the wire cases of `tests/wire` send, and what is at the edge of a rule of the grammar.
+//! Seeds: the requests of the wire cases in `tests/wire`, and inputs at the edge of a rule of the grammar.
 //!
-//! Only the lines of a case that are sent matter here (`> text`), and the rows by which it is many (`| text`); the format
-//! is explained in `tests/backends/case.rs`. What several cases send is one seed.
+//! Only the lines that a case sends (`> text`) and the rows of a family (`| text`) matter here.
+//! `tests/backends/case.rs` explains the format. Cases that send the same bytes are one seed.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use crate::SCRIPT;
 
-/// What one case sends.
+/// The bytes that one case sends.
 #[derive(Clone, Debug)]
 pub struct Seed {
-    /// File and name of the case, and which one of its family it is.
+    /// The file and the name of the case, and its number in its family.
     pub name: String,
-    /// All that it sends.
+    /// The bytes of all its steps.
     pub wire: Vec<u8>,
 }
 
-/// The scripts that each seed is tried with: all choices at their defaults, and some that vary.
+/// The scripts that each seed is tried with: the default choices, and some others.
 pub const SCRIPTS: [[u8; SCRIPT]; 4] = [
     [0; SCRIPT],
     [0, 0, 0, 0, 1, 1, 3, 0, 3, 4, 5, 7, 2, 0, 1, 6],
@@ -26,12 +26,12 @@ pub const SCRIPTS: [[u8; SCRIPT]; 4] = [
 ];
 
 impl Seed {
-    /// The input that a target reads.
+    /// The seed as an input for a target.
     pub fn input(&self, script: &[u8; SCRIPT]) -> Vec<u8> {
         [&script[..], &self.wire].concat()
     }
 
-    /// The same for the target of bodies alone: what stands behind the first head.
+    /// The seed as an input for the target of chunked bodies: the bytes behind the first head.
     pub fn body_input(&self, script: &[u8; SCRIPT]) -> Option<Vec<u8>> {
         let end = self.wire.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let body = &self.wire[end..];
@@ -121,7 +121,7 @@ const BODIES: &[&str] = &[
     r"\(1;abc\r\nx\r\n*1024)0;a\r\n\r\n",
 ];
 
-/// What the cases send, and the edges.
+/// The seeds of all cases, and those at the edges.
 ///
 /// # Panics
 /// If a case cannot be read.
@@ -154,7 +154,7 @@ pub fn all() -> Vec<Seed> {
     seeds
 }
 
-/// What a case sends, for each of its rows.
+/// The bytes that a case sends, for each of its rows.
 fn family(lines: &str) -> Vec<Vec<u8>> {
     let sent_by = |row: Option<&str>| -> Vec<u8> {
         let lines = lines.lines().filter_map(|line| line.strip_prefix('>'));
@@ -176,7 +176,7 @@ fn family(lines: &str) -> Vec<Vec<u8>> {
 /// The bytes of one line that is sent.
 fn sent(line: &str) -> Vec<u8> {
     let line = line.strip_prefix(' ').unwrap_or(line);
-    // Of a pair, the second is the first one's.
+    // A pair of backslashes is an escaped backslash, so only an odd number suppresses the line end.
     match line.bytes().rev().take_while(|&byte| byte == b'\\').count() % 2 {
         1 => unescape(&line[..line.len() - 1]),
         _ => [unescape(line), b"\r\n".to_vec()].concat(),

@@ -1,4 +1,5 @@
-//! The fuzz targets on a stable toolchain: all seeds, all seeds with other choices and a byte changed, and all that was ever found.
+//! The fuzz targets on a stable toolchain: all seeds, all seeds with other choices and a changed byte, and all
+//! regressions.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use gearshift_fuzz_targets::{SCRIPT, TARGETS, Target, seeds};
 
-/// Tries one input, and says which one it was if it fails.
+/// Runs a target on one input, and names the input if it fails.
 fn replay(name: &str, target: Target, from: &str, input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(input))) {
         let shown = String::from_utf8_lossy(&input[..input.len().min(500)]);
@@ -15,7 +16,7 @@ fn replay(name: &str, target: Target, from: &str, input: &[u8]) {
     }
 }
 
-/// Each seed with each script, as `name` reads it.
+/// Each seed with each script, as an input for the target `name`.
 fn inputs(name: &str) -> Vec<(String, Vec<u8>)> {
     let mut inputs = Vec::new();
     for seed in seeds::all() {
@@ -39,14 +40,14 @@ fn holds_for_every_seed() {
 
 #[test]
 fn holds_for_every_seed_with_other_choices_and_a_byte_changed() {
-    // Any generator will do that always gives the same.
+    // Any generator that yields the same numbers in each run.
     let mut state: u32 = 1;
     let mut random = |below: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as usize % below
     };
     for (name, target) in TARGETS {
-        // The choices are most of what the whole connection is about.
+        // The `connection` target depends mostly on the choices.
         let rounds = if name == "connection" { 8 } else { 1 };
         for (from, input) in inputs(name).into_iter().filter(|(_, input)| input.len() <= 1024) {
             for _ in 0..rounds {
@@ -73,7 +74,7 @@ fn holds_for_all_that_was_found() {
     for entry in fs::read_dir(folder).expect("the folder of regressions") {
         let path = entry.expect("an entry of it").path();
         let input = fs::read(&path).expect("a file");
-        // Inputs have one layout, so that what one target found is tried on all.
+        // All targets read the same layout, so each regression is tried on all of them.
         for (name, target) in TARGETS {
             replay(name, target, &path.display().to_string(), &input);
         }

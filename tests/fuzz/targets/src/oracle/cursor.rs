@@ -1,17 +1,17 @@
-//! A place in some bytes, and the tokens that all rules share.
+//! A position in a byte string, and the tokens that all rules share.
 
 /// Why a rule does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// The bytes end too early; more of them may make it match.
+    /// The bytes end too early. With more bytes the rule may match.
     Short,
-    /// Nothing that follows can make it match.
+    /// The rule does not match, whatever follows.
     Wrong,
 }
 
 pub(crate) type Parse<T> = Result<T, Stop>;
 
-/// A place in some bytes.
+/// A position in a byte string.
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -83,8 +83,8 @@ pub(crate) fn is<'a>(bytes: &'a [u8], rule: impl FnOnce(&mut Cursor<'a>) -> Pars
     rule(&mut cursor).is_ok() && cursor.is_at_end()
 }
 
-/// Whether `rule` matches nothing that begins with the whole lines of `bytes`: a line is judged when its end is there.
-/// Policy: a CR with anything but LF behind it is one (docs/strictness.md, Request line).
+/// Whether `rule` matches no string that begins with the complete lines of `bytes`. A line is judged when its end is
+/// there. Policy: a CR with anything but LF behind it is one (docs/strictness.md, Request line).
 pub(crate) fn begins_no<T>(bytes: &[u8], rule: impl FnOnce(&[u8]) -> Parse<T>) -> bool {
     let is_end = |pair: &[u8]| pair[1] == b'\n' || pair[0] == b'\r';
     let lone = usize::from(bytes.first() == Some(&b'\n'));

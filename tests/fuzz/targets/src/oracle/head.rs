@@ -1,4 +1,4 @@
-//! A request head, whole: `request-line *( field-line CRLF ) CRLF` (RFC 9112, 2.1), and what it says of the body.
+//! A complete request head, `request-line *( field-line CRLF ) CRLF` (RFC 9112, 2.1), and the framing of its body.
 
 use gearshift_core::Limits;
 
@@ -6,7 +6,7 @@ use super::chunked::LONGEST;
 use super::cursor::{Cursor, Parse, Stop, blank, members, obs_text, tchar, trimmed, vchar};
 use super::target;
 
-/// Field lines: names as they were sent, and values without the white space around them.
+/// Field lines: names as they were sent, and values without surrounding white space.
 pub(crate) type Lines<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 /// How long the body is (RFC 9112, 6.3).
@@ -16,7 +16,7 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// What a head says.
+/// The content of a head.
 #[derive(Debug)]
 pub(crate) struct Head<'a> {
     pub(crate) method: &'a [u8],
@@ -29,7 +29,7 @@ pub(crate) struct Head<'a> {
     pub(crate) closes: bool,
     /// Whether the peer waits for `100 Continue`.
     pub(crate) expects: bool,
-    /// Its bytes, with the empty lines before it.
+    /// The length of the head, with the empty lines before it.
     pub(crate) len: usize,
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Limit {
     Fields,
 }
 
-/// The first limit that a head goes beyond, whatever else it is.
+/// The first limit that a head exceeds, whether it is valid or not.
 pub(crate) fn broken_limit(bytes: &[u8], limits: &Limits) -> Option<Limit> {
     let mut cursor = Cursor::new(bytes);
     empty_lines(&mut cursor).ok()?;
@@ -68,7 +68,7 @@ pub(crate) fn broken_limit(bytes: &[u8], limits: &Limits) -> Option<Limit> {
     Some(if within.contains(&b' ') { Limit::RequestLine } else { Limit::Method })
 }
 
-/// Whether bytes that are no head, or that of a body which is refused with it, begin as a request of HEAD.
+/// Whether bytes without a valid head, or with a body that is refused together with its head, begin as a HEAD request.
 pub(crate) fn asks_for_head_only(bytes: &[u8]) -> bool {
     let mut cursor = Cursor::new(bytes);
     empty_lines(&mut cursor).is_ok() && cursor.text(b"HEAD ").is_ok()
@@ -142,7 +142,7 @@ fn field_line<'a>(cursor: &mut Cursor<'a>) -> Parse<(&'a [u8], &'a [u8])> {
     Ok((name, trimmed(value)))
 }
 
-/// What the lines of a head mean together; `None` if they contradict each other or a rule.
+/// The meaning of the lines of a head. `None` if they contradict each other or a rule.
 fn judge<'a>(
     method: &'a [u8],
     target: &'a [u8],

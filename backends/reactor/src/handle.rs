@@ -1,0 +1,313 @@
+//! The part of a reactor that other threads see: its sockets, deadlines and timers.
+//!
+//! Socket deadlines are not kept in order. The driver moves a deadline with every request, and almost no deadline
+//! is ever met, so moving one is a single store. Instead, a sweep looks at all slots when the earliest deadline may
+//! be due, at least once in the server's shortest time limit. Sweeps keep a distance from each other, so that many
+//! deadlines close together cost one sweep. A deadline that follows another closely is therefore noticed late, by
+//! at most that distance. [Timers](crate::timers) are kept in order and fire on time.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::lock;
+use crate::slot::Slot;
+use crate::timers::Timers;
+
+/// The lower half of a token is the slot's index in the table. The upper half differs from the tokens of earlier
+/// slots at that index.
+pub(crate) const HALF: u32 = usize::BITS / 2;
+/// As an instant: never.
+pub(crate) const NEVER: u64 = u64::MAX;
+/// As the end of a sleep: the reactor is awake.
+pub(crate) const AWAKE: u64 = 0;
+
+/// What a [`Handle`] needs from the poller of its reactor. Called for registrations and wake-ups only.
+pub(crate) trait Poller: AsFd + Send + Sync {
+    /// Registers `socket`, edge-triggered, for reading and writing. Its events carry `token`.
+    fn register(&self, socket: BorrowedFd<'_>, token: usize) -> io::Result<()>;
+
+    /// Ends the registration of a socket that stays open.
+    fn deregister(&self, socket: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Makes one waiting thread return.
+    fn wake(&self) -> io::Result<()>;
+
+    /// Makes a thread return by `at`, because a deadline or a timer is due then.
+    fn wake_by(&self, at: Instant) -> io::Result<()>;
+}
+
+/// Registers sockets and timers with a reactor, and wakes it, from any thread.
+#[derive(Clone)]
+pub struct Handle(pub(crate) Arc<State>);
+
+/// The state that a reactor shares with its handles. All times are in nanoseconds since `start`.
+pub(crate) struct State {
+    poller: Box<dyn Poller>,
+    /// The reactor that upgraded connections move to, if that is another one.
+    streams: OnceLock<Handle>,
+    start: Instant,
+    table: Mutex<Table>,
+    pub(crate) timers: Timers,
+    /// Time of the next sweep, or [`NEVER`].
+    pub(crate) next_sweep: AtomicU64,
+    /// Time of the last sweep. A deadline that is not later has passed.
+    swept: AtomicU64,
+    /// The time at which the reactor stops waiting by itself: [`AWAKE`] if it does not wait, [`NEVER`] if only an
+    /// event ends the wait.
+    pub(crate) asleep_until: AtomicU64,
+    turns: AtomicU64,
+    /// The shortest time limit of the server: a deadline that is set now is not due earlier.
+    shortest: u64,
+    /// The least distance between two sweeps.
+    distance: u64,
+}
+
+/// The sockets of a reactor.
+#[derive(Default)]
+pub(crate) struct Table {
+    slots: Slab<Arc<Slot>>,
+    registered: usize,
+}
+
+impl Table {
+    /// Hands an event to the slot it belongs to, and the wakers of that slot to `wake`.
+    pub(crate) fn announce(&self, token: usize, readiness: u8, wake: impl FnMut(Waker)) {
+        let slot = self.slots.get(token & ((1 << HALF) - 1));
+        // The index may have been given to another socket since the system reported the event.
+        if let Some(slot) = slot.filter(|slot| slot.token == token) {
+            slot.announce(readiness, wake);
+        }
+    }
+}
+
+impl Handle {
+    /// A handle for a reactor that waits in `poller`, whose shortest time limit is `shortest_timeout`.
+    pub(crate) fn new(
+        poller: impl Poller + 'static,
+        shortest_timeout: Duration,
+        asleep_until: u64,
+    ) -> Handle {
+        let distance = (shortest_timeout / 32).clamp(Duration::from_millis(1), Duration::from_millis(100));
+        Handle(Arc::new(State {
+            poller: Box::new(poller),
+            streams: OnceLock::new(),
+            start: Instant::now(),
+            table: Mutex::default(),
+            timers: Timers::default(),
+            next_sweep: AtomicU64::new(NEVER),
+            swept: AtomicU64::new(0),
+            asleep_until: AtomicU64::new(asleep_until),
+            turns: AtomicU64::new(0),
+            shortest: nanos(shortest_timeout),
+            distance: nanos(distance),
+        }))
+    }
+
+    /// Makes the next or current turn of the reactor return at once. On a reactor that several threads wait in, one
+    /// turn returns; several calls before it returns may count as one.
+    pub fn wake(&self) {
+        self.0.report(self.0.poller.wake());
+    }
+
+    /// Has upgraded connections move to the reactor of `other`, which runs the tasks that own them.
+    pub fn move_streams_to(&self, other: &Handle) {
+        let _ = self.0.streams.set(other.clone());
+    }
+
+    pub(crate) fn streams(&self) -> Option<Handle> {
+        self.0.streams.get().cloned()
+    }
+
+    /// The number of turns so far.
+    pub fn turns(&self) -> u64 {
+        self.0.turns.load(Ordering::Relaxed)
+    }
+
+    /// The number of registered sockets.
+    pub fn registered(&self) -> usize {
+        lock(&self.0.table).slots.len()
+    }
+
+    /// Registers a socket, which counts as ready for `readiness` until an attempt shows that it is not.
+    pub(crate) fn register(&self, socket: BorrowedFd<'_>, readiness: u8) -> io::Result<Arc<Slot>> {
+        // The slot precedes the registration, so that the first event finds it.
+        let slot = self.0.insert(readiness);
+        if let Err(error) = self.0.poller.register(socket, slot.token) {
+            self.forget(&slot);
+            return Err(error);
+        }
+        Ok(slot)
+    }
+
+    /// Frees the slot of a socket that is about to be closed. Closing the socket ends its registration in the
+    /// system, because the descriptor is never duplicated. That saves a system call.
+    pub(crate) fn forget(&self, slot: &Slot) {
+        let freed = lock(&self.0.table).slots.try_remove(slot.token & ((1 << HALF) - 1));
+        // Outside the lock: dropping the wakers of the slot may drop other connections.
+        drop(freed);
+    }
+
+    /// Ends the registration of a socket that stays open, and frees its slot.
+    pub(crate) fn deregister(&self, slot: &Slot, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.forget(slot);
+        self.0.poller.deregister(socket)
+    }
+
+    /// Sets the time at which a wait for `slot` ends with `TimedOut`.
+    #[inline]
+    pub(crate) fn set_deadline(&self, slot: &Slot, at: Option<Instant>) {
+        match at {
+            None => slot.set_deadline(0),
+            Some(at) => {
+                let at = self.0.nanos(at);
+                slot.set_deadline(at);
+                if at < self.0.next_sweep.load(Ordering::Relaxed) {
+                    self.0.sweep_by(at);
+                }
+            }
+        }
+    }
+
+    /// Time of the last sweep.
+    #[inline]
+    pub(crate) fn swept(&self) -> u64 {
+        self.0.swept.load(Ordering::Acquire)
+    }
+
+    /// Sets a timer, or its waker. Returns whether the reactor still runs: otherwise no timer is set.
+    pub(crate) fn set_timer(&self, until: Instant, id: u64, waker: &Waker) -> bool {
+        let at = self.0.nanos(until);
+        match self.0.timers.set((at, id), waker) {
+            None => return false,
+            Some(is_earliest) if is_earliest => self.0.wake_by(at),
+            Some(_) => {}
+        }
+        true
+    }
+
+    /// Removes a timer, if it has not fired.
+    pub(crate) fn remove_timer(&self, until: Instant, id: u64) {
+        self.0.timers.remove((self.0.nanos(until), id));
+    }
+}
+
+/// Readable when the reactor has events, for a thread that waits for it in another poller.
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.poller.as_fd()
+    }
+}
+
+impl State {
+    /// Counts a turn.
+    pub(crate) fn begin_turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Locks the sockets, so that events can be handed to them.
+    pub(crate) fn table(&self) -> impl std::ops::Deref<Target = Table> + '_ {
+        lock(&self.table)
+    }
+
+    /// The earlier of the next sweep and the next timer, or [`NEVER`].
+    #[inline]
+    pub(crate) fn next_due(&self) -> u64 {
+        self.next_sweep.load(Ordering::SeqCst).min(self.timers.earliest())
+    }
+
+    /// Hands the wakers of all deadlines and timers that are due to `woken`.
+    #[inline]
+    pub(crate) fn expire(&self, woken: &mut Vec<Waker>) {
+        let due = self.next_due();
+        if due != NEVER {
+            let now = self.nanos(Instant::now());
+            if now >= due {
+                self.expire_by(now, woken);
+            }
+        }
+    }
+
+    fn expire_by(&self, now: u64, woken: &mut Vec<Waker>) {
+        if now >= self.next_sweep.load(Ordering::Relaxed) {
+            self.sweep(now, woken);
+        }
+        if now >= self.timers.earliest() {
+            self.timers.take_due(now, woken);
+        }
+    }
+
+    /// Wakes the tasks whose deadline has passed, and sets the time of the next sweep.
+    fn sweep(&self, now: u64, woken: &mut Vec<Waker>) {
+        let table = lock(&self.table);
+        self.next_sweep.store(NEVER, Ordering::SeqCst);
+        self.swept.fetch_max(now, Ordering::AcqRel);
+        let mut earliest = NEVER;
+        for (_, slot) in &table.slots {
+            match slot.deadline() {
+                Some(deadline) if deadline <= now => slot.announce_due(|waker| woken.push(waker)),
+                Some(deadline) => earliest = earliest.min(deadline),
+                None => {}
+            }
+        }
+        if !table.slots.is_empty() {
+            let next = earliest.min(now.saturating_add(self.shortest)).max(now + self.distance);
+            self.next_sweep.fetch_min(next, Ordering::SeqCst);
+        }
+    }
+
+    /// Moves the next sweep forward.
+    #[cold]
+    fn sweep_by(&self, at: u64) {
+        self.next_sweep.fetch_min(at, Ordering::SeqCst);
+        self.wake_by(at);
+    }
+
+    /// Interrupts the reactor's wait if it would last longer than `at`. `at` is visible to
+    /// [`next_due`](State::next_due) already: a reactor that is about to wait announces its wait before it looks.
+    pub(crate) fn wake_by(&self, at: u64) {
+        if at < self.asleep_until.load(Ordering::SeqCst) {
+            self.report(self.poller.wake_by(self.instant(at)));
+        }
+    }
+
+    /// Fires all timers, now and from now on, because nothing waits in the poller any more.
+    pub(crate) fn close(&self) {
+        self.timers.close().for_each(Waker::wake);
+    }
+
+    fn insert(&self, readiness: u8) -> Arc<Slot> {
+        let mut table = lock(&self.table);
+        table.registered = table.registered.wrapping_add(1);
+        let generation = table.registered << HALF;
+        let entry = table.slots.vacant_entry();
+        let slot = Arc::new(Slot::new(generation | entry.key(), readiness));
+        entry.insert(slot.clone());
+        slot
+    }
+
+    #[inline]
+    fn nanos(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.start)).max(1)
+    }
+
+    /// The reverse of [`nanos`](State::nanos).
+    pub(crate) fn instant(&self, nanos: u64) -> Instant {
+        self.start + Duration::from_nanos(nanos)
+    }
+
+    fn report(&self, woken: io::Result<()>) {
+        if let Err(error) = woken {
+            log::error!("a reactor could not be woken: {error}");
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
+}

@@ -1,0 +1,223 @@
+//! A reactor that several threads wait in at once, for pools of threads.
+//!
+//! All threads wait in one epoll. The system hands each edge-triggered event to one of them, so a thread that is
+//! free takes the next event itself, and no thread hands work over. Deadlines and timers arrive as an event too, of
+//! a `timerfd` that is armed for the earliest of them: a timeout for each wait would end the waits of all threads.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use crate::handle::{Handle, NEVER, Poller};
+use crate::lock;
+use crate::slot::{CLOSED, READABLE, WRITABLE};
+
+/// The token of [`Handle::wake`].
+const WAKE: usize = usize::MAX;
+/// The token of the timer.
+const TIMER: usize = usize::MAX - 1;
+/// The longest timeout that the system takes.
+const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// Waits for readiness, deadlines and timers on any number of threads, and wakes the tasks that wait for them.
+///
+/// Deadlines are noticed as by a [`Reactor`](crate::Reactor), if at least one thread waits.
+pub struct SharedReactor {
+    poller: Arc<SharedPoller>,
+    handle: Handle,
+}
+
+/// The buffers of one thread for [`SharedReactor::turn`].
+pub struct SharedEvents {
+    events: Vec<Event>,
+    /// Wakers to call once no lock is held. Empty between turns.
+    woken: Vec<Waker>,
+}
+
+impl SharedEvents {
+    /// Buffers for turns that take at most `max_events` events, at least one, from the system at once. Other
+    /// threads can take the rest.
+    pub fn new(max_events: usize) -> SharedEvents {
+        SharedEvents { events: Vec::with_capacity(max_events.max(1)), woken: Vec::new() }
+    }
+}
+
+impl SharedReactor {
+    /// A reactor for a server whose shortest time limit is `shortest_timeout`.
+    ///
+    /// # Errors
+    /// Errors of the system, for example no free file descriptor.
+    pub fn new(shortest_timeout: Duration) -> io::Result<SharedReactor> {
+        let poller = Arc::new(SharedPoller::new()?);
+        // To the handles the reactor always sleeps: only the timer knows until when.
+        let handle = Handle::new(poller.clone(), shortest_timeout, NEVER);
+        Ok(SharedReactor { poller, handle })
+    }
+
+    /// The handle with which sockets and timers are registered.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until there is an event for this thread, [`Handle::wake`] was called, or `timeout` is over. Then it
+    /// wakes the tasks concerned, and returns the number of events. A deadline or timer that is due is an event,
+    /// and so is a call of `wake`. Any number of threads may be in this function.
+    ///
+    /// # Errors
+    /// Errors of the system. The reactor cannot be used any more.
+    pub fn turn(&self, events: &mut SharedEvents, timeout: Option<Duration>) -> io::Result<usize> {
+        let SharedEvents { events, woken } = events;
+        events.clear();
+        self.handle.0.begin_turn();
+        self.poller.wait(events, timeout)?;
+        let timer_fired = self.announce(events, woken);
+        if timer_fired {
+            self.poller.disarm();
+            self.handle.0.expire(woken);
+            match self.handle.0.next_due() {
+                NEVER => {}
+                at => self.handle.0.wake_by(at),
+            }
+        }
+        woken.drain(..).for_each(Waker::wake);
+        Ok(events.len())
+    }
+
+    /// Hands the events to the slots they belong to. Returns whether the timer has fired.
+    fn announce(&self, events: &[Event], woken: &mut Vec<Waker>) -> bool {
+        let mut timer_fired = false;
+        let table = self.handle.0.table();
+        for event in events {
+            match event.data.u64() as usize {
+                WAKE => self.poller.is_woken.store(false, Ordering::SeqCst),
+                TIMER => timer_fired = true,
+                token => table.announce(token, readiness(event.flags), |waker| woken.push(waker)),
+            }
+        }
+        timer_fired
+    }
+}
+
+impl Drop for SharedReactor {
+    fn drop(&mut self) {
+        self.handle.0.close();
+    }
+}
+
+impl fmt::Debug for SharedReactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedReactor").field("registered", &self.handle.registered()).finish_non_exhaustive()
+    }
+}
+
+/// An event, in the bits of a slot.
+fn readiness(flags: EventFlags) -> u8 {
+    let mut bits = 0;
+    if flags.intersects(EventFlags::IN | EventFlags::PRI) {
+        bits |= READABLE;
+    }
+    if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
+        bits |= WRITABLE;
+    }
+    if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+        bits |= CLOSED;
+    }
+    bits
+}
+
+/// The poller of a [`SharedReactor`].
+struct SharedPoller {
+    epoll: OwnedFd,
+    /// Written to by [`Handle::wake`]. It is never read: each write is an edge.
+    waker: OwnedFd,
+    /// Whether `waker` was written to, and no thread has taken that event yet.
+    is_woken: AtomicBool,
+    timer: OwnedFd,
+    /// When `timer` fires. Held while it is set, so that an earlier time is never replaced by a later one.
+    armed: Mutex<Option<Instant>>,
+}
+
+impl SharedPoller {
+    fn new() -> io::Result<SharedPoller> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        // The clock of `Instant`.
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        for (fd, token) in [(&waker, WAKE), (&timer, TIMER)] {
+            epoll::add(&epoll, fd, EventData::new_u64(token as u64), EventFlags::IN | EventFlags::ET)?;
+        }
+        Ok(SharedPoller { epoll, waker, is_woken: AtomicBool::new(false), timer, armed: Mutex::default() })
+    }
+
+    fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.map(|timeout| {
+            let timeout = timeout.min(MAX_TIMEOUT);
+            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() }
+        });
+        match epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The timer has fired: it has to be set again for what is due next.
+    fn disarm(&self) {
+        *lock(&self.armed) = None;
+    }
+}
+
+impl Poller for Arc<SharedPoller> {
+    fn register(&self, socket: BorrowedFd<'_>, token: usize) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token as u64), flags)?)
+    }
+
+    fn deregister(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
+    fn wake(&self) -> io::Result<()> {
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
+            rustix::io::write(&self.waker, &1u64.to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Sets the timer, unless it fires earlier.
+    fn wake_by(&self, at: Instant) -> io::Result<()> {
+        let mut armed = lock(&self.armed);
+        if armed.is_some_and(|armed| armed <= at) {
+            return Ok(());
+        }
+        // A time of zero would not set the timer.
+        let left = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let never_again = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let times = Itimerspec { it_interval: never_again, it_value: once };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
+        *armed = Some(at);
+        Ok(())
+    }
+}
+
+impl AsFd for SharedPoller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

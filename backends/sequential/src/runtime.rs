@@ -1,0 +1,76 @@
+//! What a handler may ask of this backend.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gearshift_core::threads::Threads;
+use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
+use gearshift_reactor::{Background, Handle};
+
+use crate::NAME;
+use crate::worker::Worker;
+
+/// The threads of one server, as its application sees them.
+pub(crate) struct SequentialEngine {
+    worker: Arc<Worker>,
+    background: Background,
+    background_handle: Handle,
+    /// For jobs of background tasks. Jobs of handlers run in place.
+    threads: Threads,
+}
+
+impl SequentialEngine {
+    pub(crate) fn new(
+        worker: &Arc<Worker>,
+        background: &Background,
+        background_handle: &Handle,
+        config: &Config,
+    ) -> SequentialEngine {
+        SequentialEngine {
+            worker: worker.clone(),
+            background: background.clone(),
+            background_handle: background_handle.clone(),
+            threads: Threads::new(config.compute_threads_or_cores()),
+        }
+    }
+
+    /// The reactor of the calling thread if it has one, else that of the background thread, which never blocks.
+    fn handle(&self) -> &Handle {
+        match self.worker.is_here() {
+            true => self.worker.handle(),
+            false => &self.background_handle,
+        }
+    }
+}
+
+impl Engine for SequentialEngine {
+    fn backend(&self) -> &'static str {
+        NAME
+    }
+
+    fn sleep(&self, until: Instant) -> BoxFuture<()> {
+        Box::pin(self.handle().sleep(until))
+    }
+
+    fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
+        Box::pin(self.handle().clone().connect(to))
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        self.background.spawn(task);
+    }
+
+    fn offload(&self, kind: Work, job: Job) {
+        self.threads.run(kind, job);
+    }
+
+    fn threads_block(&self) -> bool {
+        true
+    }
+
+    fn stats(&self) -> EngineStats {
+        let turns = self.worker.handle().turns();
+        EngineStats { workers: 1, waiting: self.worker.waiting(), turns }
+    }
+}

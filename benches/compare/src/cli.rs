@@ -1,0 +1,298 @@
+//! The command line: servers, scenarios, durations and the report directory. [`crate::failure`] lists the exit
+//! statuses.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use gearshift::Backend;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::comparison::Comparison;
+use crate::failure::{self, Failure};
+use crate::load::wrk;
+use crate::scenario::{self, Options};
+use crate::subject::Subject;
+use crate::{baseline, guard, report, serve, table};
+
+/// Measures an application under load on each backend and reports which backend suits which work
+#[derive(Debug, Parser)]
+#[command(name = "compare", version, args_conflicts_with_subcommands = true, args_override_self = true)]
+struct Program {
+    #[command(subcommand)]
+    internal: Option<Internal>,
+
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Commands that this program starts itself with.
+#[derive(Debug, Subcommand)]
+enum Internal {
+    #[command(hide = true)]
+    Serve(Box<serve::ServeArgs>),
+    #[command(hide = true)]
+    Guard {
+        #[arg(long, value_delimiter = ',')]
+        cores: Vec<usize>,
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Flags {
+    /// Scenario to run; may be repeated [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    scenario: Vec<String>,
+
+    /// Backend to measure; may be repeated [default: all that are compiled in]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    backend: Vec<String>,
+
+    /// Number of connections, instead of the scenario's own; may be repeated
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
+    connections: Vec<usize>,
+
+    /// Length of each measurement in seconds [default: as long as the time limit allows]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
+
+    /// Number of times each measurement is made [default: 3; 2 with --quick]
+    #[arg(long, value_name = "N", value_parser = count)]
+    rounds: Option<usize>,
+
+    /// Finish within two minutes, with fewer and shorter measurements
+    #[arg(long)]
+    quick: bool,
+
+    /// Check common claims about the backends, within six minutes
+    #[arg(long, conflicts_with_all = ["app", "against"])]
+    claims: bool,
+
+    /// Your own application, started on each backend as 'CMD {backend} {port}'
+    #[arg(long, value_name = "COMMAND")]
+    app: Option<String>,
+
+    /// Another server to compare with, as 'NAME=CMD {port}'; may be repeated
+    #[arg(long, value_name = "NAME=COMMAND")]
+    against: Vec<String>,
+
+    /// Path to request in scenarios that work with any path [default: /plaintext of the demo, / of other servers]
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    path: Option<String>,
+
+    /// results.json of an earlier run; the report then lists the changes since that run
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+
+    /// Load generator: wrk where it is installed and suitable, or the built-in one
+    #[arg(long, value_name = "WORD", default_value = "auto")]
+    generator: Generator,
+
+    /// Directory of the report
+    #[arg(long, value_name = "DIR", default_value = "compare-report")]
+    out: PathBuf,
+
+    /// List the scenarios and exit
+    #[arg(long)]
+    list_scenarios: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Generator {
+    Auto,
+    Wrk,
+    BuiltIn,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a number above 0".into())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| (0.01..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be a number of seconds from 0.01 to 3600".into())
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.starts_with('/') && printable {
+        Ok(text.into())
+    } else {
+        Err("must be a path that begins with /".into())
+    }
+}
+
+/// Runs the program and returns its exit status.
+pub fn main() -> ExitCode {
+    let Program { internal, flags } = match gearshift::cli::parse() {
+        Ok(program) => program,
+        Err(status) => return status,
+    };
+    match internal {
+        Some(Internal::Serve(serve)) => return serve::run(*serve),
+        Some(Internal::Guard { cores, command }) => return guard::run(&cores, &command),
+        None => {}
+    }
+    match compare(&flags) {
+        Ok(status) => status,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn compare(flags: &Flags) -> Result<ExitCode, Failure> {
+    let begin = Instant::now();
+    let other_servers = flags.app.is_some() || !flags.against.is_empty();
+    let path = flags.path.clone().or(other_servers.then(|| "/".into()));
+    let options = Options { path, connections: flags.connections.clone(), quick: flags.quick };
+    let mut scenarios = scenario::chosen(&options, &flags.scenario, other_servers)?;
+    if flags.list_scenarios {
+        scenarios.iter().for_each(|scenario| println!("{:12} {}", scenario.id, scenario.question));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if flags.claims && flags.scenario.is_empty() {
+        scenarios.clear();
+    }
+    let subjects = subjects(flags)?;
+    let before = flags.baseline.as_deref().map(baseline::read).transpose()?;
+    report::prepare(&flags.out)?;
+    end_on_signals()?;
+
+    let comparison = Comparison {
+        subjects: &subjects,
+        scenarios: &scenarios,
+        claims: flags.claims,
+        path: options.path.as_deref().unwrap_or("/plaintext"),
+        preflight: options.path.is_some() || !flags.scenario.is_empty(),
+        rounds: flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 }),
+        window: flags.duration,
+        limit: limit(flags),
+        wrk: wrk_version(flags.generator)?,
+        before: before.as_ref(),
+    };
+    let mut results = comparison.measure()?;
+    results.command = command();
+    if let Some(before) = before {
+        if before.machine.cpu != results.machine.cpu || before.machine.cores != results.machine.cores {
+            eprintln!("note: the baseline is from another machine: {}", before.machine.cpu);
+        }
+        results.changes = baseline::changes(&before, &results);
+    }
+    results.seconds = begin.elapsed().as_secs_f64();
+    report::write(&results, &flags.out)?;
+    println!("{}", table::render(&results));
+    println!("{}", flags.out.join("index.html").display());
+    let worse = results.changes.iter().any(|change| change.verdict == baseline::WORSE);
+    let fails = results.claims.iter().any(|claim| !claim.holds);
+    Ok(if worse || fails { ExitCode::from(failure::WORSE) } else { ExitCode::SUCCESS })
+}
+
+/// The time limit of the comparison. It does not apply when `--duration` is given.
+fn limit(flags: &Flags) -> Duration {
+    Duration::from_secs(match (flags.quick, flags.claims && flags.scenario.is_empty()) {
+        (true, _) => 105,
+        (false, true) => 340,
+        (false, false) => 560,
+    })
+}
+
+/// The command line, for the report.
+fn command() -> String {
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args = shlex::try_join(args.iter().map(String::as_str)).unwrap_or_else(|_| args.join(" "));
+    format!("compare {args}").trim_end().into()
+}
+
+fn subjects(flags: &Flags) -> Result<Vec<Subject>, Failure> {
+    let named = |name: &String| name.parse::<Backend>().map_err(Failure::Backend);
+    let mut backends = flags.backend.iter().map(named).collect::<Result<Vec<Backend>, Failure>>()?;
+    if backends.is_empty() {
+        backends = Backend::available().to_vec();
+    }
+    let mut subjects = match &flags.app {
+        Some(app) => {
+            backends.into_iter().map(|backend| Subject::app(app, backend)).collect::<Result<_, _>>()?
+        }
+        None => backends.into_iter().map(Subject::own).collect::<Vec<_>>(),
+    };
+    for against in &flags.against {
+        subjects.push(Subject::against(against)?);
+    }
+    let twice = subjects
+        .iter()
+        .enumerate()
+        .find(|(at, one)| subjects[..*at].iter().any(|other| other.name == one.name));
+    match twice {
+        Some((_, one)) => Err(Failure::Usage(format!("two servers are named {}", one.name))),
+        None if subjects.is_empty() => Err(Failure::Backend(gearshift::BackendError::None)),
+        None => Ok(subjects),
+    }
+}
+
+fn wrk_version(generator: Generator) -> Result<Option<String>, Failure> {
+    match generator {
+        Generator::BuiltIn => Ok(None),
+        Generator::Auto => Ok(wrk::version()),
+        Generator::Wrk => match wrk::version() {
+            Some(version) => Ok(Some(version)),
+            None => Err(Failure::Usage("wrk is not installed".into())),
+        },
+    }
+}
+
+/// Exits this process on SIGINT and SIGTERM. The guards notice and kill the servers.
+fn end_on_signals() -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            eprintln!("error: interrupted");
+            std::process::exit(failure::INTERRUPTED);
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(line: &str) -> Result<Flags, clap::Error> {
+        Program::try_parse_from(line.split(' ')).map(|program| program.flags)
+    }
+
+    #[test]
+    fn flags_are_consistent() {
+        <Program as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas_or_repeated() {
+        let flags =
+            flags("compare --backend mio,tokio --backend smol --connections 1,16").expect("valid flags");
+        assert_eq!(flags.backend, ["mio", "tokio", "smol"]);
+        assert_eq!(flags.connections, [1, 16]);
+    }
+
+    #[test]
+    fn refuses_bad_values() {
+        for wrong in
+            ["--connections 0", "--duration 0", "--duration 2x", "--rounds x", "--path x", "--path /\u{e4}"]
+        {
+            assert!(flags(&format!("compare {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn two_servers_of_the_same_name_are_refused() {
+        let flags = flags("compare --backend mio --against mio={port}").expect("valid flags");
+        assert_eq!(subjects(&flags).expect_err("duplicate name").status(), 2);
+    }
+}
