@@ -13,8 +13,8 @@ use crate::proto::read_buffer::ReadBuffer;
 
 /// The number of hexadecimal digits in 64 bits. A chunk size with more digits must begin with zeros.
 const SIZE_DIGITS: u8 = 16;
-/// The largest number of overhead bytes in one body: extensions, and leading zeros beyond [`SIZE_DIGITS`]. It bounds the
-/// work per byte of data.
+/// The largest number of overhead bytes in one body: extensions, and leading zeros beyond [`SIZE_DIGITS`]. It bounds
+/// the work per byte of data.
 const MAX_OVERHEAD: u16 = 4096;
 
 /// The result of [`Decoder::next`].
@@ -92,8 +92,8 @@ impl Decoder {
     /// Decodes the next piece of the body and consumes its bytes in `read_buffer`.
     ///
     /// # Errors
-    /// An [`Error`] if the coding is malformed or the body exceeds [`Limits::body`]. The decoder must not be used after
-    /// an error.
+    /// An [`Error`] if the coding is malformed or the body exceeds [`Limits::body`]. The decoder must not be used
+    /// after an error.
     pub(crate) fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Chunk, Error> {
         loop {
             match &mut self.at {

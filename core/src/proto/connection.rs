@@ -70,9 +70,9 @@ pub enum Event {
 ///
 /// 1. **The parser never runs ahead of the responses.** [`next_event`](Connection::next_event) parses the next head
 ///    only after the response to the request before it is complete and the body of that request was read or drained.
-/// 2. **Chopping changes nothing.** The events and the responses are the same however the input is divided into
-///    reads, with one exception: body bytes that have arrived with their head prove that the peer does not wait for
-///    `100 Continue`. The work is linear in the number of bytes.
+/// 2. **Chopping changes nothing.** The requests, their bodies, the errors and the responses are the same however the
+///    input is divided into reads. There is one exception: body bytes that arrive together with their head prove that
+///    the peer does not wait for `100 Continue`. The work is linear in the number of bytes.
 ///
 /// # States
 ///
@@ -326,8 +326,8 @@ impl Connection {
         }
     }
 
-    /// Takes the current request's body as a whole once it has arrived, if it has at most `limit` bytes. No piece of
-    /// the body may have been taken before. A body that has arrived already is taken whatever its length.
+    /// Takes the whole body of the current request once it has arrived. A body of more than `limit` bytes is only
+    /// taken if it has arrived already. Pieces that were taken before are missing in the result.
     pub fn buffer_body(&mut self, limit: usize) -> Buffered {
         let State::Exchange(exchange) = &mut self.state else { return Buffered::Partial };
         exchange.request.buffer(&mut self.read_buffer, &self.limits, limit, self.has_ended)

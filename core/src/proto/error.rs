@@ -6,8 +6,8 @@ use http::StatusCode;
 
 /// A violation of RFC 9112 or of a limit in a request.
 ///
-/// The connection answers with [`Error::status`] and closes (see [`Connection::refuse`](crate::h1::Connection::refuse)).
-/// The `Display` text is the body of the response.
+/// The connection answers with [`Error::status`] and closes (see
+/// [`Connection::refuse`](crate::h1::Connection::refuse)). The `Display` text is the body of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,5 +1,5 @@
-//! The meaning of a request head for the connection: the length of the body (RFC 9112, 6), persistence (RFC 9112, 9.3),
-//! expectations and upgrades.
+//! The meaning of a request head for the connection: the length of the body (RFC 9112, 6), persistence (RFC 9112,
+//! 9.3), expectations and upgrades.
 
 use http::{Method, Version};
 

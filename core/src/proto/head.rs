@@ -20,7 +20,7 @@ use crate::proto::request::{Head, Request};
 use crate::proto::{memo, request_line, target};
 
 /// The largest number of empty lines before a request line (RFC 9112, 2.2).
-const EMPTY_LINES: u8 = 2;
+const MAX_EMPTY_LINES: u8 = 2;
 
 /// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete.
 ///
@@ -104,7 +104,7 @@ fn skip_empty_lines(read_buffer: &mut ReadBuffer, scan: &mut Scan) -> Result<boo
     loop {
         match *read_buffer.as_slice() {
             [] | [b'\r'] => return Ok(false),
-            [b'\r', b'\n', ..] if scan.empty_lines < EMPTY_LINES => {
+            [b'\r', b'\n', ..] if scan.empty_lines < MAX_EMPTY_LINES => {
                 scan.empty_lines += 1;
                 read_buffer.discard(2);
             }
@@ -172,8 +172,8 @@ fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
     })
 }
 
-/// Whether the field line that begins at `line` ends in CR LF directly before `next` and is within its limit. `next` may
-/// be the first field line: the line before it is then the request line, whose length was checked.
+/// Whether the field line that begins at `line` ends in CR LF directly before `next` and is within its limit. `next`
+/// may be the first field line: the line before it is then the request line, whose length was checked.
 #[inline]
 fn is_line_end(bytes: &[u8], next: usize, line: usize, fields_start: usize, limits: &Limits) -> bool {
     let len = next.wrapping_sub(line).wrapping_sub("\r\n".len());
@@ -229,8 +229,8 @@ impl Scan {
         self.searched == 0
     }
 
-    /// Checks the bytes that were added to `bytes` since the last call. Returns the length of the section, with its empty
-    /// line, once it is complete.
+    /// Checks the bytes that were added to `bytes` since the last call. Returns the length of the section, with its
+    /// empty line, once it is complete.
     ///
     /// # Errors
     /// An [`Error`] at the first byte that breaks a rule or a limit.
@@ -282,8 +282,8 @@ impl Scan {
         }
     }
 
-    /// Checks the method before the request line is complete, so that input other than HTTP, for example TLS, is rejected
-    /// at its first bytes.
+    /// Checks the method before the request line is complete, so that input other than HTTP, for example TLS, is
+    /// rejected at its first bytes.
     fn check_method(&mut self, line: &[u8], limits: &Limits) -> Result<(), Error> {
         if self.past_method {
             return Ok(());
@@ -312,8 +312,8 @@ impl Scan {
     }
 }
 
-/// The position of the byte that ends the line from `at` on: an LF, or a CR that a byte other than LF follows. The second
-/// kind is an error; a parser that searched on for an LF could wait without need.
+/// The position of the byte that ends the line from `at` on: an LF, or a CR that a byte other than LF follows. The
+/// second kind is an error; a parser that searched on for an LF could wait without need.
 fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
     let found = at + memchr::memchr2(b'\r', b'\n', &bytes[at..])?;
     match bytes[found..] {

@@ -156,8 +156,8 @@ impl<R: IntoResponse, E: IntoResponse> IntoResponse for Result<R, E> {
     }
 }
 
-/// An error that contains a [`BodyError`], for example from a [`BodyReader`](crate::BodyReader), becomes the response of
-/// the `BodyError`. Any other error is logged and becomes 500.
+/// An error that contains a [`BodyError`], for example from a [`BodyReader`](crate::BodyReader), becomes the response
+/// of the `BodyError`. Any other error is logged and becomes 500.
 impl IntoResponse for io::Error {
     fn into_response(self) -> Response {
         match self.downcast::<BodyError>() {

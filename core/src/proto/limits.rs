@@ -24,8 +24,8 @@ pub struct Limits {
     /// The largest request body in bytes. A longer one is answered with 413, before it is read if its `Content-Length`
     /// is known. Default: 2 GiB.
     pub body: u64,
-    /// The largest rest of a request body, in bytes, that is read and dropped after the response to keep the connection
-    /// open. If more is left, the connection closes. Default: 256 KiB.
+    /// The largest rest of a request body, in bytes, that is read and dropped after the response to keep the
+    /// connection open. If more is left, the connection closes. Default: 256 KiB.
     pub drain: u64,
     /// The number of bytes in the write queue from which on no more response data is produced, until the peer takes
     /// some. Default: 256 KiB.

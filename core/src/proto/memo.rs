@@ -107,8 +107,8 @@ pub(crate) fn recall_fields(
     })
 }
 
-/// Caches the parsed field section `bytes`. `at` is its position in the head. The section replaces the one that follows
-/// the section used last.
+/// Caches the parsed field section `bytes`. `at` is its position in the head. The section replaces the one that
+/// follows the section used last.
 pub(crate) fn remember_fields(
     bytes: &[u8],
     at: usize,

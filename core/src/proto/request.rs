@@ -129,8 +129,8 @@ impl Request {
         Fields { head: &self.0.head.bytes, spans: &self.0.head.fields }
     }
 
-    /// The value of the first header field with this name, which is compared without regard to case. `None` if there is
-    /// no such field, or if its value is not UTF-8.
+    /// The value of the first header field with this name, which is compared without regard to case. `None` if there
+    /// is no such field, or if its value is not UTF-8.
     pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
         self.headers().get_str(name)
     }

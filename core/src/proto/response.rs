@@ -88,8 +88,8 @@ impl Response {
         Response::typed(HTML, html.into())
     }
 
-    /// Creates a response with status 200 and `value` as an `application/json` body. If `value` cannot be serialised, the
-    /// error is logged and the status is 500.
+    /// Creates a response with status 200 and `value` as an `application/json` body. If `value` cannot be serialised,
+    /// the error is logged and the status is 500.
     #[cfg(feature = "json")]
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Response {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -102,8 +102,9 @@ impl Response {
         }
     }
 
-    /// Creates a response with status 101, after which the connection speaks `protocol` (RFC 9110, 7.8). `then` receives
-    /// the connection as a stream, and its future runs as a background task of the [`Runtime`](crate::Runtime).
+    /// Creates a response with status 101, after which the connection speaks `protocol` (RFC 9110, 7.8). `then`
+    /// receives the connection as a stream, and its future runs as a background task of the
+    /// [`Runtime`](crate::Runtime).
     ///
     /// If the request did not offer an upgrade, the peer receives 426 with the same `Upgrade` field, and `then` is
     /// dropped.

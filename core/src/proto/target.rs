@@ -13,9 +13,9 @@ const HOST: u8 = 4;
 
 /// The components in which each byte is allowed.
 ///
-/// The table follows RFC 3986. It also allows `|`, `[` and `]` in paths and a few more bytes in queries, which browsers
-/// send without encoding. It excludes `#`, which starts a fragment and is never sent to a server, and all bytes other
-/// than visible ASCII, which must be percent-encoded.
+/// The table follows RFC 3986. It also allows `|`, `[` and `]` in paths and a few more bytes in queries, which
+/// browsers send without encoding. It excludes `#`, which starts a fragment and is never sent to a server, and all
+/// bytes other than visible ASCII, which must be percent-encoded.
 static CLASS: [u8; 256] = {
     let mut class = [0; 256];
     let mut byte = 0;
@@ -114,8 +114,8 @@ fn is_authority_with_port(target: &[u8]) -> bool {
     colon > 0 && !port.is_empty() && is_port(port) && is_host(target)
 }
 
-/// Whether `value` is `uri-host [":" port]` (RFC 9110, 7.2). An empty value is not: an `http` URL has a host (RFC 9110,
-/// 4.2.1).
+/// Whether `value` is `uri-host [":" port]` (RFC 9110, 7.2). An empty value is not: an `http` URL has a host (RFC
+/// 9110, 4.2.1).
 #[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
     let mut at = 0;

@@ -13,8 +13,8 @@ use crate::runtime::handle::Runtime;
 use crate::runtime::park;
 
 impl Body {
-    /// Creates a body from a blocking reader, which is read through [`Runtime::blocking`] in pieces of up to 64 KiB. `len`
-    /// is the length in bytes, if it is known.
+    /// Creates a body from a blocking reader, which is read through [`Runtime::blocking`] in pieces of up to 64 KiB.
+    /// `len` is the length in bytes, if it is known.
     ///
     /// A read error, or another number of bytes than `len`, cuts the connection.
     pub fn from_reader(runtime: &Runtime, len: Option<u64>, reader: impl io::Read + Send + 'static) -> Body {

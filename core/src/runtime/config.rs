@@ -61,15 +61,16 @@ pub struct Config {
     /// whose threads must not block. `None`: one for each core.
     pub compute_threads: Option<usize>,
     /// The number of jobs of each kind that may wait for a thread before further jobs are refused. It applies to
-    /// [`Runtime::try_blocking`](crate::Runtime::try_blocking) and [`Runtime::try_compute`](crate::Runtime::try_compute),
-    /// and to handlers if [`Config::pool_overload`] is [`Overload::Refuse`]. Otherwise the number of handlers bounds the
-    /// queue: a job leaves it when its handler is dropped.
+    /// [`Runtime::try_blocking`](crate::Runtime::try_blocking) and
+    /// [`Runtime::try_compute`](crate::Runtime::try_compute), and to handlers if [`Config::pool_overload`] is
+    /// [`Overload::Refuse`]. Otherwise the number of handlers bounds the queue: a job leaves it when its handler is
+    /// dropped.
     pub pool_queue: usize,
-    /// The policy for a [`blocking()`](crate::blocking()) or [`compute()`](crate::compute()) handler when the queue has
-    /// [`Config::pool_queue`] jobs.
+    /// The policy for a [`blocking()`](crate::blocking()) or [`compute()`](crate::compute()) handler when the queue
+    /// has [`Config::pool_queue`] jobs.
     pub pool_overload: Overload,
-    /// The time for which a handler may hold the thread of an event loop without waiting. After a longer time its route
-    /// is logged.
+    /// The time for which a handler may hold the thread of an event loop without waiting. After a longer time its
+    /// route is logged.
     pub stall_threshold: Duration,
     /// The number of connections that the kernel holds until they are accepted: the argument of `listen(2)`.
     pub backlog: u16,
@@ -83,24 +84,26 @@ pub struct Config {
     pub max_age: Duration,
     /// The time for which a connection may stay open without a request.
     pub keep_alive: Duration,
-    /// The time in which a request head must arrive. It starts with the connection for the first head, and with the first
-    /// byte of the head for others.
+    /// The time in which a request head must arrive. It starts with the connection for the first head, and with the
+    /// first byte of the head for others.
     pub header_timeout: Duration,
     /// The time for which a request body may pause while the handler waits for it.
     pub body_timeout: Duration,
-    /// The largest request body, in bytes, that a blocking backend receives before it calls the handler, so that a slow
-    /// upload holds no thread. The handler reads a larger body itself and holds its thread. With 0, and for a request
-    /// with `Expect: 100-continue`, the handler is called once the head is complete. Event loops ignore the setting.
+    /// The largest request body, in bytes, that a blocking backend receives before it calls the handler, so that a
+    /// slow upload holds no thread. The handler reads a larger body itself and holds its thread. With 0, and for a
+    /// request with `Expect: 100-continue`, the handler is called once the head is complete. Event loops ignore the
+    /// setting.
     pub body_buffer: usize,
     /// The lowest rate, in bytes per second, at which a peer must send a request body and receive a response. It is an
     /// average over the time that the server waits for the peer, and applies after a grace time of
     /// [`Config::body_timeout`] or [`Config::write_timeout`].
     pub min_rate: u32,
-    /// The time in which a handler must begin its response. The time that it waits for the request body does not count. A
-    /// handler can only be interrupted where it waits: code that holds its thread runs on until its next wait.
+    /// The time in which a handler must begin its response. The time that it waits for the request body does not
+    /// count. A handler can only be interrupted where it waits: code that holds its thread runs on until its next
+    /// wait.
     pub handler_timeout: Duration,
-    /// The policy for a handler whose peer has left. [`on_disconnect()`](crate::on_disconnect()) sets another one for a
-    /// route.
+    /// The policy for a handler whose peer has left. [`on_disconnect()`](crate::on_disconnect()) sets another one for
+    /// a route.
     pub on_disconnect: OnDisconnect,
     /// The time for which a peer may receive no byte of a response.
     pub write_timeout: Duration,
@@ -181,8 +184,8 @@ impl Config {
     }
 }
 
-/// The policy when a resource is exhausted: the policy for connections when [`Config::max_connections`] are open or the
-/// process has no file descriptor left, and for offloaded jobs when [`Config::pool_queue`] jobs wait.
+/// The policy when a resource is exhausted: the policy for connections when [`Config::max_connections`] are open or
+/// the process has no file descriptor left, and for offloaded jobs when [`Config::pool_queue`] jobs wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overload {
     /// The connection waits in the queue of the kernel, and the job in that of the pool.
@@ -202,10 +205,10 @@ impl Overload {
 
 /// The policy for a waiting handler whose peer has left.
 ///
-/// A peer that has closed only its sending side (a half-close) may still want the response. The server therefore sends
-/// it an interim response `100 Continue` from time to time. A client that is present ignores the interim response; the
-/// operating system of a client that has left answers with a reset. An HTTP/1.0 peer does not know interim responses and
-/// counts as present until a write fails.
+/// A peer that has closed only its sending side (a half-close) may still want the response. The server therefore
+/// sends it an interim response `100 Continue` from time to time. A client that is present ignores the interim
+/// response; the operating system of a client that has left answers with a reset. An HTTP/1.0 peer does not know
+/// interim responses and counts as present until a write fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// The future of the handler is dropped.

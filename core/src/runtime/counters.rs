@@ -1,7 +1,7 @@
 //! The counters of a server. Threads do not contend for them.
 //!
-//! Each thread adds to a shard, and a reader sums all shards. A gauge may be incremented in one shard and decremented in
-//! another, so that only the sum is meaningful.
+//! Each thread adds to a shard, and a reader sums all shards. A gauge may be incremented in one shard and decremented
+//! in another, so that only the sum is meaningful.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -113,7 +113,8 @@ impl Counters {
                 *total += read(responses);
             }
         }
-        // The sum can be negative: an increment may follow the read of its shard, and the decrement precede that of another.
+        // The sum can be negative: an increment may follow the read of its shard, and the decrement precede that of
+        // another.
         totals.in_flight = u64::try_from(totals.in_flight.cast_signed()).unwrap_or(0);
         totals
     }

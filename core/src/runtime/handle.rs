@@ -1,8 +1,8 @@
 //! Seam 2: the services of a backend to a handler.
 //!
-//! [`Runtime`] is the handle of the application. [`Engine`] is the trait that a backend implements. The behaviour that is
-//! the same on every backend is in this layer, above the engine: detached and cancelled tasks, panics, the number of
-//! offloaded jobs that run at once, and jobs whose future is dropped.
+//! [`Runtime`] is the handle of the application. [`Engine`] is the trait that a backend implements. The behaviour
+//! that is the same on every backend is in this layer, above the engine: detached and cancelled tasks, panics, the
+//! number of offloaded jobs that run at once, and jobs whose future is dropped.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -51,18 +51,18 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs `task` in the background. It is called on any thread. `task` does not panic.
     fn spawn(&self, task: BoxFuture<()>);
 
-    /// Runs `job` on a thread of the given kind without delay. The caller has at most as many jobs running as the settings
-    /// allow for the kind. `job` does not panic.
+    /// Runs `job` on a thread of the given kind without delay. The caller has at most as many jobs running as the
+    /// settings allow for the kind. `job` does not panic.
     fn offload(&self, kind: Work, job: Job);
 
-    /// Whether the threads that drive connections may block. A handler then holds its thread until its response begins, and
-    /// offloaded work runs on that thread.
+    /// Whether the threads that drive connections may block. A handler then holds its thread until its response
+    /// begins, and offloaded work runs on that thread.
     fn threads_block(&self) -> bool {
         false
     }
 
-    /// Calls `poll`, which polls the future of [`Runtime::block_on`]. A runtime whose futures must be polled inside its
-    /// context enters the context around the call.
+    /// Calls `poll`, which polls the future of [`Runtime::block_on`]. A runtime whose futures must be polled inside
+    /// its context enters the context around the call.
     fn poll_inside(&self, poll: &mut dyn FnMut()) {
         poll();
     }
@@ -91,9 +91,11 @@ pub enum Work {
     Compute,
 }
 
-/// The handle to the backend that runs the application: timers, background tasks, offloaded work, outgoing connections.
+/// The handle to the backend that runs the application: timers, background tasks, offloaded work, outgoing
+/// connections.
 ///
-/// [`Request::runtime`](crate::Request::runtime) gives it to a handler. A clone is cheap and refers to the same backend.
+/// [`Request::runtime`](crate::Request::runtime) gives it to a handler. A clone is cheap and refers to the same
+/// backend.
 ///
 /// ```
 /// use std::time::Duration;
@@ -153,8 +155,9 @@ impl Runtime {
         self.0.engine.threads_block()
     }
 
-    /// Waits until the server begins to stop. The server then accepts no more connections, and requests in flight have the
-    /// grace period to end. Long streams, upgraded connections and background tasks should end once the future is ready.
+    /// Waits until the server begins to stop. The server then accepts no more connections, and requests in flight
+    /// have the grace period to end. Long streams, upgraded connections and background tasks should end once the
+    /// future is ready.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -172,8 +175,8 @@ impl Runtime {
 
     /// Waits for `duration` from the time of the call.
     ///
-    /// The thread of an event loop does other work during the wait. A handler on a blocking backend holds its thread, and
-    /// the futures that it has joined with this one run on.
+    /// The thread of an event loop does other work during the wait. A handler on a blocking backend holds its thread,
+    /// and the futures that it has joined with this one run on.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + Unpin + use<> {
         self.0.engine.sleep(self.0.engine.now() + duration)
     }
@@ -199,8 +202,8 @@ impl Runtime {
         .await
     }
 
-    /// Connects to `HOST:PORT` or `unix:PATH`. A host name is looked up through [`Runtime::blocking`], and its addresses are
-    /// tried one after the other.
+    /// Connects to `HOST:PORT` or `unix:PATH`. A host name is looked up through [`Runtime::blocking`], and its
+    /// addresses are tried one after the other.
     ///
     /// # Errors
     /// `InvalidInput` if `to` has neither form, the error of the lookup, or the error of the last address.
@@ -270,12 +273,12 @@ impl Runtime {
         Scope::new(self.clone())
     }
 
-    /// Runs `work`, which may block, without stalling connections: on the calling thread if that may block, else on a pool
-    /// of [`Config::blocking_threads`] threads.
+    /// Runs `work`, which may block, without stalling connections: on the calling thread if that may block, else on a
+    /// pool of [`Config::blocking_threads`] threads.
     ///
-    /// The work starts when the returned future is first polled. Dropping the future before a thread has started the work
-    /// cancels it. Work that has started runs to its end, and its output is dropped. A panic of the work resumes in the
-    /// task that awaits the future.
+    /// The work starts when the returned future is first polled. Dropping the future before a thread has started the
+    /// work cancels it. Work that has started runs to its end, and its output is dropped. A panic of the work resumes
+    /// in the task that awaits the future.
     pub fn blocking<F, R>(&self, work: F) -> Offloaded<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
@@ -313,8 +316,9 @@ impl Runtime {
         TryOffloaded::new(self.clone(), Work::Compute, work)
     }
 
-    /// Runs `future` to its end on the calling thread, which must be allowed to block: inside [`Runtime::blocking`] and
-    /// [`Runtime::compute`], in a sync handler on a blocking backend, or on a thread that the application has created.
+    /// Runs `future` to its end on the calling thread, which must be allowed to block: inside [`Runtime::blocking`]
+    /// and [`Runtime::compute`], in a sync handler on a blocking backend, or on a thread that the application has
+    /// created.
     ///
     /// # Panics
     /// On the thread of an event loop. The thread would stall its connections, and could not wake the future.
@@ -333,8 +337,8 @@ impl Runtime {
         output.expect("only a thread that must not wait gives up")
     }
 
-    /// Whether offloaded work of this kind runs on the calling thread: the thread may block, or it is a thread of a pool
-    /// whose jobs must not wait for such work.
+    /// Whether offloaded work of this kind runs on the calling thread: the thread may block, or it is a thread of a
+    /// pool whose jobs must not wait for such work.
     pub fn runs_in_place(&self, kind: Work) -> bool {
         Pool::runs_in_place(kind) || park::is_worker()
     }

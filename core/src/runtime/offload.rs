@@ -18,13 +18,13 @@ pub type Job = Box<dyn FnOnce() + Send + 'static>;
 /// The future of [`Runtime::blocking`] and [`Runtime::compute`]. Its output is that of the work, whose panic it
 /// resumes.
 ///
-/// The work starts when the future is first polled. Dropping the future before a thread has started the work cancels the
-/// work.
+/// The work starts when the future is first polled. Dropping the future before a thread has started the work cancels
+/// the work.
 #[must_use = "the work starts when this is awaited"]
 pub struct Offloaded<F, R>(State<F, R>);
 
-/// The future of [`Runtime::try_blocking`] and [`Runtime::try_compute`]: an [`Offloaded`] whose output is [`Busy`] if the
-/// queue of the pool is full.
+/// The future of [`Runtime::try_blocking`] and [`Runtime::try_compute`]: an [`Offloaded`] whose output is [`Busy`] if
+/// the queue of the pool is full.
 #[must_use = "the work starts when this is awaited"]
 pub struct TryOffloaded<F, R>(State<F, R>);
 
@@ -41,7 +41,7 @@ enum State<F, R> {
 struct Ticket<F, R> {
     slot: Arc<Mutex<Slot<F, R>>>,
     /// The pool, and the position of the job in its queue. `None` if the job started at once.
-    place: Option<(Arc<Pool>, u64)>,
+    queued_at: Option<(Arc<Pool>, u64)>,
 }
 
 /// The state that the future and the job share.
@@ -116,7 +116,7 @@ where
                 let slot = Arc::new(Mutex::new(Slot::Waiting(work, cx.waker().clone())));
                 let job = slot.clone();
                 match runtime.offload(kind, Box::new(move || run(&job)), may_refuse) {
-                    Ok(place) => *self = State::Queued(Ticket { slot, place }),
+                    Ok(queued_at) => *self = State::Queued(Ticket { slot, queued_at }),
                     Err(busy) => return Poll::Ready(Err(busy)),
                 }
                 Poll::Pending
@@ -145,8 +145,8 @@ where
 impl<F, R> Drop for Ticket<F, R> {
     fn drop(&mut self) {
         let left = std::mem::replace(&mut *lock(&self.slot), Slot::Abandoned);
-        if let (Slot::Waiting(..), Some((pool, place))) = (&left, &self.place) {
-            pool.withdraw(*place);
+        if let (Slot::Waiting(..), Some((pool, position))) = (&left, &self.queued_at) {
+            pool.withdraw(*position);
         }
         drop(left);
     }

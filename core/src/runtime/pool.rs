@@ -1,7 +1,7 @@
 //! The admission of offloaded jobs: a bound on the jobs that run at once, and a queue for the others.
 //!
-//! Blocking work and CPU-bound work have a pool each, so that neither can occupy the threads of the other. A job leaves
-//! the queue when its future is dropped. A thread that has completed a job takes the next one from the queue.
+//! Blocking work and CPU-bound work have a pool each, so that neither can occupy the threads of the other. A job
+//! leaves the queue when its future is dropped. A thread that has completed a job takes the next one from the queue.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -167,8 +167,8 @@ impl Drop for RunPermit {
     }
 }
 
-/// The error of offloaded work that was refused because [`Config::pool_queue`](crate::Config::pool_queue) jobs were waiting.
-/// As a response it is 503 with `Retry-After` (RFC 9110, 10.2.3).
+/// The error of offloaded work that was refused because [`Config::pool_queue`](crate::Config::pool_queue) jobs were
+/// waiting. As a response it is 503 with `Retry-After` (RFC 9110, 10.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 

@@ -9,9 +9,9 @@ use crate::runtime::task::{Cancellable, Task, Tasks};
 
 /// A group of background tasks, from [`Runtime::scope`]. Dropping the scope cancels its tasks.
 ///
-/// A handler that owns a scope has its tasks cancelled when it returns, when it is cancelled because its peer has left,
-/// and when it times out. Unlike the futures of a `join!`, the tasks run while the handler does other work, and may run
-/// on other threads.
+/// A handler that owns a scope has its tasks cancelled when it returns, when it is cancelled because its peer has
+/// left, and when it times out. Unlike the futures of a `join!`, the tasks run while the handler does other work, and
+/// may run on other threads.
 ///
 /// ```
 /// # use gearshift_core::{Request, Runtime, TaskError};
@@ -28,8 +28,8 @@ pub struct Scope {
     tasks: Tasks,
     /// The tasks that had not ended when `cancellers` was pruned last, and all later tasks.
     cancellers: Vec<Arc<dyn Cancellable>>,
-    /// The length of `cancellers` at which ended tasks are removed. It bounds the length to twice the number of running
-    /// tasks, but at least [`PRUNE_AT`].
+    /// The length of `cancellers` at which ended tasks are removed. It bounds the length to twice the number of
+    /// running tasks, but at least [`PRUNE_AT`].
     prune_at: usize,
 }
 

@@ -80,8 +80,8 @@ impl Shutdown {
         self.phase() != Phase::Running
     }
 
-    /// Calls `hook` at every change of phase until the returned subscription is dropped. The call happens on the thread
-    /// that requests the stop. If a stop was requested already, `hook` is also called by this method.
+    /// Calls `hook` at every change of phase until the returned subscription is dropped. The call happens on the
+    /// thread that requests the stop. If a stop was requested already, `hook` is also called by this method.
     ///
     /// `hook` must be quick. It may be called more than once for one phase, and also shortly after the subscription
     /// is dropped.

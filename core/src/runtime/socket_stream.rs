@@ -12,8 +12,8 @@ use socket2::SockRef;
 use crate::proto::stream::Stream;
 
 impl Stream {
-    /// Wraps a socket whose `poll_close` only flushes. Closing the stream also shuts down the sending side of the socket,
-    /// so that the peer sees the end.
+    /// Wraps a socket whose `poll_close` only flushes. Closing the stream also shuts down the sending side of the
+    /// socket, so that the peer sees the end.
     pub fn from_socket(socket: impl AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static) -> Stream {
         Stream::new(Closing(socket))
     }

@@ -1,8 +1,8 @@
 //! The stall detector: it logs and counts handlers and tasks that hold their thread for too long.
 //!
 //! Each poll of a handler is timed with the coarse clock, which costs a few nanoseconds. Sync handlers of pipelined
-//! requests are timed together. The [`Router`](crate::Router) stores the number of the route in a thread-local variable,
-//! which is one store for each request. The number is resolved to a name only for a report.
+//! requests are timed together. The [`Router`](crate::Router) stores the number of the route in a thread-local
+//! variable, which is one store for each request. The number is resolved to a name only for a report.
 
 use std::cell::Cell;
 use std::panic::Location;

@@ -36,7 +36,7 @@ pub struct Stats {
     pub bytes_received: u64,
     /// The number of bytes written to HTTP connections.
     pub bytes_sent: u64,
-    /// The number of times that a handler or a background task held its thread for
+    /// The number of times that a handler or a background task held the thread of an event loop for
     /// [`Config::stall_threshold`](crate::Config::stall_threshold) or longer without waiting.
     pub stalls: u64,
     /// The number of background tasks that have not ended.

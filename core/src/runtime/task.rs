@@ -88,8 +88,8 @@ impl<T> Task<T> {
     /// Lets the task run on without its handle. Dropping the handle has the same effect; this call makes it visible.
     pub fn detach(self) {}
 
-    /// Requests the end of the task: its future is dropped at its next wait, unless it completes before. Awaiting the task
-    /// tells which.
+    /// Requests the end of the task: its future is dropped at its next wait, unless it completes before. Awaiting the
+    /// task tells which.
     pub fn cancel(&self) {
         cancel(&self.0);
     }

@@ -13,9 +13,9 @@ use crate::server::listener::Listener;
 
 /// The pause after a failure of [`Listener::accept`].
 ///
-/// A server without free file descriptors or memory neither ends nor spins: it pauses accepting, each time for twice as
-/// long, and connections wait in the queue of the kernel. Under [`Overload::Refuse`], waiting connections are refused one
-/// after the other with a file descriptor that was reserved for this purpose.
+/// A server without free file descriptors or memory neither ends nor spins: it pauses accepting, each time for twice
+/// as long, and connections wait in the queue of the kernel. Under [`Overload::Refuse`], waiting connections are
+/// refused one after the other with a file descriptor that was reserved for this purpose.
 #[derive(Debug)]
 pub struct AcceptPause {
     /// The length of the next pause.
@@ -43,8 +43,8 @@ impl AcceptPause {
         self.next = AcceptPause::SHORTEST;
     }
 
-    /// Returns the pause after `error`, a failure of [`Listener::accept`] other than `WouldBlock`. `None` means no pause:
-    /// the peer has left, or a signal has interrupted the call.
+    /// Returns the pause after `error`, a failure of [`Listener::accept`] other than `WouldBlock`. `None` means no
+    /// pause: the peer has left, or a signal has interrupted the call.
     ///
     /// Without free file descriptors, and under [`Overload::Refuse`], the call also refuses waiting connections.
     pub fn failed(&mut self, error: &io::Error, listener: &Listener, service: &Service) -> Option<Duration> {
@@ -65,8 +65,8 @@ impl AcceptPause {
         Some(pause)
     }
 
-    /// Refuses connections in the queue of the kernel, each on the reserved file descriptor. The connections are closed
-    /// without lingering, so that a peer that is still sending may lose the response.
+    /// Refuses connections in the queue of the kernel, each on the reserved file descriptor. The connections are
+    /// closed without lingering, so that a peer that is still sending may lose the response.
     fn refuse(&mut self, listener: &Listener, service: &Service) {
         for _ in 0..AcceptPause::REFUSALS {
             if self.reserve.take().is_none() {

@@ -1,7 +1,8 @@
 //! Seam 3: a backend runs a server.
 //!
-//! A [`Server`] has bound its sockets when a [`Backend`] gets it. The backend creates a [`Runtime`], starts the [`App`]
-//! with it, and serves until the stop. Backends are values: a program can hold several and select one at run time.
+//! A [`Server`] has bound its sockets when a [`Backend`] gets it. The backend creates a [`Runtime`], starts the
+//! [`App`] with it, and serves until the stop. Backends are values: a program can hold several and select one at run
+//! time.
 
 use std::fmt;
 use std::future::Future;
@@ -25,8 +26,8 @@ pub trait Backend: Send + Sync + 'static {
     /// The concurrency model in one line, for users.
     fn model(&self) -> &'static str;
 
-    /// Whether the threads that drive connections may block. A handler then holds its thread until its response begins,
-    /// and a request may wait for a thread.
+    /// Whether the threads that drive connections may block. A handler then holds its thread until its response
+    /// begins, and a request may wait for a thread.
     fn threads_block(&self) -> bool {
         false
     }
@@ -37,8 +38,8 @@ pub trait Backend: Send + Sync + 'static {
     /// [`ServeError::Setting`] for a setting that the backend does not support.
     fn check(&self, config: &Config) -> Result<(), ServeError>;
 
-    /// Serves until a stop is requested through the [`Shutdown`] of the server, then until requests in flight and tasks
-    /// have ended or are cut. The call blocks the thread.
+    /// Serves until a stop is requested through the [`Shutdown`] of the server, then until requests in flight and
+    /// tasks have ended or are cut. The call blocks the thread.
     ///
     /// # Errors
     /// [`ServeError`] if the server cannot start, or if it ends without a stop.
@@ -115,8 +116,8 @@ pub type Starting = BoxFuture<Result<Arc<dyn Handler>, BoxError>>;
 type Start = dyn FnOnce(Runtime) -> Starting + Send;
 type Stop = dyn FnOnce() -> BoxFuture<()> + Send;
 
-/// An application that was not started: a function from a [`Runtime`] to a [`Handler`], or a [`Router`](crate::Router) if
-/// nothing needs the runtime before the first request.
+/// An application that was not started: a function from a [`Runtime`] to a [`Handler`], or a
+/// [`Router`](crate::Router) if nothing needs the runtime before the first request.
 ///
 /// ```
 /// use gearshift_core::{App, Router, sync};

@@ -9,8 +9,8 @@ use slab::Slab;
 
 use crate::runtime::task::lock;
 
-/// A counter of guards that can be awaited until it is 0. Clones refer to the same counter. It may be held again after it
-/// was released.
+/// A counter of guards that can be awaited until it is 0. Clones refer to the same counter. It may be held again
+/// after it was released.
 ///
 /// ```
 /// use gearshift_core::Latch;

@@ -1,7 +1,7 @@
 //! The addresses and the listening sockets of a server.
 //!
-//! A server binds its sockets before its backend runs. The port that replaces port 0 is therefore known, and errors are
-//! reported, before any thread starts.
+//! A server binds its sockets before its backend runs. The port that replaces port 0 is therefore known, and errors
+//! are reported, before any thread starts.
 
 use std::fmt;
 use std::io;
@@ -20,8 +20,8 @@ use crate::server::accept::AcceptPause;
 
 /// The address on which a server listens, as configured.
 ///
-/// The text forms are `HOST:PORT`, `unix:PATH`, and `fd://N` for an inherited listening socket. Port 0 stands for a free
-/// port.
+/// The text forms are `HOST:PORT`, `unix:PATH`, and `fd://N` for an inherited listening socket. Port 0 stands for a
+/// free port.
 ///
 /// ```
 /// use gearshift_core::Bind;
@@ -89,12 +89,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds a socket and listens. `backlog` is the number of connections that the kernel holds until they are accepted.
-    /// A host name is looked up, which blocks; the first of its addresses that can be bound is used.
+    /// Binds a socket and listens. `backlog` is the number of connections that the kernel holds until they are
+    /// accepted. A host name is looked up, which blocks; the first of its addresses that can be bound is used.
     ///
     /// # Errors
-    /// `AddrInUse` if a process listens on the address, including this one; `InvalidInput` if an inherited descriptor does
-    /// not listen; or another error of the operating system.
+    /// `AddrInUse` if a process listens on the address, including this one; `InvalidInput` if an inherited descriptor
+    /// does not listen; or another error of the operating system.
     pub fn bind(bind: &Bind, backlog: u16) -> io::Result<Listener> {
         match bind {
             Bind::Tcp(address) => bind_tcp(address, backlog),

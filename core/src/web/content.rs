@@ -9,7 +9,8 @@ use crate::proto::body::BodyError;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 
-/// The error of `Request::json`, `Request::form` and `Request::json_or_form`. As a response it has the status of [`ContentError::status`] and its text.
+/// The error of `Request::json`, `Request::form` and `Request::json_or_form`. As a response it has the status of
+/// [`ContentError::status`] and its text.
 #[derive(Debug)]
 pub enum ContentError {
     /// The `Content-Type` is missing or another one (RFC 9110, 8.3).
@@ -106,8 +107,8 @@ mod request {
             serde_urlencoded::from_bytes(&bytes).map_err(|error| ContentError::Value(error.into()))
         }
 
-        /// Reads a body as [`json`](Request::json) or as a [`form`](Request::form) according to its `Content-Type`, for
-        /// a route that serves programs and browsers. `limit` is in bytes.
+        /// Reads a body as [`json`](Request::json) or as a [`form`](Request::form) according to its `Content-Type`,
+        /// for a route that serves programs and browsers. `limit` is in bytes.
         ///
         /// # Errors
         /// [`ContentError`] if the type is neither, the body cannot be read, or it is not a valid `T`.

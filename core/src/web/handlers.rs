@@ -1,4 +1,5 @@
-//! Kinds of handlers: plain functions and the threads they run on, the disconnect policy of a route, and the statistics.
+//! Kinds of handlers: plain functions and the threads they run on, the disconnect policy of a route, and the
+//! statistics.
 
 use std::sync::Arc;
 
@@ -46,11 +47,11 @@ where
 }
 
 /// Creates a handler from a plain function that blocks. It runs through
-/// [`Runtime::blocking`](crate::Runtime::blocking): on the thread of the connection if that thread may block, else on a
-/// pool of threads.
+/// [`Runtime::blocking`](crate::Runtime::blocking): on the thread of the connection if that thread may block, else on
+/// a pool of threads.
 ///
-/// If the queue of the pool is full, [`Config::pool_overload`](crate::Config::pool_overload) decides whether the request
-/// waits or is answered with 503.
+/// If the queue of the pool is full, [`Config::pool_overload`](crate::Config::pool_overload) decides whether the
+/// request waits or is answered with 503.
 ///
 /// ```
 /// # use gearshift_core::{Router, blocking};

@@ -86,8 +86,8 @@ impl Request {
     /// Checks that the request was not sent by a page of another site. A handler that changes state on behalf of a
     /// logged-in user calls it first.
     ///
-    /// The check reads `Sec-Fetch-Site` (Fetch Metadata, 2.4), which all browsers have sent since 2023. A request without
-    /// the field comes from another kind of client and passes.
+    /// The check reads `Sec-Fetch-Site` (Fetch Metadata, 2.4), which all browsers have sent since 2023. A request
+    /// without the field comes from another kind of client and passes.
     ///
     /// # Errors
     /// A [`Refusal`] with status 403 if the field has a value other than `same-origin` and `none`.

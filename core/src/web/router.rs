@@ -315,8 +315,8 @@ impl fmt::Debug for Router {
 
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// A fast hasher for the paths of routes: FNV-1a over words of 8 bytes. The keys come from the application, so that the
-/// hasher need not resist chosen collisions.
+/// A fast hasher for the paths of routes: FNV-1a over words of 8 bytes. The keys come from the application, so that
+/// the hasher need not resist chosen collisions.
 #[derive(Default)]
 struct PathHasher(u64);
 
