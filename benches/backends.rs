@@ -20,7 +20,7 @@ const ECHO: usize = 64 * 1024;
 const CHUNKS: usize = 100;
 
 fn main() {
-    loopback::run(demo::app, &[each_backend]);
+    loopback::run(|_| demo::app(), &[each_backend]);
 }
 
 /// The requests by name.

@@ -9,7 +9,7 @@ use gearshift::{
     Backend, CancelToken, OnDisconnect, Request, Response, Router, Runtime, blocking, on_disconnect, sync,
 };
 use socket2::SockRef;
-use test_support::backend::{blocks, concurrency, few_workers};
+use test_support::backend::{begins_with_head, blocks, concurrency, few_workers};
 use test_support::client::Client;
 use test_support::server::{Running, one};
 use test_support::suite::Area;
@@ -85,7 +85,7 @@ fn reset(client: Client) {
 /// A server whose handler never ends.
 fn pending(backend: Backend, seen: &Seen) -> Running {
     let seen = seen.clone();
-    Running::start(backend, few_workers(backend), move |_| {
+    Running::start(backend, begins_with_head(backend), move |_| {
         Router::new().any("/", move |request: Request| {
             let flag = seen.begin();
             async move {
@@ -327,7 +327,7 @@ fn abandoned(backend: Backend) {
 }
 
 fn late(backend: Backend) {
-    let mut config = few_workers(backend);
+    let mut config = begins_with_head(backend);
     config.handler_timeout = Duration::from_millis(300);
     let seen = Seen::default();
     let told = seen.clone();

@@ -334,7 +334,7 @@ fn max_connections(backend: Backend) {
 }
 
 fn beyond_drain(backend: Backend) {
-    let server = server(backend, |config| config.limits.drain = 1000);
+    let server = server(backend, |config| (config.limits.drain, config.body_buffer) = (1000, 0));
     for (len, stays_open) in [(900, true), (5000, false)] {
         for path in ["/test/ignore", "/test/ignore-async"] {
             let mut client = server.client();

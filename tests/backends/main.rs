@@ -32,7 +32,7 @@ use std::process::ExitCode;
 
 use gearshift::Backend;
 use libtest_mimic::{Arguments, Trial};
-use test_support::backend::{blocks, concurrency, starts_after_a_stop};
+use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
@@ -61,7 +61,7 @@ const AREAS: [Area; 21] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 18] = [
+const ONLY: [Only; 13] = [
     // A backend that blocks runs these jobs on the thread of the request and queues nothing.
     ("bridge", "handlers_beyond_the_queue_are_refused_where_that_is_the_setting", is_event_loop),
     ("bridge", "handlers_beyond_the_queue_wait_where_that_is_the_setting", is_event_loop),
@@ -69,22 +69,12 @@ const ONLY: [Only; 18] = [
     // These need a second thread, or an event loop.
     ("bridge", "a_full_pool_delays_neither_sync_routes_nor_the_other_pool", serves_concurrently),
     ("tasks", "blocking_jobs_block_nobody_else", serves_concurrently),
-    ("crowd", "a_peer_that_does_not_read_holds_up_nobody", serves_concurrently),
     ("stopping", "a_blocking_request_does_not_delay_the_backlog", serves_concurrently),
-    ("stopping", "a_handler_that_does_not_return_is_abandoned", serves_concurrently),
     // Requests wait for a thread only where threads block.
     ("disconnects", "requests_whose_peers_have_left_are_not_started", blocks),
     ("uploads", "a_reader_in_place_reads_an_upload_as_it_arrives", blocks),
     ("serving", "requests_never_overlap_on_one_thread", serves_one_at_a_time),
     ("serving", "requests_overlap_on_all_threads_of_a_pool", has_a_pool),
-    // These have an application that starts after the stop has been asked for.
-    ("runtime", "a_task_that_outlives_its_server_is_cancelled", starts_after_a_stop),
-    ("stopping", "on_stop_runs_in_a_server_that_is_stopped_before_it_starts", starts_after_a_stop),
-    (
-        "stopping",
-        "an_application_that_starts_within_the_grace_period_serves_its_clients",
-        starts_after_a_stop,
-    ),
     // A number that the model has no room for.
     ("settings", "a_number_of_threads_is_refused", is_not_a_pool),
     ("settings", "more_than_one_worker_is_refused", blocks),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gearshift::{Backend, Body, Bytes, Request, Response, Router, Runtime, blocking, compute, sync};
 use test_support::app::ON_PURPOSE;
-use test_support::backend::few_workers;
+use test_support::backend::{begins_with_head, few_workers};
 use test_support::server::{Launched, Running};
 use test_support::suite::Area;
 use test_support::{PATIENCE, wait_until};
@@ -67,7 +67,7 @@ fn broken_body() -> Body {
 }
 
 fn start(backend: Backend) -> Running {
-    Running::start(backend, few_workers(backend), app)
+    Running::start(backend, begins_with_head(backend), app)
 }
 
 fn is_a_500(backend: Backend, path: &str) {

@@ -313,7 +313,9 @@ fn does_not_return(backend: Backend) {
 
 fn waits_for_a_body(backend: Backend) {
     let (begin, begun) = mpsc::channel();
-    let server = Launched::start(backend, patient(backend), move |_| {
+    let mut config = patient(backend);
+    config.body_buffer = 0;
+    let server = Launched::start(backend, config, move |_| {
         let read = move |request: Request| {
             let _ = begin.send(());
             let _ = request.into_body().reader().read_to_end(&mut Vec::new());

@@ -53,9 +53,9 @@ impl Application {
 /// Serves until the process is killed.
 pub(crate) fn run(serve: ServeArgs) -> ExitCode {
     let app = match serve.app {
-        Application::Demo => App::new(demo::app),
+        Application::Demo => App::from(demo::app()),
         Application::Gateway => gateway::app(serve.upstream, DEADLINE),
-        Application::Thumbnails => App::new(thumbnails::app),
+        Application::Thumbnails => App::from(thumbnails::app()),
         Application::Yardstick => return yardstick(serve.settings.binds()),
     };
     cli::serve(&serve.settings, app)

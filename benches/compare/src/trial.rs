@@ -130,7 +130,7 @@ impl Bench {
         let patient = |backend: &&Backend| !["sequential", "threadpool"].contains(&backend.name());
         let backend = Backend::available().iter().find(patient).copied().or(Backend::default());
         let backend = backend.ok_or(Failure::Backend(gearshift::BackendError::None))?;
-        let started = TestServer::start(backend, gateway::service);
+        let started = TestServer::start(backend, gateway::service());
         let service = started.map_err(|error| Failure::System(std::io::Error::other(error)))?;
         Ok(Bench { cores, plan, service, spare: Cell::new(plan.spare) })
     }

@@ -29,6 +29,14 @@ pub fn few_workers(backend: Backend) -> Config {
     config
 }
 
+/// The same settings, with each request begun when its head is complete. On a backend whose threads block, a request
+/// with a small body begins with the whole body otherwise.
+pub fn begins_with_head(backend: Backend) -> Config {
+    let mut config = few_workers(backend);
+    config.body_buffer = 0;
+    config
+}
+
 /// How many requests a server with the settings of [`few_workers`] runs at the same time.
 ///
 /// `None` if their number has no limit, which is the case on every event loop.
@@ -45,10 +53,4 @@ pub fn begins_tasks_in_order(backend: Backend) -> bool {
 /// Whether handlers run inside a tokio runtime.
 pub fn runs_in_tokio(backend: Backend) -> bool {
     backend.name() == "tokio"
-}
-
-/// Whether a server whose stop is asked for before its application has started lets the application start within the
-/// grace period. Where this is false, the server ends without an application.
-pub fn starts_after_a_stop(backend: Backend) -> bool {
-    backend.name() != "tokio"
 }

@@ -14,7 +14,7 @@ const TIMES: Times = Times {
 /// Puts load on the demo with two generators.
 fn outcome(traffics: &[Traffic]) -> Outcome {
     let backend: Backend = "tokio".parse().or_else(|_| "mio".parse()).expect("one of them is compiled in");
-    let server = TestServer::start(backend, demo::app).expect("the server starts");
+    let server = TestServer::start(backend, demo::app()).expect("the server starts");
     put(server.addr(), traffics, TIMES, 2, Usage::default).expect("no system call fails")
 }
 
