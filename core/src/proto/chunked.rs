@@ -7,9 +7,9 @@
 use bytes::Bytes;
 
 use crate::proto::error::Error;
-use crate::proto::head::{Scan, is_token};
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
+use crate::proto::scan::{Scan, is_token};
 
 /// The number of hexadecimal digits in 64 bits. A chunk size with more digits must begin with zeros.
 const SIZE_DIGITS: u8 = 16;

@@ -14,13 +14,14 @@ use crate::proto::body::{BodyError, Inner as BodyInner};
 use crate::proto::encode::{self, BodyLength, Persistence, StandardFields};
 use crate::proto::error::Error;
 use crate::proto::framing::{Facts, Framing};
-use crate::proto::head::{self, Scan};
+use crate::proto::head;
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::Request;
 use crate::proto::request_body::RequestBody;
 use crate::proto::response::Response;
 use crate::proto::response_state::{ResponseState, asks_to_close, has_body};
+use crate::proto::scan::Scan;
 use crate::proto::write_queue::WriteQueue;
 
 pub(crate) use crate::proto::request_body::Buffered;

@@ -23,6 +23,7 @@ mod request_line;
 mod request_parts;
 pub(crate) mod response;
 mod response_state;
+mod scan;
 pub(crate) mod stream;
 mod target;
 pub mod write_queue;
