@@ -11,15 +11,23 @@ fn a_layer_imports_only_from_the_layers_before_it() {
     let mut faults = Vec::new();
     for (rank, layer) in LAYERS.iter().enumerate() {
         let mut files = 0;
-        for entry in std::fs::read_dir(source.join(layer)).expect("the folder of the layer") {
-            let path = entry.expect("a file of it").path();
-            let text = std::fs::read_to_string(&path).expect("a source file");
-            files += 1;
-            for (number, line) in text.lines().enumerate() {
-                faults.extend(
-                    fault(line, rank)
-                        .map(|fault| format!("{}:{}: {fault}: {}", path.display(), number + 1, line.trim())),
-                );
+        let mut folders = vec![source.join(layer)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder of the layer") {
+                let path = entry.expect("a file of the folder").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                files += 1;
+                for (number, line) in text.lines().enumerate() {
+                    faults.extend(
+                        fault(line, rank).map(|fault| {
+                            format!("{}:{}: {fault}: {}", path.display(), number + 1, line.trim())
+                        }),
+                    );
+                }
             }
         }
         assert!(files > 1, "there are no files in {layer}");

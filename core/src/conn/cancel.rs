@@ -15,10 +15,27 @@ use crate::conn::context::Context;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::task::lock;
 
-/// Says whether a request was given up: its peer has left, its time is over, the server was stopped by force, or its
-/// connection has ended.
+/// A token that tells whether a request was given up: the peer has left, the handler has timed out, the server was
+/// stopped by force, or the connection has ended.
 ///
-/// Made by [`Request::cancel_token`](crate::Request::cancel_token). Clones may be sent to other threads.
+/// [`Request::cancel_token`](crate::Request::cancel_token) creates it. Clones may be sent to other threads.
+///
+/// ```
+/// use gearshift_core::{Router, compute};
+///
+/// // A computation that ends early if its result is not wanted any more.
+/// let app = Router::new().get("/sum", compute(|request| {
+///     let token = request.cancel_token();
+///     let mut sum = 0_u64;
+///     for step in 0..1000 {
+///         if token.is_cancelled() {
+///             break;
+///         }
+///         sum += (step * 1_000_000..(step + 1) * 1_000_000).sum::<u64>();
+///     }
+///     sum.to_string()
+/// }));
+/// ```
 #[derive(Clone)]
 pub struct CancelToken(Option<Arc<Context>>);
 

@@ -1,29 +1,41 @@
-//! A body: bytes that are here, a lease on the connection they are still arriving on, or a stream of the
-//! program's own.
+//! The body of a message: bytes in memory, a lease on a connection that receives it, or a stream of the application.
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use http::StatusCode;
 use http_body::{Frame, SizeHint};
 
 use crate::proto::BoxError;
-use crate::proto::error::Error as H1Error;
+
+pub use crate::proto::body_error::BodyError;
 
 /// The body of a request or of a response.
 ///
-/// A request body that had arrived with its head is plain bytes. Otherwise it is pulled from the connection as the
-/// handler reads, which is all the flow control there is: no channel, no task, no second copy. A body can be given
-/// back as a response's: that streams.
+/// A request body that has arrived with its head is bytes in memory. Any other request body is read from the
+/// connection while the handler reads it: a handler that does not read stops the peer through TCP flow control. A
+/// request body can be used as the body of a response, which streams it back.
+///
+/// `Body` implements [`http_body::Body`] and [`Stream`].
+///
+/// ```
+/// use gearshift_core::{Body, BodyError};
+///
+/// let body = Body::from("hello");
+/// assert_eq!(body.remaining(), Some(5));
+/// # futures_lite::future::block_on(async {
+/// assert_eq!(body.bytes(1024).await?, "hello");
+/// # Ok::<(), BodyError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Default)]
 pub struct Body(pub(crate) Inner);
 
+/// The kinds of body.
 #[derive(Default)]
 pub(crate) enum Inner {
     #[default]
@@ -33,27 +45,29 @@ pub(crate) enum Inner {
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>),
 }
 
-/// Where a body comes from that is still on the wire.
+/// The connection from which a request body is read.
 pub(crate) trait BodySource: Send + Sync {
+    /// The next piece; `None` at the end.
     fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
-    /// Bytes still to come; `None` if only the end will tell.
+    /// The number of bytes that were not read; `None` if only the end of the body will tell.
     fn remaining(&self) -> Option<u64>;
 }
 
 impl Body {
-    /// No body.
+    /// Creates an empty body.
     pub const fn empty() -> Body {
         Body(Inner::Empty)
     }
 
+    /// Creates a body that reads from `source`.
     pub(crate) fn lease(source: Arc<dyn BodySource>) -> Body {
         Body(Inner::Lease(source))
     }
 
-    /// A body from a stream of chunks. Its length is not known, so it is sent chunked (to an HTTP/1.0 peer, until
-    /// the connection closes).
+    /// Creates a body from a stream of chunks. Its length is not known: it is sent with the chunked coding, or to an
+    /// HTTP/1.0 peer until the connection closes.
     ///
-    /// An error ends the connection, so that the peer does not take a part for the whole.
+    /// An error from the stream cuts the connection, so that the peer does not mistake a part for the whole.
     pub fn from_stream<S, E>(stream: S) -> Body
     where
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -62,8 +76,8 @@ impl Body {
         Body(Inner::Stream(Box::pin(FromStream { stream: Box::pin(stream) })))
     }
 
-    /// A body from any `http_body::Body`. If its size hint is exact, it is sent with that length; giving another
-    /// number of bytes then ends the connection. Trailers are dropped.
+    /// Creates a body from any `http_body::Body`. If the size hint is exact, the body is sent with that
+    /// `Content-Length`, and another number of bytes cuts the connection. Trailers are dropped.
     pub fn from_http<B>(body: B) -> Body
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -75,18 +89,19 @@ impl Body {
         Body(Inner::Stream(Box::pin(FromHttp { body: Box::pin(body) })))
     }
 
-    /// The next piece, as it arrives; `None` at the end.
+    /// Waits for the next piece of the body; returns `None` at the end.
     ///
     /// # Errors
-    /// [`BodyError`]; a body that was cut short is an error, never an end.
+    /// [`BodyError`] if reading fails. A body that was cut short is [`BodyError::Incomplete`] and never an end.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// All of it, if that is no more than `limit` bytes.
+    /// Waits for the whole body, of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`BodyError`]; beyond `limit` it is [`BodyError::TooLarge`], before reading if the length is known.
+    /// [`BodyError::TooLarge`] if the body is longer than `limit`, before anything is read if the length is known;
+    /// any other [`BodyError`] if reading fails.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes, BodyError> {
         let too_large = || BodyError::TooLarge { limit: limit as u64 };
         if self.remaining().is_some_and(|len| len > limit as u64) {
@@ -113,7 +128,7 @@ impl Body {
         Ok(all.freeze())
     }
 
-    /// How many bytes are left; `None` if only the end will tell.
+    /// The number of bytes that were not read; `None` if only the end of the body will tell.
     pub fn remaining(&self) -> Option<u64> {
         match &self.0 {
             Inner::Empty => Some(0),
@@ -123,11 +138,12 @@ impl Body {
         }
     }
 
-    /// Whether there is nothing to read, for certain.
+    /// Whether the body is known to have no more bytes. False if the length is not known.
     pub fn is_empty(&self) -> bool {
         self.remaining() == Some(0)
     }
 
+    /// Polls for the next piece; see [`Body::chunk`].
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match &mut self.0 {
             Inner::Empty => Poll::Ready(None),
@@ -228,82 +244,7 @@ impl Stream for Body {
     }
 }
 
-/// Why a body could not be read to its end.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum BodyError {
-    /// It is larger than the limit.
-    TooLarge {
-        /// The limit that was passed, in bytes.
-        limit: u64,
-    },
-    /// The peer broke the rules of framing.
-    Malformed(H1Error),
-    /// The peer stopped sending before the end.
-    Incomplete,
-    /// The peer paused for too long.
-    TimedOut,
-    /// The request is over: its response was sent, or its connection closed.
-    Gone,
-    /// The connection failed.
-    Io(io::Error),
-    /// The body's own source failed.
-    Source(BoxError),
-}
-
-impl BodyError {
-    /// The status that tells the peer.
-    pub fn status(&self) -> StatusCode {
-        match self {
-            BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            BodyError::Malformed(error) => error.status(),
-            BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
-            BodyError::Incomplete | BodyError::Io(_) | BodyError::Gone => StatusCode::BAD_REQUEST,
-            BodyError::Source(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // As it is said of a body that was not even begun.
-            BodyError::TooLarge { .. } => H1Error::BodyTooLarge.fmt(f),
-            BodyError::Malformed(error) => error.fmt(f),
-            BodyError::Incomplete => f.write_str("the body was cut short"),
-            BodyError::TimedOut => f.write_str("the body paused for too long"),
-            BodyError::Gone => f.write_str("the request is over"),
-            BodyError::Io(error) => write!(f, "the connection failed: {error}"),
-            BodyError::Source(error) => write!(f, "the body's source failed: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BodyError::Malformed(error) => Some(error),
-            BodyError::Io(error) => Some(error),
-            BodyError::Source(error) => Some(&**error),
-            _ => None,
-        }
-    }
-}
-
-impl From<BodyError> for io::Error {
-    fn from(error: BodyError) -> io::Error {
-        let kind = match &error {
-            BodyError::TimedOut => io::ErrorKind::TimedOut,
-            BodyError::Incomplete => io::ErrorKind::UnexpectedEof,
-            BodyError::Gone => io::ErrorKind::NotConnected,
-            BodyError::Io(error) => error.kind(),
-            BodyError::Source(_) => io::ErrorKind::Other,
-            BodyError::TooLarge { .. } | BodyError::Malformed(_) => io::ErrorKind::InvalidData,
-        };
-        io::Error::new(kind, error)
-    }
-}
-
+/// The adapter behind [`Body::from_stream`].
 struct FromStream<S> {
     stream: Pin<Box<S>>,
 }
@@ -325,6 +266,7 @@ where
     }
 }
 
+/// The adapter behind [`Body::from_http`]. It maps the error type.
 struct FromHttp<B> {
     body: Pin<Box<B>>,
 }

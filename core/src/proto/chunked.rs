@@ -1,89 +1,99 @@
-//! The chunked transfer coding (RFC 9112, 7.1), decoded where the bytes lie.
+//! The decoder of the chunked transfer coding (RFC 9112, 7.1).
 //!
-//! The decoder keeps its place between any two bytes. It knows no line end but CR LF, and every byte of the
-//! grammar is checked: sizes, extensions, the end of each chunk's data, and the trailer section, which is read,
-//! judged and dropped.
+//! The decoder can stop and resume between any two bytes, and copies no data. It checks every byte of the grammar:
+//! sizes, extensions, the CR LF after each chunk, and the trailer section, which it validates and drops. The only line
+//! end is CR LF.
 
 use bytes::Bytes;
 
 use crate::proto::error::Error;
-use crate::proto::head::{Scan, is_token};
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
+use crate::proto::scan::{Scan, is_token};
 
-/// Digits of one chunk size that are as many as its number can have. More may be zeros before it.
+/// The number of hexadecimal digits in 64 bits. A chunk size with more digits must begin with zeros.
 const SIZE_DIGITS: u8 = 16;
-/// Bytes of extensions, and of such zeros, in one whole body.
-const SPARE_BYTES: u16 = 4096;
+/// The largest number of overhead bytes in one body: extensions, and leading zeros beyond [`SIZE_DIGITS`]. It bounds
+/// the work per byte of data.
+const MAX_OVERHEAD: u16 = 4096;
 
-/// What the decoder found.
+/// The result of [`Decoder::next`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
-    /// Nothing more without more bytes.
+    /// The read buffer holds no more of the body.
     NeedBytes,
-    /// A piece of the body, as large as has arrived.
+    /// The data of the current chunk that has arrived.
     Data(Bytes),
-    /// The end of the body, trailers and all.
+    /// The end of the body, after the trailer section.
     End,
 }
 
-/// Where the decoder is in a body.
+/// The decoder of one body.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     at: At,
-    /// What the chunks announced so far hold together.
+    /// The sum of the chunk sizes read so far.
     total: u64,
-    spare_bytes: u16,
+    /// The number of overhead bytes read so far; see [`MAX_OVERHEAD`].
+    overhead: u16,
 }
 
+/// The position of the decoder in the grammar.
 #[derive(Debug)]
 enum At {
-    /// Within a chunk size.
+    /// In a chunk size. `digits` counts the digits read, up to [`SIZE_DIGITS`].
     Size { size: u64, digits: u8 },
-    /// Within the extensions of a chunk of this size.
+    /// In the extensions of a chunk of `size` bytes.
     Extension { size: u64, part: Extension },
-    /// After the CR that ends a chunk size.
+    /// After the CR of the line with the chunk size.
     SizeLf { size: u64 },
-    /// Within the data of a chunk, with so much left.
+    /// In the data of a chunk, of which `left` bytes remain.
     Data { left: u64 },
     /// After the data of a chunk.
     DataCr,
-    /// After the CR behind the data of a chunk.
+    /// After the CR that follows the data of a chunk.
     DataLf,
-    /// Within the trailer section.
+    /// In the trailer section.
     Trailers(Box<Scan>),
-    /// Behind it all.
+    /// After the trailer section.
     End,
 }
 
-/// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112, 7.1.1).
+/// The position in the extensions of a chunk, `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC
+/// 9112, 7.1.1).
 #[derive(Clone, Copy, Debug)]
 enum Extension {
-    /// White space before `;`.
+    /// In white space before `;`.
     BeforeSemicolon,
-    /// After `;`.
+    /// After `;`, before a name.
     BeforeName,
+    /// In a name.
     Name,
-    /// White space after a name: `=` or `;` has to come.
+    /// In white space after a name. `=` or `;` must follow.
     AfterName,
-    /// After `=`.
+    /// After `=`, before a value.
     BeforeValue,
+    /// In a token value.
     Token,
+    /// In a quoted value.
     Quoted,
+    /// After a backslash in a quoted value.
     Escaped,
-    /// After a closing quote.
+    /// After the closing quote of a value.
     AfterQuoted,
 }
 
 impl Decoder {
+    /// Creates a decoder at the start of a body.
     pub(crate) fn new() -> Decoder {
-        Decoder { at: At::Size { size: 0, digits: 0 }, total: 0, spare_bytes: 0 }
+        Decoder { at: At::Size { size: 0, digits: 0 }, total: 0, overhead: 0 }
     }
 
-    /// Takes what can be taken out of `read_buffer`.
+    /// Decodes the next piece of the body and consumes its bytes in `read_buffer`.
     ///
     /// # Errors
-    /// What is wrong with the coding. Nothing can be read after it then.
+    /// An [`Error`] if the coding is malformed or the body exceeds [`Limits::body`]. The decoder must not be used
+    /// after an error.
     pub(crate) fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Chunk, Error> {
         loop {
             match &mut self.at {
@@ -102,13 +112,13 @@ impl Decoder {
                     let Some(len) = scan.lines(read_buffer.as_slice(), limits)? else {
                         return Ok(Chunk::NeedBytes);
                     };
-                    judge_trailers(&read_buffer.as_slice()[..len])?;
+                    check_trailers(&read_buffer.as_slice()[..len])?;
                     read_buffer.discard(len);
                     self.at = At::End;
                 }
                 _ => {
                     let mut used = 0;
-                    while self.is_between() {
+                    while self.is_in_framing() {
                         match read_buffer.as_slice().get(used) {
                             Some(&byte) => self.step(byte, limits)?,
                             None => {
@@ -124,19 +134,19 @@ impl Decoder {
         }
     }
 
-    /// Whether the next byte belongs to the coding itself.
-    fn is_between(&self) -> bool {
+    /// Whether the next byte belongs to the line with a chunk size or to the CR LF after a chunk.
+    fn is_in_framing(&self) -> bool {
         !matches!(self.at, At::Data { .. } | At::Trailers(_) | At::End)
     }
 
-    /// Takes one byte of the coding.
+    /// Reads one byte of a line with a chunk size, or of the CR LF after a chunk.
     fn step(&mut self, byte: u8, limits: &Limits) -> Result<(), Error> {
         self.at = match self.at {
             At::Size { size, digits } => match (byte, (byte as char).to_digit(16)) {
                 // 63 bits, as for `Content-Length`.
                 (_, Some(_)) if size >> 59 > 0 => return Err(Error::ChunkSize),
                 (_, Some(0)) if size == 0 && digits == SIZE_DIGITS => {
-                    self.spend(Error::ChunkSize)?;
+                    self.count_overhead(Error::ChunkSize)?;
                     At::Size { size, digits }
                 }
                 (_, Some(digit)) => {
@@ -149,7 +159,7 @@ impl Decoder {
                 _ => return Err(Error::ChunkSize),
             },
             At::Extension { size, part } => {
-                self.spend(Error::ChunkExtension)?;
+                self.count_overhead(Error::ChunkExtension)?;
                 match part.step(byte)? {
                     Some(part) => At::Extension { size, part },
                     None => At::SizeLf { size },
@@ -174,15 +184,15 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes a byte that nobody needs.
-    fn spend(&mut self, error: Error) -> Result<(), Error> {
-        self.spare_bytes += 1;
-        if self.spare_bytes > SPARE_BYTES { Err(error) } else { Ok(()) }
+    /// Counts an overhead byte. Returns `error` beyond [`MAX_OVERHEAD`].
+    fn count_overhead(&mut self, error: Error) -> Result<(), Error> {
+        self.overhead += 1;
+        if self.overhead > MAX_OVERHEAD { Err(error) } else { Ok(()) }
     }
 }
 
 impl Extension {
-    /// Takes one byte; `None` is the CR that ends the line.
+    /// Reads one byte. Returns `None` for the CR that ends the line.
     fn step(self, byte: u8) -> Result<Option<Extension>, Error> {
         let token = is_token(byte);
         Ok(Some(match (self, byte) {
@@ -206,8 +216,9 @@ impl Extension {
     }
 }
 
-/// Fields that say how to read the message come too late in a trailer section (RFC 9110, 6.5.1).
-fn judge_trailers(section: &[u8]) -> Result<(), Error> {
+/// Rejects trailer fields that a recipient needs before the body: framing, routing, authentication and content format
+/// (RFC 9110, 6.5.1).
+fn check_trailers(section: &[u8]) -> Result<(), Error> {
     const FORBIDDEN: [&[u8]; 13] = [
         b"content-length",
         b"transfer-encoding",
@@ -236,7 +247,7 @@ fn judge_trailers(section: &[u8]) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    /// Decodes `wire` in pieces of `step` bytes: the body and what is left, or the error.
+    /// Decodes `wire` in pieces of `step` bytes. Returns the body and the number of bytes behind it, or the error.
     fn decode(wire: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, Error> {
         let (mut decoder, mut read_buffer) = (Decoder::new(), ReadBuffer::new());
         let (limits, mut body) = (Limits::default(), Vec::new());
@@ -303,7 +314,7 @@ mod tests {
 
     #[test]
     fn bounds_extensions() {
-        let wire = format!("3;{}\r\n", "a".repeat(usize::from(SPARE_BYTES)));
+        let wire = format!("3;{}\r\n", "a".repeat(usize::from(MAX_OVERHEAD)));
         assert_eq!(decode(wire.as_bytes(), 100), Err(Error::ChunkExtension));
         let short = "1;aaaaaaaaaaaaaaaa\r\nx\r\n".repeat(300);
         assert_eq!(decode(short.as_bytes(), 100), Err(Error::ChunkExtension));

@@ -1,171 +1,178 @@
-//! One HTTP/1.1 connection, seen from the server, sans-IO.
+//! One HTTP/1.1 connection, seen from the server, without I/O.
 //!
-//! A [`Connection`] owns no socket, reads no clock, spawns nothing and cannot block. Its user puts received bytes
-//! into the [`read_buffer`](Connection::read_buffer_mut), asks [`next_event`](Connection::next_event) what follows from them, and sends
-//! what is in the [`write_queue`](Connection::write_queue_mut):
-//!
-//! ```
-//! use gearshift_core::h1::{Connection, Event};
-//! use gearshift_core::{Limits, Response};
-//!
-//! let mut connection = Connection::new(Limits::default().into(), true, false);
-//! connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-//! let Event::Request(request) = connection.next_event() else { panic!() };
-//! assert_eq!(request.path(), "/");
-//! connection.respond_whole(Response::text("hi"), 0);
-//! assert!(connection.write_queue_mut().front().starts_with(b"HTTP/1.1 200 OK\r\n"));
-//! assert!(matches!(connection.next_event(), Event::NeedBytes));
-//! ```
-//!
-//! The parser never runs ahead of the responses: the next request is looked at once the one before was answered
-//! and its body is behind. Work is linear in the bytes received, however they are chopped.
+//! The file holds the connection's states and the moves between them. The states of the two sides of an exchange are
+//! in `request_body` and `response_state`.
 
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use crate::proto::body::{Body, BodyError, Inner as BodyInner};
-use crate::proto::chunked::{Chunk, Decoder};
-use crate::proto::encode::{self, Length, Persistence, Stamp};
+use crate::proto::body::{BodyError, Inner as BodyInner};
+use crate::proto::encode::{self, BodyLength, Persistence, StandardFields};
 use crate::proto::error::Error;
 use crate::proto::framing::{Facts, Framing};
-use crate::proto::head::{self, Scan};
+use crate::proto::head;
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::Request;
+use crate::proto::request_body::RequestBody;
 use crate::proto::response::Response;
+use crate::proto::response_state::{ResponseState, asks_to_close, has_body};
+use crate::proto::scan::Scan;
 use crate::proto::write_queue::WriteQueue;
 
-/// The interim response that asks for a body (RFC 9110, 15.2.1).
+pub(crate) use crate::proto::request_body::Buffered;
+pub use crate::proto::request_body::Piece;
+pub use crate::proto::response_state::WrongLength;
+
+/// The interim response that asks the peer for the request body (RFC 9110, 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What follows from the bytes received so far.
+/// The result of [`Connection::next_event`].
 #[derive(Debug)]
 pub enum Event {
-    /// Nothing, without more bytes.
+    /// The read buffer holds no complete head. The caller appends received bytes and asks again.
     NeedBytes,
-    /// A request. Its body is in it if it had arrived whole; else see [`Connection::is_body_pending`].
+    /// A request. It contains its body if the body had arrived completely; otherwise
+    /// [`Connection::is_body_pending`] is true and [`Connection::next_piece`] gives the body.
     Request(Request),
-    /// The request before has not been answered.
+    /// The response to the current request is incomplete.
     AwaitResponse,
-    /// The peer broke the rules. Tell it by [`Connection::refuse`]; nothing more can be read.
+    /// The peer broke a rule or a limit. The caller tells the peer with [`Connection::refuse`]. Nothing more can be
+    /// read.
     Refused(Error),
-    /// Nothing more will come of this connection: send what waits, and close it.
+    /// The connection is over. The caller sends the rest of the write queue and closes the transport.
     Finished,
 }
 
-/// What there is of a request's body.
-#[derive(Debug)]
-pub enum Piece {
-    /// Nothing more, without more bytes.
-    NeedBytes,
-    /// Some of it.
-    Data(Bytes),
-    /// Its end.
-    End,
-}
-
-/// One connection, sans-IO; its file says how it is used.
+/// The server side of one HTTP/1.1 connection, without I/O (RFC 9112).
+///
+/// A `Connection` owns no socket, reads no clock, spawns no task and never blocks. The caller appends received bytes
+/// to the [`read_buffer`](Connection::read_buffer_mut), calls [`next_event`](Connection::next_event), responds, and
+/// sends the bytes of the [`write_queue`](Connection::write_queue_mut):
+///
+/// ```
+/// use gearshift_core::h1::{Connection, Event};
+/// use gearshift_core::{Limits, Response};
+///
+/// let mut connection = Connection::new(Limits::default().into(), true, false);
+/// connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+/// let Event::Request(request) = connection.next_event() else { panic!() };
+/// assert_eq!(request.path(), "/");
+/// connection.respond_whole(Response::text("hi"), 0);
+/// assert!(connection.write_queue_mut().front().starts_with(b"HTTP/1.1 200 OK\r\n"));
+/// assert!(matches!(connection.next_event(), Event::NeedBytes));
+/// ```
+///
+/// # Rules
+///
+/// 1. **The parser never runs ahead of the responses.** [`next_event`](Connection::next_event) parses the next head
+///    only after the response to the request before it is complete and the body of that request was read or drained.
+/// 2. **Chopping changes nothing.** The requests, their bodies, the errors and the responses are the same however the
+///    input is divided into reads. There is one exception: body bytes that arrive together with their head prove that
+///    the peer does not wait for `100 Continue`. The work is linear in the number of bytes.
+///
+/// # States
+///
+/// The request side is always in one of the states of the first table. The response side exists during an exchange:
+/// while the request side is in `Done`, `Length`, `Chunked` or `Broken`. Calls that a table does not list change no
+/// state. `next_event` moves from state to state until it reaches an event.
+///
+/// The request side. `Length` and `Chunked` are bodies that were not taken completely; `Broken` is a body that
+/// cannot be read to its end; `Rejected` is a request that broke a rule before it became an exchange:
+///
+/// | From | Event or call | To |
+/// | --- | --- | --- |
+/// | `Head` | `next_event`, the head is incomplete | `Head` |
+/// | `Head` | `next_event`, the head has no body, or its body has arrived | `Done` |
+/// | `Head` | `next_event`, the head has a `Content-Length` and more of its body is to come | `Length` |
+/// | `Head` | `next_event`, the head is chunked and more of its body is to come | `Chunked` |
+/// | `Head` | `next_event`, the bytes break a rule or a limit | `Rejected` |
+/// | `Head` | `next_event` after `received_end`, the head is incomplete | `Closed` |
+/// | `Head` | `next_event` while closing | `Closed` |
+/// | `Length` | `next_piece` or `buffer_body` takes the last byte | `Done` |
+/// | `Chunked` | `next_piece` or `buffer_body` takes the last chunk and the trailer section | `Done` |
+/// | `Chunked` | `next_piece`, the coding is malformed or the body exceeds `Limits::body` | `Broken` |
+/// | `Length`, `Chunked` | `next_piece` after `received_end` or `fail_body`, nothing is left to take | `Broken` |
+/// | `Done`, `Length`, `Chunked`, `Broken` | `break_body` | `Broken` |
+/// | `Done` | `next_event`, the response is `Done` | `Head` |
+/// | `Length`, `Chunked` | `next_event`, the response is `Done`, the rest arrives within `Limits::drain` | `Head` |
+/// | `Length`, `Chunked` | `next_event`, the response is `Done`, the rest exceeds `Limits::drain` or fails | `Closed` |
+/// | `Length`, `Chunked`, `Broken` | `next_event` while closing, the response is `Done` | `Closed` |
+/// | `Done`, `Length`, `Chunked`, `Broken` | `switch`, the response is `Awaited` | `Closed` |
+/// | every state | `close`, `refuse` | `Closed` |
+///
+/// The connection is *closing* after [`close_after_this`](Connection::close_after_this), after a response with
+/// `Connection: close`, and once the body is `Broken`. During an exchange whose response is not `Done`, `next_event`
+/// returns [`Event::AwaitResponse`]. In `Rejected` and `Closed` it returns [`Event::Finished`].
+///
+/// The response side:
+///
+/// | From | Event or call | To |
+/// | --- | --- | --- |
+/// | (none) | `next_event` returns a request | `Awaited` |
+/// | `Awaited` | `respond_whole` | `Done` |
+/// | `Awaited` | `respond` to HEAD, or with 204 or 304 | `Bodiless` |
+/// | `Awaited` | `respond` with a length | `Length` |
+/// | `Awaited` | `respond` without a length, to HTTP/1.1 | `Chunked` |
+/// | `Awaited` | `respond` without a length, to HTTP/1.0 | `UntilClose` |
+/// | `Length` | `send` within the length | `Length` |
+/// | `Length` | `send` beyond the length, or `finish` before its end: `WrongLength` | `Length` |
+/// | `Chunked`, `UntilClose`, `Bodiless` | `send` | unchanged |
+/// | `Length`, `Chunked`, `UntilClose`, `Bodiless`, `Done` | `finish` | `Done` |
+/// | `Awaited`, `Done` | `send`: `WrongLength` | unchanged |
+/// | `Awaited` | `finish`: `WrongLength` | `Awaited` |
+/// | every state | the request side moves to `Head` or `Closed` | (none) |
+///
+/// `respond`, `respond_whole` and `switch` panic if the response is not `Awaited`. `send` ignores an empty piece in
+/// every state.
 pub struct Connection {
     limits: Arc<Limits>,
     read_buffer: ReadBuffer,
     write_queue: WriteQueue,
     state: State,
-    /// No request will be read after the one at hand.
+    /// No head is read after the current exchange.
     closing: bool,
-    /// The peer will send no more.
-    ended: bool,
-    /// The peer was refused, so that it may go on sending what nobody will read.
-    refused: bool,
+    /// The peer sends no more bytes.
+    has_ended: bool,
+    /// The connection stopped reading although the peer may still be sending.
+    input_abandoned: bool,
+    /// Responses have a `Server` field.
     server: bool,
+    /// Responses have a `Date` field.
     date: bool,
 }
 
 enum State {
-    /// A head is awaited.
+    /// The next head is incomplete.
     Head(Scan),
-    /// A request was handed out.
+    /// A request was returned. Its body, its response, or both may be incomplete.
     Exchange(Exchange),
-    /// The peer broke the rules, in a request that was no HEAD as far as is known, or was one.
-    Broken { head_only: bool },
-    /// Nothing will be read any more.
+    /// A request was rejected before it was returned. `is_head` is whether its method is HEAD, as far as is known.
+    Rejected { is_head: bool },
+    /// Nothing more is read.
     Closed,
 }
 
-/// A request and its response, neither of which need be complete.
+/// A request and its response.
 struct Exchange {
-    incoming: Incoming,
-    outgoing: Outgoing,
+    request: RequestBody,
+    response: ResponseState,
     facts: Facts,
-    /// The peer waits for `100 Continue`, and has sent nothing of its body.
+    /// The peer expects `100 Continue` and has sent nothing of the body.
     awaits_continue: bool,
-    /// Bytes of the body that were read and dropped.
+    /// The number of body bytes that were read and dropped after the response.
     drained: u64,
-    /// Why no more of the body will come. It is told once what has arrived was taken.
+    /// The reason why no more of the body will arrive. The reader gets it after the data that has arrived.
     failure: Option<Box<BodyError>>,
 }
 
-/// What is left of the request's body.
-enum Incoming {
-    Done,
-    Length(u64),
-    Chunked(Box<Chunks>),
-    /// It cannot be read any more.
-    Broken,
-}
-
-/// A chunked body that did not come whole with its head.
-struct Chunks {
-    decoder: Decoder,
-    /// Decoded data that nobody has taken.
-    arrived: BytesMut,
-    /// What is wrong with the bytes behind that data.
-    error: Option<Error>,
-}
-
-/// What [`Connection::buffer_body`] came to.
-#[derive(Debug)]
-pub enum Buffered {
-    /// The whole body.
-    Whole(Body),
-    /// More bytes are needed, and there is room for them.
-    NeedBytes,
-    /// The body is beyond the limit, or cannot be read to its end. What has arrived of it is still to be taken by
-    /// [`Connection::next_piece`].
-    Partial,
-}
-
-/// What is left of the response.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outgoing {
-    /// All of it.
-    Awaited,
-    /// So many bytes of its body.
-    Length(u64),
-    /// Chunks.
-    Chunked,
-    /// Whatever comes until the connection closes.
-    UntilClose,
-    /// Nothing, whatever its body is.
-    Bodiless,
-    Done,
-}
-
-impl Chunks {
-    fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Chunk, Error> {
-        match self.error {
-            Some(error) => Err(error),
-            None => self.decoder.next(read_buffer, limits),
-        }
-    }
-}
-
 impl Connection {
-    /// A connection on which nothing was received yet, with or without `Server` and `Date` in its responses. Limits
-    /// above [`Limits::MAX_HEAD`] and [`Limits::MAX_FIELDS`] are taken for these.
+    /// Creates a connection that has received nothing. `server` and `date` say whether its responses have these
+    /// fields. Values above [`Limits::MAX_HEAD`] and [`Limits::MAX_FIELDS`] are reduced to these.
     pub fn new(limits: Arc<Limits>, server: bool, date: bool) -> Connection {
         Connection {
             limits: limits.clamped(),
@@ -173,98 +180,98 @@ impl Connection {
             write_queue: WriteQueue::new(),
             state: State::Head(Scan::head()),
             closing: false,
-            ended: false,
-            refused: false,
+            has_ended: false,
+            input_abandoned: false,
             server,
             date,
         }
     }
 
-    /// What was received.
+    /// The received bytes that were not consumed.
     #[inline]
     pub fn read_buffer(&self) -> &ReadBuffer {
         &self.read_buffer
     }
 
-    /// Where received bytes go.
+    /// The buffer to which the caller appends received bytes.
     #[inline]
     pub fn read_buffer_mut(&mut self) -> &mut ReadBuffer {
         &mut self.read_buffer
     }
 
-    /// What waits to be sent.
+    /// The bytes to send.
     #[inline]
     pub fn write_queue(&self) -> &WriteQueue {
         &self.write_queue
     }
 
-    /// Where bytes to send come from.
+    /// The queue from which the caller takes bytes to send.
     #[inline]
     pub fn write_queue_mut(&mut self) -> &mut WriteQueue {
         &mut self.write_queue
     }
 
-    /// Announces that the peer will send no more.
+    /// Records that the peer sends no more bytes: a read returned 0.
     pub fn received_end(&mut self) {
-        self.ended = true;
+        self.has_ended = true;
     }
 
-    /// Whether the peer said that it will send no more.
+    /// Whether [`Connection::received_end`] was called.
     pub fn has_ended(&self) -> bool {
-        self.ended
+        self.has_ended
     }
 
-    /// Whether no request is at hand, nor any byte of one.
+    /// Whether no exchange is in progress and no byte of the next request has arrived.
     #[inline]
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Head(_)) && self.read_buffer.is_empty()
     }
 
-    /// Whether a part of a head has arrived.
+    /// Whether the next head has arrived in part.
     pub fn is_head_begun(&self) -> bool {
         matches!(self.state, State::Head(_)) && !self.read_buffer.is_empty()
     }
 
-    /// Makes the request at hand, or else the next one, the last.
+    /// Makes the current request the last one. Before the first request and between two requests, no further request
+    /// is read.
     pub fn close_after_this(&mut self) {
         self.closing = true;
     }
 
-    /// Whether no request will be read after the one at hand.
+    /// Whether no request is read after the current one.
     #[inline]
     pub fn is_closing(&self) -> bool {
         self.closing
     }
 
-    /// Whether closing now might destroy what was sent, as the peer may still be sending (RFC 9112, 9.6).
+    /// Whether the transport must be closed in stages, because the peer may still be sending. An immediate close
+    /// could reset the connection and destroy a response that the peer has not read (RFC 9112, 9.6).
     pub fn must_linger(&self) -> bool {
-        !self.ended && (self.refused || !self.read_buffer.is_empty() || !self.read_buffer.is_drained())
+        !self.has_ended
+            && (self.input_abandoned || !self.read_buffer.is_empty() || !self.read_buffer.is_drained())
     }
 
-    /// Whether some of the request's body has not arrived.
+    /// Whether a part of the current request's body was not taken.
     #[inline]
     pub fn is_body_pending(&self) -> bool {
-        matches!(&self.state, State::Exchange(exchange) if !matches!(exchange.incoming, Incoming::Done))
+        matches!(&self.state, State::Exchange(exchange) if !matches!(exchange.request, RequestBody::Done))
     }
 
-    /// How much of the request's body is still to be taken; `None` if only its end will tell.
+    /// The number of bytes of the current request's body that were not taken; `None` if the body is chunked or
+    /// cannot be read. 0 without a current request.
     pub fn body_remaining(&self) -> Option<u64> {
         match &self.state {
-            State::Exchange(exchange) => match exchange.incoming {
-                Incoming::Done => Some(0),
-                Incoming::Length(left) => Some(left),
-                Incoming::Chunked(_) | Incoming::Broken => None,
-            },
+            State::Exchange(exchange) => exchange.request.remaining(),
             _ => Some(0),
         }
     }
 
-    /// What follows from the bytes received so far.
+    /// Reads the received bytes up to the next event. The caller repeats the call after it has handled the event.
     #[inline]
     pub fn next_event(&mut self) -> Event {
         loop {
             match &mut self.state {
-                State::Closed | State::Broken { .. } => return Event::Finished,
+                State::Closed | State::Rejected { .. } => return Event::Finished,
                 State::Head(scan) => {
                     if self.closing {
                         self.state = State::Closed;
@@ -275,19 +282,22 @@ impl Connection {
                             Ok(()) => return Event::Request(request),
                             Err(error) => return Event::Refused(error),
                         },
-                        Ok(None) if self.ended => {
+                        Ok(None) if self.has_ended => {
                             self.state = State::Closed;
                             return Event::Finished;
                         }
                         Ok(None) => return Event::NeedBytes,
-                        Err(error) => return self.broken(error),
+                        Err(error) => {
+                            self.state = State::Rejected { is_head: self.is_head_request() };
+                            return Event::Refused(error);
+                        }
                     }
                 }
-                State::Exchange(exchange) if exchange.outgoing != Outgoing::Done => {
+                State::Exchange(exchange) if exchange.response != ResponseState::Done => {
                     return Event::AwaitResponse;
                 }
-                State::Exchange(exchange) => match exchange.incoming {
-                    Incoming::Done => self.state = State::Head(Scan::head()),
+                State::Exchange(exchange) => match exchange.request {
+                    RequestBody::Done => self.state = State::Head(Scan::head()),
                     _ => match self.drain() {
                         Some(event) => return event,
                         None => continue,
@@ -297,105 +307,58 @@ impl Connection {
         }
     }
 
-    /// Takes what there is of the request's body.
+    /// Takes the next piece of the current request's body.
     ///
     /// # Errors
-    /// [`BodyError`], from then on.
+    /// [`BodyError`] if the body cannot be read to its end, and [`BodyError::Gone`] without a current request. The
+    /// connection is then closing, and every later call returns an error.
     pub fn next_piece(&mut self) -> Result<Piece, BodyError> {
         let State::Exchange(exchange) = &mut self.state else { return Err(BodyError::Gone) };
-        // Who has sent some of it is not waiting to be asked for it (RFC 9110, 10.1.1).
+        // A peer that has sent body bytes does not wait for `100 Continue` (RFC 9110, 10.1.1).
         exchange.awaits_continue &= self.read_buffer.is_empty();
-        let piece = match &mut exchange.incoming {
-            Incoming::Done => return Ok(Piece::End),
-            Incoming::Broken => Err(BodyError::Incomplete),
-            Incoming::Length(_) if self.read_buffer.is_empty() => Ok(Piece::NeedBytes),
-            Incoming::Length(left) => {
-                let n = usize::try_from(*left)
-                    .map_or(self.read_buffer.len(), |left| left.min(self.read_buffer.len()));
-                *left -= n as u64;
-                if *left == 0 {
-                    exchange.incoming = Incoming::Done;
-                }
-                return Ok(Piece::Data(self.read_buffer.take(n)));
-            }
-            Incoming::Chunked(chunks) if !chunks.arrived.is_empty() => {
-                return Ok(Piece::Data(chunks.arrived.split().freeze()));
-            }
-            Incoming::Chunked(chunks) => match chunks.next(&mut self.read_buffer, &self.limits) {
-                Ok(Chunk::NeedBytes) => Ok(Piece::NeedBytes),
-                Ok(Chunk::Data(data)) => return Ok(Piece::Data(data)),
-                Ok(Chunk::End) => {
-                    exchange.incoming = Incoming::Done;
-                    return Ok(Piece::End);
-                }
-                Err(Error::BodyTooLarge) => Err(BodyError::TooLarge { limit: self.limits.body }),
-                Err(error) => Err(BodyError::Malformed(error)),
+        match exchange.request.next_piece(&mut self.read_buffer, &self.limits) {
+            Ok(Piece::NeedBytes) => match exchange.failure.take() {
+                Some(failure) => Err(self.break_body(*failure)),
+                None if self.has_ended => Err(self.break_body(BodyError::Incomplete)),
+                None => Ok(Piece::NeedBytes),
             },
-        };
-        let failure = exchange.failure.take_if(|_| matches!(piece, Ok(Piece::NeedBytes)));
-        match piece {
-            Ok(Piece::NeedBytes) if failure.is_some() => {
-                Err(self.break_body(failure.map_or(BodyError::Incomplete, |failure| *failure)))
-            }
-            Ok(Piece::NeedBytes) if self.ended => Err(self.break_body(BodyError::Incomplete)),
             Ok(piece) => Ok(piece),
             Err(error) => Err(self.break_body(error)),
         }
     }
 
-    /// Waits for the whole of the request's body, of at most `limit` bytes, before anybody takes a piece of it.
+    /// Takes the whole body of the current request once it has arrived. A body of more than `limit` bytes is only
+    /// taken if it has arrived already. Pieces that were taken before are missing in the result.
     pub fn buffer_body(&mut self, limit: usize) -> Buffered {
         let State::Exchange(exchange) = &mut self.state else { return Buffered::Partial };
-        let body = match &mut exchange.incoming {
-            Incoming::Done => Body::empty(),
-            Incoming::Broken => return Buffered::Partial,
-            Incoming::Length(left) => match usize::try_from(*left) {
-                Ok(len) if len <= self.read_buffer.len() => Body::from(self.read_buffer.take(len)),
-                Ok(len) if len <= limit && !self.ended => return Buffered::NeedBytes,
-                _ => return Buffered::Partial,
-            },
-            Incoming::Chunked(chunks) => loop {
-                match chunks.next(&mut self.read_buffer, &self.limits) {
-                    Ok(Chunk::Data(data)) => chunks.arrived.extend_from_slice(&data),
-                    Ok(Chunk::End) => break Body::from(chunks.arrived.split().freeze()),
-                    Ok(Chunk::NeedBytes) if chunks.arrived.len() > limit || self.ended => {
-                        return Buffered::Partial;
-                    }
-                    Ok(Chunk::NeedBytes) => return Buffered::NeedBytes,
-                    Err(error) => {
-                        chunks.error = Some(error);
-                        return Buffered::Partial;
-                    }
-                }
-            },
-        };
-        exchange.incoming = Incoming::Done;
-        Buffered::Whole(body)
+        exchange.request.buffer(&mut self.read_buffer, &self.limits, limit, self.has_ended)
     }
 
-    /// Records why no more of the request's body will come. Whoever reads the body takes what has arrived, then gets
-    /// `error`.
+    /// Records that no more of the current request's body will arrive. [`Connection::next_piece`] returns the data
+    /// that has arrived, then `error`.
     pub fn fail_body(&mut self, error: BodyError) {
         if let State::Exchange(exchange) = &mut self.state {
             exchange.failure = Some(Box::new(error));
         }
     }
 
-    /// Gives up the rest of the request's body, because reading it failed. Gives `error` back.
+    /// Gives up the rest of the current request's body after reading it has failed, and makes the connection
+    /// closing. Returns `error` for the caller to pass on.
     pub fn break_body(&mut self, error: BodyError) -> BodyError {
         self.closing = true;
-        self.refused = true;
+        self.input_abandoned = true;
         if let State::Exchange(exchange) = &mut self.state {
-            exchange.incoming = Incoming::Broken;
+            exchange.request = RequestBody::Broken;
         }
         error
     }
 
-    /// Queues `100 Continue` if the peer waits for it (RFC 9110, 10.1.1). Says whether it did.
+    /// Queues `100 Continue` if the peer waits for it (RFC 9110, 10.1.1). Nothing is queued if body bytes have
+    /// arrived since. Returns whether the peer was waiting.
     pub fn send_continue(&mut self) -> bool {
         match &mut self.state {
             State::Exchange(exchange)
-                if exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited =>
+                if exchange.awaits_continue && exchange.response == ResponseState::Awaited =>
             {
                 exchange.awaits_continue = false;
                 if self.read_buffer.is_empty() {
@@ -407,71 +370,77 @@ impl Connection {
         }
     }
 
-    /// Whether an interim response may be sent: the peer knows them (RFC 9110, 15.2), and its response has not begun.
+    /// Whether [`Connection::send_probe`] is allowed: the peer speaks HTTP/1.1, which has interim responses
+    /// (RFC 9110, 15.2), it does not wait for `100 Continue`, and the response has not begun.
     pub fn may_probe(&self) -> bool {
         matches!(&self.state, State::Exchange(exchange)
-            if !exchange.facts.old && !exchange.awaits_continue && exchange.outgoing == Outgoing::Awaited)
+            if !exchange.facts.is_http10
+                && !exchange.awaits_continue
+                && exchange.response == ResponseState::Awaited)
     }
 
-    /// Queues an interim response, to learn whether the peer is still there.
+    /// Queues an interim response. Sending it fails if the peer has closed the connection.
     pub fn send_probe(&mut self) {
         self.write_queue.tail().extend_from_slice(CONTINUE);
     }
 
-    /// Whether the peer waits for `100 Continue`, or for a final response instead of it.
+    /// Whether the peer waits for `100 Continue` or for a final response before it sends the body.
     pub fn awaits_continue(&self) -> bool {
         matches!(&self.state, State::Exchange(exchange) if exchange.awaits_continue)
     }
 
-    /// Whether the request at hand offers to change the protocol, or is a CONNECT.
+    /// Whether the current request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
     pub fn offers_upgrade(&self) -> bool {
-        matches!(&self.state, State::Exchange(exchange) if exchange.facts.upgrade || exchange.facts.connect)
+        matches!(&self.state, State::Exchange(exchange)
+            if exchange.facts.offers_upgrade || exchange.facts.is_connect)
     }
 
-    /// Queues a response whose body is at hand: head and body at once. `seconds` since the Unix epoch is what its
-    /// `Date` says.
+    /// Queues a complete response. `seconds` is the Unix time for its `Date` field.
     ///
     /// # Panics
-    /// If no response is owed, or the body is not at hand.
+    /// If the response is not awaited, or if the body is neither empty nor made of bytes.
     #[inline]
     pub fn respond_whole(&mut self, response: Response, seconds: u64) {
         let Response { status, fields, body, extra } = response;
-        // Few have any, and the others need not look for what there is to drop.
+        // The check keeps the drop code of `Extra` out of the common path.
         if let Some(extra) = extra {
             drop(extra);
         }
         let bytes = match body.0 {
             BodyInner::Empty => Bytes::new(),
             BodyInner::Full(bytes) => bytes,
-            _ => panic!("the body is not at hand"),
+            _ => panic!("the body of a whole response is a stream"),
         };
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
-        let plain =
-            exchange.facts.is_plain() && exchange.outgoing == Outgoing::Awaited && !exchange.awaits_continue;
+        let plain = exchange.facts.is_plain()
+            && exchange.response == ResponseState::Awaited
+            && !exchange.awaits_continue;
         if plain && !self.closing && has_body(status) && !asks_to_close(&fields) {
-            // What `respond` would come to, without asking again.
-            let length = Length::Known(bytes.len() as u64);
-            let stamp = Stamp { server: self.server, date: self.date, seconds };
+            // `respond` comes to the same result, with more checks.
+            let length = BodyLength::Known(bytes.len() as u64);
+            let standard = StandardFields { server: self.server, date: self.date, seconds };
             let tail = self.write_queue.tail();
-            encode::head(tail, status, &fields, length, Persistence::Default, stamp);
+            encode::head(tail, status, &fields, length, Persistence::Default, standard);
             self.write_queue.push(bytes);
-            exchange.outgoing = Outgoing::Done;
+            exchange.response = ResponseState::Done;
             return;
         }
         self.respond(status, &fields, Some(bytes.len() as u64), seconds);
         if let State::Exchange(exchange) = &mut self.state {
-            if exchange.outgoing == Outgoing::Length(bytes.len() as u64) {
+            if exchange.response == ResponseState::Length(bytes.len() as u64) {
                 self.write_queue.push(bytes);
             }
-            exchange.outgoing = Outgoing::Done;
+            exchange.response = ResponseState::Done;
         }
     }
 
-    /// Queues a response's head. `length` is its body's, if that is known. Says whether the body is to follow, by
-    /// [`Connection::send`] and [`Connection::finish`]; `finish` is due in any case.
+    /// Queues the head of a response. `length` is the length of the body in bytes, if it is known; `seconds` is the
+    /// Unix time for the `Date` field. An interim `status` (1xx) is replaced by 500.
+    ///
+    /// Returns whether a body must follow with [`Connection::send`]. [`Connection::finish`] must follow in any case.
     ///
     /// # Panics
-    /// If no response is owed.
+    /// If the response is not awaited.
     pub fn respond(
         &mut self,
         mut status: StatusCode,
@@ -480,143 +449,114 @@ impl Connection {
         seconds: u64,
     ) -> bool {
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
-        assert!(exchange.outgoing == Outgoing::Awaited, "the request was answered already");
+        assert!(exchange.response == ResponseState::Awaited, "the request was answered already");
         if status.is_informational() {
             log::error!("a handler answered with the interim status {status}");
             (status, fields, length) = (StatusCode::INTERNAL_SERVER_ERROR, &[], Some(0));
         }
         let facts = exchange.facts;
-        if !facts.keep_alive || exchange.awaits_continue || asks_to_close(fields) {
+        let (announced, response) = ResponseState::after_head(status, fields, length, facts);
+        if !facts.keep_alive
+            || exchange.awaits_continue
+            || asks_to_close(fields)
+            || response == ResponseState::UntilClose
+        {
             self.closing = true;
         }
-        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-        let (said, outgoing) = match length {
-            _ if status == StatusCode::NO_CONTENT => (Length::Unsaid, Outgoing::Bodiless),
-            Some(0) if bodiless || facts.head_only => {
-                (content_length(fields, facts.head_only), Outgoing::Bodiless)
-            }
-            _ if bodiless => (Length::Unsaid, Outgoing::Bodiless),
-            Some(len) if facts.head_only => (Length::Known(len), Outgoing::Bodiless),
-            Some(len) => (Length::Known(len), Outgoing::Length(len)),
-            None if facts.old => {
-                self.closing = true;
-                (Length::Unsaid, Outgoing::UntilClose)
-            }
-            None => (Length::Chunked, Outgoing::Chunked),
-        };
-        exchange.outgoing = if facts.head_only { Outgoing::Bodiless } else { outgoing };
-        let persistence = match (self.closing, facts.old) {
+        exchange.response = if facts.is_head { ResponseState::Bodiless } else { response };
+        let expects_body = exchange.response.expects_body();
+        let persistence = match (self.closing, facts.is_http10) {
             (true, _) => Persistence::Close,
             (false, true) => Persistence::KeepAlive,
             (false, false) => Persistence::Default,
         };
-        let stamp = Stamp { server: self.server, date: self.date, seconds };
-        encode::head(self.write_queue.tail(), status, fields, said, persistence, stamp);
-        !matches!(self.outgoing(), Outgoing::Bodiless | Outgoing::Length(0))
+        let standard = StandardFields { server: self.server, date: self.date, seconds };
+        encode::head(self.write_queue.tail(), status, fields, announced, persistence, standard);
+        expects_body
     }
 
-    /// Queues the head after which the connection is no longer HTTP: 101, or 200 for a CONNECT. The transport can be
-    /// handed over once the write_queue is empty; what the peer sent early is in the read_buffer.
+    /// Queues the head after which the connection is no longer HTTP: 101 (RFC 9110, 7.8), or 200 for a CONNECT
+    /// (RFC 9110, 9.3.6). `seconds` is the Unix time for the `Date` field.
+    ///
+    /// The caller hands the transport over once the write queue is empty. The read buffer then holds bytes that
+    /// belong to the new protocol.
     ///
     /// # Panics
-    /// If no response is owed.
+    /// If the response is not awaited.
     pub fn switch(&mut self, status: StatusCode, fields: &[(HeaderName, HeaderValue)], seconds: u64) {
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
-        assert!(exchange.outgoing == Outgoing::Awaited, "the request was answered already");
+        assert!(exchange.response == ResponseState::Awaited, "the request was answered already");
         let persistence = match status {
             StatusCode::SWITCHING_PROTOCOLS => Persistence::Upgrade,
             _ => Persistence::Default,
         };
-        let stamp = Stamp { server: self.server, date: self.date, seconds };
-        encode::head(self.write_queue.tail(), status, fields, Length::Unsaid, persistence, stamp);
+        let standard = StandardFields { server: self.server, date: self.date, seconds };
+        encode::head(self.write_queue.tail(), status, fields, BodyLength::Omitted, persistence, standard);
         self.state = State::Closed;
     }
 
-    /// Queues a piece of the response's body.
+    /// Queues a piece of the response body.
     ///
     /// # Errors
-    /// [`WrongLength`] if that is more than the head said; the connection can only be cut then.
+    /// [`WrongLength`] if the body becomes longer than the head announced, or if no response body is due.
     pub fn send(&mut self, data: Bytes) -> Result<(), WrongLength> {
         let State::Exchange(exchange) = &mut self.state else { return Err(WrongLength) };
-        match &mut exchange.outgoing {
-            // An empty chunk would be the last.
-            _ if data.is_empty() => {}
-            Outgoing::Length(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?;
-                self.write_queue.push(data);
-            }
-            Outgoing::Chunked => {
-                encode::chunk_size(self.write_queue.tail(), data.len());
-                self.write_queue.push(data);
-                self.write_queue.tail().extend_from_slice(b"\r\n");
-            }
-            Outgoing::UntilClose => self.write_queue.push(data),
-            Outgoing::Bodiless => {}
-            Outgoing::Awaited | Outgoing::Done => return Err(WrongLength),
-        }
-        Ok(())
+        exchange.response.send(data, &mut self.write_queue)
     }
 
     /// Ends the response.
     ///
     /// # Errors
-    /// [`WrongLength`] if its body is shorter than the head said; the connection can only be cut then.
+    /// [`WrongLength`] if the body is shorter than the head announced, or if no response has begun.
     pub fn finish(&mut self) -> Result<(), WrongLength> {
         let State::Exchange(exchange) = &mut self.state else { return Err(WrongLength) };
-        match exchange.outgoing {
-            Outgoing::Awaited => return Err(WrongLength),
-            Outgoing::Length(left) if left > 0 => return Err(WrongLength),
-            Outgoing::Chunked => self.write_queue.tail().extend_from_slice(b"0\r\n\r\n"),
-            _ => {}
-        }
-        exchange.outgoing = Outgoing::Done;
-        Ok(())
+        exchange.response.finish(&mut self.write_queue)
     }
 
-    /// Queues the response that tells the peer what it did wrong, and ends the connection. Nothing is queued if a
-    /// response has begun already.
+    /// Queues the response that tells the peer about `error`, and closes the connection. `seconds` is the Unix time
+    /// for the `Date` field. Nothing is queued while another response is incomplete.
     pub fn refuse(&mut self, error: Error, seconds: u64) {
-        let (begun, head_only) = match &self.state {
-            State::Exchange(Exchange { outgoing, facts, .. }) => {
-                (!matches!(outgoing, Outgoing::Awaited | Outgoing::Done), facts.head_only)
+        let (is_response_begun, is_head) = match &self.state {
+            State::Exchange(Exchange { response, facts, .. }) => {
+                (!matches!(response, ResponseState::Awaited | ResponseState::Done), facts.is_head)
             }
-            State::Broken { head_only } => (false, *head_only),
-            State::Head(_) | State::Closed => (false, self.read_buffer.as_slice().starts_with(b"HEAD ")),
+            State::Rejected { is_head } => (false, *is_head),
+            State::Head(_) | State::Closed => (false, self.is_head_request()),
         };
-        if !begun {
+        if !is_response_begun {
             const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
             let text = error.to_string();
-            let stamp = Stamp { server: self.server, date: self.date, seconds };
-            let length = Length::Known(text.len() as u64);
+            let standard = StandardFields { server: self.server, date: self.date, seconds };
+            let length = BodyLength::Known(text.len() as u64);
             let fields =
                 [(header::CONTENT_TYPE, TEXT), (header::RETRY_AFTER, HeaderValue::from(Error::RETRY_AFTER))];
-            let said = if error == Error::Overload { &fields[..] } else { &fields[..1] };
+            let fields = if error == Error::Overload { &fields[..] } else { &fields[..1] };
             let tail = self.write_queue.tail();
-            encode::head(tail, error.status(), said, length, Persistence::Close, stamp);
-            if !head_only {
+            encode::head(tail, error.status(), fields, length, Persistence::Close, standard);
+            if !is_head {
                 tail.extend_from_slice(text.as_bytes());
             }
         }
         self.close();
-        self.refused = true;
+        self.input_abandoned = true;
     }
 
-    /// Ends the connection: nothing more is read from it.
+    /// Closes the connection: nothing more is read. The write queue keeps its bytes.
     pub fn close(&mut self) {
-        self.refused |= self.is_body_pending();
+        self.input_abandoned |= self.is_body_pending();
         self.closing = true;
         self.state = State::Closed;
     }
 
-    /// A request begins.
+    /// Begins the exchange of a request whose head was parsed.
     #[inline]
     fn begin(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
         if facts.framing != Framing::Length(0) {
             return self.begin_with_body(facts, request);
         }
         self.state = State::Exchange(Exchange {
-            incoming: Incoming::Done,
-            outgoing: Outgoing::Awaited,
+            request: RequestBody::Done,
+            response: ResponseState::Awaited,
             facts,
             awaits_continue: false,
             drained: 0,
@@ -625,25 +565,17 @@ impl Connection {
         Ok(())
     }
 
-    /// A request begins that has a body, as far as it is here.
+    /// Does the same for a request with a body. The body goes into `request` if it has arrived completely.
     fn begin_with_body(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
-        // Unless it turns out to be fine.
-        self.state = State::Broken { head_only: facts.head_only };
+        // The state if `RequestBody::begin` fails.
+        self.state = State::Rejected { is_head: facts.is_head };
         let has_begun = !self.read_buffer.is_empty();
-        let (incoming, body) = match facts.framing {
-            Framing::Length(len) if len > self.limits.body => return Err(Error::BodyTooLarge),
-            Framing::Length(len) if len <= self.read_buffer.len() as u64 => {
-                (Incoming::Done, Body::from(self.read_buffer.take(len as usize)))
-            }
-            Framing::Length(len) => (Incoming::Length(len), Body::empty()),
-            Framing::Chunked => self.begin_chunked()?,
-        };
-        let awaits_continue = facts.expects_continue && !has_begun;
+        let (request_body, body) = RequestBody::begin(facts.framing, &mut self.read_buffer, &self.limits)?;
         self.state = State::Exchange(Exchange {
-            incoming,
-            outgoing: Outgoing::Awaited,
+            request: request_body,
+            response: ResponseState::Awaited,
             facts,
-            awaits_continue,
+            awaits_continue: facts.expects_continue && !has_begun,
             drained: 0,
             failure: None,
         });
@@ -651,32 +583,11 @@ impl Connection {
         Ok(())
     }
 
-    /// What there is of a chunked body: most are here as a whole, and what is wrong with one that is must not depend
-    /// on whether a handler looks.
-    fn begin_chunked(&mut self) -> Result<(Incoming, Body), Error> {
-        let mut decoder = Decoder::new();
-        let (mut first, mut rest) = (Bytes::new(), Vec::new());
-        let is_whole = loop {
-            match decoder.next(&mut self.read_buffer, &self.limits)? {
-                Chunk::Data(data) if first.is_empty() => first = data,
-                Chunk::Data(data) => rest.extend_from_slice(&data),
-                Chunk::NeedBytes => break false,
-                Chunk::End => break true,
-            }
-        };
-        if !rest.is_empty() {
-            first = Bytes::from([&first[..], &rest].concat());
-        }
-        Ok(match is_whole {
-            true => (Incoming::Done, Body::from(first)),
-            false => {
-                let chunks = Chunks { decoder, arrived: BytesMut::from(first), error: None };
-                (Incoming::Chunked(Box::new(chunks)), Body::empty())
-            }
-        })
-    }
-
-    /// Reads on in a body that its handler left unread. `None` once it is behind.
+    /// Reads and drops the rest of a request body after the response, so that the next head can be read. Returns
+    /// `None` at the end of the body.
+    ///
+    /// The connection closes instead if the body exceeds [`Limits::drain`]. If its length is known, this is decided
+    /// before any further byte arrives.
     fn drain(&mut self) -> Option<Event> {
         loop {
             if self.closing {
@@ -691,11 +602,11 @@ impl Connection {
                 Ok(Piece::NeedBytes) => {}
                 Err(_) => self.closing = true,
             }
-            let coming = match exchange.incoming {
-                Incoming::Length(left) => left,
+            let remaining = match exchange.request {
+                RequestBody::Length(left) => left,
                 _ => 0,
             };
-            if exchange.drained.saturating_add(coming) > self.limits.drain {
+            if exchange.drained.saturating_add(remaining) > self.limits.drain {
                 self.closing = true;
             } else if matches!(piece, Ok(Piece::NeedBytes)) {
                 return Some(Event::NeedBytes);
@@ -703,69 +614,27 @@ impl Connection {
         }
     }
 
-    /// What is in the read_buffer is no head.
-    fn broken(&mut self, error: Error) -> Event {
-        self.state = State::Broken { head_only: self.read_buffer.as_slice().starts_with(b"HEAD ") };
-        Event::Refused(error)
-    }
-
-    fn outgoing(&self) -> Outgoing {
-        match &self.state {
-            State::Exchange(exchange) => exchange.outgoing,
-            _ => Outgoing::Done,
-        }
+    /// Whether the read buffer begins with a HEAD request, complete or not. Its response must not have a body.
+    fn is_head_request(&self) -> bool {
+        self.read_buffer.as_slice().starts_with(b"HEAD ")
     }
 }
 
+/// Shows the states of the two sides by the names in the tables of [`Connection`].
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Head(_) => "head",
-            State::Exchange(_) => "exchange",
-            State::Broken { .. } => "broken",
-            State::Closed => "closed",
+        let (request, response) = match &self.state {
+            State::Head(_) => ("Head", None),
+            State::Exchange(exchange) => (exchange.request.name(), Some(exchange.response)),
+            State::Rejected { .. } => ("Rejected", None),
+            State::Closed => ("Closed", None),
         };
         f.debug_struct("Connection")
-            .field("state", &state)
+            .field("request", &format_args!("{request}"))
+            .field("response", &response)
             .field("closing", &self.closing)
             .field("read_buffer", &self.read_buffer.len())
             .field("write_queue", &self.write_queue.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A response's body was not as long as its head said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrongLength;
-
-impl fmt::Display for WrongLength {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the response body is not as long as its head says")
-    }
-}
-
-impl std::error::Error for WrongLength {}
-
-/// Whether a response of this status has a body, and is final.
-#[inline]
-fn has_body(status: StatusCode) -> bool {
-    status.as_u16() >= 200 && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
-}
-
-/// Whether a handler wants the connection closed.
-#[inline]
-fn asks_to_close(fields: &[(HeaderName, HeaderValue)]) -> bool {
-    fields
-        .iter()
-        .any(|(name, value)| *name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close"))
-}
-
-/// The length that a handler gave where there is no body to measure.
-fn content_length(fields: &[(HeaderName, HeaderValue)], head_only: bool) -> Length {
-    let given = fields.iter().find(|(name, _)| *name == header::CONTENT_LENGTH);
-    match given.and_then(|(_, value)| value.to_str().ok()?.parse().ok()) {
-        Some(len) => Length::Known(len),
-        None if head_only => Length::Known(0),
-        None => Length::Unsaid,
     }
 }

@@ -1,4 +1,4 @@
-//! The two lines that most responses share, `Server` and `Date`, written out once a second on each thread.
+//! The fields `Server` and `Date` of responses, formatted once per second and thread.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 
 const SERVER: &[u8] = b"\r\nServer: gearshift";
 
+/// The formatted fields for one second.
 struct Lines {
+    /// The Unix time of `Date`.
     seconds: u64,
-    /// `Server` first, then `Date`.
+    /// `Server`, then `Date`, each after a line end.
     text: Vec<u8>,
 }
 
@@ -16,7 +18,8 @@ thread_local! {
     static LINES: RefCell<Lines> = const { RefCell::new(Lines { seconds: u64::MAX, text: Vec::new() }) };
 }
 
-/// Appends the lines that are wanted, each behind a line end; `seconds` since the Unix epoch is what `Date` says (RFC 9110, 5.6.7).
+/// Appends `Server` if `server` is set and `Date` if `date` is set, each after a line end. `seconds` is the Unix time
+/// of `Date` (RFC 9110, 5.6.7).
 #[inline]
 pub(crate) fn append(into: &mut Vec<u8>, seconds: u64, server: bool, date: bool) {
     LINES.with_borrow_mut(|lines| {
@@ -32,13 +35,13 @@ pub(crate) fn append(into: &mut Vec<u8>, seconds: u64, server: bool, date: bool)
 impl Lines {
     #[cold]
     fn write(&mut self, seconds: u64) {
-        // The last second that an HTTP date can name.
+        // The last second of the year 9999: an HTTP date has four digits for the year.
         const LAST: u64 = 253_402_300_799;
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
         self.seconds = seconds;
         self.text.clear();
         self.text.extend_from_slice(SERVER);
-        write!(self.text, "\r\nDate: {}", httpdate::HttpDate::from(time)).expect("a Vec takes all");
+        write!(self.text, "\r\nDate: {}", httpdate::HttpDate::from(time)).expect("writing to a Vec succeeds");
     }
 }
 

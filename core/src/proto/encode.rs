@@ -1,59 +1,61 @@
-//! From a response's head to bytes.
+//! The encoding of response heads (RFC 9112, 4) and of chunk sizes (RFC 9112, 7.1).
 
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
 use crate::proto::date;
 
-/// What a response's head says about the connection.
+/// What the `Connection` field of a response says (RFC 9110, 7.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Persistence {
-    /// Nothing: the version's default holds.
+    /// No field: the default of the version applies.
     Default,
-    /// It closes after this response.
+    /// `close`: the connection closes after this response.
     Close,
-    /// It stays open, which an HTTP/1.0 peer has to be told.
+    /// `keep-alive`: the connection to an HTTP/1.0 peer stays open.
     KeepAlive,
-    /// It changes its protocol.
+    /// `upgrade`: the connection changes its protocol.
     Upgrade,
 }
 
-/// How a response's body is delimited, as its head says it.
+/// How the head of a response announces the length of the body (RFC 9112, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Length {
-    /// `Content-Length`.
+pub(crate) enum BodyLength {
+    /// `Content-Length` in bytes.
     Known(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
-    /// Neither line.
-    Unsaid,
+    /// Neither field.
+    Omitted,
 }
 
-/// Which of the lines that every response may have are wanted.
+/// The fields that the server adds to every response.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stamp {
+pub(crate) struct StandardFields {
     pub(crate) server: bool,
     pub(crate) date: bool,
-    /// Since the Unix epoch.
+    /// The Unix time for `Date`, in seconds.
     pub(crate) seconds: u64,
 }
 
-/// Appends a head. Fields that are the connection's business are left out of `fields`.
+/// Appends a head to `into`. `Content-Length`, `Transfer-Encoding` and `Connection` in `fields` are ignored: `length`
+/// and `persistence` decide them. `Server` and `Date` in `fields` replace those of `standard`.
 ///
-/// Each line is written with the line end of the one before, so that what is fixed is copied in few pieces.
+/// Each line is written together with the line end of the line before it. The constant parts are then copied in few
+/// pieces.
 #[inline]
 pub(crate) fn head(
     into: &mut Vec<u8>,
     status: StatusCode,
     fields: &[(HeaderName, HeaderValue)],
-    length: Length,
+    length: BodyLength,
     persistence: Persistence,
-    mut stamp: Stamp,
+    mut standard: StandardFields,
 ) {
     into.reserve(256);
     let mut fields = fields;
     match fields {
-        // Most responses begin like this.
+        // The most common beginning of a response.
         [(header::CONTENT_TYPE, value), rest @ ..] if status == StatusCode::OK => {
             into.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: ");
             into.extend_from_slice(value.as_bytes());
@@ -66,16 +68,16 @@ pub(crate) fn head(
             into.extend_from_slice(b"\r\nContent-Type: ");
             into.extend_from_slice(value.as_bytes());
         } else {
-            other_field(into, name, value, &mut stamp);
+            other_field(into, name, value, &mut standard);
         }
     }
-    if stamp.server || stamp.date {
-        date::append(into, stamp.seconds, stamp.server, stamp.date);
+    if standard.server || standard.date {
+        date::append(into, standard.seconds, standard.server, standard.date);
     }
     match length {
-        Length::Known(len) => content_length(into, len),
-        Length::Chunked => into.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
-        Length::Unsaid => {}
+        BodyLength::Known(len) => content_length(into, len),
+        BodyLength::Chunked => into.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
+        BodyLength::Omitted => {}
     }
     into.extend_from_slice(match persistence {
         Persistence::Default => b"\r\n\r\n",
@@ -85,7 +87,7 @@ pub(crate) fn head(
     });
 }
 
-/// The version is the server's own, whatever the peer speaks (RFC 9110, 2.5).
+/// Appends the status line. The version is that of the server, also in a response to HTTP/1.0 (RFC 9110, 2.5).
 fn status_line(into: &mut Vec<u8>, status: StatusCode) {
     into.extend_from_slice(b"HTTP/1.1 ");
     into.extend_from_slice(status.as_str().as_bytes());
@@ -93,12 +95,12 @@ fn status_line(into: &mut Vec<u8>, status: StatusCode) {
     into.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
 }
 
-/// A field that is not the connection's business. Names are the same in any case; people read them like this.
-fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, stamp: &mut Stamp) {
+/// Appends a field, unless the connection decides its value. The name is written in `Title-Case`.
+fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, standard: &mut StandardFields) {
     match *name {
         header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION => return,
-        header::SERVER => stamp.server = false,
-        header::DATE => stamp.date = false,
+        header::SERVER => standard.server = false,
+        header::DATE => standard.date = false,
         _ => {}
     }
     into.extend_from_slice(b"\r\n");
@@ -149,15 +151,15 @@ pub(crate) fn chunk_size(into: &mut Vec<u8>, len: usize) {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { server: true, date: true, seconds: 784_111_777 };
+    const STANDARD: StandardFields = StandardFields { server: true, date: true, seconds: 784_111_777 };
 
     #[test]
     fn writes_heads() {
-        let table: &[(StatusCode, &[(&str, &str)], Length, Persistence, &str)] = &[
+        let table: &[(StatusCode, &[(&str, &str)], BodyLength, Persistence, &str)] = &[
             (
                 StatusCode::OK,
                 &[("content-type", "text/plain"), ("x-a-bc", "d")],
-                Length::Known(13),
+                BodyLength::Known(13),
                 Persistence::Default,
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-A-Bc: d\r\nServer: gearshift\r\n\
                  Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 13\r\n\r\n",
@@ -165,7 +167,7 @@ mod tests {
             (
                 StatusCode::NOT_FOUND,
                 &[("server", "mine"), ("date", "never"), ("content-length", "9"), ("connection", "x")],
-                Length::Chunked,
+                BodyLength::Chunked,
                 Persistence::Close,
                 "HTTP/1.1 404 Not Found\r\nServer: mine\r\nDate: never\r\nTransfer-Encoding: chunked\r\n\
                  Connection: close\r\n\r\n",
@@ -173,7 +175,7 @@ mod tests {
             (
                 StatusCode::from_u16(599).unwrap(),
                 &[("server", "s"), ("date", "d")],
-                Length::Unsaid,
+                BodyLength::Omitted,
                 Persistence::KeepAlive,
                 "HTTP/1.1 599 \r\nServer: s\r\nDate: d\r\nConnection: keep-alive\r\n\r\n",
             ),
@@ -184,7 +186,7 @@ mod tests {
                 .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value)))
                 .collect();
             let mut text = Vec::new();
-            head(&mut text, *status, &fields, *length, *persistence, STAMP);
+            head(&mut text, *status, &fields, *length, *persistence, STANDARD);
             assert_eq!(String::from_utf8_lossy(&text), *expected);
         }
     }

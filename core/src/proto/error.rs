@@ -1,10 +1,13 @@
-//! What a peer can do wrong, one variant each, with the status that tells it.
+//! The errors of a request, each with the status and the text that the peer receives.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// A violation of RFC 9112 or of a limit. The peer is told the status, and its connection is closed.
+/// A violation of RFC 9112 or of a limit in a request.
+///
+/// The connection answers with [`Error::status`] and closes (see
+/// [`Connection::refuse`](crate::h1::Connection::refuse)). The `Display` text is the body of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
@@ -12,67 +15,68 @@ pub enum Error {
     Method,
     /// The request line is not `method SP target SP version` (RFC 9112, 3).
     RequestLine,
-    /// The target is none of the four forms, or not the one for its method (RFC 9112, 3.2).
+    /// The target has none of the four forms, or a form that its method does not allow (RFC 9112, 3.2).
     Target,
-    /// The version is neither HTTP/1.0 nor HTTP/1.1 (RFC 9110, 15.6.6).
+    /// The major version is not 1 (RFC 9110, 15.6.6).
     Version,
-    /// A line ends in anything but CR LF (RFC 9112, 2.2).
+    /// A line does not end in CR LF (RFC 9112, 2.2).
     LineEnd,
-    /// A field line is not `name: value`, with a token as its name (RFC 9112, 5.1).
+    /// A field line is not `name: value` with a token as the name (RFC 9112, 5.1).
     FieldName,
-    /// A field value holds a control character (RFC 9110, 5.5).
+    /// A field value contains a control character (RFC 9110, 5.5).
     FieldValue,
-    /// A field line goes on in the next one (RFC 9112, 5.2).
+    /// A field line continues on the next line (RFC 9112, 5.2).
     Folding,
-    /// The method alone is longer than the limit of the request line (RFC 9112, 3).
+    /// The method alone is longer than [`Limits::request_line`](crate::Limits::request_line) (RFC 9112, 3).
     MethodTooLong,
-    /// The request line is longer than its limit (RFC 9112, 3).
+    /// The request line is longer than [`Limits::request_line`](crate::Limits::request_line) (RFC 9112, 3).
     RequestLineTooLong,
-    /// A field line, or the head, is longer than its limit.
+    /// A field line is longer than [`Limits::field_line`](crate::Limits::field_line), or the head is longer than
+    /// [`Limits::head`](crate::Limits::head) (RFC 6585, 5).
     FieldsTooLarge,
-    /// There are more field lines than the limit.
+    /// There are more field lines than [`Limits::fields`](crate::Limits::fields) (RFC 6585, 5).
     TooManyFields,
-    /// An HTTP/1.1 request without `Host` (RFC 9112, 3.2).
+    /// An HTTP/1.1 request has no `Host` (RFC 9112, 3.2).
     HostMissing,
-    /// More than one `Host`.
+    /// There is more than one `Host` (RFC 9112, 3.2).
     HostRepeated,
-    /// `Host` is no host with an optional port, or empty.
+    /// The value of `Host` is empty or is not a host with an optional port (RFC 9110, 7.2).
     HostInvalid,
-    /// `Content-Length` is not a number (RFC 9112, 6.3), or of more than 63 bits.
+    /// The value of `Content-Length` is not a decimal number of at most 63 bits (RFC 9112, 6.3).
     LengthInvalid,
-    /// More than one `Content-Length`, even of one value.
+    /// There is more than one `Content-Length`, with equal or different values (RFC 9112, 6.3).
     LengthRepeated,
-    /// Both `Content-Length` and `Transfer-Encoding` (RFC 9112, 6.3).
+    /// There are both `Content-Length` and `Transfer-Encoding` (RFC 9112, 6.3).
     LengthAndEncoding,
-    /// `Transfer-Encoding` does not end in `chunked`, or comes twice (RFC 9112, 6.1).
+    /// `Transfer-Encoding` does not end in `chunked`, or contains `chunked` more than once (RFC 9112, 6.1).
     EncodingInvalid,
-    /// `Transfer-Encoding` in an HTTP/1.0 request (RFC 9112, 6.1).
+    /// An HTTP/1.0 request has `Transfer-Encoding` (RFC 9112, 6.1).
     EncodingInOldVersion,
-    /// A transfer coding other than `chunked` (RFC 9112, 6.1).
+    /// `Transfer-Encoding` contains a coding besides `chunked` (RFC 9112, 6.1).
     EncodingUnknown,
-    /// An expectation other than `100-continue` (RFC 9110, 10.1.1).
+    /// `Expect` contains an expectation other than `100-continue` (RFC 9110, 10.1.1).
     Expectation,
-    /// The body is larger than its limit.
+    /// The body is larger than [`Limits::body`](crate::Limits::body) (RFC 9110, 15.5.14).
     BodyTooLarge,
-    /// A chunk size is not a hexadecimal number, or too large for one (RFC 9112, 7.1).
+    /// A chunk size is not a hexadecimal number of at most 63 bits (RFC 9112, 7.1).
     ChunkSize,
     /// A chunk extension is malformed or too long (RFC 9112, 7.1.1).
     ChunkExtension,
     /// The data of a chunk is not followed by CR LF (RFC 9112, 7.1).
     ChunkEnd,
-    /// A trailer field is one that must not be sent as such (RFC 9110, 6.5.1).
+    /// A trailer section contains a field that is not allowed there (RFC 9110, 6.5.1).
     Trailer,
-    /// The head took too long.
+    /// The head did not arrive within its time limit (RFC 9110, 15.5.9).
     HeadTimeout,
-    /// There is no room for the connection (RFC 9110, 15.6.4). Not the peer's fault.
+    /// The server has too many connections (RFC 9110, 15.6.4). The only variant that is not the peer's fault.
     Overload,
 }
 
 impl Error {
-    /// What `Retry-After` says with [`Error::Overload`], in seconds (RFC 9110, 10.2.3).
+    /// The value of `Retry-After` with [`Error::Overload`], in seconds (RFC 9110, 10.2.3).
     pub const RETRY_AFTER: u32 = 1;
 
-    /// The status that tells the peer.
+    /// The status of the response to the peer.
     pub fn status(self) -> StatusCode {
         match self {
             Error::RequestLineTooLong => StatusCode::URI_TOO_LONG,
@@ -87,6 +91,7 @@ impl Error {
         }
     }
 
+    /// The body of the response to the peer.
     fn text(self) -> &'static str {
         match self {
             Error::Method => "the method is not a token",

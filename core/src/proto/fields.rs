@@ -1,14 +1,14 @@
-//! The header fields of a request: spans into its head, never a map.
+//! The header fields of a request, as spans of its head.
 //!
-//! Looking a field up is a scan that compares names without regard to case; for the dozen fields of a usual head
-//! that is quicker than building a table, and costs nothing when nobody looks.
+//! A lookup is a scan that compares names without regard to case. For the dozen fields of a common head, the scan is
+//! faster than building a map, and a request whose fields are not read costs nothing.
 
 use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// A piece of a head, which is at most [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes long.
+/// A range of bytes in a head, which has at most [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) start: u16,
@@ -16,12 +16,16 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// The bytes of the span in the head `bytes`.
+    ///
+    /// # Panics
+    /// If `bytes` is shorter than the head of the span.
     #[inline]
     pub(crate) fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[usize::from(self.start)..][..usize::from(self.len)]
     }
 
-    /// The span of `part`, which must lie inside `whole`; `None` if it is out of a span's reach.
+    /// The span of `part`, a subslice of `whole`; `None` if it does not fit into 16 bits.
     #[inline]
     pub(crate) fn within(whole: &[u8], part: &[u8]) -> Option<Span> {
         let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
@@ -29,17 +33,19 @@ impl Span {
     }
 }
 
-/// One field line.
+/// The name and the value of one field line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldSpan {
     pub(crate) name: Span,
     pub(crate) value: Span,
 }
 
-/// Where the fields of a head are.
+/// The field lines of a head, in order.
 pub(crate) type FieldSpans = Vec<FieldSpan>;
 
-/// The header fields of a request, in the order they were sent.
+/// The header fields of a request, in the order in which the peer sent them.
+///
+/// Iteration gives names as the peer wrote them and values as bytes.
 #[derive(Clone, Copy)]
 pub struct Fields<'a> {
     pub(crate) head: &'a Bytes,
@@ -47,50 +53,50 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// How many field lines there are.
+    /// The number of field lines.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// The value of the first field called `name`, without regard to case.
+    /// The value of the first field with this name. Names are compared without regard to case.
     pub fn get(&self, name: impl AsRef<str>) -> Option<&'a [u8]> {
         let name = name.as_ref();
         self.into_iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The value of the first field called `name`, if it is UTF-8.
+    /// The value of the first field with this name; `None` also if that value is not UTF-8.
     pub fn get_str(&self, name: impl AsRef<str>) -> Option<&'a str> {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The values of all fields called `name`, in order.
+    /// The values of all fields with this name, in order.
     pub fn get_all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.into_iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Whether there is a field called `name`.
+    /// Whether a field with this name exists.
     pub fn contains(&self, name: impl AsRef<str>) -> bool {
         self.get(name).is_some()
     }
 
-    /// The value of the first field called `name` as a value of its own, which shares the head's memory.
+    /// The value of the first field with this name as a [`HeaderValue`] that shares the memory of the head.
     pub fn value(&self, name: impl AsRef<str>) -> Option<HeaderValue> {
         let value = self.get(name)?;
         HeaderValue::from_maybe_shared(self.head.slice_ref(value)).ok()
     }
 
-    /// All fields as the `http` crate's map; values share the head's memory.
+    /// All fields as a [`HeaderMap`]. Its values share the memory of the head.
     pub fn to_map(&self) -> HeaderMap {
         let mut map = HeaderMap::with_capacity(self.len());
         for (name, value) in *self {
             let name = HeaderName::from_bytes(name.as_bytes());
             let value = HeaderValue::from_maybe_shared(self.head.slice_ref(value));
-            // Both were checked when the head was read.
+            // The parser has validated both, so that no field is lost here.
             if let (Ok(name), Ok(value)) = (name, value) {
                 map.append(name, value);
             }
@@ -116,7 +122,7 @@ impl fmt::Debug for Fields<'_> {
     }
 }
 
-/// The field lines of [`Fields`]: names as they were sent, values as bytes.
+/// The iterator over [`Fields`]: names as the peer wrote them, values as bytes.
 #[derive(Clone, Debug)]
 pub struct FieldsIter<'a> {
     head: &'a [u8],

@@ -1,4 +1,5 @@
-//! What the fields of a head say about the message: where its body ends, and what becomes of the connection.
+//! The meaning of a request head for the connection: the length of the body (RFC 9112, 6), persistence (RFC 9112,
+//! 9.3), expectations and upgrades.
 
 use http::{Method, Version};
 
@@ -6,40 +7,42 @@ use crate::proto::error::Error;
 use crate::proto::fields::FieldSpans;
 use crate::proto::target;
 
-/// How long a request's body is (RFC 9112, 6.3).
+/// How the body of a request is delimited (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// This many bytes; 0 where the head announces no body.
+    /// A number of bytes; 0 if the head announces no body.
     Length(u64),
-    /// Chunks until one of size 0.
+    /// The chunked transfer coding.
     Chunked,
 }
 
-/// All that the connection needs to know of a head.
+/// The facts about a head that [`Connection`](crate::h1::Connection) needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) framing: Framing,
-    /// Whether the peer wants the connection to stay open.
+    /// The peer wants the connection to stay open.
     pub(crate) keep_alive: bool,
-    /// Whether the peer speaks HTTP/1.0.
-    pub(crate) old: bool,
-    /// Whether the peer waits for `100 Continue` before it sends the body.
+    /// The request has version HTTP/1.0.
+    pub(crate) is_http10: bool,
+    /// The request has a body and `Expect: 100-continue` (RFC 9110, 10.1.1).
     pub(crate) expects_continue: bool,
-    /// Whether the peer offers to change the protocol.
-    pub(crate) upgrade: bool,
-    pub(crate) head_only: bool,
-    pub(crate) connect: bool,
+    /// The request offers a protocol upgrade (RFC 9110, 7.8).
+    pub(crate) offers_upgrade: bool,
+    /// The method is HEAD.
+    pub(crate) is_head: bool,
+    /// The method is CONNECT.
+    pub(crate) is_connect: bool,
 }
 
 impl Facts {
-    /// Whether a response to this request is like that to most: with a body, on a connection that stays open.
+    /// Whether the response may have a body and the connection stays open without a `Connection` field.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.keep_alive && !self.old && !self.head_only && !self.connect
+        self.keep_alive && !self.is_http10 && !self.is_head && !self.is_connect
     }
 }
 
-/// What the fields alone say, whatever the request line.
+/// The facts that depend on the fields alone and not on the request line. [`memo`](super::memo) caches them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FieldFacts {
     host: bool,
@@ -53,12 +56,15 @@ pub(crate) struct FieldFacts {
 }
 
 impl FieldFacts {
-    /// Judges the fields of a head. Anything that two parsers could read two ways is an error.
+    /// Reads the fields of a head. `fields` are spans of `bytes`.
+    ///
+    /// # Errors
+    /// An [`Error`] for each field that two parsers could understand differently.
     pub(crate) fn of(bytes: &[u8], fields: &FieldSpans) -> Result<FieldFacts, Error> {
         let mut facts = FieldFacts::default();
         for field in fields {
             let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-            // The length tells most names apart.
+            // The length of the name excludes most fields without a comparison.
             match name.len() {
                 4 if name.eq_ignore_ascii_case(b"host") => {
                     if std::mem::replace(&mut facts.host, true) {
@@ -99,56 +105,59 @@ impl FieldFacts {
         Ok(facts)
     }
 
-    /// Judges them together with the request line.
+    /// Combines the fields with the method and the version of the request line.
+    ///
+    /// # Errors
+    /// An [`Error`] for a combination that is not allowed.
     #[inline]
     pub(crate) fn with_line(self, method: &Method, version: Version) -> Result<Facts, Error> {
-        let old = version == Version::HTTP_10;
-        if !self.host && !old {
+        let is_http10 = version == Version::HTTP_10;
+        if !self.host && !is_http10 {
             return Err(Error::HostMissing);
         }
         let framing = match (self.encoding, self.length) {
             (Encoding::None, length) => Framing::Length(length.unwrap_or(0)),
             (_, Some(_)) => return Err(Error::LengthAndEncoding),
-            (_, None) if old => return Err(Error::EncodingInOldVersion),
+            (_, None) if is_http10 => return Err(Error::EncodingInOldVersion),
             (Encoding::Chunked, None) => Framing::Chunked,
             (Encoding::Unknown, None) => return Err(Error::EncodingUnknown),
             (Encoding::Other | Encoding::Invalid, None) => return Err(Error::EncodingInvalid),
         };
         Ok(Facts {
             framing,
-            keep_alive: !self.close && (!old || self.keep_alive),
-            old,
-            expects_continue: self.expects_continue && !old && framing != Framing::Length(0),
-            upgrade: self.upgrade_option && self.upgrade_field && !old,
-            head_only: *method == Method::HEAD,
-            connect: *method == Method::CONNECT,
+            keep_alive: !self.close && (!is_http10 || self.keep_alive),
+            is_http10,
+            expects_continue: self.expects_continue && !is_http10 && framing != Framing::Length(0),
+            offers_upgrade: self.upgrade_option && self.upgrade_field && !is_http10,
+            is_head: *method == Method::HEAD,
+            is_connect: *method == Method::CONNECT,
         })
     }
 }
 
-/// What the `Transfer-Encoding` lines say together.
+/// The combined value of the `Transfer-Encoding` lines read so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Encoding {
     #[default]
     None,
-    /// `chunked` and nothing else.
+    /// `chunked` alone.
     Chunked,
-    /// Something else, so far.
+    /// One or more other codings.
     Other,
-    /// Something else, then `chunked`.
+    /// Other codings, then `chunked`.
     Unknown,
-    /// An empty member, or something after `chunked`.
+    /// A list with an empty member or with a coding after `chunked`.
     Invalid,
 }
 
 impl Encoding {
-    /// One more line.
+    /// Adds the value of another line.
     fn and(self, value: &[u8]) -> Encoding {
         value.split(|&byte| byte == b',').map(trim).fold(self, |encoding, coding| {
             let chunked = coding.eq_ignore_ascii_case(b"chunked");
             match encoding {
                 Encoding::None if chunked => Encoding::Chunked,
-                // What came before was not chunked, so this may be the end of a chain that is merely unknown.
+                // A well-formed list that ends in `chunked`, with codings that the server does not support.
                 Encoding::Other if chunked => Encoding::Unknown,
                 Encoding::None | Encoding::Other if !coding.is_empty() => Encoding::Other,
                 _ => Encoding::Invalid,
@@ -157,7 +166,7 @@ impl Encoding {
     }
 }
 
-/// The members of a comma-separated list, without the white space around them and the empty ones.
+/// The non-empty members of a comma-separated list, without the white space around them (RFC 9110, 5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
 }
@@ -169,7 +178,7 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// `1*DIGIT`, and nothing else. What has no room in 63 bits is the length of nothing.
+/// Parses a `Content-Length`: `1*DIGIT` (RFC 9110, 8.6), at most 63 bits.
 fn parse_length(value: &[u8]) -> Result<u64, Error> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Error::LengthInvalid);

@@ -1,4 +1,4 @@
-//! What a handler may return instead of a [`Response`].
+//! The conversion of a handler's return value into a [`Response`].
 
 use std::convert::Infallible;
 use std::io;
@@ -13,9 +13,36 @@ use crate::proto::body::BodyError;
 use crate::proto::params::ParamError;
 use crate::proto::response::Response;
 
-/// Whatever a handler returns becomes a response through this.
+/// A value that a handler may return.
+///
+/// Text becomes `text/plain`, bytes become `application/octet-stream`, a status of 400 or above gets its reason phrase
+/// as the body, and `None` becomes 404. Tuples add a status, fields, or both. Both variants of a `Result` are
+/// converted, so that an error type decides its own status:
+///
+/// ```
+/// use gearshift_core::{IntoResponse, Response, StatusCode};
+///
+/// enum Error {
+///     SoldOut,
+/// }
+///
+/// impl IntoResponse for Error {
+///     fn into_response(self) -> Response {
+///         match self {
+///             Error::SoldOut => (StatusCode::CONFLICT, "sold out").into_response(),
+///         }
+///     }
+/// }
+///
+/// fn buy(stock: u32) -> Result<String, Error> {
+///     if stock == 0 { Err(Error::SoldOut) } else { Ok(format!("{} left", stock - 1)) }
+/// }
+///
+/// assert_eq!(buy(3).into_response().status(), StatusCode::OK);
+/// assert_eq!(buy(0).into_response().status(), StatusCode::CONFLICT);
+/// ```
 pub trait IntoResponse {
-    /// The response.
+    /// Converts the value into a response.
     fn into_response(self) -> Response;
 }
 
@@ -66,14 +93,14 @@ impl IntoResponse for Vec<u8> {
     }
 }
 
-/// A body alone has no type.
+/// The response has no `Content-Type`.
 impl IntoResponse for Body {
     fn into_response(self) -> Response {
         Response::new(self)
     }
 }
 
-/// A status alone has the words of the status as its body, unless it may have none.
+/// A status of 400 or above has its reason phrase as a `text/plain` body. Other statuses have an empty body.
 impl IntoResponse for StatusCode {
     fn into_response(self) -> Response {
         match self.canonical_reason() {
@@ -89,7 +116,7 @@ impl<R: IntoResponse> IntoResponse for (StatusCode, R) {
     }
 }
 
-/// Fields given as pairs replace fields of the same name that the value brings itself.
+/// The fields of the array replace the fields of the inner response with the same names.
 impl<R: IntoResponse, const N: usize> IntoResponse for ([(HeaderName, HeaderValue); N], R) {
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();
@@ -107,6 +134,7 @@ impl<R: IntoResponse, const N: usize> IntoResponse for (StatusCode, [(HeaderName
     }
 }
 
+/// The fields of the map replace the fields of the inner response with the same names.
 impl<R: IntoResponse> IntoResponse for (HeaderMap, R) {
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();
@@ -128,7 +156,8 @@ impl<R: IntoResponse, E: IntoResponse> IntoResponse for Result<R, E> {
     }
 }
 
-/// A [`BodyError`] inside, as a body's reader gives it, speaks for itself. Anything else is logged, and is 500.
+/// An error that contains a [`BodyError`], for example from a [`BodyReader`](crate::BodyReader), becomes the response
+/// of the `BodyError`. Any other error is logged and becomes 500.
 impl IntoResponse for io::Error {
     fn into_response(self) -> Response {
         match self.downcast::<BodyError>() {
@@ -141,7 +170,7 @@ impl IntoResponse for io::Error {
     }
 }
 
-/// `None` is 404.
+/// `None` becomes 404.
 impl<R: IntoResponse> IntoResponse for Option<R> {
     fn into_response(self) -> Response {
         match self {
@@ -161,19 +190,21 @@ where
     }
 }
 
+/// The status is [`BodyError::status`]; the body is the text of the error.
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         Response::text(self.to_string()).with_status(self.status())
     }
 }
 
+/// The status is 404; the body is the text of the error.
 impl IntoResponse for ParamError {
     fn into_response(self) -> Response {
         Response::text(self.to_string()).with_status(StatusCode::NOT_FOUND)
     }
 }
 
-/// An error of the program's own is 500. Its text goes to the log, not to the peer.
+/// The error is logged and becomes 500. The peer does not receive its text.
 impl IntoResponse for BoxError {
     fn into_response(self) -> Response {
         log::error!("a handler failed: {self}");
@@ -181,7 +212,7 @@ impl IntoResponse for BoxError {
     }
 }
 
-/// A value sent as `application/json`.
+/// A value to send as `application/json`; see [`Response::json`].
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T>(pub T);

@@ -1,38 +1,47 @@
-//! The limits that a connection enforces on its own.
+//! The sizes that bound what one connection may occupy.
 
 use std::sync::Arc;
 
-/// The limits that [`h1::Connection`](crate::h1::Connection) enforces on its own.
+/// The limits that bound the input and the output of one connection.
+///
+/// [`h1::Connection`](crate::h1::Connection) enforces all of them except [`output`](Limits::output) and
+/// [`pipeline`](Limits::pipeline), which its driver enforces.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of the request line, without its line end. Beyond: 414 (RFC 9112, 3).
+    /// The largest request line in bytes, without its line end. A longer one is answered with 414, or with 501 if the
+    /// method alone is too long (RFC 9112, 3). Default: 8190.
     pub request_line: usize,
-    /// Bytes of one field line, without its line end. Beyond: 431 (RFC 6585, 5).
+    /// The largest field line in bytes, without its line end. A longer one is answered with 431 (RFC 6585, 5).
+    /// Default: 8190.
     pub field_line: usize,
-    /// Field lines in one head, and in one trailer section. Beyond: 431. More than [`Limits::MAX_FIELDS`] are taken for
-    /// that many.
+    /// The largest number of field lines in a head, and in a trailer section. More are answered with 431. Values above
+    /// [`Limits::MAX_FIELDS`] are reduced to it. Default: 100.
     pub fields: usize,
-    /// Bytes of the whole head with its empty line. Beyond: 431. More than [`Limits::MAX_HEAD`] are taken for that
-    /// many.
+    /// The largest head in bytes, including its empty line. A longer one is answered with 431. Values above
+    /// [`Limits::MAX_HEAD`] are reduced to it. Default: 32 KiB.
     pub head: usize,
-    /// Bytes of one request body. Beyond: 413, before reading it if its length says so.
+    /// The largest request body in bytes. A longer one is answered with 413, before it is read if its `Content-Length`
+    /// is known. Default: 2 GiB.
     pub body: u64,
-    /// Bytes of a body nobody asked for that are read and dropped to keep a connection open.
+    /// The largest rest of a request body, in bytes, that is read and dropped after the response to keep the
+    /// connection open. If more is left, the connection closes. Default: 256 KiB.
     pub drain: u64,
-    /// Bytes of responses held for a peer that does not take them.
+    /// The number of bytes in the write queue from which on no more response data is produced, until the peer takes
+    /// some. Default: 256 KiB.
     pub output: usize,
-    /// Requests of one connection answered before other connections have their turn.
+    /// The number of pipelined requests that one connection answers before other connections have their turn.
+    /// Default: 64.
     pub pipeline: usize,
 }
 
 impl Limits {
-    /// The largest value of [`Limits::head`]: positions in a head are kept in 16 bits.
+    /// The largest value of [`Limits::head`]: positions in a head have 16 bits.
     pub const MAX_HEAD: usize = u16::MAX as usize;
     /// The largest value of [`Limits::fields`].
     pub const MAX_FIELDS: usize = 256;
 
-    /// The same, with nothing above what can be kept.
+    /// Reduces `head` and `fields` to their largest values.
     pub(crate) fn clamped(mut self: Arc<Self>) -> Arc<Limits> {
         if self.head > Limits::MAX_HEAD || self.fields > Limits::MAX_FIELDS {
             let limits = Arc::make_mut(&mut self);

@@ -1,9 +1,7 @@
-//! The request line and the field sections that this thread read last.
+//! A cache, in each thread, of the request line and the field sections that were parsed last.
 //!
-//! A client says the same about itself in every request of a connection, and so do all that a proxy sends: of
-//! request after request only the first line differs, and not always that. A field section that is, byte for byte,
-//! one of the last few needs no second parsing, nor does a line that is the last one; the comparison also finds
-//! their ends.
+//! A client sends the same fields with each request, and a proxy often does too: only the request line differs, and
+//! not always. Bytes that equal a cached line or section need no second parsing. The comparison also finds their end.
 
 use std::cell::RefCell;
 
@@ -14,25 +12,26 @@ use crate::proto::framing::FieldFacts;
 use crate::proto::limits::Limits;
 use crate::proto::request::Head;
 
-/// Sections that are kept.
-const SECTIONS: usize = 4;
-/// The longest line that is worth keeping, in bytes.
-const LONGEST_LINE: usize = 256;
-/// The longest section that is worth keeping, in bytes.
-const LONGEST: usize = 2048;
+/// The largest number of cached sections.
+const MAX_SECTIONS: usize = 4;
+/// The longest cached line in bytes.
+const MAX_LINE: usize = 256;
+/// The longest cached section in bytes.
+const MAX_SECTION: usize = 2048;
 
 thread_local! {
     static MEMO: RefCell<Memo> = const { RefCell::new(Memo { line: None, sections: Vec::new(), last: 0 }) };
 }
 
+/// The cache of one thread.
 struct Memo {
     line: Option<Line>,
     sections: Vec<Section>,
-    /// Which was met last.
+    /// The index of the section that was used last.
     last: usize,
 }
 
-/// A request line with its end, and what was made of it.
+/// A request line with its line end, and the result of parsing it.
 struct Line {
     bytes: Vec<u8>,
     method: Method,
@@ -41,17 +40,17 @@ struct Line {
     path: Span,
 }
 
-/// Field lines and the empty line behind them, and what was made of them.
+/// A field section with its empty line, and the result of parsing it.
 struct Section {
     bytes: Vec<u8>,
-    /// Relative to the section.
+    /// Spans relative to the start of the section.
     fields: Vec<FieldSpan>,
     facts: FieldFacts,
-    /// The limits that it was found to keep.
+    /// The values of `Limits::field_line` and `Limits::fields` with which the section was parsed.
     limits: (usize, usize),
 }
 
-/// The request line at the start of `bytes`, if it is the last one again: what it says in `head`, and where it ends.
+/// If `bytes` begin with the cached request line, copies its parts to `head` and returns its length with its line end.
 #[inline]
 pub(crate) fn recall_line(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
     MEMO.with_borrow(|memo| {
@@ -65,9 +64,9 @@ pub(crate) fn recall_line(bytes: &[u8], limits: &Limits, head: &mut Head) -> Opt
     })
 }
 
-/// Keeps a line of the common kind that was read into `head`.
+/// Caches the request line `bytes`, which was parsed into `head`. Its spans must be relative to the start of `bytes`.
 pub(crate) fn remember_line(bytes: &[u8], head: &Head) {
-    if bytes.len() > LONGEST_LINE {
+    if bytes.len() > MAX_LINE {
         return;
     }
     MEMO.with_borrow_mut(|memo| {
@@ -79,8 +78,8 @@ pub(crate) fn remember_line(bytes: &[u8], head: &Head) {
     });
 }
 
-/// The fields at the start of `bytes`, if they are known: what they say, how long they are, and, in `spans`, where. `at`
-/// is where `bytes` begin in the head.
+/// If `bytes` begin with a cached field section, returns its facts and its length, and sets `spans`. `at` is the
+/// position of `bytes` in the head.
 #[inline]
 pub(crate) fn recall_fields(
     bytes: &[u8],
@@ -90,9 +89,9 @@ pub(crate) fn recall_fields(
 ) -> Option<(FieldFacts, usize)> {
     MEMO.with_borrow_mut(|memo| {
         let limits = (limits.field_line, limits.fields);
-        let is_it = |section: &Section| bytes.starts_with(&section.bytes) && section.limits == limits;
-        if !memo.sections.get(memo.last).is_some_and(is_it) {
-            memo.last = memo.sections.iter().position(is_it)?;
+        let is_hit = |section: &Section| bytes.starts_with(&section.bytes) && section.limits == limits;
+        if !memo.sections.get(memo.last).is_some_and(is_hit) {
+            memo.last = memo.sections.iter().position(is_hit)?;
         }
         let section = &memo.sections[memo.last];
         let at = u16::try_from(at).ok()?;
@@ -108,7 +107,8 @@ pub(crate) fn recall_fields(
     })
 }
 
-/// Keeps a section that was parsed. `at` is where it began in the head.
+/// Caches the parsed field section `bytes`. `at` is its position in the head. The section replaces the one that
+/// follows the section used last.
 pub(crate) fn remember_fields(
     bytes: &[u8],
     at: usize,
@@ -116,21 +116,21 @@ pub(crate) fn remember_fields(
     facts: FieldFacts,
     limits: &Limits,
 ) {
-    if bytes.len() > LONGEST {
+    if bytes.len() > MAX_SECTION {
         return;
     }
     let at = at as u16;
     let shift = |span: Span| Span { start: span.start - at, len: span.len };
     let fields = fields.iter().map(|field| FieldSpan { name: shift(field.name), value: shift(field.value) });
     MEMO.with_borrow_mut(|memo| {
-        if memo.sections.len() < SECTIONS {
+        if memo.sections.len() < MAX_SECTIONS {
             memo.last = memo.sections.len();
             let empty = Section { bytes: Vec::new(), fields: Vec::new(), facts, limits: (0, 0) };
             memo.sections.push(empty);
         } else {
-            memo.last = (memo.last + 1) % SECTIONS;
+            memo.last = (memo.last + 1) % MAX_SECTIONS;
         }
-        // Memory is kept, so that strangers who take turns cost no allocation.
+        // The section reuses the memory of the one that it replaces, so that a miss does not allocate.
         let section = &mut memo.sections[memo.last];
         section.bytes.clear();
         section.bytes.extend_from_slice(bytes);

@@ -1,8 +1,9 @@
-//! HTTP/1.1 without I/O (RFC 9110, RFC 9112): what bytes mean, and which bytes answer.
+//! HTTP/1.1 without I/O (RFC 9110, RFC 9112): parsing of requests, encoding of responses, and the message types.
 //!
-//! Nothing here owns a socket, reads a clock, spawns a task, knows of a shutdown or of the peer's address.
+//! No module here owns a socket, reads a clock, spawns a task, or knows about shutdown or the peer's address.
 
 pub(crate) mod body;
+pub(crate) mod body_error;
 mod chunked;
 pub(crate) mod connection;
 mod date;
@@ -13,12 +14,16 @@ mod framing;
 mod head;
 pub(crate) mod into_response;
 pub(crate) mod limits;
-mod line;
 mod memo;
 pub(crate) mod params;
 pub(crate) mod read_buffer;
 pub(crate) mod request;
+mod request_body;
+mod request_line;
+mod request_parts;
 pub(crate) mod response;
+mod response_state;
+mod scan;
 pub(crate) mod stream;
 mod target;
 pub mod write_queue;
@@ -26,8 +31,8 @@ pub mod write_queue;
 use std::future::Future;
 use std::pin::Pin;
 
-/// A boxed future that can move between threads.
+/// A boxed future that can be sent to another thread.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Any error.
+/// A boxed error of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

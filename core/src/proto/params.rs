@@ -1,4 +1,4 @@
-//! The parameters that a route took out of a request's path.
+//! The parameters that the router finds in the path of a request.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::proto::fields::Span;
 
-/// Parameter names, known to the route, and where their values are in the request's head.
+/// The parameters of a route: their names, shared with the route, and the spans of their values in the head.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Params {
     pub(crate) names: Option<Arc<[Box<str>]>>,
@@ -15,35 +15,38 @@ pub(crate) struct Params {
 }
 
 impl Params {
+    /// The span of the value of `name`.
     pub(crate) fn get(&self, name: &str) -> Option<Span> {
         let at = self.names.as_deref()?.iter().position(|known| **known == *name)?;
         self.values.get(at).copied()
     }
 }
 
-/// Decodes percent-encoding (RFC 3986, 2.1); what is not UTF-8 then is replaced.
+/// Decodes percent-encoding (RFC 3986, 2.1). Bytes that are not UTF-8 are replaced by U+FFFD.
 pub(crate) fn decode(raw: &[u8]) -> Cow<'_, str> {
     percent_encoding::percent_decode(raw).decode_utf8_lossy()
 }
 
-/// Why a path parameter could not be used. As a response it is 404: there is no such resource.
+/// The error of [`Request::parse_param`](crate::Request::parse_param). As a response it is 404: a path whose
+/// parameter cannot be parsed names no resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParamError {
-    /// The route has no parameter of that name.
+    /// The route has no parameter with this name.
     Missing {
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
-    /// Its value is not of the type asked for.
+    /// The value of the parameter is not of the requested type.
     Invalid {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// What stands in the path.
+        /// The value in the path, percent-decoded.
         value: String,
     },
 }
 
 impl ParamError {
+    /// Parses the percent-encoded value `raw` of the parameter `name`.
     pub(crate) fn parse<T: FromStr>(name: &str, raw: Option<&[u8]>) -> Result<T, ParamError> {
         let raw = raw.ok_or_else(|| ParamError::Missing { name: name.to_owned() })?;
         let value = decode(raw);

@@ -1,134 +1,67 @@
-//! A request as a handler sees it.
+//! The request that a handler receives.
 
-use std::any::Any;
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Extensions, Method, Uri, Version};
 
-use crate::proto::fields::FieldSpan;
-
 use crate::proto::body::Body;
-use crate::proto::fields::FieldSpans;
-use crate::proto::fields::{Fields, Span};
-use crate::proto::params::ParamError;
-use crate::proto::params::Params;
-use crate::proto::params::decode;
+use crate::proto::fields::{FieldSpan, FieldSpans, Fields, Span};
+use crate::proto::limits::Limits;
+use crate::proto::params::{ParamError, decode};
+use crate::proto::request_parts::{PooledParts, RequestParts};
 
-/// A request: its head, parsed once and borrowed for ever, and its body, which may still be on its way.
+pub(crate) use crate::proto::request_parts::Head;
+
+/// A request: a parsed head, and a body that may still be arriving.
 ///
-/// The head is one piece of shared memory, the very bytes that came off the wire; nothing of it is copied until
-/// something is asked for that needs a copy. A `Request` itself is a pointer: its parts are recycled by the thread
-/// that drops it.
-pub struct Request(Parts);
-
-/// What a request is made of.
-#[derive(Default)]
-pub(crate) struct Inner {
-    pub(crate) head: Head,
-    pub(crate) params: Params,
-    pub(crate) body: Body,
-    /// What the layer above shares with the request, for example the address of its peer.
-    pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
-    extensions: Extensions,
-}
-
-/// A head and where its parts are.
-#[derive(Default)]
-pub(crate) struct Head {
-    pub(crate) bytes: Bytes,
-    pub(crate) method: Method,
-    pub(crate) version: Version,
-    pub(crate) target: Span,
-    pub(crate) path: Span,
-    pub(crate) fields: FieldSpans,
-}
-
-/// An [`Inner`] that goes back to its thread's pool. Invariant: `Some` until it is dropped.
-struct Parts(Option<Box<Inner>>);
-
-/// Requests that one thread keeps the memory of.
-const POOLED: usize = 64;
-
-thread_local! {
-    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
-    static POOL: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Deref for Parts {
-    type Target = Inner;
-
-    #[inline]
-    fn deref(&self) -> &Inner {
-        self.0.as_deref().expect("a request has its parts until it is dropped")
-    }
-}
-
-impl DerefMut for Parts {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Inner {
-        self.0.as_deref_mut().expect("a request has its parts until it is dropped")
-    }
-}
-
-impl Drop for Parts {
-    #[inline]
-    fn drop(&mut self) {
-        let Some(mut inner) = self.0.take() else { return };
-        // Whatever holds memory or a connection goes now; vectors keep theirs.
-        inner.head.bytes = Bytes::new();
-        inner.body = Body::empty();
-        inner.context = None;
-        if inner.params.names.take().is_some() {
-            inner.params.values.clear();
-        }
-        if !inner.extensions.is_empty() {
-            inner.extensions = Extensions::new();
-        }
-        // `try_with`: requests may be dropped while the thread's own values are.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < POOLED {
-                pool.push(inner);
-            }
-        });
-    }
-}
+/// The head is one piece of shared memory with the bytes from the wire. Accessors borrow from it and copy only where
+/// decoding requires it. A `Request` has the size of a pointer; the thread that drops it recycles its memory.
+///
+/// ```
+/// use gearshift_core::{Method, Request};
+///
+/// let request = Request::new(Method::GET, "/search?q=hello+world&page=2", "");
+/// assert_eq!(request.path(), "/search");
+/// assert_eq!(request.query(), Some("q=hello+world&page=2"));
+/// assert_eq!(request.query_param("q").as_deref(), Some("hello world"));
+/// assert_eq!(request.header("host"), None);
+/// ```
+pub struct Request(PooledParts);
 
 impl Request {
-    /// A request of which nothing is said yet. What it held last is not all gone: every part is to be set.
+    /// Creates a request with recycled memory. The caller must set its head: it is that of an earlier request.
     #[inline]
-    pub(crate) fn blank() -> Request {
-        Request(Parts(Some(POOL.with_borrow_mut(Vec::pop).unwrap_or_default())))
+    pub(crate) fn recycled() -> Request {
+        Request(PooledParts::take())
     }
 
+    /// The parts, for this crate.
     #[inline]
-    pub(crate) fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &RequestParts {
         &self.0
     }
 
+    /// The parts, for this crate.
     #[inline]
-    pub(crate) fn inner_mut(&mut self) -> &mut Inner {
+    pub(crate) fn inner_mut(&mut self) -> &mut RequestParts {
         &mut self.0
     }
 
     fn from_head(head: Head, body: Body) -> Request {
-        let mut request = Request::blank();
+        let mut request = Request::recycled();
         let inner = request.inner_mut();
         (inner.head, inner.body) = (head, body);
         request
     }
 
-    /// A request made by hand, for tests and for calling one handler from another.
+    /// Creates an HTTP/1.1 request without header fields, for tests and for calls from one handler to another.
     ///
     /// # Panics
-    /// If `target` is longer than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD), or holds anything but visible
-    /// ASCII.
+    /// If `target` is longer than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD), or contains a character other than
+    /// visible ASCII.
     pub fn new(method: Method, target: &str, body: impl Into<Body>) -> Request {
         assert!(target.bytes().all(|byte| byte.is_ascii_graphic()), "a target is visible ASCII");
         let bytes = Bytes::copy_from_slice(target.as_bytes());
@@ -138,44 +71,45 @@ impl Request {
         Request::from_head(head, body.into())
     }
 
-    /// The method. `HEAD` reaches a `GET` route as `HEAD`.
+    /// The method (RFC 9110, 9). A HEAD request that a GET route answers keeps the method HEAD.
     #[inline]
     pub fn method(&self) -> &Method {
         &self.0.head.method
     }
 
-    /// The version the peer speaks: HTTP/1.0 or HTTP/1.1.
+    /// The version of the request: HTTP/1.0 or HTTP/1.1. A higher minor version counts as HTTP/1.1 (RFC 9110, 2.5).
     #[inline]
     pub fn version(&self) -> Version {
         self.0.head.version
     }
 
-    /// The request target as it was sent (RFC 9112, 3.2).
+    /// The request target as the peer sent it (RFC 9112, 3.2).
     #[inline]
     pub fn target(&self) -> &str {
         std::str::from_utf8(self.0.head.target.of(&self.0.head.bytes))
             .expect("a target is checked to be ASCII")
     }
 
-    /// The path of the target, still percent-encoded: `/a%20b` of `/a%20b?c`. Of an absolute target
-    /// (`http://host/a`) it is what follows the authority; `*` and the authority of a `CONNECT` stand for
-    /// themselves.
+    /// The path of the target, percent-encoded: `/a%20b` for the target `/a%20b?c`, and `/a` for `http://host/a`. The
+    /// path of `*` and of the authority in a CONNECT request is the whole target.
     #[inline]
     pub fn path(&self) -> &str {
         std::str::from_utf8(self.path_bytes()).expect("a target is checked to be ASCII")
     }
 
+    /// [`Request::path`] as bytes.
     #[inline]
     pub(crate) fn path_bytes(&self) -> &[u8] {
         self.0.head.path.of(&self.0.head.bytes)
     }
 
-    /// What follows the first `?` of the target.
+    /// The query: the part of the target after the first `?`, percent-encoded. `None` without a `?`.
     pub fn query(&self) -> Option<&str> {
         self.target().split_once('?').map(|(_, query)| query)
     }
 
-    /// The pairs of the query, decoded (`application/x-www-form-urlencoded`).
+    /// The names and values in the query, decoded as `application/x-www-form-urlencoded`. Bytes that are not UTF-8 are
+    /// replaced by U+FFFD.
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         let pairs = self.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         pairs.map(|pair| {
@@ -184,32 +118,33 @@ impl Request {
         })
     }
 
-    /// The first value called `name` in the query, decoded; without regard to the values of other names.
+    /// The first value with the name `name` in the query, decoded as in [`Request::query_pairs`].
     pub fn query_param(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query_pairs().find_map(|(key, value)| (key == name).then_some(value))
     }
 
-    /// The header fields.
+    /// The header fields, in the order in which the peer sent them.
     #[inline]
     pub fn headers(&self) -> Fields<'_> {
         Fields { head: &self.0.head.bytes, spans: &self.0.head.fields }
     }
 
-    /// The first header field called `name`, without regard to case, if it is UTF-8.
+    /// The value of the first header field with this name, which is compared without regard to case. `None` if there
+    /// is no such field, or if its value is not UTF-8.
     pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
         self.headers().get_str(name)
     }
 
-    /// A parameter of the route's path, percent-decoded: `name` of `/hello/{name}`.
+    /// A parameter of the route's path, percent-decoded: the value of `name` for a route `/hello/{name}`.
     pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
         self.0.params.get(name).map(|span| decode(span.of(&self.0.head.bytes)))
     }
 
-    /// A parameter of the route's path as a value of some type.
+    /// A parameter of the route's path, percent-decoded and parsed as `T`.
     ///
     /// # Errors
-    /// [`ParamError`] if the route has no such parameter, or it is no such value; returned from a handler, that is
-    /// a 404.
+    /// [`ParamError`] if the route has no such parameter, or if its value is not a `T`. A handler that returns the
+    /// error answers with 404.
     pub fn parse_param<T: FromStr>(&self, name: &str) -> Result<T, ParamError> {
         ParamError::parse(name, self.0.params.get(name).map(|span| span.of(&self.0.head.bytes)))
     }
@@ -219,30 +154,30 @@ impl Request {
         &self.0.body
     }
 
-    /// The body, to read from while the head stays.
+    /// The body, to read while the head stays available.
     pub fn body_mut(&mut self) -> &mut Body {
         &mut self.0.body
     }
 
-    /// The body alone.
+    /// Drops the head and returns the body.
     pub fn into_body(mut self) -> Body {
         std::mem::take(&mut self.0.body)
     }
 
-    /// Values that middleware leaves for handlers.
+    /// The values that middleware has attached to the request.
     pub fn extensions(&self) -> &Extensions {
         &self.0.extensions
     }
 
-    /// Values that middleware leaves for handlers.
+    /// The values attached to the request, to add values for handlers.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.0.extensions
     }
 
-    /// The same request in the `http` crate's types; values share the head's memory.
+    /// Converts the request to the type of the `http` crate. Field values share the memory of the head.
     ///
     /// # Errors
-    /// If the target is none that the `http` crate can hold.
+    /// If the `http` crate rejects the target.
     pub fn into_http(mut self) -> Result<http::Request<Body>, http::Error> {
         let mut request = http::Request::builder()
             .method(self.0.head.method.clone())
@@ -254,10 +189,10 @@ impl Request {
         Ok(request.map(|()| self.into_body()))
     }
 
-    /// A request from the `http` crate's types.
+    /// Converts a request from the type of the `http` crate. The target, field names and field values are copied.
     ///
     /// # Errors
-    /// [`HeadTooLarge`] if its target and fields are beyond what a head may hold.
+    /// [`HeadTooLarge`] if these have more than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes together.
     pub fn from_http(request: http::Request<impl Into<Body>>) -> Result<Request, HeadTooLarge> {
         let (parts, body) = request.into_parts();
         let mut bytes = BytesMut::new();
@@ -273,7 +208,7 @@ impl Request {
             fields
                 .push(FieldSpan { name: place(name.as_str().as_bytes())?, value: place(value.as_bytes())? });
         }
-        if bytes.len() > crate::proto::limits::Limits::MAX_HEAD {
+        if bytes.len() > Limits::MAX_HEAD {
             return Err(HeadTooLarge);
         }
         let bytes = bytes.freeze();
@@ -297,19 +232,19 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A request whose head is beyond [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
+/// The error of a request whose head is larger than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadTooLarge;
 
 impl fmt::Display for HeadTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a request head holds at most {} bytes", crate::proto::limits::Limits::MAX_HEAD)
+        write!(f, "a request head holds at most {} bytes", Limits::MAX_HEAD)
     }
 }
 
 impl std::error::Error for HeadTooLarge {}
 
-/// The path of a target made by hand, in any of its four forms (RFC 9112, 3.2).
+/// The path of a target in any of the four forms (RFC 9112, 3.2). The target is not validated.
 fn path_of(bytes: &Bytes, target: Span) -> Span {
     let whole = target.of(bytes);
     let authority = match whole.windows(3).position(|three| three == b"://") {
@@ -318,7 +253,7 @@ fn path_of(bytes: &Bytes, target: Span) -> Span {
     };
     let start = match whole[authority..].iter().position(|&byte| byte == b'/') {
         Some(at) if authority > 0 => authority + at,
-        // One of the slashes before the authority serves as the path that is not written.
+        // An absolute target without a path has the path `/`. A slash of `://` provides the byte.
         None if authority > 0 => return Span { start: target.start + authority as u16 - 1, len: 1 },
         _ => 0,
     };
@@ -326,6 +261,7 @@ fn path_of(bytes: &Bytes, target: Span) -> Span {
     Span { start: target.start + start as u16, len: len as u16 }
 }
 
+/// Decodes a name or a value of `application/x-www-form-urlencoded`.
 fn decode_form(raw: &str) -> Cow<'_, str> {
     if raw.contains('+') {
         Cow::Owned(decode(raw.replace('+', " ").as_bytes()).into_owned())

@@ -1,4 +1,4 @@
-//! A response as a handler gives it.
+//! The response that a handler returns.
 
 use std::fmt;
 use std::future::Future;
@@ -15,9 +15,20 @@ use crate::proto::stream::Stream;
 
 /// A response: a status, header fields, and a body.
 ///
-/// Framing is the connection's business: `Content-Length`, `Transfer-Encoding`, `Connection`, `Date` and `Server`
-/// are written by it. Of these a handler may set `Connection: close` to have the connection closed, and `Server`
-/// and `Date` to its own values; a `Content-Length` is kept only where there is no body to measure (HEAD, 304).
+/// The connection writes `Content-Length`, `Transfer-Encoding`, `Connection`, `Date` and `Server`. A handler may set
+/// `Connection: close`, which closes the connection after the response, and its own `Server` and `Date`. It may set
+/// `Content-Length` on a response without a body (HEAD, 304). The connection ignores other values of these fields.
+///
+/// ```
+/// use gearshift_core::{Response, StatusCode, header};
+///
+/// let response = Response::text("created\n")
+///     .with_status(StatusCode::CREATED)
+///     .with_header("location", "/items/1");
+/// assert_eq!(response.status(), 201);
+/// assert_eq!(response.header(&header::LOCATION).unwrap(), "/items/1");
+/// assert_eq!(response.body().remaining(), Some(8));
+/// ```
 pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) fields: FieldList,
@@ -25,58 +36,60 @@ pub struct Response {
     pub(crate) extra: Option<Box<Extra>>,
 }
 
-/// Work that begins once a response is on the wire, and the place in the source that asked for it.
+/// A future to run after the response was sent, and the source location that added it.
 pub(crate) type Later = (BoxFuture<()>, &'static Location<'static>);
 
-/// What few responses have.
+/// The parts that few responses have.
 #[derive(Default)]
 pub(crate) struct Extra {
+    /// The function that takes the connection over after the head.
     pub(crate) upgrade: Option<Upgrade>,
-    /// To be done once the response is on the wire.
+    /// The futures to run after the response was sent.
     pub(crate) after: Vec<Later>,
 }
 
-/// Field lines in the order they will be sent. Two fit without memory of their own.
+/// Field lines in the order in which they are sent. Two fit without an allocation.
 pub(crate) type FieldList = SmallVec<[(HeaderName, HeaderValue); 2]>;
 
-/// What to do with the connection once it is no longer HTTP.
+/// The function that takes the connection over once it is no longer HTTP.
 pub(crate) type Upgrade = Box<dyn FnOnce(Stream) -> BoxFuture<()> + Send>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 impl Response {
-    /// 200 with the given body and no fields.
+    /// Creates a response with status 200, `body` and no fields.
     #[inline]
     pub fn new(body: impl Into<Body>) -> Response {
         Response { status: StatusCode::OK, fields: FieldList::new(), body: body.into(), extra: None }
     }
 
-    /// The given status with an empty body.
+    /// Creates a response with `status`, an empty body and no fields.
     #[inline]
     pub fn status_only(status: StatusCode) -> Response {
         Response { status, fields: FieldList::new(), body: Body::empty(), extra: None }
     }
 
-    /// 200 with a body of some type.
+    /// Creates a response with status 200, `body` and its `Content-Type`.
     #[inline]
     pub(crate) fn typed(content_type: HeaderValue, body: Body) -> Response {
         let fields = smallvec![(header::CONTENT_TYPE, content_type)];
         Response { status: StatusCode::OK, fields, body, extra: None }
     }
 
-    /// 200 with `text/plain`.
+    /// Creates a response with status 200 and a `text/plain; charset=utf-8` body.
     #[inline]
     pub fn text(text: impl Into<Body>) -> Response {
         Response::typed(TEXT, text.into())
     }
 
-    /// 200 with `text/html`.
+    /// Creates a response with status 200 and a `text/html; charset=utf-8` body.
     pub fn html(html: impl Into<Body>) -> Response {
         Response::typed(HTML, html.into())
     }
 
-    /// 200 with `value` as `application/json`; 500 if it cannot be serialised.
+    /// Creates a response with status 200 and `value` as an `application/json` body. If `value` cannot be serialised,
+    /// the error is logged and the status is 500.
     #[cfg(feature = "json")]
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Response {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -89,10 +102,12 @@ impl Response {
         }
     }
 
-    /// 101 (RFC 9110, 7.8): after it the connection is `protocol`'s. `then` gets it as a stream, and runs as a
-    /// background task of the [`Runtime`](crate::Runtime).
+    /// Creates a response with status 101, after which the connection speaks `protocol` (RFC 9110, 7.8). `then`
+    /// receives the connection as a stream, and its future runs as a background task of the
+    /// [`Runtime`](crate::Runtime).
     ///
-    /// A request that did not ask for an upgrade is answered 426 with the same `Upgrade` field instead.
+    /// If the request did not offer an upgrade, the peer receives 426 with the same `Upgrade` field, and `then` is
+    /// dropped.
     pub fn upgrade<F, U>(protocol: HeaderValue, then: F) -> Response
     where
         F: FnOnce(Stream) -> U + Send + 'static,
@@ -103,7 +118,8 @@ impl Response {
         response.with_value(header::UPGRADE, protocol)
     }
 
-    /// The same response to a `CONNECT` that succeeded (RFC 9110, 9.3.6): 200, then a tunnel.
+    /// Creates the response to a successful CONNECT: status 200, after which the connection is a tunnel (RFC 9110,
+    /// 9.3.6). `then` is used as in [`Response::upgrade`].
     pub fn tunnel<F, U>(then: F) -> Response
     where
         F: FnOnce(Stream) -> U + Send + 'static,
@@ -114,12 +130,12 @@ impl Response {
         response
     }
 
-    /// The same response with something to do once it is on the wire.
+    /// Adds a future that runs after the response.
     ///
-    /// `then` becomes a background task when the last byte of the response was handed to the system, or when that has
-    /// become impossible because the peer has left: once, in any case, and never before. It delays neither the next
-    /// request of the connection nor its closing; a server that stops waits for it as for every
-    /// [`Task`](crate::Task). Several are started in their order.
+    /// `then` becomes a background task exactly once: when the last byte of the response was handed to the operating
+    /// system, or when that is no longer possible because the peer has left. It delays neither the next request nor
+    /// the closing of the connection. A server that stops waits for it as for every [`Task`](crate::Task). Several
+    /// futures start in the order in which they were added.
     #[track_caller]
     pub fn after(mut self, then: impl Future<Output = ()> + Send + 'static) -> Response {
         self.extra().after.push((Box::pin(then), Location::caller()));
@@ -130,34 +146,35 @@ impl Response {
         self.extra.get_or_insert_default()
     }
 
+    /// Takes the function that takes the connection over.
     pub(crate) fn take_upgrade(&mut self) -> Option<Upgrade> {
         self.extra.as_mut()?.upgrade.take()
     }
 
-    /// What is to be done once this is on the wire.
+    /// Takes the futures to run after the response.
     pub(crate) fn take_after(&mut self) -> Vec<Later> {
         self.extra.as_mut().map(|extra| std::mem::take(&mut extra.after)).unwrap_or_default()
     }
 
-    /// The same response with another status.
+    /// Sets the status.
     #[inline]
     pub fn with_status(mut self, status: StatusCode) -> Response {
         self.status = status;
         self
     }
 
-    /// The same response with one more field.
+    /// Appends a field.
     #[inline]
     pub fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Response {
         self.fields.push((name, value));
         self
     }
 
-    /// The same response with one more field, given as text.
+    /// Appends a field whose name and value are given as text.
     ///
     /// # Panics
-    /// If `name` is no field name, or `value` holds a control character: a fault of the program. Untrusted values
-    /// go through [`HeaderValue::from_str`] and [`Response::with_value`].
+    /// If `name` is not a field name, or if `value` contains a control character. For an untrusted value, use
+    /// [`HeaderValue::from_str`] and [`Response::with_value`].
     pub fn with_header(self, name: &str, value: &str) -> Response {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a valid field name");
         self.with_value(name, HeaderValue::from_str(value).expect("a valid field value"))
@@ -168,12 +185,12 @@ impl Response {
         self.status
     }
 
-    /// The first field called `name`.
+    /// The value of the first field with this name.
     pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
         self.fields.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
-    /// All fields, in the order they will be sent.
+    /// All fields, in the order in which they are sent.
     pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.fields.iter().map(|(name, value)| (name, value))
     }
@@ -183,17 +200,18 @@ impl Response {
         &self.body
     }
 
-    /// The body, to change or replace it.
+    /// The body, to read or replace it.
     pub fn body_mut(&mut self) -> &mut Body {
         &mut self.body
     }
 
-    /// The body alone.
+    /// Drops the head and returns the body.
     pub fn into_body(self) -> Body {
         self.body
     }
 
-    /// The same response in the `http` crate's types. An upgrade is lost, and what was to be done afterwards.
+    /// Converts the response to the type of the `http` crate. An upgrade and the futures of [`Response::after`] are
+    /// dropped.
     pub fn into_http(self) -> http::Response<Body> {
         let mut response = http::Response::new(self.body);
         *response.status_mut() = self.status;
@@ -201,7 +219,8 @@ impl Response {
         response
     }
 
-    /// A response from the `http` crate's types, with any body.
+    /// Converts a response from the type of the `http` crate; see [`Body::from_http`] for its body. Extensions are
+    /// dropped.
     pub fn from_http<B>(response: http::Response<B>) -> Response
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,

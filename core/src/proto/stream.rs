@@ -1,4 +1,4 @@
-//! A connection as a plain stream of bytes, whichever backend it came from.
+//! A connection as a stream of bytes. It hides the socket type of the backend.
 
 use std::fmt;
 use std::io;
@@ -8,26 +8,48 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// A byte stream in both directions: what [`Runtime::connect`](crate::Runtime::connect) gives, and what is left
-/// of a connection after an upgrade.
+/// A byte stream in both directions: an outgoing connection from [`Runtime::connect`](crate::Runtime::connect), or an
+/// incoming connection after an upgrade.
 ///
-/// It is `futures-io`'s `AsyncRead` and `AsyncWrite`; with the feature `tokio-io`, tokio's too.
+/// `Stream` implements `AsyncRead` and `AsyncWrite` of `futures-io`, and with the feature `tokio-io` also those of
+/// tokio.
+///
+/// ```
+/// use gearshift_core::Response;
+/// use gearshift_core::header::HeaderValue;
+///
+/// // A handler that answers with 101 and echoes all further bytes.
+/// fn echo() -> Response {
+///     Response::upgrade(HeaderValue::from_static("echo"), |stream| async move {
+///         use futures_lite::{AsyncReadExt, AsyncWriteExt};
+///         let mut stream = stream;
+///         let mut bytes = [0; 1024];
+///         while let Ok(n @ 1..) = stream.read(&mut bytes).await {
+///             if stream.write_all(&bytes[..n]).await.is_err() {
+///                 break;
+///             }
+///         }
+///     })
+/// }
+/// assert_eq!(echo().status(), 101);
+/// ```
 pub struct Stream {
-    /// Bytes that arrived before the stream was made; read first.
+    /// Bytes that were received before the stream was created. They are read first.
     early: Bytes,
     socket: Box<dyn Duplex>,
 }
 
+/// The bounds of a socket of any backend.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 impl Stream {
-    /// Wraps a stream of some runtime, one that tells its peer when it is closed.
+    /// Wraps the socket of a backend. Closing or dropping `socket` must end the stream for the peer.
     pub fn new(socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Stream {
         Stream { early: Bytes::new(), socket: Box::new(socket) }
     }
 
-    /// The same stream, with `early` read before anything else.
+    /// Makes `early` the first bytes that are read from the stream.
     pub fn with_early(mut self, early: Bytes) -> Stream {
         self.early = early;
         self

@@ -1,4 +1,4 @@
-//! The request target (RFC 9112, 3.2) and the `Host` field: which characters may stand where.
+//! The syntax of the request target (RFC 9112, 3.2) and of the `Host` field (RFC 9110, 7.2).
 
 use std::net::Ipv6Addr;
 
@@ -6,13 +6,16 @@ use http::Method;
 
 use crate::proto::error::Error;
 
-/// What a byte may be part of.
+/// The bits of a byte in [`CLASS`]: the components in which the byte is allowed.
 const PATH: u8 = 1;
 const QUERY: u8 = 2;
 const HOST: u8 = 4;
 
-/// By RFC 3986, and `|`, `[`, `]` in paths and a few more in queries, which browsers send as they are. `#` never
-/// reaches a server, and what is not visible ASCII has to be percent-encoded.
+/// The components in which each byte is allowed.
+///
+/// The table follows RFC 3986. It also allows `|`, `[` and `]` in paths and a few more bytes in queries, which
+/// browsers send without encoding. It excludes `#`, which starts a fragment and is never sent to a server, and all
+/// bytes other than visible ASCII, which must be percent-encoded.
 static CLASS: [u8; 256] = {
     let mut class = [0; 256];
     let mut byte = 0;
@@ -30,8 +33,12 @@ static CLASS: [u8; 256] = {
     class
 };
 
-/// Whether `target` is one for `method`: `*` for OPTIONS, `host:port` for CONNECT, else a path, or a whole URL. Gives
-/// its path; `*` and an authority stand for themselves.
+/// Checks that `target` has a form that `method` allows: `*` for OPTIONS, `host:port` for CONNECT, or a path or an
+/// `http` or `https` URL (RFC 9112, 3.2). Returns its path, a subslice of `target`; the path of `*` and of `host:port`
+/// is the whole target.
+///
+/// # Errors
+/// [`Error::Target`].
 pub(crate) fn check<'a>(method: &Method, target: &'a [u8]) -> Result<&'a [u8], Error> {
     let path = match target {
         _ if *method == Method::CONNECT => is_authority_with_port(target).then_some(target),
@@ -42,7 +49,7 @@ pub(crate) fn check<'a>(method: &Method, target: &'a [u8]) -> Result<&'a [u8], E
     path.ok_or(Error::Target)
 }
 
-/// The lengths of the path, and of the path and query, that `bytes` begin with, if a space follows them.
+/// Measures a path and query at the start of `bytes`, up to a space: returns the length of the path, and of both.
 #[inline]
 pub(crate) fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
     if bytes.first() != Some(&b'/') {
@@ -53,7 +60,7 @@ pub(crate) fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
     (bytes.get(end) == Some(&b' ')).then_some((path, end))
 }
 
-/// Where, from `at` on, the bytes of a class end. What is percent-encoded is of each class.
+/// The end of the bytes from `at` on that are allowed in `CLASSES`. Percent-encoded bytes are allowed in each.
 #[inline]
 fn span<const CLASSES: u8>(bytes: &[u8], mut at: usize) -> usize {
     loop {
@@ -66,18 +73,19 @@ fn span<const CLASSES: u8>(bytes: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// The path of a path and query.
+/// The path of a target in origin form.
 fn path_of(target: &[u8]) -> Option<&[u8]> {
     let path = span::<PATH>(target, 0);
     let end = if target.get(path) == Some(&b'?') { span::<QUERY>(target, path + 1) } else { path };
     (end == target.len()).then_some(&target[..path])
 }
 
+/// Whether `bytes` begin with `%` and two hexadecimal digits.
 fn is_percent_encoded(bytes: &[u8]) -> bool {
     matches!(bytes, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
-/// The path of a URL. It has one even where none is written.
+/// The path of a target in absolute form. A URL without a path has the path `/`.
 fn path_of_absolute(target: &[u8]) -> Option<&[u8]> {
     let colon = memchr::memchr(b':', target)?;
     let (scheme, rest) = target.split_at(colon);
@@ -93,20 +101,21 @@ fn path_of_absolute(target: &[u8]) -> Option<&[u8]> {
     match local {
         [b'/', ..] => path_of(local),
         [b'?', query @ ..] if span::<QUERY>(query, 0) != query.len() => None,
-        // One of the slashes before the authority serves as the path that is not written.
+        // The path must be a subslice of the target. A slash of `://` provides the byte `/`.
         _ => Some(&target[colon + 1..colon + 2]),
     }
 }
 
+/// Whether `target` is in authority form: a host and a port.
 fn is_authority_with_port(target: &[u8]) -> bool {
     let Some(colon) = memchr::memrchr(b':', target) else { return false };
     let port = &target[colon + 1..];
-    // The last colon may be one inside an address.
+    // `is_host` checks the brackets of an IPv6 address: the last colon of `[::1` does not begin a port.
     colon > 0 && !port.is_empty() && is_port(port) && is_host(target)
 }
 
-/// Whether a value is `uri-host [":" port]` (RFC 9110, 7.2). An empty one is not: there is no URL of this server
-/// without a host (RFC 9110, 4.2.1).
+/// Whether `value` is `uri-host [":" port]` (RFC 9110, 7.2). An empty value is not: an `http` URL has a host (RFC
+/// 9110, 4.2.1).
 #[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
     let mut at = 0;
@@ -123,7 +132,8 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     at > 0
 }
 
-/// What follows the `[` of an IPv6 address, or of one that the future may bring.
+/// Whether `value`, which follows a `[`, is an IPv6 address or an `IPvFuture` with its `]` and an optional port (RFC
+/// 3986, 3.2.2).
 fn is_literal_address(value: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b']', value) else { return false };
     let is_address = match &value[..end] {
@@ -138,7 +148,7 @@ fn is_literal_address(value: &[u8]) -> bool {
     is_address && is_end
 }
 
-/// `1*HEXDIG "." 1*( unreserved / sub-delims / ":" )` (RFC 3986, 3.2.2).
+/// Whether `value`, without its leading `v`, is `1*HEXDIG "." 1*( unreserved / sub-delims / ":" )` (RFC 3986, 3.2.2).
 fn is_future_address(value: &[u8]) -> bool {
     let Some(dot) = memchr::memchr(b'.', value) else { return false };
     let (version, address) = (&value[..dot], &value[dot + 1..]);
@@ -149,7 +159,7 @@ fn is_future_address(value: &[u8]) -> bool {
         && address.iter().all(is_part)
 }
 
-/// Digits, if any, that make no more than 65,535.
+/// Whether `digits` are an empty port or a number up to 65535.
 #[inline]
 fn is_port(digits: &[u8]) -> bool {
     let mut port = 0;

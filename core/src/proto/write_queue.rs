@@ -1,12 +1,8 @@
-//! The bytes that wait to be sent on a connection: a queue of owned chunks.
+//! The bytes that a connection has to send: a queue of owned chunks.
 //!
-//! Heads and small bodies are gathered in one growing tail, so that a batch of pipelined responses leaves in one
-//! write; a large body is queued as the [`Bytes`] it came as. Everything queued is owned by the write_queue, so that a
-//! backend whose writes complete later (io_uring) can take what is in flight out of it, with
-//! [`WriteQueue::take_chunk`].
-//!
-//! Invariant: bytes leave in the order: `chunks` front to back, then `tail`; the first `sent` bytes of the front
-//! one of these have left already.
+//! Heads and small bodies are copied to one growing tail, so that a batch of pipelined responses leaves in one write.
+//! A large body is queued as its [`Bytes`], without a copy. The queue owns all of its bytes. A backend whose writes
+//! complete later (io_uring) takes the chunk in flight out of the queue with [`WriteQueue::take_chunk`].
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,45 +10,49 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-/// A body up to this size is copied behind its head instead of being queued on its own.
+/// The size in bytes up to which [`WriteQueue::push`] copies.
 pub const COPIED: usize = 4 * 1024;
-/// What a recycled tail may hold at most.
-const RECYCLED: usize = 16 * 1024;
-/// Tails that one thread keeps for its connections.
-const POOLED: usize = 64;
+/// The largest capacity, in bytes, of a tail in the pool.
+const MAX_RECYCLED: usize = 16 * 1024;
+/// The largest number of tails in the pool of one thread.
+const MAX_POOLED: usize = 64;
 
 thread_local! {
     static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes to send; see the [module](self).
+/// The bytes that one connection has to send.
+///
+/// Invariant: the bytes are those of `chunks`, front to back, then those of `tail`. The first `sent`
+/// bytes of `tail` were sent already. `sent` is 0 unless `chunks` is empty.
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     chunks: VecDeque<Bytes>,
-    chunked_bytes: usize,
+    /// The number of bytes in `chunks`.
+    chunk_bytes: usize,
     tail: Vec<u8>,
     sent: usize,
 }
 
 impl WriteQueue {
-    /// An write_queue with nothing to send and no memory.
+    /// Creates an empty queue that has allocated nothing.
     pub fn new() -> WriteQueue {
         WriteQueue::default()
     }
 
-    /// How many bytes wait.
+    /// The number of bytes to send.
     #[inline]
     pub fn len(&self) -> usize {
-        self.chunked_bytes + self.tail.len() - self.sent
+        self.chunk_bytes + self.tail.len() - self.sent
     }
 
-    /// Whether nothing waits.
+    /// Whether there is nothing to send.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.tail.len() == self.sent
     }
 
-    /// The buffer at the end of the queue, to append to. What it already holds must not be touched.
+    /// The buffer at the end of the queue. The caller appends to it and must not change its present contents.
     #[inline]
     pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.tail.capacity() == 0 {
@@ -61,18 +61,18 @@ impl WriteQueue {
         &mut self.tail
     }
 
-    /// Queues `bytes`, without a copy if there are more than [`COPIED`].
+    /// Queues `bytes`. More than [`COPIED`] bytes are queued without a copy.
     pub fn push(&mut self, bytes: Bytes) {
         if bytes.len() <= COPIED {
             self.tail().extend_from_slice(&bytes);
         } else {
             self.seal();
-            self.chunked_bytes += bytes.len();
+            self.chunk_bytes += bytes.len();
             self.chunks.push_back(bytes);
         }
     }
 
-    /// The bytes to send next, as one slice; empty if nothing waits.
+    /// The first chunk to send; empty if the queue is empty.
     #[inline]
     pub fn front(&self) -> &[u8] {
         match self.chunks.front() {
@@ -81,13 +81,13 @@ impl WriteQueue {
         }
     }
 
-    /// Whether [`WriteQueue::front`] is all there is, so that a plain write does as well as a vectored one.
+    /// Whether [`WriteQueue::front`] is the whole queue, so that no vectored write is needed.
     #[inline]
     pub fn is_single(&self) -> bool {
         self.chunks.is_empty() || (self.chunks.len() == 1 && self.tail.is_empty())
     }
 
-    /// Fills `slices` with what to send next, and says how many were filled.
+    /// Fills `slices` with the first chunks to send, for a vectored write. Returns the number of slices filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let queued = self.chunks.iter().map(|chunk| &chunk[..]);
         let tail = std::iter::once(&self.tail[if self.chunks.is_empty() { self.sent } else { 0 }..]);
@@ -99,15 +99,15 @@ impl WriteQueue {
         n
     }
 
-    /// Announces that the first `n` bytes were sent.
+    /// Removes the first `n` bytes, which were sent.
     ///
     /// # Panics
-    /// If fewer wait.
+    /// If `n` is larger than [`WriteQueue::len`].
     pub fn sent(&mut self, mut n: usize) {
         while let Some(chunk) = self.chunks.front_mut() {
             let here = n.min(chunk.len());
             chunk.advance(here);
-            self.chunked_bytes -= here;
+            self.chunk_bytes -= here;
             n -= here;
             if !chunk.is_empty() {
                 return;
@@ -122,32 +122,32 @@ impl WriteQueue {
         }
     }
 
-    /// Takes the chunk to send next out of the queue, to be owned by an operation that completes later.
+    /// Removes and returns the first chunk, for a write operation that owns it until it completes.
     pub fn take_chunk(&mut self) -> Option<Bytes> {
         self.seal();
         let chunk = self.chunks.pop_front()?;
-        self.chunked_bytes -= chunk.len();
+        self.chunk_bytes -= chunk.len();
         Some(chunk)
     }
 
-    /// Puts back at the front what an operation took and did not send.
+    /// Puts the unsent rest of a chunk from [`WriteQueue::take_chunk`] back at the front.
     pub fn put_back(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
             self.seal();
-            self.chunked_bytes += chunk.len();
+            self.chunk_bytes += chunk.len();
             self.chunks.push_front(chunk);
         }
     }
 
-    /// Drops everything that waits.
+    /// Drops all bytes.
     pub fn clear(&mut self) {
         self.chunks.clear();
-        self.chunked_bytes = 0;
+        self.chunk_bytes = 0;
         self.tail.clear();
         self.sent = 0;
     }
 
-    /// Gives the memory back if nothing waits.
+    /// Returns the memory to the pool if the queue is empty.
     pub fn release(&mut self) {
         if self.is_empty() && self.tail.capacity() != 0 {
             recycle(std::mem::take(&mut self.tail));
@@ -158,14 +158,14 @@ impl WriteQueue {
         }
     }
 
-    /// Ends the tail: what comes next is queued behind it.
+    /// Moves the tail to `chunks`, so that a chunk can be queued behind it.
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             let mut tail = Bytes::from(std::mem::take(&mut self.tail));
             if self.chunks.is_empty() {
                 tail.advance(std::mem::take(&mut self.sent));
             }
-            self.chunked_bytes += tail.len();
+            self.chunk_bytes += tail.len();
             self.chunks.push_back(tail);
         }
     }
@@ -179,11 +179,12 @@ impl Drop for WriteQueue {
     }
 }
 
+/// Returns a tail to the pool of the thread.
 fn recycle(mut tail: Vec<u8>) {
-    // `try_with`: connections may be dropped while the thread's own values are.
+    // `try_with`: a connection can be dropped by the destructor of another thread-local value.
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        if pool.len() < POOLED && tail.capacity() <= RECYCLED {
+        if pool.len() < MAX_POOLED && tail.capacity() <= MAX_RECYCLED {
             tail.clear();
             pool.push(tail);
         }

@@ -1,4 +1,4 @@
-//! Bodies and blocking readers: a body read by blocking calls, and a reader as a body.
+//! The bridge between bodies and blocking readers, in both directions: [`Body::reader`] and [`Body::from_reader`].
 
 use std::io;
 use std::pin::Pin;
@@ -13,25 +13,27 @@ use crate::runtime::handle::Runtime;
 use crate::runtime::park;
 
 impl Body {
-    /// A body from a reader, which is read through [`Runtime::blocking`], 64 KiB at a time. `len` is its length,
-    /// if that is known.
+    /// Creates a body from a blocking reader, which is read through [`Runtime::blocking`] in pieces of up to 64 KiB.
+    /// `len` is the length in bytes, if it is known.
+    ///
+    /// A read error, or another number of bytes than `len`, cuts the connection.
     pub fn from_reader(runtime: &Runtime, len: Option<u64>, reader: impl io::Read + Send + 'static) -> Body {
         let runtime = runtime.clone();
         let state = ReaderState::Idle(Box::new(reader));
         Body(Inner::Stream(Box::pin(FromReader { runtime, remaining: len, state })))
     }
 
-    /// The body as a blocking reader: for sync handlers on blocking backends, and for work on a thread that may
-    /// block ([`Runtime::blocking`]).
+    /// Converts the body to a blocking reader, for sync handlers on blocking backends and for work inside
+    /// [`Runtime::blocking`].
     ///
-    /// On a thread that drives connections of an event loop a read that would have to wait is an error, as it
-    /// would wait for itself.
+    /// On the thread of an event loop, a read that would have to wait returns an error: the thread would wait for
+    /// itself.
     pub fn reader(self) -> BodyReader {
         BodyReader { body: self, chunk: Bytes::new() }
     }
 }
 
-/// A body read by blocking calls; see [`Body::reader`].
+/// A blocking reader of a body, from [`Body::reader`]. Its errors contain a [`BodyError`].
 #[derive(Debug)]
 pub struct BodyReader {
     body: Body,
@@ -49,8 +51,8 @@ impl io::Read for BodyReader {
                 Some(None) => return Ok(0),
                 None => {
                     return Err(io::Error::other(
-                        "reading a body by blocking calls on a thread that drives connections would wait for \
-                         itself; wrap the handler in `blocking` or make it async",
+                        "a blocking read of a body on the thread of an event loop would wait for itself; wrap the \
+                         handler in `blocking` or make it async",
                     ));
                 }
             }
@@ -61,20 +63,25 @@ impl io::Read for BodyReader {
     }
 }
 
+/// The stream behind [`Body::from_reader`].
 struct FromReader {
     runtime: Runtime,
+    /// The number of bytes that were not read, if the length is known.
     remaining: Option<u64>,
     state: ReaderState,
 }
 
 enum ReaderState {
+    /// No read is in progress.
     Idle(Box<dyn io::Read + Send>),
+    /// A thread reads.
     Reading(BoxFuture<(Box<dyn io::Read + Send>, io::Result<Bytes>)>),
+    /// The reader has ended or failed.
     Ended,
 }
 
-/// What one call of [`Runtime::blocking`] reads of a reader.
-const READ_AT_ONCE: usize = 64 * 1024;
+/// The number of bytes that one call of [`Runtime::blocking`] reads at most.
+const MAX_READ: usize = 64 * 1024;
 
 impl http_body::Body for FromReader {
     type Data = Bytes;
@@ -118,8 +125,9 @@ impl http_body::Body for FromReader {
     }
 }
 
+/// Reads the next piece; an empty one is the end.
 fn read_chunk(mut reader: Box<dyn io::Read + Send>) -> (Box<dyn io::Read + Send>, io::Result<Bytes>) {
-    let mut chunk = vec![0; READ_AT_ONCE];
+    let mut chunk = vec![0; MAX_READ];
     let outcome = loop {
         match reader.read(&mut chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -1,22 +1,22 @@
-//! What time it is: the system's, or one that a simulation moves by hand.
+//! The sources of time: the clock of the system, and a manual clock for simulations and tests.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A source of time. Nothing in the core is decided by another.
+/// The source of time for all deadlines and for the `Date` field of a server.
 #[derive(Clone, Default)]
 pub enum Clock {
-    /// The system's.
+    /// The clock of the system.
     #[default]
     System,
-    /// One that moves only when it is told to.
+    /// A clock that moves only by [`ManualClock::advance`].
     Manual(ManualClock),
 }
 
 impl Clock {
-    /// The time for deadlines.
+    /// The current time, for deadlines.
     #[inline]
     pub fn now(&self) -> Instant {
         match self {
@@ -25,7 +25,8 @@ impl Clock {
         }
     }
 
-    /// Seconds since the Unix epoch, for `Date`. Off by some milliseconds at most, and cheap for it.
+    /// The current Unix time in seconds. It comes from the coarse clock of the system, which is cheap to read and may
+    /// lag by some milliseconds.
     #[inline]
     pub fn unix_seconds(&self) -> u64 {
         match self {
@@ -48,48 +49,48 @@ fn system_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A time of the system's that only serves to be subtracted from a later one, off by some milliseconds, and cheap for
-/// it.
+/// A monotonic time from the coarse clock of the system. It is cheaper to read than [`Instant`] and may lag by some
+/// milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct CoarseInstant(u64);
 
 impl CoarseInstant {
-    /// Now.
+    /// The current time.
     #[inline]
     pub fn now() -> CoarseInstant {
         CoarseInstant(coarse_time())
     }
 
-    /// How long ago `earlier` was.
+    /// The time from `earlier` to this instant; zero if `earlier` is later.
     #[inline]
     pub fn since(self, earlier: CoarseInstant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// How long ago this was.
+    /// The time from this instant to now.
     #[inline]
     pub fn elapsed(self) -> Duration {
         CoarseInstant::now().since(self)
     }
 }
 
-/// A [`CoarseInstant`] that several threads set.
+/// A [`CoarseInstant`] that several threads can set and read.
 #[derive(Debug)]
 pub struct AtomicCoarseInstant(AtomicU64);
 
 impl AtomicCoarseInstant {
-    /// Now.
+    /// Creates a value that is the current time.
     pub fn now() -> AtomicCoarseInstant {
         AtomicCoarseInstant(AtomicU64::new(coarse_time()))
     }
 
-    /// Moves it to now.
+    /// Sets the value to the current time.
     #[inline]
     pub fn set_now(&self) {
         self.0.store(coarse_time(), Ordering::Relaxed);
     }
 
-    /// The time that was last set.
+    /// The value that was set last.
     #[inline]
     pub fn get(&self) -> CoarseInstant {
         CoarseInstant(self.0.load(Ordering::Relaxed))
@@ -97,6 +98,7 @@ impl AtomicCoarseInstant {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
+/// The coarse monotonic time in nanoseconds.
 #[inline]
 fn coarse_time() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
@@ -119,7 +121,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A clock that stands still until [`ManualClock::advance`].
+/// A clock that moves only by [`ManualClock::advance`]. Clones share their time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     start: Instant,
@@ -128,22 +130,22 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that says it is `unix_start` seconds after the Unix epoch.
+    /// Creates a clock that starts at the Unix time `unix_start`, in seconds.
     pub fn new(unix_start: u64) -> ManualClock {
         ManualClock { start: Instant::now(), unix_start, elapsed: Arc::default() }
     }
 
-    /// Moves on.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.elapsed.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
     }
 
-    /// The time for deadlines.
+    /// The current time, for deadlines.
     pub fn now(&self) -> Instant {
         self.start + Duration::from_nanos(self.elapsed.load(Ordering::Acquire))
     }
 
-    /// Seconds since the Unix epoch.
+    /// The current Unix time in seconds.
     pub fn unix_seconds(&self) -> u64 {
         self.unix_start + self.elapsed.load(Ordering::Acquire) / 1_000_000_000
     }

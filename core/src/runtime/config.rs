@@ -1,29 +1,38 @@
-//! Every setting and every limit of a server, in one value, with the same meaning on every backend.
+//! The settings and limits of a server, with the same meaning on every backend.
 //!
-//! [`Config`] is what a program sets; [`Limits`] is the part of it that the HTTP/1.1 connection enforces on its
-//! own. Every limit has a default, none of them is "unlimited", and each says which status a peer gets that
-//! goes beyond it.
+//! Every limit has a finite default and a documented consequence. [`Limits`] is the part that bounds the input and
+//! output of one connection.
 
 use std::time::Duration;
 
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
 
-/// The settings of one server. Every limit has a flag in the command line of the facade.
+/// The settings of one server. Every limit has a flag on the command line of the `gearshift` crate.
 ///
-/// | setting | flag | default | what happens beyond it |
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::Config;
+///
+/// let mut config = Config::default();
+/// config.handler_timeout = Duration::from_secs(5);
+/// config.limits.body = 1 << 20;
+/// ```
+///
+/// | Setting | Flag | Default | Consequence beyond it |
 /// | --- | --- | --- | --- |
 /// | `limits.request_line` | `--max-request-line` | 8,190 bytes | 414 |
 /// | `limits.field_line` | `--max-field` | 8,190 bytes | 431 |
 /// | `limits.fields` | `--max-fields` | 100 | 431 |
 /// | `limits.head` | `--max-head` | 32 KiB | 431 |
-/// | `limits.body` | `--max-body` | 2 GiB | 413, before it is read if its length says so |
+/// | `limits.body` | `--max-body` | 2 GiB | 413, before the body is read if its length is known |
 /// | `limits.drain` | `--max-drain` | 256 KiB | the connection closes after the response |
 /// | `limits.output` | `--max-output` | 256 KiB | the response is written before more of it is produced |
 /// | `limits.pipeline` | `--max-pipeline` | 64 requests a turn | the other connections get their turn |
-/// | `header_timeout` | `--header-timeout` | 10 s for the whole head, the first from the connection's opening | 408, or nothing if nothing came |
+/// | `header_timeout` | `--header-timeout` | 10 s for the whole head; for the first head, from the start of the connection | 408, or a close without a response if no byte has arrived |
 /// | `body_timeout` | `--body-timeout` | 30 s without a byte | 408 |
-/// | `body_buffer` | `--body-buffer` | 64 KiB | a blocking backend begins the request, and its handler waits for the body on its thread |
+/// | `body_buffer` | `--body-buffer` | 64 KiB | on a blocking backend, the handler waits for the body and holds its thread |
 /// | `min_rate` | `--min-rate` | 256 bytes/s of a body, beyond `body_timeout` or `write_timeout` | 408, or the connection closes |
 /// | `handler_timeout` | `--timeout` | 30 s until the response begins | 503 |
 /// | `write_timeout` | `--write-timeout` | 30 s without progress | the connection closes |
@@ -34,76 +43,82 @@ use crate::proto::limits::Limits;
 /// | `max_connections` | `--max-connections`, `--overload` | 10,000 | accepting waits until one closes, or 503 with `Retry-After` |
 /// | `blocking_threads` | `--blocking-threads` | 64 | jobs that block wait for a thread |
 /// | `compute_threads` | `--compute-threads` | one for each core | jobs that compute wait for a thread |
-/// | `pool_queue` | `--pool-queue`, `--pool-overload` | 1,024 jobs | the handler waits all the same, or 503 with `Retry-After` |
-/// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged, and counted |
-/// | `graceful_timeout` | `--graceful-timeout` | 30 s | what still runs is cut |
+/// | `pool_queue` | `--pool-queue`, `--pool-overload` | 1,024 jobs | the handler waits, or 503 with `Retry-After` |
+/// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged and counted |
+/// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight and tasks are cut |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Event loops, or threads of a work-stealing runtime. `None`: one for each core. Backends that have one
-    /// thread by nature refuse any value but 1.
+    /// The number of event loops, or of threads of a work-stealing runtime. `None`: one for each core. Backends with a
+    /// single thread refuse values other than 1.
     pub workers: Option<usize>,
-    /// Threads of the thread pool. `None`: 16 for each core. Backends without such a pool refuse it.
+    /// The number of threads of the `threadpool` backend. `None`: 16 for each core. Other backends refuse the setting.
     pub threads: Option<usize>,
-    /// Threads for work that blocks, [`Runtime::blocking`](crate::Runtime::blocking), where that cannot run in place.
-    /// Except on tokio they are the process's, which has 500 at most.
+    /// The number of blocking jobs, from [`Runtime::blocking`](crate::Runtime::blocking), that run at once on backends
+    /// whose threads must not block. Except on tokio, all servers of the process share at most 500 threads for them.
     pub blocking_threads: usize,
-    /// Threads for work that computes, [`Runtime::compute`](crate::Runtime::compute), where that cannot run in place.
-    /// `None`: one for each core.
+    /// The number of CPU-bound jobs, from [`Runtime::compute`](crate::Runtime::compute), that run at once on backends
+    /// whose threads must not block. `None`: one for each core.
     pub compute_threads: Option<usize>,
-    /// Jobs of either kind that may wait for a thread where [`Config::pool_overload`] is [`Overload::Refuse`], and for
-    /// those who ask by [`Runtime::try_blocking`](crate::Runtime::try_blocking). Else the queue is as long as there are
-    /// handlers that wait in it: whoever gives up leaves it.
+    /// The number of jobs of each kind that may wait for a thread before further jobs are refused. It applies to
+    /// [`Runtime::try_blocking`](crate::Runtime::try_blocking) and
+    /// [`Runtime::try_compute`](crate::Runtime::try_compute), and to handlers if [`Config::pool_overload`] is
+    /// [`Overload::Refuse`]. Otherwise the number of handlers bounds the queue: a job leaves it when its handler is
+    /// dropped.
     pub pool_queue: usize,
-    /// What becomes of a request whose handler is [`blocking()`](crate::blocking()) or
-    /// [`compute()`](crate::compute()) when that many wait.
+    /// The policy for a [`blocking()`](crate::blocking()) or [`compute()`](crate::compute()) handler when the queue
+    /// has [`Config::pool_queue`] jobs.
     pub pool_overload: Overload,
-    /// For how long a handler on an event loop may go on without a wait, before its route is logged as one that holds
-    /// up all others.
+    /// The time for which a handler may hold the thread of an event loop without waiting. After a longer time its
+    /// route is logged.
     pub stall_threshold: Duration,
-    /// How many completed connections the kernel may hold before they are accepted.
+    /// The number of connections that the kernel holds until they are accepted: the argument of `listen(2)`.
     pub backlog: u16,
-    /// Connections open at once; `overload` says what happens at that number.
+    /// The largest number of open connections. [`Config::overload`] is the policy for further ones.
     pub max_connections: usize,
-    /// What becomes of a connection for which there is no room.
+    /// The policy for connections beyond [`Config::max_connections`].
     pub overload: Overload,
-    /// Requests answered on one connection before it is closed. `None`: no bound.
+    /// The number of requests after which a connection is closed. `None`: no limit.
     pub max_requests: Option<u64>,
-    /// How long a connection may be used. The first response after that is its last.
+    /// The age at which a connection is closed, after its next response.
     pub max_age: Duration,
-    /// How long a connection may stay open with no request on it.
+    /// The time for which a connection may stay open without a request.
     pub keep_alive: Duration,
-    /// How long a request's head may take, from the connection's opening or from its own first byte.
+    /// The time in which a request head must arrive. It starts with the connection for the first head, and with the
+    /// first byte of the head for others.
     pub header_timeout: Duration,
-    /// How long a request's body may pause.
+    /// The time for which a request body may pause while the handler waits for it.
     pub body_timeout: Duration,
-    /// On a blocking backend a request with a body of at most this many bytes begins when its body is complete, so that a
-    /// slow upload holds no thread. A larger body is read by its handler, which holds its thread meanwhile. 0: each
-    /// request begins with its head, as on an event loop. A request that expects `100 Continue` begins with its head in
-    /// any case.
+    /// The largest request body, in bytes, that a blocking backend receives before it calls the handler, so that a
+    /// slow upload holds no thread. The handler reads a larger body itself and holds its thread. With 0, and for a
+    /// request with `Expect: 100-continue`, the handler is called once the head is complete. Event loops ignore the
+    /// setting.
     pub body_buffer: usize,
-    /// Bytes a second that a peer sends of a body, or takes of a response, at least: on average over the time that it
-    /// was waited for, `body_timeout` or `write_timeout` of which are free. It ends peers that dribble.
+    /// The lowest rate, in bytes per second, at which a peer must send a request body and receive a response. It is an
+    /// average over the time that the server waits for the peer, and applies after a grace time of
+    /// [`Config::body_timeout`] or [`Config::write_timeout`].
     pub min_rate: u32,
-    /// How long a handler may wait before its response begins. The time in which it waits for the request's body does
-    /// not count. Code that holds its thread cannot be interrupted, on any backend: it is late when it waits next.
+    /// The time in which a handler must begin its response. The time that it waits for the request body does not
+    /// count. A handler can only be interrupted where it waits: code that holds its thread runs on until its next
+    /// wait.
     pub handler_timeout: Duration,
-    /// What becomes of a handler whose peer has left, unless its route says otherwise; see
-    /// [`on_disconnect()`](crate::on_disconnect).
+    /// The policy for a handler whose peer has left. [`on_disconnect()`](crate::on_disconnect()) sets another one for
+    /// a route.
     pub on_disconnect: OnDisconnect,
-    /// How long a peer may take no byte of a response that waits for it.
+    /// The time for which a peer may receive no byte of a response.
     pub write_timeout: Duration,
-    /// How long a refused connection is read after its response, so that the response is not lost.
+    /// The time for which a closing connection is still read, so that the peer receives the last response (RFC 9112,
+    /// 9.6).
     pub linger: Duration,
-    /// How long requests in flight may take after shutdown was asked for.
+    /// The time that requests in flight and background tasks have to end after a stop was requested.
     pub graceful_timeout: Duration,
-    /// Whether responses carry `Date` (RFC 9110, 6.6.1).
+    /// Whether responses have a `Date` field (RFC 9110, 6.6.1).
     pub date_header: bool,
-    /// Whether responses carry `Server: gearshift` (RFC 9110, 10.2.4).
+    /// Whether responses have the field `Server: gearshift` (RFC 9110, 10.2.4).
     pub server_header: bool,
-    /// Whether each response is logged, at level `info` and target `gearshift::access`.
+    /// Whether each response is logged, with level `info` and target `gearshift::access`.
     pub access_log: bool,
-    /// What the connection itself enforces.
+    /// The limits on the input and output of one connection.
     pub limits: Limits,
 }
 
@@ -141,11 +156,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The shortest of the time limits: nothing that is set now can fall due before it has passed.
+    /// The shortest timeout of a connection, at least 1 ms. No deadline that is set now is due earlier.
     ///
-    /// Backends that look at all deadlines now and then, instead of keeping a timer for each, sleep this long.
+    /// Backends that check all deadlines periodically, instead of keeping a timer for each, use it as the period.
     pub fn shortest_timeout(&self) -> Duration {
-        // A handler's own time is not among them: nobody is parked meanwhile.
+        // `handler_timeout` is not in the list: a connection with a running handler is not checked periodically.
         [self.keep_alive, self.header_timeout, self.body_timeout, self.write_timeout, self.linger]
             .into_iter()
             .min()
@@ -153,59 +168,59 @@ impl Config {
             .max(Duration::from_millis(1))
     }
 
-    /// `workers`, or one for each core.
+    /// [`Config::workers`], or its default; at least 1.
     pub fn workers_or_cores(&self) -> usize {
         self.workers.unwrap_or_else(cores).max(1)
     }
 
-    /// `compute_threads`, or one for each core.
+    /// [`Config::compute_threads`], or its default; at least 1.
     pub fn compute_threads_or_cores(&self) -> usize {
         self.compute_threads.unwrap_or_else(cores).max(1)
     }
 
-    /// `threads`, or 16 for each core.
+    /// [`Config::threads`], or its default; at least 1.
     pub fn threads_or_default(&self) -> usize {
         self.threads.unwrap_or_else(|| 16 * cores()).max(1)
     }
 }
 
-/// What becomes of a connection for which there is no room, as [`Config::max_connections`] are open or the process has no
-/// descriptor left; or of a request for whose work there is none.
+/// The policy when a resource is exhausted: the policy for connections when [`Config::max_connections`] are open or
+/// the process has no file descriptor left, and for offloaded jobs when [`Config::pool_queue`] jobs wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overload {
-    /// It waits until there is, a connection in the kernel's queue.
+    /// The connection waits in the queue of the kernel, and the job in that of the pool.
     #[default]
     Wait,
-    /// It is answered 503 with `Retry-After`, and a connection closed. At most [`Overload::REFUSALS`] connections are
-    /// being told at once; who comes beyond that waits.
+    /// The request is answered with 503 and `Retry-After`; a refused connection is then closed. At most
+    /// [`Overload::REFUSALS`] connections are being refused at once. Further ones wait in the queue of the kernel.
     Refuse,
 }
 
 impl Overload {
-    /// Connections beyond [`Config::max_connections`] that are open to be refused.
+    /// The largest number of connections, beyond [`Config::max_connections`], that are open to be refused.
     pub const REFUSALS: usize = 1024;
-    /// What `Retry-After` says, in seconds.
+    /// The value of `Retry-After`, in seconds (RFC 9110, 10.2.3).
     pub const RETRY_AFTER: u32 = Error::RETRY_AFTER;
 }
 
-/// What becomes of a handler that waits when its peer leaves.
+/// The policy for a waiting handler whose peer has left.
 ///
-/// A peer that only ends its own side (a half-close) has not left: it may want its response. So one that has ended
-/// its side is asked now and then whether it is still there, by an interim response `100 Continue`, which every
-/// client ignores that is there, and which makes the system of one that is not say so. An HTTP/1.0 peer knows no
-/// interim responses, and is taken for present until a write fails.
+/// A peer that has closed only its sending side (a half-close) may still want the response. The server therefore
+/// sends it an interim response `100 Continue` from time to time. A client that is present ignores the interim
+/// response; the operating system of a client that has left answers with a reset. An HTTP/1.0 peer does not know
+/// interim responses and counts as present until a write fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
-    /// Its future is dropped, where it waits.
+    /// The future of the handler is dropped.
     #[default]
     Cancel,
-    /// It goes on as a background task, and its response is dropped.
+    /// The future continues as a background task, and its response is dropped.
     Detach,
-    /// It goes on where it is, as if nobody had left, and fails to send its response.
+    /// The future continues on the connection. Sending its response then fails.
     Ignore,
 }
 
-/// How many threads this process may run at once; 1 where the system does not say.
+/// The number of threads that the process can run in parallel; 1 if the system does not tell.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }

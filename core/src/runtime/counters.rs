@@ -1,7 +1,7 @@
-//! What connections count while they are served, so that counting costs no thread another one's time.
+//! The counters of a server. Threads do not contend for them.
 //!
-//! Each thread adds to a shard of its own, once a turn where it can; whoever reads adds the shards up. A gauge may go up
-//! in one shard and down in another: only the sum means something.
+//! Each thread adds to a shard, and a reader sums all shards. A gauge may be incremented in one shard and decremented
+//! in another, so that only the sum is meaningful.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,37 +10,37 @@ use http::StatusCode;
 
 use crate::runtime::config::cores;
 
-/// No machine has that many threads on a core each that it would matter.
+/// The largest number of shards. Beyond it, threads share shards.
 const MAX_SHARDS: usize = 64;
 
-/// The counts of one server.
+/// The counters of one server.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    /// As many as a power of two.
+    /// The number of shards is a power of two.
     shards: Box<[Shard]>,
     accepted: AtomicU64,
     rejected: AtomicU64,
 }
 
-/// The connections of one server, which are looked at for each new one: not in shards.
+/// The counters that the server reads for each new connection. They are not sharded.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     pub(crate) open: AtomicUsize,
     pub(crate) refused: AtomicU64,
 }
 
-/// The counts of some threads; no two shards are on one cache line.
+/// The counters of one or more threads. The alignment keeps two shards off one cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Shard {
     in_flight: AtomicU64,
-    /// By the first digit of their status, less 1.
+    /// By class of status: index 0 is 1xx.
     responses: [AtomicU64; 5],
     received: AtomicU64,
     sent: AtomicU64,
 }
 
-/// All shards together.
+/// The sums of all shards.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) in_flight: u64,
@@ -60,10 +60,11 @@ impl Default for Counters {
 }
 
 thread_local! {
+    /// The shard number of the thread; `usize::MAX` until the first use.
     static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// A number for the calling thread.
+/// The shard number of the calling thread.
 #[inline]
 fn number() -> usize {
     match NUMBER.get() {
@@ -72,6 +73,7 @@ fn number() -> usize {
     }
 }
 
+/// Assigns the next shard number to the calling thread.
 #[cold]
 fn take_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -81,23 +83,24 @@ fn take_number() -> usize {
 }
 
 impl Counters {
-    /// The calling thread's shard.
+    /// The shard of the calling thread.
     #[inline]
     pub(crate) fn here(&self) -> &Shard {
         &self.shards[number() & (self.shards.len() - 1)]
     }
 
-    /// A connection was accepted.
+    /// Counts an accepted connection.
     pub(crate) fn accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The connection itself answered, in place of the application.
+    /// Counts a response of the server itself, instead of the application.
     pub(crate) fn rejected(&self, status: StatusCode) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         self.here().responded(status);
     }
 
+    /// Sums the shards.
     pub(crate) fn totals(&self) -> Totals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut totals =
@@ -110,39 +113,40 @@ impl Counters {
                 *total += read(responses);
             }
         }
-        // Something may have gone down in a shard after it was read to be up in another.
+        // The sum can be negative: an increment may follow the read of its shard, and the decrement precede that of
+        // another.
         totals.in_flight = u64::try_from(totals.in_flight.cast_signed()).unwrap_or(0);
         totals
     }
 }
 
 impl Shard {
-    /// A connection has a request that is being answered.
+    /// Counts a connection whose request is being answered.
     #[inline]
     pub(crate) fn busy(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It has none any more; `ok` responses with a status of 2xx were not counted yet.
+    /// Ends the count of [`Shard::busy`], and adds `ok` responses with status 2xx that were not counted one by one.
     #[inline]
     pub(crate) fn idle(&self, ok: u64) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.responses[1].fetch_add(ok, Ordering::Relaxed);
     }
 
-    /// A response was given.
+    /// Counts a final response.
     pub(crate) fn responded(&self, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5);
         self.responses[class - 1].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Bytes came in.
+    /// Counts received bytes.
     #[inline]
     pub(crate) fn received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes went out.
+    /// Counts sent bytes.
     #[inline]
     pub(crate) fn sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The address of one socket.
+//! The address of a socket.
 
 use std::fmt;
 use std::io;
@@ -7,17 +7,17 @@ use std::path::PathBuf;
 
 use socket2::SockAddr;
 
-/// Where one socket is.
+/// The address of a TCP or Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// An IP address and a port.
     Tcp(SocketAddr),
-    /// A socket file.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 impl Endpoint {
-    /// Reads `IP:PORT` or `unix:PATH`; `None` if it is neither, so that it may be a name to look up.
+    /// Parses `IP:PORT` or `unix:PATH`. Returns `None` for other text, which may contain a host name.
     pub fn parse(text: &str) -> Option<Endpoint> {
         match text.strip_prefix("unix:") {
             Some(path) => Some(Endpoint::Unix(path.into())),
@@ -25,10 +25,10 @@ impl Endpoint {
         }
     }
 
-    /// Looks up `HOST:PORT`. This blocks.
+    /// Parses `IP:PORT` or `unix:PATH`, or looks up the addresses of `HOST:PORT`. The lookup blocks the thread.
     ///
     /// # Errors
-    /// `InvalidInput` if there is no port, or whatever the resolver says.
+    /// `InvalidInput` if there is no port, or the error of the resolver.
     pub fn resolve(text: &str) -> io::Result<Vec<Endpoint>> {
         match Endpoint::parse(text) {
             Some(endpoint) => Ok(vec![endpoint]),
@@ -36,10 +36,10 @@ impl Endpoint {
         }
     }
 
-    /// The same address as sockets take it.
+    /// The address as a [`SockAddr`].
     ///
     /// # Errors
-    /// `InvalidInput` if a path is too long for a socket.
+    /// `InvalidInput` if the path is too long for a Unix socket.
     pub fn to_sockaddr(&self) -> io::Result<SockAddr> {
         match self {
             Endpoint::Tcp(address) => Ok(SockAddr::from(*address)),
@@ -47,6 +47,7 @@ impl Endpoint {
         }
     }
 
+    /// The endpoint of `address`. A Unix socket without a path has an empty path.
     pub(crate) fn from_sockaddr(address: &SockAddr) -> Endpoint {
         match address.as_socket() {
             Some(address) => Endpoint::Tcp(address),
@@ -55,6 +56,7 @@ impl Endpoint {
     }
 }
 
+/// Formats a TCP address as a URL, `http://IP:PORT`, and a Unix socket as `unix:PATH`.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,8 +1,8 @@
-//! Seam 2: what a handler may ask of the backend that runs it.
+//! Seam 2: the services of a backend to a handler.
 //!
-//! A [`Runtime`] is a cheap handle that the application gets when it is built. Each backend stands behind it with
-//! an [`Engine`]; everything that can be the same on every backend is written here, once, above the engine:
-//! what a dropped [`Task`] means, how a panic travels, how many jobs are offloaded at once and when one is not run.
+//! [`Runtime`] is the handle of the application. [`Engine`] is the trait that a backend implements. The behaviour
+//! that is the same on every backend is in this layer, above the engine: detached and cancelled tasks, panics, the
+//! number of offloaded jobs that run at once, and jobs whose future is dropped.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -32,66 +32,88 @@ use crate::runtime::stall::Stalls;
 use crate::runtime::stats::Stats;
 use crate::runtime::task::{Task, Tasks};
 
-/// What a backend provides to [`Runtime`].
+/// The services that a backend provides below [`Runtime`].
 pub trait Engine: Send + Sync + 'static {
-    /// The backend's name, as a user selects it.
+    /// The name by which a user selects the backend.
     fn backend(&self) -> &'static str;
 
-    /// What time it is for [`Engine::sleep`]: the system's, unless the engine is a simulation's.
+    /// The current time of the clock of [`Engine::sleep`]: that of the system, except in a simulation.
     fn now(&self) -> Instant {
         Instant::now()
     }
 
-    /// A future that is ready once `until` has come. It may be polled on any thread.
+    /// Returns a future that is ready from the time `until` on. It may be polled on any thread.
     fn sleep(&self, until: Instant) -> BoxFuture<()>;
 
     /// Connects to one address.
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>>;
 
-    /// Runs `task` to its end in the background, whoever calls. `task` does not panic.
+    /// Runs `task` in the background. It is called on any thread. `task` does not panic.
     fn spawn(&self, task: BoxFuture<()>);
 
-    /// Has a thread of the given kind run a job, now. It is not asked for more at once than the pool has threads.
-    /// `job` does not panic.
+    /// Runs `job` on a thread of the given kind without delay. The caller has at most as many jobs running as the
+    /// settings allow for the kind. `job` does not panic.
     fn offload(&self, kind: Work, job: Job);
 
-    /// Whether the threads that drive connections may block: a handler then holds its thread until it answers, and
-    /// offloaded work runs in place on it.
+    /// Whether the threads that drive connections may block. A handler then holds its thread until its response
+    /// begins, and offloaded work runs on that thread.
     fn threads_block(&self) -> bool {
         false
     }
 
-    /// Called around each poll of a future that blocks the calling thread, for runtimes whose futures need to be polled
-    /// inside the runtime.
+    /// Calls `poll`, which polls the future of [`Runtime::block_on`]. A runtime whose futures must be polled inside
+    /// its context enters the context around the call.
     fn poll_inside(&self, poll: &mut dyn FnMut()) {
         poll();
     }
 
-    /// What only the backend can count.
+    /// The statistics that only the backend can count.
     fn stats(&self) -> EngineStats;
 }
 
-/// What only a backend knows of itself, for [`Stats`], which says what each is.
+/// The statistics of a backend itself, as parts of [`Stats`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineStats {
-    /// [`Stats::workers`].
+    /// The value of [`Stats::workers`].
     pub workers: usize,
-    /// [`Stats::waiting_for_worker`].
+    /// The value of [`Stats::waiting_for_worker`].
     pub waiting: usize,
-    /// [`Stats::loop_turns`].
+    /// The value of [`Stats::loop_turns`].
     pub turns: u64,
 }
 
-/// What offloaded work does to the thread it is on.
+/// The kind of offloaded work: how it occupies its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// It waits, inside a system call: many threads for few cores.
+    /// The work waits in system calls. Many threads share few cores.
     Blocking,
-    /// It burns CPU: one thread for each core.
+    /// The work uses the CPU. One thread runs on each core.
     Compute,
 }
 
-/// A handle to whatever runs the application; see the [module](self).
+/// The handle to the backend that runs the application: timers, background tasks, offloaded work, outgoing
+/// connections.
+///
+/// [`Request::runtime`](crate::Request::runtime) gives it to a handler. A clone is cheap and refers to the same
+/// backend.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::{Elapsed, Request};
+///
+/// async fn slow(request: Request) -> Result<&'static str, Elapsed> {
+///     let runtime = request.runtime();
+///     // A task that continues after the response.
+///     let pause = runtime.sleep(Duration::from_secs(1));
+///     runtime.spawn(async { pause.await }).detach();
+///     // Blocking code, which never blocks an event loop.
+///     let read = runtime.blocking(|| std::fs::read_to_string("/etc/motd"));
+///     let text = runtime.timeout(Duration::from_millis(500), read).await?;
+///     Ok(if text.is_ok() { "read" } else { "failed" })
+/// }
+/// # drop(slow);
+/// ```
 #[derive(Clone)]
 pub struct Runtime(Arc<Shared>);
 
@@ -107,8 +129,7 @@ struct Shared {
 }
 
 impl Runtime {
-    /// A handle to `engine`, with pools as large as `config` says, for a server that `shutdown` stops; called by
-    /// backends.
+    /// Creates a handle to `engine`, for backends. `config` has the sizes of the pools; `shutdown` stops the server.
     pub fn new(engine: impl Engine, config: &Config, shutdown: Shutdown) -> Runtime {
         let pool = |kind, threads| Pool::new(kind, threads, config.pool_queue, config.pool_overload);
         Runtime(Arc::new(Shared {
@@ -123,25 +144,26 @@ impl Runtime {
         }))
     }
 
-    /// The name of the backend behind this handle.
+    /// The name of the backend.
     pub fn backend(&self) -> &'static str {
         self.0.engine.backend()
     }
 
-    /// Whether the threads that drive connections may block: `sequential` and `threadpool`.
+    /// Whether the threads that drive connections may block. True on `sequential` and `threadpool`.
     #[inline]
     pub fn threads_block(&self) -> bool {
         self.0.engine.threads_block()
     }
 
-    /// Waits until the server begins to stop: it accepts no more connections, and what is in flight has the grace period
-    /// to end. Long streams, upgraded connections and background tasks end themselves when this is ready.
+    /// Waits until the server begins to stop. The server then accepts no more connections, and requests in flight
+    /// have the grace period to end. Long streams, upgraded connections and background tasks should end once the
+    /// future is ready.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use gearshift_core::Runtime;
     /// async fn every_second(runtime: Runtime) {
-    ///     // An error says that the second has passed first.
+    ///     // The error means that a second has passed and the server does not stop yet.
     ///     while runtime.timeout(Duration::from_secs(1), runtime.stopping()).await.is_err() {
     ///         // One piece of the work.
     ///     }
@@ -151,23 +173,23 @@ impl Runtime {
         self.0.shutdown.reached(Phase::Graceful)
     }
 
-    /// Waits for `duration`, from now on.
+    /// Waits for `duration` from the time of the call.
     ///
-    /// On an event loop other work goes on meanwhile; on a blocking backend the worker waits, and whatever else
-    /// its handler joined with this.
+    /// The thread of an event loop does other work during the wait. A handler on a blocking backend holds its thread,
+    /// and the futures that it has joined with this one run on.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + Unpin + use<> {
         self.0.engine.sleep(self.0.engine.now() + duration)
     }
 
-    /// Waits until `at`, which need not be the system's time where the clock is not.
+    /// Waits until the time `at` of the clock of the engine.
     pub(crate) fn sleep_until(&self, at: Instant) -> BoxFuture<()> {
         self.0.engine.sleep(at)
     }
 
-    /// Runs `future` for at most `duration`, from now on, then drops it.
+    /// Runs `future` for at most `duration` from the first poll, then drops it.
     ///
     /// # Errors
-    /// [`Elapsed`] if it was not ready by then.
+    /// [`Elapsed`] if `future` was not ready in time.
     pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
         let mut sleep = self.0.engine.sleep(self.0.engine.now() + duration);
         let mut future = pin!(future);
@@ -180,10 +202,11 @@ impl Runtime {
         .await
     }
 
-    /// Connects to `HOST:PORT` or `unix:PATH`; a host name is looked up, and its addresses are tried in turn.
+    /// Connects to `HOST:PORT` or `unix:PATH`. A host name is looked up through [`Runtime::blocking`], and its
+    /// addresses are tried one after the other.
     ///
     /// # Errors
-    /// `InvalidInput` if `to` is neither, or why the last address could not be reached.
+    /// `InvalidInput` if `to` has neither form, the error of the lookup, or the error of the last address.
     pub async fn connect(&self, to: &str) -> io::Result<Stream> {
         let endpoints = match Endpoint::parse(to) {
             Some(endpoint) => vec![endpoint],
@@ -202,10 +225,10 @@ impl Runtime {
         Err(failure)
     }
 
-    /// Starts a background task, which outlives the request that started it.
+    /// Starts a background task. It continues after the request that has started it.
     ///
-    /// Dropping the returned [`Task`] lets it run on; [`Task::cancel`] drops its future at its next wait; awaiting
-    /// it gives its output. A panic in it ends the task alone, and is logged. This is so on every backend.
+    /// Dropping the returned [`Task`] lets the task run on, [`Task::cancel`] drops its future at its next wait, and
+    /// awaiting the `Task` gives the output. A panic ends only the task and is logged.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
@@ -215,7 +238,7 @@ impl Runtime {
         self.spawn_at(future, Location::caller())
     }
 
-    /// The same, for whoever asked for it at `place`.
+    /// Does the same as [`Runtime::spawn`]. Log lines name `place` as the origin of the task.
     pub(crate) fn spawn_at<F>(&self, future: F, place: &'static Location<'static>) -> Task<F::Output>
     where
         F: Future + Send + 'static,
@@ -244,18 +267,18 @@ impl Runtime {
         self.0.engine.now()
     }
 
-    /// A scope for tasks that belong to something, to a request for one: they are cancelled with it, unless it is
-    /// waited for them.
+    /// Creates a scope for tasks that belong together, for example to a request. Dropping the scope cancels its tasks,
+    /// unless [`Scope::join`] was awaited.
     pub fn scope(&self) -> Scope {
         Scope::new(self.clone())
     }
 
-    /// Runs `work`, which may block, where that stalls nothing: in place on a thread that may block, else on a
-    /// pool of threads for it.
+    /// Runs `work`, which may block, without stalling connections: on the calling thread if that may block, else on a
+    /// pool of [`Config::blocking_threads`] threads.
     ///
-    /// The work starts when the returned future is first polled. If the future is dropped before a thread has
-    /// taken the work up, it is not run; work that has begun is finished and its result dropped. A panic in it
-    /// goes on in whoever awaits the future.
+    /// The work starts when the returned future is first polled. Dropping the future before a thread has started the
+    /// work cancels it. Work that has started runs to its end, and its output is dropped. A panic of the work resumes
+    /// in the task that awaits the future.
     pub fn blocking<F, R>(&self, work: F) -> Offloaded<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
@@ -264,8 +287,8 @@ impl Runtime {
         Offloaded::new(self.clone(), Work::Blocking, work)
     }
 
-    /// The same, but where more of this work waits already than [`Config::pool_queue`] allows, it is refused, whatever
-    /// [`Config::pool_overload`] says.
+    /// Does the same as [`Runtime::blocking`], but the output is [`Busy`] if [`Config::pool_queue`] jobs wait already.
+    /// [`Config::pool_overload`] has no effect.
     pub fn try_blocking<F, R>(&self, work: F) -> TryOffloaded<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
@@ -274,8 +297,8 @@ impl Runtime {
         TryOffloaded::new(self.clone(), Work::Blocking, work)
     }
 
-    /// Runs `work`, which burns CPU, on a pool with a thread for each core; in place on a thread that may block.
-    /// All else is as with [`Runtime::blocking`].
+    /// Runs `work`, which uses much CPU time: on the calling thread if that may block, else on a pool of
+    /// [`Config::compute_threads`] threads. In all other respects it is like [`Runtime::blocking`].
     pub fn compute<F, R>(&self, work: F) -> Offloaded<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
@@ -284,7 +307,7 @@ impl Runtime {
         Offloaded::new(self.clone(), Work::Compute, work)
     }
 
-    /// The same, refused as [`Runtime::try_blocking`] is.
+    /// Does the same as [`Runtime::compute`], but the output is [`Busy`] if [`Config::pool_queue`] jobs wait already.
     pub fn try_compute<F, R>(&self, work: F) -> TryOffloaded<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
@@ -293,12 +316,12 @@ impl Runtime {
         TryOffloaded::new(self.clone(), Work::Compute, work)
     }
 
-    /// Runs `future` to its end on the calling thread, which must be one that may block: inside
-    /// [`Runtime::blocking`] and [`Runtime::compute`], in a sync handler of a blocking backend, or a thread of the
-    /// program's own.
+    /// Runs `future` to its end on the calling thread, which must be allowed to block: inside [`Runtime::blocking`]
+    /// and [`Runtime::compute`], in a sync handler on a blocking backend, or on a thread that the application has
+    /// created.
     ///
     /// # Panics
-    /// On a thread that drives connections of an event loop, which would never get to wake the future.
+    /// On the thread of an event loop. The thread would stall its connections, and could not wake the future.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         assert!(
             !park::is_event_loop(),
@@ -314,18 +337,18 @@ impl Runtime {
         output.expect("only a thread that must not wait gives up")
     }
 
-    /// Whether offloaded work of this kind would run in place on this thread: one that may block as it is, or one of a
-    /// pool whose jobs must not wait for it.
+    /// Whether offloaded work of this kind runs on the calling thread: the thread may block, or it is a thread of a
+    /// pool whose jobs must not wait for such work.
     pub fn runs_in_place(&self, kind: Work) -> bool {
         Pool::runs_in_place(kind) || park::is_worker()
     }
 
-    /// How many background tasks have not ended.
+    /// The number of background tasks that have not ended.
     pub fn tasks(&self) -> usize {
         self.0.tasks.len()
     }
 
-    /// What the server has done, and is doing.
+    /// The statistics of the server.
     pub fn stats(&self) -> Stats {
         let (engine, totals) = (self.0.engine.stats(), self.0.counters.totals());
         let connections = &self.0.connections;
@@ -351,20 +374,24 @@ impl Runtime {
         }
     }
 
+    /// The counters of the server.
     #[inline]
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
     }
 
+    /// The stall detector of the server.
     #[inline]
     pub(crate) fn stalls(&self) -> &Stalls {
         &self.0.stalls
     }
 
+    /// The connection counters of the server.
     pub(crate) fn connections(&self) -> &Arc<Connections> {
         &self.0.connections
     }
 
+    /// The admission of offloaded work of this kind.
     pub(crate) fn pool(&self, kind: Work) -> &Arc<Pool> {
         match kind {
             Work::Blocking => &self.0.blocking,
@@ -372,7 +399,10 @@ impl Runtime {
         }
     }
 
-    /// Has a job run, or queued: then it says where.
+    /// Starts a job or queues it. Returns the pool and the position of a queued job.
+    ///
+    /// # Errors
+    /// [`Busy`] if `may_refuse` is set and the queue is full.
     pub(crate) fn offload(
         &self,
         kind: Work,
@@ -389,7 +419,7 @@ impl Runtime {
         }
     }
 
-    /// Ready once no background task is left. Called by backends when they stop.
+    /// Waits until no background task is left, for backends that stop.
     pub fn tasks_ended(&self) -> impl Future<Output = ()> + Send + use<> {
         self.0.tasks.ended()
     }
@@ -401,7 +431,7 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// The time of a [`Runtime::timeout`] has passed.
+/// The error of [`Runtime::timeout`]: the future was not ready within this duration. As a response it is 504.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed(pub Duration);
 
@@ -413,7 +443,7 @@ impl fmt::Display for Elapsed {
 
 impl std::error::Error for Elapsed {}
 
-/// 504: whatever was waited for did not answer in time.
+/// The status is 504: a service that the handler waited for did not answer in time.
 impl IntoResponse for Elapsed {
     fn into_response(self) -> Response {
         StatusCode::GATEWAY_TIMEOUT.into_response()

@@ -1,6 +1,7 @@
-//! What a handler asks of its backend, and what every part of a server shares: settings, time, shutdown, counters.
+//! The services of a backend to a handler: timers, tasks, offloaded work, outgoing connections; and the state that all
+//! parts of a server share: settings, clock, shutdown, counters.
 //!
-//! [`handle::Runtime`] is the handle that applications see; [`handle::Engine`] is what a backend implements below it.
+//! Applications use [`handle::Runtime`]. A backend implements [`handle::Engine`].
 
 pub(crate) mod body_reader;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! Work handed to other threads: the future that waits for it, and the job that a thread runs.
+//! Offloaded work: the future that waits for its result, and the job that a thread of a pool runs.
 
 use std::fmt;
 use std::future::Future;
@@ -8,50 +8,51 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use crate::runtime::pool::Busy;
-
 use crate::runtime::handle::{Runtime, Work};
-use crate::runtime::pool::Pool;
+use crate::runtime::pool::{Busy, Pool};
 use crate::runtime::task::lock;
 
-/// A piece of work for a thread of a pool. Running it never panics.
+/// A function for a thread of a pool to run. It does not panic.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
 
-/// The result of [`Runtime::blocking`] or [`Runtime::compute`], to be awaited.
+/// The future of [`Runtime::blocking`] and [`Runtime::compute`]. Its output is that of the work, whose panic it
+/// resumes.
 ///
-/// Dropped before a thread has taken the work up, it takes the work back.
+/// The work starts when the future is first polled. Dropping the future before a thread has started the work cancels
+/// the work.
 #[must_use = "the work starts when this is awaited"]
 pub struct Offloaded<F, R>(State<F, R>);
 
-/// The result of [`Runtime::try_blocking`] or [`Runtime::try_compute`], to be awaited; else as [`Offloaded`].
+/// The future of [`Runtime::try_blocking`] and [`Runtime::try_compute`]: an [`Offloaded`] whose output is [`Busy`] if
+/// the queue of the pool is full.
 #[must_use = "the work starts when this is awaited"]
 pub struct TryOffloaded<F, R>(State<F, R>);
 
 enum State<F, R> {
     /// Not polled yet.
     New(Runtime, Work, F),
-    /// On its way through a pool.
+    /// The pool has the job, or a thread runs it.
     Queued(Ticket<F, R>),
-    /// The result was given.
+    /// The output was returned.
     Taken,
 }
 
-/// Takes the work back when it is dropped, if that is not too late.
+/// The claim to the result of a job. Dropping it cancels the job if no thread has started it.
 struct Ticket<F, R> {
     slot: Arc<Mutex<Slot<F, R>>>,
-    /// Where it waits, or has waited, for a thread.
-    place: Option<(Arc<Pool>, u64)>,
+    /// The pool, and the position of the job in its queue. `None` if the job started at once.
+    queued_at: Option<(Arc<Pool>, u64)>,
 }
 
-/// What the waiting future and the working thread share.
+/// The state that the future and the job share.
 enum Slot<F, R> {
-    /// No thread has taken the work up.
+    /// No thread has started the work.
     Waiting(F, Waker),
-    /// A thread is at it.
+    /// A thread runs the work.
     Running(Waker),
-    /// It has ended, or panicked.
+    /// The work has returned or panicked.
     Done(thread::Result<R>),
-    /// Nobody waits for the result.
+    /// The future was dropped, or has taken the output.
     Abandoned,
 }
 
@@ -86,7 +87,7 @@ where
     type Output = R;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
-        self.0.poll(cx, false).map(|outcome| outcome.expect("it waits for as long as it takes"))
+        self.0.poll(cx, false).map(|outcome| outcome.expect("a job that may wait is not refused"))
     }
 }
 
@@ -107,6 +108,7 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
+    /// `may_refuse` says whether a full queue refuses the job.
     fn poll(&mut self, cx: &mut Context<'_>, may_refuse: bool) -> Poll<Result<R, Busy>> {
         match std::mem::replace(self, State::Taken) {
             State::New(runtime, kind, work) if runtime.runs_in_place(kind) => Poll::Ready(Ok(work())),
@@ -114,7 +116,7 @@ where
                 let slot = Arc::new(Mutex::new(Slot::Waiting(work, cx.waker().clone())));
                 let job = slot.clone();
                 match runtime.offload(kind, Box::new(move || run(&job)), may_refuse) {
-                    Ok(place) => *self = State::Queued(Ticket { slot, place }),
+                    Ok(queued_at) => *self = State::Queued(Ticket { slot, queued_at }),
                     Err(busy) => return Poll::Ready(Err(busy)),
                 }
                 Poll::Pending
@@ -143,8 +145,8 @@ where
 impl<F, R> Drop for Ticket<F, R> {
     fn drop(&mut self) {
         let left = std::mem::replace(&mut *lock(&self.slot), Slot::Abandoned);
-        if let (Slot::Waiting(..), Some((pool, place))) = (&left, &self.place) {
-            pool.withdraw(*place);
+        if let (Slot::Waiting(..), Some((pool, position))) = (&left, &self.queued_at) {
+            pool.withdraw(*position);
         }
         drop(left);
     }
@@ -172,7 +174,7 @@ impl<F, R> fmt::Debug for State<F, R> {
     }
 }
 
-/// The job: takes the work up unless nobody waits for it any more.
+/// The body of the job: runs the work unless the future was dropped.
 fn run<F: FnOnce() -> R, R>(slot: &Mutex<Slot<F, R>>) {
     let mut state = lock(slot);
     let work = match std::mem::replace(&mut *state, Slot::Abandoned) {

@@ -1,7 +1,7 @@
-//! How many offloaded jobs run at once, and what becomes of the others: a queue with a limit.
+//! The admission of offloaded jobs: a bound on the jobs that run at once, and a queue for the others.
 //!
-//! Work that waits and work that burns CPU have a pool each, so that neither takes the other's threads. A job whose
-//! future is dropped leaves the queue with it. A thread that has done its job goes on with the next one.
+//! Blocking work and CPU-bound work have a pool each, so that neither can occupy the threads of the other. A job
+//! leaves the queue when its future is dropped. A thread that has completed a job takes the next one from the queue.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -19,22 +19,23 @@ use crate::runtime::offload::Job;
 use crate::runtime::stats::PoolStats;
 use crate::runtime::task::lock;
 
-/// The pool's side of one kind of work. The threads are the backend's.
+/// The admission of one kind of work. The backend provides the threads.
 pub(crate) struct Pool {
     kind: Work,
     threads: usize,
-    /// The longest queue where jobs may be refused.
-    queue: usize,
+    /// The length of the queue from which on jobs that may be refused are refused.
+    max_queue: usize,
     overload: Overload,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// The number of jobs that were admitted to run and have not ended.
     running: usize,
-    /// The next place in the queue.
-    next: u64,
-    /// By place. Whoever gives up takes its job out.
+    /// The position that the next queued job gets.
+    next_position: u64,
+    /// The queued jobs by position.
     queue: BTreeMap<u64, Queued>,
     started: u64,
     waits: u64,
@@ -47,32 +48,34 @@ struct Queued {
     since: Instant,
 }
 
-/// What became of a job.
+/// The result of [`Pool::admit`].
 pub(crate) enum Admission {
-    /// A thread is to run this now.
+    /// The caller must have a thread run this job now.
     Run(Job),
-    /// It waits for a thread, in this place.
+    /// The job waits for a thread, at this position of the queue.
     Queued(u64),
 }
 
 thread_local! {
+    /// The kind of the pool whose job the thread runs.
     static CURRENT: Cell<Option<Work>> = const { Cell::new(None) };
 }
 
 impl Pool {
-    pub(crate) fn new(kind: Work, threads: usize, queue: usize, overload: Overload) -> Arc<Pool> {
-        Arc::new(Pool { kind, threads: threads.max(1), queue, overload, state: Mutex::default() })
+    /// Creates the admission of `kind` for `threads` threads, at least 1.
+    pub(crate) fn new(kind: Work, threads: usize, max_queue: usize, overload: Overload) -> Arc<Pool> {
+        Arc::new(Pool { kind, threads: threads.max(1), max_queue, overload, state: Mutex::default() })
     }
 
-    /// Whether handlers are refused when the queue is full.
+    /// Whether the jobs of handlers are refused when the queue is full.
     pub(crate) fn refuses(&self) -> bool {
         self.overload == Overload::Refuse
     }
 
-    /// Whether work of `kind` runs in place on the calling thread because that is a pool's own.
+    /// Whether work of `kind` must run on the calling thread because that is a thread of a pool.
     ///
-    /// A job may wait for another one. So that the threads cannot all wait for threads, what computes waits for
-    /// nobody, and what blocks only for what computes.
+    /// The rule prevents a deadlock in which all threads of a pool wait for jobs in its queue. A CPU-bound job never
+    /// waits for another job, and a blocking job waits only for CPU-bound jobs.
     pub(crate) fn runs_in_place(kind: Work) -> bool {
         match CURRENT.get() {
             Some(Work::Compute) => true,
@@ -81,37 +84,37 @@ impl Pool {
         }
     }
 
-    /// Takes a job in.
+    /// Admits a job to run now or to the queue.
     ///
     /// # Errors
-    /// [`Busy`] if it may be refused and the queue is full.
+    /// [`Busy`] if `may_refuse` is set and the queue is full.
     pub(crate) fn admit(self: &Arc<Pool>, job: Job, may_refuse: bool) -> Result<Admission, Busy> {
         let mut state = lock(&self.state);
         if state.running < self.threads {
             state.running += 1;
             state.started += 1;
             drop(state);
-            let place = Place(Some(self.clone()));
-            return Ok(Admission::Run(Box::new(move || place.work(job))));
+            let permit = RunPermit(Some(self.clone()));
+            return Ok(Admission::Run(Box::new(move || permit.work(job))));
         }
-        if may_refuse && state.queue.len() >= self.queue {
+        if may_refuse && state.queue.len() >= self.max_queue {
             state.refused += 1;
             return Err(Busy);
         }
-        let place = state.next;
-        state.next += 1;
-        state.queue.insert(place, Queued { job, since: Instant::now() });
-        Ok(Admission::Queued(place))
+        let position = state.next_position;
+        state.next_position += 1;
+        state.queue.insert(position, Queued { job, since: Instant::now() });
+        Ok(Admission::Queued(position))
     }
 
-    /// Takes a job out of the queue, if it is there still.
-    pub(crate) fn withdraw(&self, place: u64) {
-        let withdrawn = lock(&self.state).queue.remove(&place);
-        // What it holds may do anything when it is dropped: not under the lock.
+    /// Removes a job from the queue, if it was not started.
+    pub(crate) fn withdraw(&self, position: u64) {
+        let withdrawn = lock(&self.state).queue.remove(&position);
+        // The drop runs code of the application, so it happens without the lock.
         drop(withdrawn);
     }
 
-    /// The next job for a thread that has done one. Without one the thread is free, and counts as such from now on.
+    /// The next job for a thread that has completed one. `None` ends its claim to run.
     fn next(&self) -> Option<Job> {
         let mut state = lock(&self.state);
         let Some((_, Queued { job, since })) = state.queue.pop_first() else {
@@ -124,6 +127,7 @@ impl Pool {
         Some(job)
     }
 
+    /// The statistics of the pool.
     pub(crate) fn stats(&self) -> PoolStats {
         let state = lock(&self.state);
         PoolStats {
@@ -138,11 +142,11 @@ impl Pool {
     }
 }
 
-/// A place among those that run. A backend that ends may drop it unused.
-struct Place(Option<Arc<Pool>>);
+/// A claim to run jobs, counted in [`State::running`]. A backend that stops may drop the job and its claim unused.
+struct RunPermit(Option<Arc<Pool>>);
 
-impl Place {
-    /// Runs a job and then what waits.
+impl RunPermit {
+    /// Runs a job, then jobs of the queue until it is empty.
     fn work(mut self, job: Job) {
         let Some(pool) = self.0.take() else { return };
         let before = CURRENT.replace(Some(pool.kind));
@@ -155,7 +159,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RunPermit {
     fn drop(&mut self) {
         if let Some(pool) = &self.0 {
             lock(&pool.state).running -= 1;
@@ -163,14 +167,14 @@ impl Drop for Place {
     }
 }
 
-/// The queue of a pool is full: [`Config::pool_queue`](crate::Config::pool_queue). As a response: 503 with
-/// `Retry-After`.
+/// The error of offloaded work that was refused because [`Config::pool_queue`](crate::Config::pool_queue) jobs were
+/// waiting. As a response it is 503 with `Retry-After` (RFC 9110, 10.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too much of this work waits already")
+        f.write_str("too many jobs are waiting")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tasks that belong to something, and end with it.
+//! Structured concurrency: a group of background tasks that ends with its owner.
 
 use std::fmt;
 use std::future::Future;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::runtime::handle::Runtime;
 use crate::runtime::task::{Cancellable, Task, Tasks};
 
-/// Background tasks that are cancelled when this is dropped; see [`Runtime::scope`].
+/// A group of background tasks, from [`Runtime::scope`]. Dropping the scope cancels its tasks.
 ///
-/// A handler that keeps one has its tasks end with its request: they are cancelled if the handler returns early, if its
-/// peer leaves, or if its time is over. Until then they go on whether the handler waits for them or not, and may do so
-/// on other threads than its own, which is what they have over a `join!` of their futures.
+/// A handler that owns a scope has its tasks cancelled when it returns, when it is cancelled because its peer has
+/// left, and when it times out. Unlike the futures of a `join!`, the tasks run while the handler does other work, and
+/// may run on other threads.
 ///
 /// ```
 /// # use gearshift_core::{Request, Runtime, TaskError};
@@ -26,12 +26,14 @@ use crate::runtime::task::{Cancellable, Task, Tasks};
 pub struct Scope {
     runtime: Runtime,
     tasks: Tasks,
-    /// Of all tasks that may not have ended.
+    /// The tasks that had not ended when `cancellers` was pruned last, and all later tasks.
     cancellers: Vec<Arc<dyn Cancellable>>,
-    /// When to look next which have: so that their number is bounded by that of the tasks that run.
+    /// The length of `cancellers` at which ended tasks are removed. It bounds the length to twice the number of
+    /// running tasks, but at least [`PRUNE_AT`].
     prune_at: usize,
 }
 
+/// The smallest value of [`Scope::prune_at`].
 const PRUNE_AT: usize = 16;
 
 impl Scope {
@@ -39,7 +41,7 @@ impl Scope {
         Scope { runtime, tasks: Tasks::default(), cancellers: Vec::new(), prune_at: PRUNE_AT }
     }
 
-    /// Starts a task as [`Runtime::spawn`] does. Dropping its handle lets it run on for as long as the scope is there.
+    /// Starts a task of the scope, as [`Runtime::spawn`] does. Dropping its handle does not cancel the task.
     #[track_caller]
     pub fn spawn<F>(&mut self, future: F) -> Task<F::Output>
     where
@@ -59,12 +61,12 @@ impl Scope {
         task
     }
 
-    /// How many of its tasks have not ended.
+    /// The number of tasks of the scope that have not ended.
     pub fn running(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Waits until all of its tasks have ended.
+    /// Waits until all tasks of the scope have ended. Dropping the returned future cancels them.
     pub async fn join(self) {
         self.tasks.ended().await;
     }

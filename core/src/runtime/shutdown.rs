@@ -1,7 +1,7 @@
-//! Asking a server to stop, from anywhere, and being told when that was asked.
+//! The request to stop a server: a phase that any thread can advance, read and wait for.
 //!
-//! A [`Shutdown`] only ever moves forward: running, then graceful, then forced. The phase is one atomic, so that
-//! a driver can look at it between any two requests for nothing; whoever sleeps is woken by a hook.
+//! The phase is one atomic, so that a driver can read it between two requests at no cost. Threads and tasks that sleep
+//! are woken by hooks.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -13,19 +13,30 @@ use slab::Slab;
 
 use crate::runtime::task::lock;
 
-/// How far a shutdown has come.
+/// The phase of a shutdown. It only moves forward, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
-    /// Nothing was asked for.
+    /// The server runs.
     Running = 0,
-    /// Accept nothing, close what is idle, finish what is in flight.
+    /// The server accepts no connections, closes idle connections, and completes requests in flight.
     Graceful = 1,
-    /// End at once.
+    /// The server cuts all connections and ends.
     Forced = 2,
 }
 
-/// A clonable handle to stop a server; see [`Phase`].
+/// A handle to stop a server. Clones refer to the same server.
+///
+/// ```
+/// use gearshift_core::{Phase, Shutdown};
+///
+/// let shutdown = Shutdown::new();
+/// let handle = shutdown.clone();
+/// handle.graceful();
+/// assert_eq!(shutdown.phase(), Phase::Graceful);
+/// // A wait for a phase that is reached already ends at once.
+/// futures_lite::future::block_on(shutdown.reached(Phase::Graceful));
+/// ```
 #[derive(Clone, Default)]
 pub struct Shutdown(Arc<Inner>);
 
@@ -38,22 +49,22 @@ struct Inner {
 }
 
 impl Shutdown {
-    /// A handle on which nothing was asked for yet.
+    /// Creates a handle in [`Phase::Running`].
     pub fn new() -> Shutdown {
         Shutdown::default()
     }
 
-    /// Asks for a graceful stop. Asking again changes nothing.
+    /// Requests a graceful stop: moves to [`Phase::Graceful`] unless that or a later phase is reached.
     pub fn graceful(&self) {
         self.advance(Phase::Graceful);
     }
 
-    /// Asks to stop at once: what is in flight is cut.
+    /// Requests an immediate stop: moves to [`Phase::Forced`]. Requests in flight are cut.
     pub fn force(&self) {
         self.advance(Phase::Forced);
     }
 
-    /// How far it has come.
+    /// The current phase.
     #[inline]
     pub fn phase(&self) -> Phase {
         match self.0.phase.load(Ordering::Acquire) {
@@ -63,15 +74,17 @@ impl Shutdown {
         }
     }
 
-    /// Whether any stop was asked for.
+    /// Whether a stop of either kind was requested.
     #[inline]
     pub fn is_requested(&self) -> bool {
         self.phase() != Phase::Running
     }
 
-    /// Calls `hook` at every change of phase, on the thread that asks for it, until the subscription is dropped;
-    /// at once if a stop was already asked for. A hook must be quick and must not touch this `Shutdown`'s
-    /// subscriptions.
+    /// Calls `hook` at every change of phase until the returned subscription is dropped. The call happens on the
+    /// thread that requests the stop. If a stop was requested already, `hook` is also called by this method.
+    ///
+    /// `hook` must be quick. It may be called more than once for one phase, and also shortly after the subscription
+    /// is dropped.
     pub fn subscribe(&self, hook: impl Fn(Phase) + Send + Sync + 'static) -> Subscription {
         let hook: Hook = Arc::new(hook);
         let key = self.hooks().insert(hook.clone());
@@ -81,7 +94,7 @@ impl Shutdown {
         Subscription { shutdown: self.clone(), key }
     }
 
-    /// Waits until `phase` is reached.
+    /// Waits until `phase` or a later phase is reached.
     pub fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
         let waiter = Arc::new(Mutex::new(None::<Waker>));
         let hook = waiter.clone();

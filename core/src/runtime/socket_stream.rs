@@ -1,4 +1,4 @@
-//! A socket of some runtime as a [`Stream`].
+//! The conversion of a runtime's socket into a [`Stream`].
 
 use std::io;
 use std::net::Shutdown;
@@ -12,13 +12,14 @@ use socket2::SockRef;
 use crate::proto::stream::Stream;
 
 impl Stream {
-    /// Wraps a socket of some runtime that only flushes when it is closed. The stream's writing side is ended then.
+    /// Wraps a socket whose `poll_close` only flushes. Closing the stream also shuts down the sending side of the
+    /// socket, so that the peer sees the end.
     pub fn from_socket(socket: impl AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static) -> Stream {
         Stream::new(Closing(socket))
     }
 }
 
-/// A socket whose peer is told when it is closed.
+/// A socket that shuts down its sending side when it is closed.
 struct Closing<S>(S);
 
 impl<S: AsyncRead + Unpin> AsyncRead for Closing<S> {

@@ -1,9 +1,8 @@
-//! Handlers that hold up an event loop, named.
+//! The stall detector: it logs and counts handlers and tasks that hold their thread for too long.
 //!
-//! Each poll of a handler is timed by the coarse clock, which costs a few nanoseconds; of sync handlers whose requests
-//! came together all are timed together. The [`Router`](crate::Router)
-//! leaves the name of the route that it chose with the thread, as a number: that is one store a request, and what it
-//! stands for is only looked up once there is something to tell.
+//! Each poll of a handler is timed with the coarse clock, which costs a few nanoseconds. Sync handlers of pipelined
+//! requests are timed together. The [`Router`](crate::Router) stores the number of the route in a thread-local
+//! variable, which is one store for each request. The number is resolved to a name only for a report.
 
 use std::cell::Cell;
 use std::panic::Location;
@@ -14,22 +13,23 @@ use std::time::Duration;
 
 use crate::runtime::clock::CoarseInstant;
 
-/// A route that handlers were found at, or none.
+/// The number of a route name; 0 for a handler without a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RouteName(u32);
 
-/// The names of all routes of the process, each once: that of number `n` is at `n - 1`.
+/// The names of all routes of the process, without duplicates. Number `n` has the index `n - 1`.
 static NAMES: Mutex<Vec<Box<str>>> = Mutex::new(Vec::new());
 
 thread_local! {
+    /// The route whose handler the thread has called last.
     static CURRENT: Cell<RouteName> = const { Cell::new(RouteName(0)) };
 }
 
 impl RouteName {
-    /// Of no route.
+    /// A handler without a route.
     pub(crate) const NONE: RouteName = RouteName(0);
 
-    /// The number of a name.
+    /// The number of `name`, which is assigned at its first use.
     pub(crate) fn new(name: &str) -> RouteName {
         let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
         let at = names.iter().position(|known| **known == *name).unwrap_or_else(|| {
@@ -39,18 +39,19 @@ impl RouteName {
         RouteName(u32::try_from(at + 1).expect("memory does not hold that many routes"))
     }
 
-    /// Says that the calling thread is about to call a handler of this route.
+    /// Records that the calling thread is about to call a handler of this route.
     #[inline]
     pub(crate) fn enter(self) {
         CURRENT.set(self);
     }
 
-    /// Whose handler the calling thread called last.
+    /// The route whose handler the calling thread has called last.
     #[inline]
     pub(crate) fn current() -> RouteName {
         CURRENT.get()
     }
 
+    /// The name, for a report.
     fn name(self) -> Box<str> {
         let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
         let known = usize::try_from(self.0).ok().and_then(|n| names.get(n.checked_sub(1)?));
@@ -58,7 +59,7 @@ impl RouteName {
     }
 }
 
-/// Who has held up the event loops of one server.
+/// The stall detector of one server.
 #[derive(Debug)]
 pub(crate) struct Stalls {
     backend: &'static str,
@@ -67,29 +68,32 @@ pub(crate) struct Stalls {
 }
 
 impl Stalls {
+    /// Creates a detector that reports polls of `threshold` or longer.
     pub(crate) fn new(backend: &'static str, threshold: Duration) -> Stalls {
         Stalls { backend, threshold, count: AtomicU64::new(0) }
     }
 
-    /// How many there were.
+    /// The number of stalls so far.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// So many handlers, the last of them of `route`, have had the calling thread since `began`; says what time it is.
+    /// Reports a stall if the calls of `handlers` handlers, the last of them of `route`, have held the calling thread
+    /// since `began` for too long. Returns the current time.
     pub(crate) fn polled(&self, began: CoarseInstant, route: RouteName, handlers: u32) -> CoarseInstant {
         let now = CoarseInstant::now();
         if now.since(began) >= self.threshold {
             let route = route.name();
             match handlers {
                 1 => self.report(now.since(began), &route),
-                n => self.report(now.since(began), &format!("one of {n} requests, the last for {route},")),
+                n => self
+                    .report(now.since(began), &format!("one of {n} requests, the last of them for {route},")),
             }
         }
         now
     }
 
-    /// So has a background task.
+    /// Reports a stall if the poll of a background task, spawned at `spawned`, has lasted for too long since `began`.
     #[inline]
     pub(crate) fn polled_task(&self, began: CoarseInstant, spawned: &'static Location<'static>) {
         let held = began.elapsed();
@@ -104,7 +108,7 @@ impl Stalls {
         let thread = thread::current();
         log::warn!(
             target: "gearshift::stall",
-            "{who} has held up {} ({}) for {} ms: what blocks belongs in `blocking`, what computes in `compute`",
+            "{who} has held up {} ({}) for {} ms: run blocking code in `blocking` and CPU-bound code in `compute`",
             thread.name().unwrap_or("a thread without a name"),
             self.backend,
             held.as_millis()

@@ -1,71 +1,71 @@
-//! What a server has done and is doing, in figures with the same names on every backend.
+//! The statistics of a server, with the same names on every backend.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The figures of one server at one moment; see [`Runtime::stats`](crate::Runtime::stats).
+/// The statistics of one server, from [`Runtime::stats`](crate::Runtime::stats).
 ///
-/// They are read one after the other while the server goes on, so that two of them need not fit to the last one.
-/// [`fmt::Display`] gives them as Prometheus text; [`metrics()`](crate::metrics()) is a handler that answers with it.
+/// The values are read one after the other while the server works, so that they may be inconsistent by a few counts.
+/// [`fmt::Display`] formats them as Prometheus text; [`metrics()`](crate::metrics()) is a handler that serves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The backend's name.
+    /// The name of the backend.
     pub backend: &'static str,
-    /// Threads that serve requests.
+    /// The number of threads that serve requests.
     pub workers: usize,
-    /// Connections that have something to be read and wait for a worker. Event loops have no such queue of their own.
+    /// The number of connections that have input and wait for a worker. 0 on event loops, which have no such queue.
     pub waiting_for_worker: usize,
-    /// Times that a thread of the server has asked the system what has become ready, or has waited for it.
+    /// The number of times that a thread of the server polled the operating system for events.
     pub loop_turns: u64,
-    /// Connections that are open.
+    /// The number of open connections.
     pub connections_open: usize,
-    /// Connections that were accepted, those among them that were refused.
+    /// The number of accepted connections, including those that were refused.
     pub connections_accepted: u64,
-    /// Connections for which there was no room, and requests that came too late for a server that stops.
+    /// The number of connections refused for lack of room, and of requests refused because the server was stopping.
     pub connections_refused: u64,
-    /// Requests whose handler is at work or whose response is being sent.
+    /// The number of requests whose handler runs or whose response is being sent.
     pub requests_in_flight: u64,
-    /// Requests that the application has answered.
+    /// The number of requests that the application has answered.
     pub requests_served: u64,
-    /// Requests that were answered in its place, because they are none or go beyond a limit.
+    /// The number of requests that the server has answered itself, because they broke a rule or a limit.
     pub requests_rejected: u64,
-    /// Final responses by the first digit of their status, from 1xx (101 alone) to 5xx.
+    /// The number of final responses by class of status, from 1xx to 5xx. 1xx counts only 101.
     pub responses: [u64; 5],
-    /// Bytes that were read from HTTP connections.
+    /// The number of bytes read from HTTP connections.
     pub bytes_received: u64,
-    /// Bytes that were written to them.
+    /// The number of bytes written to HTTP connections.
     pub bytes_sent: u64,
-    /// Times that a handler, or a background task, has held up an event loop for longer than
-    /// [`Config::stall_threshold`](crate::Config::stall_threshold).
+    /// The number of times that a handler or a background task held the thread of an event loop for
+    /// [`Config::stall_threshold`](crate::Config::stall_threshold) or longer without waiting.
     pub stalls: u64,
-    /// Background tasks that have not ended.
+    /// The number of background tasks that have not ended.
     pub tasks_running: usize,
-    /// Background tasks that were started.
+    /// The number of background tasks that were started.
     pub tasks_started: u64,
-    /// The threads behind [`Runtime::blocking`](crate::Runtime::blocking).
+    /// The pool behind [`Runtime::blocking`](crate::Runtime::blocking).
     pub blocking: PoolStats,
-    /// The threads behind [`Runtime::compute`](crate::Runtime::compute).
+    /// The pool behind [`Runtime::compute`](crate::Runtime::compute).
     pub compute: PoolStats,
 }
 
-/// The figures of a pool of threads for offloaded work. What runs in place is not among them.
+/// The statistics of a pool of threads for offloaded work. Work that runs on the calling thread is not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Threads that it has at most.
+    /// The largest number of threads.
     pub threads: usize,
-    /// Jobs that threads are at.
+    /// The number of jobs that run.
     pub running: usize,
-    /// Jobs that wait for a thread.
+    /// The number of jobs that wait for a thread.
     pub queued: usize,
-    /// Jobs that were begun.
+    /// The number of jobs that were started.
     pub started: u64,
-    /// Jobs that had to wait for a thread and got one.
+    /// The number of started jobs that had waited for a thread.
     pub waits: u64,
-    /// How long these have waited, all together.
+    /// The sum of the waiting times of these jobs.
     pub waited: Duration,
-    /// Jobs that found the queue full and were refused.
+    /// The number of jobs that were refused because the queue was full.
     pub refused: u64,
 }
 
@@ -73,36 +73,46 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Text(f);
         let backend = format!("{{backend=\"{}\"}}", self.backend);
-        text.family("info", "gauge", "What runs the server.", &[(&backend, 1)])?;
+        text.family("info", "gauge", "The backend that runs the server.", &[(&backend, 1)])?;
         text.gauge("workers", "Threads that serve requests.", self.workers)?;
         text.gauge("worker_queue", "Connections that wait for a worker.", self.waiting_for_worker)?;
-        text.counter("loop_turns_total", "Times the system was asked what is ready.", self.loop_turns)?;
+        text.counter("loop_turns_total", "Times a thread polled for events.", self.loop_turns)?;
         text.gauge("connections_open", "Connections that are open.", self.connections_open)?;
         text.counter("connections_accepted_total", "Connections accepted.", self.connections_accepted)?;
-        text.counter("connections_refused_total", "Connections without room.", self.connections_refused)?;
+        text.counter("connections_refused_total", "Connections refused.", self.connections_refused)?;
         text.gauge("requests_in_flight", "Requests being answered.", self.requests_in_flight)?;
-        text.counter("requests_total", "Requests the application answered.", self.requests_served)?;
-        text.counter("requests_rejected_total", "Requests answered in its place.", self.requests_rejected)?;
+        text.counter("requests_total", "Requests that the application answered.", self.requests_served)?;
+        text.counter(
+            "requests_rejected_total",
+            "Requests that the server answered itself.",
+            self.requests_rejected,
+        )?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| format!("{{class=\"{class}\"}}"));
         let by_class: Vec<_> = classes.iter().map(String::as_str).zip(self.responses).collect();
         text.family("responses_total", "counter", "Final responses by class of status.", &by_class)?;
         text.counter("received_bytes_total", "Bytes read.", self.bytes_received)?;
         text.counter("sent_bytes_total", "Bytes written.", self.bytes_sent)?;
-        text.counter("stalls_total", "Times an event loop was held up.", self.stalls)?;
-        text.gauge("tasks_running", "Background tasks not ended.", self.tasks_running)?;
+        text.counter("stalls_total", "Times a handler or task held up its thread.", self.stalls)?;
+        text.gauge("tasks_running", "Background tasks that have not ended.", self.tasks_running)?;
         text.counter("tasks_started_total", "Background tasks started.", self.tasks_started)?;
-        text.pools("pool_threads", "gauge", "Threads at most.", |pool| pool.threads as u64, self)?;
-        text.pools("pool_running", "gauge", "Jobs that threads are at.", |pool| pool.running as u64, self)?;
+        text.pools(
+            "pool_threads",
+            "gauge",
+            "The largest number of threads.",
+            |pool| pool.threads as u64,
+            self,
+        )?;
+        text.pools("pool_running", "gauge", "Jobs that run.", |pool| pool.running as u64, self)?;
         text.pools("pool_queued", "gauge", "Jobs that wait for a thread.", |pool| pool.queued as u64, self)?;
-        text.pools("pool_jobs_total", "counter", "Jobs begun.", |pool| pool.started, self)?;
-        text.pools("pool_waits_total", "counter", "Jobs that had to wait first.", |pool| pool.waits, self)?;
+        text.pools("pool_jobs_total", "counter", "Jobs started.", |pool| pool.started, self)?;
+        text.pools("pool_waits_total", "counter", "Started jobs that had waited.", |pool| pool.waits, self)?;
         let waited = |pool: PoolStats| pool.waited.as_secs_f64();
-        text.pools("pool_wait_seconds_total", "counter", "How long these waited.", waited, self)?;
+        text.pools("pool_wait_seconds_total", "counter", "Time that these jobs waited.", waited, self)?;
         text.pools("pool_refused_total", "counter", "Jobs refused.", |pool| pool.refused, self)
     }
 }
 
-/// Prometheus text, version 0.0.4.
+/// A writer of the Prometheus text format, version 0.0.4.
 struct Text<'a, 'b>(&'a mut fmt::Formatter<'b>);
 
 impl Text<'_, '_> {

@@ -1,5 +1,6 @@
-//! Background tasks, with one contract on every backend: dropping the handle detaches, cancelling drops the
-//! future at its next wait, a panic ends the task alone.
+//! Background tasks, with the same contract on every backend.
+//!
+//! Dropping the handle detaches the task. Cancelling drops its future at its next wait. A panic ends only the task.
 
 use std::any::Any;
 use std::fmt;
@@ -12,21 +13,27 @@ use std::task::{Context, Poll, Waker};
 use crate::runtime::clock::CoarseInstant;
 use crate::runtime::stall::Stalls;
 
-/// A background task started by [`Runtime::spawn`](crate::Runtime::spawn).
-#[must_use = "a dropped task runs on; say so with `.detach()`"]
+/// The handle to a background task, from [`Runtime::spawn`](crate::Runtime::spawn).
+///
+/// Awaiting the handle gives the output of the task, or a [`TaskError`]. Dropping it lets the task run on.
+#[must_use = "a dropped task runs on; use `.detach()` to say so"]
 pub struct Task<T>(Arc<Mutex<State<T>>>);
 
 struct State<T> {
+    /// The result of a task that has ended, until the handle takes it.
     outcome: Option<Result<T, TaskError>>,
+    /// The task has ended. It stays set when the handle takes the result.
+    finished: bool,
+    /// The task was asked to end.
     cancelled: bool,
-    /// Wakes the task itself, to be cancelled.
+    /// The waker of the task, for its cancellation.
     task: Option<Waker>,
-    /// Wakes whoever awaits the task.
+    /// The waker of the future that awaits the task.
     waiter: Option<Waker>,
 }
 
 impl<T: Send + 'static> Task<T> {
-    /// The handle, and the future that a backend has to run.
+    /// Creates a task. Returns its handle, and the future that the backend must run. That future does not panic.
     pub(crate) fn new<F>(
         future: F,
         spawned: &'static Location<'static>,
@@ -37,7 +44,13 @@ impl<T: Send + 'static> Task<T> {
         F: Future<Output = T> + Send + 'static,
     {
         let stalls = stalls.clone();
-        let state = Arc::new(Mutex::new(State { outcome: None, cancelled: false, task: None, waiter: None }));
+        let state = Arc::new(Mutex::new(State {
+            outcome: None,
+            finished: false,
+            cancelled: false,
+            task: None,
+            waiter: None,
+        }));
         let task = Task(state.clone());
         let counted = tasks.begin();
         let mut finish = Finish { state, _counted: counted };
@@ -62,7 +75,7 @@ impl<T: Send + 'static> Task<T> {
                 }
                 _ => Err(TaskError::Cancelled),
             };
-            // Dropped before anyone is told that the task has ended.
+            // The future is dropped before the waiter learns that the task has ended.
             future = None;
             finish.with(polled);
             Poll::Ready(())
@@ -72,16 +85,16 @@ impl<T: Send + 'static> Task<T> {
 }
 
 impl<T> Task<T> {
-    /// Lets the task run on, with nobody waiting for it. The same as dropping the handle, said aloud.
+    /// Lets the task run on without its handle. Dropping the handle has the same effect; this call makes it visible.
     pub fn detach(self) {}
 
-    /// Asks the task to end: its future is dropped at its next wait, unless it ends before. Await the task to
-    /// know which.
+    /// Requests the end of the task: its future is dropped at its next wait, unless it completes before. Awaiting the
+    /// task tells which.
     pub fn cancel(&self) {
         cancel(&self.0);
     }
 
-    /// What cancels it, whatever its output is.
+    /// A handle that can cancel the task and does not depend on the type of its output.
     pub(crate) fn canceller(&self) -> Arc<dyn Cancellable>
     where
         T: Send + 'static,
@@ -91,16 +104,16 @@ impl<T> Task<T> {
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        lock(&self.0).outcome.is_some()
+        lock(&self.0).finished
     }
 }
 
-/// A task that can be cancelled.
+/// A task whose output type is erased.
 pub(crate) trait Cancellable: Send + Sync {
-    /// As [`Task::cancel`].
+    /// Does the same as [`Task::cancel`].
     fn cancel(&self);
 
-    /// As [`Task::is_finished`].
+    /// Does the same as [`Task::is_finished`].
     fn is_finished(&self) -> bool;
 }
 
@@ -110,7 +123,7 @@ impl<T: Send> Cancellable for Mutex<State<T>> {
     }
 
     fn is_finished(&self) -> bool {
-        lock(self).outcome.is_some()
+        lock(self).finished
     }
 }
 
@@ -144,12 +157,12 @@ impl<T> fmt::Debug for Task<T> {
     }
 }
 
-/// Why a task gave no output.
+/// The reason why a task has no output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskError {
-    /// It was cancelled, or its backend has stopped.
+    /// The task was cancelled, or the backend has dropped it while stopping.
     Cancelled,
-    /// It panicked.
+    /// The task panicked. The panic was logged.
     Panicked,
 }
 
@@ -164,13 +177,15 @@ impl fmt::Display for TaskError {
 
 impl std::error::Error for TaskError {}
 
-/// Tells the waiter how the task ended, also when a stopping backend drops it unfinished.
+/// The task's side of the shared state. It stores the result and wakes the waiter, also when a stopping backend drops
+/// the task.
 struct Finish<T> {
     state: Arc<Mutex<State<T>>>,
     _counted: Counted,
 }
 
 impl<T> Finish<T> {
+    /// Registers the waker of the task. Returns whether the task was cancelled.
     fn is_cancelled(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.state);
         if !state.task.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -179,10 +194,12 @@ impl<T> Finish<T> {
         state.cancelled
     }
 
+    /// Stores the result, unless there is one, and wakes the waiter.
     fn with(&mut self, outcome: Result<T, TaskError>) {
         let mut state = lock(&self.state);
         state.task = None;
-        if state.outcome.is_none() {
+        if !state.finished {
+            state.finished = true;
             state.outcome = Some(outcome);
         }
         if let Some(waiter) = state.waiter.take() {
@@ -198,7 +215,7 @@ impl<T> Drop for Finish<T> {
     }
 }
 
-/// How many background tasks there are, and who waits for the last one.
+/// The count of a group of background tasks, and the wakers of the futures that wait for its end.
 #[derive(Clone, Default)]
 pub(crate) struct Tasks(Arc<Mutex<Count>>);
 
@@ -210,6 +227,7 @@ struct Count {
 }
 
 impl Tasks {
+    /// Counts a task until the returned guard is dropped.
     pub(crate) fn begin(&self) -> Counted {
         let mut count = lock(&self.0);
         count.running += 1;
@@ -218,14 +236,17 @@ impl Tasks {
         Counted(self.clone())
     }
 
+    /// The number of tasks that have not ended.
     pub(crate) fn len(&self) -> usize {
         lock(&self.0).running
     }
 
+    /// The number of tasks that were started.
     pub(crate) fn started(&self) -> u64 {
         lock(&self.0).started
     }
 
+    /// Waits until no task is left.
     pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let tasks = self.clone();
         poll_fn(move |cx| {
@@ -241,7 +262,7 @@ impl Tasks {
     }
 }
 
-/// A task that has not ended.
+/// The guard of a counted task.
 pub(crate) struct Counted(Tasks);
 
 impl Drop for Counted {
@@ -256,7 +277,7 @@ impl Drop for Counted {
     }
 }
 
-/// What a panic said, if it said anything.
+/// The message of a panic payload.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
@@ -265,7 +286,7 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// A panic while a lock was held leaves nothing half done here, so poison means nothing.
+/// Locks `mutex` and ignores poisoning: no critical section in this crate leaves its data inconsistent by a panic.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

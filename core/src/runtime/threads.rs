@@ -1,16 +1,16 @@
 //! The threads behind [`Runtime::blocking`](crate::Runtime::blocking) and
-//! [`Runtime::compute`](crate::Runtime::compute) for backends that bring none of their own.
+//! [`Runtime::compute`](crate::Runtime::compute), for backends without such threads.
 //!
-//! Work that waits goes to the `blocking` crate: threads come with the load and leave without it; they are the
-//! process's, 500 at most. Work that burns CPU goes to a rayon pool of the server's own, made at first use. How many of
-//! them are used at once is not decided here: no more jobs get here than there may be running.
+//! Blocking work runs on the threads of the `blocking` crate: the process has one set of at most 500, which grows and
+//! shrinks with the load. CPU-bound work runs on a rayon pool of the server, created at first use. The admission in
+//! `pool` decides how many jobs run at once.
 
 use std::sync::OnceLock;
 
 use crate::runtime::handle::Work;
 use crate::runtime::offload::Job;
 
-/// The threads of one server.
+/// The threads for the offloaded work of one server.
 #[derive(Debug)]
 pub struct Threads {
     compute_threads: usize,
@@ -18,12 +18,15 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// As many for computing as `compute_threads` says.
+    /// Creates a set with `compute_threads` threads for CPU-bound work, at least 1.
     pub fn new(compute_threads: usize) -> Threads {
         Threads { compute_threads: compute_threads.max(1), compute: OnceLock::new() }
     }
 
-    /// Has a thread of the given kind run a job.
+    /// Runs `job` on a thread of the given kind.
+    ///
+    /// # Panics
+    /// If the operating system refuses to create the threads for CPU-bound work.
     pub fn run(&self, kind: Work, job: Job) {
         match kind {
             Work::Blocking => blocking::unblock(job).detach(),
@@ -37,7 +40,7 @@ impl Threads {
                 .num_threads(self.compute_threads)
                 .thread_name(|n| format!("compute-{n}"))
                 .build()
-                .expect("the system gives a thread for each core")
+                .expect("the operating system creates a thread for each core")
         })
     }
 }

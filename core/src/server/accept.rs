@@ -1,4 +1,4 @@
-//! What to do when accepting fails: wait, or say so.
+//! The policy for failures of `accept`: pause, and refuse waiting connections if configured.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,14 +11,16 @@ use crate::conn::service::Service;
 use crate::runtime::config::Overload;
 use crate::server::listener::Listener;
 
-/// How long to leave a listener alone after accepting failed.
+/// The pause after a failure of [`Listener::accept`].
 ///
-/// Being out of descriptors or memory is no reason to end, nor to spin: accepting pauses, for longer each time,
-/// and the waiting connections stay in the kernel's queue. Under [`Overload::Refuse`] they are told, one after the
-/// other, on a descriptor that was kept for it.
+/// A server without free file descriptors or memory neither ends nor spins: it pauses accepting, each time for twice
+/// as long, and connections wait in the queue of the kernel. Under [`Overload::Refuse`], waiting connections are
+/// refused one after the other with a file descriptor that was reserved for this purpose.
 #[derive(Debug)]
 pub struct AcceptPause {
+    /// The length of the next pause.
     next: Duration,
+    /// The reserved file descriptor.
     reserve: Option<File>,
 }
 
@@ -27,22 +29,24 @@ impl AcceptPause {
     pub const SHORTEST: Duration = Duration::from_millis(10);
     /// The longest pause.
     pub const LONGEST: Duration = Duration::from_secs(1);
-    /// Connections told between two pauses, at most.
+    /// The largest number of connections refused in one pause.
     const REFUSALS: usize = 64;
 
-    /// A policy that has seen no failure. It keeps a descriptor for when there is no other.
+    /// Creates a policy without failures. It reserves a file descriptor.
     pub fn new() -> AcceptPause {
         AcceptPause { next: AcceptPause::SHORTEST, reserve: reserve() }
     }
 
-    /// A connection was accepted: the next pause is short again.
+    /// Records that a connection was accepted: the next pause is the shortest.
     #[inline]
     pub fn accepted(&mut self) {
         self.next = AcceptPause::SHORTEST;
     }
 
-    /// Judges a failure of [`Listener::accept`] other than `WouldBlock`: how long to wait before the next try,
-    /// nothing if the failure was the peer's.
+    /// Returns the pause after `error`, a failure of [`Listener::accept`] other than `WouldBlock`. `None` means no
+    /// pause: the peer has left, or a signal has interrupted the call.
+    ///
+    /// Without free file descriptors, and under [`Overload::Refuse`], the call also refuses waiting connections.
     pub fn failed(&mut self, error: &io::Error, listener: &Listener, service: &Service) -> Option<Duration> {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
@@ -61,21 +65,21 @@ impl AcceptPause {
         Some(pause)
     }
 
-    /// Tells those in the queue that there is no room, as far as that is possible without another descriptor: there
-    /// is no lingering for what they may still send.
+    /// Refuses connections in the queue of the kernel, each on the reserved file descriptor. The connections are
+    /// closed without lingering, so that a peer that is still sending may lose the response.
     fn refuse(&mut self, listener: &Listener, service: &Service) {
         for _ in 0..AcceptPause::REFUSALS {
             if self.reserve.take().is_none() {
                 break;
             }
-            let told = listener.accept().and_then(|(mut socket, _)| {
-                // Closing over what was received would destroy what is sent.
+            let refused = listener.accept().and_then(|(mut socket, _)| {
+                // Closing a socket with unread input resets the connection, which destroys the response.
                 let _ = socket.read(&mut [0; 4096]);
                 socket.write_all(&service.refusal())?;
                 socket.shutdown(Shutdown::Write)
             });
             self.reserve = reserve();
-            match told {
+            match refused {
                 Ok(()) => service.was_refused(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {}
@@ -85,7 +89,7 @@ impl AcceptPause {
     }
 }
 
-/// Any descriptor, to be given up when one is needed.
+/// Opens a file whose descriptor can be given up.
 fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }

@@ -1,53 +1,52 @@
-//! Seam 3: how a server is run.
+//! Seam 3: a backend runs a server.
 //!
-//! A [`Server`] is bound already when it reaches a [`Backend`]; the backend makes a [`Runtime`], starts the
-//! [`App`] with it, and serves until shutdown. Backends are values, so that a program can hold several.
+//! A [`Server`] has bound its sockets when a [`Backend`] gets it. The backend creates a [`Runtime`], starts the
+//! [`App`] with it, and serves until the stop. Backends are values: a program can hold several and select one at run
+//! time.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use crate::conn::service::Service;
-use crate::server::listener::Bind;
-
-use crate::runtime::endpoint::Endpoint;
-
 use crate::conn::handler::Handler;
+use crate::conn::service::Service;
 use crate::proto::{BoxError, BoxFuture};
 use crate::runtime::config::Config;
+use crate::runtime::endpoint::Endpoint;
 use crate::runtime::handle::Runtime;
 use crate::runtime::shutdown::Shutdown;
-use crate::server::listener::Listener;
+use crate::server::listener::{Bind, Listener};
 
 /// A concurrency model that can run a server.
 pub trait Backend: Send + Sync + 'static {
-    /// The name a user selects it by.
+    /// The name by which a user selects the backend.
     fn name(&self) -> &'static str;
 
-    /// The model, in a line.
+    /// The concurrency model in one line, for users.
     fn model(&self) -> &'static str;
 
-    /// Whether the threads that drive connections may block. A handler then holds its thread until it answers, and a
-    /// request may wait for a thread.
+    /// Whether the threads that drive connections may block. A handler then holds its thread until its response
+    /// begins, and a request may wait for a thread.
     fn threads_block(&self) -> bool {
         false
     }
 
-    /// Says whether this backend can honour `config`; asked before anything is bound or started.
+    /// Checks that the backend supports the settings. Callers check before they bind or start anything.
     ///
     /// # Errors
-    /// Which setting it cannot honour.
+    /// [`ServeError::Setting`] for a setting that the backend does not support.
     fn check(&self, config: &Config) -> Result<(), ServeError>;
 
-    /// Serves until the server's [`Shutdown`] is asked for, then until what is in flight has ended.
+    /// Serves until a stop is requested through the [`Shutdown`] of the server, then until requests in flight and
+    /// tasks have ended or are cut. The call blocks the thread.
     ///
     /// # Errors
-    /// What kept the server from starting, or ended it.
+    /// [`ServeError`] if the server cannot start, or if it ends without a stop.
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError>;
 }
 
-/// What [`Backend::check`] says on a backend with event loops, which has no pool of threads to set the size of.
+/// Checks the settings for a backend with event loops, which has no pool of worker threads; see [`Backend::check`].
 ///
 /// # Errors
 /// [`ServeError::Setting`] if `config` sets the number of threads.
@@ -61,7 +60,7 @@ pub fn check_event_loop(backend: &'static str, config: &Config) -> Result<(), Se
     }
 }
 
-/// Listeners, settings and the way to stop: a server that lacks only a backend.
+/// A server without a backend: its listeners, its settings, and its [`Shutdown`].
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
@@ -70,10 +69,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that listens on all of `binds`.
+    /// Creates a server that listens on all of `binds`.
     ///
     /// # Errors
-    /// The first address that could not be bound, and why.
+    /// [`ServeError::Bind`] for the first address that cannot be bound.
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
         let mut listeners = Vec::with_capacity(binds.len());
         for bind in binds {
@@ -84,44 +83,45 @@ impl Server {
         Ok(Server { listeners, config, shutdown: Shutdown::new() })
     }
 
-    /// The same server, stopped by `shutdown`.
+    /// Replaces the handle that stops the server.
     pub fn with_shutdown(mut self, shutdown: Shutdown) -> Server {
         self.shutdown = shutdown;
         self
     }
 
-    /// A handle to stop it.
+    /// A handle to stop the server.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
     }
 
-    /// Its settings.
+    /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Where it listens.
+    /// The addresses on which the server listens.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.listeners.iter().map(Listener::local)
     }
 
-    /// Takes it apart; called by backends.
+    /// Takes the server apart, for backends.
     pub fn into_parts(self) -> (Vec<Listener>, Config, Shutdown) {
         (self.listeners, self.config, self.shutdown)
     }
 }
 
-/// An application that is starting: it becomes a handler, or fails to.
+/// The future of an application that starts: its handler, or the error that prevents the start.
 pub type Starting = BoxFuture<Result<Arc<dyn Handler>, BoxError>>;
 
 type Start = dyn FnOnce(Runtime) -> Starting + Send;
 type Stop = dyn FnOnce() -> BoxFuture<()> + Send;
 
-/// An application that can be started. A [`Router`](crate::Router) is one by itself, and so is a function from a
-/// [`Runtime`] to a [`Handler`], for applications that need the runtime before their first request.
+/// An application that was not started: a function from a [`Runtime`] to a [`Handler`], or a
+/// [`Router`](crate::Router) if nothing needs the runtime before the first request.
 ///
 /// ```
-/// # use gearshift_core::{App, Router, Runtime, sync};
+/// use gearshift_core::{App, Router, sync};
+///
 /// let app = App::from(Router::new().get("/", sync(|_| "Hello, World!")));
 /// let app = App::new(|runtime| Router::new().get("/", sync(move |_| runtime.backend())));
 /// ```
@@ -131,12 +131,12 @@ pub struct App {
 }
 
 impl App {
-    /// An application that starts at once and cannot fail to.
+    /// Creates an application from a function that returns its handler at once.
     pub fn new<H: Handler>(start: impl FnOnce(Runtime) -> H + Send + 'static) -> App {
         App::start(move |runtime| std::future::ready(Ok(start(runtime))))
     }
 
-    /// An application whose start takes time, and may fail.
+    /// Creates an application from a function whose future returns its handler, or the error that prevents the start.
     pub fn start<F, S, H>(start: F) -> App
     where
         F: FnOnce(Runtime) -> S + Send + 'static,
@@ -152,7 +152,7 @@ impl App {
         }
     }
 
-    /// The same application, with something to do when the server has stopped.
+    /// Sets a function whose future runs after the server has stopped.
     pub fn on_stop<F, S>(mut self, stop: F) -> App
     where
         F: FnOnce() -> S + Send + 'static,
@@ -162,13 +162,13 @@ impl App {
         self
     }
 
-    /// Takes it apart into the future that starts it and what to run at the end; called by backends.
+    /// Takes the application apart, for backends: the future that starts it, and the function to run after the stop.
     pub fn into_parts(self, runtime: Runtime) -> (Starting, OnStop) {
         ((self.start)(runtime), OnStop(self.stop))
     }
 }
 
-/// As [`App::new`].
+/// Does the same as [`App::new`].
 impl<F, H> From<F> for App
 where
     F: FnOnce(Runtime) -> H + Send + 'static,
@@ -185,11 +185,11 @@ impl fmt::Debug for App {
     }
 }
 
-/// What an application does when its server has stopped.
+/// The function that an application runs after its server has stopped.
 pub struct OnStop(Option<Box<Stop>>);
 
 impl OnStop {
-    /// Does it.
+    /// Runs the function, if the application has set one.
     pub async fn run(self) {
         if let Some(stop) = self.0 {
             stop().await;
@@ -203,49 +203,49 @@ impl fmt::Debug for OnStop {
     }
 }
 
-/// How a server ended.
+/// The result of a server that has stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Requests that were in flight when shutdown was asked for and were answered.
+    /// The number of requests that were in flight when the stop was requested, and were answered.
     pub finished: u64,
-    /// Requests that were cut when the grace period was over, or shutdown was forced.
+    /// The number of requests that were cut at the end of the grace period or by a forced stop.
     pub cut: u64,
-    /// Connections that were told there is no room for them, and requests of which only a part had arrived when
-    /// shutdown was asked for.
+    /// The number of connections refused for lack of room, and of requests that were incomplete when the stop was
+    /// requested.
     pub refused: u64,
 }
 
 impl Report {
-    /// How the server of `service` has ended. What is in flight still is left behind, in handlers that hold their
-    /// threads, and counts as cut.
+    /// The report of the server of `service`. Requests that are still in flight, because their handlers hold their
+    /// threads, count as cut.
     pub fn of(service: &Service) -> Report {
         let (finished, cut, refused) = service.ended();
         Report { finished, cut: cut + service.counters().totals().in_flight, refused }
     }
 }
 
-/// What kept a server from running.
+/// The error that prevents a server from running.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeError {
     /// An address could not be bound.
     Bind {
-        /// The address as it was given.
+        /// The configured address.
         address: String,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The backend cannot honour a setting.
+    /// The backend does not support a setting.
     Setting {
-        /// The backend's name.
+        /// The name of the backend.
         backend: &'static str,
-        /// What it cannot do.
+        /// The reason, as the rest of a sentence that begins with the name of the backend.
         reason: String,
     },
     /// The application failed to start.
     Start(BoxError),
-    /// The system refused something the backend needs: a thread, a poller, a socket.
+    /// The operating system has refused a resource that the backend needs: a thread, a poller, a socket.
     System(io::Error),
 }
 

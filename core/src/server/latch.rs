@@ -1,4 +1,4 @@
-//! A wait for the end of several tasks or threads.
+//! A latch: it waits until the last of several guards is dropped, on any thread.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +9,17 @@ use slab::Slab;
 
 use crate::runtime::task::lock;
 
-/// Held by its guards. A wait for the latch ends when there is no guard.
+/// A counter of guards that can be awaited until it is 0. Clones refer to the same counter. It may be held again
+/// after it was released.
+///
+/// ```
+/// use gearshift_core::Latch;
+///
+/// let latch = Latch::new();
+/// let guard = latch.guard();
+/// std::thread::spawn(move || drop(guard));
+/// futures_lite::future::block_on(latch.released());
+/// ```
 #[derive(Clone, Default)]
 pub struct Latch(Arc<Mutex<State>>);
 
@@ -20,12 +30,12 @@ struct State {
 }
 
 impl Latch {
-    /// A latch that nothing holds.
+    /// Creates a latch without guards.
     pub fn new() -> Latch {
         Latch::default()
     }
 
-    /// Holds the latch until the guard is dropped.
+    /// Creates a guard that holds the latch until it is dropped.
     pub fn guard(&self) -> Guard {
         lock(&self.0).guards += 1;
         Guard(self.clone())
@@ -36,7 +46,7 @@ impl Latch {
         lock(&self.0).guards == 0
     }
 
-    /// Ready once nothing holds the latch.
+    /// Waits until the latch has no guards. The future is ready if it has none at the time of a poll.
     pub fn released(&self) -> Released {
         Released { latch: self.clone(), key: None }
     }
@@ -61,7 +71,7 @@ impl Drop for Guard {
 #[must_use = "it waits only while it is polled"]
 pub struct Released {
     latch: Latch,
-    /// The index of its waker in the latch.
+    /// The key of its waker in [`State::waiters`].
     key: Option<usize>,
 }
 
@@ -79,7 +89,7 @@ impl Future for Released {
             Some(key) if state.waiters[key].will_wake(cx.waker()) => {}
             Some(key) => {
                 let old = std::mem::replace(&mut state.waiters[key], cx.waker().clone());
-                // Dropping a waker may run foreign code, which must not happen under the lock.
+                // Dropping a waker can run any code, so it happens without the lock.
                 drop(state);
                 drop(old);
             }

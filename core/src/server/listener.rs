@@ -1,5 +1,7 @@
-//! Addresses, and the listening sockets of a server: bound before any backend runs, so that port 0 works and
-//! errors come before any thread.
+//! The addresses and the listening sockets of a server.
+//!
+//! A server binds its sockets before its backend runs. The port that replaces port 0 is therefore known, and errors
+//! are reported, before any thread starts.
 
 use std::fmt;
 use std::io;
@@ -16,15 +18,26 @@ use crate::runtime::endpoint::Endpoint;
 #[cfg(doc)]
 use crate::server::accept::AcceptPause;
 
-/// Where a server should listen: `HOST:PORT` (port 0 takes a free one), `unix:PATH`, or `fd://N` for a listening
-/// socket that the process was started with.
+/// The address on which a server listens, as configured.
+///
+/// The text forms are `HOST:PORT`, `unix:PATH`, and `fd://N` for an inherited listening socket. Port 0 stands for a
+/// free port.
+///
+/// ```
+/// use gearshift_core::Bind;
+///
+/// assert_eq!("127.0.0.1:0".parse::<Bind>().unwrap(), Bind::Tcp("127.0.0.1:0".to_owned()));
+/// assert_eq!("fd://3".parse::<Bind>().unwrap(), Bind::Fd(3));
+/// assert!("127.0.0.1".parse::<Bind>().is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
-    /// A host name or address, and a port.
+    /// A host name or IP address, and a port: `HOST:PORT`.
     Tcp(String),
-    /// A socket file, made by the server. A file left by a dead server is replaced, a living one is not.
+    /// The path of a Unix socket, which the server creates and removes. The server replaces a socket file on which no
+    /// process listens.
     Unix(PathBuf),
-    /// A file descriptor inherited from the parent process.
+    /// The number of a file descriptor inherited from the parent process, on which it listens.
     Fd(u16),
 }
 
@@ -61,25 +74,27 @@ impl fmt::Display for Bind {
     }
 }
 
-/// A listening socket, non-blocking.
+/// A non-blocking listening socket.
 ///
-/// Sockets accepted from it are non-blocking too, and send small writes at once (`TCP_NODELAY`).
+/// Accepted sockets are non-blocking and, on Linux, have `TCP_NODELAY` set.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     local: Endpoint,
     backlog: u16,
-    /// Whether others of our own may be bound to the same address.
+    /// Whether `split` may bind more sockets to the address, with `SO_REUSEPORT`.
     shares_port: bool,
-    /// The file to remove when the listener is closed.
+    /// The socket file to remove when the listener is dropped.
     _owned: Option<OwnedPath>,
 }
 
 impl Listener {
-    /// Binds and listens.
+    /// Binds a socket and listens. `backlog` is the number of connections that the kernel holds until they are
+    /// accepted. A host name is looked up, which blocks; the first of its addresses that can be bound is used.
     ///
     /// # Errors
-    /// `AddrInUse` if anyone listens there, this program included, or whatever the system says.
+    /// `AddrInUse` if a process listens on the address, including this one; `InvalidInput` if an inherited descriptor
+    /// does not listen; or another error of the operating system.
     pub fn bind(bind: &Bind, backlog: u16) -> io::Result<Listener> {
         match bind {
             Bind::Tcp(address) => bind_tcp(address, backlog),
@@ -88,16 +103,16 @@ impl Listener {
         }
     }
 
-    /// Where it listens.
+    /// The address of the socket, with its actual port.
     pub fn local(&self) -> &Endpoint {
         &self.local
     }
 
-    /// This listener and `n - 1` more for the same address, among which the kernel spreads new connections; they
-    /// share one queue where the kernel cannot.
+    /// Returns this listener and `n - 1` more for the same address. The kernel distributes new connections among TCP
+    /// listeners. Unix and inherited listeners share one queue.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// An error of the operating system.
     pub fn split(self, n: usize) -> io::Result<Vec<Listener>> {
         let mut all = vec![self];
         for _ in 1..n {
@@ -118,10 +133,10 @@ impl Listener {
         Ok(all)
     }
 
-    /// A listener of each address for each of `n` threads, as [`Listener::split`] makes them.
+    /// Splits all listeners for `n` threads with [`Listener::split`]. Each thread gets one listener for each address.
     ///
     /// # Errors
-    /// An error of the system.
+    /// An error of the operating system.
     pub fn share(listeners: Vec<Listener>, n: usize) -> io::Result<Vec<Vec<Listener>>> {
         let mut shares: Vec<Vec<Listener>> = (0..n).map(|_| Vec::new()).collect();
         for listener in listeners {
@@ -132,10 +147,10 @@ impl Listener {
         Ok(shares)
     }
 
-    /// Takes the next connection, with one system call.
+    /// Accepts the next connection, with one system call. Returns its socket and the address of its peer.
     ///
     /// # Errors
-    /// `WouldBlock` if there is none; what else can happen is for [`AcceptPause`] to judge.
+    /// `WouldBlock` if no connection waits. [`AcceptPause`] handles other errors.
     pub fn accept(&self) -> io::Result<(Socket, Peer)> {
         let (fd, address) =
             rustix::net::acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
@@ -150,11 +165,12 @@ impl AsFd for Listener {
     }
 }
 
+/// Creates a TCP socket that is not bound.
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit this on Linux, which saves a system call for each.
+    // On Linux, accepted sockets inherit the option, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -162,8 +178,8 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Binds without `SO_REUSEPORT`, so that a port on which anyone listens is refused, and sets it only then, so
-/// that sockets for our own workers can join.
+/// Binds a TCP socket. It is bound without `SO_REUSEPORT`, so that binding a port in use fails. The option is set
+/// afterwards, so that `Listener::split` can bind more sockets.
 fn bind_tcp(address: &str, backlog: u16) -> io::Result<Listener> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address"));
     for address in address.to_socket_addrs()? {
@@ -184,6 +200,7 @@ fn bind_tcp(address: &str, backlog: u16) -> io::Result<Listener> {
     Err(failure)
 }
 
+/// Binds a Unix socket. Replaces a socket file that refuses connections.
 fn bind_unix(path: &PathBuf, backlog: u16) -> io::Result<Listener> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -208,7 +225,7 @@ fn bind_unix(path: &PathBuf, backlog: u16) -> io::Result<Listener> {
     })
 }
 
-/// Duplicates a descriptor of this process by its number, which is safe where adopting it would not be.
+/// Duplicates an inherited descriptor by its number. Taking ownership of the number itself would need unsafe code.
 fn inherit(number: u16, backlog: u16) -> io::Result<Listener> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
@@ -221,7 +238,7 @@ fn inherit(number: u16, backlog: u16) -> io::Result<Listener> {
     Ok(Listener { socket, local, backlog, shares_port: false, _owned: None })
 }
 
-/// A socket file that goes away with its listener.
+/// A socket file that is removed when its listener is dropped.
 #[derive(Debug)]
 struct OwnedPath(PathBuf);
 

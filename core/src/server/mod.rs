@@ -1,4 +1,4 @@
-//! The life of a server: its listeners, how connections are accepted, and how a backend runs it.
+//! The life of a server: listeners, the accept policy, and the lifecycle from start to stop.
 
 pub(crate) mod accept;
 pub mod backend;

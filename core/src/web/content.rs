@@ -1,4 +1,4 @@
-//! A body as a value of some type, by what its `Content-Type` says it is.
+//! The deserialisation of request bodies according to their `Content-Type`: JSON and forms.
 
 use std::fmt;
 
@@ -9,23 +9,24 @@ use crate::proto::body::BodyError;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 
-/// Why a body is not the value that was asked for. As a response it is 415 for a body of another type, 400 for one
-/// that is not what its type says, or what the body's own error says.
+/// The error of `Request::json`, `Request::form` and `Request::json_or_form`. As a response it has the status of
+/// [`ContentError::status`] and its text.
 #[derive(Debug)]
 pub enum ContentError {
-    /// It says that it is something else, or nothing at all (RFC 9110, 8.3).
+    /// The `Content-Type` is missing or another one (RFC 9110, 8.3).
     Type {
-        /// What it should be.
+        /// The expected `Content-Type`.
         expected: &'static str,
     },
-    /// It could not be read.
+    /// The body could not be read.
     Body(BodyError),
-    /// It cannot be made the value.
+    /// The body could not be deserialised.
     Value(BoxError),
 }
 
 impl ContentError {
-    /// The status it is answered with.
+    /// The status of the response: 415 for [`ContentError::Type`], 400 for [`ContentError::Value`], else
+    /// [`BodyError::status`].
     pub fn status(&self) -> StatusCode {
         match self {
             ContentError::Type { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -38,9 +39,9 @@ impl ContentError {
 impl fmt::Display for ContentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ContentError::Type { expected } => write!(f, "the body is to be {expected}"),
+            ContentError::Type { expected } => write!(f, "the Content-Type of the body must be {expected}"),
             ContentError::Body(error) => error.fmt(f),
-            ContentError::Value(error) => write!(f, "the body is not what was expected: {error}"),
+            ContentError::Value(error) => write!(f, "the body is not valid: {error}"),
         }
     }
 }
@@ -68,7 +69,7 @@ impl From<BodyError> for ContentError {
 }
 
 #[cfg(any(feature = "json", feature = "form"))]
-mod of_a_request {
+mod request {
     use bytes::Bytes;
     use http::header;
     use serde::de::DeserializeOwned;
@@ -82,33 +83,35 @@ mod of_a_request {
     const FORM: &str = "application/x-www-form-urlencoded";
 
     impl Request {
-        /// The body as JSON, of at most `limit` bytes. It has to say that it is `application/json`, or a type whose
-        /// name ends in `+json` (RFC 6839): a form on a page of another site could say anything else.
+        /// Reads and deserialises a JSON body of at most `limit` bytes.
+        ///
+        /// Its `Content-Type` must be `application/json` or end in `+json` (RFC 6839). The check protects against
+        /// cross-site requests: a form on another site can send other types without the browser asking the server.
         ///
         /// # Errors
-        /// [`ContentError`].
+        /// [`ContentError`] if the type is another one, the body cannot be read, or it is not a valid `T`.
         #[cfg(feature = "json")]
         pub async fn json<T: DeserializeOwned>(self, limit: usize) -> Result<T, ContentError> {
             let bytes = self.content(JSON, is_json, limit).await?;
             serde_json::from_slice(&bytes).map_err(|error| ContentError::Value(error.into()))
         }
 
-        /// The body as a form, of at most `limit` bytes. It has to say that it is
-        /// `application/x-www-form-urlencoded` (WHATWG URL, 5), as browsers do.
+        /// Reads and deserialises a form body of at most `limit` bytes. Its `Content-Type` must be
+        /// `application/x-www-form-urlencoded` (WHATWG URL, 5).
         ///
         /// # Errors
-        /// [`ContentError`].
+        /// [`ContentError`] if the type is another one, the body cannot be read, or it is not a valid `T`.
         #[cfg(feature = "form")]
         pub async fn form<T: DeserializeOwned>(self, limit: usize) -> Result<T, ContentError> {
             let bytes = self.content(FORM, is_form, limit).await?;
             serde_urlencoded::from_bytes(&bytes).map_err(|error| ContentError::Value(error.into()))
         }
 
-        /// The body as [`json`](Request::json) or as a [`form`](Request::form), of at most `limit` bytes, whichever
-        /// it says it is: the same value from programs and from browsers.
+        /// Reads a body as [`json`](Request::json) or as a [`form`](Request::form) according to its `Content-Type`,
+        /// for a route that serves programs and browsers. `limit` is in bytes.
         ///
         /// # Errors
-        /// [`ContentError`].
+        /// [`ContentError`] if the type is neither, the body cannot be read, or it is not a valid `T`.
         #[cfg(all(feature = "json", feature = "form"))]
         pub async fn json_or_form<T: DeserializeOwned>(self, limit: usize) -> Result<T, ContentError> {
             match self.essence() {
@@ -120,7 +123,7 @@ mod of_a_request {
             }
         }
 
-        /// The body, if its type is what was `expected`.
+        /// Reads a body of at most `limit` bytes whose type `is_expected` accepts.
         async fn content(
             self,
             expected: &'static str,
@@ -133,7 +136,7 @@ mod of_a_request {
             Ok(self.into_body().bytes(limit).await?)
         }
 
-        /// What the body says it is, without parameters (WHATWG MIME Sniffing, 4.1).
+        /// The `Content-Type` without parameters (WHATWG MIME Sniffing, 4.1).
         fn essence(&self) -> &str {
             let content_type = self.header(header::CONTENT_TYPE).unwrap_or_default();
             content_type.split(';').next().unwrap_or_default().trim()

@@ -1,4 +1,5 @@
-//! Kinds of handlers: plain functions and where they run, a route's policy for peers that leave, and the statistics.
+//! Kinds of handlers: plain functions and the threads they run on, the disconnect policy of a route, and the
+//! statistics.
 
 use std::sync::Arc;
 
@@ -13,8 +14,10 @@ use crate::runtime::config::OnDisconnect;
 use crate::runtime::handle::Work;
 use crate::runtime::offload::{Offloaded, TryOffloaded};
 
-/// A plain function as a handler, run in place: on an event loop that is the thread of the connections, so it must
-/// be quick. It costs no allocation.
+/// Creates a handler from a plain function that runs on the thread of the connection.
+///
+/// On an event loop all connections of the thread wait for the function, so it must be quick. The handler allocates
+/// nothing.
 ///
 /// ```
 /// # use gearshift_core::{Router, sync};
@@ -28,7 +31,7 @@ where
     InPlace(function)
 }
 
-/// A handler made by [`sync`].
+/// A handler from [`sync`].
 #[derive(Clone, Copy, Debug)]
 pub struct InPlace<F>(F);
 
@@ -43,9 +46,12 @@ where
     }
 }
 
-/// A plain function that blocks as a handler, run through [`Runtime::blocking`](crate::Runtime::blocking): in place
-/// where threads may block, else on a pool of threads. If the pool's queue is full,
-/// [`Config::pool_overload`](crate::Config::pool_overload) says whether the request waits or is answered 503.
+/// Creates a handler from a plain function that blocks. It runs through
+/// [`Runtime::blocking`](crate::Runtime::blocking): on the thread of the connection if that thread may block, else on
+/// a pool of threads.
+///
+/// If the queue of the pool is full, [`Config::pool_overload`](crate::Config::pool_overload) decides whether the
+/// request waits or is answered with 503.
 ///
 /// ```
 /// # use gearshift_core::{Router, blocking};
@@ -59,8 +65,9 @@ where
     Offloading { work: Work::Blocking, function: Arc::new(function) }
 }
 
-/// A plain function that burns CPU as a handler, run through [`Runtime::compute`](crate::Runtime::compute): in place
-/// where threads may block, else on a pool with a thread for each core.
+/// Creates a handler from a plain function that uses much CPU time. It runs through
+/// [`Runtime::compute`](crate::Runtime::compute): on the thread of the connection if that thread may block, else on a
+/// pool with one thread for each core. A full queue is handled as for [`blocking()`].
 ///
 /// ```
 /// # use gearshift_core::{Router, compute};
@@ -74,7 +81,7 @@ where
     Offloading { work: Work::Compute, function: Arc::new(function) }
 }
 
-/// A handler made by [`blocking()`] or [`compute()`].
+/// A handler from [`blocking()`] or [`compute()`].
 #[derive(Debug)]
 pub struct Offloading<F> {
     work: Work,
@@ -86,7 +93,7 @@ where
     F: Fn(Request) -> R + Send + Sync + 'static,
     R: IntoResponse,
 {
-    /// A request made by hand without a runtime is answered in place.
+    /// A request without a runtime, from [`Request::new`], is answered on the calling thread.
     fn call(&self, request: Request) -> Answer {
         let Some(runtime) = request.try_runtime().filter(|runtime| !runtime.runs_in_place(self.work)) else {
             return Answer::Ready((self.function)(request).into_response());
@@ -104,7 +111,9 @@ where
     }
 }
 
-/// A handler that answers with the [`Stats`](crate::Stats) of the server, as Prometheus text.
+/// Creates a handler that answers with the [`Stats`](crate::Stats) of the server in the Prometheus text format.
+///
+/// The handler panics if the request has no runtime.
 ///
 /// ```
 /// # use gearshift_core::{Router, metrics};
@@ -118,13 +127,14 @@ pub fn metrics() -> impl Handler {
     })
 }
 
-/// A handler with its own word on what becomes of its future when the peer leaves, instead of
-/// [`Config::on_disconnect`](crate::Config::on_disconnect).
+/// Creates a handler with its own [`OnDisconnect`] policy, which replaces
+/// [`Config::on_disconnect`](crate::Config::on_disconnect) for it. The policy has no effect on a handler that answers
+/// without waiting.
 ///
 /// ```
 /// # use gearshift_core::{OnDisconnect, Request, Router, on_disconnect};
 /// async fn order(_: Request) -> &'static str {
-///     // Several waits, of which none or all are to be.
+///     // Several waits that must complete together, although the peer may leave between them.
 ///     "done"
 /// }
 /// let app = Router::new().post("/order", on_disconnect(OnDisconnect::Detach, order));
@@ -133,7 +143,7 @@ pub fn on_disconnect<H: Handler>(policy: OnDisconnect, handler: H) -> Disconnect
     Disconnecting { policy, handler }
 }
 
-/// A handler made by [`on_disconnect()`].
+/// A handler from [`on_disconnect()`].
 #[derive(Clone, Copy, Debug)]
 pub struct Disconnecting<H> {
     policy: OnDisconnect,

@@ -1,4 +1,4 @@
-//! What applications use: the router, kinds of handlers, JSON and forms, and refusals.
+//! The types that applications use: the router, kinds of handlers, JSON and forms, refusals, and the hyper adapters.
 
 pub(crate) mod content;
 pub(crate) mod handlers;

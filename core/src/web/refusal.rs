@@ -1,4 +1,4 @@
-//! Why a request is not served.
+//! The error type of handlers in which several operations can fail.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,21 +16,26 @@ use crate::runtime::handle::Elapsed;
 use crate::runtime::pool::Busy;
 use crate::web::content::ContentError;
 
-/// Why a request is not served: a status, and a word to its sender. The error of a handler in which several things
-/// may fail; `?` makes it of what the core's own calls answer, and of a status.
+/// The error of a handler that does not serve a request: a status, and a reason for the peer.
 ///
-/// As a response it is that word as text, with `Retry-After` if the status is 503. An application that says it otherwise, as a page or as JSON, asks for
-/// [`status`](Refusal::status) and [`why`](Refusal::why).
+/// The operator `?` converts the errors of this crate, and a [`StatusCode`], into a `Refusal`. As a response it is the
+/// reason as text, with `Retry-After` if the status is 503. An application that formats its errors in another way, as
+/// HTML or JSON, uses [`status`](Refusal::status) and [`why`](Refusal::why).
 ///
 /// ```
-/// # use gearshift_core::{Refusal, Request, StatusCode};
+/// use gearshift_core::{IntoResponse, Refusal, Request, StatusCode};
+///
 /// async fn halve(request: Request) -> Result<String, Refusal> {
 ///     let n: u32 = request.parse_param("n")?;
 ///     if n % 2 == 1 {
-///         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "n is to be even"));
+///         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "n must be even"));
 ///     }
 ///     Ok((n / 2).to_string())
 /// }
+/// # let refusal = Refusal::from(StatusCode::CONFLICT);
+/// # assert_eq!(refusal.why(), "Conflict");
+/// # assert_eq!(refusal.into_response().status(), StatusCode::CONFLICT);
+/// # drop(halve);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -39,17 +44,17 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with `status` that says `why`, which its sender will read.
+    /// Creates a refusal. The peer receives `status`, and `why` as text.
     pub fn new(status: StatusCode, why: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal { status, why: why.into() }
     }
 
-    /// The status it is answered with.
+    /// The status of the response.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What its sender is told.
+    /// The reason that the peer receives.
     pub fn why(&self) -> &str {
         &self.why
     }
@@ -78,54 +83,58 @@ impl IntoResponse for Refusal {
 }
 
 impl Request {
-    /// Refuses, with 403, what a browser says was sent by a page of another site (Fetch Metadata, 2.4): for handlers
-    /// that change something in the name of whoever is logged in. What does not say where it comes from, as a program,
-    /// passes; browsers have all said so since 2023.
+    /// Checks that the request was not sent by a page of another site. A handler that changes state on behalf of a
+    /// logged-in user calls it first.
+    ///
+    /// The check reads `Sec-Fetch-Site` (Fetch Metadata, 2.4), which all browsers have sent since 2023. A request
+    /// without the field comes from another kind of client and passes.
     ///
     /// # Errors
-    /// The [`Refusal`].
+    /// A [`Refusal`] with status 403 if the field has a value other than `same-origin` and `none`.
     pub fn check_site(&self) -> Result<(), Refusal> {
         match self.header("Sec-Fetch-Site") {
             None | Some("same-origin" | "none") => Ok(()),
-            Some(_) => Err(Refusal::new(StatusCode::FORBIDDEN, "this was sent by another site")),
+            Some(_) => Err(Refusal::new(StatusCode::FORBIDDEN, "the request was sent by another site")),
         }
     }
 }
 
-/// With the words of the status.
+/// The reason is the reason phrase of the status.
 impl From<StatusCode> for Refusal {
     fn from(status: StatusCode) -> Refusal {
         Refusal::new(status, status.canonical_reason().unwrap_or_default())
     }
 }
 
+/// The status is [`BodyError::status`].
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Refusal {
         Refusal::new(error.status(), error.to_string())
     }
 }
 
+/// The status is [`ContentError::status`].
 impl From<ContentError> for Refusal {
     fn from(error: ContentError) -> Refusal {
         Refusal::new(error.status(), error.to_string())
     }
 }
 
-/// 503: a pool's queue is full.
+/// The status is 503: the queue of a pool is full.
 impl From<Busy> for Refusal {
     fn from(busy: Busy) -> Refusal {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, busy.to_string())
     }
 }
 
-/// 404: there is no such resource.
+/// The status is 404: no resource has this path.
 impl From<ParamError> for Refusal {
     fn from(error: ParamError) -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, error.to_string())
     }
 }
 
-/// 504: whatever was waited for did not answer in time.
+/// The status is 504: a service that the handler waited for did not answer in time.
 impl From<Elapsed> for Refusal {
     fn from(late: Elapsed) -> Refusal {
         Refusal::new(StatusCode::GATEWAY_TIMEOUT, late.to_string())

@@ -1,4 +1,4 @@
-//! Which handler answers which request: by path, then by method.
+//! The router: it selects the handler of a request by its path, then by its method.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,29 +17,41 @@ use crate::proto::response::Response;
 use crate::runtime::stall::RouteName;
 use crate::server::backend::App;
 
-/// Routes requests by path and method.
+/// A handler that passes each request to the handler of its path and method.
 ///
-/// Paths are `matchit`'s: `/users/{id}` takes one segment, `/files/{*rest}` all that is left. Matching is on the
-/// path as it was sent, and static segments win over parameters. `GET` routes answer `HEAD`; `OPTIONS` is answered
-/// for every route that does not do so itself, and for `*`; a path without the method is 405 with `Allow`, or 501 if
-/// no route knows the method and RFC 9110 does not; no path is 404, and 501 to CONNECT.
+/// Paths have the syntax of `matchit`: `{id}` in `/users/{id}` matches one segment, and `{*rest}` in `/files/{*rest}`
+/// matches the rest of the path. The router matches the percent-encoded path, and static segments have precedence over
+/// parameters.
+///
+/// A GET route also answers HEAD. Requests without a handler are answered as follows:
+///
+/// | Request | Response |
+/// | --- | --- |
+/// | OPTIONS for the path of a route, or for `*` | 204 with `Allow` |
+/// | another method, the path has a route | 405 with `Allow` (RFC 9110, 15.5.6) |
+/// | the same, if neither RFC 9110, RFC 5789 nor any route defines the method | 501 (RFC 9110, 15.6.2) |
+/// | no route has the path | the [fallback](Router::fallback), else 404, or 501 to CONNECT |
 ///
 /// ```
-/// # use gearshift_core::{Router, Request, sync};
+/// use gearshift_core::{Method, Request, Router, sync};
+///
 /// let app = Router::new()
 ///     .get("/", sync(|_| "Hello, World!"))
 ///     .get("/hello/{name}", async |request: Request| format!("Hello, {}!", request.param("name").unwrap()));
+/// let routes: Vec<_> = app.routes().collect();
+/// assert_eq!(routes[1], ("/hello/{name}", "GET, HEAD, OPTIONS".to_owned()));
 /// ```
 #[derive(Default)]
 pub struct Router {
-    /// Paths without parameters. They win over those with, so that most requests need no more than one look.
+    /// The indices of the routes without parameters. They have precedence, so that most requests need one lookup.
     fixed: HashMap<Box<[u8]>, usize, BuildHasherDefault<PathHasher>>,
+    /// The indices of all routes.
     paths: matchit::Router<usize>,
     routes: Vec<Route>,
     fallback: Option<Box<dyn Handler>>,
 }
 
-/// Methods that are known everywhere (RFC 9110, 9.3; RFC 5789), whether a route serves them or not.
+/// The methods that are answered with 405, and not with 501, if no route serves them (RFC 9110, 9.3; RFC 5789).
 const KNOWN: [Method; 9] = [
     Method::GET,
     Method::HEAD,
@@ -52,27 +64,30 @@ const KNOWN: [Method; 9] = [
     Method::PATCH,
 ];
 
-/// Where parameters are, while the path is still looked at.
+/// The spans of parameter values, collected while `matchit` borrows the path.
 type Values = SmallVec<[Span; 8]>;
 
-/// All that is served at one path.
+/// The handlers of one path.
 struct Route {
     path: Box<str>,
+    /// The path as the stall detector refers to it.
     name: RouteName,
+    /// The names of the parameters in `path`, in order.
     names: Option<Arc<[Box<str>]>>,
-    /// `GET` has a place of its own, as most requests are that.
+    /// The handler of GET. It has a field because most requests are GET.
     get: Option<Box<dyn Handler>>,
     others: Vec<(Method, Box<dyn Handler>)>,
+    /// The handler of all methods without a handler.
     any: Option<Box<dyn Handler>>,
 }
 
 impl Router {
-    /// A router that answers 404.
+    /// Creates a router without routes.
     pub fn new() -> Router {
         Router::default()
     }
 
-    /// Serves `GET` (and `HEAD`) at `path`.
+    /// Adds a handler for GET and HEAD requests to `path`.
     ///
     /// # Panics
     /// As [`Router::route`].
@@ -80,7 +95,7 @@ impl Router {
         self.route(Method::GET, path, handler)
     }
 
-    /// Serves `POST` at `path`.
+    /// Adds a handler for POST requests to `path`.
     ///
     /// # Panics
     /// As [`Router::route`].
@@ -88,7 +103,7 @@ impl Router {
         self.route(Method::POST, path, handler)
     }
 
-    /// Serves `PUT` at `path`.
+    /// Adds a handler for PUT requests to `path`.
     ///
     /// # Panics
     /// As [`Router::route`].
@@ -96,7 +111,7 @@ impl Router {
         self.route(Method::PUT, path, handler)
     }
 
-    /// Serves `PATCH` at `path`.
+    /// Adds a handler for PATCH requests to `path`.
     ///
     /// # Panics
     /// As [`Router::route`].
@@ -104,7 +119,7 @@ impl Router {
         self.route(Method::PATCH, path, handler)
     }
 
-    /// Serves `DELETE` at `path`.
+    /// Adds a handler for DELETE requests to `path`.
     ///
     /// # Panics
     /// As [`Router::route`].
@@ -112,10 +127,11 @@ impl Router {
         self.route(Method::DELETE, path, handler)
     }
 
-    /// Serves one method at `path`.
+    /// Adds a handler for requests with `method` to `path`.
     ///
     /// # Panics
-    /// If the path is malformed or cannot stand beside one that is there, or the method is served there already.
+    /// If `path` is malformed, if it conflicts with the path of another route, or if it has a handler for `method`
+    /// already.
     pub fn route(mut self, method: Method, path: &str, handler: impl Handler) -> Router {
         let route = self.at(path);
         let taken = match method {
@@ -126,31 +142,32 @@ impl Router {
                 false
             }
         };
-        assert!(!taken, "the route {path} is there twice");
+        assert!(!taken, "the route {path} was added twice for one method");
         self
     }
 
-    /// Serves every method at `path` that has no route of its own.
+    /// Adds a handler for all methods for which `path` has no other handler.
     ///
     /// # Panics
     /// As [`Router::route`].
     pub fn any(mut self, path: &str, handler: impl Handler) -> Router {
         let taken = self.at(path).any.replace(Box::new(handler)).is_some();
-        assert!(!taken, "the route {path} is there twice");
+        assert!(!taken, "the route {path} was added twice for one method");
         self
     }
 
-    /// Serves what no path matches, instead of 404.
+    /// Sets the handler for requests whose path has no route. It replaces the 404 response.
     pub fn fallback(mut self, handler: impl Handler) -> Router {
         self.fallback = Some(Box::new(handler));
         self
     }
 
-    /// The paths and the methods served at each, in the order they were added.
+    /// The path of each route and its methods as a value of `Allow`, in the order in which the routes were added.
     pub fn routes(&self) -> impl Iterator<Item = (&str, String)> {
         self.routes.iter().map(|route| (&*route.path, route.methods()))
     }
 
+    /// The route of `path`, which is added if it does not exist.
     fn at(&mut self, path: &str) -> &mut Route {
         if let Some(at) = self.routes.iter().position(|route| *route.path == *path) {
             return &mut self.routes[at];
@@ -199,7 +216,7 @@ impl Handler for Router {
 }
 
 impl Router {
-    /// No path, or none of a route: an authority, or the server as a whole.
+    /// Answers a request whose path has no route, including `OPTIONS *` and CONNECT.
     fn unrouted(&self, request: Request) -> Answer {
         RouteName::NONE.enter();
         if let Some(fallback) = &self.fallback {
@@ -212,7 +229,7 @@ impl Router {
         })
     }
 
-    /// All methods of all routes, as a value of `Allow`.
+    /// The methods of all routes as a value of `Allow`.
     fn methods(&self) -> String {
         let all: Vec<String> = self.routes.iter().map(Route::methods).collect();
         let mut methods: Vec<&str> = Vec::new();
@@ -225,12 +242,13 @@ impl Router {
         methods.join(", ")
     }
 
+    /// Whether `method` is known, so that a path without it is answered with 405.
     fn knows(&self, method: &Method) -> bool {
         KNOWN.contains(method) || self.routes.iter().any(|route| route.other(method).is_some())
     }
 }
 
-/// What is answered to OPTIONS by whoever has nothing to say but `Allow`.
+/// The response to an OPTIONS request without a handler.
 fn options(methods: &str) -> Response {
     Response::status_only(StatusCode::NO_CONTENT).with_value(header::ALLOW, allow(methods))
 }
@@ -240,6 +258,7 @@ fn allow(methods: &str) -> HeaderValue {
 }
 
 impl Route {
+    /// Answers a request to the path of the route.
     #[inline]
     fn call(&self, request: Request, router: &Router) -> Answer {
         self.name.enter();
@@ -264,11 +283,12 @@ impl Route {
         })
     }
 
+    /// The handler of a method other than GET.
     fn other(&self, method: &Method) -> Option<&dyn Handler> {
         self.others.iter().find(|(other, _)| other == method).map(|(_, handler)| &**handler)
     }
 
-    /// The value of `Allow`.
+    /// The methods as a value of `Allow`, each once.
     fn methods(&self) -> String {
         let mut methods: Vec<&str> = Vec::new();
         if self.get.is_some() {
@@ -295,7 +315,8 @@ impl fmt::Debug for Router {
 
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// Hashes the paths of the program's own routes, which nobody can choose to collide: FNV-1a, a word at a time.
+/// A fast hasher for the paths of routes: FNV-1a over words of 8 bytes. The keys come from the application, so that
+/// the hasher need not resist chosen collisions.
 #[derive(Default)]
 struct PathHasher(u64);
 
@@ -319,12 +340,12 @@ impl Hasher for PathHasher {
 
     #[inline]
     fn finish(&self) -> u64 {
-        // The table takes its index from the low bits and its tag from the high ones.
+        // `HashMap` uses the low bits for the index and the high bits for the tag. The rotation mixes both.
         self.0 ^ self.0.rotate_left(32)
     }
 }
 
-/// The names in braces, without `*`; doubled braces stand for themselves.
+/// The parameter names in `path`, without `*`. `{{` is an escaped brace.
 fn parameter_names(path: &str) -> impl Iterator<Item = &str> {
     let mut rest = path;
     std::iter::from_fn(move || {

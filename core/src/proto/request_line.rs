@@ -1,16 +1,16 @@
-//! Request lines of the common kind, read in one pass: a common method, a path, a version.
+//! The fast parser for common request lines: GET, POST, PUT or HEAD, a path, and a version (RFC 9112, 3).
+//!
+//! The parser reads each byte once. It leaves other lines, and all errors, to [`head`](super::head).
 
 use http::{Method, Version};
-
-use crate::proto::memo;
 
 use crate::proto::fields::Span;
 use crate::proto::limits::Limits;
 use crate::proto::request::Head;
-use crate::proto::target;
+use crate::proto::{memo, target};
 
-/// Reads a request line at the start of `bytes` into `head`, and says where it ends. `None` if it is not complete,
-/// or of another kind, or wrong: that takes a longer look.
+/// Reads the request line at the start of `bytes` into `head` and returns its length with its line end. Returns `None`
+/// if the line is incomplete, uncommon, or malformed.
 pub(crate) fn read(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
     let (method, start) = match bytes {
         [b'G', b'E', b'T', b' ', ..] => (Method::GET, 4),
@@ -30,7 +30,7 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usi
     if end - "\r\n".len() > limits.request_line || end > Limits::MAX_HEAD {
         return None;
     }
-    // Within `MAX_HEAD`, which is what a span can hold.
+    // The casts lose nothing: positions up to `MAX_HEAD` fit into 16 bits.
     let span = |len: usize| Span { start: start as u16, len: len as u16 };
     (head.method, head.version, head.target, head.path) = (method, version, span(target), span(path));
     memo::remember_line(&bytes[..end], head);

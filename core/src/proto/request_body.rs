@@ -1,0 +1,204 @@
+//! The body of a request while it arrives: how much of it is left, and its decoding.
+//!
+//! A [`RequestBody`] holds no bytes of a body with a `Content-Length`: these stay in the read buffer until they are
+//! taken. Of a chunked body it holds the data that was decoded and not taken.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::proto::body::{Body, BodyError};
+use crate::proto::chunked::{Chunk, Decoder};
+use crate::proto::error::Error;
+use crate::proto::framing::Framing;
+use crate::proto::limits::Limits;
+use crate::proto::read_buffer::ReadBuffer;
+
+/// The result of [`Connection::next_piece`](crate::h1::Connection::next_piece).
+#[derive(Debug)]
+pub enum Piece {
+    /// The read buffer holds no more of the body. The caller appends received bytes and asks again.
+    NeedBytes,
+    /// The next bytes of the body, without chunk framing. Never empty.
+    Data(Bytes),
+    /// The body is complete, including the trailer section of a chunked body.
+    End,
+}
+
+/// The result of [`Connection::buffer_body`](crate::h1::Connection::buffer_body).
+#[derive(Debug)]
+pub enum Buffered {
+    /// The complete body.
+    Whole(Body),
+    /// The body is incomplete and within the limit. The caller appends received bytes and asks again.
+    NeedBytes,
+    /// The body exceeds the limit or cannot be read to its end. The part that has arrived is still available from
+    /// [`Connection::next_piece`](crate::h1::Connection::next_piece).
+    Partial,
+}
+
+/// The part of a request body that was not taken yet.
+pub(crate) enum RequestBody {
+    /// Everything was taken, or the request has no body.
+    Done,
+    /// The number of bytes that remain of the `Content-Length`. Never 0.
+    Length(u64),
+    /// A chunked body whose last chunk or trailer section was not decoded.
+    Chunked(Box<Chunks>),
+    /// Reading failed. The rest of the body cannot be found in the input.
+    Broken,
+}
+
+/// The decoding of a chunked body that was incomplete when its head was parsed.
+pub(crate) struct Chunks {
+    decoder: Decoder,
+    /// Decoded data that was not taken.
+    decoded: BytesMut,
+    /// The error that the decoder found behind `decoded`. [`Chunks::next`] repeats it.
+    error: Option<Error>,
+}
+
+impl Chunks {
+    fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Chunk, Error> {
+        match self.error {
+            Some(error) => Err(error),
+            None => self.decoder.next(read_buffer, limits),
+        }
+    }
+}
+
+impl RequestBody {
+    /// Begins the body behind a head with this `framing`. A body that `read_buffer` holds completely is taken out of
+    /// it and returned, with [`RequestBody::Done`]. Otherwise the returned [`Body`] is empty.
+    ///
+    /// # Errors
+    /// [`Error::BodyTooLarge`] if the announced length exceeds [`Limits::body`], and every error of a chunked body in
+    /// the bytes that have arrived. A chunked body is decoded here so that its errors do not depend on whether a
+    /// handler reads it.
+    pub(crate) fn begin(
+        framing: Framing,
+        read_buffer: &mut ReadBuffer,
+        limits: &Limits,
+    ) -> Result<(RequestBody, Body), Error> {
+        match framing {
+            Framing::Length(len) if len > limits.body => Err(Error::BodyTooLarge),
+            Framing::Length(len) if len <= read_buffer.len() as u64 => {
+                Ok((RequestBody::Done, Body::from(read_buffer.take(len as usize))))
+            }
+            Framing::Length(len) => Ok((RequestBody::Length(len), Body::empty())),
+            Framing::Chunked => RequestBody::begin_chunked(read_buffer, limits),
+        }
+    }
+
+    fn begin_chunked(read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<(RequestBody, Body), Error> {
+        let mut decoder = Decoder::new();
+        let (mut first, mut rest) = (Bytes::new(), Vec::new());
+        let is_whole = loop {
+            match decoder.next(read_buffer, limits)? {
+                Chunk::Data(data) if first.is_empty() => first = data,
+                Chunk::Data(data) => rest.extend_from_slice(&data),
+                Chunk::NeedBytes => break false,
+                Chunk::End => break true,
+            }
+        };
+        if !rest.is_empty() {
+            first = Bytes::from([&first[..], &rest].concat());
+        }
+        if is_whole {
+            return Ok((RequestBody::Done, Body::from(first)));
+        }
+        let chunks = Chunks { decoder, decoded: BytesMut::from(first), error: None };
+        Ok((RequestBody::Chunked(Box::new(chunks)), Body::empty()))
+    }
+
+    /// The name of the state, as in the documentation of [`Connection`](crate::h1::Connection).
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            RequestBody::Done => "Done",
+            RequestBody::Length(_) => "Length",
+            RequestBody::Chunked(_) => "Chunked",
+            RequestBody::Broken => "Broken",
+        }
+    }
+
+    /// The number of bytes that were not taken; `None` if only the end of the body will tell.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        match self {
+            RequestBody::Done => Some(0),
+            RequestBody::Length(left) => Some(*left),
+            RequestBody::Chunked(_) | RequestBody::Broken => None,
+        }
+    }
+
+    /// Takes the next piece out of `read_buffer`.
+    ///
+    /// # Errors
+    /// [`BodyError::Incomplete`] from [`RequestBody::Broken`]; [`BodyError::TooLarge`] and [`BodyError::Malformed`]
+    /// from a chunked body. The caller then replaces the body with [`RequestBody::Broken`].
+    pub(crate) fn next_piece(
+        &mut self,
+        read_buffer: &mut ReadBuffer,
+        limits: &Limits,
+    ) -> Result<Piece, BodyError> {
+        match self {
+            RequestBody::Done => Ok(Piece::End),
+            RequestBody::Broken => Err(BodyError::Incomplete),
+            RequestBody::Length(_) if read_buffer.is_empty() => Ok(Piece::NeedBytes),
+            RequestBody::Length(left) => {
+                let n = usize::try_from(*left).map_or(read_buffer.len(), |left| left.min(read_buffer.len()));
+                *left -= n as u64;
+                if *left == 0 {
+                    *self = RequestBody::Done;
+                }
+                Ok(Piece::Data(read_buffer.take(n)))
+            }
+            RequestBody::Chunked(chunks) if !chunks.decoded.is_empty() => {
+                Ok(Piece::Data(chunks.decoded.split().freeze()))
+            }
+            RequestBody::Chunked(chunks) => match chunks.next(read_buffer, limits) {
+                Ok(Chunk::NeedBytes) => Ok(Piece::NeedBytes),
+                Ok(Chunk::Data(data)) => Ok(Piece::Data(data)),
+                Ok(Chunk::End) => {
+                    *self = RequestBody::Done;
+                    Ok(Piece::End)
+                }
+                Err(Error::BodyTooLarge) => Err(BodyError::TooLarge { limit: limits.body }),
+                Err(error) => Err(BodyError::Malformed(error)),
+            },
+        }
+    }
+
+    /// Takes the whole body once `read_buffer` holds it. `max_len` is in bytes. `has_ended` says that the peer sends
+    /// no more, so that an incomplete body stays incomplete.
+    pub(crate) fn buffer(
+        &mut self,
+        read_buffer: &mut ReadBuffer,
+        limits: &Limits,
+        max_len: usize,
+        has_ended: bool,
+    ) -> Buffered {
+        let body = match self {
+            RequestBody::Done => Body::empty(),
+            RequestBody::Broken => return Buffered::Partial,
+            RequestBody::Length(left) => match usize::try_from(*left) {
+                Ok(len) if len <= read_buffer.len() => Body::from(read_buffer.take(len)),
+                Ok(len) if len <= max_len && !has_ended => return Buffered::NeedBytes,
+                _ => return Buffered::Partial,
+            },
+            RequestBody::Chunked(chunks) => loop {
+                match chunks.next(read_buffer, limits) {
+                    Ok(Chunk::Data(data)) => chunks.decoded.extend_from_slice(&data),
+                    Ok(Chunk::End) => break Body::from(chunks.decoded.split().freeze()),
+                    Ok(Chunk::NeedBytes) if chunks.decoded.len() > max_len || has_ended => {
+                        return Buffered::Partial;
+                    }
+                    Ok(Chunk::NeedBytes) => return Buffered::NeedBytes,
+                    Err(error) => {
+                        chunks.error = Some(error);
+                        return Buffered::Partial;
+                    }
+                }
+            },
+        };
+        *self = RequestBody::Done;
+        Buffered::Whole(body)
+    }
+}
