@@ -35,6 +35,8 @@ struct Told {
     waited: usize,
     deadline: Option<Instant>,
     is_shut: bool,
+    /// Whether the system has reported the end of the peer's side.
+    has_unread_end: bool,
     /// Forced by the write that has no room, as a thread is cut that waits.
     force: Option<Shutdown>,
 }
@@ -97,6 +99,10 @@ impl Transport for Script {
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
         Ok(None)
+    }
+
+    fn has_unread_end(&self) -> bool {
+        self.0.lock().unwrap().has_unread_end
     }
 
     fn set_deadline(&mut self, at: Option<Instant>) {
@@ -461,4 +467,18 @@ fn a_peer_that_expects_100_continue_is_not_buffered() {
     assert!(!rig.poll());
     assert!(rig.driving.as_ref().unwrap().is_handling());
     assert!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), "{}", rig.written());
+}
+
+#[test]
+fn a_peer_that_has_ended_its_side_is_asked_if_its_request_waited_long_for_a_thread() {
+    for (waited, is_asked) in [(0, false), (50, false), (100, true), (5_000, true)] {
+        let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut rig = Rig::blocking(Config::default(), Plain, [Step::Bytes(never), Step::End]);
+        rig.told.lock().unwrap().has_unread_end = true;
+        rig.service.found_idle();
+        rig.clock.advance(Duration::from_millis(waited));
+        assert!(!rig.poll());
+        assert_eq!(rig.driving.as_ref().unwrap().is_handling(), !is_asked, "{waited} ms");
+        assert_eq!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), is_asked, "{waited} ms");
+    }
 }

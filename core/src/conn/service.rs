@@ -86,11 +86,11 @@ impl Service {
             config: Arc::new(config),
             shutdown,
             runtime,
-            clock,
             open,
             finished: AtomicU64::new(0),
             cut: AtomicU64::new(0),
-            idle_at: AtomicCoarseInstant::now(),
+            idle_at: AtomicCoarseInstant::new(clock.coarse()),
+            clock,
             _wake_all: wake_all,
         })
     }
@@ -154,12 +154,12 @@ impl Service {
     /// A thread of a blocking backend has found no connection to drive: until now no request has waited for a thread.
     #[inline]
     pub fn found_idle(&self) {
-        self.idle_at.set_now();
+        self.idle_at.set(self.clock.coarse());
     }
 
     /// Whether requests may have waited for a thread for so long that their peers may have left.
     pub(crate) fn were_threads_busy(&self) -> bool {
-        self.threads_block && self.idle_at.get().elapsed() >= LONG_WAIT
+        self.threads_block && self.clock.coarse().since(self.idle_at.get()) >= LONG_WAIT
     }
 
     /// Requests that were answered after a stop was asked for, requests that were cut, and connections that were

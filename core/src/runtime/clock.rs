@@ -33,6 +33,15 @@ impl Clock {
             Clock::Manual(clock) => clock.unix_seconds(),
         }
     }
+
+    /// The time to be subtracted from a later one, off by some milliseconds, and cheap for it.
+    #[inline]
+    pub fn coarse(&self) -> CoarseInstant {
+        match self {
+            Clock::System => CoarseInstant::now(),
+            Clock::Manual(clock) => CoarseInstant(clock.elapsed.load(Ordering::Acquire)),
+        }
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -78,15 +87,15 @@ impl CoarseInstant {
 pub struct AtomicCoarseInstant(AtomicU64);
 
 impl AtomicCoarseInstant {
-    /// Now.
-    pub fn now() -> AtomicCoarseInstant {
-        AtomicCoarseInstant(AtomicU64::new(coarse_time()))
+    /// One that is `at` until it is set.
+    pub fn new(at: CoarseInstant) -> AtomicCoarseInstant {
+        AtomicCoarseInstant(AtomicU64::new(at.0))
     }
 
-    /// Moves it to now.
+    /// Sets it.
     #[inline]
-    pub fn set_now(&self) {
-        self.0.store(coarse_time(), Ordering::Relaxed);
+    pub fn set(&self, at: CoarseInstant) {
+        self.0.store(at.0, Ordering::Relaxed);
     }
 
     /// The time that was last set.
