@@ -18,7 +18,6 @@ impl State {
         }
         self.note(format_args!("[{at}] connects"));
         self.backlog.push_back(at);
-        self.news = true;
         let first = self.links[at].segments.front().map_or(Duration::ZERO, |segment| segment.after);
         self.schedule(self.now + first, Event::Act(at));
     }
@@ -42,7 +41,7 @@ impl State {
                 link.segments.clear();
                 self.note(format_args!("[{at}] is answered instead of 100 Continue"));
                 let link = &mut self.links[at];
-                if link.line.ending == Ending::HalfClose {
+                if matches!(link.line.ending, Ending::HalfClose | Ending::HalfCloseThenLeave { .. }) {
                     link.line.ending = Ending::Answered;
                 }
                 self.end(at, wake);
@@ -92,6 +91,7 @@ impl State {
 
     /// A client has sent everything.
     fn end(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        let now = self.now;
         let link = &mut self.links[at];
         if link.done {
             return;
@@ -102,9 +102,12 @@ impl State {
                 link.blocked = true;
             }
             Ending::Answered | Ending::Leave => self.leave(at, wake),
-            Ending::HalfClose => {
+            Ending::HalfClose | Ending::HalfCloseThenLeave { .. } => {
                 link.done = true;
                 link.fin = true;
+                if let Ending::HalfCloseThenLeave { after } = link.line.ending {
+                    self.schedule(now + after, Event::Leave(at));
+                }
                 self.note(format_args!("[{at}] ends its side"));
                 self.readable(at, wake);
             }
@@ -125,6 +128,7 @@ impl State {
         if std::mem::replace(&mut link.gone, true) {
             return;
         }
+        link.gone_at.get_or_insert(self.now);
         // What it did not take is answered with a reset (RFC 9293, 3.6.1, and 2525, 2.17).
         let untaken = !link.sent.is_empty();
         link.fin = true;
@@ -141,6 +145,7 @@ impl State {
         let link = &mut self.links[at];
         link.done = true;
         link.gone = true;
+        link.gone_at.get_or_insert(self.now);
         link.sent.clear();
         if !std::mem::replace(&mut link.reset, true) {
             self.note(format_args!("[{at}] resets"));
@@ -224,7 +229,7 @@ impl State {
         }
         self.note(format_args!("[{at}] is closed by the server{}", if unread { ", unread" } else { "" }));
         self.mix(at as u64);
-        self.news = true;
+        self.thread_is_free_of(at);
         if self.links[at].saw.is_none() {
             self.offer(at);
         }

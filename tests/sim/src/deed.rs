@@ -36,6 +36,10 @@ pub(crate) enum Kind {
     Echo,
     /// Keeps the body for a background task, which must find it gone, or all there.
     Keep,
+    /// Has a background task read the body, and waits for that.
+    Hand,
+    /// Has a background task read the body, and answers after a wait, whether that has come to the end or not.
+    Abandon,
     /// Waits for a piece for so long only, then answers.
     Patience,
     /// Streams an answer of unknown length.
@@ -62,7 +66,7 @@ pub(crate) enum Kind {
     Empty,
 }
 
-const KINDS: [(Kind, &str); 22] = [
+const KINDS: [(Kind, &str); 24] = [
     (Kind::Now, "now"),
     (Kind::Sleep, "sleep"),
     (Kind::Read, "read"),
@@ -73,6 +77,8 @@ const KINDS: [(Kind, &str); 22] = [
     (Kind::Reader, "reader"),
     (Kind::Echo, "echo"),
     (Kind::Keep, "keep"),
+    (Kind::Hand, "hand"),
+    (Kind::Abandon, "abandon"),
     (Kind::Patience, "patience"),
     (Kind::Stream, "stream"),
     (Kind::Sized, "sized"),
@@ -106,6 +112,7 @@ impl Deed {
         let pause = match rng.u8(..8) {
             0 => Duration::ZERO,
             1 => Duration::from_millis(rng.u64(..20_000)),
+            2 => Duration::from_millis(rng.u64(..1_000)),
             _ => Duration::from_micros(rng.u64(..50_000)),
         };
         Deed { kind, pause, size, pieces: rng.usize(1..6) }
@@ -141,8 +148,8 @@ impl Kind {
 
     /// Whether it tells what it read of the body, all of it.
     pub(crate) fn reads(self) -> bool {
-        use Kind::{LateRead, Read, ReadLate, ReadSlow, Reader};
-        matches!(self, Read | LateRead | ReadLate | ReadSlow | Reader)
+        use Kind::{Hand, LateRead, Read, ReadLate, ReadSlow, Reader};
+        matches!(self, Read | LateRead | ReadLate | ReadSlow | Reader | Hand)
     }
 
     /// Whether a body that has not arrived may be left unread by it.

@@ -23,8 +23,12 @@ pub(crate) struct Link {
     pub(crate) read: u64,
     /// The client has ended its side.
     pub(crate) fin: bool,
+    /// Whether a read has met the end of the client's side.
+    pub(crate) is_end_read: bool,
     /// The client has left: what is written now goes nowhere.
     pub(crate) gone: bool,
+    /// When the client left.
+    pub(crate) gone_at: Option<Duration>,
     /// The connection is reset.
     pub(crate) reset: bool,
     // Towards the client.
@@ -63,8 +67,15 @@ pub(crate) struct Link {
     pub(crate) dropped: usize,
     /// Handlers that ended after a stop was asked for.
     pub(crate) ended_late: usize,
-    /// Whether a handler waits for its request's body now.
-    pub(crate) reading_body: bool,
+    /// How many readers wait for the body of the request: its handler, or a task of that.
+    pub(crate) body_readers: u32,
+    // The threads.
+    /// Whether the connection holds a thread between two polls.
+    pub(crate) is_held: bool,
+    /// Whether no thread had been idle for long when the connection was last polled.
+    pub(crate) waited_for_thread: bool,
+    /// Whether the client was gone, so that no handler may begin any more.
+    pub(crate) must_not_begin: bool,
     // The client's end.
     pub(crate) segments: VecDeque<Segment>,
     /// What the client has understood.
@@ -81,8 +92,6 @@ pub(crate) struct Link {
     // What the rules remember.
     pub(crate) wait: Wait,
     pub(crate) since: Duration,
-    /// Whether it was parked only to give others their turn.
-    pub(crate) yielded: bool,
     /// Requests that had arrived whole when a stop was asked for.
     pub(crate) arrived_at_stop: usize,
     /// Whether the connection was cut by a forced stop.
@@ -111,7 +120,9 @@ impl Link {
             delivered: 0,
             read: 0,
             fin: false,
+            is_end_read: false,
             gone: false,
+            gone_at: None,
             reset: false,
             sent: VecDeque::new(),
             written: 0,
@@ -134,7 +145,10 @@ impl Link {
             ended: 0,
             dropped: 0,
             ended_late: 0,
-            reading_body: false,
+            body_readers: 0,
+            is_held: false,
+            waited_for_thread: false,
+            must_not_begin: false,
             segments,
             replies: Replies::new(heads),
             taken: 0,
@@ -144,7 +158,6 @@ impl Link {
             saw: None,
             wait: Wait::Opening,
             since: Duration::ZERO,
-            yielded: false,
             arrived_at_stop: 0,
             forced: false,
         }
@@ -193,6 +206,7 @@ impl Link {
         if self.fin {
             into.spare_mut();
             into.filled(0);
+            self.is_end_read = true;
             self.moved();
             return Ok(0);
         }
@@ -215,6 +229,16 @@ impl Link {
         from.sent(n);
         self.moved();
         Ok((n, bytes))
+    }
+
+    /// Whether a handler of this connection is at work.
+    pub(crate) fn is_handled(&self) -> bool {
+        self.begun > self.ended + self.dropped
+    }
+
+    /// Whether the request of this number is over: its response has left, or the connection has ended.
+    pub(crate) fn is_over(&self, n: usize) -> bool {
+        self.closed.is_some() || self.tap.complete() > n
     }
 
     /// Something happened that justifies the polls so far.

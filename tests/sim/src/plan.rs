@@ -17,7 +17,9 @@ pub(crate) struct Plan {
     pub(crate) graceful: Option<Duration>,
     /// How long after that a forced one is.
     pub(crate) forced: Option<Duration>,
-    /// Connections that may be driven at once where drivers park.
+    /// When all clients send what is next, just before or after the stop.
+    pub(crate) rush: Option<Duration>,
+    /// How many threads drive connections where they block.
     pub(crate) workers: usize,
     /// By how much deadlines are noticed late, at most.
     pub(crate) lateness: Duration,
@@ -93,6 +95,8 @@ pub(crate) enum Ending {
     Stay,
     /// It ends its side, and reads on.
     HalfClose,
+    /// It ends its side, and leaves later, whatever it has been sent.
+    HalfCloseThenLeave { after: Duration },
     /// It leaves once it has all answers.
     Answered,
     /// It leaves at once.
@@ -112,8 +116,12 @@ impl Plan {
             false => Duration::from_millis(rng.u64(..40_000)),
         });
         let forced = (rng.u8(..4) == 0).then(|| Duration::from_millis(rng.u64(..3) * rng.u64(..3_000)));
+        let rush = graceful.filter(|_| rng.bool()).map(|at| {
+            let around = Duration::from_micros(rng.u64(..400));
+            (at + around).saturating_sub(Duration::from_micros(200))
+        });
         let lateness = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..20) });
-        Plan { config, lines, graceful, forced, workers: rng.usize(1..=3), lateness }
+        Plan { config, lines, graceful, forced, rush, workers: rng.usize(1..=3), lateness }
     }
 }
 
@@ -129,11 +137,12 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
     config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
     config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
-    // A handler that waits may hold up others for hours, and no rule knows of ages.
+    // A handler that holds its thread may hold up others for hours, and no rule knows of ages.
     config.max_age = Duration::MAX;
     config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
     config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };
     config.access_log = rng.u8(..16) == 0;
+    config.body_buffer = [0, rng.usize(1..300), rng.usize(1..6_000), 64 * 1024][rng.usize(..4)];
     config.date_header = rng.bool();
     config.server_header = rng.bool();
     config.limits.pipeline = rng.usize(1..10);
@@ -376,7 +385,7 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
         }
         // It leaves, whatever was begun.
         3 => {
-            cut(segments, at);
+            cut(segments, if rng.bool() { at } else { total });
             line.ending = Ending::Leave;
         }
         4 => {
@@ -385,7 +394,12 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
         }
         5 => {
             cut(segments, at);
-            line.ending = Ending::HalfClose;
+            line.ending = match rng.bool() {
+                true => Ending::HalfClose,
+                false => {
+                    Ending::HalfCloseThenLeave { after: Duration::from_micros(rng.u64(..3_000) * rng.u64(..3_000)) }
+                }
+            };
             line.ends_with_last = rng.bool();
         }
         // It asks, and does not listen.

@@ -27,6 +27,10 @@ pub(crate) enum Wait {
     Drain(u64),
     /// The rest of a body that a handler reads, after so many bytes.
     Body(u64),
+    /// The rest of a small body before its request begins, after so many bytes.
+    Buffer(u64),
+    /// A client that may have left while its request waited for a thread.
+    Question,
     /// The client to take what it is sent, after so many bytes.
     Write(u64),
     /// A handler.
@@ -41,11 +45,15 @@ pub(crate) enum Wait {
 
 /// How far beyond a limit a wait may last: deadlines are noticed late by the plan's lateness, and a little more.
 const TOLERANCE: Duration = Duration::from_millis(50);
+/// How long the connection waits for a client that was asked whether it is still there.
+const QUESTION: Duration = Duration::from_millis(10);
+/// How long a request has waited for a thread whose client is asked that.
+const LONG_WAIT: Duration = Duration::from_millis(100);
 /// Polls without progress at one instant, beyond which the driver spins.
 const IDLE_POLLS: u32 = 500;
 
 impl Wait {
-    fn of(link: &Link) -> Wait {
+    fn of(link: &Link, buffers: bool) -> Wait {
         if link.unsent > 0 {
             return Wait::Write(link.written);
         }
@@ -54,20 +62,22 @@ impl Wait {
         }
         let answered = link.tap.complete();
         if link.begun > answered {
-            return match link.reading_body {
+            return match link.body_readers > 0 {
                 true => Wait::Body(link.read),
-                false if link.ended + link.dropped < link.begun => Wait::Handler(link.begun),
+                false if link.is_handled() => Wait::Handler(link.begun),
                 false => Wait::Stream(link.begun),
             };
         }
         let asks = &link.line.asks;
         let start = link.begun.checked_sub(1).and_then(|last| asks.get(last)).map_or(0, |last| last.end);
-        let head_end = asks.get(link.begun).map_or(u64::MAX, |next| next.head_end);
+        let (head_end, end) = asks.get(link.begun).map_or((u64::MAX, u64::MAX), |next| (next.head_end, next.end));
         match link.read {
             read if read < start => Wait::Drain(read),
             _ if link.begun == 0 && link.read < head_end => Wait::Opening,
             read if read == start => Wait::Idle(link.begun),
             read if read < head_end => Wait::Head(link.begun),
+            _ if link.waited_for_thread && link.is_end_read => Wait::Question,
+            read if read < end && buffers => Wait::Buffer(read),
             _ => Wait::Nothing,
         }
     }
@@ -77,7 +87,8 @@ impl Wait {
         match self {
             Wait::Opening | Wait::Head(_) => Some(config.header_timeout),
             Wait::Idle(_) => Some(config.keep_alive),
-            Wait::Drain(_) | Wait::Body(_) => Some(config.body_timeout),
+            Wait::Drain(_) | Wait::Body(_) | Wait::Buffer(_) => Some(config.body_timeout),
+            Wait::Question => Some(QUESTION),
             Wait::Write(_) => Some(config.write_timeout),
             Wait::Linger => Some(config.linger),
             Wait::Handler(_) => Some(config.handler_timeout),
@@ -89,32 +100,43 @@ impl Wait {
 
 /// Asked when the server has nothing to do: whether that is right.
 pub(crate) fn check_waits(state: &mut State, config: &Config) {
-    let (now, blocking) = (state.now, state.blocking);
+    let now = state.now;
     let tolerance = TOLERANCE + state.lateness;
+    let buffers = state.blocking && config.body_buffer > 0;
     if state.is_saturated {
         state.hold_up(state.checked);
     }
     state.checked = now;
+    let over = state.task_readers.iter().find(|(at, n)| state.links[*at].is_over(*n));
+    if let Some((at, n)) = over {
+        let wrong = format!("a task still waits for the body of request {n} of connection {at}, which is over");
+        state.violate(wrong);
+    }
     for at in 0..state.links.len() {
         let link = &mut state.links[at];
         if !link.is_open() {
             continue;
         }
-        // What was changed on its way is nothing that can be reckoned with, but its deadlines add up.
-        let wait = if link.line.is_mangled && link.unsent == 0 { Wait::Stream(0) } else { Wait::of(link) };
+        // Nothing is known of bytes that were changed on their way.
+        let wait = match link.line.is_mangled && link.unsent == 0 {
+            true => Wait::Stream(0),
+            false => Wait::of(link, buffers),
+        };
         if link.wait != wait {
             link.wait = wait;
             link.since = now;
         }
-        // A handler that goes on whoever has left is not told of a write that fails, to a peer that is gone, or is
-        // slower than the least rate.
-        let is_at_work = link.ended + link.dropped < link.begun;
+        // A handler that goes on when its client has left is not told of a write that fails, because the client is gone
+        // or is slower than the minimum rate.
+        let is_at_work = link.is_handled();
         let ignores =
             config.on_disconnect == OnDisconnect::Ignore && matches!(wait, Wait::Write(_)) && is_at_work;
         let gave_up = ignores && config.min_rate > 0;
         let since = link.since;
         let lasts = now.saturating_sub(since);
-        let wrong = if state.is_saturated && !state.is_forced {
+        let wrong = if link.is_held && !is_at_work {
+            Some(format!("holds a thread, waiting for {wait:?}"))
+        } else if state.is_saturated && !link.is_held && !state.is_forced {
             None
         } else if !ignores && wait.limit(config).is_some_and(|limit| lasts > limit + tolerance) {
             Some(format!("waits for {wait:?} since {since:?}, for {lasts:?}"))
@@ -126,8 +148,6 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             Some(format!("outlives a graceful stop, waiting for {wait:?}"))
         } else if link.idle_polls > IDLE_POLLS {
             Some("is polled in a circle".into())
-        } else if blocking {
-            None
         } else if link.unsent > 0
             && link.room() > 0
             && !(link.gone && config.on_disconnect == OnDisconnect::Ignore)
@@ -137,7 +157,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         } else if link.is_readable() && link.wants_read && link.unsent == 0 {
             Some("has been sent bytes, and is asleep".into())
         } else if link.is_readable()
-            && !matches!(wait, Wait::Handler(_) | Wait::Stream(_) | Wait::Write(_) | Wait::Body(_))
+            && !matches!(wait, Wait::Handler(_) | Wait::Stream(_) | Wait::Write(_) | Wait::Body(_) | Wait::Question)
         {
             Some(format!("has been sent bytes, and does not read, waiting for {wait:?}"))
         } else {
@@ -150,12 +170,31 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
 }
 
 impl State {
-    /// No thread was free since then: what had to wait for one is nobody's fault.
+    /// No thread was free since then: the waits of the connections that hold none are that much longer.
     pub(crate) fn hold_up(&mut self, began: Duration) {
         let (now, held) = (self.now, self.now.saturating_sub(began));
-        self.links.iter_mut().for_each(|link| link.since = (link.since + held).min(now));
+        for link in self.links.iter_mut().filter(|link| !link.is_held) {
+            link.since = (link.since + held).min(now);
+        }
         self.checked = now;
     }
+}
+
+/// Noted when a connection is given a thread: whether its client is gone and has to be asked before a request begins.
+pub(crate) fn note_thread_given(state: &mut State, at: usize) {
+    let has_waited = state.now.saturating_sub(state.idle_at) >= LONG_WAIT;
+    let link = &mut state.links[at];
+    link.waited_for_thread = has_waited;
+    let next = link.line.asks.get(link.begun).filter(|next| link.read < next.head_end);
+    // The driver reads once for the question. A client with more to say than one read brings is taken for present.
+    let is_asked = has_waited
+        && link.begun == link.tap.complete()
+        && link.unsent == 0
+        && !link.is_end_read
+        && !link.arrived.is_empty()
+        && link.arrived.len() < 4096
+        && next.is_some_and(|next| !next.ask.old && !next.ask.expect);
+    link.must_not_begin |= is_asked && link.gone && !link.line.is_mangled;
 }
 
 /// Asked of a connection that was polled: whether it spins.

@@ -42,8 +42,17 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::KeepTimer, &["timers are left"]),
     (Fault::KeepTask, &["never ends"]),
     (Fault::CloseEarly, &["is not answered", "is cut"]),
-    (Fault::ForgetAtStop, &["is not answered"]),
+    (Fault::ForgetAtStop, &["is not answered", "is cut"]),
+    (Fault::LoseGone, &["a task still waits"]),
+    (Fault::DenyBlocking, &["on a thread before its body has come"]),
+    (Fault::ParkHandling, &["overlap on thread"]),
+    (Fault::HoldThread, &["holds a thread"]),
+    (Fault::HideEnd, &["begins for a client that left"]),
 ];
+
+/// Faults of blocking backends.
+const NEEDS_THREADS: &[Fault] =
+    &[Fault::DenyBlocking, Fault::ParkHandling, Fault::HoldThread, Fault::HideEnd];
 
 #[test]
 fn every_fault_is_found() {
@@ -51,9 +60,7 @@ fn every_fault_is_found() {
     assert_eq!(TABLE.len(), Fault::ALL.len());
     for (fault, words) in TABLE {
         for flavour in Flavour::ALL {
-            // Threads that wait are woken by the system, and a parked connection is no task.
-            let is_of_loops = matches!(fault, Fault::LoseReadWake | Fault::LoseWriteWake);
-            if is_of_loops && flavour == Flavour::Blocking {
+            if flavour == Flavour::EventLoop && NEEDS_THREADS.contains(fault) {
                 continue;
             }
             match find(*fault, flavour) {
