@@ -482,3 +482,21 @@ fn a_peer_that_has_ended_its_side_is_asked_if_its_request_waited_long_for_a_thre
         assert_eq!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), is_asked, "{waited} ms");
     }
 }
+
+#[test]
+fn a_peer_is_not_slow_while_its_connection_waits_for_a_thread() {
+    for is_thread_idle in [false, true] {
+        let mut config = Config::default();
+        config.write_timeout = Duration::from_secs(20);
+        config.min_rate = 1_000;
+        let mut rig = Rig::blocking(config, Plain, [Step::Bytes(GET)]);
+        rig.told.lock().unwrap().room = 100;
+        assert!(!rig.poll());
+        rig.clock.advance(Duration::from_secs(60));
+        if is_thread_idle {
+            rig.service.found_idle();
+        }
+        rig.told.lock().unwrap().room = 100;
+        assert_eq!(rig.poll(), is_thread_idle, "100 bytes in 60 s are too few only if the peer took 60 s");
+    }
+}
