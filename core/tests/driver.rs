@@ -500,3 +500,23 @@ fn a_peer_is_not_slow_while_its_connection_waits_for_a_thread() {
         assert_eq!(rig.poll(), is_thread_idle, "100 bytes in 60 s are too few only if the peer took 60 s");
     }
 }
+
+#[test]
+fn the_deadline_of_a_head_that_arrives_during_a_stop_does_not_end_the_response() {
+    let mut config = Config::default();
+    config.header_timeout = Duration::from_secs(10);
+    let (begin, rest) = GET.split_at(5);
+    let mut rig = Rig::new(config, Plain, [Step::Bytes(begin), Step::Nothing, Step::Nothing]);
+    assert!(!rig.poll());
+    {
+        let mut told = rig.told.lock().unwrap();
+        told.steps = [Step::Bytes(rest)].into();
+        told.room = 100;
+    }
+    rig.service.shutdown().graceful();
+    rig.clock.advance(Duration::from_secs(11));
+    assert!(!rig.poll(), "the peer has only begun to take the response");
+    rig.told.lock().unwrap().room = usize::MAX;
+    assert!(rig.poll());
+    assert!(rig.written().ends_with(&"x".repeat(1000)), "{}", rig.written());
+}

@@ -544,6 +544,7 @@ impl<T: Transport> Driving<T> {
             // What has arrived is still answered. What has not arrived is not waited for.
             return Poll::Ready(match io.try_read(service) {
                 Ok(n) if n > 0 => {
+                    io.end_wait_for_bytes();
                     self.step = Step::Next;
                     Flow::Go
                 }
