@@ -72,7 +72,7 @@ pub(crate) struct Link {
     // The threads.
     /// Whether the connection holds a thread between two polls.
     pub(crate) is_held: bool,
-    /// Whether no thread had been idle for long when the connection was last polled.
+    /// Whether no thread had been idle for long when the connection was polled, since the last handler began.
     pub(crate) waited_for_thread: bool,
     /// Whether the client was gone, so that no handler may begin any more.
     pub(crate) must_not_begin: bool,

@@ -180,11 +180,12 @@ impl State {
     }
 }
 
-/// Noted when a connection is given a thread: whether its client is gone and has to be asked before a request begins.
-pub(crate) fn note_thread_given(state: &mut State, at: usize) {
+/// Noted when a connection is polled on a thread, which it may hold already: whether its client is gone and has to be asked
+/// before a request begins.
+pub(crate) fn note_thread(state: &mut State, at: usize) {
     let has_waited = state.now.saturating_sub(state.idle_at) >= LONG_WAIT;
     let link = &mut state.links[at];
-    link.waited_for_thread = has_waited;
+    link.waited_for_thread |= has_waited;
     let next = link.line.asks.get(link.begun).filter(|next| link.read < next.head_end);
     // The driver reads once for the question. A client with more to say than one read brings is taken for present.
     let is_asked = has_waited

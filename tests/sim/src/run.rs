@@ -259,8 +259,8 @@ impl Server {
         }
         if !self.threads.is_empty() {
             let free: Vec<usize> = (0..self.threads.len()).filter(|n| self.threads[*n].is_none()).collect();
+            rules::note_thread(&mut state, at);
             if thread.is_none() {
-                rules::note_thread_given(&mut state, at);
                 *thread = Some(free[state.rng.usize(..free.len())]);
             }
             state.thread = *thread;

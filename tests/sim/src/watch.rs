@@ -56,6 +56,7 @@ impl Call {
         let n = link.begun;
         let left = link.must_not_begin;
         link.begun += 1;
+        link.waited_for_thread = false;
         link.moved();
         if !link.line.is_mangled {
             let due = link.line.asks.get(n).filter(|written| Some(written.id) == id);
