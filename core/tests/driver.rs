@@ -35,6 +35,8 @@ struct Told {
     waited: usize,
     deadline: Option<Instant>,
     is_shut: bool,
+    /// Who is woken once there is room.
+    writer: Option<Waker>,
     /// Whether the system has reported the end of the peer's side.
     has_unread_end: bool,
     /// Forced by the write that has no room, as a thread is cut that waits.
@@ -71,9 +73,10 @@ impl Transport for Script {
         }
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
         let mut told = self.0.lock().unwrap();
         told.waited = told.waited.max(from.len());
+        told.writer = Some(cx.waker().clone());
         while !from.is_empty() && told.room > 0 {
             let n = from.front().len().min(told.room);
             told.written.extend_from_slice(&from.front()[..n]);
@@ -519,4 +522,33 @@ fn the_deadline_of_a_head_that_arrives_during_a_stop_does_not_end_the_response()
     rig.told.lock().unwrap().room = usize::MAX;
     assert!(rig.poll());
     assert!(rig.written().ends_with(&"x".repeat(1000)), "{}", rig.written());
+}
+
+/// Keeps the bodies of its requests, and never answers those that have one.
+struct Keeps(Arc<Mutex<Vec<Body>>>);
+
+impl Handler for Keeps {
+    fn call(&self, request: Request) -> Answer {
+        if request.body().is_empty() {
+            return handler(request);
+        }
+        self.0.lock().unwrap().push(request.into_body());
+        Answer::Later(Box::pin(pending()), None)
+    }
+}
+
+#[test]
+fn a_task_that_reads_a_body_does_not_take_the_drivers_wake_up_for_a_write() {
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let steps = [Step::Bytes(requests), Step::Bytes("abc")];
+    let mut rig = Rig::new(Config::default(), Keeps(bodies.clone()), steps);
+    rig.told.lock().unwrap().room = 100;
+    assert!(!rig.poll());
+    let mut body = bodies.lock().unwrap().pop().unwrap();
+    let read = http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(Waker::noop()));
+    assert!(read.is_ready());
+    let writer = rig.told.lock().unwrap().writer.take().unwrap();
+    writer.wake();
+    assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
 }

@@ -422,7 +422,7 @@ impl<T: Transport> Driving<T> {
         }
         let response = match polled {
             Poll::Ready(response) => response,
-            Poll::Pending => match ready!(self.io.with(|io| io.poll_watch(cx, service, policy))) {
+            Poll::Pending => match ready!(self.io.poll_with(cx, |io, cx| io.poll_watch(cx, service, policy))) {
                 Verdict::Late => {
                     if let Some(state) = &self.state {
                         state.context.cancel.set();

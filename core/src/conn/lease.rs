@@ -29,11 +29,13 @@ struct Lent<T> {
     io: Option<Io<T>>,
     /// The task that waits for a piece of the body.
     reader: Option<Waker>,
+    /// The driver's task, once it has polled the connection that it lends.
+    driver: Option<Waker>,
 }
 
 impl<T> Lease<T> {
     pub(crate) fn new(io: Io<T>, service: Arc<Service>) -> Lease<T> {
-        Lease { lent: Mutex::new(Lent { io: Some(io), reader: None }), service }
+        Lease { lent: Mutex::new(Lent { io: Some(io), reader: None, driver: None }), service }
     }
 
     /// Does something with the connection; `None` once it was taken back.
@@ -41,11 +43,25 @@ impl<T> Lease<T> {
         lock(&self.lent).io.as_mut().map(act)
     }
 
+    /// Does something with the connection for the driver's task; `None` once it was taken back.
+    fn poll_with<R>(
+        &self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Io<T>, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let mut lent = lock(&self.lent);
+        if !lent.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            lent.driver = Some(cx.waker().clone());
+        }
+        lent.io.as_mut().map(|io| act(io, cx))
+    }
+
     /// Ends the lease. A task that waits for the body is woken, and finds [`BodyError::Gone`].
     pub(crate) fn take_back(&self) -> Option<Io<T>> {
         let mut lent = lock(&self.lent);
-        let (io, reader) = (lent.io.take(), lent.reader.take());
+        let (io, reader, driver) = (lent.io.take(), lent.reader.take(), lent.driver.take());
         drop(lent);
+        drop(driver);
         reader.into_iter().for_each(Waker::wake);
         io
     }
@@ -76,6 +92,25 @@ impl<T: Transport> IoOwner<T> {
         }
     }
 
+    /// The same for the driver's task, which the transport is to wake when there is room to write, whichever task reads
+    /// the body.
+    ///
+    /// # Panics
+    /// If the connection is gone.
+    #[inline]
+    pub(crate) fn poll_with<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Io<T>, &mut Context<'_>) -> R,
+    ) -> R {
+        match self {
+            IoOwner::Lent(lease) => {
+                lease.poll_with(cx, act).expect("a lease is taken back by its owner alone")
+            }
+            owner => owner.with(|io| act(io, cx)),
+        }
+    }
+
     /// Takes the owner out, and leaves `Gone`.
     pub(crate) fn take(&mut self) -> IoOwner<T> {
         std::mem::replace(self, IoOwner::Gone)
@@ -100,8 +135,10 @@ impl<T: Transport> BodySource for Lease<T> {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         }
         let mut lent = lock(&self.lent);
-        let Some(io) = &mut lent.io else { return Poll::Ready(Some(Err(BodyError::Gone))) };
-        let piece = poll_piece(io, cx, &self.service);
+        let Lent { io: Some(io), driver, .. } = &mut *lent else {
+            return Poll::Ready(Some(Err(BodyError::Gone)));
+        };
+        let piece = poll_piece(io, cx, driver.as_ref(), &self.service);
         let reader = piece.is_pending().then(|| cx.waker().clone());
         let before = std::mem::replace(&mut lent.reader, reader);
         drop(lent);
@@ -118,6 +155,7 @@ impl<T: Transport> BodySource for Lease<T> {
 fn poll_piece<T: Transport>(
     io: &mut Io<T>,
     cx: &mut Context<'_>,
+    driver: Option<&Waker>,
     service: &Service,
 ) -> Poll<Option<Result<Bytes, BodyError>>> {
     loop {
@@ -129,7 +167,12 @@ fn poll_piece<T: Transport>(
         }
         // The peer may be waiting for what waits here: 100 Continue, or responses to earlier requests.
         io.connection.send_continue();
-        let read = match io.poll_flush(cx, service) {
+        // A reader that has got its piece does not come back to write the rest. The driver does.
+        let flushed = match driver {
+            Some(driver) => io.poll_flush(&mut Context::from_waker(driver), service),
+            None => io.poll_flush(cx, service),
+        };
+        let read = match flushed {
             Poll::Ready(Err(error)) => Err(error),
             _ => ready!(io.poll_read_body(cx, service)),
         };
