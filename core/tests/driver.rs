@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use gearshift_core::clock::{Clock, ManualClock};
 use gearshift_core::{
-    Answer, Body, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats, Handler, Job, ReadBuffer,
-    Report, Request, Response, Runtime, Service, Shutdown, Stream, Transport, Work, WriteQueue, drive,
+    Answer, Body, BodyError, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats, Handler, Job,
+    ReadBuffer, Report, Request, Response, Runtime, Service, Shutdown, Stream, Transport, Work, WriteQueue,
+    drive,
 };
 
 /// What the next read finds.
@@ -35,6 +36,7 @@ struct Told {
     waited: usize,
     deadline: Option<Instant>,
     is_shut: bool,
+    is_closed: bool,
     /// Who is woken once there is room.
     writer: Option<Waker>,
     /// Whether the system has reported the end of the peer's side.
@@ -44,6 +46,12 @@ struct Told {
 }
 
 struct Script(Arc<Mutex<Told>>, ManualClock);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().is_closed = true;
+    }
+}
 
 impl Script {
     fn stalled<T>(&self) -> Poll<io::Result<T>> {
@@ -524,7 +532,7 @@ fn the_deadline_of_a_head_that_arrives_during_a_stop_does_not_end_the_response()
     assert!(rig.written().ends_with(&"x".repeat(1000)), "{}", rig.written());
 }
 
-/// Keeps the bodies of its requests, and never answers those that have one.
+/// Keeps the bodies of its requests, and never answers those that have one, or with a stream that never comes.
 struct Keeps(Arc<Mutex<Vec<Body>>>);
 
 impl Handler for Keeps {
@@ -532,8 +540,12 @@ impl Handler for Keeps {
         if request.body().is_empty() {
             return handler(request);
         }
+        let is_stream = request.path() == "/stream";
         self.0.lock().unwrap().push(request.into_body());
-        Answer::Later(Box::pin(pending()), None)
+        match is_stream {
+            true => Answer::Ready(Response::new(Body::from_stream(Source(None)))),
+            false => Answer::Later(Box::pin(pending()), None),
+        }
     }
 }
 
@@ -551,4 +563,25 @@ fn a_task_that_reads_a_body_does_not_take_the_drivers_wake_up_for_a_write() {
     let writer = rig.told.lock().unwrap().writer.take().unwrap();
     writer.wake();
     assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_body_that_another_task_reads_ends_with_its_connection() {
+    for path in ["/", "/stream"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let steps = [Step::Bytes(request.leak()), Step::Nothing];
+        let mut rig = Rig::new(Config::default(), Keeps(bodies.clone()), steps);
+        assert!(!rig.poll());
+        let mut body = bodies.lock().unwrap().pop().unwrap();
+        let reader = Arc::new(Count::default());
+        let waker = Waker::from(reader.clone());
+        let mut read = || http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(&waker));
+        assert!(read().is_pending());
+        rig.service.shutdown().force();
+        assert!(rig.poll());
+        assert!(rig.told.lock().unwrap().is_closed, "{path}");
+        assert_eq!(reader.0.load(Ordering::SeqCst), 1, "{path}");
+        assert!(matches!(read(), Poll::Ready(Some(Err(BodyError::Gone)))), "{path}");
+    }
 }

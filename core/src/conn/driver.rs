@@ -37,7 +37,7 @@ use crate::conn::deadlines::Deadlines;
 use crate::conn::exchange::{exchange, give_up, late, panicked};
 use crate::conn::handler::Answer;
 use crate::conn::io::Io;
-use crate::conn::lease::{IoOwner, Lease};
+use crate::conn::lease::{IoOwner, Lease, Lender};
 use crate::conn::liveness::Verdict;
 use crate::conn::service::{ConnectionGuard, Service};
 use crate::conn::tally::Tally;
@@ -410,7 +410,7 @@ impl<T: Transport> Driving<T> {
         }
         let lease = Arc::new(Lease::new(io, service.clone()));
         request.inner_mut().body = Body::lease(lease.clone());
-        self.io = IoOwner::Lent(lease);
+        self.io = IoOwner::Lent(Lender::new(lease));
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
@@ -609,10 +609,7 @@ impl<T: Transport> Driving<T> {
         self.step = Step::Next;
         // Before the connection counts as closed.
         self.turn.settle(self.service.counters());
-        match self.io.take() {
-            IoOwner::Gone => {}
-            owner => drop(owner.take_back()),
-        }
+        self.io = IoOwner::Gone;
         self.state = None;
     }
 }
@@ -620,10 +617,6 @@ impl<T: Transport> Driving<T> {
 impl<T> Drop for Driving<T> {
     fn drop(&mut self) {
         self.turn.settle(self.service.counters());
-        if let IoOwner::Lent(lease) = &self.io {
-            // A body that is kept elsewhere does not keep the connection.
-            drop(lease.take_back());
-        }
     }
 }
 

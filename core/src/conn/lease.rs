@@ -67,13 +67,28 @@ impl<T> Lease<T> {
     }
 }
 
+/// The driver's side of a lease, which ends with it: a body that is kept elsewhere does not keep the connection.
+pub(crate) struct Lender<T>(Arc<Lease<T>>);
+
+impl<T> Lender<T> {
+    pub(crate) fn new(lease: Arc<Lease<T>>) -> Lender<T> {
+        Lender(lease)
+    }
+}
+
+impl<T> Drop for Lender<T> {
+    fn drop(&mut self) {
+        drop(self.0.take_back());
+    }
+}
+
 /// Where the two halves of a connection are.
 #[expect(clippy::large_enum_variant, reason = "a connection has one, which holds the connection")]
 pub(crate) enum IoOwner<T> {
     /// With the driver alone.
     Own(Io<T>),
     /// Shared with the body of the request.
-    Lent(Arc<Lease<T>>),
+    Lent(Lender<T>),
     /// With an exchange, or at the end of the connection: nowhere.
     Gone,
 }
@@ -87,7 +102,7 @@ impl<T: Transport> IoOwner<T> {
     pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Io<T>) -> R) -> R {
         match self {
             IoOwner::Own(io) => act(io),
-            IoOwner::Lent(lease) => lease.with(act).expect("a lease is taken back by its owner alone"),
+            IoOwner::Lent(lender) => lender.0.with(act).expect("a lease is taken back by its owner alone"),
             IoOwner::Gone => panic!("the connection is gone"),
         }
     }
@@ -104,8 +119,8 @@ impl<T: Transport> IoOwner<T> {
         act: impl FnOnce(&mut Io<T>, &mut Context<'_>) -> R,
     ) -> R {
         match self {
-            IoOwner::Lent(lease) => {
-                lease.poll_with(cx, act).expect("a lease is taken back by its owner alone")
+            IoOwner::Lent(lender) => {
+                lender.0.poll_with(cx, act).expect("a lease is taken back by its owner alone")
             }
             owner => owner.with(|io| act(io, cx)),
         }
@@ -123,7 +138,7 @@ impl<T: Transport> IoOwner<T> {
     pub(crate) fn take_back(self) -> Io<T> {
         match self {
             IoOwner::Own(io) => io,
-            IoOwner::Lent(lease) => lease.take_back().expect("a lease is taken back by its owner alone"),
+            IoOwner::Lent(lender) => lender.0.take_back().expect("a lease is taken back by its owner alone"),
             IoOwner::Gone => panic!("the connection is gone"),
         }
     }
