@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Hand,
     /// Has a background task read the body, and answers after a wait, whether that has come to the end or not.
     Abandon,
+    /// Has a background task read the body, and streams its answer in the same time.
+    Split,
     /// Waits for a piece for so long only, then answers.
     Patience,
     /// Streams an answer of unknown length.
@@ -66,7 +68,7 @@ pub(crate) enum Kind {
     Empty,
 }
 
-const KINDS: [(Kind, &str); 24] = [
+const KINDS: [(Kind, &str); 25] = [
     (Kind::Now, "now"),
     (Kind::Sleep, "sleep"),
     (Kind::Read, "read"),
@@ -79,6 +81,7 @@ const KINDS: [(Kind, &str); 24] = [
     (Kind::Keep, "keep"),
     (Kind::Hand, "hand"),
     (Kind::Abandon, "abandon"),
+    (Kind::Split, "split"),
     (Kind::Patience, "patience"),
     (Kind::Stream, "stream"),
     (Kind::Sized, "sized"),
@@ -159,7 +162,7 @@ impl Kind {
 
     /// Whether its answer is streamed.
     pub(crate) fn streams(self) -> bool {
-        use Kind::{Broken, Echo, PanicWithin, Sized, Stream};
-        matches!(self, Echo | Stream | Sized | Broken | PanicWithin)
+        use Kind::{Broken, Echo, PanicWithin, Sized, Split, Stream};
+        matches!(self, Echo | Stream | Sized | Split | Broken | PanicWithin)
     }
 }

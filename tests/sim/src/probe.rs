@@ -48,6 +48,11 @@ impl Handler for Probe {
                 let body = Echo { reading, body: request.into_body(), waits: None };
                 Answer::Ready(Response::new(Body::from_http(body)))
             }
+            Kind::Split => {
+                let reading = Reading::new(&self.world, at, id);
+                runtime.spawn(TaskReader::new(&reading).read(reading, request.into_body())).detach();
+                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, deed))))
+            }
             Kind::Spawn => {
                 runtime.spawn(runtime.sleep(deed.pause)).detach();
                 Answer::Ready(whole(id, deed))
