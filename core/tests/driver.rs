@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use gearshift_core::clock::{Clock, ManualClock};
 use gearshift_core::{
-    Answer, Body, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats, Handler, Job, ReadBuffer,
-    Report, Request, Response, Runtime, Service, Shutdown, Stream, Transport, Work, WriteQueue, drive,
+    Answer, Body, BodyError, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats, Handler, Job,
+    ReadBuffer, Report, Request, Response, Runtime, Service, Shutdown, Stream, Transport, Work, WriteQueue,
+    drive,
 };
 
 /// What the next read finds.
@@ -35,11 +36,22 @@ struct Told {
     waited: usize,
     deadline: Option<Instant>,
     is_shut: bool,
+    is_closed: bool,
+    /// Who is woken once there is room.
+    writer: Option<Waker>,
+    /// Whether the system has reported the end of the peer's side.
+    has_unread_end: bool,
     /// Forced by the write that has no room, as a thread is cut that waits.
     force: Option<Shutdown>,
 }
 
 struct Script(Arc<Mutex<Told>>, ManualClock);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().is_closed = true;
+    }
+}
 
 impl Script {
     fn stalled<T>(&self) -> Poll<io::Result<T>> {
@@ -69,9 +81,10 @@ impl Transport for Script {
         }
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
         let mut told = self.0.lock().unwrap();
         told.waited = told.waited.max(from.len());
+        told.writer = Some(cx.waker().clone());
         while !from.is_empty() && told.room > 0 {
             let n = from.front().len().min(told.room);
             told.written.extend_from_slice(&from.front()[..n]);
@@ -97,6 +110,10 @@ impl Transport for Script {
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
         Ok(None)
+    }
+
+    fn has_unread_end(&self) -> bool {
+        self.0.lock().unwrap().has_unread_end
     }
 
     fn set_deadline(&mut self, at: Option<Instant>) {
@@ -461,4 +478,110 @@ fn a_peer_that_expects_100_continue_is_not_buffered() {
     assert!(!rig.poll());
     assert!(rig.driving.as_ref().unwrap().is_handling());
     assert!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), "{}", rig.written());
+}
+
+#[test]
+fn a_peer_that_has_ended_its_side_is_asked_if_its_request_waited_long_for_a_thread() {
+    for (waited, is_asked) in [(0, false), (50, false), (100, true), (5_000, true)] {
+        let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut rig = Rig::blocking(Config::default(), Plain, [Step::Bytes(never), Step::End]);
+        rig.told.lock().unwrap().has_unread_end = true;
+        rig.service.found_idle();
+        rig.clock.advance(Duration::from_millis(waited));
+        assert!(!rig.poll());
+        assert_eq!(rig.driving.as_ref().unwrap().is_handling(), !is_asked, "{waited} ms");
+        assert_eq!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), is_asked, "{waited} ms");
+    }
+}
+
+#[test]
+fn a_peer_is_not_slow_while_its_connection_waits_for_a_thread() {
+    for is_thread_idle in [false, true] {
+        let mut config = Config::default();
+        config.write_timeout = Duration::from_secs(20);
+        config.min_rate = 1_000;
+        let mut rig = Rig::blocking(config, Plain, [Step::Bytes(GET)]);
+        rig.told.lock().unwrap().room = 100;
+        assert!(!rig.poll());
+        rig.clock.advance(Duration::from_secs(60));
+        if is_thread_idle {
+            rig.service.found_idle();
+        }
+        rig.told.lock().unwrap().room = 100;
+        assert_eq!(rig.poll(), is_thread_idle, "100 bytes in 60 s are too few only if the peer took 60 s");
+    }
+}
+
+#[test]
+fn the_deadline_of_a_head_that_arrives_during_a_stop_does_not_end_the_response() {
+    let mut config = Config::default();
+    config.header_timeout = Duration::from_secs(10);
+    let (begin, rest) = GET.split_at(5);
+    let mut rig = Rig::new(config, Plain, [Step::Bytes(begin), Step::Nothing, Step::Nothing]);
+    assert!(!rig.poll());
+    {
+        let mut told = rig.told.lock().unwrap();
+        told.steps = [Step::Bytes(rest)].into();
+        told.room = 100;
+    }
+    rig.service.shutdown().graceful();
+    rig.clock.advance(Duration::from_secs(11));
+    assert!(!rig.poll(), "the peer has only begun to take the response");
+    rig.told.lock().unwrap().room = usize::MAX;
+    assert!(rig.poll());
+    assert!(rig.written().ends_with(&"x".repeat(1000)), "{}", rig.written());
+}
+
+/// Keeps the bodies of its requests, and never answers those that have one, or with a stream that never comes.
+struct Keeps(Arc<Mutex<Vec<Body>>>);
+
+impl Handler for Keeps {
+    fn call(&self, request: Request) -> Answer {
+        if request.body().is_empty() {
+            return handler(request);
+        }
+        let is_stream = request.path() == "/stream";
+        self.0.lock().unwrap().push(request.into_body());
+        match is_stream {
+            true => Answer::Ready(Response::new(Body::from_stream(Source(None)))),
+            false => Answer::Later(Box::pin(pending()), None),
+        }
+    }
+}
+
+#[test]
+fn a_task_that_reads_a_body_does_not_take_the_drivers_wake_up_for_a_write() {
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let steps = [Step::Bytes(requests), Step::Bytes("abc")];
+    let mut rig = Rig::new(Config::default(), Keeps(bodies.clone()), steps);
+    rig.told.lock().unwrap().room = 100;
+    assert!(!rig.poll());
+    let mut body = bodies.lock().unwrap().pop().unwrap();
+    let read = http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(Waker::noop()));
+    assert!(read.is_ready());
+    let writer = rig.told.lock().unwrap().writer.take().unwrap();
+    writer.wake();
+    assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_body_that_another_task_reads_ends_with_its_connection() {
+    for path in ["/", "/stream"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let steps = [Step::Bytes(request.leak()), Step::Nothing];
+        let mut rig = Rig::new(Config::default(), Keeps(bodies.clone()), steps);
+        assert!(!rig.poll());
+        let mut body = bodies.lock().unwrap().pop().unwrap();
+        let reader = Arc::new(Count::default());
+        let waker = Waker::from(reader.clone());
+        let mut read = || http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(&waker));
+        assert!(read().is_pending());
+        rig.service.shutdown().force();
+        assert!(rig.poll());
+        assert!(rig.told.lock().unwrap().is_closed, "{path}");
+        assert_eq!(reader.0.load(Ordering::SeqCst), 1, "{path}");
+        assert!(matches!(read(), Poll::Ready(Some(Err(BodyError::Gone)))), "{path}");
+    }
 }

@@ -152,7 +152,7 @@ impl<T: Transport> Io<T> {
 
     /// The peer has taken bytes. The next wait has a deadline of its own.
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.writing.moved(|| service.clock.now(), bytes);
+        self.deadlines.writing.moved(|| service.woken_at(), bytes);
     }
 
     /// The peer has taken everything.
@@ -177,7 +177,7 @@ impl<T: Transport> Io<T> {
 
     /// Bytes of a body have come. The handler's own time begins again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.reading.moved(|| service.clock.now(), bytes);
+        self.deadlines.reading.moved(|| service.woken_at(), bytes);
         if self.deadlines.handler.is_some() {
             self.deadlines.handler = after(service, service.config.handler_timeout);
         }

@@ -37,7 +37,7 @@ use crate::conn::deadlines::Deadlines;
 use crate::conn::exchange::{exchange, give_up, late, panicked};
 use crate::conn::handler::Answer;
 use crate::conn::io::Io;
-use crate::conn::lease::{IoOwner, Lease};
+use crate::conn::lease::{IoOwner, Lease, Lender};
 use crate::conn::liveness::Verdict;
 use crate::conn::service::{ConnectionGuard, Service};
 use crate::conn::tally::Tally;
@@ -436,16 +436,18 @@ impl<T: Transport> Driving<T> {
         if let Some(request) = request {
             request.inner_mut().body = Body::lease(lease.clone());
         }
-        self.io = IoOwner::Lent(lease);
+        self.io = IoOwner::Lent(Lender::new(lease));
     }
 
     /// Ends the lease of a handler that was called without a body on the wire.
     fn take_back(&mut self) {
-        if let IoOwner::Lent(lease) = &self.io
-            && let Some(io) = lease.take_back()
-        {
-            self.lease = Some(lease.clone());
-            self.io = IoOwner::Own(io);
+        match self.io.take() {
+            IoOwner::Lent(lender) => {
+                let (io, lease) = lender.end();
+                self.lease = Some(lease);
+                self.io = io.map_or(IoOwner::Gone, IoOwner::Own);
+            }
+            owner => self.io = owner,
         }
     }
 
@@ -458,7 +460,8 @@ impl<T: Transport> Driving<T> {
         }
         let response = match polled {
             Poll::Ready(response) => response,
-            Poll::Pending => match ready!(self.io.with(|io| io.poll_watch(cx, service, policy))) {
+            Poll::Pending => match ready!(self.io.poll_with(cx, |io, cx| io.poll_watch(cx, service, policy)))
+            {
                 Verdict::Late => {
                     if let Some(state) = &self.state {
                         state.context.cancel.set();
@@ -580,6 +583,7 @@ impl<T: Transport> Driving<T> {
             // What has arrived is still answered. What has not arrived is not waited for.
             return Poll::Ready(match io.try_read(service) {
                 Ok(n) if n > 0 => {
+                    io.end_wait_for_bytes();
                     self.step = Step::Next;
                     Flow::Go
                 }
@@ -645,10 +649,7 @@ impl<T: Transport> Driving<T> {
         self.step = Step::Next;
         // Before the connection counts as closed.
         self.turn.settle(self.service.counters());
-        match self.io.take() {
-            IoOwner::Gone => {}
-            owner => drop(owner.take_back()),
-        }
+        self.io = IoOwner::Gone;
         self.state = None;
     }
 }
@@ -656,10 +657,6 @@ impl<T: Transport> Driving<T> {
 impl<T> Drop for Driving<T> {
     fn drop(&mut self) {
         self.turn.settle(self.service.counters());
-        if let IoOwner::Lent(lease) = &self.io {
-            // A body that is kept elsewhere does not keep the connection.
-            drop(lease.take_back());
-        }
     }
 }
 

@@ -146,7 +146,7 @@ fn poll_first<T: Transport>(
             Poll::Ready(None)
         }
         Poll::Ready(instead) => Poll::Ready(Some(instead)),
-        Poll::Pending => owner.with(|io| io.poll_left(cx, service)).map(|()| {
+        Poll::Pending => owner.poll_with(cx, |io, cx| io.poll_left(cx, service)).map(|()| {
             service.gave_up();
             None
         }),
@@ -263,10 +263,10 @@ fn poll_stream<T: Transport>(
                 Poll::Pending => starved = true,
             }
         }
-        match owner.with(|io| io.poll_flush(cx, service)) {
+        match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service)) {
             Poll::Ready(Err(_)) => return Poll::Ready(None),
             Poll::Ready(Ok(())) if starved => {
-                return owner.with(|io| io.poll_left(cx, service)).map(|()| None);
+                return owner.poll_with(cx, |io, cx| io.poll_left(cx, service)).map(|()| None);
             }
             Poll::Ready(Ok(())) => {}
             Poll::Pending if starved || gather == service.limits.output => return Poll::Pending,

@@ -36,16 +36,19 @@ struct Lent<T> {
     reader: Option<Waker>,
     /// When the peer was last asked whether it is there.
     asked: Option<Instant>,
+    /// The driver's task, once it has polled the connection that it lends.
+    driver: Option<Waker>,
 }
 
 impl<T> Lease<T> {
     pub(crate) fn new(io: Io<T>, service: Arc<Service>) -> Lease<T> {
-        Lease { lent: Mutex::new(Lent { io: Some(io), reader: None, asked: None }), service }
+        let lent = Lent { io: Some(io), reader: None, asked: None, driver: None };
+        Lease { lent: Mutex::new(lent), service }
     }
 
     /// Begins another lease, after the earlier one has ended.
     pub(crate) fn lend(&self, io: Io<T>) {
-        *lock(&self.lent) = Lent { io: Some(io), reader: None, asked: None };
+        *lock(&self.lent) = Lent { io: Some(io), reader: None, asked: None, driver: None };
     }
 
     /// Does something with the connection; `None` once it was taken back.
@@ -53,13 +56,47 @@ impl<T> Lease<T> {
         lock(&self.lent).io.as_mut().map(act)
     }
 
+    /// Does something with the connection for the driver's task; `None` once it was taken back.
+    fn poll_with<R>(
+        &self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Io<T>, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let mut lent = lock(&self.lent);
+        if !lent.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            lent.driver = Some(cx.waker().clone());
+        }
+        lent.io.as_mut().map(|io| act(io, cx))
+    }
+
     /// Ends the lease. A task that waits for the body is woken, and finds [`BodyError::Gone`].
     pub(crate) fn take_back(&self) -> Option<Io<T>> {
         let mut lent = lock(&self.lent);
-        let (io, reader) = (lent.io.take(), lent.reader.take());
+        let (io, reader, driver) = (lent.io.take(), lent.reader.take(), lent.driver.take());
         drop(lent);
+        drop(driver);
         reader.into_iter().for_each(Waker::wake);
         io
+    }
+}
+
+/// The driver's side of a lease, which ends with it: a body that is kept elsewhere does not keep the connection.
+pub(crate) struct Lender<T>(Arc<Lease<T>>);
+
+impl<T> Lender<T> {
+    pub(crate) fn new(lease: Arc<Lease<T>>) -> Lender<T> {
+        Lender(lease)
+    }
+
+    /// Ends the lease. Returns the connection, and the lease to be used again.
+    pub(crate) fn end(self) -> (Option<Io<T>>, Arc<Lease<T>>) {
+        (self.0.take_back(), self.0.clone())
+    }
+}
+
+impl<T> Drop for Lender<T> {
+    fn drop(&mut self) {
+        drop(self.0.take_back());
     }
 }
 
@@ -69,7 +106,7 @@ pub(crate) enum IoOwner<T> {
     /// With the driver alone.
     Own(Io<T>),
     /// Shared with the body of the request.
-    Lent(Arc<Lease<T>>),
+    Lent(Lender<T>),
     /// With an exchange, or at the end of the connection: nowhere.
     Gone,
 }
@@ -83,8 +120,27 @@ impl<T: Transport> IoOwner<T> {
     pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Io<T>) -> R) -> R {
         match self {
             IoOwner::Own(io) => act(io),
-            IoOwner::Lent(lease) => lease.with(act).expect("a lease is taken back by its owner alone"),
+            IoOwner::Lent(lender) => lender.0.with(act).expect("a lease is taken back by its owner alone"),
             IoOwner::Gone => panic!("the connection is gone"),
+        }
+    }
+
+    /// The same for the driver's task, which the transport is to wake when there is room to write, whichever task reads
+    /// the body.
+    ///
+    /// # Panics
+    /// If the connection is gone.
+    #[inline]
+    pub(crate) fn poll_with<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Io<T>, &mut Context<'_>) -> R,
+    ) -> R {
+        match self {
+            IoOwner::Lent(lender) => {
+                lender.0.poll_with(cx, act).expect("a lease is taken back by its owner alone")
+            }
+            owner => owner.with(|io| act(io, cx)),
         }
     }
 
@@ -100,7 +156,7 @@ impl<T: Transport> IoOwner<T> {
     pub(crate) fn take_back(self) -> Io<T> {
         match self {
             IoOwner::Own(io) => io,
-            IoOwner::Lent(lease) => lease.take_back().expect("a lease is taken back by its owner alone"),
+            IoOwner::Lent(lender) => lender.0.take_back().expect("a lease is taken back by its owner alone"),
             IoOwner::Gone => panic!("the connection is gone"),
         }
     }
@@ -120,8 +176,10 @@ impl<T: Transport> BodySource for Lease<T> {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         }
         let mut lent = lock(&self.lent);
-        let Some(io) = &mut lent.io else { return Poll::Ready(Some(Err(BodyError::Gone))) };
-        let piece = poll_piece(io, cx, &self.service);
+        let Lent { io: Some(io), driver, .. } = &mut *lent else {
+            return Poll::Ready(Some(Err(BodyError::Gone)));
+        };
+        let piece = poll_piece(io, cx, driver.as_ref(), &self.service);
         let reader = piece.is_pending().then(|| cx.waker().clone());
         let before = std::mem::replace(&mut lent.reader, reader);
         drop(lent);
@@ -138,6 +196,7 @@ impl<T: Transport> BodySource for Lease<T> {
 fn poll_piece<T: Transport>(
     io: &mut Io<T>,
     cx: &mut Context<'_>,
+    driver: Option<&Waker>,
     service: &Service,
 ) -> Poll<Option<Result<Bytes, BodyError>>> {
     loop {
@@ -149,7 +208,12 @@ fn poll_piece<T: Transport>(
         }
         // The peer may be waiting for what waits here: 100 Continue, or responses to earlier requests.
         io.connection.send_continue();
-        let read = match io.poll_flush(cx, service) {
+        // A reader that has got its piece does not come back to write the rest. The driver does.
+        let flushed = match driver {
+            Some(driver) => io.poll_flush(&mut Context::from_waker(driver), service),
+            None => io.poll_flush(cx, service),
+        };
+        let read = match flushed {
             Poll::Ready(Err(error)) => Err(error),
             _ => ready!(io.poll_read_body(cx, service)),
         };

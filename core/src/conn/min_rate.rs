@@ -1,8 +1,9 @@
 //! The minimum rate at which a peer must send a body or take a response.
 //!
-//! Only time that the server spent waiting for the peer counts. Each wait has a deadline: the patience that the
-//! settings grant. All waits together have one too: the time that they take beyond one patience must be covered by the
-//! bytes that moved, at the minimum rate. The first rule ends a peer that stops, the second a peer that dribbles.
+//! Only time that the server spent waiting for the peer counts, not the time in which a connection waited for a thread.
+//! Each wait has a deadline: the patience that the settings grant. All waits together have one too: the time that they
+//! take beyond one patience must be covered by the bytes that moved, at the minimum rate. The first rule ends a peer that
+//! stops, the second a peer that dribbles.
 
 use std::time::{Duration, Instant};
 
@@ -41,11 +42,11 @@ impl MinRate {
         self.since.map(|since| since + Duration::from_millis(self.left.into()))
     }
 
-    /// Records that bytes were received or sent, which ends the current wait.
-    pub(crate) fn moved(&mut self, now: impl FnOnce() -> Instant, bytes: usize) {
+    /// Records that bytes were received or sent, which ended the current wait at `then`.
+    pub(crate) fn moved(&mut self, then: impl FnOnce() -> Instant, bytes: usize) {
         self.moved += bytes as u64;
         if let Some(since) = self.since.take() {
-            let took = now().saturating_duration_since(since);
+            let took = then().saturating_duration_since(since);
             self.waited = self.waited.saturating_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
     }

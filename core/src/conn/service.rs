@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -86,11 +86,11 @@ impl Service {
             config: Arc::new(config),
             shutdown,
             runtime,
-            clock,
             open,
             finished: AtomicU64::new(0),
             cut: AtomicU64::new(0),
-            idle_at: AtomicCoarseInstant::now(),
+            idle_at: AtomicCoarseInstant::new(clock.coarse()),
+            clock,
             _wake_all: wake_all,
         })
     }
@@ -151,15 +151,31 @@ impl Service {
         self.threads_block
     }
 
-    /// A thread of a blocking backend has found no connection to drive: until now no request has waited for a thread.
+    /// A thread of a blocking backend has found no connection to drive: until now no connection has waited for a thread.
+    /// Called before and after the thread waits for one.
     #[inline]
     pub fn found_idle(&self) {
-        self.idle_at.set_now();
+        self.idle_at.set(self.clock.coarse());
+    }
+
+    /// How long a connection may have waited for a thread at most.
+    fn longest_wait(&self) -> Duration {
+        match self.threads_block {
+            true => self.clock.coarse().since(self.idle_at.get()),
+            false => Duration::ZERO,
+        }
     }
 
     /// Whether requests may have waited for a thread for so long that their peers may have left.
     pub(crate) fn were_threads_busy(&self) -> bool {
-        self.threads_block && self.idle_at.get().elapsed() >= LONG_WAIT
+        self.longest_wait() >= LONG_WAIT
+    }
+
+    /// When a connection whose peer has moved bytes was woken, at the earliest: now, unless it may have waited for a
+    /// thread since.
+    pub(crate) fn woken_at(&self) -> Instant {
+        let now = self.clock.now();
+        now.checked_sub(self.longest_wait()).unwrap_or(now)
     }
 
     /// Requests that were answered after a stop was asked for, requests that were cut, and connections that were

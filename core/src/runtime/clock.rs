@@ -34,6 +34,15 @@ impl Clock {
             Clock::Manual(clock) => clock.unix_seconds(),
         }
     }
+
+    /// The time to be subtracted from a later one, off by some milliseconds, and cheap for it.
+    #[inline]
+    pub fn coarse(&self) -> CoarseInstant {
+        match self {
+            Clock::System => CoarseInstant::now(),
+            Clock::Manual(clock) => CoarseInstant(clock.elapsed.load(Ordering::Acquire)),
+        }
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -79,15 +88,15 @@ impl CoarseInstant {
 pub struct AtomicCoarseInstant(AtomicU64);
 
 impl AtomicCoarseInstant {
-    /// Creates a value that is the current time.
-    pub fn now() -> AtomicCoarseInstant {
-        AtomicCoarseInstant(AtomicU64::new(coarse_time()))
+    /// Creates a value that is `at`.
+    pub fn new(at: CoarseInstant) -> AtomicCoarseInstant {
+        AtomicCoarseInstant(AtomicU64::new(at.0))
     }
 
-    /// Sets the value to the current time.
+    /// Sets the value.
     #[inline]
-    pub fn set_now(&self) {
-        self.0.store(coarse_time(), Ordering::Relaxed);
+    pub fn set(&self, at: CoarseInstant) {
+        self.0.store(at.0, Ordering::Relaxed);
     }
 
     /// The value that was set last.

@@ -1,4 +1,5 @@
-//! The clients: they connect, send what their plan says, wait for answers, read, and leave in one of several ways.
+//! What clients do: connect, send what their plan says, wait for answers, take what they are sent, and leave in one way
+//! or another.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -17,7 +18,6 @@ impl State {
         }
         self.note(format_args!("[{at}] connects"));
         self.backlog.push_back(at);
-        self.news = true;
         let first = self.links[at].segments.front().map_or(Duration::ZERO, |segment| segment.after);
         self.schedule(self.now + first, Event::Act(at));
     }
@@ -37,11 +37,11 @@ impl State {
             Gate::Open => true,
             Gate::Replies(n) => link.replies.complete() >= n,
             Gate::Continue(n) if link.replies.finals.len() > n => {
-                // The request was answered before its body, so the client does not send the body (RFC 9110, 10.1.1).
+                // Answered without its body, which is then not sent (RFC 9110, 10.1.1).
                 link.segments.clear();
                 self.note(format_args!("[{at}] is answered instead of 100 Continue"));
                 let link = &mut self.links[at];
-                if link.line.ending == Ending::HalfClose {
+                if matches!(link.line.ending, Ending::HalfClose | Ending::HalfCloseThenLeave { .. }) {
                     link.line.ending = Ending::Answered;
                 }
                 self.end(at, wake);
@@ -67,9 +67,9 @@ impl State {
             self.mix(n as u64);
             self.readable(at, wake);
         } else if n > 0 && lost {
-            // The server has closed the connection and answers with a reset.
+            // Nobody is there: the answer is a reset.
             self.note(format_args!("[{at}] sends {n} bytes to nobody"));
-            // Earlier segments are still on their way.
+            // What was sent before is on its way still.
             let link = &mut self.links[at];
             link.segments.clear();
             link.done = true;
@@ -91,6 +91,7 @@ impl State {
 
     /// A client has sent everything.
     fn end(&mut self, at: usize, wake: &mut Vec<Waker>) {
+        let now = self.now;
         let link = &mut self.links[at];
         if link.done {
             return;
@@ -101,9 +102,12 @@ impl State {
                 link.blocked = true;
             }
             Ending::Answered | Ending::Leave => self.leave(at, wake),
-            Ending::HalfClose => {
+            Ending::HalfClose | Ending::HalfCloseThenLeave { .. } => {
                 link.done = true;
                 link.fin = true;
+                if let Ending::HalfCloseThenLeave { after } = link.line.ending {
+                    self.schedule(now + after, Event::Leave(at));
+                }
                 self.note(format_args!("[{at}] ends its side"));
                 self.readable(at, wake);
             }
@@ -124,7 +128,8 @@ impl State {
         if std::mem::replace(&mut link.gone, true) {
             return;
         }
-        // Closing with unread bytes sends a reset (RFC 9293, 3.6.1, and 2525, 2.17).
+        link.gone_at.get_or_insert(self.now);
+        // What it did not take is answered with a reset (RFC 9293, 3.6.1, and 2525, 2.17).
         let untaken = !link.sent.is_empty();
         link.fin = true;
         self.note(format_args!("[{at}] leaves"));
@@ -140,6 +145,7 @@ impl State {
         let link = &mut self.links[at];
         link.done = true;
         link.gone = true;
+        link.gone_at.get_or_insert(self.now);
         link.sent.clear();
         if !std::mem::replace(&mut link.reset, true) {
             self.note(format_args!("[{at}] resets"));
@@ -148,7 +154,7 @@ impl State {
         self.writable(at, wake);
     }
 
-    /// A client reads some of the bytes that were sent.
+    /// A client takes some of what was sent.
     pub(crate) fn take(&mut self, at: usize, wake: &mut Vec<Waker>) {
         let now = self.now;
         let link = &mut self.links[at];
@@ -194,7 +200,7 @@ impl State {
         }
     }
 
-    /// Schedules a read of the client.
+    /// Has the client look at what was sent, in a while.
     pub(crate) fn offer(&mut self, at: usize) {
         if !self.links[at].taking {
             self.links[at].taking = true;
@@ -216,18 +222,18 @@ impl State {
         link.write_waker = None;
         let unread = !link.arrived.is_empty();
         if unread && !link.gone {
-            // Closing with unread bytes destroys the bytes on their way (RFC 2525, 2.17).
+            // Closing with something unread destroys what is on its way (RFC 2525, 2.17).
             link.sent.clear();
             link.saw.get_or_insert(Saw::Reset);
             link.done = true;
         }
         self.note(format_args!("[{at}] is closed by the server{}", if unread { ", unread" } else { "" }));
         self.mix(at as u64);
-        self.news = true;
+        self.thread_is_free_of(at);
         if self.links[at].saw.is_none() {
             self.offer(at);
         }
-        // A client that waits for an answer continues.
+        // A client that waits for an answer goes on.
         if self.links[at].blocked && self.links[at].line.is_rude {
             self.links[at].blocked = false;
             self.schedule(now, Event::Act(at));

@@ -1,10 +1,10 @@
-//! The behaviour of the simulation's own application, which the target of a request selects.
+//! What the simulation's own application does about a request, written in the request's target.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// The kind of a handler, the length of its wait, and the size of its answer in bytes and pieces.
+/// What to do, after how long a wait, and how much to answer in how many pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deed {
     pub(crate) kind: Kind,
@@ -13,14 +13,14 @@ pub(crate) struct Deed {
     pub(crate) pieces: usize,
 }
 
-/// The kinds of handlers.
+/// The kinds of handlers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Answers at once, without looking at the body.
     Now,
     /// Answers after a wait, without looking at the body.
     Sleep,
-    /// Reads the body as it arrives and reports what it read.
+    /// Reads the body as it comes and tells what it read.
     Read,
     /// Waits, then reads.
     LateRead,
@@ -34,9 +34,15 @@ pub(crate) enum Kind {
     Reader,
     /// Gives the body back.
     Echo,
-    /// Keeps the body for a background task, which has to find it either gone or complete.
+    /// Keeps the body for a background task, which must find it gone, or all there.
     Keep,
-    /// Waits for a piece with a timeout, then answers.
+    /// Has a background task read the body, and waits for that.
+    Hand,
+    /// Has a background task read the body, and answers after a wait, whether that has come to the end or not.
+    Abandon,
+    /// Has a background task read the body, and streams its answer in the same time.
+    Split,
+    /// Waits for a piece for so long only, then answers.
     Patience,
     /// Streams an answer of unknown length.
     Stream,
@@ -52,17 +58,17 @@ pub(crate) enum Kind {
     PanicWithin,
     /// Leaves a background task behind.
     Spawn,
-    /// Waits for a background task that does the work.
+    /// Has a background task do it, and waits for that.
     Await,
-    /// Computes on a thread of the compute pool.
+    /// Computes elsewhere.
     Offload,
-    /// Answers with `Connection: close`.
+    /// Answers that this is the last.
     Close,
     /// Answers 204.
     Empty,
 }
 
-const KINDS: [(Kind, &str); 22] = [
+const KINDS: [(Kind, &str); 25] = [
     (Kind::Now, "now"),
     (Kind::Sleep, "sleep"),
     (Kind::Read, "read"),
@@ -73,6 +79,9 @@ const KINDS: [(Kind, &str); 22] = [
     (Kind::Reader, "reader"),
     (Kind::Echo, "echo"),
     (Kind::Keep, "keep"),
+    (Kind::Hand, "hand"),
+    (Kind::Abandon, "abandon"),
+    (Kind::Split, "split"),
     (Kind::Patience, "patience"),
     (Kind::Stream, "stream"),
     (Kind::Sized, "sized"),
@@ -88,7 +97,7 @@ const KINDS: [(Kind, &str); 22] = [
 ];
 
 impl Deed {
-    /// A random deed. Closing answers and panics are rarer than the others.
+    /// Any deed; ends and panics are rarer than the others.
     pub(crate) fn draw(rng: &mut Rng) -> Deed {
         let mut kind = KINDS[rng.usize(..KINDS.len())].0;
         if kind.ends_connection() && rng.u8(..3) > 0 {
@@ -106,18 +115,19 @@ impl Deed {
         let pause = match rng.u8(..8) {
             0 => Duration::ZERO,
             1 => Duration::from_millis(rng.u64(..20_000)),
+            2 => Duration::from_millis(rng.u64(..1_000)),
             _ => Duration::from_micros(rng.u64(..50_000)),
         };
         Deed { kind, pause, size, pieces: rng.usize(1..6) }
     }
 
-    /// The target that selects this deed.
+    /// The target that asks for it.
     pub(crate) fn target(self) -> String {
         let (_, name) = KINDS.iter().find(|(kind, _)| *kind == self.kind).expect("every kind is listed");
         format!("/{name}/{}/{}/{}", self.pause.as_micros(), self.size, self.pieces)
     }
 
-    /// The deed that a target selects.
+    /// The deed that a target asks for.
     pub(crate) fn parse(target: &str) -> Option<Deed> {
         let mut parts = target.strip_prefix('/')?.split('/');
         let name = parts.next()?;
@@ -133,26 +143,26 @@ impl Deed {
 }
 
 impl Kind {
-    /// Whether the connection has to end with this request.
+    /// Whether the connection must not outlive it.
     pub(crate) fn ends_connection(self) -> bool {
         use Kind::{Broken, Close, PanicLater, PanicNow, PanicWithin};
         matches!(self, Close | PanicNow | PanicLater | PanicWithin | Broken)
     }
 
-    /// Whether the handler reads the whole body and reports what it read.
+    /// Whether it tells what it read of the body, all of it.
     pub(crate) fn reads(self) -> bool {
-        use Kind::{LateRead, Read, ReadLate, ReadSlow, Reader};
-        matches!(self, Read | LateRead | ReadLate | ReadSlow | Reader)
+        use Kind::{Hand, LateRead, Read, ReadLate, ReadSlow, Reader};
+        matches!(self, Read | LateRead | ReadLate | ReadSlow | Reader | Hand)
     }
 
-    /// Whether the handler may leave a body unread that has not arrived.
+    /// Whether a body that has not arrived may be left unread by it.
     pub(crate) fn may_leave_body(self) -> bool {
         !self.reads() && self != Kind::Echo
     }
 
-    /// Whether the answer is streamed.
+    /// Whether its answer is streamed.
     pub(crate) fn streams(self) -> bool {
-        use Kind::{Broken, Echo, PanicWithin, Sized, Stream};
-        matches!(self, Echo | Stream | Sized | Broken | PanicWithin)
+        use Kind::{Broken, Echo, PanicWithin, Sized, Split, Stream};
+        matches!(self, Echo | Stream | Sized | Split | Broken | PanicWithin)
     }
 }

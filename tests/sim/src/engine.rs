@@ -1,13 +1,14 @@
-//! What stands behind `Runtime` in a simulation: virtual time, and tasks that the simulation's scheduler polls.
+//! The engine behind `Runtime` in a simulation: virtual time, and tasks that the simulation's scheduler polls.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use gearshift_core::park::Park;
 use gearshift_core::{BoxFuture, Endpoint, Engine, EngineStats, Job, Stream, Work};
 
 use crate::world::{Event, World};
@@ -15,8 +16,7 @@ use crate::world::{Event, World};
 /// The engine of one simulation.
 pub(crate) struct SimEngine {
     pub(crate) world: Arc<World>,
-    /// Whether the server's threads may wait.
-    pub(crate) blocking: bool,
+    pub(crate) threads_block: bool,
 }
 
 impl Engine for SimEngine {
@@ -35,16 +35,13 @@ impl Engine for SimEngine {
 
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
         Box::pin(async move {
-            Err(io::Error::new(io::ErrorKind::NetworkUnreachable, format!("nothing but the server: {to}")))
+            let error = format!("a simulation has no network, so {to} is unreachable");
+            Err(io::Error::new(io::ErrorKind::NetworkUnreachable, error))
         })
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
         self.world.lock().spawned.push(task);
-    }
-
-    fn runs_in_place(&self) -> bool {
-        self.blocking
     }
 
     fn offload(&self, _: Work, job: Job) {
@@ -54,30 +51,41 @@ impl Engine for SimEngine {
         state.schedule(at, Event::Job);
     }
 
-    fn engine_stats(&self) -> EngineStats {
-        EngineStats::default()
+    fn threads_block(&self) -> bool {
+        self.threads_block
     }
 
-    fn block_on(&self, mut future: Pin<&mut dyn Future<Output = ()>>) {
-        let flag = Arc::new(Flag(AtomicBool::new(true)));
-        let waker = Waker::from(flag.clone());
-        loop {
-            if flag.0.swap(false, Ordering::AcqRel) {
-                if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-                    return;
-                }
-            } else {
-                assert!(self.world.step(), "what is blocked on is never ready");
-            }
-        }
+    fn stats(&self) -> EngineStats {
+        EngineStats::default()
     }
 }
 
-struct Flag(AtomicBool);
+/// How a simulated worker waits inside a call that blocks: virtual time goes on, and all other connections stand still.
+///
+/// There is one real thread, so at most one worker waits in this way at a time.
+pub(crate) struct SimPark {
+    pub(crate) world: Arc<World>,
+    is_unparked: AtomicBool,
+}
 
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Release);
+impl SimPark {
+    pub(crate) fn new(world: Arc<World>) -> SimPark {
+        SimPark { world, is_unparked: AtomicBool::new(false) }
+    }
+}
+
+impl Park for SimPark {
+    fn park(&self) {
+        while !self.is_unparked.swap(false, Ordering::AcqRel) {
+            if !self.world.step() {
+                self.world.lock().violate("a call that blocks is never woken");
+                panic!("a call that blocks is never woken");
+            }
+        }
+    }
+
+    fn unpark(&self) {
+        self.is_unparked.store(true, Ordering::Release);
     }
 }
 
@@ -85,7 +93,7 @@ impl Wake for Flag {
 struct Sleep {
     world: Arc<World>,
     until: Duration,
-    /// Its timer, while it waits.
+    /// The timer of this wait, once it was polled.
     id: Option<u64>,
 }
 

@@ -41,11 +41,21 @@ pub enum Fault {
     CloseEarly,
     /// A request that had arrived is forgotten when a stop is asked for.
     ForgetAtStop,
+    /// A task that waits for a request's body is not woken when the request is over.
+    LoseGone,
+    /// A blocking backend tells the driver that its threads do not block.
+    DenyBlocking,
+    /// A blocking backend gives the thread of a handler that waits to another connection.
+    ParkHandling,
+    /// A blocking backend keeps its thread with every connection that waits.
+    HoldThread,
+    /// A blocking backend does not report that a client has ended its side.
+    HideEnd,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 23] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -64,5 +74,10 @@ impl Fault {
         Fault::KeepTask,
         Fault::CloseEarly,
         Fault::ForgetAtStop,
+        Fault::LoseGone,
+        Fault::DenyBlocking,
+        Fault::ParkHandling,
+        Fault::HoldThread,
+        Fault::HideEnd,
     ];
 }

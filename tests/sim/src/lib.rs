@@ -9,20 +9,14 @@
 //! for seed in 0..20 {
 //!     let simulation = Simulation::new(seed)
 //!         .flavour(Flavour::EventLoop)
-//!         .handler(|runtime| {
-//!             Router::new().get("/", sync(|_| "Hello, World!")).post(
-//!                 "/count",
-//!                 move |request: Request| {
-//!                     let pause = runtime.sleep(Duration::from_millis(20));
-//!                     async move {
-//!                         pause.await;
-//!                         match request.into_body().bytes(10_000).await {
-//!                             Ok(bytes) => bytes.len().to_string(),
-//!                             Err(error) => error.to_string(),
-//!                         }
-//!                     }
-//!                 },
-//!             )
+//!         .handler(|| {
+//!             Router::new().get("/", sync(|_| "Hello, World!")).post("/count", async |request: Request| {
+//!                 request.runtime().sleep(Duration::from_millis(20)).await;
+//!                 match request.into_body().bytes(10_000).await {
+//!                     Ok(bytes) => bytes.len().to_string(),
+//!                     Err(error) => error.to_string(),
+//!                 }
+//!             })
 //!         })
 //!         .requests(|random| match random % 2 {
 //!             0 => Ask::get("/"),

@@ -11,79 +11,88 @@ use crate::plan::{Ending, Line, Reading, Segment};
 use crate::reply::Replies;
 use crate::rules::Wait;
 
-/// The state of one connection as the network knows it, and the state that the rules of the simulation need.
+/// The state of one connection, as a network would know it, and what the rules of the simulation look at.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) line: Line,
     // Towards the server.
     /// Bytes that the server may read.
     pub(crate) arrived: VecDeque<u8>,
-    /// The number of bytes that have arrived, and the number of these that the server has read.
+    /// Bytes that ever arrived, and of them, those the server has read.
     pub(crate) delivered: u64,
     pub(crate) read: u64,
     /// The client has ended its side.
     pub(crate) fin: bool,
-    /// The client has left, so bytes that are written now are lost.
+    /// Whether a read has met the end of the client's side.
+    pub(crate) is_end_read: bool,
+    /// The client has left: what is written now goes nowhere.
     pub(crate) gone: bool,
+    /// When the client left.
+    pub(crate) gone_at: Option<Duration>,
     /// The connection is reset.
     pub(crate) reset: bool,
     // Towards the client.
-    /// Bytes that the client has not read.
+    /// Bytes that the client has not taken.
     pub(crate) sent: VecDeque<u8>,
     pub(crate) written: u64,
-    /// Bytes that the server's last write could not send.
+    /// What the server's last write left behind, on its own side.
     pub(crate) unsent: usize,
-    /// The responses in the server's writes, parsed as they are written.
+    /// What the server's writes say, as they are made.
     pub(crate) tap: Replies,
     // The server's end.
     pub(crate) accepted: Option<Duration>,
     pub(crate) server_fin: Option<Duration>,
-    /// The number of bytes that had been read when the server ended its side.
+    /// What had been read when the server ended its side.
     pub(crate) read_at_fin: u64,
     pub(crate) closed: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
-    /// The time of the scheduled event for the deadline.
+    /// Where an event for the deadline is on its way.
     pub(crate) deadline_event: Option<Duration>,
     pub(crate) read_waker: Option<Waker>,
     pub(crate) write_waker: Option<Waker>,
-    /// Whether the last read found nothing, so that new bytes have to wake the server.
+    /// Whether the last read found nothing, so that the server has to be woken.
     pub(crate) wants_read: bool,
-    /// Whether the server has tried to read since bytes arrived.
+    /// Whether the server looked for bytes since some arrived.
     pub(crate) wants_write: bool,
-    /// A count of the changes of the server's state: bytes moved, handlers called or ended.
+    /// What made the server's state change: bytes moved, handlers called or ended.
     pub(crate) progress: u64,
     /// Polls without progress at one instant.
     pub(crate) idle_polls: u32,
-    /// Calls of the transport within one poll that moved no byte.
+    /// Calls of the transport within one poll that moved nothing.
     pub(crate) idle_calls: u32,
     // The handlers.
-    /// Handlers that were called on this connection, that have ended, and that were dropped before their end.
+    /// Handlers called on this connection, those that have ended, and those that were dropped before.
     pub(crate) begun: usize,
     pub(crate) ended: usize,
     pub(crate) dropped: usize,
     /// Handlers that ended after a stop was asked for.
     pub(crate) ended_late: usize,
-    /// Whether a handler waits for the body of its request.
-    pub(crate) reading_body: bool,
+    /// How many readers wait for the body of the request: its handler, or a task of that.
+    pub(crate) body_readers: u32,
+    // The threads.
+    /// Whether the connection holds a thread between two polls.
+    pub(crate) is_held: bool,
+    /// Whether no thread had been idle for long when the connection was polled, since the last handler began.
+    pub(crate) waited_for_thread: bool,
+    /// Whether the client was gone, so that no handler may begin any more.
+    pub(crate) must_not_begin: bool,
     // The client's end.
     pub(crate) segments: VecDeque<Segment>,
-    /// The responses that the client has parsed.
+    /// What the client has understood.
     pub(crate) replies: Replies,
     pub(crate) taken: u64,
-    /// Whether the client waits for something other than time before it continues to send.
+    /// Whether the client waits for something other than time, before it sends on.
     pub(crate) blocked: bool,
-    /// Whether a read of the client is scheduled.
+    /// Whether an event is on its way at which the client takes what was sent.
     pub(crate) taking: bool,
-    /// The client has finished sending, or has given up.
+    /// The client has finished sending, or will not go on.
     pub(crate) done: bool,
     /// How the client saw the connection end.
     pub(crate) saw: Option<Saw>,
-    // State of the rules.
+    // What the rules remember.
     pub(crate) wait: Wait,
     pub(crate) since: Duration,
-    /// Whether the connection was parked only to give others their turn.
-    pub(crate) yielded: bool,
-    /// Requests that had arrived completely when a stop was asked for.
+    /// Requests that had arrived whole when a stop was asked for.
     pub(crate) arrived_at_stop: usize,
     /// Whether the connection was cut by a forced stop.
     pub(crate) forced: bool,
@@ -111,7 +120,9 @@ impl Link {
             delivered: 0,
             read: 0,
             fin: false,
+            is_end_read: false,
             gone: false,
+            gone_at: None,
             reset: false,
             sent: VecDeque::new(),
             written: 0,
@@ -134,7 +145,10 @@ impl Link {
             ended: 0,
             dropped: 0,
             ended_late: 0,
-            reading_body: false,
+            body_readers: 0,
+            is_held: false,
+            waited_for_thread: false,
+            must_not_begin: false,
             segments,
             replies: Replies::new(heads),
             taken: 0,
@@ -144,23 +158,22 @@ impl Link {
             saw: None,
             wait: Wait::Opening,
             since: Duration::ZERO,
-            yielded: false,
             arrived_at_stop: 0,
             forced: false,
         }
     }
 
-    /// Whether the server has the connection open.
+    /// Whether the server has it open.
     pub(crate) fn is_open(&self) -> bool {
         self.accepted.is_some() && self.closed.is_none()
     }
 
-    /// Whether a read would return bytes, the end, or an error.
+    /// Whether a read would not find nothing.
     pub(crate) fn is_readable(&self) -> bool {
         !self.arrived.is_empty() || self.fin || self.reset
     }
 
-    /// How many bytes a write could send.
+    /// How many bytes a write could leave.
     pub(crate) fn room(&self) -> usize {
         if self.gone || self.reset {
             return usize::MAX;
@@ -168,12 +181,12 @@ impl Link {
         self.line.window.saturating_sub(self.sent.len())
     }
 
-    /// Whether the client may send that many more bytes.
+    /// Whether the client may send so much more.
     pub(crate) fn has_receive_room(&self) -> bool {
         self.arrived.len() < RECEIVE_WINDOW
     }
 
-    /// The server reads the bytes that have arrived, as far as its buffer has room.
+    /// The server reads all there is, up to the room there is.
     pub(crate) fn receive(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         if !self.arrived.is_empty() {
             let room = into.spare_mut();
@@ -193,6 +206,7 @@ impl Link {
         if self.fin {
             into.spare_mut();
             into.filled(0);
+            self.is_end_read = true;
             self.moved();
             return Ok(0);
         }
@@ -217,19 +231,29 @@ impl Link {
         Ok((n, bytes))
     }
 
-    /// Records a change that justifies the polls so far.
+    /// Whether a handler of this connection is at work.
+    pub(crate) fn is_handled(&self) -> bool {
+        self.begun > self.ended + self.dropped
+    }
+
+    /// Whether the request of this number is over: its response has left, or the connection has ended.
+    pub(crate) fn is_over(&self, n: usize) -> bool {
+        self.closed.is_some() || self.tap.complete() > n
+    }
+
+    /// Something happened that justifies the polls so far.
     pub(crate) fn moved(&mut self) {
         self.progress += 1;
         self.idle_polls = 0;
         self.idle_calls = 0;
     }
 
-    /// How many of the client's requests have arrived completely.
+    /// How many of the client's requests have arrived whole.
     pub(crate) fn asks_arrived(&self) -> usize {
         self.line.asks.iter().filter(|written| written.end <= self.delivered).count()
     }
 
-    /// How many bytes the client reads at once, and the pause until its next read. `None` if the client reads no more.
+    /// What the client takes at once, and how long it is until the next time; none if it takes nothing any more.
     pub(crate) fn takes(&self) -> Option<(usize, Duration)> {
         match self.line.reading {
             Reading::Prompt => Some((usize::MAX, Duration::from_micros(50))),
@@ -241,7 +265,7 @@ impl Link {
         }
     }
 
-    /// Whether the client leaves as soon as it has its answers.
+    /// Whether the client leaves as soon as it has what it came for.
     pub(crate) fn leaves_when_answered(&self) -> bool {
         self.line.ending == Ending::Answered
     }

@@ -1,4 +1,4 @@
-//! The plan of one simulation, drawn from its seed: settings, clients, their faults, and the time of the stop.
+//! What happens in one simulation, drawn from its seed: settings, clients, their faults, and when the server stops.
 
 use std::time::Duration;
 
@@ -8,18 +8,20 @@ use gearshift_core::{Config, OnDisconnect};
 use crate::ask::{Ask, Framing, pattern};
 use crate::deed::Deed;
 
-/// Everything that is decided before the first byte is sent.
+/// All that is decided before the first byte moves.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) lines: Vec<Line>,
-    /// The time of a graceful stop, if one is asked for before all clients have left.
+    /// When a graceful stop is asked for, if before everyone has left.
     pub(crate) graceful: Option<Duration>,
-    /// The time from the graceful stop to a forced one.
+    /// How long after that a forced one is.
     pub(crate) forced: Option<Duration>,
-    /// Connections that may be driven at once where drivers park.
+    /// When all clients send what is next, just before or after the stop.
+    pub(crate) rush: Option<Duration>,
+    /// How many threads drive connections where they block.
     pub(crate) workers: usize,
-    /// The maximum delay with which a deadline is noticed.
+    /// By how much deadlines are noticed late, at most.
     pub(crate) lateness: Duration,
 }
 
@@ -31,20 +33,20 @@ pub(crate) struct Line {
     pub(crate) segments: Vec<Segment>,
     pub(crate) reading: Reading,
     pub(crate) ending: Ending,
-    /// Whether the end of the stream arrives together with the last segment.
+    /// Whether the end comes together with the last segment.
     pub(crate) ends_with_last: bool,
-    /// The capacity between the server's write and the client's read, in bytes.
+    /// Bytes that fit between the server's write and the client's read.
     pub(crate) window: usize,
-    /// Whether the client does nothing by which it could lose an answer.
+    /// Whether the client does nothing that would cost it an answer.
     pub(crate) is_clean: bool,
-    /// Whether the bytes of the client were changed on their way.
+    /// Whether its bytes were changed on their way.
     pub(crate) is_mangled: bool,
-    /// Whether the client keeps its side open when the server has ended its own.
+    /// Whether the client stays when the server has ended its side.
     pub(crate) is_rude: bool,
     pub(crate) nudges: bool,
 }
 
-/// A request and its position in the bytes of its connection.
+/// A request and where it lies among its connection's bytes.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) id: u64,
@@ -57,22 +59,22 @@ pub(crate) struct Written {
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) bytes: Vec<u8>,
-    /// The pause after the segment before it.
+    /// How long after the one before.
     pub(crate) after: Duration,
     pub(crate) gate: Gate,
 }
 
-/// What a client waits for before it continues to send.
+/// What a client waits for before it sends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
     Open,
-    /// This number of complete responses.
+    /// So many whole responses.
     Replies(usize),
-    /// `100 Continue`, or the final response with this number.
+    /// `100 Continue`, or the response with this number instead.
     Continue(usize),
 }
 
-/// How a client reads.
+/// How a client takes what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     Prompt,
@@ -80,7 +82,7 @@ pub(crate) enum Reading {
         bytes: usize,
         every: Duration,
     },
-    /// It stops reading after this number of bytes.
+    /// It takes no more after so many bytes.
     Deaf {
         after: u64,
     },
@@ -91,13 +93,15 @@ pub(crate) enum Reading {
 pub(crate) enum Ending {
     /// It waits for the server to close.
     Stay,
-    /// It ends its side and continues to read.
+    /// It ends its side, and reads on.
     HalfClose,
+    /// It ends its side, and leaves later, whatever it has been sent.
+    HalfCloseThenLeave { after: Duration },
     /// It leaves once it has all answers.
     Answered,
     /// It leaves at once.
     Leave,
-    /// It resets the connection. Bytes that the server has not read may be lost.
+    /// It resets the connection; what has arrived unread may be lost.
     Reset { purges: bool },
 }
 
@@ -112,8 +116,12 @@ impl Plan {
             false => Duration::from_millis(rng.u64(..40_000)),
         });
         let forced = (rng.u8(..4) == 0).then(|| Duration::from_millis(rng.u64(..3) * rng.u64(..3_000)));
+        let rush = graceful.filter(|_| rng.bool()).map(|at| {
+            let around = Duration::from_micros(rng.u64(..400));
+            (at + around).saturating_sub(Duration::from_micros(200))
+        });
         let lateness = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..20) });
-        Plan { config, lines, graceful, forced, workers: rng.usize(1..=3), lateness }
+        Plan { config, lines, graceful, forced, rush, workers: rng.usize(1..=3), lateness }
     }
 }
 
@@ -129,11 +137,12 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
     config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
     config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
-    // A handler that waits may delay other connections for hours, and the rules do not know their age.
+    // A handler that holds its thread may hold up others for hours, and no rule knows of ages.
     config.max_age = Duration::MAX;
     config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
     config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };
     config.access_log = rng.u8(..16) == 0;
+    config.body_buffer = [0, rng.usize(1..300), rng.usize(1..6_000), 64 * 1024][rng.usize(..4)];
     config.date_header = rng.bool();
     config.server_header = rng.bool();
     config.limits.pipeline = rng.usize(1..10);
@@ -207,13 +216,13 @@ fn draw_line(
         line.ending = Ending::HalfClose;
         line.ends_with_last = true;
     }
-    // 100 Continue may have to wait behind other responses while the timeout of the body runs.
+    // 100 Continue may have to wait behind other responses, while the time of the body runs.
     if rng.u8(..4) == 0 && !line.asks.iter().any(|written| written.ask.expect) {
         let bytes = rng.usize(1..=window);
         let rounds = u32::try_from(window / bytes + 2).unwrap_or(u32::MAX);
         let patience = config.keep_alive.min(config.write_timeout).min(config.body_timeout) / 4;
         line.reading = Reading::Slow { bytes, every: patience / rounds };
-        // A client within the timeouts may still be slower than the minimum rate.
+        // Slow within the time limits may still be slower than the least rate.
         line.is_clean = config.min_rate == 0;
     }
     if !is_calm && rng.bool() {
@@ -256,7 +265,7 @@ fn draw_ask(rng: &mut Rng, id: u64, config: &Config) -> Ask {
     ask
 }
 
-/// Draws the version, the framing and the expectation of a request.
+/// How it is written: its version, its framing, what it expects.
 fn dress(rng: &mut Rng, mut ask: Ask) -> Ask {
     ask.old = rng.u8(..24) == 0;
     ask.close = rng.u8(..24) == 0;
@@ -269,7 +278,7 @@ fn dress(rng: &mut Rng, mut ask: Ask) -> Ask {
     ask
 }
 
-/// A request that has to be refused, and the status.
+/// A request that has to be refused, with what.
 fn draw_refused(rng: &mut Rng) -> Ask {
     let (ask, status) = match rng.u8(..5) {
         0 => (Ask::get("/").with_header("A b", "c"), 400),
@@ -281,7 +290,7 @@ fn draw_refused(rng: &mut Rng) -> Ask {
     Ask { refused: Some(status), ..ask }
 }
 
-/// The bytes in segments: chopped, with pauses, and held back until enough requests are answered.
+/// The bytes as they arrive: chopped, spaced, and held back until enough was answered.
 fn draw_segments(
     rng: &mut Rng,
     asks: &[Written],
@@ -346,14 +355,14 @@ impl Chop {
     }
 }
 
-/// Behaviour by which a client may lose an answer.
+/// What a client does that may cost it an answer.
 fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config: &Config) {
     line.is_clean = false;
     line.is_rude = rng.bool();
     let total: usize = segments.iter().map(|segment| segment.bytes.len()).sum();
     let at = rng.usize(..=total);
     match rng.u8(..8) {
-        // The client stops sending, for a long time or for the rest of the run.
+        // It falls silent, for ever or for long.
         0 | 1 => {
             let rest = cut(segments, at);
             line.ending = Ending::Stay;
@@ -363,7 +372,7 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
                 segments.push(Segment { bytes: rest, after: pause, gate: Gate::Open });
             }
         }
-        // The client sends very slowly.
+        // It sends ever so slowly.
         2 => {
             let rest = cut(segments, at.min(rng.usize(..=total)));
             let limit = if rng.bool() { config.header_timeout } else { config.body_timeout };
@@ -374,9 +383,9 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
                 gate: Gate::Open,
             }));
         }
-        // The client leaves in the middle of a request.
+        // It leaves, whatever was begun.
         3 => {
-            cut(segments, at);
+            cut(segments, if rng.bool() { at } else { total });
             line.ending = Ending::Leave;
         }
         4 => {
@@ -385,11 +394,16 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
         }
         5 => {
             cut(segments, at);
-            line.ending = Ending::HalfClose;
+            line.ending = match rng.bool() {
+                true => Ending::HalfClose,
+                false => Ending::HalfCloseThenLeave {
+                    after: Duration::from_micros(rng.u64(..3_000) * rng.u64(..3_000)),
+                },
+            };
             line.ends_with_last = rng.bool();
         }
-        // The client sends requests and does not read.
-        // The response to a mangled request may have a body or not.
+        // It asks, and does not listen.
+        // What is made of a mangled request may have a body in its response, or not.
         _ if rng.bool() || line.asks.iter().any(|written| written.ask.is_head()) => {
             line.reading = Reading::Deaf { after: rng.u64(..2_000) };
         }
@@ -405,7 +419,7 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
         line.reading = Reading::Deaf { after: rng.u64(..5_000) };
     }
     if rng.u8(..4) == 0 {
-        // A pause before the end makes it occur in any state.
+        // A pause before the end, so that it befalls any state.
         segments.push(Segment {
             bytes: Vec::new(),
             after: Duration::from_micros(rng.u64(..2_000) * rng.u64(..2_000)),
@@ -414,7 +428,7 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
     }
 }
 
-/// Removes the bytes after the first `at` bytes, and returns them.
+/// Takes away what comes after the first `at` bytes, and gives it back.
 fn cut(segments: &mut Vec<Segment>, mut at: usize) -> Vec<u8> {
     let mut rest = Vec::new();
     segments.retain_mut(|segment| {

@@ -1,12 +1,12 @@
-//! The simulation's own application: it does what each request says, and holds every byte it reads against what the
+//! The simulation's own application: it does what each request says, and compares every byte of a body with what the
 //! client sent.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::Read;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,9 +24,6 @@ use crate::world::World;
 #[derive(Clone)]
 pub(crate) struct Probe {
     pub(crate) world: Arc<World>,
-    pub(crate) runtime: Runtime,
-    /// Whether handlers may wait in place.
-    pub(crate) blocking: bool,
 }
 
 impl Handler for Probe {
@@ -35,120 +32,143 @@ impl Handler for Probe {
         let (Some(deed), Some(id)) = (Deed::parse(request.target()), id) else {
             return Answer::Ready(Response::status_only(StatusCode::NOT_FOUND));
         };
-        self.leave_behind();
+        let runtime = request.runtime().clone();
+        self.leave_behind(&runtime);
         match deed.kind {
             Kind::Now => Answer::Ready(whole(id, deed)),
             Kind::Close => Answer::Ready(whole(id, deed).with_header("Connection", "close")),
             Kind::Empty => Answer::Ready(Response::status_only(StatusCode::NO_CONTENT)),
             Kind::PanicNow => fall(),
             Kind::Stream | Kind::Broken | Kind::PanicWithin => {
-                Answer::Ready(Response::new(Body::from_stream(self.pieces(id, deed))))
+                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, deed))))
             }
-            Kind::Sized => Answer::Ready(Response::new(Body::from_http(self.pieces(id, deed)))),
+            Kind::Sized => Answer::Ready(Response::new(Body::from_http(pieces(runtime, id, deed)))),
             Kind::Echo => {
-                let body = Echo { reading: Reading::new(self, at, id), body: request.into_body() };
+                let reading = Reading::new(&self.world, at, id);
+                let body = Echo { reading, body: request.into_body(), waits: None };
                 Answer::Ready(Response::new(Body::from_http(body)))
             }
+            Kind::Split => {
+                let reading = Reading::new(&self.world, at, id);
+                runtime.spawn(TaskReader::new(&reading).read(reading, request.into_body())).detach();
+                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, deed))))
+            }
             Kind::Spawn => {
-                self.runtime.spawn(self.runtime.sleep(deed.pause)).detach();
+                runtime.spawn(runtime.sleep(deed.pause)).detach();
                 Answer::Ready(whole(id, deed))
             }
-            Kind::Reader if self.blocking => {
-                let mut reading = Reading::new(self, at, id);
+            Kind::Reader if runtime.threads_block() => {
+                let mut reading = Reading::new(&self.world, at, id);
                 let read = reading.read_blocking(request.into_body());
                 Answer::Ready(reading.told(read, deed))
             }
             Kind::Offload => {
-                let work = self.runtime.compute(move || whole(id, deed));
-                Answer::Later(Box::pin(work))
+                let work = runtime.compute(move || whole(id, deed));
+                Answer::Later(Box::pin(work), None)
             }
-            _ => Answer::Later(Box::pin(self.clone().later(at, id, deed, request.into_body()))),
+            _ => {
+                let reading = Reading::new(&self.world, at, id);
+                Answer::Later(Box::pin(later(runtime, reading, deed, request.into_body())), None)
+            }
         }
     }
 }
 
 impl Probe {
-    async fn later(self, at: usize, id: u64, deed: Deed, mut body: Body) -> Response {
-        let runtime = &self.runtime;
-        let mut reading = Reading::new(&self, at, id);
-        match deed.kind {
-            Kind::LateRead => runtime.sleep(deed.pause).await,
-            Kind::ReadSlow | Kind::ReadSome => {
-                let first = reading.chunk(&mut body).await;
-                if deed.kind == Kind::ReadSome {
-                    return whole(id, deed);
-                }
-                if !matches!(first, Ok(true)) {
-                    return reading.told(first.map(drop), deed);
-                }
-                runtime.sleep(deed.pause).await;
-            }
-            Kind::Keep => {
-                let pause = runtime.sleep(deed.pause);
-                let task = async move {
-                    pause.await;
-                    reading.is_late = true;
-                    // What it finds is checked as it is read.
-                    let _ = reading.read(&mut body).await;
-                };
-                runtime.spawn(task).detach();
-                return whole(id, deed);
-            }
-            Kind::Patience => {
-                let chunk = reading.chunk(&mut body);
-                let _ = runtime.timeout(deed.pause, chunk).await;
-                return whole(id, deed);
-            }
-            Kind::Await => {
-                let pause = runtime.sleep(deed.pause);
-                let task = runtime.spawn(async move {
-                    pause.await;
-                    whole(id, deed)
-                });
-                return task.await.unwrap_or_else(|error| Response::text(error.to_string()));
-            }
-            Kind::Sleep | Kind::PanicLater => {
-                runtime.sleep(deed.pause).await;
-                match deed.kind {
-                    Kind::PanicLater => fall(),
-                    _ => return whole(id, deed),
-                }
-            }
-            _ => {}
-        }
-        let read = reading.read(&mut body).await;
-        if deed.kind == Kind::ReadLate {
-            runtime.sleep(deed.pause).await;
-        }
-        reading.told(read, deed)
-    }
-
-    fn pieces(&self, id: u64, deed: Deed) -> Pieces {
-        let all = Bytes::from(pattern(id, deed.size));
-        let each = all.len().div_ceil(deed.pieces).max(1);
-        let left = (0..all.len()).step_by(each).map(|at| all.slice(at..all.len().min(at + each))).collect();
-        let end = match deed.kind {
-            Kind::Broken => End::Fails,
-            Kind::PanicWithin => End::Panics,
-            _ => End::Fine,
-        };
-        Pieces { runtime: self.runtime.clone(), left, pause: deed.pause / 4, sleep: None, end }
-    }
-
-    /// What a careless application leaves behind, if that is the fault to be played.
-    fn leave_behind(&self) {
+    /// Leaves a timer or a task behind, if that is the fault to be played.
+    fn leave_behind(&self, runtime: &Runtime) {
         if self.world.lock().plays(Fault::KeepTimer) {
-            let mut sleep = self.runtime.sleep(Duration::from_secs(1_000_000));
+            let mut sleep = runtime.sleep(Duration::from_secs(1_000_000));
             assert!(Pin::new(&mut sleep).poll(&mut Context::from_waker(Waker::noop())).is_pending());
             std::mem::forget(sleep);
         }
         if self.world.lock().plays(Fault::KeepTask) {
-            self.runtime.spawn(std::future::pending::<()>()).detach();
+            runtime.spawn(std::future::pending::<()>()).detach();
         }
     }
 }
 
-/// A panic without a word on the terminal.
+/// Handlers that wait.
+async fn later(runtime: Runtime, mut reading: Reading, deed: Deed, mut body: Body) -> Response {
+    let id = reading.id;
+    match deed.kind {
+        Kind::LateRead => runtime.sleep(deed.pause).await,
+        Kind::ReadSlow | Kind::ReadSome => {
+            let first = reading.chunk(&mut body).await;
+            if deed.kind == Kind::ReadSome {
+                return whole(id, deed);
+            }
+            if !matches!(first, Ok(true)) {
+                return reading.told(first.map(drop), deed);
+            }
+            runtime.sleep(deed.pause).await;
+        }
+        Kind::Keep => {
+            let pause = runtime.sleep(deed.pause);
+            let task = async move {
+                pause.await;
+                reading.is_late = true;
+                // What it finds is checked as it is read.
+                let _ = reading.read(&mut body).await;
+            };
+            runtime.spawn(task).detach();
+            return whole(id, deed);
+        }
+        Kind::Hand => {
+            let task = runtime.spawn(async move {
+                let read = reading.read(&mut body).await;
+                reading.told(read, deed)
+            });
+            return task.await.unwrap_or_else(|error| Response::text(error.to_string()));
+        }
+        Kind::Abandon => {
+            runtime.spawn(TaskReader::new(&reading).read(reading, body)).detach();
+            runtime.sleep(deed.pause).await;
+            return whole(id, deed);
+        }
+        Kind::Patience => {
+            let chunk = reading.chunk(&mut body);
+            let _ = runtime.timeout(deed.pause, chunk).await;
+            return whole(id, deed);
+        }
+        Kind::Await => {
+            let pause = runtime.sleep(deed.pause);
+            let task = runtime.spawn(async move {
+                pause.await;
+                whole(id, deed)
+            });
+            return task.await.unwrap_or_else(|error| Response::text(error.to_string()));
+        }
+        Kind::Sleep | Kind::PanicLater => {
+            runtime.sleep(deed.pause).await;
+            match deed.kind {
+                Kind::PanicLater => fall(),
+                _ => return whole(id, deed),
+            }
+        }
+        _ => {}
+    }
+    let read = reading.read(&mut body).await;
+    if deed.kind == Kind::ReadLate {
+        runtime.sleep(deed.pause).await;
+    }
+    reading.told(read, deed)
+}
+
+/// The body of a streamed response.
+fn pieces(runtime: Runtime, id: u64, deed: Deed) -> Pieces {
+    let all = Bytes::from(pattern(id, deed.size));
+    let each = all.len().div_ceil(deed.pieces).max(1);
+    let left = (0..all.len()).step_by(each).map(|at| all.slice(at..all.len().min(at + each))).collect();
+    let end = match deed.kind {
+        Kind::Broken => End::Fails,
+        Kind::PanicWithin => End::Panics,
+        _ => End::Fine,
+    };
+    Pieces { runtime, left, pause: deed.pause / 4, sleep: None, end }
+}
+
+/// Panics without a message on the terminal.
 fn fall() -> ! {
     std::panic::resume_unwind(Box::new("as the request said"))
 }
@@ -170,12 +190,12 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(probe: &Probe, at: usize, id: u64) -> Reading {
-        let state = probe.world.lock();
+    fn new(world: &Arc<World>, at: usize, id: u64) -> Reading {
+        let state = world.lock();
         let line = &state.links[at].line;
         let ask = line.asks.iter().find(|written| written.id == id && !line.is_mangled);
         let sent = ask.map(|written| written.ask.body.clone());
-        Reading { world: probe.world.clone(), at, sent, id, len: 0, is_late: false }
+        Reading { world: world.clone(), at, sent, id, len: 0, is_late: false }
     }
 
     /// One piece. `false` at the end.
@@ -249,7 +269,7 @@ impl Reading {
     }
 }
 
-/// Says that a handler waits for its body, while it does.
+/// Counts a reader of a connection's body while it waits.
 struct Waits {
     world: Arc<World>,
     at: usize,
@@ -257,21 +277,97 @@ struct Waits {
 
 impl Waits {
     fn new(world: &Arc<World>, at: usize) -> Waits {
-        world.lock().links[at].reading_body = true;
+        world.lock().links[at].body_readers += 1;
         Waits { world: world.clone(), at }
     }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.world.lock().links[self.at].reading_body = false;
+        self.world.lock().links[self.at].body_readers -= 1;
     }
 }
 
-/// A request's body given back, watched while it passes.
+/// A background task that reads the body of a request whose handler may answer first.
+struct TaskReader {
+    world: Arc<World>,
+    /// The connection.
+    at: usize,
+    /// The number of the request on its connection.
+    n: usize,
+}
+
+impl TaskReader {
+    /// The reader of the request that began last.
+    fn new(reading: &Reading) -> TaskReader {
+        let n = reading.world.lock().links[reading.at].begun - 1;
+        TaskReader { world: reading.world.clone(), at: reading.at, n }
+    }
+
+    /// Reads to the end. A read that ends once the request is over has to say so.
+    async fn read(self, mut reading: Reading, mut body: Body) {
+        let (at, n) = (self.at, self.n);
+        loop {
+            self.world.lock().task_readers.push((at, n));
+            let chunk = self.chunk(&mut reading, &mut body).await;
+            let mut state = self.world.lock();
+            let place = state.task_readers.iter().position(|reader| *reader == (at, n));
+            if let Some(place) = place {
+                state.task_readers.swap_remove(place);
+            }
+            match chunk {
+                Ok(true) => {}
+                Err(error) if state.links[at].is_over(n) && !matches!(error, BodyError::Gone) => {
+                    state.violate(format!("the body of a request that is over fails with {error:?}"));
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    async fn chunk(&self, reading: &mut Reading, body: &mut Body) -> Result<bool, BodyError> {
+        let mut chunk = pin!(reading.chunk(body));
+        let is_deaf = self.world.lock().fault == Some(Fault::LoseGone);
+        poll_fn(|cx| {
+            if !is_deaf {
+                return chunk.as_mut().poll(cx);
+            }
+            let (world, waker) = (self.world.clone(), cx.waker().clone());
+            let waker = Waker::from(Arc::new(Deaf { world, waker, at: self.at, n: self.n }));
+            chunk.as_mut().poll(&mut Context::from_waker(&waker))
+        })
+        .await
+    }
+}
+
+/// A waker that does nothing once a handler has answered: the fault `LoseGone`.
+struct Deaf {
+    world: Arc<World>,
+    waker: Waker,
+    at: usize,
+    n: usize,
+}
+
+impl Wake for Deaf {
+    fn wake(self: Arc<Self>) {
+        let mut state = self.world.lock();
+        let link = &state.links[self.at];
+        if link.ended + link.dropped > self.n {
+            state.has(Fault::LoseGone);
+            return;
+        }
+        drop(state);
+        self.waker.wake_by_ref();
+    }
+}
+
+/// A request's body as the body of its response, compared with what the client sent.
 struct Echo {
     reading: Reading,
     body: Body,
+    /// While the next piece is awaited.
+    waits: Option<Waits>,
 }
 
 impl http_body::Body for Echo {
@@ -283,15 +379,12 @@ impl http_body::Body for Echo {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let at = this.reading.at;
-        let polled = {
-            let _waits = Waits::new(&this.reading.world, at);
-            http_body::Body::poll_frame(Pin::new(&mut this.body), cx)
-        };
-        let Poll::Ready(frame) = polled else {
-            this.reading.world.lock().links[at].reading_body = true;
+        let Poll::Ready(frame) = http_body::Body::poll_frame(Pin::new(&mut this.body), cx) else {
+            let reading = &this.reading;
+            this.waits.get_or_insert_with(|| Waits::new(&reading.world, reading.at));
             return Poll::Pending;
         };
+        this.waits = None;
         let chunk = frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()));
         match this.reading.judge(chunk.as_ref().map(|chunk| match chunk {
             Ok(bytes) => Ok(bytes.clone()),
@@ -304,12 +397,6 @@ impl http_body::Body for Echo {
 
     fn size_hint(&self) -> SizeHint {
         http_body::Body::size_hint(&self.body)
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.reading.world.lock().links[self.reading.at].reading_body = false;
     }
 }
 

@@ -1,9 +1,8 @@
-//! The rules: some hold whenever the server waits, the others at the end.
+//! What has to hold: while nothing moves, and when everything is over.
 //!
-//! The first half is checked whenever the server waits. It derives what a connection waits for from the outside, from
-//! the bytes that were delivered and answered. A wait that exceeds its limit breaks a rule, and so does a wait in a
-//! state in which the server has work to do. The second half compares what the clients received with what they
-//! requested.
+//! The first half is asked whenever the server waits. What a connection waits for is worked out from the outside, from
+//! the bytes that were delivered and answered; a state that outlasts its limit, or one in which the server should not
+//! wait at all, breaks a rule. The second half holds what the clients saw against what they had asked.
 
 use std::time::Duration;
 
@@ -18,35 +17,43 @@ use crate::world::State;
 /// What a connection waits for, seen from the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// The first head, or the rest of it.
+    /// The first head, with whatever there is of it.
     Opening,
-    /// The first byte of the next head, after this number of requests.
+    /// The first byte of the next head, after so many requests.
     Idle(usize),
-    /// The rest of the head with this number.
+    /// The rest of a head, and which.
     Head(usize),
-    /// The rest of a body that no handler reads, after this number of bytes.
+    /// The rest of a body that nobody asked for, after so many bytes.
     Drain(u64),
-    /// The rest of a body that a handler reads, after this number of bytes.
+    /// The rest of a body that a handler reads, after so many bytes.
     Body(u64),
-    /// Room to write, after this number of bytes.
+    /// The rest of a small body before its request begins, after so many bytes.
+    Buffer(u64),
+    /// A client that may have left while its request waited for a thread.
+    Question,
+    /// The client to take what it is sent, after so many bytes.
     Write(u64),
     /// A handler.
     Handler(usize),
     /// The body of a response.
     Stream(usize),
-    /// The end of the client's side, after the end of the server's side.
+    /// The client's end, after the server's own.
     Linger,
-    /// Nothing: the server has work to do.
+    /// Nothing: the server ought to be doing something.
     Nothing,
 }
 
-/// How much a wait may exceed its limit, in addition to the delay of deadlines in the plan.
+/// How far beyond a limit a wait may last: deadlines are noticed late by the plan's lateness, and a little more.
 const TOLERANCE: Duration = Duration::from_millis(50);
+/// How long the connection waits for a client that was asked whether it is still there.
+const QUESTION: Duration = Duration::from_millis(10);
+/// How long a request has waited for a thread whose client is asked that.
+const LONG_WAIT: Duration = Duration::from_millis(100);
 /// Polls without progress at one instant, beyond which the driver spins.
 const IDLE_POLLS: u32 = 500;
 
 impl Wait {
-    fn of(link: &Link) -> Wait {
+    fn of(link: &Link, buffers: bool) -> Wait {
         if link.unsent > 0 {
             return Wait::Write(link.written);
         }
@@ -55,30 +62,34 @@ impl Wait {
         }
         let answered = link.tap.complete();
         if link.begun > answered {
-            return match link.reading_body {
+            return match link.body_readers > 0 {
                 true => Wait::Body(link.read),
-                false if link.ended + link.dropped < link.begun => Wait::Handler(link.begun),
+                false if link.is_handled() => Wait::Handler(link.begun),
                 false => Wait::Stream(link.begun),
             };
         }
         let asks = &link.line.asks;
         let start = link.begun.checked_sub(1).and_then(|last| asks.get(last)).map_or(0, |last| last.end);
-        let head_end = asks.get(link.begun).map_or(u64::MAX, |next| next.head_end);
+        let (head_end, end) =
+            asks.get(link.begun).map_or((u64::MAX, u64::MAX), |next| (next.head_end, next.end));
         match link.read {
             read if read < start => Wait::Drain(read),
             _ if link.begun == 0 && link.read < head_end => Wait::Opening,
             read if read == start => Wait::Idle(link.begun),
             read if read < head_end => Wait::Head(link.begun),
+            _ if link.waited_for_thread && link.is_end_read => Wait::Question,
+            read if read < end && buffers => Wait::Buffer(read),
             _ => Wait::Nothing,
         }
     }
 
-    /// The limit of the wait. `None` if only a stop limits it.
+    /// How long it may last; `None` if only a stop limits it.
     fn limit(self, config: &Config) -> Option<Duration> {
         match self {
             Wait::Opening | Wait::Head(_) => Some(config.header_timeout),
             Wait::Idle(_) => Some(config.keep_alive),
-            Wait::Drain(_) | Wait::Body(_) => Some(config.body_timeout),
+            Wait::Drain(_) | Wait::Body(_) | Wait::Buffer(_) => Some(config.body_timeout),
+            Wait::Question => Some(QUESTION),
             Wait::Write(_) => Some(config.write_timeout),
             Wait::Linger => Some(config.linger),
             Wait::Handler(_) => Some(config.handler_timeout),
@@ -88,34 +99,46 @@ impl Wait {
     }
 }
 
-/// Checks, when the server has nothing to do, that every wait is allowed.
+/// Asked when the server has nothing to do: whether that is right.
 pub(crate) fn check_waits(state: &mut State, config: &Config) {
-    let (now, blocking) = (state.now, state.blocking);
+    let now = state.now;
     let tolerance = TOLERANCE + state.lateness;
+    let buffers = state.blocking && config.body_buffer > 0;
     if state.is_saturated {
         state.hold_up(state.checked);
     }
     state.checked = now;
+    let over = state.task_readers.iter().find(|(at, n)| state.links[*at].is_over(*n));
+    if let Some((at, n)) = over {
+        let wrong =
+            format!("a task still waits for the body of request {n} of connection {at}, which is over");
+        state.violate(wrong);
+    }
     for at in 0..state.links.len() {
         let link = &mut state.links[at];
         if !link.is_open() {
             continue;
         }
-        // The effect of bytes that were changed on their way is unknown, but their deadlines add up.
-        let wait = if link.line.is_mangled && link.unsent == 0 { Wait::Stream(0) } else { Wait::of(link) };
+        // Nothing is known of bytes that were changed on their way.
+        let wait = match link.line.is_mangled && link.unsent == 0 {
+            true => Wait::Stream(0),
+            false => Wait::of(link, buffers),
+        };
         if link.wait != wait {
             link.wait = wait;
             link.since = now;
         }
-        // A handler that ignores disconnects does not learn of a write that fails because the peer is gone or is slower
-        // than the minimum rate.
-        let is_at_work = link.ended + link.dropped < link.begun;
+        // A handler that goes on when its client has left is not told of a write that fails, because the client is gone
+        // or is slower than the minimum rate.
+        let is_at_work = link.is_handled();
         let ignores =
             config.on_disconnect == OnDisconnect::Ignore && matches!(wait, Wait::Write(_)) && is_at_work;
         let gave_up = ignores && config.min_rate > 0;
         let since = link.since;
         let lasts = now.saturating_sub(since);
-        let wrong = if state.is_saturated && !state.is_forced {
+        let wrong = if link.is_held && !is_at_work {
+            Some(format!("holds a thread, waiting for {wait:?}"))
+        } else if state.is_saturated && !link.is_held && !state.is_forced {
             None
         } else if !ignores && wait.limit(config).is_some_and(|limit| lasts > limit + tolerance) {
             Some(format!("waits for {wait:?} since {since:?}, for {lasts:?}"))
@@ -127,8 +150,6 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             Some(format!("outlives a graceful stop, waiting for {wait:?}"))
         } else if link.idle_polls > IDLE_POLLS {
             Some("is polled in a circle".into())
-        } else if blocking {
-            None
         } else if link.unsent > 0
             && link.room() > 0
             && !(link.gone && config.on_disconnect == OnDisconnect::Ignore)
@@ -138,7 +159,10 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         } else if link.is_readable() && link.wants_read && link.unsent == 0 {
             Some("has been sent bytes, and is asleep".into())
         } else if link.is_readable()
-            && !matches!(wait, Wait::Handler(_) | Wait::Stream(_) | Wait::Write(_) | Wait::Body(_))
+            && !matches!(
+                wait,
+                Wait::Handler(_) | Wait::Stream(_) | Wait::Write(_) | Wait::Body(_) | Wait::Question
+            )
         {
             Some(format!("has been sent bytes, and does not read, waiting for {wait:?}"))
         } else {
@@ -151,15 +175,35 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
 }
 
 impl State {
-    /// The time since which no thread has been free. Waiting for a thread breaks no rule.
+    /// No thread was free since then: the waits of the connections that hold none are that much longer.
     pub(crate) fn hold_up(&mut self, began: Duration) {
         let (now, held) = (self.now, self.now.saturating_sub(began));
-        self.links.iter_mut().for_each(|link| link.since = (link.since + held).min(now));
+        for link in self.links.iter_mut().filter(|link| !link.is_held) {
+            link.since = (link.since + held).min(now);
+        }
         self.checked = now;
     }
 }
 
-/// Checks that a connection that was polled does not spin.
+/// Noted when a connection is polled on a thread, which it may hold already: whether its client is gone and has to be asked
+/// before a request begins.
+pub(crate) fn note_thread(state: &mut State, at: usize) {
+    let has_waited = state.now.saturating_sub(state.idle_at) >= LONG_WAIT;
+    let link = &mut state.links[at];
+    link.waited_for_thread |= has_waited;
+    let next = link.line.asks.get(link.begun).filter(|next| link.read < next.head_end);
+    // The driver reads once for the question. A client with more to say than one read brings is taken for present.
+    let is_asked = has_waited
+        && link.begun == link.tap.complete()
+        && link.unsent == 0
+        && !link.is_end_read
+        && !link.arrived.is_empty()
+        && link.arrived.len() < 4096
+        && next.is_some_and(|next| !next.ask.old && !next.ask.expect);
+    link.must_not_begin |= is_asked && link.gone && !link.line.is_mangled;
+}
+
+/// Asked of a connection that was polled: whether it spins.
 pub(crate) fn check_poll(state: &mut State, at: usize, progress_before: u64) {
     let link = &mut state.links[at];
     link.idle_calls = 0;
@@ -171,7 +215,7 @@ pub(crate) fn check_poll(state: &mut State, at: usize, progress_before: u64) {
     }
 }
 
-/// Checks at the end that every client received what it requested.
+/// Asked when everything is over: whether every client got what it asked for.
 pub(crate) fn check_replies(state: &mut State, config: &Config) {
     for at in 0..state.links.len() {
         let link = &state.links[at];
@@ -210,7 +254,7 @@ fn judge_replies(link: &Link, state: &State, config: &Config) -> Option<String> 
     judge_missing(link, state, config)
 }
 
-/// Checks an answer of the application.
+/// Whether an answer of the application's is what it ought to be.
 fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String> {
     if let Some(read) = &reply.read {
         let whole = *read == format!("whole {}", ask.body.len());
@@ -234,7 +278,7 @@ fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String
         Kind::Echo => ask.body.clone(),
         _ => pattern(id, deed.size),
     };
-    // For an HTTP/1.0 client, the end of the connection is the end of the body.
+    // To an old client the end of the connection is the end of the body.
     let same = match ask.old && deed.kind.streams() {
         true => expected.starts_with(&reply.body),
         false => expected == reply.body,
@@ -248,7 +292,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
     let written = &link.line.asks[n];
     let kind = written.ask.deed.map(|deed| deed.kind);
     let rightly = match reply.status {
-        // The server could not read any byte of the body that the handler gives back.
+        // Nothing of the body that was to be given back could be read.
         400 | 408 | 500 if kind == Some(Kind::Echo) && !link.line.is_clean => true,
         500 if written.ask.expect && breaks(&written.ask) => true,
         500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
@@ -256,7 +300,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
             let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
             !link.line.is_clean && link.begun <= n && read < written.head_end
         }
-        // The handler exceeded its timeout.
+        // A handler was late: one that waited for as long.
         503 => {
             let pause = written.ask.deed.map_or(Duration::MAX, |deed| deed.pause);
             pause + TOLERANCE >= config.handler_timeout || !link.line.is_clean
@@ -268,7 +312,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
     (!rightly).then(|| format!("request {n} is answered {} by the server", reply.status))
 }
 
-/// Checks that the response announces correctly whether the connection closes.
+/// Whether the response says truly whether the connection closes.
 fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &Config) -> Option<String> {
     let ask = &link.line.asks[n].ask;
     let last = config.max_requests.is_some_and(|most| n as u64 + 1 >= most);
@@ -290,14 +334,14 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     }
 }
 
-/// Whether the request or a setting makes the response the last one.
+/// Whether the response to this request is the last by what was asked, or set.
 fn must_close(ask: &Ask, n: usize, config: &Config) -> bool {
     let last = config.max_requests.is_some_and(|most| n as u64 + 1 >= most);
     let ends = |kind| matches!(kind, Kind::Close | Kind::PanicNow | Kind::PanicLater);
     ask.old || ask.close || ask.refused.is_some() || last || ask.deed.is_some_and(|deed| ends(deed.kind))
 }
 
-/// Whether a missing answer is a fault.
+/// Whether an answer is missing that ought to be there.
 fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> {
     let n = link.replies.complete();
     let asks = &link.line.asks;
@@ -319,7 +363,7 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
     (!excused).then(|| format!("request {n} of {} is not answered", asks.len()))
 }
 
-/// Whether the server has waited or read long enough before it closed on a client that continues to send.
+/// Whether the server had waited, or read, as long as it has to before it closes on a client that goes on sending.
 fn lingered_enough(link: &Link, state: &State) -> bool {
     let (Some(fin), Some(closed)) = (link.server_fin, link.closed) else { return false };
     if link.saw != Some(Saw::Reset) {
@@ -332,12 +376,12 @@ fn may_leave_body(ask: &Ask) -> bool {
     ask.deed.is_none_or(|deed| deed.kind.may_leave_body())
 }
 
-/// Whether the response cannot be completed.
+/// Whether its response cannot come to its end.
 fn breaks(ask: &Ask) -> bool {
     !ask.is_head() && ask.deed.is_some_and(|deed| matches!(deed.kind, Kind::Broken | Kind::PanicWithin))
 }
 
-/// Checks at the end that the report of the server is correct.
+/// Asked when everything is over: whether the server's own account is right.
 pub(crate) fn check_report(state: &mut State, report: Report) {
     if state.stopped.is_none() {
         return;

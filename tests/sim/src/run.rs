@@ -1,58 +1,71 @@
-//! The simulated server: accepts, polls what was woken in any order, resumes what is parked, and lets time go on when
+//! The simulated server: accepts, polls connections and tasks that were woken in any order, and lets time go on when
 //! nothing is left to do. It is what a backend is, without threads, sockets or a clock.
+//!
+//! On the blocking flavour a connection is polled by one of a few threads, and keeps that thread while it is pending and
+//! its handler is at work. Other connections are polled by the threads that are left. Background tasks need no thread.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use gearshift_core::{BoxFuture, Drive, Phase, Runtime, Service, Wire, drive};
+use gearshift_core::park::{self, Park};
+use gearshift_core::{BoxFuture, Driving, Runtime, Service, drive};
 
+use crate::engine::SimPark;
 use crate::fault::Fault;
 use crate::rules;
 use crate::transport::SimTransport;
-use crate::world::{Event, World};
+use crate::world::World;
 
 /// A server of one flavour, and the world around it.
 pub(crate) struct Server {
     pub(crate) world: Arc<World>,
     pub(crate) service: Arc<Service>,
     pub(crate) runtime: Runtime,
-    workers: usize,
+    /// For each thread that may block, the task that holds it. Empty on an event loop.
+    threads: Vec<Option<usize>>,
     tasks: Vec<Option<Entry>>,
-    woken: Arc<Mutex<Vec<usize>>>,
-    parked: Vec<Parked>,
+    queue: Arc<Queue>,
     pub(crate) polls: u64,
 }
 
-/// Something to poll.
+/// A connection or a task.
 struct Entry {
     task: Task,
     waker: Arc<TaskWaker>,
+    /// The thread that the connection holds.
+    thread: Option<usize>,
 }
 
 enum Task {
     Background(BoxFuture<()>),
-    Connection(usize, Pin<Box<dyn Future<Output = Drive<SimTransport<false>>> + Send>>),
-    /// On a worker, until it is parked again, and whether a stop had been asked for when that began.
-    Worker(usize, Pin<Box<dyn Future<Output = Drive<SimTransport<true>>> + Send>>, bool),
+    Connection(usize, Box<Driving<SimTransport>>),
 }
 
-/// A connection that holds no worker.
-struct Parked {
-    at: usize,
-    wire: Wire<SimTransport<true>>,
-    /// Whether it has been resumed since a stop was asked for.
-    told: bool,
+/// The tasks that were woken, and what the thread that runs one of them waits through.
+struct Queue {
+    woken: Mutex<Vec<usize>>,
+    running: AtomicUsize,
+    park: Arc<SimPark>,
 }
+
+impl Queue {
+    fn woken(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// No task is running.
+const NONE: usize = usize::MAX;
 
 struct TaskWaker {
     id: usize,
     is_queued: AtomicBool,
-    woken: Arc<Mutex<Vec<usize>>>,
+    queue: Arc<Queue>,
 }
 
 impl Wake for TaskWaker {
@@ -62,7 +75,10 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
-            self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+            self.queue.woken().push(self.id);
+        }
+        if self.queue.running.load(Ordering::Acquire) == self.id {
+            self.queue.park.unpark();
         }
     }
 }
@@ -71,26 +87,27 @@ impl Wake for TaskWaker {
 const TASKS_END: Duration = Duration::from_secs(600);
 
 impl Server {
-    pub(crate) fn new(world: Arc<World>, service: Arc<Service>, runtime: Runtime, workers: usize) -> Server {
+    /// A server whose connections are driven by so many threads that block; 0: by an event loop.
+    pub(crate) fn new(world: Arc<World>, service: Arc<Service>, runtime: Runtime, threads: usize) -> Server {
+        let park = Arc::new(SimPark::new(world.clone()));
+        let queue = Queue { woken: Mutex::default(), running: AtomicUsize::new(NONE), park };
         Server {
             world,
             service,
             runtime,
-            workers,
+            threads: vec![None; threads],
             tasks: Vec::new(),
-            woken: Arc::default(),
-            parked: Vec::new(),
+            queue: Arc::new(queue),
             polls: 0,
         }
     }
 
-    /// Runs until everyone has left and the server has stopped, or a rule is broken.
+    /// Runs until all clients have left and the server has stopped, or a rule is broken.
     pub(crate) fn run(&mut self) {
         let mut over_at = None;
         loop {
             self.accept();
             self.begin_tasks();
-            self.resume();
             let next = self.next_woken();
             if self.world.lock().violation.is_some() {
                 return;
@@ -99,6 +116,7 @@ impl Server {
                 self.poll(id);
                 continue;
             }
+            self.find_idle();
             let now = {
                 let mut state = self.world.lock();
                 rules::check_waits(&mut state, self.service.config());
@@ -118,20 +136,32 @@ impl Server {
                 }
             }
             if !self.world.step() {
-                let what = if over_at.is_some() {
-                    "a background task never ends"
-                } else {
-                    "everyone waits for ever"
+                let what = match over_at {
+                    Some(_) => "a background task never ends",
+                    None => "every connection waits, and nothing will happen",
                 };
                 self.world.lock().violate(what);
                 return;
             }
+            self.find_idle();
         }
         self.world.stop();
         self.tasks.clear();
     }
 
-    /// Whether every client has come, and everyone is gone.
+    /// Notes that a thread has nothing to do, if one holds no connection.
+    fn find_idle(&self) {
+        let is_saturated = !self.threads.is_empty() && self.threads.iter().all(Option::is_some);
+        let mut state = self.world.lock();
+        state.is_saturated = is_saturated;
+        if !is_saturated {
+            state.idle_at = state.now;
+            drop(state);
+            self.service.found_idle();
+        }
+    }
+
+    /// Whether every client has come, and all of them have left.
     fn have_all_left(&self) -> bool {
         let state = self.world.lock();
         state.links.iter().all(|link| {
@@ -148,23 +178,17 @@ impl Server {
             else {
                 return;
             };
-            let blocking = {
+            {
                 let mut state = self.world.lock();
                 let now = state.now;
                 state.links[at].accepted = Some(now);
                 state.links[at].since = now;
                 state.note(format_args!("[{at}] is accepted"));
-                state.blocking
-            };
+            }
             let port = u16::try_from(at + 1).expect("there are few connections");
             let peer = Some(SocketAddr::from(([192, 0, 2, 1], port)));
-            if blocking {
-                let wire = Wire::new(SimTransport::new(self.world.clone(), at), peer, &self.service);
-                self.park(at, wire, false);
-            } else {
-                let wire = Wire::new(SimTransport::new(self.world.clone(), at), peer, &self.service);
-                self.begin(Task::Connection(at, Box::pin(drive(wire, self.service.clone()))));
-            }
+            let driving = drive(SimTransport::new(self.world.clone(), at), peer, &self.service);
+            self.begin(Task::Connection(at, Box::new(driving)));
         }
     }
 
@@ -175,135 +199,96 @@ impl Server {
 
     fn begin(&mut self, task: Task) {
         let id = self.tasks.iter().position(Option::is_none).unwrap_or(self.tasks.len());
-        let waker = Arc::new(TaskWaker { id, is_queued: AtomicBool::new(false), woken: self.woken.clone() });
+        let waker = Arc::new(TaskWaker { id, is_queued: AtomicBool::new(false), queue: self.queue.clone() });
         waker.wake_by_ref();
-        let entry = Some(Entry { task, waker });
+        let entry = Some(Entry { task, waker, thread: None });
         match self.tasks.get_mut(id) {
             Some(place) => *place = entry,
             None => self.tasks.push(entry),
         }
     }
 
-    /// Any of the tasks that were woken.
+    /// Any of the tasks that were woken and need no thread, hold one, or find a free one.
     fn next_woken(&mut self) -> Option<usize> {
-        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_free = self.threads.is_empty() || self.threads.contains(&None);
+        let mut woken = self.queue.woken();
+        woken.retain(|id| self.tasks.get(*id).is_some_and(Option::is_some));
         let mut state = self.world.lock();
-        while !woken.is_empty() {
-            let at = state.rng.usize(..woken.len());
-            let id = woken.swap_remove(at);
-            if self.tasks.get(id).is_some_and(Option::is_some) {
-                return Some(id);
-            }
+        let is_ready = |id: &usize| match &self.tasks[*id] {
+            Some(Entry { task: Task::Connection(..), thread: None, .. }) => has_free,
+            _ => true,
+        };
+        let ready = woken.iter().filter(|id| is_ready(id)).count();
+        if ready == 0 {
+            return None;
         }
-        None
+        let nth = state.rng.usize(..ready);
+        let (place, _) = woken.iter().enumerate().filter(|(_, id)| is_ready(id)).nth(nth)?;
+        Some(woken.swap_remove(place))
     }
 
     fn poll(&mut self, id: usize) {
         let Some(entry) = self.tasks[id].as_mut() else { return };
         entry.waker.is_queued.store(false, Ordering::Release);
         self.polls += 1;
-        let at = match entry.task {
-            Task::Background(_) => None,
-            Task::Connection(at, _) | Task::Worker(at, ..) => Some(at),
-        };
-        let mut before = 0;
-        let began = self.world.lock().now;
-        if let Some(at) = at {
-            let mut state = self.world.lock();
-            before = state.links[at].progress;
-            state.mix(at as u64 ^ 0x9011);
-            let begun = state.links[at].begun > 0;
-            if begun && state.has(Fault::ForgetConnection) {
-                return;
-            }
-            if begun && state.has(Fault::Spin) {
-                entry.waker.wake_by_ref();
-            }
-        }
         let waker = Waker::from(entry.waker.clone());
-        let mut cx = Context::from_waker(&waker);
-        let polled = match &mut entry.task {
-            Task::Background(task) => task.as_mut().poll(&mut cx).map(|()| None),
-            Task::Connection(_, task) => task.as_mut().poll(&mut cx).map(|_| None),
-            Task::Worker(at, task, told) => {
-                let (at, told) = (*at, *told);
-                task.as_mut().poll(&mut cx).map(|drive| match drive {
-                    Drive::Closed => None,
-                    Drive::Parked(wire) => Some((at, wire, told)),
-                })
+        match &mut entry.task {
+            Task::Background(task) => {
+                if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                    self.tasks[id] = None;
+                }
             }
+            Task::Connection(..) => self.poll_connection(id, &waker),
+        }
+    }
+
+    fn poll_connection(&mut self, id: usize, waker: &Waker) {
+        let Some(Entry { task: Task::Connection(at, driving), thread, .. }) = &mut self.tasks[id] else {
+            return;
         };
-        if let Poll::Ready(wire) = polled {
-            self.tasks[id] = None;
-            if let Some((at, wire, told)) = wire {
-                self.park(at, wire, told);
-            }
-        }
+        let at = *at;
         let mut state = self.world.lock();
-        if let Some(at) = at {
-            rules::check_poll(&mut state, at, before);
+        let (before, began) = (state.links[at].progress, state.now);
+        state.mix(at as u64 ^ 0x9011);
+        let begun = state.links[at].begun > 0;
+        if begun && state.has(Fault::ForgetConnection) {
+            return;
         }
+        if begun && state.has(Fault::Spin) {
+            waker.wake_by_ref();
+        }
+        if !self.threads.is_empty() {
+            let free: Vec<usize> = (0..self.threads.len()).filter(|n| self.threads[*n].is_none()).collect();
+            rules::note_thread(&mut state, at);
+            if thread.is_none() {
+                *thread = Some(free[state.rng.usize(..free.len())]);
+            }
+            state.thread = *thread;
+        }
+        drop(state);
+        self.queue.running.store(id, Ordering::Release);
+        let polled = {
+            let _role = thread.map(|_| park::enter_worker(self.queue.park.clone()));
+            Pin::new(&mut **driving).poll(&mut Context::from_waker(waker))
+        };
+        self.queue.running.store(NONE, Ordering::Release);
+        let is_handling = driving.is_handling();
+        let mut state = self.world.lock();
+        state.thread = None;
+        if let Some(n) = *thread {
+            let holds = is_handling && !state.has(Fault::ParkHandling);
+            let holds = polled.is_pending() && (holds || state.has(Fault::HoldThread));
+            state.links[at].is_held = holds;
+            self.threads[n] = holds.then_some(id);
+            *thread = holds.then_some(n);
+        }
+        rules::check_poll(&mut state, at, before);
         if state.now > began {
             state.hold_up(began);
         }
-    }
-
-    fn park(&mut self, at: usize, wire: Wire<SimTransport<true>>, told: bool) {
-        let mut state = self.world.lock();
-        state.news = true;
-        state.note(format_args!("[{at}] is parked"));
-        // One that gave up its turn did not look for what it waits for.
-        let now = state.now;
-        let link = &mut state.links[at];
-        if std::mem::replace(&mut link.yielded, wire.is_ready()) {
-            link.since = now;
-        }
-        match wire.deadline() {
-            Some(deadline) => {
-                let most = state.lateness.as_micros() as u64;
-                let late = Duration::from_micros(state.rng.u64(..=most));
-                let when = self.world.since_start(deadline) + late;
-                state.schedule(when, Event::Tick);
-            }
-            // It has given up its turn, no more.
-            None if wire.is_ready() => {}
-            None => state.violate(format!("connection {at} is parked without a deadline")),
-        }
         drop(state);
-        self.parked.push(Parked { at, wire, told });
-    }
-
-    /// Gives workers to parked connections that have a reason to go on.
-    fn resume(&mut self) {
-        if self.service.shutdown().phase() == Phase::Forced {
-            self.parked.clear();
-        }
-        let stopping = self.service.shutdown().is_requested();
-        let busy = self.tasks.iter().flatten().filter(|entry| matches!(entry.task, Task::Worker(..))).count();
-        let mut free = self.workers.saturating_sub(busy);
-        self.world.lock().is_saturated = free == 0;
-        let mut at = 0;
-        while free > 0 && at < self.parked.len() {
-            let parked = &self.parked[at];
-            let mut state = self.world.lock();
-            let now = state.now;
-            let due = parked.wire.deadline().is_some_and(|deadline| self.world.since_start(deadline) <= now);
-            let link = &state.links[parked.at];
-            let readable = link.is_readable();
-            let has_news = readable || parked.wire.is_ready() || (stopping && !parked.told);
-            let has_news = has_news && !(readable && state.has(Fault::LoseReadWake));
-            let is_due = due && !state.has(Fault::IgnoreDeadlines);
-            if !has_news && !is_due {
-                at += 1;
-                continue;
-            }
-            state.note(format_args!("[{}] is resumed", parked.at));
-            drop(state);
-            let Parked { at, wire, .. } = self.parked.swap_remove(at);
-            let driving = Box::pin(drive(wire, self.service.clone()));
-            self.begin(Task::Worker(at, driving, stopping));
-            free -= 1;
-            self.world.lock().is_saturated = free == 0;
+        if polled.is_ready() {
+            self.tasks[id] = None;
         }
     }
 }
@@ -312,7 +297,6 @@ impl Drop for Server {
     /// Tasks own the service that owns the handler: none of them is to outlive the simulation.
     fn drop(&mut self) {
         self.tasks.clear();
-        self.parked.clear();
         loop {
             let spawned = std::mem::take(&mut self.world.lock().spawned);
             if spawned.is_empty() {

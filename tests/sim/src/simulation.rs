@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gearshift_core::{Config, Handler, Runtime, Service};
+use gearshift_core::{Config, Handler, Report, Runtime, Service};
 
 use crate::ask::Ask;
 use crate::engine::SimEngine;
@@ -21,9 +21,9 @@ use crate::world::World;
 /// Which kind of backend is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
-    /// Connections are tasks, and reads and writes return `Pending`: mio, tokio, async-std, smol.
+    /// Connections are tasks of one thread, which never waits for one of them: mio, tokio, async-std, smol.
     EventLoop,
-    /// Threads wait inside reads and writes, and idle connections are parked: sequential, threadpool.
+    /// One or several threads, each of which stays with a connection while a handler is at work: sequential, threadpool.
     Blocking,
 }
 
@@ -38,7 +38,7 @@ pub struct Simulation {
     seed: u64,
     flavour: Flavour,
     config: Option<Config>,
-    app: Option<Arc<dyn Fn(Runtime) -> Arc<dyn Handler>>>,
+    app: Option<Arc<dyn Fn() -> Arc<dyn Handler>>>,
     ask: Option<Arc<dyn Fn(u64) -> Ask>>,
     fault: Option<Fault>,
     traced: bool,
@@ -72,10 +72,10 @@ impl Simulation {
 
     /// The same with another application. `make` may be called more than once.
     ///
-    /// The rules then know what a response is to, not what is to be in it. Waits must be those of the [`Runtime`],
-    /// which has no network here.
-    pub fn handler<H: Handler>(mut self, make: impl Fn(Runtime) -> H + 'static) -> Simulation {
-        self.app = Some(Arc::new(move |runtime| Arc::new(make(runtime))));
+    /// The rules then know which request a response answers, but not what it has to say. All waits must go through
+    /// [`Request::runtime`](gearshift_core::Request::runtime), which has no network here.
+    pub fn handler<H: Handler>(mut self, make: impl Fn() -> H + 'static) -> Simulation {
+        self.app = Some(Arc::new(move || Arc::new(make())));
         self
     }
 
@@ -115,28 +115,27 @@ impl Simulation {
             (Some(_), None) => Some(&plain),
             (None, None) => None,
         };
-        let mut plan = Plan::draw(&mut rng, self.config.as_ref(), ask);
-        if blocking {
-            // A thread that waits for one client holds up the handlers of the others, here.
-            plan.config.handler_timeout = Duration::from_secs(100_000);
-        }
+        let plan = Plan::draw(&mut rng, self.config.as_ref(), ask);
         let (config, workers) = (plan.config.clone(), plan.workers);
         let world = World::new(plan, rng, blocking, self.fault, traced);
-        let runtime = Runtime::new(SimEngine { world: world.clone(), blocking }, &config);
+        let shutdown = world.shutdown.clone();
+        let is_denied = blocking && world.lock().has(Fault::DenyBlocking);
+        let engine = SimEngine { world: world.clone(), threads_block: blocking && !is_denied };
+        let runtime = Runtime::new(engine, &config, shutdown.clone());
         let app = match &self.app {
-            Some(make) => make(runtime.clone()),
-            None => Arc::new(Probe { world: world.clone(), runtime: runtime.clone(), blocking }),
+            Some(make) => make(),
+            None => Arc::new(Probe { world: world.clone() }),
         };
         let watch = Arc::new(Watch { world: world.clone(), app });
-        let shutdown = world.shutdown.clone();
         let service = Service::with_clock(watch, config.clone(), shutdown, runtime.clone(), world.clock());
-        let mut server = Server::new(world.clone(), service.clone(), runtime, workers);
+        let mut server =
+            Server::new(world.clone(), service.clone(), runtime, if blocking { workers } else { 0 });
         server.run();
         let polls = server.polls;
         let mut state = world.lock();
         if state.violation.is_none() {
             rules::check_replies(&mut state, &config);
-            rules::check_report(&mut state, service.report());
+            rules::check_report(&mut state, Report::of(&service));
             let (open, timers) = (service.connections(), state.timers.len());
             if open > 0 || timers > 0 {
                 state.violate(format!("{open} connections and {timers} timers are left"));

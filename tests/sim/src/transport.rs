@@ -1,20 +1,17 @@
-//! The transport that the driver gets: a connection of the simulated world, in both flavours.
-//!
-//! `Transport<false>` is what an event loop has: it returns `Pending` and keeps a waker for each direction.
-//! `Transport<true>` is what a thread has that may wait: time goes on inside its reads and writes.
+//! The transport of the driver: a connection of the simulated world.
 
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use gearshift_core::{Phase, ReadBuffer, Stream, Transport, WriteQueue};
+use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
 
 use crate::fault::Fault;
 use crate::world::{Event, State, World};
 
 /// One connection, as the driver has it.
-pub(crate) struct SimTransport<const BLOCKING: bool> {
+pub(crate) struct SimTransport {
     world: Arc<World>,
     at: usize,
 }
@@ -28,8 +25,8 @@ enum Direction {
 /// Calls that move nothing, within one poll, beyond which the driver spins.
 const IDLE_CALLS: u32 = 1_000;
 
-impl<const BLOCKING: bool> SimTransport<BLOCKING> {
-    pub(crate) fn new(world: Arc<World>, at: usize) -> SimTransport<BLOCKING> {
+impl SimTransport {
+    pub(crate) fn new(world: Arc<World>, at: usize) -> SimTransport {
         SimTransport { world, at }
     }
 
@@ -124,11 +121,8 @@ impl<const BLOCKING: bool> SimTransport<BLOCKING> {
         late
     }
 
-    /// Leaves a waker, or waits.
-    fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if BLOCKING {
-            return Poll::Ready(self.wait(direction));
-        }
+    /// Keeps the waker until there may be progress, unless the deadline has passed.
+    fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.is_late() {
             self.world.lock().links[self.at].moved();
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -152,62 +146,20 @@ impl<const BLOCKING: bool> SimTransport<BLOCKING> {
         }
         Poll::Pending
     }
-
-    /// Lets time go on until there may be progress.
-    fn wait(&self, direction: Direction) -> io::Result<()> {
-        let limits = self.world.lock().links[self.at].deadline;
-        if limits.is_none() {
-            self.world.lock().violate(format!("connection {} waits without a deadline", self.at));
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        loop {
-            let (ready, violated) = {
-                let state = self.world.lock();
-                let link = &state.links[self.at];
-                let ready = match direction {
-                    Direction::Read => link.is_readable(),
-                    Direction::Write => link.room() > 0,
-                };
-                (ready, state.violation.is_some())
-            };
-            if ready {
-                return Ok(());
-            }
-            if violated || self.world.shutdown.phase() == Phase::Forced {
-                self.world.lock().links[self.at].moved();
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-            if self.is_late() {
-                self.world.lock().links[self.at].moved();
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            if !self.world.step() {
-                self.world.lock().violate(format!("connection {} waits for ever", self.at));
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-        }
-    }
 }
 
-impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
-    const BLOCKING: bool = BLOCKING;
-
+impl Transport for SimTransport {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         self.world.meanwhile();
-        loop {
-            match self.receive(into) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
-            }
-            match self.poll_ready(Direction::Read, cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.world.meanwhile();
-                    return Poll::Pending;
-                }
-            }
+        match self.receive(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read),
         }
+        let ready = self.poll_ready(Direction::Read, cx);
+        if ready.is_pending() {
+            self.world.meanwhile();
+        }
+        ready
     }
 
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
@@ -227,24 +179,11 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
                 state.violate(format!("connection {} holds {len} bytes to send, beyond {most}", self.at));
             }
         }
-        loop {
-            let before = from.len();
-            match self.send(from) {
-                // How long the peer may go on like that is the driver's business.
-                Err(error)
-                    if BLOCKING && error.kind() == io::ErrorKind::WouldBlock && from.len() < before =>
-                {
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-            match self.poll_ready(Direction::Write, cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
+        match self.send(from) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
         }
+        self.poll_ready(Direction::Write, cx).map_ok(|_| ())
     }
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -267,6 +206,12 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
         Ok(is_reset.then(|| io::ErrorKind::ConnectionReset.into()))
     }
 
+    fn has_unread_end(&self) -> bool {
+        let mut state = self.world.lock();
+        let link = &state.links[self.at];
+        (link.fin || link.reset) && !link.is_end_read && !state.has(Fault::HideEnd)
+    }
+
     fn set_deadline(&mut self, at: Option<Instant>) {
         let at = at.map(|at| self.world.since_start(at));
         let mut state = self.world.lock();
@@ -282,7 +227,7 @@ impl<const BLOCKING: bool> Transport for SimTransport<BLOCKING> {
     }
 }
 
-impl<const BLOCKING: bool> Drop for SimTransport<BLOCKING> {
+impl Drop for SimTransport {
     fn drop(&mut self) {
         self.world.lock().close(self.at);
     }

@@ -1,7 +1,7 @@
-//! A handler around the application's, which sees every request and every response.
+//! A handler around the application's, which sees every request come and every response go.
 //!
-//! It compares each request with what the client sent, labels the response with its request, and tells the rules which
-//! handlers run.
+//! It compares each request with what the client sent, labels the response so that the client knows which request it
+//! answers, and tells the rules which handlers are at work.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::ask::Framing;
 use crate::fault::Fault;
 use crate::world::World;
 
-/// The application, with this handler around it.
+/// The application, watched.
 pub(crate) struct Watch {
     pub(crate) world: Arc<World>,
     pub(crate) app: Arc<dyn Handler>,
@@ -22,21 +22,20 @@ impl Handler for Watch {
         let call = Call::begin(&self.world, &request);
         match self.app.call(request) {
             Answer::Ready(response) => Answer::Ready(call.end(response)),
-            Answer::Later(future) => Answer::Later(Box::pin(async move { call.end(future.await) })),
-            Answer::Kept(future, policy) => {
-                Answer::Kept(Box::pin(async move { call.end(future.await) }), policy)
+            Answer::Later(future, policy) => {
+                Answer::Later(Box::pin(async move { call.end(future.await) }), policy)
             }
         }
     }
 }
 
-/// The connection of a request, and the number of the request in its label.
+/// Which connection a request is on, and which of its requests it says to be.
 pub(crate) fn place(request: &Request) -> (usize, Option<u64>) {
     let at = request.peer().map_or(0, |peer| usize::from(peer.port()) - 1);
     (at, request.header("sim-id").and_then(|id| id.parse().ok()))
 }
 
-/// A handler that runs. The driver has given it up if this is dropped before its end.
+/// A handler at work. Dropped before its end, it was given up.
 struct Call {
     world: Arc<World>,
     at: usize,
@@ -48,11 +47,16 @@ impl Call {
     fn begin(world: &Arc<World>, request: &Request) -> Call {
         let (at, id) = place(request);
         let mut state = world.lock();
-        // A driver that ran when the stop was forced notices it at its next poll.
+        // A driver that was at work when the stop was forced finds out when it next looks.
         state.cut_at_most += u64::from(state.is_forced);
+        state.thread_begins(at);
+        let is_buffered = state.blocking && state.body_buffer > 0;
+        let body_buffer = state.body_buffer;
         let link = &mut state.links[at];
         let n = link.begun;
+        let left = link.must_not_begin;
         link.begun += 1;
+        link.waited_for_thread = false;
         link.moved();
         if !link.line.is_mangled {
             let due = link.line.asks.get(n).filter(|written| Some(written.id) == id);
@@ -70,8 +74,17 @@ impl Call {
                         .all(|(name, value)| request.header(name).is_some_and(|here| here == value.trim()));
                     let line = request.method() == ask.method && request.target() == ask.target;
                     let fresh = written.ask.refused.is_none() && written.head_end <= link.read;
-                    (!(whole && fields && line && fresh))
-                        .then(|| format!("request {id:?} is handed out as something it is not"))
+                    let is_small = ask.framing != Framing::None && ask.body.len() <= body_buffer;
+                    // A body that was cut, or that came too late, is the handler's to find out.
+                    let has_come = link.line.is_clean || written.end <= link.read;
+                    let is_whole = request.body().remaining() == Some(ask.body.len() as u64);
+                    if !(whole && fields && line && fresh) {
+                        Some(format!("request {id:?} is handed out as something it is not"))
+                    } else if is_buffered && is_small && !ask.expect && has_come && !is_whole {
+                        Some(format!("request {id:?} begins on a thread before its body has come"))
+                    } else {
+                        left.then(|| format!("request {id:?} begins for a client that left before"))
+                    }
                 }
             };
             if let Some(wrong) = wrong {
@@ -83,7 +96,7 @@ impl Call {
         Call { world: world.clone(), at, id, is_over: false }
     }
 
-    /// Labels the response of the handler.
+    /// The handler has answered: labels what it says.
     fn end(mut self, response: Response) -> Response {
         self.is_over = true;
         let mut state = self.world.lock();
@@ -108,13 +121,23 @@ impl Drop for Call {
             let link = &mut state.links[self.at];
             link.dropped += 1;
             link.moved();
+            state.thread_is_free_of(self.at);
             state.note(format_args!("[{}] a handler is given up", self.at));
         }
     }
 }
 
 impl crate::world::State {
+    /// A handler begins on the thread that polls its connection.
+    fn thread_begins(&mut self, at: usize) {
+        let Some(thread) = self.thread else { return };
+        if let Some(other) = self.at_work[thread].replace(at) {
+            self.violate(format!("handlers of connections {other} and {at} overlap on thread {thread}"));
+        }
+    }
+
     fn handler_ended(&mut self, at: usize) {
+        self.thread_is_free_of(at);
         let late = self.stopped.is_some();
         let link = &mut self.links[at];
         link.ended += 1;

@@ -31,6 +31,10 @@ pub(crate) enum Event {
     Deadline(usize),
     /// A connection is looked at for no reason.
     Nudge(usize),
+    /// A client that has ended its side leaves.
+    Leave(usize),
+    /// All clients send what is next, whenever it was due.
+    Rush,
     /// What was written to a client that has left comes back as a reset.
     Bounce(usize),
     /// A sleep is over.
@@ -41,8 +45,6 @@ pub(crate) enum Event {
     Graceful,
     /// The stop is forced.
     Forced,
-    /// Time passes.
-    Tick,
 }
 
 /// The world of one simulation.
@@ -65,8 +67,6 @@ pub(crate) struct State {
     pub(crate) jobs: std::collections::VecDeque<Job>,
     /// Background tasks that were begun and not taken up.
     pub(crate) spawned: Vec<BoxFuture<()>>,
-    /// Where parked connections may have to be resumed.
-    pub(crate) news: bool,
     pub(crate) plan_forced: Option<Duration>,
     pub(crate) grace: Duration,
     pub(crate) linger: Duration,
@@ -74,10 +74,20 @@ pub(crate) struct State {
     /// The limit of what waits to be sent.
     pub(crate) output: usize,
     pub(crate) lateness: Duration,
-    /// Whether the server's threads may wait.
+    /// Whether the server's threads block.
     pub(crate) blocking: bool,
-    /// Whether all of its threads are at work, so that whoever needs one has to wait.
+    /// Bodies of at most this size are awaited before their requests begin, where threads block.
+    pub(crate) body_buffer: usize,
+    /// Whether a handler holds each of the server's threads.
     pub(crate) is_saturated: bool,
+    /// When a thread last found nothing to do.
+    pub(crate) idle_at: Duration,
+    /// The thread that polls a connection now.
+    pub(crate) thread: Option<usize>,
+    /// The connection whose handler is at work on each thread.
+    pub(crate) at_work: Vec<Option<usize>>,
+    /// Tasks that wait for a request's body: the connection, and the number of the request.
+    pub(crate) task_readers: Vec<(usize, usize)>,
     /// When it was last asked whether every wait is right.
     pub(crate) checked: Duration,
     /// When a stop was asked for.
@@ -119,7 +129,6 @@ impl World {
             timers: BTreeMap::new(),
             jobs: Default::default(),
             spawned: Vec::new(),
-            news: false,
             plan_forced: plan.forced,
             grace: plan.config.graceful_timeout,
             linger: plan.config.linger,
@@ -129,7 +138,12 @@ impl World {
             stopped: None,
             is_forced: false,
             blocking,
+            body_buffer: plan.config.body_buffer,
             is_saturated: false,
+            idle_at: Duration::ZERO,
+            thread: None,
+            at_work: vec![None; plan.workers],
+            task_readers: Vec::new(),
             checked: Duration::ZERO,
             cut_at_least: 0,
             cut_at_most: 0,
@@ -147,6 +161,9 @@ impl World {
         }
         if let Some(at) = plan.graceful {
             state.schedule(at, Event::Graceful);
+        }
+        if let Some(at) = plan.rush {
+            state.schedule(at, Event::Rush);
         }
         let start = clock.now();
         Arc::new(World { state: Mutex::new(state), clock, start, shutdown: Shutdown::new() })
@@ -210,12 +227,19 @@ impl World {
                     link.wants_read &= link.read_waker.is_none();
                     wake.extend(link.read_waker.take());
                 }
+                Event::Leave(link) => state.leave(link, &mut wake),
+                Event::Rush => {
+                    for link in 0..state.links.len() {
+                        if state.links[link].accepted.is_some() {
+                            state.act(link, &mut wake);
+                        }
+                    }
+                }
                 Event::Bounce(link) => state.reset(link, &mut wake),
                 Event::Timer(id) => wake.extend(state.timers.remove(&id)),
                 Event::Job => job = state.jobs.pop_front(),
                 Event::Graceful => phase = Some(Phase::Graceful),
                 Event::Forced => phase = Some(Phase::Forced),
-                Event::Tick => {}
             }
         }
         wake.into_iter().for_each(Waker::wake);
@@ -239,7 +263,6 @@ impl World {
             }
             state.note(format_args!("a graceful stop is asked for"));
             state.stopped = Some(state.now);
-            state.news = true;
             let forced = state.plan_forced.unwrap_or(state.grace).min(state.grace);
             let at = state.now + forced;
             state.schedule(at, Event::Forced);
@@ -261,17 +284,13 @@ impl World {
         {
             let mut state = self.lock();
             state.is_forced = true;
-            state.news = true;
-            let blocking = state.blocking;
             let (mut at_least, mut at_most, mut open) = (0, 0, 0);
             for link in &mut state.links {
                 link.idle_polls = 0;
                 if link.is_open() {
                     open += 1;
                     link.forced = true;
-                    let at_work = link.begun > link.ended + link.dropped;
-                    // A thread that waits for a body learns of it by an error, which its handler may answer.
-                    at_least += u64::from(at_work && !(blocking && link.reading_body));
+                    at_least += u64::from(link.is_handled());
                     at_most += u64::from(link.begun > link.tap.complete());
                 } else if link.accepted.is_none() {
                     link.forced = true;
@@ -370,7 +389,6 @@ impl State {
 
     /// There is something to read.
     pub(crate) fn readable(&mut self, at: usize, wake: &mut Vec<Waker>) {
-        self.news = true;
         self.links[at].idle_polls = 0;
         if self.plays(Fault::LoseReadWake) {
             self.links[at].read_waker = None;
@@ -397,6 +415,11 @@ impl State {
     pub(crate) fn next_timer(&mut self) -> u64 {
         self.serial += 1;
         self.serial
+    }
+
+    /// The handler of this connection is no longer at work on a thread.
+    pub(crate) fn thread_is_free_of(&mut self, at: usize) {
+        self.at_work.iter_mut().filter(|on| **on == Some(at)).for_each(|on| *on = None);
     }
 
     /// The most that may wait to be sent on a connection: the limit, and what one answer may add to it.

@@ -271,7 +271,7 @@ impl Rig<'_> {
                 self.expect(status, Vec::new(), Some(true));
                 self.is_last = true;
             }
-            6 => self.refuse(Error::BodyTimeout, Some(Some(asked.is_head))),
+            6 => self.refuse(Error::HeadTimeout, Some(Some(asked.is_head))),
             7 => {
                 let may_send = self.connection.is_body_pending() && !self.connection.has_ended();
                 self.connection.close();
@@ -351,7 +351,7 @@ impl Rig<'_> {
         expected.body.truncate(sent);
         expected.is_cut = true;
         match self.choices.byte() % 2 {
-            0 => self.refuse(Error::BodyTimeout, None),
+            0 => self.refuse(Error::HeadTimeout, None),
             _ => self.connection.close(),
         }
         self.is_last = true;
