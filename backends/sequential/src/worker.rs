@@ -102,13 +102,19 @@ impl Worker {
                 task.run(0, self);
             }
             if self.ready.is_empty() {
-                self.service.get().into_iter().for_each(|service| service.found_idle());
+                self.found_idle();
                 self.wait()?;
+                self.found_idle();
             } else {
                 turn(Some(Duration::ZERO), || true)?;
             }
         }
         Ok(())
+    }
+
+    /// Nothing waits for the thread.
+    fn found_idle(&self) {
+        self.service.get().into_iter().for_each(|service| service.found_idle());
     }
 
     /// Waits in the reactor, unless something ended the wait since the last one.

@@ -165,8 +165,9 @@ impl Pool {
                     task.run(number, &*held);
                 }
                 None => {
-                    self.service.get().into_iter().for_each(|service| service.found_idle());
+                    self.found_idle();
                     self.wait(number)?;
+                    self.found_idle();
                     (asked, run) = (CoarseInstant::now(), 0);
                 }
             }
@@ -174,6 +175,11 @@ impl Pool {
         // The threads that watch are woken one by one.
         self.handle().wake();
         Ok(())
+    }
+
+    /// Nothing waits for a thread.
+    fn found_idle(&self) {
+        self.service.get().into_iter().for_each(|service| service.found_idle());
     }
 
     /// Waits until something is ready, in the reactor or parked.

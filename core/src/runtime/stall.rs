@@ -86,8 +86,7 @@ impl Stalls {
             let route = route.name();
             match handlers {
                 1 => self.report(now.since(began), &route),
-                n => self
-                    .report(now.since(began), &format!("one of {n} requests, the last of them for {route},")),
+                n => self.report(now.since(began), &format!("one of {n} requests, the last for {route},")),
             }
         }
         now

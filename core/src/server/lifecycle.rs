@@ -104,14 +104,15 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
         service.connections_until(|open| open == 0).await;
     };
     let in_time = block_on_until(deadline, before(drained, shutdown.reached(Phase::Forced))).flatten();
-    let deadline = match in_time {
-        Some(()) => deadline,
-        // Cut.
-        None => {
-            shutdown.force();
-            block_on_until(end_of(LAST_WAIT), service.connections_until(|open| open == 0));
-            end_of(Duration::ZERO)
-        }
+
+    // Cut.
+    if in_time.is_none() {
+        shutdown.force();
+        block_on_until(end_of(LAST_WAIT), service.connections_until(|open| open == 0));
+    }
+    let deadline = match shutdown.phase() {
+        Phase::Forced => end_of(Duration::ZERO),
+        _ => deadline,
     };
 
     // Stopping.
