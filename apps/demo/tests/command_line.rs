@@ -104,7 +104,7 @@ fn stops_cleanly_on_either_signal() {
 #[test]
 fn a_second_signal_ends_a_request_that_takes_too_long() {
     for backend in Backend::available() {
-        let (mut program, mut log, url) = running(&["--backend", backend.name()]);
+        let (mut program, mut log, url) = running(&["--backend", backend.name(), "--body-buffer", "0"]);
         let mut peer = TcpStream::connect(&url["http://".len()..]).expect("the program listens");
         peer.write_all(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n1").expect("it reads");
         // The response has begun, so the request is in flight. The second byte of its body is never sent.
