@@ -1,14 +1,19 @@
-//! The driver: joins the sans-IO connection, a transport and a handler; written once, for every backend.
+//! The driver of a connection: it joins the sans-IO [`Connection`], a [`Transport`] and a handler.
 //!
-//! [`Driving`] is a hand-written future rather than an `async fn`, so that an idle connection costs no more memory than
-//! its state needs. What only some requests need is in [`exchange`](super::exchange), boxed when it happens.
+//! All backends use this driver. It therefore owns the behaviour that must be equal on all of them: pipelining, panics,
+//! the lingering close, shutdown, and fairness among connections. The responses to pipelined requests leave together,
+//! once the read buffer holds no further complete request. Deadlines are in [`deadlines`](super::deadlines), and the
+//! detection of peers that have left is in [`liveness`](super::liveness).
 //!
-//! The driver owns what must be the same on every backend: pipelining (responses leave together once no complete request
-//! is left to answer), panics, the lingering close, shutdown, and the turns of the other connections. Deadlines are in
-//! [`deadlines`](super::deadlines), peers that leave in [`liveness`](super::liveness).
+//! [`Driving`] is a hand-written future rather than an `async fn`, so that an idle connection needs no more memory than
+//! its state. The state that only some requests need is in the future of [`exchange`](super::exchange), which is boxed
+//! when such a request occurs.
 //!
-//! A backend polls the future like any other. What makes a backend a blocking one is that its thread stays with a
-//! connection while [`Driving::is_handling`] holds.
+//! A backend polls [`Driving`] like any other future. An event loop parks every connection whose poll returns `Pending`.
+//! A thread of a blocking backend keeps a pending connection while [`Driving::is_handling`] returns true.
+//!
+//! A turn is one call of `poll`. The connection is in one [`Step`] at a time; the table of the steps is in `step`. The
+//! code of the steps is in `handling`, `transfer` and, for those that only blocking backends have, `blocking`.
 
 mod blocking;
 mod handling;
@@ -26,7 +31,7 @@ use std::task::{Context, Poll, ready};
 use crate::conn::cancel::Cancel;
 use crate::conn::context::{self, Peer};
 use crate::conn::deadlines::Deadlines;
-use crate::conn::driver::step::{Flow, Step, Then};
+use crate::conn::driver::step::{AfterFlush, Flow, Step};
 use crate::conn::exchange::panicked;
 use crate::conn::io::Io;
 use crate::conn::lease::{IoOwner, Lease};
@@ -41,11 +46,15 @@ use crate::runtime::park::EventLoopRole;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::RouteName;
 
-/// Bytes that are read and dropped before closing. Time bounds most of it, because a peer that does not read while it
-/// sends sees nothing until everything is sent.
-const LINGER: u64 = 64 << 20;
+/// Maximum number of bytes that the lingering close reads and drops. The limit is high because some peers read the
+/// response only after they have sent everything. `Config::linger` limits the time.
+const MAX_LINGER: u64 = 64 << 20;
 
-/// Serves a connection that was just accepted to its end. It counts as open until the future is dropped.
+/// Serves a connection that was just accepted. The returned future is ready when the connection has ended.
+///
+/// `peer` is the address of the peer, `None` on a Unix socket. The connection counts as open until the future is
+/// dropped. If [`Config::max_connections`](crate::Config::max_connections) is exceeded and the overload policy is to
+/// refuse, the future sends 503 and closes the connection.
 pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> Driving<T> {
     let config = &service.config;
     let connection = Connection::new(service.limits.clone(), config.server_header, config.date_header);
@@ -56,7 +65,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         context: Arc::new(context::Context { peer, runtime: service.runtime.clone(), cancel }),
         served: 0,
         expires: service.clock.unix_seconds().saturating_add(config.max_age.as_secs()),
-        linger: LINGER,
+        linger: MAX_LINGER,
     };
     Driving {
         io: IoOwner::Own(Io::new(transport, connection, Deadlines::accepted(service))),
@@ -72,37 +81,37 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
     }
 }
 
-/// The future of [`drive()`]: one connection, from its acceptance to its end.
-#[must_use = "a connection is served while this is polled"]
+/// The future of one connection, created by [`drive()`]. Dropping it closes the connection and cancels its handler.
+#[must_use = "a connection is served only while its future is polled"]
 pub struct Driving<T> {
     io: IoOwner<T>,
-    /// The last lease, to be used again.
+    /// The ended lease of an earlier request. The next request uses its allocation again.
     lease: Option<Arc<Lease<T>>>,
-    /// `None` at the end.
+    /// `None` once the connection has ended.
     state: Option<ConnectionState>,
     service: Arc<Service>,
     step: Step<T>,
-    /// Requests answered in this turn.
+    /// The requests that were answered since the last flush.
     turn: Tally,
-    /// The route of the handler that waits.
+    /// The route of the handler in `Step::Handle`, for the stall detector.
     route: RouteName,
     now: TurnClock,
-    /// Since when this connection, or its handler, has had the thread.
+    /// Start of the time for which the stall detector has not charged a handler yet.
     since: CoarseInstant,
-    /// Whether a handler is being called. A panic is then the handler's.
+    /// Whether `Handler::call` is running. A panic during the call is a panic of the handler.
     is_calling: bool,
 }
 
-/// What the driver knows of a connection beside its bytes.
+/// The state of a connection that is independent of its transport.
 struct ConnectionState {
     guard: ConnectionGuard,
-    /// What the connection shares with its requests.
+    /// The values that the connection shares with its requests.
     context: Arc<context::Context>,
-    /// Requests that were begun.
+    /// The number of requests for which the handler was called.
     served: u64,
-    /// When the connection is too old for another request, in seconds since the Unix epoch.
+    /// The end of `Config::max_age`, in seconds since the Unix epoch. A later response is the last of the connection.
     expires: u64,
-    /// How many more bytes are read and dropped before closing.
+    /// The number of bytes that the lingering close may still read.
     linger: u64,
 }
 
@@ -114,11 +123,12 @@ impl Drop for ConnectionState {
 
 impl<T> Unpin for Driving<T> {}
 
-/// The time in seconds since the Unix epoch, once it was asked for in this turn.
+/// The time in seconds since the Unix epoch, read at most once in a turn of an event loop.
 struct TurnClock(Option<u64>);
 
 impl TurnClock {
-    /// A handler that must not block has not moved the clock since the turn began.
+    /// Returns the time. The cached value is used only if handlers do not block: a blocking handler can make a turn
+    /// last for seconds.
     #[inline]
     fn seconds(&mut self, clock: &Clock, threads_block: bool) -> u64 {
         match self.0 {
@@ -134,7 +144,7 @@ impl<T: Transport> Future for Driving<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let Some(state) = &mut this.state else { return Poll::Ready(()) };
-        state.guard.runs_as(cx);
+        state.guard.register_task(cx);
         if this.service.shutdown.phase() == Phase::Forced {
             if this.is_handling() {
                 this.service.was_cut();
@@ -150,7 +160,7 @@ impl<T: Transport> Future for Driving<T> {
         }
         let _role = EventLoopRole::enter(!threads_block);
         loop {
-            // Once for all the requests of a turn.
+            // One `catch_unwind` covers all requests of a turn, because it costs time.
             let flow = match catch_unwind(AssertUnwindSafe(|| this.run(cx))) {
                 Ok(Poll::Ready(flow)) => flow,
                 Ok(Poll::Pending) => return Poll::Pending,
@@ -165,7 +175,8 @@ impl<T: Transport> Future for Driving<T> {
 }
 
 impl<T> Driving<T> {
-    /// Whether a handler is at work: on a blocking backend the connection then keeps its thread while it is pending.
+    /// Whether a handler is running or waits for its response. A pending connection of a blocking backend keeps its
+    /// thread while this returns true.
     #[inline]
     pub fn is_handling(&self) -> bool {
         matches!(self.step, Step::Handle(..))
@@ -173,6 +184,7 @@ impl<T> Driving<T> {
 }
 
 impl<T: Transport> Driving<T> {
+    /// Runs steps until one is pending or closes the connection.
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         loop {
             match ready!(self.step(cx)) {
@@ -182,7 +194,7 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Goes on after a panic. A handler's panic is answered, and costs nothing else.
+    /// Continues after a panic. A panic of a handler is answered with 500. Any other panic closes the connection.
     #[cold]
     fn recover(&mut self, panic: &(dyn Any + Send)) -> Flow {
         let response = panicked(panic);
@@ -197,6 +209,7 @@ impl<T: Transport> Driving<T> {
         Flow::Go
     }
 
+    /// Runs the current step.
     #[inline]
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         let service = &self.service;
@@ -205,12 +218,12 @@ impl<T: Transport> Driving<T> {
                 let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Flow::Close) };
                 match io.connection.next_event() {
                     Event::Request(request) => self.receive(request),
-                    Event::NeedBytes => self.step = Step::Flush(Then::Read),
+                    Event::NeedBytes => self.step = Step::Flush(AfterFlush::Read),
                     Event::Refused(error) => {
                         io.refuse(error, service);
-                        self.step = Step::Flush(Then::Close);
+                        self.step = Step::Flush(AfterFlush::Close);
                     }
-                    Event::Finished | Event::AwaitResponse => self.step = Step::Flush(Then::Close),
+                    Event::Finished | Event::AwaitResponse => self.step = Step::Flush(AfterFlush::Close),
                 }
             }
             Step::Flush(then) => {
@@ -235,13 +248,13 @@ impl<T: Transport> Driving<T> {
             Step::Refuse => {
                 service.was_refused();
                 self.io.with(|io| io.refuse(Error::Overload, service));
-                self.step = Step::Flush(Then::Close);
+                self.step = Step::Flush(AfterFlush::Close);
             }
         }
         Poll::Ready(Flow::Go)
     }
 
-    /// A request has arrived.
+    /// Handles a request whose head has arrived.
     #[inline]
     fn receive(&mut self, request: Request) {
         match self.service.threads_block() {
@@ -250,10 +263,11 @@ impl<T: Transport> Driving<T> {
         }
     }
 
+    /// Drops everything that belongs to the connection.
     fn end(&mut self) {
-        // A handler that waits is dropped before its connection.
+        // The step may hold the handler's future, which is dropped before the transport.
         self.step = Step::Next;
-        // Before the connection counts as closed.
+        // The responses are counted before the connection counts as closed.
         self.turn.settle(self.service.counters());
         self.io = IoOwner::Gone;
         self.state = None;

@@ -220,7 +220,7 @@ impl Report {
     /// The report of the server of `service`. Requests that are still in flight, because their handlers hold their
     /// threads, count as cut.
     pub fn of(service: &Service) -> Report {
-        let (finished, cut, refused) = service.ended();
+        let (finished, cut, refused) = service.stop_counts();
         Report { finished, cut: cut + service.counters().totals().in_flight, refused }
     }
 }

@@ -1,10 +1,13 @@
-//! The steps that only blocking backends need: `BufferBody` and `AwaitProbe`.
+//! The steps that only blocking backends have: `AwaitProbe` and `BufferBody`.
+//!
+//! On a blocking backend a request holds its thread from the call of the handler until the response. These steps run
+//! before the call and hold no thread.
 
 use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::conn::driver::Driving;
-use crate::conn::driver::step::{Flow, Step, Then};
+use crate::conn::driver::step::{AfterFlush, Flow, Step};
 use crate::conn::lease::IoOwner;
 use crate::conn::transport::Transport;
 use crate::proto::body::BodyError;
@@ -12,20 +15,21 @@ use crate::proto::connection::Buffered;
 use crate::proto::request::Request;
 
 impl<T: Transport> Driving<T> {
-    /// On a blocking backend a request holds its thread until its response. A peer that may have left while the request
-    /// waited for the thread is asked before that.
+    /// Handles a request whose head has arrived. If the peer may have left while the request waited for a thread, the
+    /// peer is probed first.
     pub(super) fn receive_for_thread(&mut self, request: Request) {
         let IoOwner::Own(io) = &mut self.io else { return };
-        match io.ask_after_long_wait(&self.service) {
+        match io.probe_after_long_wait(&self.service) {
             Ok(None) => self.buffer_or_begin(request),
             Ok(Some(timer)) => self.step = Step::AwaitProbe(request, timer),
             Err(_) => {
                 io.connection.close();
-                self.step = Step::Flush(Then::Close);
+                self.step = Step::Flush(AfterFlush::Close);
             }
         }
     }
 
+    /// Waits for the time in which the system of a closed peer answers the probe with a reset.
     pub(super) fn poll_await_probe(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         let (IoOwner::Own(io), Step::AwaitProbe(_, timer)) = (&mut self.io, &mut self.step) else {
             return Poll::Ready(Flow::Close);
@@ -43,8 +47,8 @@ impl<T: Transport> Driving<T> {
         Poll::Ready(Flow::Go)
     }
 
-    /// A small body is awaited before its request begins. A peer that expects `100 Continue` waits for the handler's
-    /// decision, so its body is not awaited.
+    /// Buffers the body if it is small, otherwise calls the handler. The body of a request with `Expect: 100-continue`
+    /// is not buffered, because the peer waits for the decision of the handler.
     pub(super) fn buffer_or_begin(&mut self, request: Request) {
         let IoOwner::Own(io) = &mut self.io else { return };
         let (connection, limit) = (&io.connection, self.service.config.body_buffer);
@@ -57,6 +61,7 @@ impl<T: Transport> Driving<T> {
         }
     }
 
+    /// Reads a small body up to `Config::body_buffer`. A body that fails is delivered to the handler with its error.
     pub(super) fn poll_buffer_body(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         let (IoOwner::Own(io), Step::BufferBody(request)) = (&mut self.io, &mut self.step) else {
             return Poll::Ready(Flow::Close);
@@ -71,7 +76,7 @@ impl<T: Transport> Driving<T> {
                 Buffered::Partial => break,
                 Buffered::NeedBytes => {}
             }
-            // The peer may be waiting for responses to earlier requests.
+            // The peer may wait for responses to earlier requests before it sends the body.
             if matches!(io.poll_flush(cx, service), Poll::Ready(Err(_))) {
                 return Poll::Ready(Flow::Close);
             }

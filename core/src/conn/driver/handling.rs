@@ -1,17 +1,17 @@
-//! The step `Handle`: the call of a handler, the wait for its response, and the response.
+//! The step `Handle`: the call of a handler, the wait for its future, and the start of the response.
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use crate::conn::access::AccessLine;
-use crate::conn::cancel::LookForPeer;
+use crate::conn::cancel::CheckPeer;
 use crate::conn::driver::Driving;
-use crate::conn::driver::step::{Flow, Step, Then};
-use crate::conn::exchange::{exchange, give_up, late};
+use crate::conn::driver::step::{AfterFlush, Flow, Step};
+use crate::conn::exchange::{abandon_handler, exchange, handler_timed_out};
 use crate::conn::handler::Answer;
 use crate::conn::io::Io;
 use crate::conn::lease::{IoOwner, Lease, Lender};
-use crate::conn::liveness::Verdict;
+use crate::conn::liveness::EndOfWait;
 use crate::conn::transport::Transport;
 use crate::proto::body::{Body, Inner as BodyInner};
 use crate::proto::request::Request;
@@ -20,7 +20,7 @@ use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::RouteName;
 
 impl<T: Transport> Driving<T> {
-    /// Calls the handler.
+    /// Calls the handler. Sets the step to `Handle` if the handler returns a future, otherwise answers.
     #[inline]
     pub(super) fn begin(&mut self, mut request: Request) {
         let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else { return };
@@ -55,10 +55,10 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Shares the connection with a request whose body is still on the wire, or with the tokens of a handler that holds
-    /// this thread.
+    /// Begins a lease of the connection. A request with an unread body reads it through the lease. On a blocking backend
+    /// the cancel tokens also use the lease, to check the peer while the handler holds the thread.
     #[inline(never)]
-    pub(super) fn lend(&mut self, request: Option<&mut Request>) {
+    fn lend(&mut self, request: Option<&mut Request>) {
         let (service, IoOwner::Own(mut io)) = (&self.service, self.io.take()) else { return };
         let Some(state) = &self.state else { return };
         if request.is_some() && service.clock.unix_seconds() >= state.expires {
@@ -69,12 +69,12 @@ impl<T: Transport> Driving<T> {
                 lease.lend(io);
                 lease
             }
-            // The body of an earlier request is kept somewhere, and must not find the body of this one.
+            // The application still holds the body of an earlier request. That body must not read this one.
             None => {
                 let lease = Arc::new(Lease::new(io, service.clone()));
                 if service.threads_block() {
-                    let peer: Weak<dyn LookForPeer> = Arc::<Lease<T>>::downgrade(&lease);
-                    state.context.cancel.look_by(peer);
+                    let peer: Weak<dyn CheckPeer> = Arc::<Lease<T>>::downgrade(&lease);
+                    state.context.cancel.check_peer_by(peer);
                 }
                 lease
             }
@@ -85,7 +85,7 @@ impl<T: Transport> Driving<T> {
         self.io = IoOwner::Lent(Lender::new(lease));
     }
 
-    /// Ends the lease of a handler that was called without a body on the wire.
+    /// Ends the lease, if there is one, and keeps its allocation for the next request.
     pub(super) fn take_back(&mut self) {
         match self.io.take() {
             IoOwner::Lent(lender) => {
@@ -97,6 +97,7 @@ impl<T: Transport> Driving<T> {
         }
     }
 
+    /// Polls the handler's future. While it is pending, watches the peer and the handler's deadline.
     pub(super) fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         let Step::Handle(future, policy, line) = &mut self.step else { return Poll::Ready(Flow::Go) };
         let (service, policy) = (&self.service, *policy);
@@ -108,31 +109,32 @@ impl<T: Transport> Driving<T> {
             Poll::Ready(response) => response,
             Poll::Pending => match ready!(self.io.poll_with(cx, |io, cx| io.poll_watch(cx, service, policy)))
             {
-                Verdict::Late => {
+                EndOfWait::TimedOut => {
                     if let Some(state) = &self.state {
                         state.context.cancel.set();
                     }
-                    late()
+                    handler_timed_out()
                 }
-                Verdict::Gone => {
+                EndOfWait::PeerLeft => {
                     let handling = std::mem::replace(&mut self.step, Step::Next);
                     if let Step::Handle(future, ..) = handling {
-                        give_up(future, policy, service);
+                        abandon_handler(future, policy, service);
                     }
-                    service.gave_up();
+                    service.was_cut_if_forced();
                     return Poll::Ready(Flow::Close);
                 }
             },
         };
         let line = line.take();
-        // The handler's deadline is not the response's.
+        // The response has deadlines of its own.
         self.io.with(Io::handler_ends);
         self.step = Step::Next;
         self.answer(response, line);
         Poll::Ready(Flow::Go)
     }
 
-    /// Handlers have returned, or the future of one. A handler that had the thread for too long is logged.
+    /// Tells the stall detector that `handlers` handlers have returned or are pending. The detector logs a handler that
+    /// held an event loop for too long.
     #[inline]
     pub(super) fn handler_paused(&mut self, handlers: u32) {
         if !self.service.threads_block() {
@@ -140,18 +142,19 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Queues a response, or begins to stream it. The step is `Next` before, and stays so if that is all.
+    /// Queues a response whose body is in memory, or begins an exchange for any other. The step is `Next` when this is
+    /// called.
     #[inline]
     pub(super) fn answer(&mut self, response: Response, line: Option<AccessLine>) {
         let service = &self.service;
         let seconds = self.now.seconds(&service.clock, service.threads_block());
         let is_expired = self.state.as_ref().is_some_and(|state| seconds >= state.expires);
-        let is_at_hand = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
+        let is_in_memory = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
         let IoOwner::Own(io) = &mut self.io else { return self.exchange(response, line) };
         if is_expired {
             io.connection.close_after_this();
         }
-        if !is_at_hand || response.extra.is_some() {
+        if !is_in_memory || response.extra.is_some() {
             return self.exchange(response, line);
         }
         if service.shutdown.is_requested() {
@@ -166,11 +169,11 @@ impl<T: Transport> Driving<T> {
         self.count();
     }
 
-    /// Begins to send a response that takes more than a call.
+    /// Begins to send a response that needs several polls.
     #[inline(never)]
-    pub(super) fn exchange(&mut self, response: Response, line: Option<AccessLine>) {
+    fn exchange(&mut self, response: Response, line: Option<AccessLine>) {
         if self.service.shutdown.phase() == Phase::Forced {
-            // A forced stop ended the waits of the handler. What the handler says of that is not for the peer.
+            // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
             self.service.was_cut();
             self.io = IoOwner::Gone;
             return;
@@ -179,14 +182,15 @@ impl<T: Transport> Driving<T> {
         self.step = Step::Exchange(Box::pin(exchange));
     }
 
-    /// Counts an answered request: ends the turn, or sends what is queued, if that is enough of it.
+    /// Counts an answered request. Ends the turn after `Limits::pipeline` requests, and flushes after `Limits::output`
+    /// bytes.
     #[inline]
     pub(super) fn count(&mut self) {
         let (IoOwner::Own(io), service) = (&self.io, &self.service) else { return };
         if self.turn.answered() as usize >= service.limits.pipeline {
-            self.step = Step::Flush(Then::Yield);
+            self.step = Step::Flush(AfterFlush::Yield);
         } else if io.connection.write_queue().len() >= service.limits.output {
-            self.step = Step::Flush(Then::Next);
+            self.step = Step::Flush(AfterFlush::Next);
         }
     }
 }

@@ -1,21 +1,22 @@
-//! The steps that move bytes: `Flush`, `Read` and `Linger`.
+//! The steps that only move bytes: `Flush`, `Read` and `Linger`.
 
 use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::conn::driver::Driving;
-use crate::conn::driver::step::{Flow, Step, Then};
+use crate::conn::driver::step::{AfterFlush, Flow, Step};
 use crate::conn::lease::IoOwner;
 use crate::conn::transport::Transport;
 use crate::proto::error::Error;
 use crate::runtime::stall::RouteName;
 
-/// How much of that is read before other connections have their turn.
-const LINGER_A_TURN: u64 = 256 << 10;
+/// Bytes that the lingering close reads in one turn, before other connections run.
+const MAX_LINGER_PER_TURN: u64 = 256 << 10;
 
 impl<T: Transport> Driving<T> {
+    /// Writes everything that is queued, then continues with `then`.
     #[inline]
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, then: Then) -> Poll<Flow> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, then: AfterFlush) -> Poll<Flow> {
         let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Flow::Close) };
         let service = &self.service;
         if !service.threads_block() && self.turn.len() != 0 {
@@ -26,31 +27,31 @@ impl<T: Transport> Driving<T> {
         }
         self.turn.settle(service.counters());
         match then {
-            Then::Next => self.step = Step::Next,
-            Then::Read => self.step = Step::Read,
-            Then::Yield => {
+            AfterFlush::Next => self.step = Step::Next,
+            AfterFlush::Read => self.step = Step::Read,
+            AfterFlush::Yield => {
                 self.step = Step::Next;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Then::Close if io.must_linger(service) => {
+            AfterFlush::Close if io.must_linger(service) => {
                 if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
                     return Poll::Ready(Flow::Close);
                 }
                 io.begin_linger(service);
                 self.step = Step::Linger;
             }
-            Then::Close => return Poll::Ready(Flow::Close),
+            AfterFlush::Close => return Poll::Ready(Flow::Close),
         }
         Poll::Ready(Flow::Go)
     }
 
-    /// Waits for bytes, mostly those of a head. Nothing waits to be sent.
+    /// Reads bytes of a head or of an unread body. The write queue is empty. During a shutdown the step reads only the
+    /// bytes that have arrived already.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Flow::Close) };
         let service = &self.service;
         if service.shutdown.is_requested() {
-            // What has arrived is still answered. What has not arrived is not waited for.
             return Poll::Ready(match io.try_read(service) {
                 Ok(n) if n > 0 => {
                     io.end_wait_for_bytes();
@@ -67,7 +68,7 @@ impl<T: Transport> Driving<T> {
         }
         let read = match io.poll_read(cx, service) {
             Poll::Pending if !io.deadlines.is_waiting_for_bytes() => {
-                // The first read found nothing: a wait begins, and gets a deadline.
+                // Only a connection that waits needs a deadline. It also releases its buffers.
                 io.release();
                 self.lease = None;
                 io.wait_for_bytes(service);
@@ -80,9 +81,10 @@ impl<T: Transport> Driving<T> {
             Ok(0) => io.connection.received_end(),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut && io.connection.is_head_begun() => {
-                // Part of a head has arrived. A peer that sent nothing is not sent what it could take for an answer.
+                // A peer that has sent part of a head gets 408. A silent peer gets nothing, because it could take a
+                // 408 for the response to its next request.
                 io.refuse(Error::HeadTimeout, service);
-                self.step = Step::Flush(Then::Close);
+                self.step = Step::Flush(AfterFlush::Close);
                 return Poll::Ready(Flow::Go);
             }
             Err(_) => return Poll::Ready(Flow::Close),
@@ -91,12 +93,13 @@ impl<T: Transport> Driving<T> {
         Poll::Ready(Flow::Go)
     }
 
-    /// Reads and drops what a refused peer still sends, so that closing does not destroy the refusal (RFC 9112, 9.6).
+    /// Reads and drops what the peer still sends. Closing with unread bytes would reset the connection, and a reset can
+    /// destroy the response before the peer has read it (RFC 9112, 9.6).
     pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
         let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else {
             return Poll::Ready(Flow::Close);
         };
-        let pause = state.linger.saturating_sub(LINGER_A_TURN);
+        let pause = state.linger.saturating_sub(MAX_LINGER_PER_TURN);
         loop {
             if state.linger < pause {
                 if io.deadlines.is_linger_over(&self.service) {
