@@ -3,8 +3,8 @@
 use crate::proto::response::Later;
 use crate::runtime::handle::Runtime;
 
-/// The tasks of one or several responses. Dropping the value spawns them. It is dropped when the responses were written,
-/// or when the connection ends before that.
+/// The tasks of one or several responses. Dropping the value spawns them. It is dropped when the responses were
+/// written, or when the connection ends before that.
 pub(crate) struct After {
     runtime: Runtime,
     tasks: Vec<Later>,

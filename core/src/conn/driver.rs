@@ -9,8 +9,8 @@
 //! its state. The state that only some requests need is in the future of [`exchange`](super::exchange), which is boxed
 //! when such a request occurs.
 //!
-//! A backend polls [`Driving`] like any other future. An event loop parks every connection whose poll returns `Pending`.
-//! A thread of a blocking backend keeps a pending connection while [`Driving::is_handling`] returns true.
+//! A backend polls [`Driving`] like any other future. An event loop parks every connection whose poll returns
+//! `Pending`. A thread of a blocking backend keeps a pending connection while [`Driving::is_handling`] returns true.
 //!
 //! A turn is one call of `poll`. The connection is in one [`Step`] at a time; the table of the steps is in `step`. The
 //! code of the steps is in `handling`, `transfer` and, for those that only blocking backends have, `blocking`.

@@ -106,9 +106,9 @@ async fn stream<T: Transport>(
     response: Response,
     status: &mut StatusCode,
 ) -> Option<Streamed> {
-    // Two kinds of bodies are polled before the head is sent. The body of the request may still fail, which a status can
-    // report only before the head. Any body may read a request that expects 100 Continue, and 100 must be sent before
-    // the final response.
+    // Two kinds of bodies are polled before the head is sent. The body of the request may still fail, which a status
+    // can report only before the head. Any body may read a request that expects 100 Continue, and 100 must be sent
+    // before the final response.
     let awaits_first =
         matches!(response.body.0, BodyInner::Lease(_)) || owner.with(|io| io.connection.awaits_continue());
     let mut source = Source::new(response.body);
@@ -166,8 +166,8 @@ fn break_off<T: Transport>(owner: &mut IoOwner<T>) -> Streamed {
     Streamed::BrokenOff
 }
 
-/// Moves the body to the peer. The body is polled until [`Limits::output`](crate::Limits::output) bytes are queued, even
-/// while the peer receives nothing. A body that reads the request therefore still reads from a peer that sends
+/// Moves the body to the peer. The body is polled until [`Limits::output`](crate::Limits::output) bytes are queued,
+/// even while the peer receives nothing. A body that reads the request therefore still reads from a peer that sends
 /// everything before it receives.
 fn poll_stream<T: Transport>(
     owner: &mut IoOwner<T>,

@@ -1,8 +1,8 @@
 //! The [`Handler`] trait, which applications implement.
 //!
 //! Every async function or closure from [`Request`] to a type that is [`IntoResponse`] is a handler. The functions
-//! [`sync`](crate::sync), [`blocking`](crate::blocking()) and [`compute`](crate::compute) convert a synchronous function
-//! to a handler and select the thread that runs it.
+//! [`sync`](crate::sync), [`blocking`](crate::blocking()) and [`compute`](crate::compute) convert a synchronous
+//! function to a handler and select the thread that runs it.
 
 use std::fmt;
 use std::future::Future;

@@ -137,8 +137,8 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Makes the current response the last of the connection, unless bytes of another request have arrived. A server that
-    /// stops answers the requests that have arrived.
+    /// Makes the current response the last of the connection, unless bytes of another request have arrived. A server
+    /// that stops answers the requests that have arrived.
     pub(crate) fn close_unless_more_came(&mut self, service: &Service) {
         if self.connection.is_body_pending() {
             return;
@@ -148,8 +148,8 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Returns whether the connection needs a lingering close (RFC 9112, 9.6). Bytes may have arrived while the response
-    /// was written, so this reads once more.
+    /// Returns whether the connection needs a lingering close (RFC 9112, 9.6). Bytes may have arrived while the
+    /// response was written, so this reads once more.
     pub(crate) fn must_linger(&mut self, service: &Service) -> bool {
         if self.connection.must_linger() || self.connection.has_ended() {
             return self.connection.must_linger();

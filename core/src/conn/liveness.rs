@@ -1,10 +1,10 @@
 //! Liveness: whether the peer is still connected while the server works on its response.
 //!
-//! The system reports the reset of a connection as an error of the socket. It reports the end of the peer's sending side
-//! as an end of the stream, both for a peer that has closed its socket and for a half-closed peer, which still waits for
-//! its response. The driver tells the two apart by a probe: an interim `100 Continue` response. Clients ignore it (RFC
-//! 9110, 15.2). The system of a peer that has closed its socket answers it with a reset. A probe goes through the write
-//! queue like all other bytes, and is sent only before a response has begun.
+//! The system reports the reset of a connection as an error of the socket. It reports the end of the peer's sending
+//! side as an end of the stream, both for a peer that has closed its socket and for a half-closed peer, which still
+//! waits for its response. The driver tells the two apart by a probe: an interim `100 Continue` response. Clients
+//! ignore it (RFC 9110, 15.2). The system of a peer that has closed its socket answers it with a reset. A probe goes
+//! through the write queue like all other bytes, and is sent only before a response has begun.
 //!
 //! | moment | action |
 //! | --- | --- |
@@ -50,8 +50,8 @@ pub(crate) enum EndOfWait {
 }
 
 impl<T: Transport> Io<T> {
-    /// Flushes earlier responses and watches the peer while a handler is pending. Ready once the handler's response is no
-    /// longer needed. With [`OnDisconnect::Ignore`] only the handler's deadline makes it ready.
+    /// Flushes earlier responses and watches the peer while a handler is pending. Ready once the handler's response is
+    /// no longer needed. With [`OnDisconnect::Ignore`] only the handler's deadline makes it ready.
     pub(crate) fn poll_watch(
         &mut self,
         cx: &mut Context<'_>,
@@ -122,7 +122,8 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Returns whether the peer has left. Probes a peer that has ended its sending side; the next check sees the result.
+    /// Returns whether the peer has left. Probes a peer that has ended its sending side; the next check sees the
+    /// result.
     fn check_peer(&mut self, cx: &mut Context<'_>, service: &Service) -> bool {
         if !matches!(self.transport.take_error(), Ok(None)) {
             return true;
@@ -133,8 +134,8 @@ impl<T: Transport> Io<T> {
         matches!(self.poll_flush(cx, service), Poll::Ready(Err(_)))
     }
 
-    /// Returns whether the peer has left, for a handler that holds its thread. `probed` is the time of the last probe, or
-    /// the time when the end of the peer's sending side was seen.
+    /// Returns whether the peer has left, for a handler that holds its thread. `probed` is the time of the last probe,
+    /// or the time when the end of the peer's sending side was seen.
     pub(crate) fn check_from_handler(&mut self, probed: &mut Option<Instant>, service: &Service) -> bool {
         if !self.connection.is_body_pending() && self.may_read_ahead() {
             match self.try_read(service) {

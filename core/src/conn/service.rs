@@ -131,8 +131,8 @@ impl Service {
         self.connections() < self.max_connections()
     }
 
-    /// Waits until `enough` returns true for the number of open connections. It is called first at once, then whenever a
-    /// connection closes.
+    /// Waits until `enough` returns true for the number of open connections. It is called first at once, then whenever
+    /// a connection closes.
     pub async fn connections_until(&self, enough: impl Fn(usize) -> bool) {
         poll_fn(|cx| {
             let mut watchers = lock(&self.open.watchers);
@@ -154,8 +154,8 @@ impl Service {
         self.threads_block
     }
 
-    /// Records that a thread of a blocking backend has found no connection to drive. No connection has then waited for a
-    /// thread. A backend calls this before and after a thread waits for connections.
+    /// Records that a thread of a blocking backend has found no connection to drive. No connection has then waited for
+    /// a thread. A backend calls this before and after a thread waits for connections.
     #[inline]
     pub fn found_idle(&self) {
         self.idle_at.set(self.clock.coarse());

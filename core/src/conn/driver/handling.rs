@@ -55,8 +55,8 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Begins a lease of the connection. A request with an unread body reads it through the lease. On a blocking backend
-    /// the cancel tokens also use the lease, to check the peer while the handler holds the thread.
+    /// Begins a lease of the connection. A request with an unread body reads it through the lease. On a blocking
+    /// backend the cancel tokens also use the lease, to check the peer while the handler holds the thread.
     #[inline(never)]
     fn lend(&mut self, request: Option<&mut Request>) {
         let (service, IoOwner::Own(mut io)) = (&self.service, self.io.take()) else { return };
