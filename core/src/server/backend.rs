@@ -1,8 +1,8 @@
 //! Seam 3: a backend runs a server.
 //!
-//! A [`Server`] has bound its sockets when a [`Backend`] gets it. The backend creates a [`Runtime`], starts the
-//! [`App`] with it, and serves until the stop. Backends are values: a program can hold several and select one at run
-//! time.
+//! A [`Server`] has bound its sockets before it is passed to a [`Backend`]. The backend creates a [`Runtime`], starts
+//! the [`App`] with it, and serves until the stop. Backends are values: a program can hold several and select one at
+//! run time.
 
 use std::fmt;
 use std::future::Future;
