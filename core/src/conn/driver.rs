@@ -150,7 +150,7 @@ impl<T: Transport> Future for Driving<T> {
                 this.service.was_cut();
             }
             if !matches!(this.step, Step::Exchange(_)) {
-                return Poll::Ready(this.end());
+                return this.end();
             }
         }
         this.now = TurnClock(None);
@@ -168,7 +168,7 @@ impl<T: Transport> Future for Driving<T> {
             };
             match flow {
                 Flow::Go => {}
-                Flow::Close => return Poll::Ready(this.end()),
+                Flow::Close => return this.end(),
             }
         }
     }
@@ -263,14 +263,17 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Drops everything that belongs to the connection.
-    fn end(&mut self) {
+    /// Drops everything that belongs to the connection. Returns the result of the last poll.
+    fn end(&mut self) -> Poll<()> {
         // The step may hold the handler's future, which is dropped before the transport.
+        self.step = Step::Next;
+        // The responses are counted before the connection counts as closed.
         self.step = Step::Next;
         // The responses are counted before the connection counts as closed.
         self.turn.settle(self.service.counters());
         self.io = IoOwner::Gone;
         self.state = None;
+        Poll::Ready(())
     }
 }
 
