@@ -268,8 +268,6 @@ impl<T: Transport> Driving<T> {
         // The step may hold the handler's future, which is dropped before the transport.
         self.step = Step::Next;
         // The responses are counted before the connection counts as closed.
-        self.step = Step::Next;
-        // The responses are counted before the connection counts as closed.
         self.turn.settle(self.service.counters());
         self.io = IoOwner::Gone;
         self.state = None;
