@@ -78,7 +78,8 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     let runtime = Runtime::new(workers.engine(), &config, shutdown.clone());
 
     // Starting.
-    let (start, on_stop) = app.into_parts(runtime.clone());
+    let parts = catch_unwind(AssertUnwindSafe(|| app.into_parts(runtime.clone())));
+    let Ok((start, on_stop)) = parts else { return Err(ServeError::Start(TaskError::Panicked.into())) };
     let mut start = runtime.spawn(start);
     let started =
         block_on_until(None, before(&mut start, shutdown.reached(Phase::Graceful))).flatten().or_else(|| {
