@@ -157,9 +157,11 @@ fn an_application_that_panics_during_its_start_is_reported() {
 }
 
 #[test]
-fn a_stop_ends_the_start_of_an_application() {
+fn a_stop_ends_the_start_of_an_application_after_the_grace_period() {
     let app = App::start(|_| std::future::pending::<Result<Router, gearshift_core::BoxError>>());
-    let (_, shutdown, server) = serve(Tokio::default(), config(1), app);
+    let mut config = config(1);
+    config.graceful_timeout = Duration::from_millis(20);
+    let (_, shutdown, server) = serve(Tokio::default(), config, app);
     shutdown.graceful();
     assert_eq!(outcome(server).expect("the server was stopped"), Report::default());
 }
