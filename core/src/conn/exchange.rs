@@ -1,7 +1,8 @@
 //! The exchange: sends a response that needs several polls.
 //!
-//! Examples are a streamed response, the response to a request whose body is still on the wire, and an upgrade. The
-//! driver boxes the future of [`exchange`] for these responses. It sends all other responses itself.
+//! These are streamed responses, responses to requests whose body is still on the wire, upgrades, and responses with
+//! tasks that run after them. The driver boxes the future of [`exchange`] for these responses. It sends all other
+//! responses itself.
 
 mod source;
 
@@ -64,7 +65,7 @@ pub(crate) async fn exchange<T: Transport>(
     log_access(line, status, &service, matches!(sent, Some(Streamed::Whole)));
     sent.map(|_| {
         let mut io = owner.take_back();
-        io.then(after);
+        io.spawn_after_flush(after);
         io
     })
 }
@@ -153,7 +154,7 @@ fn poll_first<T: Transport>(
             Poll::Ready(None)
         }
         Poll::Ready(instead) => Poll::Ready(Some(instead)),
-        Poll::Pending => owner.poll_with(cx, |io, cx| io.poll_left(cx, service)).map(|()| {
+        Poll::Pending => owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(|()| {
             service.was_cut_if_forced();
             None
         }),
@@ -206,7 +207,7 @@ fn poll_stream<T: Transport>(
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service)) {
             Poll::Ready(Err(_)) => return Poll::Ready(None),
             Poll::Ready(Ok(())) if starved => {
-                return owner.poll_with(cx, |io, cx| io.poll_left(cx, service)).map(|()| None);
+                return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(|()| None);
             }
             Poll::Ready(Ok(())) => {}
             Poll::Pending if starved || max_queued == service.limits.output => return Poll::Pending,

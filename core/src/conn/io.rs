@@ -33,7 +33,7 @@ impl<T: Transport> Io<T> {
     }
 
     /// Begins the tasks of `after` once the write queue is empty.
-    pub(crate) fn then(&mut self, after: After) {
+    pub(crate) fn spawn_after_flush(&mut self, after: After) {
         match &mut self.after {
             Some(before) => before.append(after),
             None => self.after = Some(Box::new(after)),
@@ -69,7 +69,7 @@ impl<T: Transport> Io<T> {
         (moved, written)
     }
 
-    /// Writes until the write queue is empty, then begins the tasks that were added by [`Io::then`].
+    /// Writes until the write queue is empty, then begins the tasks that were added by [`Io::spawn_after_flush`].
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         let flushed = self.poll_write_queue(cx, service);

@@ -23,7 +23,7 @@ use crate::conn::transport::Transport;
 use crate::proto::BoxFuture;
 use crate::runtime::config::OnDisconnect;
 
-/// Time from the end of the peer's sending side to the first check, and least time between two probes.
+/// Pause before the first check. For a handler that holds its thread, the minimum time between two probes.
 const FIRST_CHECK: Duration = Duration::from_millis(250);
 /// Maximum pause between two checks.
 const MAX_PAUSE: Duration = Duration::from_secs(4);
@@ -68,7 +68,7 @@ impl<T: Transport> Io<T> {
 
     /// Does the same while the next piece of a streamed response is pending, which has no deadline. Ready once the peer
     /// has left.
-    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
+    pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
         if self.is_handler_waiting {
             self.handler_ends();
         }

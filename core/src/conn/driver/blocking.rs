@@ -49,7 +49,7 @@ impl<T: Transport> Driving<T> {
 
     /// Buffers the body if it is small, otherwise calls the handler. The body of a request with `Expect: 100-continue`
     /// is not buffered, because the peer waits for the decision of the handler.
-    pub(super) fn buffer_or_begin(&mut self, request: Request) {
+    fn buffer_or_begin(&mut self, request: Request) {
         let IoOwner::Own(io) = &mut self.io else { return };
         let (connection, limit) = (&io.connection, self.service.config.body_buffer);
         let is_small = connection.body_remaining().is_none_or(|len| len <= limit as u64);

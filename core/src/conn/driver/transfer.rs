@@ -99,9 +99,9 @@ impl<T: Transport> Driving<T> {
         let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else {
             return Poll::Ready(Flow::Close);
         };
-        let pause = state.linger.saturating_sub(MAX_LINGER_PER_TURN);
+        let end_of_turn = state.linger.saturating_sub(MAX_LINGER_PER_TURN);
         loop {
-            if state.linger < pause {
+            if state.linger < end_of_turn {
                 if io.deadlines.is_linger_over(&self.service) {
                     return Poll::Ready(Flow::Close);
                 }
