@@ -1,4 +1,4 @@
-//! The bare connection: what it makes of bytes, and that chopping them changes nothing.
+//! The sans-IO connection: the events and responses for given bytes, which do not depend on the sizes of the reads.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use gearshift_core::h1::{Connection, Error, Event, Piece};
 use gearshift_core::{BodyError, Limits, Response};
 use proptest::prelude::*;
 
-/// What a connection was seen to do, in words.
+/// Feeds `pieces` to a connection and answers each request. Returns one line for each event, and the bytes of the
+/// responses as the last line. `end` ends the peer's sending side after the pieces.
 fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end: bool) -> Vec<String> {
     let mut pieces = pieces.into_iter();
     let mut connection = Connection::new(limits.clone(), false, false);
@@ -21,7 +22,7 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
             Event::Request(request) => {
                 match read_body(&mut connection, &mut pieces, end, request.into_parts_for_test()) {
                     Ok(body) => seen.push(body),
-                    // A handler says what the connection says when it finds out before there is a handler.
+                    // A malformed body gets the same response before and after the call of a handler.
                     Err(error) => {
                         connection.refuse(error, 0);
                         break seen.push(format!("refused: {error:?}"));
@@ -42,6 +43,7 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
     seen
 }
 
+/// Reads the body of a request. Returns one line that describes the request.
 fn read_body<'a>(
     connection: &mut Connection,
     pieces: &mut impl Iterator<Item = &'a [u8]>,
@@ -66,20 +68,23 @@ fn read_body<'a>(
     Ok(format!("{head} {:?} {outcome}", String::from_utf8_lossy(&body)))
 }
 
+/// Access to the head and the body of a request.
 trait IntoParts {
+    /// Returns a description of the head, and the part of the body that is in memory.
     fn into_parts_for_test(self) -> (String, Vec<u8>);
 }
 
 impl IntoParts for gearshift_core::Request {
     fn into_parts_for_test(self) -> (String, Vec<u8>) {
         let head = format!("{} {} {:?} {:?}", self.method(), self.target(), self.version(), self.headers());
-        let body = futures_lite::future::block_on(self.into_body().bytes(usize::MAX)).expect("bytes at hand");
+        let body = futures_lite::future::block_on(self.into_body().bytes(usize::MAX))
+            .expect("the bytes are in memory");
         (head, body.to_vec())
     }
 }
 
 #[test]
-fn answers_what_can_be_answered() {
+fn valid_requests_are_answered() {
     let limits = Arc::new(Limits::default());
     let host = "Host: a\r\n";
     for (wire, expected) in [
@@ -120,7 +125,7 @@ fn answers_what_can_be_answered() {
 }
 
 #[test]
-fn refuses_what_could_be_read_two_ways() {
+fn ambiguous_and_malformed_heads_are_refused() {
     let mut limits = Limits::default();
     limits.body = 1000;
     let limits = Arc::new(limits);
@@ -160,7 +165,7 @@ fn refuses_what_could_be_read_two_ways() {
         let wire = format!("POST / HTTP/1.1\r\n{fields}\r\nabc");
         for step in [1, 2, 7, wire.len()] {
             let seen = run(wire.as_bytes().chunks(step), &limits, true);
-            assert_eq!(seen[0], format!("refused: {error}"), "{wire:?} by {step}");
+            assert_eq!(seen[0], format!("refused: {error}"), "{wire:?} in reads of {step} bytes");
             assert!(seen[1].contains("\r\nConnection: close\r\n"), "{seen:?}");
         }
     }
@@ -169,7 +174,7 @@ fn refuses_what_could_be_read_two_ways() {
 }
 
 #[test]
-fn never_makes_a_short_body_of_one_that_was_cut() {
+fn a_body_that_was_cut_is_an_error() {
     let limits = Arc::new(Limits::default());
     for (framing, body) in [("Content-Length: 5", "abc"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")] {
         let wire = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}");
@@ -180,16 +185,16 @@ fn never_makes_a_short_body_of_one_that_was_cut() {
 }
 
 #[test]
-fn stays_open_when_a_body_came_without_being_waited_for() {
+fn the_connection_stays_open_if_a_body_arrives_before_100_continue() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut connection = Connection::new(Limits::default().into(), false, false);
     connection.read_buffer_mut().extend(head);
     connection.read_buffer_mut().extend(b"3\r\nabc\r\n");
     assert!(matches!(connection.next_event(), Event::Request(_)));
-    assert!(!connection.awaits_continue(), "it has not waited");
+    assert!(!connection.awaits_continue(), "the peer has sent part of the body");
     assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "abc"));
     assert!(matches!(connection.next_piece(), Ok(Piece::NeedBytes)));
-    assert!(!connection.send_continue(), "it is not asked for what has begun to come");
+    assert!(!connection.send_continue(), "100 Continue is not sent once the body has begun");
     connection.read_buffer_mut().extend(b"0\r\n\r\n");
     assert!(matches!(connection.next_piece(), Ok(Piece::End)));
     connection.respond_whole(Response::text("ok"), 0);
@@ -198,7 +203,7 @@ fn stays_open_when_a_body_came_without_being_waited_for() {
 }
 
 #[test]
-fn reads_past_a_body_that_came_without_being_waited_for() {
+fn an_unread_body_that_arrives_before_100_continue_is_drained() {
     for (framing, pieces) in [
         ("Content-Length: 3", &["", "abc"][..]),
         ("Content-Length: 3", &["a", "bc"]),
@@ -224,26 +229,26 @@ fn reads_past_a_body_that_came_without_being_waited_for() {
 }
 
 #[test]
-fn waits_for_no_byte_of_a_body_that_it_will_not_pass_over() {
+fn the_rest_of_a_body_beyond_the_drain_limit_is_not_awaited() {
     let mut limits = Limits::default();
     limits.drain = 10;
     let limits = Arc::new(limits);
-    for (length, is_passed_over) in [(10, true), (11, false), (1_000_000, false)] {
+    for (length, is_drained) in [(10, true), (11, false), (1_000_000, false)] {
         let mut connection = Connection::new(limits.clone(), false, false);
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
         connection.read_buffer_mut().extend(head.as_bytes());
         assert!(matches!(connection.next_event(), Event::Request(_)));
         connection.respond_whole(Response::text("ok"), 0);
         match connection.next_event() {
-            Event::NeedBytes => assert!(is_passed_over, "{length} bytes are waited for"),
-            Event::Finished => assert!(!is_passed_over && connection.must_linger()),
+            Event::NeedBytes => assert!(is_drained, "{length} bytes are awaited"),
+            Event::Finished => assert!(!is_drained && connection.must_linger()),
             event => panic!("{event:?}"),
         }
     }
 }
 
 #[test]
-fn takes_limits_that_are_too_high_for_the_highest() {
+fn limits_above_the_maximum_count_as_the_maximum() {
     let mut limits = Limits::default();
     (limits.request_line, limits.field_line) = (usize::MAX, usize::MAX);
     (limits.fields, limits.head) = (usize::MAX, usize::MAX);
@@ -270,7 +275,7 @@ fn takes_limits_that_are_too_high_for_the_highest() {
     }
 }
 
-/// Requests good and bad, and what may come between them.
+/// Generates the bytes of valid and invalid requests, sometimes with one changed byte.
 fn wire() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         4 => Just("GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
@@ -303,7 +308,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_chopping_gives_the_same(
+    fn the_sizes_of_the_reads_change_nothing(
         wire in wire(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         end in any::<bool>(),

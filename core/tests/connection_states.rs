@@ -1,14 +1,14 @@
-//! The state tables in the documentation of [`Connection`]: every row is driven, and every state named is reached.
+//! The state tables in the documentation of [`Connection`]: each row is executed from each of its states.
 //!
-//! The rows are read from the documentation itself, so that a row that is added, removed or changed there fails here
-//! until its code is added, removed or checked.
+//! The tests read the rows from the documentation. If a row is added, removed or changed there, a test fails until the
+//! code for the row is added, removed or checked.
 
 use gearshift_core::h1::{Connection, Error, Event, Piece};
 use gearshift_core::{BodyError, Bytes, HeaderValue, Limits, Response, StatusCode, header};
 
 const SOURCE: &str = include_str!("../src/proto/connection.rs");
 
-/// The input that leads to each state of the request side, with a response that is awaited.
+/// The input that leads to each state of the request side in which the response is `Awaited`.
 const REQUESTS: [(&str, &str); 4] = [
     ("Done", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("Length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"),
@@ -16,7 +16,7 @@ const REQUESTS: [(&str, &str); 4] = [
     ("Broken", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"),
 ];
 
-/// A connection in each of the ways that a row describes, and the call of the row.
+/// A function that creates a connection in the state `from` and makes the call of a row.
 type Drive = fn(from: &str) -> Connection;
 
 fn connection() -> Connection {
@@ -29,7 +29,7 @@ fn receive(connection: &mut Connection, bytes: &str) {
     connection.read_buffer_mut().extend(bytes.as_bytes());
 }
 
-/// A connection that has received `bytes`, after `next_event`.
+/// Creates a connection that has received `bytes`, and calls `next_event`.
 fn after(bytes: &str) -> Connection {
     let mut connection = connection();
     receive(&mut connection, bytes);
@@ -37,7 +37,7 @@ fn after(bytes: &str) -> Connection {
     connection
 }
 
-/// A connection whose request side is in `state`. In an exchange the response is awaited.
+/// Creates a connection whose request side is in `state`. In an exchange the response is `Awaited`.
 fn request_in(state: &str) -> Connection {
     let mut connection = match state {
         "Head" => connection(),
@@ -56,7 +56,7 @@ fn request_in(state: &str) -> Connection {
     connection
 }
 
-/// The same with a response that is complete.
+/// Creates a connection whose request side is in `state` and whose response is `Done`.
 fn answered_in(state: &str) -> Connection {
     let mut connection = request_in(state);
     connection.respond_whole(Response::text("ok"), 0);
@@ -64,7 +64,7 @@ fn answered_in(state: &str) -> Connection {
     connection
 }
 
-/// A connection whose response side is in `state`.
+/// Creates a connection whose response side is in `state`.
 fn response_in(state: &str) -> Connection {
     let head = |version| after(&format!("GET / HTTP/1.{version}\r\nHost: a\r\n\r\n"));
     let mut connection = head(if state == "UntilClose" { 0 } else { 1 });
@@ -80,8 +80,8 @@ fn response_in(state: &str) -> Connection {
     connection
 }
 
-/// A field of the debug output, without the data of a state.
-fn shown(connection: &Connection, field: &str) -> String {
+/// Returns the name of the state that the debug output has for `field`.
+fn debug_state(connection: &Connection, field: &str) -> String {
     let text = format!("{connection:?}");
     let (_, value) = text.split_once(&format!(" {field}: ")).expect("the field");
     let value = value.strip_prefix("Some(").unwrap_or(value);
@@ -89,14 +89,14 @@ fn shown(connection: &Connection, field: &str) -> String {
 }
 
 fn request_state(connection: &Connection) -> String {
-    shown(connection, "request")
+    debug_state(connection, "request")
 }
 
 fn response_state(connection: &Connection) -> String {
-    shown(connection, "response")
+    debug_state(connection, "response")
 }
 
-/// Takes all pieces of the body that have arrived.
+/// Takes the pieces of the body that have arrived. Returns the result after them.
 fn read_body(connection: &mut Connection) -> Result<Piece, BodyError> {
     loop {
         match connection.next_piece() {
@@ -106,12 +106,12 @@ fn read_body(connection: &mut Connection) -> Result<Piece, BodyError> {
     }
 }
 
-/// The bytes that complete a body of `REQUESTS`.
+/// The bytes that complete the body of a request in `REQUESTS`.
 fn rest(state: &str) -> &'static str {
     if state == "Length" { "abc" } else { "3\r\nabc\r\n0\r\nA: b\r\n\r\n" }
 }
 
-/// The rows of the request side: its text after the first column, and a drive for each way that it names.
+/// The rows of the request side: the second column of the table, and a function for each call that it names.
 const REQUEST_ROWS: &[(&str, &[Drive])] = &[
     ("`next_event`, the head is incomplete", &[|_| after("GET / HTTP/1.1\r\n")]),
     (
@@ -222,7 +222,7 @@ const REQUEST_ROWS: &[(&str, &[Drive])] = &[
                 receive(&mut connection, if from == "Length" { "a" } else { "1\r\na" });
                 connection.fail_body(BodyError::TimedOut);
                 assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "a"));
-                assert_eq!(request_state(&connection), from, "it changes only once nothing is left");
+                assert_eq!(request_state(&connection), from, "the state changes only when no byte is left");
                 assert!(matches!(connection.next_piece(), Err(BodyError::TimedOut)));
                 connection
             },
@@ -314,7 +314,7 @@ const REQUEST_ROWS: &[(&str, &[Drive])] = &[
     ),
 ];
 
-/// The rows of the response side.
+/// The rows of the response side, like [`REQUEST_ROWS`].
 const RESPONSE_ROWS: &[(&str, &[Drive])] = &[
     ("`next_event` returns a request", &[|_| after(REQUESTS[0].1)]),
     (
@@ -446,7 +446,7 @@ const RESPONSE_ROWS: &[(&str, &[Drive])] = &[
     ),
 ];
 
-/// The rows of the table in the documentation that begins after `title`, as cells.
+/// Returns the cells of each row of the table that follows `title` in the documentation.
 fn documented(title: &str) -> Vec<[&'static str; 3]> {
     let (_, table) = SOURCE.split_once(title).expect("the title of the table");
     let lines = table.lines().map(|line| line.trim_start_matches("/// "));
@@ -459,11 +459,12 @@ fn documented(title: &str) -> Vec<[&'static str; 3]> {
         .collect()
 }
 
+/// Compares the rows with the documentation and executes them from each of their states.
 fn check(title: &str, states: &[&str], rows: &[(&str, &[Drive])], state: fn(&Connection) -> String) {
     let documented = documented(title);
     let described: Vec<_> = documented.iter().map(|row| row[1]).collect();
-    let driven: Vec<_> = rows.iter().map(|row| row.0).collect();
-    assert_eq!(described, driven, "the rows of the documentation and of the test");
+    let executed: Vec<_> = rows.iter().map(|row| row.0).collect();
+    assert_eq!(described, executed, "the rows of the documentation and of the test");
     for ([from, call, to], (_, drives)) in documented.into_iter().zip(rows) {
         let from = match from {
             "every state" => states.to_vec(),
@@ -517,7 +518,7 @@ fn next_event_waits_for_the_response_in_every_exchange() {
 }
 
 #[test]
-fn a_connection_is_closing_after_a_response_that_says_so() {
+fn a_connection_is_closing_after_a_response_with_connection_close() {
     let mut connection = response_in("Awaited");
     connection.respond(
         StatusCode::OK,

@@ -1,5 +1,7 @@
-//! The driver, one step at a time: a transport that does what it is told, a clock that stands still, and a test that
-//! polls by hand.
+//! The driver, one poll at a time.
+//!
+//! The transport is scripted, the clock is manual, and each test polls the future of the connection itself. A test can
+//! therefore check the state between any two polls.
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
@@ -17,44 +19,48 @@ use gearshift_core::{
     drive,
 };
 
-/// What the next read finds.
-enum Step {
+/// The result of one read.
+enum Read {
     Bytes(&'static str),
-    /// Nothing, this time.
+    /// `WouldBlock`. The read after it returns the next result.
     Nothing,
+    /// The end of the peer's sending side.
     End,
 }
 
-/// What the test and its transport share.
+/// The state that a test shares with its transport.
 #[derive(Default)]
-struct Told {
-    steps: VecDeque<Step>,
-    /// How many more bytes can be written.
+struct Script {
+    /// The results of the next reads. After them, reads find nothing.
+    reads: VecDeque<Read>,
+    /// The number of bytes that can still be written.
     room: usize,
     written: Vec<u8>,
-    /// The most that ever waited to be written.
-    waited: usize,
+    /// The maximum length of the write queue.
+    max_queued: usize,
     deadline: Option<Instant>,
     is_shut: bool,
     is_closed: bool,
-    /// Who is woken once there is room.
+    /// The waker of the last write.
     writer: Option<Waker>,
-    /// Whether the system has reported the end of the peer's side.
+    /// Whether the system has reported the end of the peer's sending side.
     has_unread_end: bool,
-    /// Forced by the write that has no room, as a thread is cut that waits.
+    /// A write without room forces this shutdown and fails.
     force: Option<Shutdown>,
 }
 
-struct Script(Arc<Mutex<Told>>, ManualClock);
+/// A transport that follows a script.
+struct Scripted(Arc<Mutex<Script>>, ManualClock);
 
-impl Drop for Script {
+impl Drop for Scripted {
     fn drop(&mut self) {
         self.0.lock().unwrap().is_closed = true;
     }
 }
 
-impl Script {
-    fn stalled<T>(&self) -> Poll<io::Result<T>> {
+impl Scripted {
+    /// Fails if the deadline has passed, otherwise is pending.
+    fn wait<T>(&self) -> Poll<io::Result<T>> {
         match self.0.lock().unwrap().deadline {
             Some(at) if at <= self.1.now() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             _ => Poll::Pending,
@@ -62,45 +68,45 @@ impl Script {
     }
 }
 
-impl Transport for Script {
+impl Transport for Scripted {
     fn poll_read(&mut self, _: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         match self.try_read(into) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stalled(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(),
             read => Poll::Ready(read),
         }
     }
 
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
-        match self.0.lock().unwrap().steps.pop_front() {
-            Some(Step::Bytes(text)) => {
+        match self.0.lock().unwrap().reads.pop_front() {
+            Some(Read::Bytes(text)) => {
                 into.extend(text.as_bytes());
                 Ok(text.len())
             }
-            Some(Step::End) => Ok(0),
-            Some(Step::Nothing) | None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(Read::End) => Ok(0),
+            Some(Read::Nothing) | None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
-        let mut told = self.0.lock().unwrap();
-        told.waited = told.waited.max(from.len());
-        told.writer = Some(cx.waker().clone());
-        while !from.is_empty() && told.room > 0 {
-            let n = from.front().len().min(told.room);
-            told.written.extend_from_slice(&from.front()[..n]);
-            told.room -= n;
+        let mut script = self.0.lock().unwrap();
+        script.max_queued = script.max_queued.max(from.len());
+        script.writer = Some(cx.waker().clone());
+        while !from.is_empty() && script.room > 0 {
+            let n = from.front().len().min(script.room);
+            script.written.extend_from_slice(&from.front()[..n]);
+            script.room -= n;
             from.sent(n);
         }
         if from.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if let Some(shutdown) = told.force.take() {
-            drop(told);
+        if let Some(shutdown) = script.force.take() {
+            drop(script);
             shutdown.force();
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        drop(told);
-        self.stalled()
+        drop(script);
+        self.wait()
     }
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -125,12 +131,12 @@ impl Transport for Script {
     }
 }
 
-/// An engine with nothing behind it, whose threads block or not.
-struct Nowhere {
+/// An engine whose timers and tasks do nothing.
+struct NoEngine {
     threads_block: bool,
 }
 
-impl Engine for Nowhere {
+impl Engine for NoEngine {
     fn backend(&self) -> &'static str {
         "nowhere"
     }
@@ -156,52 +162,53 @@ impl Engine for Nowhere {
     }
 }
 
+/// A waker that counts its wake-ups.
 #[derive(Default)]
-struct Count(AtomicUsize);
+struct WakeCount(AtomicUsize);
 
-impl Wake for Count {
+impl Wake for WakeCount {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// A connection, and everything around it.
+/// A connection with its script, clock and service.
 struct Rig {
-    told: Arc<Mutex<Told>>,
+    script: Arc<Mutex<Script>>,
     clock: ManualClock,
     service: Arc<Service>,
-    wakes: Arc<Count>,
-    driving: Option<Driving<Script>>,
+    wakes: Arc<WakeCount>,
+    driving: Option<Driving<Scripted>>,
 }
 
 impl Rig {
-    fn new(config: Config, handler: impl Handler, steps: impl IntoIterator<Item = Step>) -> Self {
-        Rig::of(false, config, handler, steps)
+    fn new(config: Config, handler: impl Handler, reads: impl IntoIterator<Item = Read>) -> Self {
+        Rig::of(false, config, handler, reads)
     }
 
-    /// The same on a backend whose threads block.
-    fn blocking(config: Config, handler: impl Handler, steps: impl IntoIterator<Item = Step>) -> Self {
-        Rig::of(true, config, handler, steps)
+    /// Creates a connection of a blocking backend.
+    fn blocking(config: Config, handler: impl Handler, reads: impl IntoIterator<Item = Read>) -> Self {
+        Rig::of(true, config, handler, reads)
     }
 
     fn of(
         threads_block: bool,
         config: Config,
         handler: impl Handler,
-        steps: impl IntoIterator<Item = Step>,
+        reads: impl IntoIterator<Item = Read>,
     ) -> Self {
         let clock = ManualClock::new(0);
-        let (shutdown, runtime) = (Shutdown::new(), Nowhere { threads_block });
+        let (shutdown, runtime) = (Shutdown::new(), NoEngine { threads_block });
         let runtime = Runtime::new(runtime, &config, shutdown.clone());
         let time = Clock::Manual(clock.clone());
         let service = Service::with_clock(Arc::new(handler), config, shutdown, runtime, time);
-        let told = Told { steps: steps.into_iter().collect(), room: usize::MAX, ..Told::default() };
-        let told = Arc::new(Mutex::new(told));
-        let driving = Some(drive(Script(told.clone(), clock.clone()), None, &service));
-        Rig { told, clock, service, wakes: Arc::default(), driving }
+        let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
+        let script = Arc::new(Mutex::new(script));
+        let driving = Some(drive(Scripted(script.clone(), clock.clone()), None, &service));
+        Rig { script, clock, service, wakes: Arc::default(), driving }
     }
 
-    /// Whether the connection has ended.
+    /// Polls the connection. Returns whether it has ended.
     fn poll(&mut self) -> bool {
         let Some(driving) = &mut self.driving else { return true };
         let waker = Waker::from(self.wakes.clone());
@@ -215,15 +222,15 @@ impl Rig {
     }
 
     fn written(&self) -> String {
-        String::from_utf8_lossy(&self.told.lock().unwrap().written).into_owned()
+        String::from_utf8_lossy(&self.script.lock().unwrap().written).into_owned()
     }
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Not ready when it is first polled.
-async fn once() {
+/// A future that is pending once.
+async fn pending_once() {
     let mut polled = false;
     poll_fn(|_| match std::mem::replace(&mut polled, true) {
         true => Poll::Ready(()),
@@ -232,7 +239,7 @@ async fn once() {
     .await;
 }
 
-/// A body whose next piece never comes, or fails.
+/// A body that fails with the given error, or is always pending.
 struct Source(Option<&'static str>);
 
 impl futures_core::Stream for Source {
@@ -243,7 +250,7 @@ impl futures_core::Stream for Source {
     }
 }
 
-/// Reads a body if there is one, or answers with a stream that never comes, or at once.
+/// Answers according to the path. A request with a body is answered with a description of the body.
 fn handler(request: Request) -> Answer {
     match request.path() {
         "/stream" => Answer::Ready(Response::new(Body::from_stream(Source(None)))),
@@ -254,7 +261,7 @@ fn handler(request: Request) -> Answer {
         _ => Answer::Later(
             Box::pin(async {
                 let read = request.into_body().bytes(1000).await;
-                once().await;
+                pending_once().await;
                 Response::text(format!("{read:?} {}", "y".repeat(1000)))
             }),
             None,
@@ -262,6 +269,7 @@ fn handler(request: Request) -> Answer {
     }
 }
 
+/// The handler of most tests, see [`handler`].
 struct Plain;
 
 impl Handler for Plain {
@@ -271,10 +279,10 @@ impl Handler for Plain {
 }
 
 #[test]
-fn a_peer_that_ends_its_side_behind_its_body_is_answered() {
+fn a_peer_that_ends_its_sending_side_after_its_body_is_answered() {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
-    let steps = [Step::Bytes(head), Step::Nothing, Step::Bytes("abc"), Step::End];
-    let mut rig = Rig::new(Config::default(), Plain, steps);
+    let reads = [Read::Bytes(head), Read::Nothing, Read::Bytes("abc"), Read::End];
+    let mut rig = Rig::new(Config::default(), Plain, reads);
     assert!(!rig.poll());
     assert!(!rig.poll(), "the body is read, and the handler waits");
     assert!(rig.poll());
@@ -282,50 +290,50 @@ fn a_peer_that_ends_its_side_behind_its_body_is_answered() {
 }
 
 #[test]
-fn a_peer_that_sends_on_while_it_is_told_of_the_end_is_lingered_for() {
+fn the_close_lingers_for_a_peer_that_sends_after_the_last_response() {
     let last = "GET /last HTTP/1.1\r\nHost: a\r\n\r\n";
-    // The read of the linger, not the one before, finds that nothing more has come.
-    let steps = [Step::Bytes(last), Step::Bytes(GET), Step::Nothing, Step::End];
-    let mut rig = Rig::new(Config::default(), Plain, steps);
+    // The read before the lingering close finds a request. The lingering close reads until the end.
+    let reads = [Read::Bytes(last), Read::Bytes(GET), Read::Nothing, Read::End];
+    let mut rig = Rig::new(Config::default(), Plain, reads);
     assert!(!rig.poll());
-    assert!(rig.told.lock().unwrap().is_shut);
+    assert!(rig.script.lock().unwrap().is_shut);
     assert!(rig.poll());
 }
 
 #[test]
-fn a_body_that_is_waited_for_does_not_end_the_deadline_of_a_write() {
+fn the_wait_for_a_body_does_not_change_the_deadline_of_a_write() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
-    let steps = [Step::Bytes(requests), Step::Nothing, Step::Bytes("a"), Step::Nothing, Step::Bytes("bc")];
+    let reads = [Read::Bytes(requests), Read::Nothing, Read::Bytes("a"), Read::Nothing, Read::Bytes("bc")];
     let mut config = Config::default();
     config.write_timeout = Duration::from_secs(20);
     config.body_timeout = Duration::from_secs(15);
     config.min_rate = 0;
-    let mut rig = Rig::new(config, Plain, steps);
-    rig.told.lock().unwrap().room = 100;
+    let mut rig = Rig::new(config, Plain, reads);
+    rig.script.lock().unwrap().room = 100;
     let start = rig.clock.now();
     assert!(!rig.poll());
-    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(15)));
+    assert_eq!(rig.script.lock().unwrap().deadline, Some(start + Duration::from_secs(15)));
     rig.clock.advance(Duration::from_secs(10));
     assert!(!rig.poll());
-    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
+    assert_eq!(rig.script.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
     assert!(!rig.poll());
-    assert_eq!(rig.told.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
+    assert_eq!(rig.script.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
     rig.clock.advance(Duration::from_secs(10));
-    assert!(rig.poll(), "the peer takes nothing, and gets no time beyond its own");
+    assert!(rig.poll(), "the peer has received nothing before the deadline of the write");
 }
 
 #[test]
-fn a_stream_that_fails_does_not_cost_the_responses_before_it() {
+fn a_stream_that_fails_does_not_discard_the_responses_before_it() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /broken HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::new(Config::default(), Plain, [Step::Bytes(requests)]);
+    let mut rig = Rig::new(Config::default(), Plain, [Read::Bytes(requests)]);
     assert!(rig.poll());
     assert!(rig.written().contains(&"x".repeat(1000)));
-    assert!(!rig.written().ends_with("0\r\n\r\n"), "the broken one does not look whole");
+    assert!(!rig.written().ends_with("0\r\n\r\n"), "the broken response has no last chunk");
 }
 
 #[test]
 fn a_stream_that_is_cut_is_not_reported_as_finished() {
-    let mut rig = Rig::new(Config::default(), Plain, [Step::Bytes(STREAM)]);
+    let mut rig = Rig::new(Config::default(), Plain, [Read::Bytes(STREAM)]);
     assert!(!rig.poll());
     rig.service.shutdown().graceful();
     assert!(!rig.poll());
@@ -336,21 +344,21 @@ fn a_stream_that_is_cut_is_not_reported_as_finished() {
 }
 
 #[test]
-fn a_stream_that_is_waited_for_before_100_continue_is_looked_after() {
+fn a_stream_that_is_pending_before_100_continue_is_flushed_and_can_be_cut() {
     let expects = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
         Expect: 100-continue\r\n\r\n";
-    let mut rig = Rig::new(Config::default(), Plain, [Step::Bytes(expects)]);
+    let mut rig = Rig::new(Config::default(), Plain, [Read::Bytes(expects)]);
     assert!(!rig.poll());
-    assert!(rig.written().contains(&"x".repeat(1000)), "what waits is sent");
+    assert!(rig.written().contains(&"x".repeat(1000)), "the earlier response is sent");
     rig.service.shutdown().force();
     assert!(rig.poll());
     assert_eq!(Report::of(&rig.service).cut, 1);
 }
 
 #[test]
-fn a_thread_that_waits_for_a_handler_is_woken_by_a_forced_stop() {
+fn a_forced_stop_wakes_a_connection_whose_handler_is_pending() {
     let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::blocking(Config::default(), Plain, [Step::Bytes(never)]);
+    let mut rig = Rig::blocking(Config::default(), Plain, [Read::Bytes(never)]);
     assert!(!rig.poll());
     rig.service.shutdown().force();
     assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
@@ -358,60 +366,60 @@ fn a_thread_that_waits_for_a_handler_is_woken_by_a_forced_stop() {
 }
 
 #[test]
-fn a_request_is_cut_by_a_stop_that_ends_a_write_before_its_response() {
+fn a_request_counts_as_cut_if_a_forced_stop_ends_a_write_before_its_response() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::blocking(Config::default(), Plain, [Step::Bytes(requests)]);
+    let mut rig = Rig::blocking(Config::default(), Plain, [Read::Bytes(requests)]);
     {
-        let mut told = rig.told.lock().unwrap();
-        told.room = 10;
-        told.force = Some(rig.service.shutdown().clone());
+        let mut script = rig.script.lock().unwrap();
+        script.room = 10;
+        script.force = Some(rig.service.shutdown().clone());
     }
     assert!(rig.poll());
     assert_eq!(Report::of(&rig.service).cut, 1);
 }
 
 #[test]
-fn responses_to_requests_with_bodies_wait_for_the_peer_to_take_some() {
+fn responses_to_requests_with_bodies_do_not_exceed_the_output_limit() {
     let body_and_head = "abcPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
-    let first = [Step::Bytes(&body_and_head[3..]), Step::Nothing];
-    let steps = first.into_iter().chain((0..50).flat_map(|_| [Step::Bytes(body_and_head), Step::Nothing]));
+    let first = [Read::Bytes(&body_and_head[3..]), Read::Nothing];
+    let reads = first.into_iter().chain((0..50).flat_map(|_| [Read::Bytes(body_and_head), Read::Nothing]));
     let mut config = Config::default();
     config.limits.output = 2_000;
     config.limits.pipeline = 1000;
-    let mut rig = Rig::new(config, Plain, steps);
-    rig.told.lock().unwrap().room = 0;
+    let mut rig = Rig::new(config, Plain, reads);
+    rig.script.lock().unwrap().room = 0;
     for _ in 0..200 {
         assert!(!rig.poll());
     }
-    let waited = rig.told.lock().unwrap().waited;
-    assert!((1_000..4_000).contains(&waited), "{waited}");
+    let max_queued = rig.script.lock().unwrap().max_queued;
+    assert!((1_000..4_000).contains(&max_queued), "{max_queued}");
 }
 
 #[test]
-fn a_late_handler_leaves_its_response_the_time_of_a_write() {
+fn the_response_for_a_late_handler_has_the_deadline_of_a_write() {
     let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut config = Config::default();
     config.handler_timeout = Duration::from_secs(5);
-    let mut rig = Rig::new(config, Plain, [Step::Bytes(never)]);
-    rig.told.lock().unwrap().room = 20;
+    let mut rig = Rig::new(config, Plain, [Read::Bytes(never)]);
+    rig.script.lock().unwrap().room = 20;
     assert!(!rig.poll());
     rig.clock.advance(Duration::from_secs(5));
-    assert!(!rig.poll(), "the peer has only begun to take it");
-    rig.told.lock().unwrap().room = usize::MAX;
+    assert!(!rig.poll(), "the peer has received only the beginning");
+    rig.script.lock().unwrap().room = usize::MAX;
     rig.poll();
     let written = rig.written();
     assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("\r\n\r\n"), "{written}");
 }
 
-/// A request with a small body, of which the body comes later.
-fn small_body(rest: impl IntoIterator<Item = Step>) -> Vec<Step> {
+/// The reads of a request with a body of 6 bytes, of which 3 arrive with the head.
+fn small_body(rest: impl IntoIterator<Item = Read>) -> Vec<Read> {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc";
-    [Step::Bytes(head), Step::Nothing].into_iter().chain(rest).collect()
+    [Read::Bytes(head), Read::Nothing].into_iter().chain(rest).collect()
 }
 
 #[test]
 fn a_small_body_is_awaited_before_its_request_holds_a_thread() {
-    let mut rig = Rig::blocking(Config::default(), Plain, small_body([Step::Bytes("def")]));
+    let mut rig = Rig::blocking(Config::default(), Plain, small_body([Read::Bytes("def")]));
     assert!(!rig.poll());
     assert!(!rig.driving.as_ref().unwrap().is_handling());
     assert!(!rig.poll(), "the body is complete, and the handler waits");
@@ -424,7 +432,7 @@ fn a_small_body_is_awaited_before_its_request_holds_a_thread() {
 fn a_body_beyond_the_buffer_is_read_by_its_handler() {
     let mut config = Config::default();
     config.body_buffer = 5;
-    let mut rig = Rig::blocking(config, Plain, small_body([Step::Bytes("def")]));
+    let mut rig = Rig::blocking(config, Plain, small_body([Read::Bytes("def")]));
     assert!(!rig.poll());
     assert!(rig.driving.as_ref().unwrap().is_handling());
     assert!(!rig.poll());
@@ -433,9 +441,9 @@ fn a_body_beyond_the_buffer_is_read_by_its_handler() {
 }
 
 #[test]
-fn a_body_that_stops_halfway_is_told_to_its_handler_as_on_an_event_loop() {
-    let stops: [(fn() -> Option<Step>, &str); 2] =
-        [(|| Some(Step::End), "Incomplete"), (|| None, "TimedOut")];
+fn a_handler_gets_the_error_of_an_incomplete_body_on_every_backend() {
+    let stops: [(fn() -> Option<Read>, &str); 2] =
+        [(|| Some(Read::End), "Incomplete"), (|| None, "TimedOut")];
     for threads_block in [false, true] {
         for (stop, error) in stops {
             let mut config = Config::default();
@@ -452,14 +460,14 @@ fn a_body_that_stops_halfway_is_told_to_its_handler_as_on_an_event_loop() {
 }
 
 #[test]
-fn a_chunked_body_is_awaited_up_to_the_buffer_and_its_faults_are_the_handlers_to_meet() {
+fn a_chunked_body_is_awaited_up_to_the_buffer_and_its_errors_reach_the_handler() {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
     for (rest, said) in [("3\r\ndef\r\n0\r\n\r\n", "abcdef"), ("x\r\n", "Malformed(ChunkSize)")] {
         for body_buffer in [0, 4, 100] {
             let mut config = Config::default();
             config.body_buffer = body_buffer;
-            let steps = [Step::Bytes(head), Step::Nothing, Step::Bytes(rest)];
-            let mut rig = Rig::blocking(config, Plain, steps);
+            let reads = [Read::Bytes(head), Read::Nothing, Read::Bytes(rest)];
+            let mut rig = Rig::blocking(config, Plain, reads);
             assert!(!rig.poll());
             assert_eq!(rig.driving.as_ref().unwrap().is_handling(), body_buffer == 0);
             (0..4).for_each(|_| {
@@ -471,44 +479,48 @@ fn a_chunked_body_is_awaited_up_to_the_buffer_and_its_faults_are_the_handlers_to
 }
 
 #[test]
-fn a_peer_that_expects_100_continue_is_not_buffered() {
+fn the_body_of_a_request_that_expects_100_continue_is_not_buffered() {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
-    let steps = [Step::Bytes(head), Step::Nothing, Step::Bytes("abc")];
-    let mut rig = Rig::blocking(Config::default(), Plain, steps);
+    let reads = [Read::Bytes(head), Read::Nothing, Read::Bytes("abc")];
+    let mut rig = Rig::blocking(Config::default(), Plain, reads);
     assert!(!rig.poll());
     assert!(rig.driving.as_ref().unwrap().is_handling());
     assert!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), "{}", rig.written());
 }
 
 #[test]
-fn a_peer_that_has_ended_its_side_is_asked_if_its_request_waited_long_for_a_thread() {
-    for (waited, is_asked) in [(0, false), (50, false), (100, true), (5_000, true)] {
+fn a_peer_that_has_ended_its_sending_side_is_probed_if_its_request_waited_long_for_a_thread() {
+    for (waited, is_probed) in [(0, false), (50, false), (100, true), (5_000, true)] {
         let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-        let mut rig = Rig::blocking(Config::default(), Plain, [Step::Bytes(never), Step::End]);
-        rig.told.lock().unwrap().has_unread_end = true;
+        let mut rig = Rig::blocking(Config::default(), Plain, [Read::Bytes(never), Read::End]);
+        rig.script.lock().unwrap().has_unread_end = true;
         rig.service.found_idle();
         rig.clock.advance(Duration::from_millis(waited));
         assert!(!rig.poll());
-        assert_eq!(rig.driving.as_ref().unwrap().is_handling(), !is_asked, "{waited} ms");
-        assert_eq!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), is_asked, "{waited} ms");
+        assert_eq!(rig.driving.as_ref().unwrap().is_handling(), !is_probed, "{waited} ms");
+        assert_eq!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), is_probed, "{waited} ms");
     }
 }
 
 #[test]
-fn a_peer_is_not_slow_while_its_connection_waits_for_a_thread() {
+fn the_time_in_which_a_connection_waits_for_a_thread_does_not_count_as_the_peers() {
     for is_thread_idle in [false, true] {
         let mut config = Config::default();
         config.write_timeout = Duration::from_secs(20);
         config.min_rate = 1_000;
-        let mut rig = Rig::blocking(config, Plain, [Step::Bytes(GET)]);
-        rig.told.lock().unwrap().room = 100;
+        let mut rig = Rig::blocking(config, Plain, [Read::Bytes(GET)]);
+        rig.script.lock().unwrap().room = 100;
         assert!(!rig.poll());
         rig.clock.advance(Duration::from_secs(60));
         if is_thread_idle {
             rig.service.found_idle();
         }
-        rig.told.lock().unwrap().room = 100;
-        assert_eq!(rig.poll(), is_thread_idle, "100 bytes in 60 s are too few only if the peer took 60 s");
+        rig.script.lock().unwrap().room = 100;
+        assert_eq!(
+            rig.poll(),
+            is_thread_idle,
+            "100 bytes in 60 s are below the minimum rate only if the peer needed 60 s"
+        );
     }
 }
 
@@ -517,25 +529,26 @@ fn the_deadline_of_a_head_that_arrives_during_a_stop_does_not_end_the_response()
     let mut config = Config::default();
     config.header_timeout = Duration::from_secs(10);
     let (begin, rest) = GET.split_at(5);
-    let mut rig = Rig::new(config, Plain, [Step::Bytes(begin), Step::Nothing, Step::Nothing]);
+    let mut rig = Rig::new(config, Plain, [Read::Bytes(begin), Read::Nothing, Read::Nothing]);
     assert!(!rig.poll());
     {
-        let mut told = rig.told.lock().unwrap();
-        told.steps = [Step::Bytes(rest)].into();
-        told.room = 100;
+        let mut script = rig.script.lock().unwrap();
+        script.reads = [Read::Bytes(rest)].into();
+        script.room = 100;
     }
     rig.service.shutdown().graceful();
     rig.clock.advance(Duration::from_secs(11));
-    assert!(!rig.poll(), "the peer has only begun to take the response");
-    rig.told.lock().unwrap().room = usize::MAX;
+    assert!(!rig.poll(), "the peer has received only the beginning of the response");
+    rig.script.lock().unwrap().room = usize::MAX;
     assert!(rig.poll());
     assert!(rig.written().ends_with(&"x".repeat(1000)), "{}", rig.written());
 }
 
-/// Keeps the bodies of its requests, and never answers those that have one, or with a stream that never comes.
-struct Keeps(Arc<Mutex<Vec<Body>>>);
+/// A handler that keeps the bodies of its requests. Its response to a request with a body is pending, or is a stream
+/// that is pending.
+struct KeepBodies(Arc<Mutex<Vec<Body>>>);
 
-impl Handler for Keeps {
+impl Handler for KeepBodies {
     fn call(&self, request: Request) -> Answer {
         if request.body().is_empty() {
             return handler(request);
@@ -550,17 +563,17 @@ impl Handler for Keeps {
 }
 
 #[test]
-fn a_task_that_reads_a_body_does_not_take_the_drivers_wake_up_for_a_write() {
+fn a_write_wakes_the_driver_while_another_task_reads_the_body() {
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
     let bodies = Arc::new(Mutex::new(Vec::new()));
-    let steps = [Step::Bytes(requests), Step::Bytes("abc")];
-    let mut rig = Rig::new(Config::default(), Keeps(bodies.clone()), steps);
-    rig.told.lock().unwrap().room = 100;
+    let reads = [Read::Bytes(requests), Read::Bytes("abc")];
+    let mut rig = Rig::new(Config::default(), KeepBodies(bodies.clone()), reads);
+    rig.script.lock().unwrap().room = 100;
     assert!(!rig.poll());
     let mut body = bodies.lock().unwrap().pop().unwrap();
     let read = http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(Waker::noop()));
     assert!(read.is_ready());
-    let writer = rig.told.lock().unwrap().writer.take().unwrap();
+    let writer = rig.script.lock().unwrap().writer.take().unwrap();
     writer.wake();
     assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
 }
@@ -570,17 +583,17 @@ fn a_body_that_another_task_reads_ends_with_its_connection() {
     for path in ["/", "/stream"] {
         let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
         let bodies = Arc::new(Mutex::new(Vec::new()));
-        let steps = [Step::Bytes(request.leak()), Step::Nothing];
-        let mut rig = Rig::new(Config::default(), Keeps(bodies.clone()), steps);
+        let reads = [Read::Bytes(request.leak()), Read::Nothing];
+        let mut rig = Rig::new(Config::default(), KeepBodies(bodies.clone()), reads);
         assert!(!rig.poll());
         let mut body = bodies.lock().unwrap().pop().unwrap();
-        let reader = Arc::new(Count::default());
+        let reader = Arc::new(WakeCount::default());
         let waker = Waker::from(reader.clone());
         let mut read = || http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(&waker));
         assert!(read().is_pending());
         rig.service.shutdown().force();
         assert!(rig.poll());
-        assert!(rig.told.lock().unwrap().is_closed, "{path}");
+        assert!(rig.script.lock().unwrap().is_closed, "{path}");
         assert_eq!(reader.0.load(Ordering::SeqCst), 1, "{path}");
         assert!(matches!(read(), Poll::Ready(Some(Err(BodyError::Gone)))), "{path}");
     }

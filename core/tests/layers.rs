@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// In order; see the root of the crate.
+/// The layers in their order; see the documentation of the crate.
 const LAYERS: [&str; 5] = ["proto", "runtime", "conn", "server", "web"];
 
 #[test]
@@ -35,7 +35,8 @@ fn a_layer_imports_only_from_the_layers_before_it() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What is wrong with the imports of a line in the layer of this rank. Links in documentation are no imports.
+/// Returns the fault of a line in the layer with this rank, if its imports have one. Links in documentation are not
+/// imports.
 fn fault(line: &str, rank: usize) -> Option<String> {
     let code = line.trim_start();
     if code.starts_with("//") {

@@ -1,5 +1,5 @@
-//! The thread of a blocking backend that runs background tasks, so that they go on while every worker is held by a
-//! request.
+//! The background thread of a blocking backend. It runs background tasks, which therefore make progress while handlers
+//! hold all workers.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -14,63 +14,65 @@ use crate::lock;
 /// The name of the thread.
 const NAME: &str = "background";
 
-/// A thread that runs the tasks that were spawned, until [`Background::stop`]. Clones share it.
+/// A handle to the background thread, which runs spawned tasks until [`Background::stop`]. Clones refer to the same
+/// thread.
 #[derive(Clone)]
 pub struct Background {
-    /// Kept by the thread alone, so that the tasks end with it.
+    /// The thread holds the only strong reference, so that the tasks are dropped when the thread ends.
     executor: Weak<Executor<'static>>,
     stop: Arc<Mutex<Stop>>,
 }
 
-/// Whether the thread is to end.
+/// The request that the thread ends.
 enum Stop {
-    NotAsked(Waker),
-    Asked,
+    /// There is none yet. The waker wakes the thread.
+    NotRequested(Waker),
+    Requested,
 }
 
 impl Background {
-    /// Starts the thread. It calls `run` with a future, which `run` is to poll until it is ready: that future runs the
-    /// tasks.
+    /// Starts the thread, which calls `run` with the future that runs the tasks. `run` must poll that future until it
+    /// is ready.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     pub fn start(
         threads: &Threads,
         run: impl FnOnce(BoxFuture<()>) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Background> {
         let executor = Arc::new(Executor::new());
-        let stop = Arc::new(Mutex::new(Stop::NotAsked(Waker::noop().clone())));
+        let stop = Arc::new(Mutex::new(Stop::NotRequested(Waker::noop().clone())));
         let background = Background { executor: Arc::downgrade(&executor), stop: stop.clone() };
         threads.spawn(NAME.into(), move || {
             let running = executor.clone();
             let ended = run(Box::pin(async move { running.run(stopped(stop)).await }));
-            // Tasks that are left are dropped here, with the executor.
+            // Dropping the executor drops the remaining tasks.
             drop(executor);
             ended
         })?;
         Ok(background)
     }
 
-    /// Runs `task` on the thread. It is dropped if the thread has ended.
+    /// Spawns `task` on the thread. If the thread has ended, `task` is dropped.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(executor) = self.executor.upgrade() {
             executor.spawn(task).detach();
         }
     }
 
-    /// Has the thread end.
+    /// Makes the thread end.
     pub fn stop(&self) {
-        if let Stop::NotAsked(waker) = std::mem::replace(&mut *lock(&self.stop), Stop::Asked) {
+        if let Stop::NotRequested(waker) = std::mem::replace(&mut *lock(&self.stop), Stop::Requested) {
             waker.wake();
         }
     }
 }
 
-/// Ready once a stop was asked for.
+/// Waits until a stop is requested.
 async fn stopped(stop: Arc<Mutex<Stop>>) {
     poll_fn(|cx| match &mut *lock(&stop) {
-        Stop::Asked => Poll::Ready(()),
-        Stop::NotAsked(waker) => {
+        Stop::Requested => Poll::Ready(()),
+        Stop::NotRequested(waker) => {
             waker.clone_from(cx.waker());
             Poll::Pending
         }

@@ -1,8 +1,11 @@
-//! The tasks of the blocking backends: connections as futures that their thread stays with while a handler is at work.
+//! The tasks of the blocking backends, each of which is a connection or an acceptor.
 //!
-//! A task is idle, queued, or run by one worker. Waking an idle task queues it. Waking a task that is run notes that,
-//! and ends the wait of its worker. [`Task::run`] is the admission rule of these backends: a worker that polls a
-//! connection and finds it pending parks the connection, unless its handler is at work; then the worker itself waits.
+//! A task is idle, queued, or run by one worker. Waking an idle task queues it. Waking a running task marks it as
+//! notified and ends the wait of its worker.
+//!
+//! [`Task::run`] implements the admission rule of these backends. If a polled connection is pending because of its
+//! handler, the worker waits and then polls it again, so the handler keeps its thread. If the connection is pending for
+//! any other reason, the worker leaves it and takes another task.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,38 +20,42 @@ use gearshift_core::{BoxFuture, Driving};
 use crate::lock;
 use crate::transport::ReactorTransport;
 
-/// Where tasks that are ready wait for a worker.
+/// A queue of ready tasks, and the workers that take tasks from it.
 pub trait Schedule: Send + Sync + 'static {
     /// Queues a task that was woken.
     fn push(&self, task: Arc<Task>);
 
-    /// Queues a task that its worker gives back, so that other tasks have their turn.
+    /// Queues a task that was woken while its worker ran it. Other tasks run first.
     fn push_back(&self, task: Arc<Task>);
 
-    /// Ends the wait of a worker, as [`Park::unpark`] does.
+    /// Ends the wait of the worker with this number, like [`Park::unpark`].
     fn unpark(&self, worker: usize);
 }
 
-/// One connection, or what accepts connections.
+/// One connection, or an acceptor of connections.
 pub struct Task {
-    /// One of the states below; with the number of the worker above [`BITS`] while a worker runs it.
+    /// One of the states below. While a worker runs the task, the bits above [`STATE_BITS`] hold its number.
     state: AtomicUsize,
     work: Mutex<Work>,
     schedule: Arc<dyn Schedule>,
 }
 
-/// Nothing is to be done.
+/// The task waits to be woken.
 const IDLE: usize = 0;
-/// It is in the queue.
+/// The task is in the queue.
 const QUEUED: usize = 1;
-/// A worker runs it.
+/// A worker runs the task.
 const RUNNING: usize = 2;
-/// A worker runs it, and it was woken since the worker polled it last.
+/// A worker runs the task, and the task was woken after the start of the last poll. Tasks that have ended stay in this
+/// state.
 const NOTIFIED: usize = 3;
-/// What a state takes of the number that holds it.
-const BITS: u32 = 2;
+/// Number of low bits that hold the state.
+const STATE_BITS: u32 = 2;
 
-#[expect(clippy::large_enum_variant, reason = "most tasks are connections, which so need one allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most tasks are connections, and a box would cost each of them an allocation"
+)]
 enum Work {
     Connection(Driving<ReactorTransport>),
     Acceptor(BoxFuture<()>),
@@ -70,12 +77,12 @@ impl Work {
 }
 
 impl Task {
-    /// Queues a connection for its first turn.
+    /// Creates the task of a connection and queues it.
     pub fn connection(driving: Driving<ReactorTransport>, schedule: &Arc<dyn Schedule>) {
         Task::start(Work::Connection(driving), schedule);
     }
 
-    /// Queues a future that never holds its thread.
+    /// Creates a task from a future that never holds its thread, and queues it.
     pub fn acceptor(future: impl Future<Output = ()> + Send + 'static, schedule: &Arc<dyn Schedule>) {
         Task::start(Work::Acceptor(Box::pin(future)), schedule);
     }
@@ -85,15 +92,15 @@ impl Task {
         schedule.push(Arc::new(Task { state, work: Mutex::new(work), schedule: schedule.clone() }));
     }
 
-    /// Runs a task that came out of the queue, on the calling thread, which is the worker of this number and waits
-    /// through `park`: until the task is parked, wants others to have their turn, or has ended.
+    /// Runs a task that was taken from the queue, until it is idle, queued again, or has ended. The calling thread is
+    /// the worker with the number `worker`, and waits through `park`.
     pub fn run(self: Arc<Task>, worker: usize, park: &dyn Park) {
-        let running = RUNNING | worker << BITS;
+        let running = RUNNING | worker << STATE_BITS;
         let waker = Waker::from(self.clone());
         let mut cx = Context::from_waker(&waker);
         let mut work = lock(&self.work);
         loop {
-            // Before the poll, so that a wake-up during it is kept.
+            // The state is set before the poll, so that a wake-up during the poll is not lost.
             self.state.store(running, Ordering::SeqCst);
             let polled = catch_unwind(AssertUnwindSafe(|| work.poll(&mut cx)));
             match polled {
@@ -104,9 +111,9 @@ impl Task {
                 }
                 Ok(Poll::Pending) => {
                     drop(work);
-                    let parked =
+                    let became_idle =
                         self.state.compare_exchange(running, IDLE, Ordering::SeqCst, Ordering::SeqCst);
-                    if parked.is_err() {
+                    if became_idle.is_err() {
                         self.state.store(QUEUED, Ordering::SeqCst);
                         let schedule = self.schedule.clone();
                         schedule.push_back(self);
@@ -118,8 +125,8 @@ impl Task {
                         log::error!("a connection was lost to a panic outside its handler");
                     }
                     let ended = std::mem::replace(&mut *work, Work::Ended);
-                    // It stays notified, so that no wake-up queues it again.
-                    self.state.store(NOTIFIED | worker << BITS, Ordering::SeqCst);
+                    // The task stays notified, so that no wake-up queues it again.
+                    self.state.store(NOTIFIED | worker << STATE_BITS, Ordering::SeqCst);
                     drop(work);
                     if catch_unwind(AssertUnwindSafe(|| drop(ended))).is_err() {
                         log::error!("a connection panicked while it was dropped");
@@ -139,15 +146,15 @@ impl Wake for Task {
     fn wake_by_ref(self: &Arc<Self>) {
         let mut state = self.state.load(Ordering::SeqCst);
         loop {
-            let next = match state & ((1 << BITS) - 1) {
+            let next = match state & ((1 << STATE_BITS) - 1) {
                 IDLE => QUEUED,
                 RUNNING => state | NOTIFIED,
                 _ => return,
             };
             match self.state.compare_exchange_weak(state, next, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) if next == QUEUED => return self.schedule.push(self.clone()),
-                Ok(_) => return self.schedule.unpark(state >> BITS),
-                Err(now) => state = now,
+                Ok(_) => return self.schedule.unpark(state >> STATE_BITS),
+                Err(current) => state = current,
             }
         }
     }

@@ -1,24 +1,24 @@
-//! gearshift on one thread: requests run strictly one after another.
+//! The sequential backend of gearshift: one thread runs all requests, one after another.
 //!
 //! # Model
-//! One thread with one reactor. It takes the next connection that is ready and drives it until nothing is left to do
-//! for it. While a handler is at work, the thread stays with its connection: it waits in the reactor for whatever the
-//! handler waits for, and notes which other connections become ready. So handlers never overlap, need no locks among
-//! each other, and see each other's work complete. This is the model of a command line tool, of a test, and of code
-//! that cannot be shared between threads.
+//! One thread has one reactor. The thread takes the next connection that is ready and drives it until the connection is
+//! pending. If the connection is pending because of its handler, the thread stays with it: the thread waits in the
+//! reactor for the events of the handler, and queues the other connections that become ready. Handlers therefore never
+//! overlap. They need no locks among each other, and a handler sees the complete effects of the handlers before it. The
+//! model suits command line tools, tests, and code that cannot be shared between threads.
 //!
 //! Background tasks run on a second thread, which serves no requests.
 //!
 //! # Cost
 //! A request costs one `recv`, one `send` and its share of one `epoll_wait` for all connections that became ready
 //! together. It costs no thread, no timer and no registration. A connection costs one task and one slot in the
-//! reactor. The waits of one handler overlap: ten calls of 50 ms that are joined take 50 ms.
+//! reactor. The waits inside one handler overlap: ten joined calls of 50 ms each take 50 ms.
 //!
 //! # When it stalls
-//! Whenever a handler takes time: a request of 50 ms delays every other request by 50 ms, whether it waits, blocks or
-//! computes. Nothing else holds the thread: not an idle connection, not a slow head, not a body of up to
-//! [`Config::body_buffer`](gearshift_core::Config::body_buffer) bytes that dribbles in, not a peer that is slow to take
-//! a response, not a stream whose next piece is not ready, not an upgraded connection.
+//! The server stalls while a handler runs: a handler of 50 ms delays every other request by 50 ms, whether it waits,
+//! blocks or computes. Nothing else holds the thread. It is free during an idle connection, a slow head, a slow body of
+//! up to [`Config::body_buffer`](gearshift_core::Config::body_buffer) bytes, a peer that receives its response slowly,
+//! a stream whose next piece is pending, and an upgraded connection that waits.
 
 mod runtime;
 mod worker;
@@ -37,7 +37,7 @@ use crate::worker::Worker;
 
 const NAME: &str = "sequential";
 
-/// One thread; see the [crate](self).
+/// The sequential backend; see the [crate](self).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sequential;
 

@@ -1,4 +1,4 @@
-//! What a handler may ask of this backend.
+//! The engine of this backend: timers, connections, tasks and pools for the application.
 
 use std::io;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use gearshift_reactor::{Background, Handle};
 use crate::NAME;
 use crate::worker::Worker;
 
-/// The threads of one server, as its application sees them.
+/// The engine of one server.
 pub(crate) struct SequentialEngine {
     worker: Arc<Worker>,
     background: Background,
     background_handle: Handle,
-    /// For jobs of background tasks. Jobs of handlers run in place.
+    /// The pools for jobs of background tasks. The jobs of a handler run on the thread of the handler.
     threads: Threads,
 }
 
@@ -35,7 +35,8 @@ impl SequentialEngine {
         }
     }
 
-    /// The reactor of the calling thread if it has one, else that of the background thread, which never blocks.
+    /// The reactor of the worker if the calling thread is the worker, otherwise the reactor of the background thread.
+    /// A handler can block the worker, which would delay the events of other threads.
     fn handle(&self) -> &Handle {
         match self.worker.is_here() {
             true => self.worker.handle(),

@@ -1,4 +1,4 @@
-//! The thread that serves requests: its queue of connections that are ready, and its waits.
+//! The worker: the thread that serves requests, its queue of ready connections, and its wait in the reactor.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,14 +13,16 @@ use gearshift_core::clock::CoarseInstant;
 use gearshift_core::park::{self, Park};
 use gearshift_reactor::{Handle, Reactor, Schedule, Task};
 
-/// Connections that have their turn before the reactor is asked for news.
-const A_ROUND: usize = 64;
-/// How long a handler may take before the reactor is asked for news at once, so that the next connection is known to
-/// have been closed.
-const LONG: Duration = Duration::from_millis(10);
+/// Maximum number of connections that run between two turns of the reactor.
+const MAX_RUNS_PER_TURN: usize = 64;
+/// Time after the last turn of the reactor from which a turn runs before the next connection. The driver of that
+/// connection then knows whether the peer has closed it.
+const MAX_TURN_AGE: Duration = Duration::from_millis(10);
+/// Pause after an error of the reactor during the wait of a handler.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 thread_local! {
-    /// The reactor of this thread, while no turn of it goes on.
+    /// The reactor of this thread. It is borrowed during a turn.
     static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
 }
 
@@ -28,15 +30,17 @@ thread_local! {
 pub(crate) struct Worker {
     handle: Handle,
     ready: SegQueue<Arc<Task>>,
-    /// Set by whatever ends the wait of the thread: a wake-up of its task, a task that is ready, a stop.
+    /// Whether the wait of the thread has to end. A wake-up of the current task, a ready task and a stop set it.
     is_woken: AtomicBool,
     is_stopped: AtomicBool,
+    /// The thread that runs [`Worker::run`].
     thread: OnceLock<ThreadId>,
+    /// The service of the connections, set before the first connection.
     service: OnceLock<Arc<Service>>,
 }
 
 impl Worker {
-    /// The worker that waits in the reactor of `handle`.
+    /// Creates a worker that waits in the reactor of `handle`.
     pub(crate) fn new(handle: &Handle) -> Arc<Worker> {
         Arc::new(Worker {
             handle: handle.clone(),
@@ -48,38 +52,41 @@ impl Worker {
         })
     }
 
-    /// The reactor of the thread.
+    /// The handle of the worker's reactor.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// The queue of the thread.
+    /// The queue of the worker.
     pub(crate) fn schedule(self: &Arc<Worker>) -> Arc<dyn Schedule> {
         self.clone()
     }
 
-    /// The number of connections that wait for the thread.
+    /// The number of queued connections.
     pub(crate) fn waiting(&self) -> usize {
         self.ready.len()
     }
 
-    /// Whether the calling thread is the worker.
+    /// Whether the calling thread is the worker's thread.
     pub(crate) fn is_here(&self) -> bool {
         self.thread.get() == Some(&thread::current().id())
     }
 
-    /// Tells the worker whose connections it drives.
+    /// Sets the service of the connections.
     pub(crate) fn serve(&self, service: &Arc<Service>) {
         let _ = self.service.set(service.clone());
     }
 
-    /// Has the thread end.
+    /// Makes [`Worker::run`] return.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
         self.unpark();
     }
 
-    /// What the thread does, until it is told to stop.
+    /// Serves ready connections on the calling thread until [`Worker::stop`].
+    ///
+    /// # Errors
+    /// The reactor fails.
     pub(crate) fn run(self: Arc<Worker>, reactor: Reactor) -> io::Result<()> {
         let _ = self.thread.set(thread::current().id());
         let _role = park::enter_worker(self.clone());
@@ -90,12 +97,13 @@ impl Worker {
         ended
     }
 
+    /// Runs ready tasks and turns of the reactor in alternation.
     fn serve_ready(&self) -> io::Result<()> {
         while !self.is_stopped.load(Ordering::SeqCst) {
             let mut asked = CoarseInstant::now();
-            for _ in 0..A_ROUND {
+            for _ in 0..MAX_RUNS_PER_TURN {
                 let Some(task) = self.ready.pop() else { break };
-                if asked.elapsed() >= LONG {
+                if asked.elapsed() >= MAX_TURN_AGE {
                     turn(Some(Duration::ZERO), || true)?;
                     asked = CoarseInstant::now();
                 }
@@ -112,12 +120,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Nothing waits for the thread.
+    /// Tells the service that no connection waits for the thread.
     fn found_idle(&self) {
         self.service.get().into_iter().for_each(|service| service.found_idle());
     }
 
-    /// Waits in the reactor, unless something ended the wait since the last one.
+    /// Waits in the reactor. Returns at once if `is_woken` was set since the last wait.
     fn wait(&self) -> io::Result<()> {
         let is_woken = || self.is_woken.load(Ordering::SeqCst);
         turn(is_woken().then_some(Duration::ZERO), is_woken)?;
@@ -126,7 +134,7 @@ impl Worker {
     }
 }
 
-/// One turn of the reactor of this thread.
+/// Runs one turn of the reactor of this thread, which lasts at most `timeout`.
 fn turn(timeout: Option<Duration>, is_awake: impl FnOnce() -> bool) -> io::Result<()> {
     REACTOR.with_borrow_mut(|reactor| match reactor {
         Some(reactor) => reactor.turn_unless(timeout, is_awake).map(drop),
@@ -150,11 +158,11 @@ impl Schedule for Worker {
 }
 
 impl Park for Worker {
-    /// A handler waits: for its timers and sockets, which are those of this thread, or for another thread.
+    /// Waits on behalf of a handler. Its timers and sockets are in the reactor of this thread.
     fn park(&self) {
         if let Err(error) = self.wait() {
             log::error!("the reactor failed while a handler waited: {error}");
-            thread::sleep(LONG);
+            thread::sleep(RETRY_PAUSE);
         }
     }
 

@@ -1,25 +1,24 @@
-//! gearshift on a pool of threads: a request has a thread, an idle connection has none.
+//! The thread pool backend of gearshift: each running request has a thread, an idle connection has none.
 //!
 //! # Model
-//! N threads (16 for each core, or `threads`) over one shared reactor and one list of connections that are ready. A
-//! free thread waits in the reactor itself, and drives what becomes ready; nothing is handed from a polling thread to a
-//! worker. While a handler is at work its thread stays with it, so a handler may block, compute or wait as it likes,
-//! and the scheduler of the system shares the cores. Handlers never overlap on one thread.
+//! N threads ([`Config::threads`], 16 per core by default) share one reactor and one list of ready connections. A free
+//! thread waits in the reactor itself and drives the connections that become ready, so no poller thread passes
+//! connections to workers. A thread stays with a connection while its handler runs. A handler may therefore block,
+//! compute or wait, and the scheduler of the system shares the cores. Handlers never overlap on one thread.
 //!
-//! Background tasks run on one more thread. That thread also waits in the reactor while every worker is held by a
-//! handler.
+//! Background tasks run on one more thread. While handlers hold all workers, that thread also watches the reactor.
 //!
 //! # Cost
 //! A request costs one `recv`, one `send` and its share of an `epoll_wait`. When several connections become ready at
 //! once, a parked thread is woken for them. An idle connection costs one task and one slot in the reactor. A thread
-//! costs its stack, of which the system provides the part that is touched. The waits of one async handler overlap.
+//! costs its stack, of which the system provides the pages that are used. The waits inside one async handler overlap.
 //!
 //! # When it stalls
-//! When all threads are held: N handlers that wait, block or compute at once. Other requests then wait in the list, in
-//! the order in which they became ready. Nothing else holds a thread: not an idle connection, not a slow head, not a
-//! body of up to [`Config::body_buffer`](gearshift_core::Config::body_buffer) bytes that dribbles in, not a peer that
-//! is slow to take a response, not a stream whose next piece is not ready, not an upgraded connection. A handler that
-//! waits long is better served by an event loop.
+//! The server stalls while handlers hold all N threads, whether they wait, block or compute. Other requests then wait
+//! in the list, in the order in which they became ready. Nothing else holds a thread. Threads are free during an idle
+//! connection, a slow head, a slow body of up to [`Config::body_buffer`] bytes, a peer that receives its response
+//! slowly, a stream whose next piece is pending, and an upgraded connection that waits. Event loops suit handlers with
+//! long waits better.
 
 mod pool;
 mod runtime;
@@ -39,7 +38,7 @@ use crate::runtime::ThreadPoolEngine;
 
 const NAME: &str = "threadpool";
 
-/// A pool of threads; see the [crate](self).
+/// The thread pool backend; see the [crate](self).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadPool;
 

@@ -1,4 +1,4 @@
-//! What a handler may ask of this backend.
+//! The engine of this backend: timers, connections, tasks and pools for the application.
 
 use std::io;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use gearshift_reactor::Background;
 use crate::NAME;
 use crate::pool::Pool;
 
-/// The threads of one server, as its application sees them.
+/// The engine of one server.
 pub(crate) struct ThreadPoolEngine {
     pool: Arc<Pool>,
     background: Background,
-    /// For jobs of background tasks. Jobs of handlers run in place.
+    /// The pools for jobs of background tasks. The jobs of a handler run on the thread of the handler.
     threads: Threads,
 }
 
@@ -40,10 +40,10 @@ impl Engine for ThreadPoolEngine {
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
-        let holds = Holds::new(&self.pool);
+        let pending = PendingTask::new(&self.pool);
         self.background.spawn(async move {
             task.await;
-            drop(holds);
+            drop(pending);
         });
     }
 
@@ -64,17 +64,17 @@ impl Engine for ThreadPoolEngine {
     }
 }
 
-/// A background task that has not ended may wait for the reactor.
-struct Holds(Arc<Pool>);
+/// A background task that has not ended. The pool counts these tasks, because they may wait for events of the reactor.
+struct PendingTask(Arc<Pool>);
 
-impl Holds {
-    fn new(pool: &Arc<Pool>) -> Holds {
+impl PendingTask {
+    fn new(pool: &Arc<Pool>) -> PendingTask {
         pool.hold();
-        Holds(pool.clone())
+        PendingTask(pool.clone())
     }
 }
 
-impl Drop for Holds {
+impl Drop for PendingTask {
     fn drop(&mut self) {
         self.0.release();
     }

@@ -1,6 +1,7 @@
-//! Where the background thread waits: for its own tasks, and for the reactor while no worker watches it.
+//! The wait of the background thread: for its own tasks, and for the reactor while no worker waits in it.
 //!
-//! It does not wait in the reactor itself, where a wake-up may reach any of the threads that do.
+//! The background thread polls the descriptor of the reactor and an event descriptor of its own. It does not wait in
+//! the reactor, because a wake-up of the reactor can reach any thread that waits there.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -13,22 +14,25 @@ use rustix::io::{Errno, read, write};
 
 /// See the [module](self).
 pub(crate) struct StandIn {
+    /// The event descriptor, which is readable after a wake-up.
     event: OwnedFd,
     is_woken: AtomicBool,
 }
 
 impl StandIn {
+    /// Creates the event descriptor.
+    ///
     /// # Errors
-    /// An error of the system.
+    /// The system provides no event descriptor.
     pub(crate) fn new() -> io::Result<StandIn> {
         let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(StandIn { event, is_woken: AtomicBool::new(false) })
     }
 
-    /// Waits until it is woken, or `reactor` has news; says whether it has.
+    /// Waits until [`StandIn::wake`] is called or `reactor` has events. Returns whether `reactor` has events.
     ///
     /// # Errors
-    /// An error of the system.
+    /// The system call fails.
     pub(crate) fn wait(&self, reactor: Option<BorrowedFd<'_>>) -> io::Result<bool> {
         let event = PollFd::new(&self.event, PollFlags::IN);
         let mut both = match &reactor {
@@ -39,15 +43,15 @@ impl StandIn {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let has_news = both.get(1).is_some_and(|reactor| !reactor.revents().is_empty());
+        let has_events = both.get(1).is_some_and(|reactor| !reactor.revents().is_empty());
         if self.is_woken.swap(false, Ordering::SeqCst) {
-            // It was written to after that was set, or will be: then the next wait ends at once.
+            // `wake` sets the flag before it writes. If the write comes after this read, the next wait ends at once.
             let _ = read(&self.event, &mut [0; 8]);
         }
-        Ok(has_news)
+        Ok(has_events)
     }
 
-    /// Ends the current wait, or the next one. From any thread.
+    /// Ends the current wait or the next one. Any thread may call this method.
     pub(crate) fn wake(&self) {
         if !self.is_woken.swap(true, Ordering::SeqCst)
             && let Err(error) = write(&self.event, &1u64.to_ne_bytes())

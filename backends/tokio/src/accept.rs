@@ -1,4 +1,4 @@
-//! Accepting: a task for each listener, which makes a task of each connection.
+//! The acceptor: a task for each listener, which spawns a task for each connection.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,26 +11,29 @@ use tokio::net::{TcpListener, UnixListener};
 use crate::socket::TokioSocket;
 use crate::transport::TokioTransport;
 
-/// A listener on the reactor of the runtime it was made in.
+/// A listener, registered with the reactor of the runtime in which the acceptor was created.
 pub(crate) struct Acceptor {
     listener: Listener,
-    queue: Queue,
+    socket: ListenerSocket,
     service: Arc<Service>,
 }
 
 impl Acceptor {
     /// Registers the listener with the current runtime.
+    ///
+    /// # Errors
+    /// The reactor refuses the socket.
     pub(crate) fn new(listener: Listener, service: Arc<Service>) -> io::Result<Acceptor> {
-        Ok(Acceptor { queue: Queue::of(&listener)?, listener, service })
+        Ok(Acceptor { socket: ListenerSocket::of(&listener)?, listener, service })
     }
 
-    /// Accepts until shutdown is asked for, then takes what had been queued by then, so that nobody who was let
-    /// in is turned away, and closes the listener.
+    /// Accepts connections until a stop is requested. Then accepts the connections that the kernel has queued already,
+    /// because their peers are connected, and closes the listener.
     pub(crate) async fn run(self) {
         future::or(self.service.shutdown().reached(Phase::Graceful), self.accept_until_stopped()).await;
         let mut pause = AcceptPause::new();
         while self.service.shutdown().phase() == Phase::Graceful {
-            // Asked of the kernel itself: the reactor may not have heard of the newest ones.
+            // This calls the kernel directly, because the reactor may not know the newest connections yet.
             match self.listener.accept() {
                 Ok((socket, peer)) => {
                     pause.accepted();
@@ -38,7 +41,7 @@ impl Acceptor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => match pause.failed(&error, &self.listener, &self.service) {
-                    // What is open gives its descriptors back as it closes.
+                    // Descriptors become free only when open connections close, and there is none.
                     Some(_) if self.service.connections() == 0 => return,
                     Some(duration) => tokio::time::sleep(duration).await,
                     None => {}
@@ -48,14 +51,15 @@ impl Acceptor {
         }
     }
 
+    /// Accepts connections while there is room for them.
     async fn accept_until_stopped(&self) {
-        let most = self.service.max_connections();
+        let max = self.service.max_connections();
         let mut pause = AcceptPause::new();
         loop {
             if !self.service.has_room() {
-                self.service.connections_until(|open| open < most).await;
+                self.service.connections_until(|open| open < max).await;
             }
-            match self.queue.accept().await {
+            match self.socket.accept().await {
                 Ok((socket, peer)) => {
                     pause.accepted();
                     self.serve(Ok(socket), peer);
@@ -69,7 +73,7 @@ impl Acceptor {
         }
     }
 
-    /// Starts the task of a connection.
+    /// Spawns the task of a connection.
     fn serve(&self, socket: io::Result<TokioSocket>, peer: Peer) {
         match socket {
             Ok(socket) => {
@@ -80,29 +84,29 @@ impl Acceptor {
     }
 }
 
-/// The listener's queue as tokio knows it. Shares the socket with the [`Listener`], which owns what goes with it.
-enum Queue {
+/// The socket of a [`Listener`], registered with tokio under a descriptor of its own.
+enum ListenerSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Queue {
-    fn of(listener: &Listener) -> io::Result<Queue> {
+impl ListenerSocket {
+    fn of(listener: &Listener) -> io::Result<ListenerSocket> {
         let socket = listener.as_fd().try_clone_to_owned()?;
         match listener.local() {
-            Endpoint::Tcp(_) => TcpListener::from_std(socket.into()).map(Queue::Tcp),
-            Endpoint::Unix(_) => UnixListener::from_std(socket.into()).map(Queue::Unix),
+            Endpoint::Tcp(_) => TcpListener::from_std(socket.into()).map(ListenerSocket::Tcp),
+            Endpoint::Unix(_) => UnixListener::from_std(socket.into()).map(ListenerSocket::Unix),
         }
     }
 
-    /// Takes the next connection, with one system call. Tokio has the task yield after many.
+    /// Accepts the next connection, with one system call. Tokio makes the task yield after many connections.
     async fn accept(&self) -> io::Result<(TokioSocket, Peer)> {
         match self {
-            Queue::Tcp(listener) => {
+            ListenerSocket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 Ok((TokioSocket::Tcp(stream), Some(peer)))
             }
-            Queue::Unix(listener) => {
+            ListenerSocket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 Ok((TokioSocket::Unix(stream), None))
             }

@@ -1,25 +1,23 @@
-//! gearshift on [tokio](https://docs.rs/tokio): tasks on a work-stealing scheduler, or on an event loop for each
-//! core.
+//! The tokio backend of gearshift: connections are tasks of [tokio](https://docs.rs/tokio).
 //!
-//! # The model
-//! Each connection is a task for life. [`Tokio::work_stealing`] runs all of them on one runtime, whose threads
-//! take tasks from each other when they have none of their own. [`Tokio::per_core`] gives each thread a runtime
-//! and, where the kernel can spread connections (`SO_REUSEPORT`), a listener of its own; a connection stays where
-//! it was accepted. With one worker the two are the same thing, and are run as the second, since nobody is there
-//! to steal from.
+//! # Model
+//! Each connection is one task. [`Tokio::work_stealing`] runs all tasks on one runtime, whose threads take tasks from
+//! each other when they have none of their own. [`Tokio::per_core`] gives each thread a runtime of its own and, if the
+//! system can distribute connections (`SO_REUSEPORT`), listeners of its own; a connection stays on the thread that has
+//! accepted it. With one worker both run as `per_core`, because there is no thread to take tasks from.
 //!
-//! # What it costs
-//! A connection costs a task and a registration with the reactor; while it is idle it holds no buffer, and its
-//! one timer is touched when it fires, not for each request. A request costs one `recv` and one `send`, and its
-//! share of an `epoll_wait`; a work-stealing scheduler adds the wake-ups of threads that look for work.
+//! Handlers run inside the runtime, so libraries that require tokio work in them.
+//!
+//! # Cost
+//! A connection costs one task and one registration with the reactor. An idle connection holds no buffer. Its timers
+//! change when they fire, not for each request. A request costs one `recv`, one `send` and its share of an
+//! `epoll_wait`. The work-stealing scheduler also wakes threads that look for tasks.
 //!
 //! # When it stalls
-//! A handler that blocks or burns CPU holds up every connection of its thread, and those that wait for the
-//! reactor if it is that thread's turn to poll it. Stealing hides one such handler, not as many as there are
-//! threads. [`Runtime::blocking`] takes it to tokio's own blocking threads, [`Runtime::compute`] to a pool with a
-//! thread for each core.
-//!
-//! Handlers run inside the runtime, so that libraries which insist on tokio work as they are.
+//! A handler that blocks or computes delays every connection of its thread. It also delays the connections that wait
+//! for events, if its thread is the one that polls the reactor. Stealing hides such handlers while at least one thread
+//! is free. [`Runtime::blocking`](gearshift_core::Runtime::blocking) runs a function on the blocking threads of tokio,
+//! [`Runtime::compute`](gearshift_core::Runtime::compute) on a pool with one thread per core.
 
 mod accept;
 mod runtime;
@@ -33,7 +31,7 @@ use gearshift_core::{App, Backend, Config, Report, ServeError, Server, backend, 
 
 use crate::workers::TokioWorkers;
 
-/// The name this backend is selected by.
+/// The name by which a user selects the backend.
 const NAME: &str = "tokio";
 
 /// The tokio backend; see the [crate](self).
@@ -42,20 +40,23 @@ pub struct Tokio {
     shape: Shape,
 }
 
+/// The distribution of connections over runtimes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Shape {
+    /// One runtime for all threads.
     #[default]
     WorkStealing,
+    /// One runtime for each thread.
     PerCore,
 }
 
 impl Tokio {
-    /// One runtime, whose threads share all connections. The default.
+    /// Creates a backend with one runtime, whose threads share all connections. This is the default.
     pub const fn work_stealing() -> Tokio {
         Tokio { shape: Shape::WorkStealing }
     }
 
-    /// A runtime for each thread; a connection stays on the thread that accepted it.
+    /// Creates a backend with a runtime for each thread. A connection stays on the thread that has accepted it.
     pub const fn per_core() -> Tokio {
         Tokio { shape: Shape::PerCore }
     }

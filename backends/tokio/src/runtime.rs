@@ -1,4 +1,4 @@
-//! What a handler may ask of tokio.
+//! The engine of this backend: timers, connections, tasks and pools for the application.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,24 +10,29 @@ use tokio::runtime::Handle;
 
 use crate::socket::TokioSocket;
 
-/// Handles to the runtimes of one server: one that steals work, or one for each core. Never empty.
+/// The engine of one server.
 #[derive(Debug)]
 pub(crate) struct TokioEngine {
+    /// One handle for each runtime: one in total, or one per core. Never empty.
     handles: Vec<Handle>,
+    /// The next runtime for a call from a thread that has none.
     next: AtomicUsize,
+    /// The pool for computations.
     threads: Threads,
 }
 
 impl TokioEngine {
+    /// Creates the engine of the runtimes of `handles`.
+    ///
     /// # Panics
-    /// If there is no handle.
+    /// If `handles` is empty.
     pub(crate) fn new(handles: Vec<Handle>, config: &Config) -> TokioEngine {
         assert!(!handles.is_empty(), "a server has at least one runtime");
         let threads = Threads::new(config.compute_threads_or_cores());
         TokioEngine { handles, next: AtomicUsize::new(0), threads }
     }
 
-    /// The runtime of the calling thread if it is one of ours, else ours in turn.
+    /// The runtime of the calling thread if it belongs to this server, otherwise each runtime of the server in turn.
     fn handle(&self) -> Handle {
         match Handle::try_current() {
             Ok(current) if self.handles.iter().any(|ours| ours.id() == current.id()) => current,
@@ -51,7 +56,7 @@ impl Engine for TokioEngine {
         let handle = self.handle();
         let mut connecting = Box::pin(TokioSocket::connect(to));
         Box::pin(std::future::poll_fn(move |cx| {
-            // Whoever polls, the socket is registered with our reactor.
+            // Any thread may poll this future. The socket is registered with the reactor of this handle.
             let _entered = handle.enter();
             connecting.as_mut().poll(cx).map_ok(Stream::new)
         }))
@@ -78,7 +83,7 @@ impl Engine for TokioEngine {
         let mut stats = EngineStats::default();
         for metrics in self.handles.iter().map(Handle::metrics) {
             stats.workers += metrics.num_workers();
-            // The scheduler also asks the system when it has tasks left, now and then, and does not count that.
+            // Tokio counts only the polls of its reactor for which a worker parks.
             stats.turns += (0..metrics.num_workers()).map(|n| metrics.worker_park_count(n)).sum::<u64>();
         }
         stats

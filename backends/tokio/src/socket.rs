@@ -1,4 +1,4 @@
-//! A connected socket of tokio's, TCP or Unix, and the same as a `futures-io` stream.
+//! A connected socket of tokio, TCP or Unix. It is also a `futures-io` stream, for upgrades and outgoing connections.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,7 +18,10 @@ pub(crate) enum TokioSocket {
 }
 
 impl TokioSocket {
-    /// Hands a non-blocking socket to the reactor of the current runtime.
+    /// Registers a non-blocking socket with the reactor of the current runtime. `peer` is `None` for a Unix socket.
+    ///
+    /// # Errors
+    /// The reactor refuses the socket.
     pub(crate) fn accepted(socket: Socket, peer: Peer) -> io::Result<TokioSocket> {
         match peer {
             Some(_) => TcpStream::from_std(socket.into()).map(TokioSocket::Tcp),
@@ -26,7 +29,10 @@ impl TokioSocket {
         }
     }
 
-    /// Connects, and sends small writes at once.
+    /// Connects to `to`. A TCP socket sends small writes without a delay (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    /// The connection cannot be established.
     pub(crate) async fn connect(to: Endpoint) -> io::Result<TokioSocket> {
         match to {
             Endpoint::Tcp(address) => {
@@ -108,7 +114,7 @@ impl futures_io::AsyncWrite for TokioSocket {
         TokioSocket::poll_write_vectored(self.get_mut(), cx, from)
     }
 
-    /// Nothing is buffered here.
+    /// Does nothing, because the socket has no buffer.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

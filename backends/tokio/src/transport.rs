@@ -1,8 +1,8 @@
-//! A connection on tokio's reactor.
+//! The transport of a connection on tokio's reactor.
 //!
-//! Readiness is tokio's: a read that leaves room clears it without a second system call, so that a request costs
-//! one `recv` and one `send`. The read_buffer is not touched before something is readable, so an idle connection holds
-//! no buffer.
+//! Tokio tracks the readiness of the socket. It clears the readiness after a read that does not fill the buffer,
+//! without a second system call, so a request costs one `recv` and one `send`. The transport allocates the read buffer
+//! only when the socket is readable, so an idle connection holds no buffer.
 
 use std::future::Future;
 use std::io::{self, IoSlice, Read};
@@ -17,10 +17,10 @@ use tokio::time::Sleep;
 
 use crate::socket::TokioSocket;
 
-/// How many chunks one `writev` sends.
-const SLICES: usize = 32;
+/// Maximum number of chunks in one `writev`.
+const MAX_SLICES: usize = 32;
 
-/// One connection; see the [module](self).
+/// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct TokioTransport {
     socket: TokioSocket,
@@ -30,17 +30,18 @@ pub(crate) struct TokioTransport {
 }
 
 impl TokioTransport {
-    /// A transport with no deadline.
+    /// Creates a transport without a deadline.
     pub(crate) fn new(socket: TokioSocket) -> TokioTransport {
         let (reading, writing) = (Timer::default(), Timer::default());
         TokioTransport { socket, deadline: None, reading, writing }
     }
 
-    fn poll_written(&mut self, cx: &mut Context<'_>, from: &WriteQueue) -> Poll<io::Result<usize>> {
+    /// Writes once from the queue, and returns the number of bytes written.
+    fn poll_write_once(&mut self, cx: &mut Context<'_>, from: &WriteQueue) -> Poll<io::Result<usize>> {
         let written = if from.is_single() {
             ready!(self.socket.poll_write(cx, from.front()))
         } else {
-            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let n = from.slices(&mut slices);
             ready!(self.socket.poll_write_vectored(cx, &slices[..n]))
         };
@@ -81,7 +82,7 @@ impl Transport for TokioTransport {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
         while !from.is_empty() {
-            match self.poll_written(cx, from) {
+            match self.poll_write_once(cx, from) {
                 Poll::Ready(Ok(n)) => from.sent(n),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.writing.poll(cx, self.deadline).map(Err),
@@ -107,15 +108,16 @@ impl Transport for TokioTransport {
     }
 }
 
-/// A deadline that moves often and is seldom reached.
+/// A timer for a deadline that moves often and is seldom reached.
 ///
-/// The timer behind it is made at the first wait and touched only when it fires too early or has to fire sooner,
-/// so that a request costs no timer operation. Reading and writing have one each, for each wakes its own waker.
+/// The first wait creates the timer. It is reset only if it fires before the deadline, or if the deadline is earlier
+/// than the timer, so most requests change no timer. Reading and writing have one timer each, because each wakes its
+/// own waker.
 #[derive(Debug, Default)]
 struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready, with the error to fail with, once `deadline` has passed.
+    /// Returns `TimedOut` once `deadline` has passed.
     fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<io::Error> {
         let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else { return Poll::Pending };
         let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -137,15 +139,14 @@ mod tests {
     use std::future::poll_fn;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
-
     use std::time::Duration;
 
     use super::*;
 
-    /// A transport, and the peer's end of it.
+    /// Creates a transport and the socket of its peer.
     fn pair() -> (TokioTransport, UnixStream) {
         let (here, there) = UnixStream::pair().expect("a pair of sockets");
-        here.set_nonblocking(true).expect("a socket");
+        here.set_nonblocking(true).expect("the socket works");
         let socket = tokio::net::UnixStream::from_std(here).expect("a reactor");
         (TokioTransport::new(TokioSocket::Unix(socket)), there)
     }
@@ -166,12 +167,12 @@ mod tests {
             let mut read_buffer = ReadBuffer::new();
             transport.set_deadline(soon());
             let read = poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await;
-            assert_eq!(read.expect_err("nothing came").kind(), io::ErrorKind::TimedOut);
+            assert_eq!(read.expect_err("no byte has arrived").kind(), io::ErrorKind::TimedOut);
         });
     }
 
     #[test]
-    fn a_deadline_that_moved_on_is_not_kept_early() {
+    fn a_read_does_not_fail_at_a_deadline_that_was_moved_later() {
         run(async || {
             let (mut transport, mut peer) = pair();
             let mut read_buffer = ReadBuffer::new();
@@ -183,21 +184,21 @@ mod tests {
                 let read = transport.poll_read(cx, &mut read_buffer);
                 match polls {
                     1 => transport.set_deadline(Some(late)),
-                    // The old timer fired.
+                    // The timer of the earlier deadline has fired.
                     2 => {
                         assert!(read.is_pending() && Some(Instant::now()) >= early);
-                        peer.write_all(b"late").expect("a socket");
+                        peer.write_all(b"late").expect("the socket works");
                     }
                     _ => {}
                 }
                 read
             });
-            assert_eq!(read.await.expect("bytes came"), 4);
+            assert_eq!(read.await.expect("bytes have arrived"), 4);
         });
     }
 
     #[test]
-    fn a_deadline_that_moved_up_is_kept() {
+    fn a_read_fails_at_a_deadline_that_was_moved_earlier() {
         run(async || {
             let (mut transport, _peer) = pair();
             let mut read_buffer = ReadBuffer::new();
@@ -209,44 +210,47 @@ mod tests {
             .await;
             transport.set_deadline(soon());
             let read = poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await;
-            assert_eq!(read.expect_err("nothing came").kind(), io::ErrorKind::TimedOut);
+            assert_eq!(read.expect_err("no byte has arrived").kind(), io::ErrorKind::TimedOut);
         });
     }
 
     #[test]
-    fn a_write_fails_when_the_peer_takes_nothing() {
+    fn a_write_fails_at_its_deadline_if_the_peer_receives_nothing() {
         run(async || {
             let (mut transport, _peer) = pair();
             let mut write_queue = WriteQueue::new();
             write_queue.push(vec![0; 8 << 20].into());
             transport.set_deadline(soon());
             let written = poll_fn(|cx| transport.poll_write(cx, &mut write_queue)).await;
-            assert_eq!(written.expect_err("nobody reads").kind(), io::ErrorKind::TimedOut);
+            assert_eq!(written.expect_err("the peer reads nothing").kind(), io::ErrorKind::TimedOut);
         });
     }
 
     #[test]
-    fn sees_bytes_that_no_news_came_of() {
+    fn try_read_sees_bytes_that_the_reactor_has_not_reported() {
         run(async || {
             let (mut transport, mut peer) = pair();
             let mut read_buffer = ReadBuffer::new();
-            let nothing = transport.try_read(&mut read_buffer).expect_err("nothing came");
+            let nothing = transport.try_read(&mut read_buffer).expect_err("no byte has arrived");
             assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
-            peer.write_all(b"news").expect("a socket");
-            assert_eq!(transport.try_read(&mut read_buffer).expect("bytes came"), 4);
+            peer.write_all(b"news").expect("the socket works");
+            assert_eq!(transport.try_read(&mut read_buffer).expect("bytes have arrived"), 4);
             assert_eq!(read_buffer.as_slice(), b"news");
         });
     }
 
     #[test]
-    fn reading_goes_on_after_a_shutdown() {
+    fn a_read_is_possible_after_a_shutdown() {
         run(async || {
             let (mut transport, mut peer) = pair();
             let mut read_buffer = ReadBuffer::new();
-            poll_fn(|cx| transport.poll_shutdown(cx)).await.expect("a socket");
-            assert_eq!(peer.read(&mut [0]).expect("a socket"), 0);
-            peer.write_all(b"more").expect("a socket");
-            assert_eq!(poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await.expect("bytes came"), 4);
+            poll_fn(|cx| transport.poll_shutdown(cx)).await.expect("the socket works");
+            assert_eq!(peer.read(&mut [0]).expect("the socket works"), 0);
+            peer.write_all(b"more").expect("the socket works");
+            assert_eq!(
+                poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await.expect("bytes have arrived"),
+                4
+            );
         });
     }
 }

@@ -1,5 +1,4 @@
-//! The threads that run connections: those of one work-stealing runtime, or one with a runtime of its own for
-//! each core.
+//! The threads of this backend: those of one work-stealing runtime, or one thread with a runtime per core.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -12,45 +11,52 @@ use tokio::sync::oneshot;
 use crate::accept::Acceptor;
 use crate::runtime::TokioEngine;
 
-/// Blocking threads that a runtime may have at least. It may be asked for them by others than us: its own files, name
-/// look-ups, libraries. How many of ours there are at once is decided before they get there.
-const OTHERS: usize = 512;
+/// Minimum limit for the blocking threads of a runtime. Tokio itself and libraries also use these threads, for files
+/// and name lookups. The core limits its own jobs to `Config::blocking_threads` before it passes them to the runtime.
+const MIN_BLOCKING_THREADS: usize = 512;
 
-/// Threads that run connections, tasks and handlers. They end, or are left behind, when this is dropped.
+/// The threads that run connections, tasks and handlers. Dropping the value ends them. A thread that a handler holds is
+/// left behind.
 pub(crate) struct TokioWorkers {
     threads: Threads,
     config: Config,
 }
 
 enum Threads {
-    /// One runtime with all threads; `None` once it was told to end.
+    /// One runtime with all threads; `None` during the drop.
     Stealing(Option<Runtime>),
-    /// A thread for each.
+    /// One runtime for each thread.
     PerCore(Vec<Core>),
 }
 
 impl TokioWorkers {
-    /// Starts `n` threads that share all work.
+    /// Starts one runtime with `Config::workers` threads, one per core by default.
+    ///
+    /// # Errors
+    /// The system refuses a thread or a reactor.
     pub(crate) fn stealing(config: &Config) -> io::Result<TokioWorkers> {
         let number = std::sync::atomic::AtomicUsize::new(0);
         let name = move || format!("tokio-{}", number.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let runtime = Builder::new_multi_thread()
             .worker_threads(config.workers_or_cores())
-            .max_blocking_threads(config.blocking_threads.max(OTHERS))
+            .max_blocking_threads(config.blocking_threads.max(MIN_BLOCKING_THREADS))
             .thread_name_fn(name)
             .enable_all()
             .build()?;
         Ok(TokioWorkers { threads: Threads::Stealing(Some(runtime)), config: config.clone() })
     }
 
-    /// Starts `n` threads that share nothing.
+    /// Starts `Config::workers` threads with a runtime each, one per core by default.
+    ///
+    /// # Errors
+    /// The system refuses a thread or a reactor.
     pub(crate) fn per_core(config: &Config) -> io::Result<TokioWorkers> {
         let cores = (0..config.workers_or_cores()).map(|number| Core::start(number, config.blocking_threads));
         let cores = cores.collect::<io::Result<_>>()?;
         Ok(TokioWorkers { threads: Threads::PerCore(cores), config: config.clone() })
     }
 
-    /// One handle for each runtime.
+    /// A handle to each runtime.
     fn handles(&self) -> Vec<Handle> {
         match &self.threads {
             Threads::Stealing(runtime) => runtime.iter().map(|runtime| runtime.handle().clone()).collect(),
@@ -100,7 +106,7 @@ impl Drop for TokioWorkers {
             Threads::PerCore(cores) => {
                 let ended: Vec<_> = cores.drain(..).map(|core| core.ended).collect();
                 for thread in ended {
-                    // An error says that the thread has ended, for it drops its side then.
+                    // `Disconnected` means that the thread has ended and has dropped its sender.
                     if thread.recv_timeout(lifecycle::LAST_WAIT) == Err(mpsc::RecvTimeoutError::Timeout) {
                         log::warn!("a worker is stuck in a handler that blocks, and is left behind");
                     }
@@ -110,19 +116,21 @@ impl Drop for TokioWorkers {
     }
 }
 
-/// A thread with a runtime.
-pub(crate) struct Core {
+/// A thread with a runtime of its own.
+struct Core {
     handle: Handle,
-    /// Dropped, it ends the thread.
+    /// Dropping the sender ends the thread.
     _end: oneshot::Sender<()>,
-    /// Disconnected once the thread has ended.
+    /// A channel that is disconnected once the thread has ended.
     ended: mpsc::Receiver<()>,
 }
 
 impl Core {
-    fn start(number: usize, blocking: usize) -> io::Result<Core> {
+    /// Starts the thread. `blocking_threads` is the maximum number of its blocking threads, if that is more than
+    /// [`MIN_BLOCKING_THREADS`].
+    fn start(number: usize, blocking_threads: usize) -> io::Result<Core> {
         let runtime = Builder::new_current_thread()
-            .max_blocking_threads(blocking.max(OTHERS))
+            .max_blocking_threads(blocking_threads.max(MIN_BLOCKING_THREADS))
             .thread_name("tokio-blocking")
             .enable_all()
             .build()?;

@@ -1,4 +1,4 @@
-//! Tokio as a backend, in both shapes: starting, serving, being held up, stopping.
+//! The tokio backend in both shapes: starting, serving, a handler that blocks, stopping.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,7 +26,7 @@ fn config(workers: usize) -> Config {
     config
 }
 
-/// Runs a server on a thread.
+/// Runs a server on a thread of its own. Returns its address, its shutdown handle and the thread.
 fn serve(backend: Tokio, config: Config, app: App) -> (SocketAddr, Shutdown, JoinHandle<Outcome>) {
     let server = Server::bind(&["127.0.0.1:0".parse().expect("an address")], config).expect("a free port");
     let addr = match server.endpoints().next() {
@@ -41,8 +41,8 @@ fn outcome(server: JoinHandle<Outcome>) -> Outcome {
     server.join().expect("the backend does not panic")
 }
 
-/// Sends a request and reads the whole answer, whose body is `ok`.
-fn ask(peer: &mut TcpStream, path: &str) {
+/// Sends a request and reads its response, whose body is `ok`.
+fn request(peer: &mut TcpStream, path: &str) {
     send(peer, path);
     expect_ok(peer);
 }
@@ -52,6 +52,7 @@ fn send(peer: &mut TcpStream, path: &str) {
     peer.write_all(request.as_bytes()).expect("the server reads");
 }
 
+/// Reads a response with the body `ok`.
 fn expect_ok(peer: &mut TcpStream) {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nok") {
@@ -64,7 +65,7 @@ fn expect_ok(peer: &mut TcpStream) {
 }
 
 #[test]
-fn refuses_a_number_of_threads() {
+fn a_number_of_threads_is_refused() {
     let mut config = Config::default();
     assert!(Tokio::default().check(&config).is_ok());
     config.threads = Some(1);
@@ -72,26 +73,27 @@ fn refuses_a_number_of_threads() {
 }
 
 #[test]
-fn serves_many_connections_and_stops() {
+fn many_connections_are_served_and_closed_by_a_stop() {
     for (backend, workers) in SHAPES {
         let app = App::new(|_| Router::new().get("/", sync(|_| "ok")).get("/later", async |_| "ok"));
         let (addr, shutdown, server) = serve(backend, config(workers), app);
-        let mut peers: Vec<_> = (0..16).map(|_| TcpStream::connect(addr).expect("it listens")).collect();
+        let mut peers: Vec<_> =
+            (0..16).map(|_| TcpStream::connect(addr).expect("the server listens")).collect();
         for peer in &mut peers {
-            ask(peer, "/");
-            ask(peer, "/later");
+            request(peer, "/");
+            request(peer, "/later");
         }
         shutdown.graceful();
-        assert_eq!(outcome(server).expect("it ran"), Report::default(), "{backend:?}");
+        assert_eq!(outcome(server).expect("the server has run"), Report::default(), "{backend:?}");
         for peer in &mut peers {
-            assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
+            assert_eq!(peer.read(&mut [0]).expect("the connection is closed"), 0);
         }
         assert!(TcpStream::connect(addr).is_err(), "the listener is closed");
     }
 }
 
 #[test]
-fn answers_what_is_in_flight_when_it_stops() {
+fn a_request_in_flight_is_answered_during_a_stop() {
     for (backend, workers) in SHAPES {
         let (arrive, arrived) = mpsc::channel();
         let app = App::new(move |runtime| {
@@ -105,18 +107,18 @@ fn answers_what_is_in_flight_when_it_stops() {
             })
         });
         let (addr, shutdown, server) = serve(backend, config(workers), app);
-        let mut peer = TcpStream::connect(addr).expect("it listens");
+        let mut peer = TcpStream::connect(addr).expect("the server listens");
         send(&mut peer, "/");
         arrived.recv().expect("the handler is called");
         shutdown.graceful();
         expect_ok(&mut peer);
-        let report = outcome(server).expect("it ran");
+        let report = outcome(server).expect("the server has run");
         assert_eq!((report.finished, report.cut), (1, 0), "{backend:?}");
     }
 }
 
 #[test]
-fn cuts_what_is_in_flight_when_its_time_is_over() {
+fn a_request_in_flight_is_cut_at_the_end_of_the_grace_period() {
     for (backend, workers) in SHAPES {
         let (arrive, arrived) = mpsc::channel();
         let app = App::new(move |_| {
@@ -128,42 +130,44 @@ fn cuts_what_is_in_flight_when_its_time_is_over() {
         let mut config = config(workers);
         config.graceful_timeout = Duration::from_millis(20);
         let (addr, shutdown, server) = serve(backend, config, app);
-        let mut peer = TcpStream::connect(addr).expect("it listens");
+        let mut peer = TcpStream::connect(addr).expect("the server listens");
         send(&mut peer, "/");
         arrived.recv().expect("the handler is called");
         shutdown.graceful();
-        let report = outcome(server).expect("it ran");
+        let report = outcome(server).expect("the server has run");
         assert_eq!((report.finished, report.cut), (0, 1), "{backend:?}");
     }
 }
 
 #[test]
-fn reports_an_application_that_does_not_start() {
+fn an_application_that_fails_to_start_is_reported() {
     for (backend, workers) in SHAPES {
         let app = App::start(|_| async { Err::<Router, _>("no database".into()) });
         let (_, _, server) = serve(backend, config(workers), app);
-        let error = outcome(server).expect_err("it cannot start");
+        let error = outcome(server).expect_err("the application fails");
         assert!(matches!(&error, ServeError::Start(why) if why.to_string() == "no database"), "{error}");
     }
 }
 
 #[test]
-fn reports_an_application_that_panics_while_it_starts() {
+fn an_application_that_panics_during_its_start_is_reported() {
     let app = App::new(|_| -> Router { panic!("a bad route") });
     let (_, _, server) = serve(Tokio::default(), config(1), app);
     assert!(matches!(outcome(server), Err(ServeError::Start(_))));
 }
 
 #[test]
-fn stops_while_the_application_starts() {
+fn a_stop_ends_the_start_of_an_application_after_the_grace_period() {
     let app = App::start(|_| std::future::pending::<Result<Router, gearshift_core::BoxError>>());
-    let (_, shutdown, server) = serve(Tokio::default(), config(1), app);
+    let mut config = config(1);
+    config.graceful_timeout = Duration::from_millis(20);
+    let (_, shutdown, server) = serve(Tokio::default(), config, app);
     shutdown.graceful();
-    assert_eq!(outcome(server).expect("it was stopped"), Report::default());
+    assert_eq!(outcome(server).expect("the server was stopped"), Report::default());
 }
 
 #[test]
-fn runs_what_is_to_be_done_at_the_end_and_waits_for_tasks() {
+fn a_stop_waits_for_tasks_and_runs_on_stop() {
     for (backend, workers) in SHAPES {
         let (tell, told) = mpsc::channel();
         let (task, stop) = (tell.clone(), tell);
@@ -178,39 +182,39 @@ fn runs_what_is_to_be_done_at_the_end_and_waits_for_tasks() {
         });
         let app = app.on_stop(move || async move { stop.send("stop").expect("the test listens") });
         let (addr, shutdown, server) = serve(backend, config(workers), app);
-        drop(TcpStream::connect(addr).expect("it listens"));
-        // A stop before the application has started would find nothing to do.
+        drop(TcpStream::connect(addr).expect("the server listens"));
+        // The task reports only after the start, so the stop cannot come before it.
         let first = told.recv().expect("the task ends");
         shutdown.graceful();
-        outcome(server).expect("it ran");
+        outcome(server).expect("the server has run");
         assert_eq!((first, told.recv()), ("task", Ok("stop")), "{backend:?}");
     }
 }
 
 #[test]
-fn accepts_no_more_than_it_has_room_for() {
+fn no_connection_is_accepted_beyond_the_maximum() {
     for (backend, workers) in [(Tokio::work_stealing(), 1), (Tokio::work_stealing(), 2)] {
         let mut config = config(workers);
         config.max_connections = 1;
         let (addr, shutdown, server) =
             serve(backend, config, App::new(|_| Router::new().get("/", sync(|_| "ok"))));
-        let mut first = TcpStream::connect(addr).expect("it listens");
-        ask(&mut first, "/");
+        let mut first = TcpStream::connect(addr).expect("the server listens");
+        request(&mut first, "/");
         let mut second = TcpStream::connect(addr).expect("the kernel queues it");
         send(&mut second, "/");
-        ask(&mut first, "/");
-        second.set_nonblocking(true).expect("a socket");
-        assert!(second.read(&mut [0]).is_err(), "the second one has to wait");
-        second.set_nonblocking(false).expect("a socket");
+        request(&mut first, "/");
+        second.set_nonblocking(true).expect("the socket works");
+        assert!(second.read(&mut [0]).is_err(), "the second connection waits");
+        second.set_nonblocking(false).expect("the socket works");
         drop(first);
         expect_ok(&mut second);
         shutdown.graceful();
-        outcome(server).expect("it ran");
+        outcome(server).expect("the server has run");
     }
 }
 
 #[test]
-fn a_connection_outlives_a_handler_that_held_up_its_thread() {
+fn a_connection_survives_a_handler_that_blocks_its_thread_beyond_keep_alive() {
     let (release, held) = mpsc::channel::<()>();
     let (arrive, arrived) = mpsc::channel();
     let held = Mutex::new(held);
@@ -219,7 +223,7 @@ fn a_connection_outlives_a_handler_that_held_up_its_thread() {
             "/hold",
             sync(move |_| {
                 arrive.send(()).expect("the test waits");
-                held.lock().expect("one at a time").recv().expect("the test releases it");
+                held.lock().expect("one handler runs at a time").recv().expect("the test releases it");
                 "ok"
             }),
         )
@@ -227,24 +231,24 @@ fn a_connection_outlives_a_handler_that_held_up_its_thread() {
     let mut config = config(1);
     config.keep_alive = Duration::from_secs(1);
     let (addr, shutdown, server) = serve(Tokio::default(), config, app);
-    let mut peer = TcpStream::connect(addr).expect("it listens");
-    ask(&mut peer, "/");
-    let mut holder = TcpStream::connect(addr).expect("it listens");
+    let mut peer = TcpStream::connect(addr).expect("the server listens");
+    request(&mut peer, "/");
+    let mut holder = TcpStream::connect(addr).expect("the server listens");
     send(&mut holder, "/hold");
     arrived.recv().expect("the handler is called");
     send(&mut peer, "/");
-    // Longer than keep-alive: the deadline of the wait that was answered passes while nobody looks.
+    // The keep-alive deadline of the first connection passes while its second request is unread.
     std::thread::sleep(Duration::from_millis(1100));
     release.send(()).expect("the handler waits");
     expect_ok(&mut holder);
     expect_ok(&mut peer);
-    ask(&mut peer, "/");
+    request(&mut peer, "/");
     shutdown.graceful();
-    outcome(server).expect("it ran");
+    outcome(server).expect("the server has run");
 }
 
 #[test]
-fn a_runtime_can_be_asked_from_threads_of_the_program() {
+fn a_runtime_works_on_threads_that_the_backend_does_not_own() {
     for (backend, workers) in SHAPES {
         let (give, given) = mpsc::channel();
         let app = App::new(move |runtime| {
@@ -258,12 +262,12 @@ fn a_runtime_can_be_asked_from_threads_of_the_program() {
             inner.sleep(Duration::from_millis(1)).await;
             let sum = inner.compute(|| 2).await
                 + inner.blocking(|| 3).await
-                + inner.spawn(async { 5 }).await.expect("it ends");
-            let stream = inner.connect(&addr.to_string()).await.expect("it listens");
+                + inner.spawn(async { 5 }).await.expect("the task ends");
+            let stream = inner.connect(&addr.to_string()).await.expect("the server listens");
             (sum, format!("{stream:?}").is_empty())
         });
         assert_eq!(answered, (10, false));
         shutdown.graceful();
-        outcome(server).expect("it ran");
+        outcome(server).expect("the server has run");
     }
 }

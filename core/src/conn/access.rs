@@ -1,11 +1,11 @@
-//! The access log: a line for each response.
+//! The access log: one line for each response.
 
 use http::StatusCode;
 
 use crate::conn::context::Peer;
 use crate::proto::request::Request;
 
-/// What the access log says of a request.
+/// The part of an access log line that describes the request. It is formatted before the handler takes the request.
 pub(crate) struct AccessLine(String);
 
 impl AccessLine {
@@ -14,6 +14,7 @@ impl AccessLine {
         AccessLine(format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()))
     }
 
+    /// Logs the line with the status of the response, to the target `gearshift::access`.
     pub(crate) fn log(self, status: StatusCode) {
         log::info!(target: "gearshift::access", "{} {}", self.0, status.as_u16());
     }

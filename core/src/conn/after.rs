@@ -1,29 +1,30 @@
-//! What is to be done once a response is on the wire.
+//! The tasks that an application has added to a response with [`Response::after`](crate::Response::after).
 
 use crate::proto::response::Later;
 use crate::runtime::handle::Runtime;
 
-/// Work that becomes background tasks when this is dropped: when the response was written, or never will be.
+/// The tasks of one or several responses. Dropping the value spawns them. It is dropped when the responses were
+/// written, or when the connection ends before that.
 pub(crate) struct After {
     runtime: Runtime,
-    work: Vec<Later>,
+    tasks: Vec<Later>,
 }
 
 impl After {
-    pub(crate) fn new(runtime: &Runtime, work: Vec<Later>) -> After {
-        After { runtime: runtime.clone(), work }
+    pub(crate) fn new(runtime: &Runtime, tasks: Vec<Later>) -> After {
+        After { runtime: runtime.clone(), tasks }
     }
 
-    /// Puts what comes after a later response behind what comes after an earlier one.
+    /// Adds the tasks of a later response.
     pub(crate) fn append(&mut self, mut later: After) {
-        self.work.append(&mut later.work);
+        self.tasks.append(&mut later.tasks);
     }
 }
 
 impl Drop for After {
     fn drop(&mut self) {
-        for (work, place) in self.work.drain(..) {
-            self.runtime.spawn_at(work, place).detach();
+        for (task, place) in self.tasks.drain(..) {
+            self.runtime.spawn_at(task, place).detach();
         }
     }
 }

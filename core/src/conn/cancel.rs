@@ -1,7 +1,7 @@
-//! Telling a handler that its response is not wanted any more.
+//! Cancellation: code that works on a request learns that the response is no longer needed.
 //!
-//! Dropping a future tells it. A sync handler, a job on a pool and a detached task cannot be dropped; such code asks a
-//! [`CancelToken`].
+//! The future of a handler is dropped. A sync handler, a job on a pool and a detached task cannot be dropped, so such
+//! code polls or awaits a [`CancelToken`].
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,15 +15,15 @@ use crate::conn::context::Context;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::task::lock;
 
-/// A token that tells whether a request was given up: the peer has left, the handler has timed out, the server was
-/// stopped by force, or the connection has ended.
+/// A token that reports whether a request was cancelled. A request is cancelled when its peer has left, its handler has
+/// timed out, the server was stopped by force, or the connection has ended.
 ///
-/// [`Request::cancel_token`](crate::Request::cancel_token) creates it. Clones may be sent to other threads.
+/// [`Request::cancel_token`](crate::Request::cancel_token) creates the token. Clones can be sent to other threads.
 ///
 /// ```
 /// use gearshift_core::{Router, compute};
 ///
-/// // A computation that ends early if its result is not wanted any more.
+/// // The computation ends early if its result is no longer needed.
 /// let app = Router::new().get("/sum", compute(|request| {
 ///     let token = request.cancel_token();
 ///     let mut sum = 0_u64;
@@ -48,13 +48,15 @@ impl CancelToken {
         self.0.as_deref().map(|context| &context.cancel)
     }
 
-    /// Whether the request was given up. On blocking backends this looks at the socket, with one or two system calls:
-    /// cheap enough for each step of some milliseconds, too expensive for each pass of a tight loop.
+    /// Returns whether the request was cancelled.
+    ///
+    /// On a blocking backend the call checks the socket with one or two system calls. Call it about once per
+    /// millisecond, not in every iteration of a short loop.
     pub fn is_cancelled(&self) -> bool {
         self.cancel().is_some_and(Cancel::is_cancelled)
     }
 
-    /// Waits until the request is given up.
+    /// Waits until the request is cancelled. The token of a request that no server has received waits without end.
     pub async fn cancelled(&self) {
         let Some(cancel) = self.cancel() else { return std::future::pending().await };
         let mut waiting = Waiting { cancel, key: None };
@@ -80,9 +82,10 @@ impl fmt::Debug for CancelToken {
     }
 }
 
-/// A task inside [`CancelToken::cancelled`].
+/// The entry of a task that awaits [`CancelToken::cancelled`], removed on drop.
 struct Waiting<'a> {
     cancel: &'a Cancel,
+    /// The index of the task's waker in the list of waiters.
     key: Option<usize>,
 }
 
@@ -94,20 +97,21 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What the driver and the tokens of one connection share. A request that is given up ends its connection, so one
-/// value serves all requests of a connection.
+/// The state that the driver and the cancel tokens of one connection share. A cancelled request ends its connection, so
+/// one value serves all requests of a connection.
 pub(crate) struct Cancel {
     set: AtomicBool,
     shutdown: Shutdown,
-    /// Looks for the peer while a handler holds the thread that would see the peer leave.
-    peer: Mutex<Option<Weak<dyn LookForPeer>>>,
-    /// Made for the first token that is awaited.
+    /// The check of the peer, on a blocking backend. While a handler holds the driver's thread, the driver cannot see
+    /// that the peer leaves.
+    peer: Mutex<Option<Weak<dyn CheckPeer>>>,
+    /// The wakers of awaited tokens, allocated for the first of them.
     waiters: OnceLock<Box<Mutex<Slab<Waker>>>>,
 }
 
-/// The connection of a handler that holds its thread.
-pub(crate) trait LookForPeer: Send + Sync {
-    /// Whether the peer has left, as far as can be seen without waiting.
+/// A check of the peer of a connection, from any thread.
+pub(crate) trait CheckPeer: Send + Sync {
+    /// Returns whether the peer has left, without a wait.
     fn has_left(&self) -> bool;
 }
 
@@ -116,23 +120,23 @@ impl Cancel {
         Cancel { set: AtomicBool::new(false), shutdown, peer: Mutex::new(None), waiters: OnceLock::new() }
     }
 
-    /// One that never tells anything.
+    /// Creates a state that is never cancelled, for a request that no server has received.
     pub(crate) fn detached() -> Cancel {
         Cancel::new(Shutdown::new())
     }
 
-    /// Tells all tokens.
+    /// Cancels the requests of the connection and wakes all awaited tokens.
     pub(crate) fn set(&self) {
         self.set.store(true, Ordering::Release);
-        // Either this sees the list of the first waiter, or that waiter sees `set`.
+        // The fence pairs with the one in `cancelled`: this call sees the waiter's entry, or the waiter sees `set`.
         fence(Ordering::SeqCst);
         let Some(waiters) = self.waiters.get() else { return };
         let waiters: Vec<Waker> = lock(waiters).iter().map(|(_, waker)| waker.clone()).collect();
         waiters.into_iter().for_each(Waker::wake);
     }
 
-    /// Tokens look for the peer by `peer` from now on.
-    pub(crate) fn look_by(&self, peer: Weak<dyn LookForPeer>) {
+    /// Sets the check that tokens make of the peer.
+    pub(crate) fn check_peer_by(&self, peer: Weak<dyn CheckPeer>) {
         *lock(&self.peer) = Some(peer);
     }
 

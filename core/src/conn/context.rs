@@ -1,5 +1,4 @@
-//! What a request shares with its connection: the peer's address, the runtime, and the token that tells whether the
-//! request was given up.
+//! The values that a request shares with its connection: the peer's address, the runtime, and the cancellation state.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use crate::runtime::handle::Runtime;
 /// The address of a peer; `None` on a Unix socket.
 pub type Peer = Option<SocketAddr>;
 
-/// One value for each connection, shared with all of its requests.
+/// The values of one connection that all of its requests share.
 pub(crate) struct Context {
     pub(crate) peer: Peer,
     pub(crate) runtime: Runtime,
@@ -27,13 +26,13 @@ impl Request {
         self.inner().context.as_deref().and_then(|context| context.downcast_ref())
     }
 
-    /// The peer's address; `None` on a Unix socket and for requests made by hand.
+    /// Returns the peer's address; `None` on a Unix socket, and for a request that no server has received.
     pub fn peer(&self) -> Peer {
         self.context_ref().and_then(|context| context.peer)
     }
 
-    /// The runtime of the server that received this request: timers, connections, background tasks and threads that
-    /// may block, the same on every backend.
+    /// Returns the runtime of the server that received this request. It has timers, outgoing connections, background
+    /// tasks and thread pools, with the same interface on every backend.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -45,26 +44,27 @@ impl Request {
     /// ```
     ///
     /// # Panics
-    /// If the request was made by hand and [`Request::with_runtime`] was not called.
+    /// If no server has received the request and [`Request::with_runtime`] was not called.
     pub fn runtime(&self) -> &Runtime {
         self.try_runtime().expect("a request made by hand has no runtime; give it one by `with_runtime`")
     }
 
-    /// As [`Request::runtime`]; `None` instead of a panic.
+    /// Returns the runtime like [`Request::runtime`], or `None` if the request has none.
     pub fn try_runtime(&self) -> Option<&Runtime> {
         self.context_ref().map(|context| &context.runtime)
     }
 
-    /// A request made by hand with a runtime, as a server gives one to each request that it receives. The request has
-    /// no peer, and its [`cancel_token`](Request::cancel_token) never tells anything.
+    /// Sets the runtime of a request that no server has received, for tests. The request has no peer, and its
+    /// [`cancel_token`](Request::cancel_token) is never cancelled.
     pub fn with_runtime(mut self, runtime: &Runtime) -> Request {
         let context = Context { peer: None, runtime: runtime.clone(), cancel: Cancel::detached() };
         self.inner_mut().context = Some(Arc::new(context));
         self
     }
 
-    /// A token that says whether this request was given up, for code that is not told by being dropped: a sync handler,
-    /// a job on a pool, a background task. The token of a request made by hand never tells anything.
+    /// Returns a token that reports whether this request was cancelled. It is for code that is not dropped with the
+    /// handler's future: a sync handler, a job on a pool, a background task. The token of a request that no server has
+    /// received is never cancelled.
     ///
     /// ```
     /// # use gearshift_core::{Request, StatusCode};

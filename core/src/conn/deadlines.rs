@@ -1,17 +1,17 @@
-//! Every deadline of a connection.
+//! The deadlines of a connection.
 //!
-//! A transport has one deadline, and a connection may wait for several things at once: for bytes of a body, for a peer
-//! to take a response, for a handler. The transport is given the earliest. If it reports that time is up and that was
-//! not the deadline of the wait in question, the wait continues.
+//! A connection may wait for several things at once: for bytes of a body, for the peer to receive a response, for a
+//! handler. A transport has only one deadline, so it is given the earliest of them. If the transport reports `TimedOut`
+//! to a wait whose own deadline is later, the wait continues.
 //!
-//! | wait | setting | what follows |
+//! | wait | setting | after the deadline |
 //! | --- | --- | --- |
-//! | the first head, and a head of which a part has arrived | `header_timeout` | 408, or nothing if no byte came |
+//! | the first head, and a head of which a part has arrived | `header_timeout` | 408, or no response if no byte has arrived; the connection closes |
 //! | the next head, before its first byte | `keep_alive` | the connection closes |
 //! | bytes of a body | `body_timeout`, `min_rate` | the body fails with `BodyError::TimedOut` |
 //! | the rest of a body that its handler left unread | `body_timeout` | the connection closes |
-//! | the peer takes bytes of a response | `write_timeout`, `min_rate` | the connection closes |
-//! | the handler's response begins | `handler_timeout` | 503 |
+//! | the peer receives bytes of a response | `write_timeout`, `min_rate` | the connection closes |
+//! | the handler's response begins | `handler_timeout` | 503; the connection closes |
 //! | the lingering close | `linger` | the connection closes |
 
 use std::io;
@@ -23,30 +23,31 @@ use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::proto::connection::Connection;
 
-/// See the [module](self). A deadline beyond what the clock can hold is `None`: never.
+/// See the [module](self). A deadline that the clock cannot represent is `None`: the wait has no end.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    /// Of the request head being received, or of the first one.
+    /// Deadline for the request head being received, and for the first head of the connection.
     head: Option<Instant>,
-    /// Of the wait for bytes that goes on: for a head, for an unread body, or in the lingering close.
+    /// Deadline of the current wait for bytes: of a head, of an unread body, or during the lingering close.
     bytes: Option<Instant>,
-    /// Whether such a wait goes on.
+    /// Whether there is a current wait for bytes. Its deadline may be `None`.
     is_waiting: bool,
-    /// Of the handler's response, once the handler has waited.
+    /// Deadline of the handler's response, once the handler's future was pending.
     handler: Option<Instant>,
-    /// The flush that goes on.
+    /// The waits of the current flush.
     writing: MinRate,
-    /// The request's body.
+    /// The waits for the request's body.
     reading: MinRate,
 }
 
 impl Deadlines {
-    /// The deadlines of a connection that was accepted now.
+    /// Creates the deadlines of a connection that was accepted now.
     pub(crate) fn accepted(service: &Service) -> Deadlines {
-        let head = after(service, service.config.header_timeout);
+        let head = deadline_in(service, service.config.header_timeout);
         Deadlines { head, ..Deadlines::default() }
     }
 
+    /// Returns the deadline for the transport.
     fn earliest(&self) -> Option<Instant> {
         [self.bytes, self.handler, self.writing.deadline(), self.reading.deadline()]
             .into_iter()
@@ -54,47 +55,50 @@ impl Deadlines {
             .min()
     }
 
-    /// A request begins: its head is complete.
+    /// Ends the deadline of a head that is complete.
     #[inline]
     pub(crate) fn request_begins(&mut self) {
         self.head = None;
     }
 
-    /// Whether a wait for bytes has an end already.
+    /// Whether there is a current wait for bytes.
     pub(crate) fn is_waiting_for_bytes(&self) -> bool {
         self.is_waiting
     }
 
-    /// Whether the lingering close has taken as long as it may.
+    /// Whether the time of the lingering close is over.
     pub(crate) fn is_linger_over(&self, service: &Service) -> bool {
         self.bytes.is_some_and(|until| until <= service.clock.now())
     }
 
+    /// Begins a wait for bytes and selects its deadline by the state of the connection.
     fn begin_wait_for_bytes(&mut self, connection: &Connection, service: &Service) {
         let config = &service.config;
         self.is_waiting = true;
         self.bytes = if connection.is_body_pending() {
-            after(service, config.body_timeout)
+            deadline_in(service, config.body_timeout)
         } else if connection.is_idle() && self.head.is_none() {
-            after(service, config.keep_alive)
+            deadline_in(service, config.keep_alive)
         } else {
-            self.head = self.head.or_else(|| after(service, config.header_timeout));
+            self.head = self.head.or_else(|| deadline_in(service, config.header_timeout));
             self.head
         };
     }
 }
 
-fn after(service: &Service, patience: Duration) -> Option<Instant> {
-    service.clock.now().checked_add(patience)
+/// Returns the time after `timeout` from now; `None` if the clock cannot represent it.
+fn deadline_in(service: &Service, timeout: Duration) -> Option<Instant> {
+    service.clock.now().checked_add(timeout)
 }
 
 impl<T: Transport> Io<T> {
-    /// Gives the transport the earliest deadline.
+    /// Passes the earliest deadline to the transport.
     fn arm(&mut self) {
         self.transport.set_deadline(self.deadlines.earliest());
     }
 
-    /// Whether time was up for another wait than the one that ends at `deadline`. That wait then continues.
+    /// Returns whether `error` reports another deadline than `deadline`, which is later or absent. The transport then
+    /// gets `deadline`, so that the caller can continue its wait.
     pub(crate) fn is_early(
         &mut self,
         error: &io::Error,
@@ -109,20 +113,20 @@ impl<T: Transport> Io<T> {
         early
     }
 
-    /// A wait for a head, or for the rest of an unread body, begins.
+    /// Begins a wait for a head or for the rest of an unread body.
     pub(crate) fn wait_for_bytes(&mut self, service: &Service) {
         self.deadlines.begin_wait_for_bytes(&self.connection, service);
         self.arm();
     }
 
-    /// The lingering close begins.
+    /// Begins the lingering close.
     pub(crate) fn begin_linger(&mut self, service: &Service) {
         self.deadlines.is_waiting = true;
-        self.deadlines.bytes = after(service, service.config.linger);
+        self.deadlines.bytes = deadline_in(service, service.config.linger);
         self.arm();
     }
 
-    /// Bytes have come, or will not: the wait for them is over, and its deadline does not end a later wait.
+    /// Ends the current wait for bytes, if there is one, and its deadline.
     pub(crate) fn end_wait_for_bytes(&mut self) {
         if std::mem::take(&mut self.deadlines.is_waiting) {
             self.deadlines.bytes = None;
@@ -130,7 +134,7 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// A wait for the peer to take bytes begins, or goes on.
+    /// Begins a wait for the peer to receive bytes, unless there is one.
     pub(crate) fn wait_to_write(&mut self, service: &Service) {
         if self.deadlines.writing.deadline().is_none() {
             let config = &service.config;
@@ -139,29 +143,29 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Whether a flush waits for the peer.
+    /// Whether a flush waits for the peer to receive bytes.
     #[inline]
     pub(crate) fn is_waiting_to_write(&self) -> bool {
         self.deadlines.writing.deadline().is_some()
     }
 
-    /// The deadline of the wait for the peer to take bytes.
+    /// The deadline of the wait for the peer to receive bytes.
     pub(crate) fn write_deadline(&self) -> Option<Instant> {
         self.deadlines.writing.deadline()
     }
 
-    /// The peer has taken bytes. The next wait has a deadline of its own.
+    /// Records that `bytes` bytes were written, which ends the wait of the flush.
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
         self.deadlines.writing.moved(|| service.woken_at(), bytes);
     }
 
-    /// The peer has taken everything.
+    /// Ends the flush: the write queue is empty.
     pub(crate) fn flushed(&mut self) {
         self.deadlines.writing = MinRate::default();
         self.arm();
     }
 
-    /// A wait for bytes of a body begins, or goes on.
+    /// Begins a wait for bytes of a body, unless there is one.
     pub(crate) fn wait_for_body(&mut self, service: &Service) {
         if self.deadlines.reading.deadline().is_none() {
             let config = &service.config;
@@ -175,16 +179,16 @@ impl<T: Transport> Io<T> {
         self.deadlines.reading.deadline()
     }
 
-    /// Bytes of a body have come. The handler's own time begins again.
+    /// Records that `bytes` bytes of a body were read, which ends the wait. The handler's time starts again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
         self.deadlines.reading.moved(|| service.woken_at(), bytes);
         if self.deadlines.handler.is_some() {
-            self.deadlines.handler = after(service, service.config.handler_timeout);
+            self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
         }
         self.arm();
     }
 
-    /// Nothing waits for the request's body any more.
+    /// Ends the wait for the request's body, if there is one.
     pub(crate) fn stop_waiting_for_body(&mut self) {
         if self.deadlines.reading.deadline().is_some() {
             self.deadlines.reading = MinRate::default();
@@ -192,33 +196,33 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// A handler begins, which has not waited yet. Nothing of its body has been read.
+    /// Resets the deadlines for a handler that is about to be called.
     #[inline]
     pub(crate) fn handler_begins(&mut self) {
         self.deadlines.handler = None;
         self.deadlines.reading = MinRate::default();
         self.is_handler_waiting = false;
-        self.look = None;
+        self.peer_check = None;
     }
 
-    /// The handler waits for the first time.
+    /// Records that the handler's future is pending. The first call starts the handler's time.
     pub(crate) fn handler_waits(&mut self, service: &Service) {
         if !std::mem::replace(&mut self.is_handler_waiting, true) {
-            self.deadlines.handler = after(service, service.config.handler_timeout);
+            self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
             self.arm();
         }
     }
 
-    /// Whether the handler has waited for as long as it may. While it waits for the request's body, its time stands
-    /// still: the body's deadline holds instead.
+    /// Whether the handler's deadline has passed. While the handler waits for the request's body, only the deadline of
+    /// the body applies, and the handler's time starts again.
     pub(crate) fn is_handler_late(&mut self, service: &Service) -> bool {
         if self.deadlines.reading.deadline().is_some() {
             if self.deadlines.handler.is_some() {
-                self.deadlines.handler = after(service, service.config.handler_timeout);
+                self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
             }
             return false;
         }
-        self.deadlines.handler.is_some_and(|late| late <= service.clock.now())
+        self.deadlines.handler.is_some_and(|deadline| deadline <= service.clock.now())
     }
 
     /// The deadline of the handler's response.
@@ -226,9 +230,9 @@ impl<T: Transport> Io<T> {
         self.deadlines.handler
     }
 
-    /// The handler has given its response, or its peer has left: its deadline is over, and so are looks at the peer.
+    /// Ends the handler's deadline and the liveness checks: the handler has returned its response, or is abandoned.
     pub(crate) fn handler_ends(&mut self) {
-        self.look = None;
+        self.peer_check = None;
         if std::mem::take(&mut self.is_handler_waiting) {
             self.deadlines.handler = None;
             self.arm();

@@ -1,8 +1,12 @@
-//! One request and its response, where that takes more than a call: a body that is still on the wire, a response
-//! that is streamed, a protocol that changes.
+//! The exchange: sends a response that needs several polls.
+//!
+//! These are streamed responses, responses to requests whose body is still on the wire, upgrades, and responses with
+//! tasks that run after them. The driver boxes the future of [`exchange`] for these responses. It sends all other
+//! responses itself.
+
+mod source;
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -10,26 +14,29 @@ use http::{StatusCode, header};
 
 use crate::conn::access::AccessLine;
 use crate::conn::after::After;
+use crate::conn::exchange::source::Source;
 use crate::conn::io::Io;
 use crate::conn::lease::IoOwner;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::proto::BoxFuture;
-use crate::proto::body::{Body, Inner as BodyInner};
+use crate::proto::body::Inner as BodyInner;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::{Response, Upgrade};
 use crate::runtime::config::OnDisconnect;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::task::panic_message;
 
-/// Bytes of a streamed response that are gathered before they are written.
-const WRITE_AT: usize = 16 * 1024;
-/// Writes of one streamed response before other connections have their turn.
-const WRITES_A_TURN: usize = 32;
+/// Bytes of a streamed response that are collected before they are written.
+const MIN_WRITE: usize = 16 * 1024;
+/// Writes of one streamed response in one turn, before other connections run.
+const MAX_WRITES_PER_TURN: usize = 32;
 
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
-/// Sends a handler's response. `None` if the connection has ended, or is no longer HTTP.
+/// Sends the response of a handler. Bytes may be left in the write queue, for the driver to flush.
+///
+/// Returns the connection, or `None` if it has ended or was handed to another protocol.
 pub(crate) async fn exchange<T: Transport>(
     mut owner: IoOwner<T>,
     service: Arc<Service>,
@@ -58,54 +65,55 @@ pub(crate) async fn exchange<T: Transport>(
     log_access(line, status, &service, matches!(sent, Some(Streamed::Whole)));
     sent.map(|_| {
         let mut io = owner.take_back();
-        io.then(after);
+        io.spawn_after_flush(after);
         io
     })
 }
 
-/// Does with a handler's future what is to be done with it, now that its peer has left.
-pub(crate) fn give_up(future: BoxFuture<Response>, policy: OnDisconnect, service: &Service) {
+/// Applies the policy for a peer that has left to the future of a handler: detaches the future or drops it.
+pub(crate) fn abandon_handler(future: BoxFuture<Response>, policy: OnDisconnect, service: &Service) {
     if policy == OnDisconnect::Detach {
         service.runtime.spawn(async move { drop(future.await) }).detach();
     }
 }
 
-/// 503, then the connection closes.
-pub(crate) fn late() -> Response {
+/// Returns the response for a handler that has exceeded `Config::handler_timeout`: 503, after which the connection
+/// closes.
+pub(crate) fn handler_timed_out() -> Response {
     log::warn!("a handler took too long, and was dropped");
     StatusCode::SERVICE_UNAVAILABLE.into_response().with_value(header::CONNECTION, CLOSE)
 }
 
-/// 500, then the connection closes.
+/// Logs a panic of a handler and returns the response for it: 500, after which the connection closes.
 pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
     log::error!("a handler panicked: {}", panic_message(panic));
     StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
 }
 
-/// How far the body of a response came.
+/// How much of a response body was queued.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Streamed {
-    /// To its end.
+    /// All of it.
     Whole,
-    /// Its source failed. The connection closes behind what was queued.
+    /// A part, because the body failed. The connection closes after the queued bytes.
     BrokenOff,
 }
 
-/// Sends a response whose body is not at hand, or another one if that fails before anything is sent. `None` if the
-/// connection has to be cut.
+/// Sends a response with a streamed body. If the body fails before its head is sent, an error response is sent instead,
+/// and `status` is set to its status. Returns `None` if the connection must be closed without a flush.
 async fn stream<T: Transport>(
     owner: &mut IoOwner<T>,
     service: &Arc<Service>,
     response: Response,
     status: &mut StatusCode,
 ) -> Option<Streamed> {
-    // Of the request's own body nothing can be sent before some of it is here; until then it can still turn out to be
-    // none, which is better told by a status than by half a response. Reading it also asks for it, and 100 has to come
+    // Two kinds of bodies are polled before the head is sent. The body of the request may still fail, which a status
+    // can report only before the head. Any body may read a request that expects 100 Continue, and 100 must be sent
     // before the final response.
-    let waits =
+    let awaits_first =
         matches!(response.body.0, BodyInner::Lease(_)) || owner.with(|io| io.connection.awaits_continue());
-    let mut source = Source { body: response.body, state: SourceState::Open };
-    if waits && let Some(response) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
+    let mut source = Source::new(response.body);
+    if awaits_first && let Some(response) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
         drop(source);
         *status = response.status;
         owner.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
@@ -116,19 +124,19 @@ async fn stream<T: Transport>(
         io.connection.respond(response.status, &response.fields, length, service.clock.unix_seconds())
     });
     if !wants_body {
-        // The connection may be wanted for what its body holds a lease on.
+        // The body may hold a lease of the connection.
         drop(source);
         return owner.with(|io| io.connection.finish()).ok().map(|()| Streamed::Whole);
     }
     let sent = poll_fn(|cx| poll_stream(owner, cx, service, &mut source)).await;
     if sent.is_none() {
-        service.gave_up();
+        service.was_cut_if_forced();
     }
     sent
 }
 
-/// Waits for the first piece, and gives the response to send instead if there is none. The connection is looked after
-/// meanwhile; `None` if it has ended.
+/// Waits for the first piece of the body and watches the peer during the wait. Returns `None` if the connection has
+/// ended, `Some(Some(_))` with the response to send instead if the body has failed.
 fn poll_first<T: Transport>(
     owner: &mut IoOwner<T>,
     cx: &mut Context<'_>,
@@ -140,108 +148,41 @@ fn poll_first<T: Transport>(
         return Poll::Ready(None);
     }
     match source.poll_first(cx) {
-        // A forced stop ends the reads of a body, which the body cannot tell from a failure of its peer.
+        // A forced stop fails the reads of request bodies. The peer does not get a response that reports this.
         Poll::Ready(Some(_)) if service.shutdown.phase() == Phase::Forced => {
             service.was_cut();
             Poll::Ready(None)
         }
         Poll::Ready(instead) => Poll::Ready(Some(instead)),
-        Poll::Pending => owner.poll_with(cx, |io, cx| io.poll_left(cx, service)).map(|()| {
-            service.gave_up();
+        Poll::Pending => owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(|()| {
+            service.was_cut_if_forced();
             None
         }),
     }
 }
 
-/// Ends the connection where its response breaks off: what was queued is still sent, whole responses among it.
+/// Closes the connection after the queued bytes, which may contain complete earlier responses.
 fn break_off<T: Transport>(owner: &mut IoOwner<T>) -> Streamed {
     owner.with(|io| io.connection.close());
     Streamed::BrokenOff
 }
 
-/// A response body being sent.
-struct Source {
-    body: Body,
-    state: SourceState,
-}
-
-enum SourceState {
-    Open,
-    /// A piece that was asked for before the head was sent.
-    First(bytes::Bytes),
-    Ended,
-}
-
-impl Source {
-    /// How many bytes are to be sent, if that is known.
-    fn remaining(&self) -> Option<u64> {
-        match &self.state {
-            SourceState::Open => self.body.remaining(),
-            SourceState::First(piece) => self.body.remaining().map(|rest| rest + piece.len() as u64),
-            SourceState::Ended => Some(0),
-        }
-    }
-
-    /// Asks for a piece and keeps it. If the body fails: what the peer is told instead.
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
-        let next = match catch_unwind(AssertUnwindSafe(|| self.body.poll_chunk(cx))) {
-            Ok(next) => next,
-            Err(panic) => return Poll::Ready(Some(panicked(&*panic))),
-        };
-        next.map(|next| {
-            self.state = match next {
-                Some(Ok(piece)) => SourceState::First(piece),
-                Some(Err(error)) => return Some(error.into_response()),
-                None => SourceState::Ended,
-            };
-            None
-        })
-    }
-
-    /// The next piece; `Some(None)` at the end, `None` if the body failed or panicked.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<bytes::Bytes>>> {
-        match std::mem::replace(&mut self.state, SourceState::Open) {
-            SourceState::First(piece) => return Poll::Ready(Some(Some(piece))),
-            SourceState::Ended => {
-                self.state = SourceState::Ended;
-                return Poll::Ready(Some(None));
-            }
-            SourceState::Open => {}
-        }
-        match catch_unwind(AssertUnwindSafe(|| self.body.poll_chunk(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Some(Ok(piece)))) => Poll::Ready(Some(Some(piece))),
-            Ok(Poll::Ready(None)) => {
-                self.state = SourceState::Ended;
-                Poll::Ready(Some(None))
-            }
-            Ok(Poll::Ready(Some(Err(error)))) => {
-                log::warn!("a response was cut short: {error}");
-                Poll::Ready(None)
-            }
-            Err(panic) => {
-                log::error!("a response body panicked: {}", panic_message(&*panic));
-                Poll::Ready(None)
-            }
-        }
-    }
-}
-
-/// Moves the body to the peer. Reading from the body and writing to the peer go on independently, within
-/// [`Limits::output`](crate::Limits::output): a peer that sends while it does not read is still read from.
+/// Moves the body to the peer. The body is polled until [`Limits::output`](crate::Limits::output) bytes are queued,
+/// even while the peer receives nothing. A body that reads the request therefore still reads from a peer that sends
+/// everything before it receives.
 fn poll_stream<T: Transport>(
     owner: &mut IoOwner<T>,
     cx: &mut Context<'_>,
     service: &Service,
     source: &mut Source,
 ) -> Poll<Option<Streamed>> {
-    let mut gather = WRITE_AT;
-    for _ in 0..WRITES_A_TURN {
+    let mut max_queued = MIN_WRITE;
+    for _ in 0..MAX_WRITES_PER_TURN {
         if service.shutdown.phase() == Phase::Forced {
             return Poll::Ready(None);
         }
         let mut starved = false;
-        while !starved && owner.with(|io| io.connection.write_queue().len()) < gather {
+        while !starved && owner.with(|io| io.connection.write_queue().len()) < max_queued {
             match source.poll_next(cx) {
                 Poll::Ready(Some(Some(piece))) => {
                     if let Err(error) = owner.with(|io| io.connection.send(piece)) {
@@ -255,7 +196,7 @@ fn poll_stream<T: Transport>(
                         log::error!("a response was cut short: {error}");
                         return Poll::Ready(Some(break_off(owner)));
                     }
-                    // What is left in the write_queue is the driver's to send.
+                    // The driver flushes the rest of the write queue.
                     return Poll::Ready(Some(Streamed::Whole));
                 }
                 Poll::Ready(None) if service.shutdown.phase() == Phase::Forced => return Poll::Ready(None),
@@ -266,18 +207,18 @@ fn poll_stream<T: Transport>(
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service)) {
             Poll::Ready(Err(_)) => return Poll::Ready(None),
             Poll::Ready(Ok(())) if starved => {
-                return owner.poll_with(cx, |io, cx| io.poll_left(cx, service)).map(|()| None);
+                return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(|()| None);
             }
             Poll::Ready(Ok(())) => {}
-            Poll::Pending if starved || gather == service.limits.output => return Poll::Pending,
-            Poll::Pending => gather = service.limits.output,
+            Poll::Pending if starved || max_queued == service.limits.output => return Poll::Pending,
+            Poll::Pending => max_queued = service.limits.output,
         }
     }
     cx.waker().wake_by_ref();
     Poll::Pending
 }
 
-/// Hands the connection over to what it becomes.
+/// Sends the head of an upgrade, then hands the connection to the function of the upgrade, as a stream.
 async fn switch<T: Transport>(
     mut owner: IoOwner<T>,
     service: &Arc<Service>,
@@ -299,14 +240,15 @@ async fn switch<T: Transport>(
     None
 }
 
-/// 426 (RFC 9110, 15.5.22), with the protocol that was to be spoken.
+/// Converts an upgrade that the peer has not offered into 426, with the protocol that the application requires
+/// (RFC 9110, 15.5.22).
 fn upgrade_required(response: Response) -> Response {
     let mut required = StatusCode::UPGRADE_REQUIRED.into_response();
     required.fields.extend(response.fields.into_iter().filter(|(name, _)| *name == header::UPGRADE));
     required
 }
 
-/// Says how a request was answered, and counts it.
+/// Counts a response, and logs it if the access log is on.
 fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service, is_whole: bool) {
     service.counters().here().responded(status);
     if is_whole && service.shutdown.is_requested() {

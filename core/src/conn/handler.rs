@@ -1,7 +1,8 @@
-//! What a user writes: a [`Handler`], sync or async.
+//! The [`Handler`] trait, which applications implement.
 //!
-//! An async function or closure from [`Request`] to anything that is [`IntoResponse`] is a handler as it is. A
-//! plain function becomes one through [`sync`], [`blocking()`] or [`compute`], which say where it runs.
+//! Every async function or closure from [`Request`] to a type that is [`IntoResponse`] is a handler. The functions
+//! [`sync`](crate::sync), [`blocking`](crate::blocking()) and [`compute`](crate::compute) convert a synchronous
+//! function to a handler and select the thread that runs it.
 
 use std::fmt;
 use std::future::Future;
@@ -14,25 +15,26 @@ use crate::proto::request::Request;
 use crate::proto::response::Response;
 use crate::runtime::config::OnDisconnect;
 
-/// Answers requests.
+/// A function from a request to its response, shared by all connections of a server.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request: at once, or with a future.
+    /// Answers one request, with a response or with a future of one.
     ///
-    /// On an event loop this runs on the thread that drives the connections: it must be quick.
+    /// On an event loop the call runs on the thread that drives the connections, so it must not block. A panic is
+    /// answered with 500.
     fn call(&self, request: Request) -> Answer;
 }
 
-/// What a handler gives back.
+/// The return value of a handler.
 pub enum Answer {
-    /// The response is here.
+    /// A response.
     Ready(Response),
-    /// The response is the output of this future. The policy says what becomes of the future when the peer leaves;
-    /// `None`: [`Config::on_disconnect`](crate::Config::on_disconnect).
+    /// A future of the response, and the policy for a peer that leaves before the future is ready. `None` selects
+    /// [`Config::on_disconnect`](crate::Config::on_disconnect).
     Later(BoxFuture<Response>, Option<OnDisconnect>),
 }
 
 impl Answer {
-    /// Polls for the response.
+    /// Polls for the response. Must not be called again after it has returned `Ready`.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response> {
         match self {
             Answer::Later(future, _) => future.as_mut().poll(cx),
@@ -50,7 +52,7 @@ impl Answer {
         }
     }
 
-    /// The same answer with `change` made to its response.
+    /// Applies `change` to the response. The policy stays the same.
     pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Answer {
         match self {
             Answer::Ready(response) => Answer::Ready(change(response)),

@@ -1,44 +1,46 @@
-//! A transport and what HTTP/1.1 knows of it, kept together: reading and writing, within the deadlines of
-//! [`deadlines`](super::deadlines).
+//! The transport, the HTTP/1.1 state and the deadlines of one connection.
+//!
+//! [`Io`] keeps the three together, so that the driver can lend all of them to a request body. Its methods read and
+//! write within the deadlines of [`deadlines`](super::deadlines), and count the bytes.
 
 use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::conn::after::After;
 use crate::conn::deadlines::Deadlines;
-use crate::conn::liveness::Look;
+use crate::conn::liveness::PeerCheck;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::proto::connection::Connection;
 use crate::proto::error::Error;
 
-/// One connection's two halves.
+/// See the [module](self).
 pub(crate) struct Io<T> {
     pub(crate) transport: T,
     pub(crate) connection: Connection,
     pub(crate) deadlines: Deadlines,
-    /// Whether the handler has waited.
+    /// Whether the handler's future was pending. Only such a handler has a deadline.
     pub(crate) is_handler_waiting: bool,
-    /// The next look at a peer of which the socket does not tell that it leaves.
-    pub(crate) look: Option<Box<Look>>,
-    /// Work that begins once everything queued is on the wire.
+    /// The timer of the next liveness check, while a handler or a streamed body is pending.
+    pub(crate) peer_check: Option<Box<PeerCheck>>,
+    /// Tasks that begin once the write queue is empty.
     after: Option<Box<After>>,
 }
 
 impl<T: Transport> Io<T> {
     pub(crate) fn new(transport: T, connection: Connection, deadlines: Deadlines) -> Io<T> {
-        Io { transport, connection, deadlines, is_handler_waiting: false, look: None, after: None }
+        Io { transport, connection, deadlines, is_handler_waiting: false, peer_check: None, after: None }
     }
 
-    /// Begins `after` once everything queued is on the wire.
-    pub(crate) fn then(&mut self, after: After) {
+    /// Begins the tasks of `after` once the write queue is empty.
+    pub(crate) fn spawn_after_flush(&mut self, after: After) {
         match &mut self.after {
             Some(before) => before.append(after),
             None => self.after = Some(Box::new(after)),
         }
     }
 
-    /// Reads what has arrived, and counts it.
+    /// Reads into the read buffer, see [`Transport::poll_read`].
     #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<usize>> {
         let read = self.transport.poll_read(cx, self.connection.read_buffer_mut());
@@ -48,7 +50,7 @@ impl<T: Transport> Io<T> {
         read
     }
 
-    /// Reads what has arrived without waiting, and counts it.
+    /// Reads into the read buffer without a wait, see [`Transport::try_read`].
     pub(crate) fn try_read(&mut self, service: &Service) -> io::Result<usize> {
         let read = self.transport.try_read(self.connection.read_buffer_mut());
         if let Ok(n) = read {
@@ -57,7 +59,7 @@ impl<T: Transport> Io<T> {
         read
     }
 
-    /// Writes what is queued, and counts it. Returns the number of bytes that the kernel took.
+    /// Writes from the write queue, see [`Transport::poll_write`]. Also returns the number of bytes written.
     #[inline]
     fn poll_write(&mut self, cx: &mut Context<'_>, service: &Service) -> (usize, Poll<io::Result<()>>) {
         let before = self.connection.write_queue().len();
@@ -67,7 +69,7 @@ impl<T: Transport> Io<T> {
         (moved, written)
     }
 
-    /// Writes until the queue is empty, then begins the work that waited for this.
+    /// Writes until the write queue is empty, then begins the tasks that were added by [`Io::spawn_after_flush`].
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         let flushed = self.poll_write_queue(cx, service);
@@ -82,7 +84,7 @@ impl<T: Transport> Io<T> {
         if self.connection.write_queue().is_empty() {
             return Poll::Ready(Ok(()));
         }
-        // Most writes are done at once and need no deadline.
+        // Most writes succeed at once and need no deadline.
         if self.is_waiting_to_write() {
             return self.poll_flush_by_deadline(cx, service);
         }
@@ -92,6 +94,7 @@ impl<T: Transport> Io<T> {
         }
     }
 
+    /// Writes until the queue is empty, within the deadline of a write.
     fn poll_flush_by_deadline(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         loop {
             self.wait_to_write(service);
@@ -112,7 +115,7 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Reads more of a body, within the deadline of a body. `Ok(false)` is the end of the peer's side.
+    /// Reads more of a body, within the deadline of a body. Returns `false` if the peer has ended its sending side.
     pub(crate) fn poll_read_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -134,8 +137,8 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Makes the current response the last, unless another request has arrived: a server that stops answers
-    /// everything that has arrived.
+    /// Makes the current response the last of the connection, unless bytes of another request have arrived. A server
+    /// that stops answers the requests that have arrived.
     pub(crate) fn close_unless_more_came(&mut self, service: &Service) {
         if self.connection.is_body_pending() {
             return;
@@ -145,8 +148,8 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Whether closing now might destroy what was sent. The last read may have found nothing because the peer sent more
-    /// only while the response was written, so the system is asked once more.
+    /// Returns whether the connection needs a lingering close (RFC 9112, 9.6). Bytes may have arrived while the
+    /// response was written, so this reads once more.
     pub(crate) fn must_linger(&mut self, service: &Service) -> bool {
         if self.connection.must_linger() || self.connection.has_ended() {
             return self.connection.must_linger();
@@ -154,13 +157,13 @@ impl<T: Transport> Io<T> {
         matches!(self.try_read(service), Ok(n) if n > 0)
     }
 
-    /// Queues the answer that the connection gives in the application's place, and counts it.
+    /// Queues the response to a request that is refused before the application sees it.
     pub(crate) fn refuse(&mut self, error: Error, service: &Service) {
         service.counters().rejected(error.status());
         self.connection.refuse(error, service.clock.unix_seconds());
     }
 
-    /// Gives back the memory that an idle connection does not need.
+    /// Frees the buffers, which an idle connection does not need.
     pub(crate) fn release(&mut self) {
         self.connection.read_buffer_mut().release();
         self.connection.write_queue_mut().release();

@@ -1,11 +1,11 @@
-//! A request body that is still on the wire: a lease on its connection.
+//! A lease of a connection, through which a request body reads its bytes.
 //!
-//! While a handler may read such a body, the transport and the connection's state are behind a lock that the body
-//! and the driver share. The driver takes them out again when the exchange is over; a body that is kept beyond it
-//! finds nothing there.
+//! While a handler may read the body, the [`Io`] of the connection is behind a lock that the body and the driver share.
+//! The driver takes the `Io` back when the exchange has ended. A body that the application keeps for longer fails with
+//! [`BodyError::Gone`].
 //!
-//! On a blocking backend every handler that is called gets such a lease, because it may hold the thread of the driver:
-//! the tokens of its request then look for the peer through the lease.
+//! A blocking backend lends the connection during every call of a handler, because the call may hold the driver's
+//! thread. The cancel tokens of the request check the peer through the lease.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::conn::cancel::LookForPeer;
+use crate::conn::cancel::CheckPeer;
 use crate::conn::io::Io;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
@@ -23,64 +23,70 @@ use crate::proto::connection::Piece;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::task::lock;
 
-/// A connection that a body may read from. The lock is held for no longer than a poll of the transport.
+/// A connection that a body may read from. The lock is held for at most one poll of the transport.
 pub(crate) struct Lease<T> {
-    lent: Mutex<Lent<T>>,
+    state: Mutex<State<T>>,
     service: Arc<Service>,
 }
 
-struct Lent<T> {
-    /// `None` once the lease has ended.
+struct State<T> {
+    /// The connection; `None` once the lease has ended.
     io: Option<Io<T>>,
-    /// The task that waits for a piece of the body.
+    /// The waker of the task that waits for a piece of the body.
     reader: Option<Waker>,
-    /// When the peer was last asked whether it is there.
-    asked: Option<Instant>,
-    /// The driver's task, once it has polled the connection that it lends.
+    /// The time of the last probe that a cancel token has caused.
+    probed: Option<Instant>,
+    /// The waker of the driver's task, once the driver has polled the connection during the lease.
     driver: Option<Waker>,
+}
+
+impl<T> State<T> {
+    fn new(io: Io<T>) -> State<T> {
+        State { io: Some(io), reader: None, probed: None, driver: None }
+    }
 }
 
 impl<T> Lease<T> {
     pub(crate) fn new(io: Io<T>, service: Arc<Service>) -> Lease<T> {
-        let lent = Lent { io: Some(io), reader: None, asked: None, driver: None };
-        Lease { lent: Mutex::new(lent), service }
+        Lease { state: Mutex::new(State::new(io)), service }
     }
 
-    /// Begins another lease, after the earlier one has ended.
+    /// Begins a new lease in the allocation of one that has ended.
     pub(crate) fn lend(&self, io: Io<T>) {
-        *lock(&self.lent) = Lent { io: Some(io), reader: None, asked: None, driver: None };
+        *lock(&self.state) = State::new(io);
     }
 
-    /// Does something with the connection; `None` once it was taken back.
+    /// Calls `act` with the connection. Returns `None` if the lease has ended.
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Io<T>) -> R) -> Option<R> {
-        lock(&self.lent).io.as_mut().map(act)
+        lock(&self.state).io.as_mut().map(act)
     }
 
-    /// Does something with the connection for the driver's task; `None` once it was taken back.
+    /// Calls `act` with the connection for the driver's task, and remembers the waker of that task.
     fn poll_with<R>(
         &self,
         cx: &mut Context<'_>,
         act: impl FnOnce(&mut Io<T>, &mut Context<'_>) -> R,
     ) -> Option<R> {
-        let mut lent = lock(&self.lent);
-        if !lent.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
-            lent.driver = Some(cx.waker().clone());
+        let mut state = lock(&self.state);
+        if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            state.driver = Some(cx.waker().clone());
         }
-        lent.io.as_mut().map(|io| act(io, cx))
+        state.io.as_mut().map(|io| act(io, cx))
     }
 
-    /// Ends the lease. A task that waits for the body is woken, and finds [`BodyError::Gone`].
+    /// Ends the lease and returns the connection. A task that waits for the body is woken and gets [`BodyError::Gone`].
     pub(crate) fn take_back(&self) -> Option<Io<T>> {
-        let mut lent = lock(&self.lent);
-        let (io, reader, driver) = (lent.io.take(), lent.reader.take(), lent.driver.take());
-        drop(lent);
+        let mut state = lock(&self.state);
+        let (io, reader, driver) = (state.io.take(), state.reader.take(), state.driver.take());
+        drop(state);
         drop(driver);
         reader.into_iter().for_each(Waker::wake);
         io
     }
 }
 
-/// The driver's side of a lease, which ends with it: a body that is kept elsewhere does not keep the connection.
+/// The driver's side of a lease. Dropping it ends the lease and closes the connection, even if the application keeps
+/// the body.
 pub(crate) struct Lender<T>(Arc<Lease<T>>);
 
 impl<T> Lender<T> {
@@ -88,7 +94,7 @@ impl<T> Lender<T> {
         Lender(lease)
     }
 
-    /// Ends the lease. Returns the connection, and the lease to be used again.
+    /// Ends the lease. Returns the connection and the ended lease, for [`Lease::lend`].
     pub(crate) fn end(self) -> (Option<Io<T>>, Arc<Lease<T>>) {
         (self.0.take_back(), self.0.clone())
     }
@@ -100,22 +106,22 @@ impl<T> Drop for Lender<T> {
     }
 }
 
-/// Where the two halves of a connection are.
+/// The owner of a connection's [`Io`].
 #[expect(clippy::large_enum_variant, reason = "a connection has one, which holds the connection")]
 pub(crate) enum IoOwner<T> {
-    /// With the driver alone.
+    /// The driver.
     Own(Io<T>),
-    /// Shared with the body of the request.
+    /// The driver together with the body of the request.
     Lent(Lender<T>),
-    /// With an exchange, or at the end of the connection: nowhere.
+    /// An exchange. Or there is no `Io`, because the connection has ended.
     Gone,
 }
 
 impl<T: Transport> IoOwner<T> {
-    /// Does something with the connection.
+    /// Calls `act` with the connection.
     ///
     /// # Panics
-    /// If the connection is gone.
+    /// If the owner is `Gone`.
     #[inline]
     pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Io<T>) -> R) -> R {
         match self {
@@ -125,11 +131,11 @@ impl<T: Transport> IoOwner<T> {
         }
     }
 
-    /// The same for the driver's task, which the transport is to wake when there is room to write, whichever task reads
-    /// the body.
+    /// Calls `act` with the connection for the driver's task. If another task reads the body, the transport still wakes
+    /// the driver's task when it can write.
     ///
     /// # Panics
-    /// If the connection is gone.
+    /// If the owner is `Gone`.
     #[inline]
     pub(crate) fn poll_with<R>(
         &mut self,
@@ -144,15 +150,15 @@ impl<T: Transport> IoOwner<T> {
         }
     }
 
-    /// Takes the owner out, and leaves `Gone`.
+    /// Replaces the owner by `Gone` and returns it.
     pub(crate) fn take(&mut self) -> IoOwner<T> {
         std::mem::replace(self, IoOwner::Gone)
     }
 
-    /// The connection, with any lease ended.
+    /// Ends the lease, if there is one, and returns the connection.
     ///
     /// # Panics
-    /// If the connection is gone.
+    /// If the owner is `Gone`.
     pub(crate) fn take_back(self) -> Io<T> {
         match self {
             IoOwner::Own(io) => io,
@@ -162,11 +168,11 @@ impl<T: Transport> IoOwner<T> {
     }
 }
 
-impl<T: Transport> LookForPeer for Lease<T> {
+impl<T: Transport> CheckPeer for Lease<T> {
     fn has_left(&self) -> bool {
-        let mut lent = lock(&self.lent);
-        let Lent { io, asked, .. } = &mut *lent;
-        io.as_mut().is_some_and(|io| io.look_from_handler(asked, &self.service))
+        let mut state = lock(&self.state);
+        let State { io, probed, .. } = &mut *state;
+        io.as_mut().is_some_and(|io| io.check_from_handler(probed, &self.service))
     }
 }
 
@@ -175,16 +181,16 @@ impl<T: Transport> BodySource for Lease<T> {
         if self.service.shutdown.phase() == Phase::Forced {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         }
-        let mut lent = lock(&self.lent);
-        let Lent { io: Some(io), driver, .. } = &mut *lent else {
+        let mut state = lock(&self.state);
+        let State { io: Some(io), driver, .. } = &mut *state else {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         };
         let piece = poll_piece(io, cx, driver.as_ref(), &self.service);
         let reader = piece.is_pending().then(|| cx.waker().clone());
-        let before = std::mem::replace(&mut lent.reader, reader);
-        drop(lent);
-        // Dropping a waker may run code of a runtime: not under the lock.
-        drop(before);
+        let previous = std::mem::replace(&mut state.reader, reader);
+        drop(state);
+        // Dropping a waker may run code of a runtime, so the lock is released first.
+        drop(previous);
         piece
     }
 
@@ -193,6 +199,7 @@ impl<T: Transport> BodySource for Lease<T> {
     }
 }
 
+/// Reads until a piece of the body is complete.
 fn poll_piece<T: Transport>(
     io: &mut Io<T>,
     cx: &mut Context<'_>,
@@ -206,9 +213,9 @@ fn poll_piece<T: Transport>(
             Ok(Piece::NeedBytes) => {}
             Err(error) => return Poll::Ready(Some(Err(error))),
         }
-        // The peer may be waiting for what waits here: 100 Continue, or responses to earlier requests.
+        // Before it sends the body, the peer may wait for 100 Continue or for responses to earlier requests.
         io.connection.send_continue();
-        // A reader that has got its piece does not come back to write the rest. The driver does.
+        // The reader may not poll again once it has its piece, so a pending write wakes the driver's task.
         let flushed = match driver {
             Some(driver) => io.poll_flush(&mut Context::from_waker(driver), service),
             None => io.poll_flush(cx, service),

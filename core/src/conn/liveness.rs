@@ -1,17 +1,17 @@
-//! Whether the peer is still there, while something is done for it.
+//! Liveness: whether the peer is still connected while the server works on its response.
 //!
-//! A peer that resets its connection is reported by the system as an error of the socket. A peer that ends its sending
-//! side (a half-close) has not left: it may want its response. The system does not tell such a peer from one that has
-//! closed its socket, so the peer is asked, by an interim `100 Continue`. Clients ignore it; the system of a peer that
-//! has closed its socket answers with a reset. All of these bytes go through the write queue, and only before a response
-//! has begun.
+//! The system reports the reset of a connection as an error of the socket. It reports the end of the peer's sending
+//! side as an end of the stream, both for a peer that has closed its socket and for a half-closed peer, which still
+//! waits for its response. The driver tells the two apart by a probe: an interim `100 Continue` response. Clients
+//! ignore it (RFC 9110, 15.2). The system of a peer that has closed its socket answers it with a reset. A probe goes
+//! through the write queue like all other bytes, and is sent only before a response has begun.
 //!
-//! | moment | what is done |
+//! | moment | action |
 //! | --- | --- |
-//! | a handler waits, or a streamed body has no next piece | the socket is polled for reading, so that an error wakes the connection |
-//! | the same, and the peer has ended its side, or nothing may be read | a look after 250 ms, then ever more seldom: a recorded error, else a question |
-//! | a request waited long for a thread and its peer has ended its side | a question, and 10 ms for the answer, before the handler begins |
-//! | a handler holds its thread, on a blocking backend | [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled) reads ahead, and asks a peer that has ended its side |
+//! | a handler or a streamed body is pending | the socket is polled for reading, so that an error wakes the connection |
+//! | the same, and the peer has ended its sending side or the read-ahead is full | a check after 250 ms, then after pauses that double up to 4 s: reads the socket's error, and sends a probe |
+//! | a request has waited long for a thread and its peer has ended its sending side | a probe, and 10 ms for the reset, before the handler begins |
+//! | a handler holds its thread, on a blocking backend | [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled) reads ahead, and probes a peer that has ended its sending side |
 
 use std::io;
 use std::task::{Context, Poll, Waker, ready};
@@ -23,117 +23,121 @@ use crate::conn::transport::Transport;
 use crate::proto::BoxFuture;
 use crate::runtime::config::OnDisconnect;
 
-/// How long a peer that has ended its side is taken for present before the first question.
-const FIRST_LOOK: Duration = Duration::from_millis(250);
-/// The longest pause between two looks.
-const LONGEST_LOOK: Duration = Duration::from_secs(4);
-/// Bytes that are read ahead while a handler is at work.
-const READ_AHEAD: usize = 4 * 1024;
-/// How long a peer that was asked before its request begins has to be found gone.
-const ANSWER_WITHIN: Duration = Duration::from_millis(10);
+/// Pause before the first check. For a handler that holds its thread, the minimum time between two probes.
+const FIRST_CHECK: Duration = Duration::from_millis(250);
+/// Maximum pause between two checks.
+const MAX_PAUSE: Duration = Duration::from_secs(4);
+/// Maximum number of bytes in the read buffer while a handler is pending. The transport reports the end of the stream
+/// only after all bytes before it were read.
+const MAX_READ_AHEAD: usize = 4 * 1024;
+/// Time for the reset of a peer that was probed before its request begins.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// The next look at a peer.
-pub(crate) struct Look {
+/// The timer of the next check.
+pub(crate) struct PeerCheck {
     timer: BoxFuture<()>,
-    /// The pause before the look after that.
+    /// The pause that `timer` waits for. The next one is twice as long.
     pause: Duration,
 }
 
-/// Why a handler's response is not waited for any longer.
+/// The reason to stop waiting for the response of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum EndOfWait {
     /// The peer has left.
-    Gone,
-    /// The handler's time is over.
-    Late,
+    PeerLeft,
+    /// The handler's deadline has passed.
+    TimedOut,
 }
 
 impl<T: Transport> Io<T> {
-    /// Polled while a handler waits: sends what is queued before its response, and is ready once that response is not
-    /// wanted any more. Under [`OnDisconnect::Ignore`] a peer that leaves changes nothing.
+    /// Flushes earlier responses and watches the peer while a handler is pending. Ready once the handler's response is
+    /// no longer needed. With [`OnDisconnect::Ignore`] only the handler's deadline makes it ready.
     pub(crate) fn poll_watch(
         &mut self,
         cx: &mut Context<'_>,
         service: &Service,
         policy: OnDisconnect,
-    ) -> Poll<Verdict> {
+    ) -> Poll<EndOfWait> {
         self.handler_waits(service);
         if policy == OnDisconnect::Ignore {
             let _ = self.poll_flush(cx, service);
-            return self.poll_looks(cx, service, false);
+            return self.poll_checks(cx, service, false);
         }
         self.poll_peer(cx, service)
     }
 
-    /// The same while a streamed response has no next piece, which may take any time.
-    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
+    /// Does the same while the next piece of a streamed response is pending, which has no deadline. Ready once the peer
+    /// has left.
+    pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
         if self.is_handler_waiting {
             self.handler_ends();
         }
         self.poll_peer(cx, service).map(drop)
     }
 
-    fn poll_peer(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Verdict> {
+    /// Flushes, reads ahead, and checks the peer.
+    fn poll_peer(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<EndOfWait> {
         if let Poll::Ready(Err(_)) = self.poll_flush(cx, service) {
-            return Poll::Ready(Verdict::Gone);
+            return Poll::Ready(EndOfWait::PeerLeft);
         }
-        // A pending body is read by its reader, whose waker the transport must keep.
-        while !self.connection.is_body_pending() && self.wants_more() {
+        // The transport keeps one waker for reading. While a body is pending, that is the waker of its reader.
+        while !self.connection.is_body_pending() && self.may_read_ahead() {
             match self.poll_read(cx, service) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => self.connection.received_end(),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::TimedOut => {
-                    return Poll::Ready(Verdict::Gone);
+                    return Poll::Ready(EndOfWait::PeerLeft);
                 }
                 Poll::Ready(Err(error)) => {
                     if !self.is_early(&error, self.handler_deadline(), service) {
-                        return Poll::Ready(Verdict::Late);
+                        return Poll::Ready(EndOfWait::TimedOut);
                     }
                 }
             }
         }
-        self.poll_looks(cx, service, true)
+        self.poll_checks(cx, service, true)
     }
 
-    /// Waits for the handler's deadline, and looks at the peer in between if `looks`.
-    fn poll_looks(&mut self, cx: &mut Context<'_>, service: &Service, looks: bool) -> Poll<Verdict> {
+    /// Waits for the handler's deadline. If `checks_peer`, checks the peer periodically.
+    fn poll_checks(&mut self, cx: &mut Context<'_>, service: &Service, checks_peer: bool) -> Poll<EndOfWait> {
         loop {
             if self.is_handler_late(service) {
-                return Poll::Ready(Verdict::Late);
+                return Poll::Ready(EndOfWait::TimedOut);
             }
-            let (now, late) = (service.clock.now(), self.handler_deadline());
+            let (now, deadline) = (service.clock.now(), self.handler_deadline());
             let timer = |pause| {
                 let at = now + pause;
-                service.runtime.sleep_until(late.map_or(at, |late| late.min(at)))
+                service.runtime.sleep_until(deadline.map_or(at, |deadline| deadline.min(at)))
             };
-            let look = self
-                .look
-                .get_or_insert_with(|| Box::new(Look { timer: timer(FIRST_LOOK), pause: FIRST_LOOK }));
-            ready!(look.timer.as_mut().poll(cx));
-            look.pause = (look.pause * 2).min(LONGEST_LOOK);
-            look.timer = timer(look.pause);
-            if looks && self.look(cx, service) {
-                return Poll::Ready(Verdict::Gone);
+            let check = self
+                .peer_check
+                .get_or_insert_with(|| Box::new(PeerCheck { timer: timer(FIRST_CHECK), pause: FIRST_CHECK }));
+            ready!(check.timer.as_mut().poll(cx));
+            check.pause = (check.pause * 2).min(MAX_PAUSE);
+            check.timer = timer(check.pause);
+            if checks_peer && self.check_peer(cx, service) {
+                return Poll::Ready(EndOfWait::PeerLeft);
             }
         }
     }
 
-    /// Whether the peer is found gone. A peer that has ended its side is asked.
-    fn look(&mut self, cx: &mut Context<'_>, service: &Service) -> bool {
+    /// Returns whether the peer has left. Probes a peer that has ended its sending side; the next check sees the
+    /// result.
+    fn check_peer(&mut self, cx: &mut Context<'_>, service: &Service) -> bool {
         if !matches!(self.transport.take_error(), Ok(None)) {
             return true;
         }
-        if self.connection.has_ended() && self.may_ask() {
+        if self.connection.has_ended() && self.may_probe() {
             self.connection.send_probe();
         }
         matches!(self.poll_flush(cx, service), Poll::Ready(Err(_)))
     }
 
-    /// Whether the peer of a handler that holds its thread is found gone. `asked` is when the peer was last asked, or
-    /// seen to have ended its side.
-    pub(crate) fn look_from_handler(&mut self, asked: &mut Option<Instant>, service: &Service) -> bool {
-        if !self.connection.is_body_pending() && self.wants_more() {
+    /// Returns whether the peer has left, for a handler that holds its thread. `probed` is the time of the last probe,
+    /// or the time when the end of the peer's sending side was seen.
+    pub(crate) fn check_from_handler(&mut self, probed: &mut Option<Instant>, service: &Service) -> bool {
+        if !self.connection.is_body_pending() && self.may_read_ahead() {
             match self.try_read(service) {
                 Ok(0) => self.connection.received_end(),
                 Ok(_) => {}
@@ -144,34 +148,35 @@ impl<T: Transport> Io<T> {
         if self.has_left() {
             return true;
         }
-        if !self.connection.has_ended() || !self.may_ask() {
+        if !self.connection.has_ended() || !self.may_probe() {
             return false;
         }
         let now = service.clock.now();
-        if now.saturating_duration_since(*asked.get_or_insert(now)) < FIRST_LOOK {
+        if now.saturating_duration_since(*probed.get_or_insert(now)) < FIRST_CHECK {
             return false;
         }
-        *asked = Some(now);
+        *probed = Some(now);
         self.connection.send_probe();
         matches!(self.poll_flush(&mut Context::from_waker(Waker::noop()), service), Poll::Ready(Err(_)))
     }
 
-    fn may_ask(&self) -> bool {
+    /// Whether a probe can be sent now: no response has begun, and the write queue is empty.
+    fn may_probe(&self) -> bool {
         self.connection.may_probe() && self.connection.write_queue().is_empty()
     }
 
-    /// Whether the peer may be read ahead of its response.
-    fn wants_more(&self) -> bool {
-        !self.connection.has_ended() && self.connection.read_buffer().len() < READ_AHEAD
+    /// Whether bytes may be read before the response is sent.
+    fn may_read_ahead(&self) -> bool {
+        !self.connection.has_ended() && self.connection.read_buffer().len() < MAX_READ_AHEAD
     }
 
-    /// Asks the peer of a request that waited long for a thread whether it is still there, if there is reason to doubt
-    /// it. The request begins when the returned future is ready and [`Io::has_left`] does not tell otherwise. `None`:
-    /// the request may begin at once.
+    /// Probes the peer of a request if the peer has ended its sending side and the request may have waited long for a
+    /// thread. The request begins when the returned timer is ready, unless [`Io::has_left`] returns true then. `None`
+    /// means that the request begins at once.
     ///
     /// # Errors
-    /// The peer has left.
-    pub(crate) fn ask_after_long_wait(&mut self, service: &Service) -> io::Result<Option<BoxFuture<()>>> {
+    /// An error of the socket: the peer has left.
+    pub(crate) fn probe_after_long_wait(&mut self, service: &Service) -> io::Result<Option<BoxFuture<()>>> {
         if !self.transport.has_unread_end() {
             return Ok(None);
         }
@@ -181,14 +186,14 @@ impl<T: Transport> Io<T> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        if !self.connection.has_ended() || !service.were_threads_busy() || !self.may_ask() {
+        if !self.connection.has_ended() || !service.may_have_waited_long() || !self.may_probe() {
             return Ok(None);
         }
         self.connection.send_probe();
-        Ok(Some(service.runtime.sleep_until(service.clock.now() + ANSWER_WITHIN)))
+        Ok(Some(service.runtime.sleep_until(service.clock.now() + PROBE_TIMEOUT)))
     }
 
-    /// Whether the system has recorded that the peer has left.
+    /// Returns whether the system has recorded an error of the socket, which means that the peer has left.
     pub(crate) fn has_left(&mut self) -> bool {
         !matches!(self.transport.take_error(), Ok(None))
     }

@@ -1,4 +1,4 @@
-//! The life of one connection: a transport, what HTTP/1.1 knows of it, and a handler, joined by the driver.
+//! The life of one connection: the driver joins a transport, the HTTP/1.1 state and a handler.
 
 pub(crate) mod access;
 pub(crate) mod after;

@@ -1,4 +1,4 @@
-//! What all connections of one server share: the handler, the settings, and who is still there.
+//! The [`Service`]: the handler, the settings and the counts that all connections of one server share.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -20,10 +20,10 @@ use crate::runtime::shutdown::Shutdown;
 use crate::runtime::shutdown::{Phase, Subscription};
 use crate::runtime::task::lock;
 
-/// A wait for a thread after which a peer may have left.
+/// Time of a wait for a thread after which the driver probes the peer before the request begins.
 const LONG_WAIT: Duration = Duration::from_millis(100);
 
-/// One running server, as its connections see it. Made by the backend, once per server.
+/// The shared state of the connections of one running server. The lifecycle creates one for each server.
 pub struct Service {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) config: Arc<Config>,
@@ -32,28 +32,30 @@ pub struct Service {
     pub(crate) runtime: Runtime,
     pub(crate) clock: Clock,
     threads_block: bool,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
+    /// The number of requests that were answered after a stop was requested.
     finished: AtomicU64,
+    /// The number of requests that were cut by a forced stop.
     cut: AtomicU64,
-    /// When a thread of a blocking backend last found nothing to do.
+    /// The last time at which a thread of a blocking backend had no connection to drive.
     idle_at: AtomicCoarseInstant,
-    /// Wakes every connection when the phase changes.
+    /// Wakes every connection when the phase of the shutdown changes.
     _wake_all: Subscription,
 }
 
-/// The connections that are open.
-struct Open {
+/// The open connections of a server.
+struct OpenConnections {
     counts: Arc<Connections>,
-    /// Those among them that are not being refused.
+    /// The number of open connections that are not being refused.
     served: AtomicUsize,
-    /// The tasks of the connections that run as tasks.
+    /// One waker for each connection.
     tasks: Mutex<Slab<Waker>>,
-    /// Who waits for a connection to close.
+    /// The wakers of [`Service::connections_until`].
     watchers: Mutex<Vec<Waker>>,
 }
 
 impl Service {
-    /// A service for one server.
+    /// Creates the service of one server, with the clock of the system.
     pub fn new(
         handler: Arc<dyn Handler>,
         config: Config,
@@ -63,7 +65,7 @@ impl Service {
         Service::with_clock(handler, config, shutdown, runtime, Clock::System)
     }
 
-    /// A service whose time is not the system's, for simulations.
+    /// Creates a service with another clock, for simulations.
     pub fn with_clock(
         handler: Arc<dyn Handler>,
         config: Config,
@@ -71,7 +73,7 @@ impl Service {
         runtime: Runtime,
         clock: Clock,
     ) -> Arc<Service> {
-        let open = Arc::new(Open {
+        let open = Arc::new(OpenConnections {
             counts: runtime.connections().clone(),
             served: AtomicUsize::new(0),
             tasks: Mutex::default(),
@@ -100,23 +102,23 @@ impl Service {
         &self.config
     }
 
-    /// The handle that stops it.
+    /// The handle that stops the server.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         self.open.counts.open.load(Ordering::Acquire)
     }
 
-    /// What its connections count.
+    /// The counters that the connections update.
     #[inline]
     pub(crate) fn counters(&self) -> &Counters {
         self.runtime.counters()
     }
 
-    /// How many connections may be open: those that are served, and those that are being refused.
+    /// The maximum number of open connections, including those that are being refused.
     pub fn max_connections(&self) -> usize {
         match self.config.overload {
             Overload::Wait => self.config.max_connections,
@@ -129,7 +131,8 @@ impl Service {
         self.connections() < self.max_connections()
     }
 
-    /// Ready once `enough` holds for the number of open connections; looked at whenever one closes.
+    /// Waits until `enough` returns true for the number of open connections. It is called first at once, then whenever
+    /// a connection closes.
     pub async fn connections_until(&self, enough: impl Fn(usize) -> bool) {
         poll_fn(|cx| {
             let mut watchers = lock(&self.open.watchers);
@@ -145,20 +148,20 @@ impl Service {
         .await
     }
 
-    /// Whether the threads that drive connections may block, so that a handler holds its thread until it answers.
+    /// Whether the backend is a blocking one: its threads may block, and a handler holds its thread until it answers.
     #[inline]
     pub fn threads_block(&self) -> bool {
         self.threads_block
     }
 
-    /// A thread of a blocking backend has found no connection to drive: until now no connection has waited for a thread.
-    /// Called before and after the thread waits for one.
+    /// Records that a thread of a blocking backend has found no connection to drive. No connection has then waited for
+    /// a thread. A backend calls this before and after a thread waits for connections.
     #[inline]
     pub fn found_idle(&self) {
         self.idle_at.set(self.clock.coarse());
     }
 
-    /// How long a connection may have waited for a thread at most.
+    /// The maximum time for which any connection may have waited for a thread.
     fn longest_wait(&self) -> Duration {
         match self.threads_block {
             true => self.clock.coarse().since(self.idle_at.get()),
@@ -166,43 +169,43 @@ impl Service {
         }
     }
 
-    /// Whether requests may have waited for a thread for so long that their peers may have left.
-    pub(crate) fn were_threads_busy(&self) -> bool {
+    /// Whether requests may have waited for a thread for at least `LONG_WAIT`.
+    pub(crate) fn may_have_waited_long(&self) -> bool {
         self.longest_wait() >= LONG_WAIT
     }
 
-    /// When a connection whose peer has moved bytes was woken, at the earliest: now, unless it may have waited for a
-    /// thread since.
+    /// The earliest time at which the current connection may have been woken. It is earlier than now if the connection
+    /// may have waited for a thread.
     pub(crate) fn woken_at(&self) -> Instant {
         let now = self.clock.now();
         now.checked_sub(self.longest_wait()).unwrap_or(now)
     }
 
-    /// Requests that were answered after a stop was asked for, requests that were cut, and connections that were
-    /// refused.
-    pub(crate) fn ended(&self) -> (u64, u64, u64) {
+    /// The numbers of requests that were answered after a stop was requested, of requests that were cut, and of
+    /// connections that were refused.
+    pub(crate) fn stop_counts(&self) -> (u64, u64, u64) {
         let finished = self.finished.load(Ordering::Acquire);
         (finished, self.cut.load(Ordering::Acquire), self.open.counts.refused.load(Ordering::Acquire))
     }
 
-    /// Counts a request that was answered after a stop was asked for.
+    /// Counts a request that was answered after a stop was requested.
     pub(crate) fn answered(&self) {
         self.finished.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Counts a request that was cut.
+    /// Counts a request that was cut by a forced stop.
     pub(crate) fn was_cut(&self) {
         self.cut.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Counts a request whose connection failed, if it was a forced stop that ended a wait inside a write.
-    pub(crate) fn gave_up(&self) {
+    /// Counts a request whose connection has failed as cut, if the reason is a forced stop.
+    pub(crate) fn was_cut_if_forced(&self) {
         if self.shutdown.phase() == Phase::Forced {
             self.was_cut();
         }
     }
 
-    /// What a connection is told for which there is no room.
+    /// The bytes of the response to a connection for which there is no room: 503.
     pub(crate) fn refusal(&self) -> Vec<u8> {
         let config = &self.config;
         let mut connection = Connection::new(self.limits.clone(), config.server_header, config.date_header);
@@ -210,12 +213,13 @@ impl Service {
         connection.write_queue().front().to_vec()
     }
 
-    /// Counts a connection for which there was no room, or a request that came too late for a server that stops.
+    /// Counts a connection for which there was no room, or a request that was incomplete when a stop was requested.
     pub fn was_refused(&self) {
         self.open.counts.refused.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Counts a connection for as long as the guard lives, and says whether there is room for it.
+    /// Counts a connection as open until the returned guard is dropped. Also returns whether there is room for it;
+    /// otherwise it has to be refused.
     pub(crate) fn enter(&self) -> (ConnectionGuard, bool) {
         self.counters().accepted();
         self.open.counts.open.fetch_add(1, Ordering::AcqRel);
@@ -237,26 +241,28 @@ impl fmt::Debug for Service {
     }
 }
 
-impl Open {
+impl OpenConnections {
+    /// Wakes the tasks of all connections.
     fn wake_all(&self) {
         let tasks: Vec<Waker> = lock(&self.tasks).iter().map(|(_, waker)| waker.clone()).collect();
         tasks.into_iter().for_each(Waker::wake);
     }
 }
 
-/// One open connection, counted until this is dropped.
+/// The count of one open connection, ended on drop.
 pub(crate) struct ConnectionGuard {
-    open: Arc<Open>,
-    /// Where this connection's waker is kept.
+    open: Arc<OpenConnections>,
+    /// The index of the connection's waker in `OpenConnections::tasks`.
     task: Option<usize>,
+    /// Whether the connection is served rather than refused.
     is_served: bool,
 }
 
 impl ConnectionGuard {
-    /// Has the connection's task woken whenever shutdown goes on. A connection is one task for life, so this is
-    /// done once.
+    /// Registers the connection's task, which is woken when the phase of the shutdown changes. Only the first call
+    /// registers, because a connection stays in one task.
     #[inline]
-    pub(crate) fn runs_as(&mut self, cx: &Context<'_>) {
+    pub(crate) fn register_task(&mut self, cx: &Context<'_>) {
         if self.task.is_none() {
             self.task = Some(lock(&self.open.tasks).insert(cx.waker().clone()));
         }

@@ -1,21 +1,26 @@
-//! The requests that a connection has answered in one turn, counted when the turn ends.
+//! The tally of the requests that a connection has answered since its last flush.
+//!
+//! The counters of the server are shared by connections. Pipelined requests are therefore counted together, when their
+//! responses have been written.
 
 use http::StatusCode;
 
 use crate::runtime::counters::Counters;
 
-/// See the [module](self).
+/// See the [module](self). The calls for one request are `begin`, then `responds` or `responded`, then `answered`.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// The number of requests that were answered.
     answered: u32,
-    /// Those of them that were counted one by one, as their status is not 2xx or was not known at once.
+    /// The number of answered requests that the counters include already, because their status is not 2xx or an
+    /// exchange has counted them.
     counted: u32,
-    /// Whether the connection counts as having a request in flight.
+    /// Whether the counters include this connection in the requests in flight.
     busy: bool,
 }
 
 impl Tally {
-    /// A request is about to be answered.
+    /// Records that a handler is about to be called.
     #[inline]
     pub(crate) fn begin(&mut self, counters: &Counters) {
         if !self.busy {
@@ -24,7 +29,7 @@ impl Tally {
         }
     }
 
-    /// A response has this status. [`Tally::answered`] is still to be said.
+    /// Records the status of a response.
     #[inline]
     pub(crate) fn responds(&mut self, status: StatusCode, counters: &Counters) {
         if !status.is_success() {
@@ -33,25 +38,25 @@ impl Tally {
         }
     }
 
-    /// An exchange has counted its response itself. [`Tally::answered`] is still to be said.
+    /// Records a response that its exchange has counted.
     pub(crate) fn responded(&mut self) {
         self.counted += 1;
     }
 
-    /// One more request was answered; says how many that are.
+    /// Records that a request was answered. Returns the number of answered requests.
     #[inline]
     pub(crate) fn answered(&mut self) -> u32 {
         self.answered += 1;
         self.answered
     }
 
-    /// How many were answered.
+    /// The number of answered requests.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
         self.answered
     }
 
-    /// The turn ends, and nothing is in flight any more.
+    /// Adds the tally to the counters and resets it. No request is in flight after this.
     #[inline]
     pub(crate) fn settle(&mut self, counters: &Counters) {
         if self.busy {

@@ -1,18 +1,17 @@
 //! Seam 1: the bytes of one connection.
 //!
-//! A backend hands its sockets to the driver as a [`Transport`]. A transport is poll-shaped, is owned by the driver, and
-//! never blocks.
+//! A backend passes each of its sockets to the driver as a [`Transport`]. The driver owns the transport and polls it. A
+//! transport never blocks.
 //!
-//! What a transport promises:
+//! An implementation guarantees:
 //!
-//! * `Pending` means that the waker of the context is woken once there may be progress, or once the deadline has
-//!   passed. Reading and writing keep one waker each. The newest waker of each counts, from whichever thread.
-//! * A read that ends before its room is full has taken everything that had arrived
-//!   ([`ReadBuffer::is_drained`]). After such a read, `poll_read` makes no system call until the system reports news.
-//! * A transport buffers nothing: bytes that were written have been given to the kernel.
+//! * `Pending` means that the waker of the context is woken once progress may be possible, or once the deadline has
+//!   passed. Reading and writing keep one waker each: the one of the latest poll, which may come from any thread.
+//! * A read that does not fill the buffer has taken all bytes that had arrived ([`ReadBuffer::is_drained`]). After such
+//!   a read, `poll_read` makes no system call until the system reports that the socket is readable again.
+//! * A transport has no buffer of its own: bytes that were written have been passed to the kernel.
 //!
-//! A transport does not decide how long a peer may take. The driver gives it a deadline, and moves the deadline when
-//! there was progress.
+//! The driver decides how long the peer may take. It sets the deadline of the transport, and moves it after progress.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -22,19 +21,19 @@ use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::stream::Stream;
 use crate::proto::write_queue::WriteQueue;
 
-/// One connection's bytes; see the [module](self).
+/// The byte stream of one connection; see the [module](self).
 pub trait Transport: Send + Unpin + 'static {
-    /// Reads what has arrived, at most as much as there is room for, and returns the number of bytes: 0 if the peer
-    /// will send no more.
+    /// Reads bytes that have arrived into the free space of the buffer. Returns the number of bytes; 0 means that the
+    /// peer has ended its sending side.
     ///
     /// # Errors
-    /// `TimedOut` if nothing has arrived by the deadline, or an error of the system.
+    /// `TimedOut` if no byte has arrived by the deadline, or an error of the system.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>>;
 
-    /// Reads like [`Transport::poll_read`] but registers no waker, and asks the system even if it has reported no news.
+    /// Reads like [`Transport::poll_read`], but registers no waker, and always makes the system call.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing has arrived, or an error of the system.
+    /// `WouldBlock` if no byte has arrived, or an error of the system.
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize>;
 
     /// Writes until the queue is empty.
@@ -43,32 +42,33 @@ pub trait Transport: Send + Unpin + 'static {
     /// `TimedOut` if bytes are left at the deadline, or an error of the system.
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>>;
 
-    /// Tells the peer that nothing more will be sent. Reading goes on.
+    /// Ends the sending side of the connection. Reading is still possible.
     ///
     /// # Errors
-    /// An error of the system, `NotConnected` if the peer has left.
+    /// An error of the system; `NotConnected` if the peer has left.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// The error that the system has recorded for the connection since it was last asked, without reading or writing.
-    /// Only this tells that a peer has left which had ended its sending side before.
+    /// Returns and clears the error that the system has recorded for the socket (`SO_ERROR`). Only this error reports
+    /// that a peer has left after it has ended its sending side.
     ///
     /// # Errors
-    /// An error of the system while it was asked.
+    /// The system cannot return the recorded error.
     fn take_error(&mut self) -> io::Result<Option<io::Error>>;
 
-    /// Whether the system has reported the end of the peer's sending side and no read has met that end yet.
+    /// Whether the system has reported the end of the peer's sending side and no read has returned 0 yet.
     fn has_unread_end(&self) -> bool {
         false
     }
 
-    /// Sets until when a read or a write may wait. One that is still waiting then fails with `TimedOut`. The driver
-    /// calls this often, so it must cost next to nothing: a timer is moved when it fires and finds that the deadline
-    /// has moved.
+    /// Sets the time at which a pending read or write fails with `TimedOut`. `None` means that it never does.
+    ///
+    /// The driver calls this for many requests, so an implementation must not change a timer in each call. It may check
+    /// the deadline when its timer fires, and set the timer again if the deadline is later.
     fn set_deadline(&mut self, at: Option<Instant>);
 
-    /// The connection as a plain stream of bytes, for the protocol after an upgrade.
+    /// Converts the connection to a stream of bytes, for the protocol after an upgrade.
     ///
     /// # Errors
-    /// An error of the system when the socket changes hands.
+    /// An error of the system while the socket is registered elsewhere.
     fn into_stream(self) -> io::Result<Stream>;
 }

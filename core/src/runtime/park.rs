@@ -1,8 +1,8 @@
-//! How the calling thread waits for a future, and whether it may.
+//! Blocking waits for a future, by the role of the calling thread.
 //!
-//! A thread has one of three roles. A thread of the program's own parks until its future wakes it. A worker of a
-//! blocking backend waits through the [`Park`] that its backend entered, which may run a reactor. A thread that drives
-//! connections of an event loop must not wait at all, because it would wait for itself.
+//! A thread has one of three roles. A thread that no backend owns parks until its future wakes it. A worker of a
+//! blocking backend waits through the [`Park`] of its backend, which may run a reactor. A thread that drives the
+//! connections of an event loop must not wait: the events that would wake it are events that it handles itself.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -12,23 +12,23 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-/// How the workers of a blocking backend wait.
+/// The wait of a worker thread of a blocking backend.
 pub trait Park: Send + Sync + 'static {
-    /// Waits until [`Park::unpark`] is called, or returns at once if it was called since the last `park` returned.
-    /// Only the thread that entered this calls it. It may return early.
+    /// Waits until [`Park::unpark`] is called. Returns at once if `unpark` was called since the last `park` returned.
+    /// Spurious returns are allowed. Only the worker thread itself calls this method.
     fn park(&self);
 
-    /// Makes the current or the next [`Park::park`] return. Called from any thread.
+    /// Makes the current or the next [`Park::park`] return. Any thread may call this method.
     fn unpark(&self);
 }
 
 thread_local! {
     static IS_EVENT_LOOP: Cell<bool> = const { Cell::new(false) };
     static WORKER: RefCell<Option<Arc<dyn Park>>> = const { RefCell::new(None) };
-    static PLAIN: Waker = Waker::from(Arc::new(Unparks(Arc::new(PlainPark(thread::current())))));
+    static THREAD_WAKER: Waker = Waker::from(Arc::new(ParkWaker(Arc::new(ThreadPark(thread::current())))));
 }
 
-/// Takes the role of a worker from the thread when it is dropped.
+/// The role of a worker. Dropping the value ends the role. It must be dropped on the thread that entered it.
 #[must_use = "the role ends when this is dropped"]
 #[derive(Debug)]
 pub struct WorkerRole(());
@@ -39,8 +39,8 @@ impl Drop for WorkerRole {
     }
 }
 
-/// Makes the calling thread a worker of a blocking backend, which waits through `park`: work that a handler offloads
-/// runs in place on it.
+/// Makes the calling thread a worker of a blocking backend. Blocking waits on the thread go through `park`. Jobs that a
+/// handler offloads run in place on the thread.
 pub fn enter_worker(park: Arc<dyn Park>) -> WorkerRole {
     WORKER.set(Some(park));
     WorkerRole(())
@@ -51,11 +51,11 @@ pub(crate) fn is_worker() -> bool {
     WORKER.with_borrow(Option::is_some)
 }
 
-/// Marks the thread as one that drives connections of an event loop until it is dropped.
+/// The role of an event loop, which ends on drop. The field is the role that the thread had before.
 pub(crate) struct EventLoopRole(bool);
 
 impl EventLoopRole {
-    /// Marks the calling thread, or marks it as one that may wait.
+    /// Sets whether the calling thread is an event loop, which must not wait.
     #[inline]
     pub(crate) fn enter(is_event_loop: bool) -> EventLoopRole {
         EventLoopRole(IS_EVENT_LOOP.replace(is_event_loop))
@@ -69,17 +69,18 @@ impl Drop for EventLoopRole {
     }
 }
 
-/// Whether the calling thread must not wait.
+/// Whether the calling thread is an event loop, which must not wait.
 pub(crate) fn is_event_loop() -> bool {
     IS_EVENT_LOOP.get()
 }
 
-/// Calls `poll` until it is ready, waiting in between. `None` if it would have to wait on a thread that must not.
+/// Calls `poll` until it is ready, and waits between the calls. Returns `None` if a wait is necessary and the calling
+/// thread is an event loop.
 pub(crate) fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     let worker = WORKER.with_borrow(Option::clone);
     let waker = match &worker {
-        Some(park) => Waker::from(Arc::new(Unparks(park.clone()))),
-        None => PLAIN.with(Waker::clone),
+        Some(park) => Waker::from(Arc::new(ParkWaker(park.clone()))),
+        None => THREAD_WAKER.with(Waker::clone),
     };
     let mut cx = Context::from_waker(&waker);
     loop {
@@ -92,9 +93,10 @@ pub(crate) fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> 
     }
 }
 
-/// Polls `future` on a thread of the program's own until it is ready; `None` if it is not ready by `deadline`.
+/// Polls `future` until it is ready, and parks the calling thread between the polls. Returns `None` if the future is
+/// not ready by `deadline`. The calling thread must not belong to a backend.
 pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
-    let waker = PLAIN.with(Waker::clone);
+    let waker = THREAD_WAKER.with(Waker::clone);
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
@@ -109,10 +111,10 @@ pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option
     }
 }
 
-/// A waker for a thread that parks.
-struct Unparks(Arc<dyn Park>);
+/// A waker that unparks.
+struct ParkWaker(Arc<dyn Park>);
 
-impl Wake for Unparks {
+impl Wake for ParkWaker {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
@@ -122,10 +124,10 @@ impl Wake for Unparks {
     }
 }
 
-/// The standard library's way.
-struct PlainPark(Thread);
+/// A thread that waits with [`thread::park`].
+struct ThreadPark(Thread);
 
-impl Park for PlainPark {
+impl Park for ThreadPark {
     fn park(&self) {
         thread::park();
     }
@@ -157,7 +159,7 @@ mod tests {
         }
     }
 
-    /// Pending `n` times, and woken each time.
+    /// Returns a poll function that is pending `n` times and wakes its task each time.
     fn after(mut n: usize) -> impl FnMut(&mut Context<'_>) -> Poll<()> {
         move |cx| match n {
             0 => Poll::Ready(()),
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_thread_waits_by_itself() {
+    fn a_thread_without_a_role_parks() {
         assert_eq!(block_on(after(3)), Some(()));
         assert!(!is_worker() && !is_event_loop());
     }
@@ -190,7 +192,7 @@ mod tests {
     #[test]
     fn an_event_loop_does_not_wait() {
         let event_loop = EventLoopRole::enter(true);
-        assert_eq!(block_on(after(0)), Some(()), "what is ready needs no wait");
+        assert_eq!(block_on(after(0)), Some(()), "a future that is ready needs no wait");
         assert_eq!(block_on(after(1)), None);
         drop(event_loop);
         assert_eq!(block_on(after(1)), Some(()));

@@ -1,8 +1,8 @@
 //! Seam 3: a backend runs a server.
 //!
-//! A [`Server`] has bound its sockets when a [`Backend`] gets it. The backend creates a [`Runtime`], starts the
-//! [`App`] with it, and serves until the stop. Backends are values: a program can hold several and select one at run
-//! time.
+//! A [`Server`] has bound its sockets before it is passed to a [`Backend`]. The backend creates a [`Runtime`], starts
+//! the [`App`] with it, and serves until the stop. Backends are values: a program can hold several and select one at
+//! run time.
 
 use std::fmt;
 use std::future::Future;
@@ -220,7 +220,7 @@ impl Report {
     /// The report of the server of `service`. Requests that are still in flight, because their handlers hold their
     /// threads, count as cut.
     pub fn of(service: &Service) -> Report {
-        let (finished, cut, refused) = service.ended();
+        let (finished, cut, refused) = service.stop_counts();
         Report { finished, cut: cut + service.counters().totals().in_flight, refused }
     }
 }

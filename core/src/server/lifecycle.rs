@@ -1,16 +1,17 @@
-//! The life of a server, the same on every backend.
+//! The lifecycle of a server: start, serve, drain and stop, equal on every backend.
 //!
-//! | state | begins when | what happens |
+//! | state | begins when | action |
 //! | --- | --- | --- |
 //! | starting | `serve` is called | the application's start runs; connections wait in the kernel's queue |
 //! | serving | the application has started | connections are accepted and driven |
-//! | draining | [`Shutdown::graceful`] | what is in the kernel's queue is accepted, then the listeners close; idle connections close; requests in flight are answered, each with `Connection: close` |
-//! | cut | the grace period is over, or [`Shutdown::force`] | connections end where they are; handlers that wait are dropped |
-//! | stopping | no connection is left, or those that are hold their threads | the application's `on_stop` runs, background tasks get the rest of the grace period |
-//! | stopped | all of that has ended, or time is up | the backend's threads end; a thread that a handler holds is left behind |
+//! | draining | [`Shutdown::graceful`] | the connections in the kernel's queue are accepted, then the listeners close; idle connections close; requests in flight are answered, each with `Connection: close` |
+//! | cut | the end of the grace period, or [`Shutdown::force`] | connections are closed; the futures of handlers are dropped |
+//! | stopping | no connection is open, or the open ones have not ended within [`LAST_WAIT`] | the application's `on_stop` runs; background tasks get the rest of the grace period |
+//! | stopped | `on_stop` and the tasks have ended, or the time is over | the backend's threads end; a thread that a handler holds is left behind |
 //!
-//! The grace period is one deadline for all of it. Work that only has to notice that time is up gets [`LAST_WAIT`]
-//! beyond it. The thread that runs this only waits, so a handler that holds a worker cannot hold up the stop.
+//! The grace period ([`Config::graceful_timeout`](crate::Config::graceful_timeout)) is one deadline for all states from
+//! draining on. After it, connections, `on_stop` and threads get up to [`LAST_WAIT`] each to end. The thread that runs
+//! the lifecycle only waits, so a handler that holds a worker does not delay the stop.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -30,19 +31,19 @@ use crate::server::backend::{App, Report, ServeError, Server};
 use crate::server::latch::{Guard, Latch};
 use crate::server::listener::Listener;
 
-/// How long to wait, once time is up, for what only has to notice that.
+/// Time that connections, `on_stop` and threads get to end after the grace period.
 pub const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// What a backend brings to a server: threads that run tasks and connections.
+/// The threads of a backend, which run the tasks and connections of one server.
 pub trait Workers {
-    /// What stands behind the [`Runtime`] of the server's application.
+    /// Returns the engine of the application's [`Runtime`].
     fn engine(&self) -> impl Engine;
 
-    /// Has the threads accept from `listeners` until the server stops, and drive what they accept. Whatever accepts
-    /// holds a guard of `accepting`.
+    /// Makes the threads accept connections from `listeners` and drive them, until the server stops. Each task that
+    /// accepts holds a guard of `accepting`. The call does not wait for connections.
     ///
     /// # Errors
-    /// An error of the system.
+    /// The system refuses a resource, such as the registration of a listener.
     fn accept(
         &mut self,
         listeners: Vec<Listener>,
@@ -50,17 +51,19 @@ pub trait Workers {
         accepting: &Latch,
     ) -> io::Result<()>;
 
-    /// Ends the threads. Tasks that are left are dropped.
+    /// Ends the threads and drops the remaining tasks.
     ///
     /// # Errors
-    /// The error that a thread ended with.
+    /// The error of a thread that has failed.
     fn stop(self) -> io::Result<()>;
 }
 
-/// Runs a server on threads that run already; see the table at the top of this file.
+/// Runs a server on threads that are running already; see the table in the [module](self). The call blocks until the
+/// server has stopped.
 ///
 /// # Errors
-/// `Start` if the application did not start, `System` if a thread failed or the system refused something.
+/// [`ServeError::Start`] if the application did not start, [`ServeError::System`] if a thread failed or the system
+/// refused a resource.
 pub fn run(server: Server, app: App, mut workers: impl Workers) -> Result<Report, ServeError> {
     let served = serve(server, app, &mut workers);
     let stopped = workers.stop();
@@ -75,7 +78,8 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     let runtime = Runtime::new(workers.engine(), &config, shutdown.clone());
 
     // Starting.
-    let (start, on_stop) = app.into_parts(runtime.clone());
+    let parts = catch_unwind(AssertUnwindSafe(|| app.into_parts(runtime.clone())));
+    let Ok((start, on_stop)) = parts else { return Err(ServeError::Start(TaskError::Panicked.into())) };
     let mut start = runtime.spawn(start);
     let started =
         block_on_until(None, before(&mut start, shutdown.reached(Phase::Graceful))).flatten().or_else(|| {
@@ -128,12 +132,12 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     Ok(Report::of(&service))
 }
 
-/// The instant `after` from now; `None` if the clock cannot hold it: never.
+/// Returns the instant `after` from now; `None` if the clock cannot represent it.
 fn end_of(after: Duration) -> Option<Instant> {
     Instant::now().checked_add(after)
 }
 
-/// The output of `future`, unless `end` is ready first.
+/// Waits for `future`. Returns `None` if `end` is ready first.
 async fn before<F: Future>(future: F, end: impl Future<Output = ()>) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut end = pin!(end);
@@ -144,7 +148,7 @@ async fn before<F: Future>(future: F, end: impl Future<Output = ()>) -> Option<F
     .await
 }
 
-/// The threads of a backend, as its [`Workers::stop`] waits for them. A thread that fails ends the server.
+/// The running threads of a backend, for [`Workers::stop`] to wait for. A thread that fails stops the server by force.
 pub struct Threads {
     ended: Latch,
     failure: Arc<Mutex<Option<io::Error>>>,
@@ -152,15 +156,15 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// No threads yet, of a server that `shutdown` stops.
+    /// Creates an empty set for the server that `shutdown` stops.
     pub fn new(shutdown: Shutdown) -> Threads {
         Threads { ended: Latch::new(), failure: Arc::default(), shutdown }
     }
 
-    /// Starts a thread that runs `run`. A panic is a failure of the thread.
+    /// Starts a thread that runs `run`. The thread fails if `run` returns an error or panics.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     pub fn spawn(
         &self,
         name: String,
@@ -174,16 +178,16 @@ impl Threads {
         Ok(())
     }
 
-    /// Counts something that runs on a thread of another owner as one of the threads.
+    /// Adds a thread that another owner has started. The thread counts as running until the [`Watch`] is used or
+    /// dropped.
     pub fn watch(&self) -> Watch {
         Watch { _running: self.ended.guard(), failure: self.failure.clone(), shutdown: self.shutdown.clone() }
     }
 
-    /// Waits until all threads have ended, [`LAST_WAIT`] at most, and returns the error that one of them ended with.
-    /// A thread that does not end is left behind.
+    /// Waits up to [`LAST_WAIT`] until all threads have ended. A thread that does not end in time is left behind.
     ///
     /// # Errors
-    /// See above.
+    /// The error of the last thread that has failed.
     pub fn join(self) -> io::Result<()> {
         if block_on_until(end_of(LAST_WAIT), self.ended.released()).is_none() {
             log::error!("a thread is held by a handler and is left behind");
@@ -195,7 +199,7 @@ impl Threads {
     }
 }
 
-/// See [`Threads::watch`]. Dropping it counts as an end without failure.
+/// One running thread of [`Threads`]. Dropping the value records an end without a failure.
 pub struct Watch {
     failure: Arc<Mutex<Option<io::Error>>>,
     shutdown: Shutdown,
@@ -203,7 +207,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// It has ended.
+    /// Records that the thread has ended with `result`.
     pub fn ended(self, result: io::Result<()>) {
         if let Err(error) = result {
             *lock(&self.failure) = Some(error);

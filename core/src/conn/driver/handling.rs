@@ -1,0 +1,196 @@
+//! The step `Handle`: the call of a handler, the wait for its future, and the start of the response.
+
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+
+use crate::conn::access::AccessLine;
+use crate::conn::cancel::CheckPeer;
+use crate::conn::driver::Driving;
+use crate::conn::driver::step::{AfterFlush, Flow, Step};
+use crate::conn::exchange::{abandon_handler, exchange, handler_timed_out};
+use crate::conn::handler::Answer;
+use crate::conn::io::Io;
+use crate::conn::lease::{IoOwner, Lease, Lender};
+use crate::conn::liveness::EndOfWait;
+use crate::conn::transport::Transport;
+use crate::proto::body::{Body, Inner as BodyInner};
+use crate::proto::request::Request;
+use crate::proto::response::Response;
+use crate::runtime::shutdown::Phase;
+use crate::runtime::stall::RouteName;
+
+impl<T: Transport> Driving<T> {
+    /// Calls the handler. Sets the step to `Handle` if the handler returns a future, otherwise answers.
+    #[inline]
+    pub(super) fn begin(&mut self, mut request: Request) {
+        let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else { return };
+        let service = &self.service;
+        state.served += 1;
+        io.deadlines.request_begins();
+        request.inner_mut().context = Some(state.context.clone());
+        if service.config.max_requests.is_some_and(|max| state.served >= max) {
+            io.connection.close_after_this();
+        }
+        let line = service.config.access_log.then(|| AccessLine::new(state.context.peer, &request));
+        io.handler_begins();
+        self.turn.begin(service.counters());
+        let has_pending_body = io.connection.is_body_pending();
+        if has_pending_body || self.service.threads_block() {
+            self.lend(has_pending_body.then_some(&mut request));
+        }
+        self.is_calling = true;
+        let answer = self.service.handler.call(request);
+        self.is_calling = false;
+        if !has_pending_body && self.service.threads_block() {
+            self.take_back();
+        }
+        match answer {
+            Answer::Ready(response) => self.answer(response, line),
+            Answer::Later(future, policy) => {
+                let policy = policy.unwrap_or(self.service.config.on_disconnect);
+                self.step = Step::Handle(future, policy, line);
+                self.route = RouteName::current();
+                self.handler_paused(self.turn.len() + 1);
+            }
+        }
+    }
+
+    /// Begins a lease of the connection. A request with an unread body reads it through the lease. On a blocking
+    /// backend the cancel tokens also use the lease, to check the peer while the handler holds the thread.
+    #[inline(never)]
+    fn lend(&mut self, request: Option<&mut Request>) {
+        let (service, IoOwner::Own(mut io)) = (&self.service, self.io.take()) else { return };
+        let Some(state) = &self.state else { return };
+        if request.is_some() && service.clock.unix_seconds() >= state.expires {
+            io.connection.close_after_this();
+        }
+        let lease = match self.lease.take().filter(|lease| Arc::strong_count(lease) == 1) {
+            Some(lease) => {
+                lease.lend(io);
+                lease
+            }
+            // The application still holds the body of an earlier request. That body must not read this one.
+            None => {
+                let lease = Arc::new(Lease::new(io, service.clone()));
+                if service.threads_block() {
+                    let peer: Weak<dyn CheckPeer> = Arc::<Lease<T>>::downgrade(&lease);
+                    state.context.cancel.check_peer_by(peer);
+                }
+                lease
+            }
+        };
+        if let Some(request) = request {
+            request.inner_mut().body = Body::lease(lease.clone());
+        }
+        self.io = IoOwner::Lent(Lender::new(lease));
+    }
+
+    /// Ends the lease, if there is one, and keeps its allocation for the next request.
+    pub(super) fn take_back(&mut self) {
+        match self.io.take() {
+            IoOwner::Lent(lender) => {
+                let (io, lease) = lender.end();
+                self.lease = Some(lease);
+                self.io = io.map_or(IoOwner::Gone, IoOwner::Own);
+            }
+            owner => self.io = owner,
+        }
+    }
+
+    /// Polls the handler's future. While it is pending, watches the peer and the handler's deadline.
+    pub(super) fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
+        let Step::Handle(future, policy, line) = &mut self.step else { return Poll::Ready(Flow::Go) };
+        let (service, policy) = (&self.service, *policy);
+        let polled = future.as_mut().poll(cx);
+        if !service.threads_block() {
+            self.since = service.runtime.stalls().polled(self.since, self.route, 1);
+        }
+        let response = match polled {
+            Poll::Ready(response) => response,
+            Poll::Pending => match ready!(self.io.poll_with(cx, |io, cx| io.poll_watch(cx, service, policy)))
+            {
+                EndOfWait::TimedOut => {
+                    if let Some(state) = &self.state {
+                        state.context.cancel.set();
+                    }
+                    handler_timed_out()
+                }
+                EndOfWait::PeerLeft => {
+                    let handling = std::mem::replace(&mut self.step, Step::Next);
+                    if let Step::Handle(future, ..) = handling {
+                        abandon_handler(future, policy, service);
+                    }
+                    service.was_cut_if_forced();
+                    return Poll::Ready(Flow::Close);
+                }
+            },
+        };
+        let line = line.take();
+        // The response has deadlines of its own.
+        self.io.with(Io::handler_ends);
+        self.step = Step::Next;
+        self.answer(response, line);
+        Poll::Ready(Flow::Go)
+    }
+
+    /// Tells the stall detector that `handlers` handlers have returned or are pending. The detector logs a handler that
+    /// held an event loop for too long.
+    #[inline]
+    pub(super) fn handler_paused(&mut self, handlers: u32) {
+        if !self.service.threads_block() {
+            self.since = self.service.runtime.stalls().polled(self.since, self.route, handlers);
+        }
+    }
+
+    /// Queues a response whose body is in memory, or begins an exchange for any other. The step is `Next` when this is
+    /// called.
+    #[inline]
+    pub(super) fn answer(&mut self, response: Response, line: Option<AccessLine>) {
+        let service = &self.service;
+        let seconds = self.now.seconds(&service.clock, service.threads_block());
+        let is_expired = self.state.as_ref().is_some_and(|state| seconds >= state.expires);
+        let is_in_memory = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
+        let IoOwner::Own(io) = &mut self.io else { return self.exchange(response, line) };
+        if is_expired {
+            io.connection.close_after_this();
+        }
+        if !is_in_memory || response.extra.is_some() {
+            return self.exchange(response, line);
+        }
+        if service.shutdown.is_requested() {
+            io.close_unless_more_came(service);
+            service.answered();
+        }
+        self.turn.responds(response.status, service.counters());
+        if let Some(line) = line {
+            line.log(response.status);
+        }
+        io.connection.respond_whole(response, seconds);
+        self.count();
+    }
+
+    /// Begins to send a response that needs several polls.
+    #[inline(never)]
+    fn exchange(&mut self, response: Response, line: Option<AccessLine>) {
+        if self.service.shutdown.phase() == Phase::Forced {
+            // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
+            self.service.was_cut();
+            self.io = IoOwner::Gone;
+            return;
+        }
+        let exchange = exchange(self.io.take(), self.service.clone(), response, line);
+        self.step = Step::Exchange(Box::pin(exchange));
+    }
+
+    /// Counts an answered request. Ends the turn after `Limits::pipeline` requests, and flushes after `Limits::output`
+    /// bytes.
+    #[inline]
+    pub(super) fn count(&mut self) {
+        let (IoOwner::Own(io), service) = (&self.io, &self.service) else { return };
+        if self.turn.answered() as usize >= service.limits.pipeline {
+            self.step = Step::Flush(AfterFlush::Yield);
+        } else if io.connection.write_queue().len() >= service.limits.output {
+            self.step = Step::Flush(AfterFlush::Next);
+        }
+    }
+}
