@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
-use gearshift::Backend;
+use gearshift::{Backend, Config};
 
 fn demo(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
@@ -81,7 +81,9 @@ fn refuses_an_address_in_use() {
 
 #[test]
 fn refuses_a_setting_that_the_backend_does_not_support() {
-    for backend in Backend::available().iter().filter(|backend| backend.name() != "threadpool") {
+    let mut config = Config::default();
+    config.threads = Some(2);
+    for backend in Backend::available().iter().filter(|backend| backend.check(&config).is_err()) {
         refuses(&mut demo(&["--backend", backend.name(), "--threads", "2"]), 3, backend.name());
     }
 }
