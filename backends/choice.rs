@@ -18,24 +18,29 @@ use gearshift_core::{App, Config, Report, ServeError, Server, backend};
 #[derive(Clone, Copy)]
 pub struct Backend(&'static dyn backend::Backend);
 
-/// The compiled-in backends, in order of preference.
-static COMPILED_IN: &[Backend] = &[
-    #[cfg(feature = "mio")]
-    Backend(&gearshift_mio::Mio),
-    #[cfg(feature = "tokio")]
-    Backend(&gearshift_tokio::Tokio::work_stealing()),
-    #[cfg(feature = "smol")]
-    Backend(&gearshift_smol::Smol),
-    #[cfg(feature = "threadpool")]
-    Backend(&gearshift_threadpool::ThreadPool),
-    #[cfg(feature = "sequential")]
-    Backend(&gearshift_sequential::Sequential),
-    #[cfg(feature = "async-std")]
-    Backend(&gearshift_async_std::AsyncStd),
-];
+/// Declares `COMPILED_IN` and `KNOWN` from one line for each backend: its feature, which is also its name, and its value.
+macro_rules! backends {
+    ($($feature:literal => $backend:expr,)+) => {
+        /// The compiled-in backends, in order of preference.
+        static COMPILED_IN: &[Backend] = &[$(
+            #[cfg(feature = $feature)]
+            Backend(&$backend),
+        )+];
 
-/// All backends. The feature of a backend has the same name.
-const KNOWN: [&str; 6] = ["sequential", "threadpool", "mio", "tokio", "async-std", "smol"];
+        /// The names of all backends.
+        const KNOWN: &[&str] = &[$($feature),+];
+    };
+}
+
+backends! {
+    "mio" => gearshift_mio::Mio,
+    "tokio" => gearshift_tokio::Tokio::work_stealing(),
+    "smol" => gearshift_smol::Smol,
+    "threadpool" => gearshift_threadpool::ThreadPool,
+    "sequential" => gearshift_sequential::Sequential,
+    "async-std" => gearshift_async_std::AsyncStd,
+    "seventh" => gearshift_seventh::Seventh,
+}
 
 impl Backend {
     /// Wraps any backend, for example one with settings of its own:

@@ -1,5 +1,5 @@
-//! A request on a sync route allocates nothing, once the connection is warm. A program of its own, since it counts
-//! the allocations of the whole process.
+//! A request on a sync route allocates nothing on the preferred backend once the connection is warm, and almost nothing
+//! on the others. This is a program of its own, because it counts the allocations of the whole process.
 
 use std::alloc::System;
 use std::io::{Read, Write};
@@ -19,27 +19,23 @@ const WARM_UP: usize = 500;
 /// Requests that are counted.
 const COUNTED: usize = 2000;
 
-/// Backends on which a request is to cost none.
-const NONE: [&str; 1] = ["mio"];
-
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Only what one test does is to be counted.
     arguments.test_threads = Some(1);
-    let trials = NONE
+    let trials = Backend::available()
         .iter()
-        .filter_map(|name| name.parse::<Backend>().ok())
-        .flat_map(|backend| {
+        .flat_map(|&backend| {
             let trial = |name: &str, request: &'static [u8], answers| {
                 Trial::test(format!("{backend}::{name}"), move || {
-                    expect_none(backend, request, answers);
+                    expect_few(backend, request, answers);
                     Ok(())
                 })
             };
             [
-                trial("a_keep_alive_request_allocates_nothing", GET, 1),
-                trial("an_echo_of_a_small_body_allocates_nothing", POST, 1),
-                trial("pipelined_requests_allocate_nothing", PIPELINED, 16),
+                trial("a_keep_alive_request_allocates_almost_nothing", GET, 1),
+                trial("an_echo_of_a_small_body_allocates_almost_nothing", POST, 1),
+                trial("pipelined_requests_allocate_almost_nothing", PIPELINED, 16),
             ]
         })
         .chain([Trial::test("the_count_counts", || {
@@ -66,10 +62,34 @@ const fn repeated<const N: usize>(once: &[u8]) -> [u8; N] {
     all
 }
 
-/// Sends the same bytes again and again on one connection, and counts what that costs.
-fn expect_none(backend: Backend, request: &[u8], answers: usize) {
+/// The number of allocations that [`COUNTED`] turns of a connection may take.
+///
+/// A queue of tasks allocates a block for every 31 tasks. Where threads block, a turn also allocates what its handler
+/// shares with the connection.
+fn allowed(backend: Backend) -> usize {
+    let is_preferred = Backend::default().is_some_and(|preferred| preferred.name() == backend.name());
+    let in_queues = if is_preferred { 0 } else { COUNTED / 16 };
+    let in_turns = if backend.threads_block() { COUNTED } else { 0 };
+    in_queues + in_turns
+}
+
+/// Settings with one thread, so that all requests find the buffers that the warm-up has left, where the backend has such
+/// a setting.
+fn small(backend: Backend) -> Config {
     let mut config = Config::default();
-    config.workers = Some(1);
+    config.threads = Some(1);
+    if backend.check(&config).is_err() {
+        (config.threads, config.workers) = (None, Some(1));
+    }
+    if backend.check(&config).is_err() {
+        config.workers = None;
+    }
+    config
+}
+
+/// Sends the same bytes again and again on one connection, and counts what that costs.
+fn expect_few(backend: Backend, request: &[u8], answers: usize) {
+    let config = small(backend);
     let server = TestServer::with_config(backend, config, demo::app()).expect("the server starts");
     let mut client = TcpStream::connect(server.addr()).expect("it listens");
     client.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket has timeouts");
@@ -79,10 +99,11 @@ fn expect_none(backend: Backend, request: &[u8], answers: usize) {
     let region = Region::new(ALLOCATOR);
     ask(&mut client, request, answers, COUNTED, &mut room);
     let Stats { allocations, reallocations, deallocations, .. } = region.change();
-    assert_eq!(
-        (allocations, reallocations, deallocations),
-        (0, 0, 0),
-        "in {COUNTED} times {answers} requests"
+    let allowed = allowed(backend);
+    assert!(
+        allocations <= allowed && deallocations <= allowed && reallocations == 0,
+        "{allocations} allocations, {reallocations} reallocations and {deallocations} deallocations in {COUNTED} times \
+         {answers} requests; {allowed} are allowed"
     );
 }
 

@@ -48,10 +48,12 @@ pub(crate) fn run(app: fn(Runtime) -> Router, benches: &[fn(&mut Criterion)]) {
 fn serve(backend: &str, app: fn(Runtime) -> Router) {
     let backend: Backend = backend.parse().expect("a backend that is compiled in");
     let mut config = Config::default();
-    match backend.name() {
-        "threadpool" => config.threads = Some(THREADS),
-        "async-std" => {}
-        _ => config.workers = Some(1),
+    config.threads = Some(THREADS);
+    if backend.check(&config).is_err() {
+        (config.threads, config.workers) = (None, Some(1));
+    }
+    if backend.check(&config).is_err() {
+        config.workers = None;
     }
     config.max_requests = None;
     let server = Server::bind(&[Bind::Tcp("127.0.0.1:0".into())], config).expect("a free port");

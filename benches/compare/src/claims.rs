@@ -10,6 +10,8 @@ mod waiting;
 
 use std::time::Duration;
 
+use gearshift::{Backend, Config};
+
 use crate::failure::Failure;
 use crate::load::{Pacing, Request, Traffic};
 use crate::measure;
@@ -19,8 +21,6 @@ use crate::serve::Application;
 use crate::subject::Subject;
 use crate::trial::{Sample, Trial, Workload};
 
-/// The backends whose requests occupy a thread while their handler runs.
-const BLOCKING: [&str; 2] = ["sequential", "threadpool"];
 /// Margins are clamped to this value and to its inverse.
 const MAX_MARGIN: f64 = 99.0;
 
@@ -46,7 +46,16 @@ fn every(_: &str) -> bool {
 }
 
 fn event_loop(subject: &str) -> bool {
-    !BLOCKING.contains(&subject)
+    waits_at_once(subject, 1).is_none()
+}
+
+/// How many requests can wait at once on a backend whose pool, if it has one, has `threads` threads. `None` if their
+/// number has no limit, which is the case on every event loop.
+fn waits_at_once(subject: &str, threads: usize) -> Option<usize> {
+    let backend: Backend = subject.parse().ok().filter(|backend: &Backend| backend.threads_block())?;
+    let mut pool = Config::default();
+    pool.threads = Some(threads);
+    Some(if backend.check(&pool).is_ok() { threads } else { 1 })
 }
 
 fn checks() -> [Check; 10] {

@@ -127,8 +127,11 @@ impl Bench {
         if cores.are_separate() {
             crate::cores::pin(&cores.generator)?;
         }
-        let patient = |backend: &&Backend| !["sequential", "threadpool"].contains(&backend.name());
-        let backend = Backend::available().iter().find(patient).copied().or(Backend::default());
+        let backend = Backend::available()
+            .iter()
+            .find(|backend| !backend.threads_block())
+            .copied()
+            .or(Backend::default());
         let backend = backend.ok_or(Failure::Backend(gearshift::BackendError::None))?;
         let started = TestServer::start(backend, gateway::service());
         let service = started.map_err(|error| Failure::System(std::io::Error::other(error)))?;

@@ -2,7 +2,7 @@
 
 use gearshift::Config;
 
-use super::{BLOCKING, Check, Measured, closed, every, finding, fits};
+use super::{Check, Measured, closed, every, finding, fits, waits_at_once};
 use crate::format::{number, time};
 use crate::load::{Pacing, Request, Traffic, at};
 use crate::results::Finding;
@@ -44,8 +44,7 @@ fn capacity(one: &Measured<'_>, cores: usize) -> Finding {
     let measure = &one.measures[0];
     let (rate, threads) = (measure.rate.median, measure.threads.median);
     let text = format!("{} waits per second with {threads:.0} threads", number(rate));
-    if BLOCKING.contains(&one.subject) {
-        let workers = if one.subject == "sequential" { 1 } else { threads_of_a_pool(cores) };
+    if let Some(workers) = waits_at_once(one.subject, threads_of_a_pool(cores)) {
         let expected = workers as f64 / WAIT * 1e6;
         let wanted = format!("{} per second within 10%: {workers} per 50 ms", number(expected));
         finding(one.subject, text, wanted, fits((rate / expected - 1.0).abs(), 0.1))
@@ -79,7 +78,7 @@ pub(super) const CALLS_OVERLAP: Check = Check {
 
 pub(super) const THE_KTH_TAKES_K_TIMES: Check = Check {
     statement: "On a sequential server the k-th of several simultaneous requests takes k times as long",
-    of: |subject| subject == "sequential",
+    of: |subject| waits_at_once(subject, 2) == Some(1),
     trials: |_| {
         let workload = Workload::Burst { connections: BURST, request: Request::get(PATH) };
         vec![Trial { app: Application::Demo, workload, saturates: false }]
