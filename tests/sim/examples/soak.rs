@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use gearshift_sim::{Flavour, Simulation, Stats};
+use gearshift_sim::{Flavour, Simulation, Stats, compare};
 
 /// Broken rules after which there is enough to look at.
 const ENOUGH: usize = 5;
@@ -35,6 +35,8 @@ fn main() -> ExitCode {
         }
         println!("{flavour:?}: {seeds} seeds in {:.1?}: {stats:?}", began.elapsed());
     }
+    let (began, stats) = (Instant::now(), compare(from..from.saturating_add(seeds)));
+    println!("compared: {seeds} seeds in {:.1?}: {stats:?}", began.elapsed());
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -69,4 +69,4 @@ mod world;
 
 pub use ask::Ask;
 pub use fault::Fault;
-pub use simulation::{Flavour, Outcome, Simulation, Stats, check};
+pub use simulation::{Flavour, Outcome, Simulation, Stats, check, compare};

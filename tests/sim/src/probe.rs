@@ -222,7 +222,7 @@ impl Reading {
             let chunk = match read {
                 Ok(0) => None,
                 Ok(n) => Some(Ok(Bytes::copy_from_slice(&room[..n]))),
-                Err(error) => Some(Err(BodyError::Io(error))),
+                Err(error) => Some(Err(error.downcast().unwrap_or_else(BodyError::Io))),
             };
             if !self.judge(chunk)? {
                 return Ok(());
@@ -234,7 +234,11 @@ impl Reading {
     fn judge(&mut self, chunk: Option<Result<Bytes, BodyError>>) -> Result<bool, BodyError> {
         let mut state = self.world.lock();
         state.links[self.at].moved();
-        let Some(sent) = &self.sent else { return chunk.transpose().map(|chunk| chunk.is_some()) };
+        let Some(sent) = &self.sent else {
+            let chunk = chunk.transpose()?;
+            self.len += chunk.as_ref().map_or(0, Bytes::len);
+            return Ok(chunk.is_some());
+        };
         match chunk {
             Some(Ok(chunk)) => {
                 if sent.get(self.len..self.len + chunk.len()) != Some(&chunk[..]) {

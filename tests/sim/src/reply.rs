@@ -3,6 +3,8 @@
 //! It shares nothing with the server's own code, so that a fault of the one is not the other's too, and it is stricter
 //! than clients are: what a lenient one would repair is a fault here (RFC 9112, 2 to 7).
 
+use std::fmt;
+
 /// A response as the client saw it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
@@ -42,6 +44,14 @@ enum State {
     UntilClose,
     /// The last response said that it was the last.
     Over,
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = self.read.as_deref().unwrap_or("nothing");
+        let end = if self.complete { "" } else { ", cut" };
+        write!(f, "{}, read {read}, {} bytes{end}", self.status, self.body.len())
+    }
 }
 
 impl Replies {

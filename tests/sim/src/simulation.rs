@@ -41,6 +41,7 @@ pub struct Simulation {
     app: Option<Arc<dyn Fn() -> Arc<dyn Handler>>>,
     ask: Option<Arc<dyn Fn(u64) -> Ask>>,
     fault: Option<Fault>,
+    has_no_races: bool,
     traced: bool,
 }
 
@@ -54,6 +55,7 @@ impl Simulation {
             app: None,
             ask: None,
             fault: None,
+            has_no_races: false,
             traced: false,
         }
     }
@@ -82,6 +84,13 @@ impl Simulation {
     /// The same with requests made by `ask` of a random number, instead of `GET /`, for an application of one's own.
     pub fn requests(mut self, ask: impl Fn(u64) -> Ask + 'static) -> Simulation {
         self.ask = Some(Arc::new(ask));
+        self
+    }
+
+    /// The same with a plan in which no two events race: one request a client, whose body is whole, cut, malformed or too
+    /// large. Both flavours have to give the same [`Outcome::responses`].
+    pub fn without_races(mut self) -> Simulation {
+        self.has_no_races = true;
         self
     }
 
@@ -115,7 +124,10 @@ impl Simulation {
             (Some(_), None) => Some(&plain),
             (None, None) => None,
         };
-        let plan = Plan::draw(&mut rng, self.config.as_ref(), ask);
+        let plan = match self.has_no_races {
+            true => Plan::draw_without_races(&mut rng),
+            false => Plan::draw(&mut rng, self.config.as_ref(), ask),
+        };
         let (config, workers) = (plan.config.clone(), plan.workers);
         let world = World::new(plan, rng, blocking, self.fault, traced);
         let shutdown = world.shutdown.clone();
@@ -159,13 +171,14 @@ impl Simulation {
             polls,
             virtual_time: state.now,
         };
+        let responses = state.responses();
         let violation = state.violation.clone();
         let fingerprint = state.fingerprint;
         let faulted = state.faulted;
         drop(state);
         drop((wakers, jobs));
         let trace = world.into_trace();
-        Outcome { seed: self.seed, flavour: self.flavour, violation, trace, stats, fingerprint, faulted }
+        Outcome { seed: self.seed, flavour: self.flavour, violation, trace, responses, stats, fingerprint, faulted }
     }
 }
 
@@ -192,6 +205,9 @@ pub struct Outcome {
     pub violation: Option<String>,
     /// What happened, a line each, with the virtual time; empty unless a rule was broken or it was asked for.
     pub trace: Vec<String>,
+    /// What each client was answered, a line for each response: the status, what the handler read of the body, and the
+    /// length of the response.
+    pub responses: Vec<String>,
     /// How much happened.
     pub stats: Stats,
     /// A hash of everything that happened: the same for the same seed.
@@ -266,6 +282,32 @@ pub fn check(seeds: Range<u64>) -> Stats {
         for flavour in Flavour::ALL {
             stats += Simulation::new(seed).flavour(flavour).run().unwrap();
         }
+    }
+    stats
+}
+
+/// Runs the simulations of all `seeds` [without races](Simulation::without_races) on both kinds of backend, and compares the
+/// responses.
+///
+/// # Panics
+/// At the first seed whose simulation breaks a rule or whose responses differ, with both traces.
+pub fn compare(seeds: Range<u64>) -> Stats {
+    let mut stats = Stats::default();
+    for seed in seeds {
+        let run = |flavour| Simulation::new(seed).without_races().flavour(flavour).run();
+        let outcomes = Flavour::ALL.map(run);
+        if outcomes[0].responses != outcomes[1].responses {
+            let traced = Flavour::ALL.map(|flavour| {
+                Simulation::new(seed).without_races().flavour(flavour).traced().run().to_string()
+            });
+            panic!(
+                "{}\nseed {seed}: {:#?} on one flavour, {:#?} on the other",
+                traced.join("\n\n"),
+                outcomes[0].responses,
+                outcomes[1].responses
+            );
+        }
+        outcomes.into_iter().for_each(|outcome| stats += outcome.unwrap());
     }
     stats
 }

@@ -432,6 +432,12 @@ impl State {
         self.output + largest.max().unwrap_or(0) + 16 * 1024
     }
 
+    /// What the clients were answered.
+    pub(crate) fn responses(&self) -> Vec<String> {
+        let links = self.links.iter().enumerate();
+        links.flat_map(|(at, link)| link.replies.finals.iter().map(move |reply| format!("[{at}] {reply}"))).collect()
+    }
+
     /// Whether a read fails to see what had arrived when a stop was asked for.
     pub(crate) fn plays_at_stop(&mut self, at: usize) -> bool {
         let link = &self.links[at];
