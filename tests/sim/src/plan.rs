@@ -511,9 +511,9 @@ fn misbehave(rng: &mut Rng, line: &mut Line, segments: &mut Vec<Segment>, config
             cut(segments, at);
             line.ending = match rng.bool() {
                 true => Ending::HalfClose,
-                false => {
-                    Ending::HalfCloseThenLeave { after: Duration::from_micros(rng.u64(..3_000) * rng.u64(..3_000)) }
-                }
+                false => Ending::HalfCloseThenLeave {
+                    after: Duration::from_micros(rng.u64(..3_000) * rng.u64(..3_000)),
+                },
             };
             line.ends_with_last = rng.bool();
         }

@@ -35,6 +35,8 @@ pub(crate) enum Wait {
     Write(u64),
     /// A handler.
     Handler(usize),
+    /// A handler of an application that does not say whether it reads the body, after so many bytes.
+    Application(u64),
     /// The body of a response.
     Stream(usize),
     /// The client's end, after the server's own.
@@ -62,6 +64,12 @@ impl Wait {
         }
         let answered = link.tap.complete();
         if link.begun > answered {
+            let request = link.begun.checked_sub(1).and_then(|last| link.line.asks.get(last));
+            let is_unknown =
+                request.is_some_and(|written| written.ask.deed.is_none() && link.read < written.end);
+            if is_unknown && link.is_handled() {
+                return Wait::Application(link.read);
+            }
             return match link.body_readers > 0 {
                 true => Wait::Body(link.read),
                 false if link.is_handled() => Wait::Handler(link.begun),
@@ -70,7 +78,8 @@ impl Wait {
         }
         let asks = &link.line.asks;
         let start = link.begun.checked_sub(1).and_then(|last| asks.get(last)).map_or(0, |last| last.end);
-        let (head_end, end) = asks.get(link.begun).map_or((u64::MAX, u64::MAX), |next| (next.head_end, next.end));
+        let (head_end, end) =
+            asks.get(link.begun).map_or((u64::MAX, u64::MAX), |next| (next.head_end, next.end));
         match link.read {
             read if read < start => Wait::Drain(read),
             _ if link.begun == 0 && link.read < head_end => Wait::Opening,
@@ -92,6 +101,7 @@ impl Wait {
             Wait::Write(_) => Some(config.write_timeout),
             Wait::Linger => Some(config.linger),
             Wait::Handler(_) => Some(config.handler_timeout),
+            Wait::Application(_) => Some(config.handler_timeout.max(config.body_timeout)),
             Wait::Stream(_) => None,
             Wait::Nothing => Some(Duration::ZERO),
         }
@@ -109,7 +119,8 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
     state.checked = now;
     let over = state.task_readers.iter().find(|(at, n)| state.links[*at].is_over(*n));
     if let Some((at, n)) = over {
-        let wrong = format!("a task still waits for the body of request {n} of connection {at}, which is over");
+        let wrong =
+            format!("a task still waits for the body of request {n} of connection {at}, which is over");
         state.violate(wrong);
     }
     for at in 0..state.links.len() {
@@ -157,7 +168,15 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         } else if link.is_readable() && link.wants_read && link.unsent == 0 {
             Some("has been sent bytes, and is asleep".into())
         } else if link.is_readable()
-            && !matches!(wait, Wait::Handler(_) | Wait::Stream(_) | Wait::Write(_) | Wait::Body(_) | Wait::Question)
+            && !matches!(
+                wait,
+                Wait::Handler(_)
+                    | Wait::Application(_)
+                    | Wait::Stream(_)
+                    | Wait::Write(_)
+                    | Wait::Body(_)
+                    | Wait::Question
+            )
         {
             Some(format!("has been sent bytes, and does not read, waiting for {wait:?}"))
         } else {

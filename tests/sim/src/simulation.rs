@@ -140,7 +140,8 @@ impl Simulation {
         };
         let watch = Arc::new(Watch { world: world.clone(), app });
         let service = Service::with_clock(watch, config.clone(), shutdown, runtime.clone(), world.clock());
-        let mut server = Server::new(world.clone(), service.clone(), runtime, if blocking { workers } else { 0 });
+        let mut server =
+            Server::new(world.clone(), service.clone(), runtime, if blocking { workers } else { 0 });
         server.run();
         let polls = server.polls;
         let mut state = world.lock();
@@ -178,7 +179,16 @@ impl Simulation {
         drop(state);
         drop((wakers, jobs));
         let trace = world.into_trace();
-        Outcome { seed: self.seed, flavour: self.flavour, violation, trace, responses, stats, fingerprint, faulted }
+        Outcome {
+            seed: self.seed,
+            flavour: self.flavour,
+            violation,
+            trace,
+            responses,
+            stats,
+            fingerprint,
+            faulted,
+        }
     }
 }
 

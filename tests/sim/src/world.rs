@@ -435,7 +435,9 @@ impl State {
     /// What the clients were answered.
     pub(crate) fn responses(&self) -> Vec<String> {
         let links = self.links.iter().enumerate();
-        links.flat_map(|(at, link)| link.replies.finals.iter().map(move |reply| format!("[{at}] {reply}"))).collect()
+        links
+            .flat_map(|(at, link)| link.replies.finals.iter().map(move |reply| format!("[{at}] {reply}")))
+            .collect()
     }
 
     /// Whether a read fails to see what had arrived when a stop was asked for.

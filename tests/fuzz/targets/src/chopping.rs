@@ -1,10 +1,11 @@
-//! However the bytes of a peer are chopped, the same requests, bodies, refusals and responses come of them.
+//! However the bytes of a peer are chopped, and whether bodies are buffered or not, the same requests, bodies, refusals and
+//! responses come of them.
 
 use std::io::Read;
 use std::sync::Arc;
 
-use gearshift_core::h1::{Connection, Error, Event, Piece};
-use gearshift_core::{BodyError, Limits, Request, Response, StatusCode};
+use gearshift_core::h1::{Buffered, Connection, Error, Event, Piece};
+use gearshift_core::{Body, BodyError, Limits, Request, Response, StatusCode};
 
 use crate::input::{Choices, Input, forget};
 use crate::pieces::{Cuts, Pieces};
@@ -16,11 +17,14 @@ pub fn chopping(input: &[u8]) {
     // What arrived with its head is never drained, so that a limit to that does depend on the chopping.
     limits.drain = u64::MAX;
     let limits = Arc::new(limits);
-    let run = |cuts| Run::new(Pieces::new(wire, cuts), choices.clone(), &limits).seen();
+    let run =
+        |cuts, body_buffer| Run::new(Pieces::new(wire, cuts), choices.clone(), &limits, body_buffer).seen();
     forget();
-    let whole = run(Cuts::None);
-    for cuts in [Cuts::All, Cuts::Some(choices.clone()), Cuts::None] {
-        let seen = run(cuts);
+    let whole = run(Cuts::None, 0);
+    let some = Cuts::Some(choices.clone());
+    let body_buffer = choices.clone().of(&[3, 1 << 20]);
+    for (cuts, body_buffer) in [(Cuts::All, 0), (some.clone(), 0), (Cuts::None, 0), (some, body_buffer)] {
+        let seen = run(cuts, body_buffer);
         assert_eq!(seen.events, whole.events);
         assert!(seen.output == whole.output, "other bytes were sent");
     }
@@ -36,17 +40,22 @@ struct Seen {
 
 struct Run<'a> {
     connection: Connection,
+    limits: Arc<Limits>,
     pieces: Pieces<'a>,
     choices: Choices<'a>,
+    /// Bodies of at most this size are awaited before they are read; 0: none.
+    body_buffer: usize,
     seen: Seen,
 }
 
 impl<'a> Run<'a> {
-    fn new(pieces: Pieces<'a>, choices: Choices<'a>, limits: &Arc<Limits>) -> Run<'a> {
+    fn new(pieces: Pieces<'a>, choices: Choices<'a>, limits: &Arc<Limits>, body_buffer: usize) -> Run<'a> {
         Run {
             connection: Connection::new(limits.clone(), false, false),
+            limits: limits.clone(),
             pieces,
             choices,
+            body_buffer,
             seen: Seen::default(),
         }
     }
@@ -99,8 +108,10 @@ impl<'a> Run<'a> {
         let headers = request.headers();
         let reads = choice % 4 != 1 || headers.contains("expect") || headers.contains("transfer-encoding");
         let mut body = Vec::new();
+        let buffered = self.buffer();
         if reads {
-            request.into_body().reader().read_to_end(&mut body).expect("bytes at hand can be read");
+            let at_hand = buffered.unwrap_or_else(|| request.into_body());
+            at_hand.reader().read_to_end(&mut body).expect("bytes at hand can be read");
             let end = match self.read(&mut body) {
                 Ok(()) => "whole".to_owned(),
                 Err(BodyError::Malformed(error)) => return self.refuse(error),
@@ -123,6 +134,26 @@ impl<'a> Run<'a> {
             }
         }
         self.send();
+    }
+
+    /// Awaits a small body, as the driver does on a blocking backend. `None` if what is at hand came with the head.
+    fn buffer(&mut self) -> Option<Body> {
+        if self.body_buffer == 0 || !self.connection.is_body_pending() || self.connection.awaits_continue() {
+            return None;
+        }
+        self.send();
+        loop {
+            match self.connection.buffer_body(self.body_buffer) {
+                Buffered::Whole(body) => return Some(body),
+                Buffered::Partial => return None,
+                Buffered::NeedBytes => {
+                    let held = self.connection.read_buffer().len();
+                    let most = self.body_buffer.max(self.limits.head);
+                    assert!(held <= most, "{held} bytes are held, and more are wanted");
+                    self.receive();
+                }
+            }
+        }
     }
 
     /// Reads the rest of a body, as the driver does: it asks for what it waits for.
