@@ -1,9 +1,9 @@
 //! The minimum rate at which a peer must send a body or take a response.
 //!
-//! Only time that the server spent waiting for the peer counts, not the time in which a connection waited for a thread.
-//! Each wait has a deadline: the patience that the settings grant. All waits together have one too: the time that they
-//! take beyond one patience must be covered by the bytes that moved, at the minimum rate. The first rule ends a peer that
-//! stops, the second a peer that dribbles.
+//! Only time that the server spent waiting for the peer counts, not the time in which a connection waited for a
+//! thread. Each wait has a deadline: the patience that the settings grant. All waits together have one too: the time
+//! that they take beyond one patience must be covered by the bytes that moved, at the minimum rate. The first rule
+//! ends a peer that stops, the second a peer that dribbles.
 
 use std::time::{Duration, Instant};
 

@@ -151,8 +151,8 @@ impl Service {
         self.threads_block
     }
 
-    /// A thread of a blocking backend has found no connection to drive: until now no connection has waited for a thread.
-    /// Called before and after the thread waits for one.
+    /// A thread of a blocking backend has found no connection to drive: until now no connection has waited for a
+    /// thread. Called before and after the thread waits for one.
     #[inline]
     pub fn found_idle(&self) {
         self.idle_at.set(self.clock.coarse());

@@ -1,0 +1,168 @@
+//! What the simulation's own application does for a request. The target of the request says it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// What a handler does, how long it waits, the size of its response, and the number of pieces of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Action {
+    pub(crate) kind: Kind,
+    pub(crate) pause: Duration,
+    pub(crate) size: usize,
+    pub(crate) pieces: usize,
+}
+
+/// The kinds of handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Answers at once, without reading the body.
+    Now,
+    /// Answers after a wait, without reading the body.
+    Sleep,
+    /// Reads the body as it arrives, and says in the response what it read.
+    Read,
+    /// Waits, then reads.
+    LateRead,
+    /// Reads, then waits.
+    ReadLate,
+    /// Reads one piece, waits, reads on.
+    ReadSlow,
+    /// Reads one piece, then answers.
+    ReadSome,
+    /// Reads by blocking calls. On an event loop it reads like [`Kind::Read`].
+    Reader,
+    /// Answers with the body of the request.
+    Echo,
+    /// Keeps the body for a background task, which must find it gone, or complete.
+    Keep,
+    /// Has a background task read the body, and waits for the task.
+    Hand,
+    /// Has a background task read the body, and answers after a wait, whether the task has read everything or not.
+    Abandon,
+    /// Has a background task read the body, and streams its answer in the same time.
+    Split,
+    /// Waits for a piece of the body for a limited time, then answers.
+    Patience,
+    /// Streams a response of unknown length.
+    Stream,
+    /// Streams a response of known length.
+    Sized,
+    /// Streams a response that fails before its end.
+    Broken,
+    /// Panics when it is called.
+    PanicNow,
+    /// Panics after a wait.
+    PanicLater,
+    /// Panics while its response is streamed.
+    PanicWithin,
+    /// Leaves a background task behind.
+    Spawn,
+    /// Has a background task make the response, and waits for the task.
+    Await,
+    /// Makes the response on a pool.
+    Offload,
+    /// Answers with `Connection: close`.
+    Close,
+    /// Answers 204.
+    Empty,
+}
+
+const KINDS: [(Kind, &str); 25] = [
+    (Kind::Now, "now"),
+    (Kind::Sleep, "sleep"),
+    (Kind::Read, "read"),
+    (Kind::LateRead, "late-read"),
+    (Kind::ReadLate, "read-late"),
+    (Kind::ReadSlow, "read-slow"),
+    (Kind::ReadSome, "read-some"),
+    (Kind::Reader, "reader"),
+    (Kind::Echo, "echo"),
+    (Kind::Keep, "keep"),
+    (Kind::Hand, "hand"),
+    (Kind::Abandon, "abandon"),
+    (Kind::Split, "split"),
+    (Kind::Patience, "patience"),
+    (Kind::Stream, "stream"),
+    (Kind::Sized, "sized"),
+    (Kind::Broken, "broken"),
+    (Kind::PanicNow, "panic-now"),
+    (Kind::PanicLater, "panic-later"),
+    (Kind::PanicWithin, "panic-within"),
+    (Kind::Spawn, "spawn"),
+    (Kind::Await, "await"),
+    (Kind::Offload, "offload"),
+    (Kind::Close, "close"),
+    (Kind::Empty, "empty"),
+];
+
+impl Action {
+    /// A random action. Those that end the connection are rarer than the others.
+    pub(crate) fn draw(rng: &mut Rng) -> Action {
+        let mut kind = KINDS[rng.usize(..KINDS.len())].0;
+        if kind.ends_connection() && rng.u8(..3) > 0 {
+            kind = Kind::Now;
+        }
+        if kind == Kind::Now && rng.bool() {
+            kind = [Kind::Read, Kind::Echo, Kind::Sleep, Kind::Stream][rng.usize(..4)];
+        }
+        let size = match rng.u8(..16) {
+            0 => rng.usize(..100_000),
+            1..4 => rng.usize(..5_000),
+            4 => 0,
+            _ => rng.usize(..200),
+        };
+        let pause = match rng.u8(..8) {
+            0 => Duration::ZERO,
+            1 => Duration::from_millis(rng.u64(..20_000)),
+            2 => Duration::from_millis(rng.u64(..1_000)),
+            _ => Duration::from_micros(rng.u64(..50_000)),
+        };
+        Action { kind, pause, size, pieces: rng.usize(1..6) }
+    }
+
+    /// The target that asks for this action.
+    pub(crate) fn target(self) -> String {
+        let (_, name) = KINDS.iter().find(|(kind, _)| *kind == self.kind).expect("every kind is listed");
+        format!("/{name}/{}/{}/{}", self.pause.as_micros(), self.size, self.pieces)
+    }
+
+    /// The action that a target asks for.
+    pub(crate) fn parse(target: &str) -> Option<Action> {
+        let mut parts = target.strip_prefix('/')?.split('/');
+        let name = parts.next()?;
+        let (kind, _) = KINDS.iter().find(|(_, known)| *known == name)?;
+        let pause = Duration::from_micros(parts.next()?.parse().ok()?);
+        Some(Action {
+            kind: *kind,
+            pause,
+            size: parts.next()?.parse().ok()?,
+            pieces: parts.next()?.parse().ok()?,
+        })
+    }
+}
+
+impl Kind {
+    /// Whether the connection has to end after it.
+    pub(crate) fn ends_connection(self) -> bool {
+        use Kind::{Broken, Close, PanicLater, PanicNow, PanicWithin};
+        matches!(self, Close | PanicNow | PanicLater | PanicWithin | Broken)
+    }
+
+    /// Whether the handler reads the whole body and says what it read.
+    pub(crate) fn reads(self) -> bool {
+        use Kind::{Hand, LateRead, Read, ReadLate, ReadSlow, Reader};
+        matches!(self, Read | LateRead | ReadLate | ReadSlow | Reader | Hand)
+    }
+
+    /// Whether the handler may leave a part of the body unread.
+    pub(crate) fn may_leave_body(self) -> bool {
+        !self.reads() && self != Kind::Echo
+    }
+
+    /// Whether the response is streamed.
+    pub(crate) fn streams(self) -> bool {
+        use Kind::{Broken, Echo, PanicWithin, Sized, Split, Stream};
+        matches!(self, Echo | Stream | Sized | Split | Broken | PanicWithin)
+    }
+}
