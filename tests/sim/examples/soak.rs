@@ -1,14 +1,14 @@
-//! Runs many simulations and says how it went: `cargo run --release -p gearshift-sim --example soak -- --seeds 1000000`.
+//! Runs many simulations: `cargo run --release -p gearshift-sim --example soak -- --seeds 1000000`.
 //!
-//! `--from N` begins elsewhere than at 0. `SEED=N` runs that one alone, on both kinds of backend, with its trace.
-//! A seed that breaks a rule is printed with its trace; the first few of them end the run.
+//! `--from N` sets the first seed. The variable `SEED=N` runs that seed alone, on both kinds of backend, with its
+//! trace. A seed that breaks a rule is printed with its trace. The run ends after a few of them.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use gearshift_sim::{Flavour, Simulation, Stats, compare};
 
-/// Broken rules after which there is enough to look at.
+/// The run ends after so many violations.
 const ENOUGH: usize = 5;
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn replay(seed: u64) -> ExitCode {
     code
 }
 
-/// The first seed, and how many.
+/// The first seed, and the number of seeds.
 fn arguments() -> Option<(u64, u64)> {
     let (mut from, mut seeds) = (0, 100_000);
     let mut arguments = std::env::args().skip(1);

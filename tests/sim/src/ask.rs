@@ -1,8 +1,8 @@
-//! What simulated clients ask for: requests, and how each is written on the wire.
+//! The requests of simulated clients, and how each is written on the wire.
 
 use fastrand::Rng;
 
-use crate::deed::Deed;
+use crate::action::Action;
 
 /// One request that a simulated client makes.
 ///
@@ -17,17 +17,17 @@ pub struct Ask {
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) framing: Framing,
-    /// Whether it is HTTP/1.0.
+    /// Whether the request is of HTTP/1.0.
     pub(crate) old: bool,
     pub(crate) close: bool,
     pub(crate) expect: bool,
-    /// What the simulation's own application does about it.
-    pub(crate) deed: Option<Deed>,
-    /// Which status the server has to refuse it with.
+    /// What the simulation's own application does for this request.
+    pub(crate) action: Option<Action>,
+    /// The status with which the server has to refuse the request.
     pub(crate) refused: Option<u16>,
 }
 
-/// How a body's end is told.
+/// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     None,
@@ -46,7 +46,7 @@ impl Ask {
         Ask::new("HEAD", target.into(), Vec::new())
     }
 
-    /// A `POST` of `body`; whether it says its length or is chunked is the simulation's to choose.
+    /// A `POST` of `body`. The simulation chooses between a `Content-Length` and the chunked coding.
     pub fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Ask {
         Ask { framing: Framing::Length, ..Ask::new("POST", target.into(), body.into()) }
     }
@@ -60,15 +60,15 @@ impl Ask {
     fn new(method: &'static str, target: String, body: Vec<u8>) -> Ask {
         let fields = Vec::new();
         let (framing, old, close, expect) = (Framing::None, false, false, false);
-        Ask { method, target, fields, body, framing, old, close, expect, deed: None, refused: None }
+        Ask { method, target, fields, body, framing, old, close, expect, action: None, refused: None }
     }
 
-    /// Whether its response has no body.
+    /// Whether the response has no body.
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 
-    /// Its bytes: the head, then the body as it is framed.
+    /// The bytes of the head, and the bytes of the body with its framing.
     pub(crate) fn write(&self, id: u64, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
         let version = if self.old { "1.0" } else { "1.1" };
         let mut head =
@@ -109,7 +109,7 @@ impl Ask {
     }
 }
 
-/// The body that is request or response `id`'s: nobody else's, and at no place the same as at the next.
+/// The body of request or response `id`: no other has the same, and neighbouring bytes differ mostly.
 pub(crate) fn pattern(id: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| pattern_at(id, at)).collect()
 }

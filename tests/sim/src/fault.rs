@@ -1,7 +1,7 @@
-//! Faults that can be built into a simulation, to prove that its rules find them.
+//! Faults that can be built into a simulation. They prove that its rules find them.
 
-/// Something that a transport, a driver or an application could do wrong. With
-/// [`Simulation::fault`](crate::Simulation::fault) it is done, once or always, and the run has to fail.
+/// A fault that a transport, a driver or an application could have. With
+/// [`Simulation::fault`](crate::Simulation::fault) it is played, once or always, and the run has to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -15,21 +15,21 @@ pub enum Fault {
     RepeatReadByte,
     /// A byte of a request is changed.
     ChangeReadByte,
-    /// Bytes arrive, and who waits for them is not woken.
+    /// Bytes arrive, and the task that waits for them is not woken.
     LoseReadWake,
-    /// There is room to write, and who waits for it is not woken.
+    /// There is room to write, and the task that waits for it is not woken.
     LoseWriteWake,
     /// Deadlines never pass.
     IgnoreDeadlines,
-    /// The driver is polled without an end at one instant.
+    /// The driver is polled without end at one instant.
     Spin,
-    /// A connection is not polled any more, whatever wakes it.
+    /// A connection is not polled any more, although it is woken.
     ForgetConnection,
-    /// A stop is not told to those that wait.
+    /// Connections are not told of a graceful stop.
     MissStop,
-    /// A forced stop is not told to those that wait.
+    /// Connections are not told of a forced stop.
     MissForce,
-    /// The application calls a request's body whole when it was cut.
+    /// The application says that a request's body was complete when it was cut.
     CallCutBodyWhole,
     /// The application answers one request with another's response.
     SwapResponses,
@@ -39,7 +39,7 @@ pub enum Fault {
     KeepTask,
     /// A connection ends with a response unsent.
     CloseEarly,
-    /// A request that had arrived is forgotten when a stop is asked for.
+    /// A request that had arrived is forgotten when a graceful stop begins.
     ForgetAtStop,
     /// A task that waits for a request's body is not woken when the request is over.
     LoseGone,
@@ -54,7 +54,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Fault; 23] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,

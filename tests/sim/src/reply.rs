@@ -1,33 +1,33 @@
-//! What a client understands of the bytes that a server sends: a parser of responses, written for this alone.
+//! The client's parser of responses.
 //!
-//! It shares nothing with the server's own code, so that a fault of the one is not the other's too, and it is stricter
-//! than clients are: what a lenient one would repair is a fault here (RFC 9112, 2 to 7).
+//! The parser shares nothing with the server's own code, so that both do not have the same fault. It is stricter than
+//! clients are: what a lenient client would repair is a fault here (RFC 9112, 2 to 7).
 
 use std::fmt;
 
-/// A response as the client saw it.
+/// A response as the client received it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// Which request it answers, as it says itself.
+    /// The request that the response says it answers.
     pub(crate) id: Option<u64>,
-    /// What its handler says to have read.
+    /// What the handler says that it read of the body.
     pub(crate) read: Option<String>,
-    /// Whether it says that it is the last.
+    /// Whether the response says that it is the last.
     pub(crate) close: bool,
     pub(crate) body: Vec<u8>,
-    /// Whether it has come to its end.
+    /// Whether the response is complete.
     pub(crate) complete: bool,
 }
 
 /// The responses of one connection, as far as they have arrived.
 #[derive(Debug)]
 pub(crate) struct Replies {
-    /// For each request, whether it was a `HEAD`, whose response has no body.
+    /// For each request, whether it is a `HEAD`, whose response has no body.
     bodiless: Vec<bool>,
     /// The final responses that have begun.
     pub(crate) finals: Vec<Reply>,
-    /// How many times `100 Continue` came before each of them.
+    /// How many times `100 Continue` was received and not used.
     pub(crate) continues: usize,
     buffer: Vec<u8>,
     state: State,
@@ -59,12 +59,15 @@ impl Replies {
         Replies { bodiless, finals: Vec::new(), continues: 0, buffer: Vec::new(), state: State::Head }
     }
 
-    /// How many final responses have arrived whole.
+    /// How many final responses are complete.
     pub(crate) fn complete(&self) -> usize {
         self.finals.len() - usize::from(self.finals.last().is_some_and(|last| !last.complete))
     }
 
-    /// Takes what has arrived. An error says which rule it breaks.
+    /// Takes bytes that have arrived.
+    ///
+    /// # Errors
+    /// What is wrong with the response.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.buffer.extend_from_slice(bytes);
         while self.step()? {}
@@ -78,7 +81,7 @@ impl Replies {
         }
     }
 
-    /// Goes one step further, if the bytes allow.
+    /// Parses one element. `false` if more bytes are needed.
     fn step(&mut self) -> Result<bool, String> {
         match self.state {
             State::Head => match find(&self.buffer, b"\r\n\r\n") {
@@ -179,12 +182,12 @@ impl Replies {
             return Ok(());
         }
         if status < 200 {
-            return Err(format!("an interim response {status} that nobody sent"));
+            return Err(format!("an interim response {status} that no handler sent"));
         }
         if chunked && length.is_some() {
             return Err("a response with two lengths".into());
         }
-        // Who refuses a request has not understood that it was a HEAD.
+        // A server that refuses a request has not parsed its method.
         let understood = reply.id.is_some() || matches!(status, 500 | 503);
         let bodiless = understood && self.bodiless.get(self.finals.len()).copied().unwrap_or(false);
         let close = reply.close;

@@ -32,7 +32,7 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::ChangeReadByte, &[]),
     (Fault::LoseReadWake, &["is asleep", "waits for"]),
     (Fault::LoseWriteWake, &["is asleep", "waits for"]),
-    (Fault::IgnoreDeadlines, &["waits for", "wait for ever", "waits for ever", "goes on for ever"]),
+    (Fault::IgnoreDeadlines, &["waits for", "nothing will happen", "does not end"]),
     (Fault::Spin, &["in a circle"]),
     (Fault::ForgetConnection, &["waits for", "does not read", "is asleep", "outlives"]),
     (Fault::MissStop, &["outlives a graceful stop", "is not answered", "closes without a reason"]),
@@ -85,7 +85,7 @@ fn every_fault_is_found() {
 /// Faults that are played in most runs have to be found in nearly every one of them.
 #[test]
 fn faults_are_found_at_once() {
-    for (fault, most) in [
+    for (fault, max) in [
         (Fault::SwapResponses, 1),
         (Fault::KeepTimer, 1),
         (Fault::KeepTask, 1),
@@ -95,6 +95,6 @@ fn faults_are_found_at_once() {
         (Fault::LoseReadWake, 8),
     ] {
         let (played, said) = find(fault, Flavour::EventLoop).expect("it is found");
-        assert!(played <= most, "{fault:?} was played {played} times before: {said}");
+        assert!(played <= max, "{fault:?} was played {played} times before: {said}");
     }
 }

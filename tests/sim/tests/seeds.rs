@@ -1,5 +1,5 @@
-//! Many seeds, on each kind of backend, with the simulation's own application. The variable `SEEDS` sets how many of each
-//! are run, 5,000 by default, and `SEEDS_FROM` sets the first one.
+//! Many seeds, on each kind of backend, with the simulation's own application. The variable `SEEDS` sets how many of
+//! each are run, 5,000 by default, and `SEEDS_FROM` sets the first one.
 
 use gearshift_core::Config;
 use gearshift_sim::{Flavour, Simulation, Stats, compare};

@@ -1,5 +1,5 @@
-//! However the bytes of a peer are chopped, and whether bodies are buffered or not, the same requests, bodies, refusals and
-//! responses come of them.
+//! The same bytes give the same requests, bodies, refusals and responses, however they are chopped, and whether bodies
+//! are buffered or not.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use gearshift_core::{Body, BodyError, Limits, Request, Response, StatusCode};
 use crate::input::{Choices, Input, forget};
 use crate::pieces::{Cuts, Pieces};
 
-/// Runs the wire of `input` through four connections, chopped in different ways.
+/// Runs the wire of `input` through several connections, chopped in different ways.
 pub fn chopping(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let mut limits = choices.limits();
-    // What arrived with its head is never drained, so that a limit to that does depend on the chopping.
+    // A body that arrived with its head is never drained, so a limit of draining depends on the chopping.
     limits.drain = u64::MAX;
     let limits = Arc::new(limits);
     let run =
@@ -33,7 +33,7 @@ pub fn chopping(input: &[u8]) {
 /// What a connection did.
 #[derive(Debug, Default)]
 struct Seen {
-    /// In words.
+    /// The events, as text.
     events: Vec<String>,
     output: Vec<u8>,
 }
@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
         self.seen.events.push(format!("refused: {error:?}"));
     }
 
-    /// What comes next off the wire.
+    /// Receives the next piece of the wire.
     fn receive(&mut self) {
         match self.pieces.next() {
             Some(piece) => self.connection.read_buffer_mut().extend(piece),
@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Moves what is queued to the output, but for `100 Continue`, which is not sent to who did not wait for it.
+    /// Moves the queued bytes to the output, without `100 Continue`, which depends on the chopping.
     fn send(&mut self) {
         while let Some(chunk) = self.connection.write_queue_mut().take_chunk() {
             if chunk != "HTTP/1.1 100 Continue\r\n\r\n" {
@@ -103,8 +103,8 @@ impl<'a> Run<'a> {
         let choice = self.choices.byte();
         let (method, target) = (request.method(), request.target());
         let mut seen = format!("{method} {target} {:?} {:?}", request.version(), request.headers());
-        // Who waits for `100 Continue` and is answered without it may not send the body: unless it is here already.
-        // And what is wrong with chunks is told if they came with their head, or if they are read.
+        // A peer that waits for `100 Continue` and is answered without it may not send the body, unless the body is
+        // here already. A fault in chunks is reported if they came with their head, or if they are read.
         let headers = request.headers();
         let reads = choice % 4 != 1 || headers.contains("expect") || headers.contains("transfer-encoding");
         let mut body = Vec::new();
@@ -148,15 +148,15 @@ impl<'a> Run<'a> {
                 Buffered::Partial => return None,
                 Buffered::NeedBytes => {
                     let held = self.connection.read_buffer().len();
-                    let most = self.body_buffer.max(self.limits.head);
-                    assert!(held <= most, "{held} bytes are held, and more are wanted");
+                    let max = self.body_buffer.max(self.limits.head);
+                    assert!(held <= max, "{held} bytes are held, and more are wanted");
                     self.receive();
                 }
             }
         }
     }
 
-    /// Reads the rest of a body, as the driver does: it asks for what it waits for.
+    /// Reads the rest of a body as the driver does, which asks for it by `100 Continue`.
     fn read(&mut self, body: &mut Vec<u8>) -> Result<(), BodyError> {
         loop {
             match self.connection.next_piece()? {

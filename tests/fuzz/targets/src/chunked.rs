@@ -1,4 +1,5 @@
-//! The chunked coding, held to the oracle: the same bytes, the same end, and what is behind it left alone.
+//! The chunked coding, compared with the oracle: the same bytes and the same end. The bytes after the end are not
+//! touched.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use crate::pieces::{Cuts, Pieces};
 
 const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Takes a chunked body out of the wire of `input`, in one piece and in several.
+/// Reads a chunked body from the wire of `input`, in one piece and in several.
 pub fn chunked(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let mut limits = choices.limits();
-    // The head is not what is tried here, but the limits hold for trailers, too.
+    // The head has to be taken. The limits hold for trailers, too.
     limits.request_line = limits.request_line.max(HEAD.len());
     limits.field_line = limits.field_line.max(HEAD.len());
     limits.fields = limits.fields.max(2);
@@ -28,7 +29,7 @@ pub fn chunked(input: &[u8]) {
     }
 }
 
-/// `is_with_head`: the first piece of the body comes with the head.
+/// Compares one way to chop the body. `is_with_head`: its first piece comes with the head.
 fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>, is_with_head: bool) {
     let mut connection = Connection::new(limits.clone(), false, false);
     let mut pieces = Pieces::new(wire, cuts);
@@ -50,7 +51,7 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>, is_with_head: bool
     check_end(connection, end);
 }
 
-/// Reads a body to its end, or to that of what arrives: `false`.
+/// Reads a body to its end. `false`: the wire ended before.
 pub(crate) fn read(
     connection: &mut Connection,
     pieces: &mut Pieces<'_>,
@@ -74,7 +75,7 @@ pub(crate) fn read(
     }
 }
 
-/// Compares what was read with what the grammar finds in `wire`. Gives the length of the coding, if it is whole.
+/// Compares what was read with what the grammar finds in `wire`. Returns the length of the coding, if it is complete.
 pub(crate) fn check(
     connection: &Connection,
     pieces: &Pieces<'_>,
@@ -102,14 +103,14 @@ pub(crate) fn check(
     None
 }
 
-/// What is wrong is in a trailer line that has no end as yet.
+/// Checks that the fault is in a trailer line whose end has not arrived.
 fn check_unfinished(body: &Body, wire: &[u8], limits: &Limits) {
     let trailers = &wire[body.trailers.expect("only trailers are judged by the line")..];
     let is_unfinished = !oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits));
     assert!(is_unfinished, "a whole line that is wrong was not refused");
 }
 
-/// A request was taken: nothing was wrong with what had `arrived` of its body.
+/// Checks a request that was taken: nothing is wrong with the part of its body that had `arrived`.
 pub(crate) fn check_taken(arrived: &[u8], limits: &Limits) {
     let mut body = Body::default();
     if oracle::chunked(arrived, limits, &mut body) == Err(Stop::Wrong) {
@@ -117,7 +118,7 @@ pub(crate) fn check_taken(arrived: &[u8], limits: &Limits) {
     }
 }
 
-/// A request was refused for what had `arrived` of its body: something is wrong with it.
+/// Checks a request that was refused for the part of its body that had `arrived`: something is wrong with it.
 pub(crate) fn check_refused(error: Error, arrived: &[u8], limits: &Limits) {
     let mut body = Body::default();
     let end = oracle::chunked(arrived, limits, &mut body);
@@ -125,7 +126,7 @@ pub(crate) fn check_refused(error: Error, arrived: &[u8], limits: &Limits) {
     assert_eq!(error == Error::BodyTooLarge, body.is_too_large, "{error:?}");
 }
 
-/// What is said once is said for good, and a body that was cut is never a whole one.
+/// Checks that another read gives the same result, and that a body that was cut is never complete.
 fn check_end(mut connection: Connection, end: Result<bool, BodyError>) {
     connection.received_end();
     let again = connection.next_piece();

@@ -1,6 +1,6 @@
-//! A whole connection, driven as the driver does, and in ways that it might: bodies read, half read or left, responses
-//! of all kinds, changes of protocol, refusals at any time. What must hold all the while is asserted on the way, and
-//! what was sent is read by a client at the end.
+//! A whole connection, driven as the driver does it, and in other ways that are allowed: bodies read, half read or
+//! left, responses of all kinds, changes of protocol, refusals at any time. Invariants are asserted at each step, and
+//! a client reads the output at the end.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub fn connection(input: &[u8]) {
         is_last: false,
         has_switched: false,
     };
-    // Each turn takes a piece or an exchange, and each of those takes a byte.
+    // Each turn takes a piece or an exchange, and each of those takes at least one byte.
     let mut turns = 4 * wire.len() + 8;
     while rig.turn() {
         turns = turns.checked_sub(1).expect("the connection goes round in circles");
@@ -53,18 +53,18 @@ struct Rig<'a> {
     has_switched: bool,
 }
 
-/// What is known of the request at hand.
+/// The current request.
 struct Asked {
     is_head: bool,
     is_old: bool,
-    /// What its fields say of its body; `None` if it is chunked.
+    /// The length of its body by its fields. `None` if the body is chunked.
     length: Option<u64>,
-    /// Bytes of its body that were given.
+    /// Bytes of its body that were taken.
     taken: u64,
 }
 
 impl Rig<'_> {
-    /// One event. False once nothing more will come.
+    /// Handles one event. `false` if it was the last.
     fn turn(&mut self) -> bool {
         match self.connection.next_event() {
             Event::NeedBytes => {
@@ -83,7 +83,7 @@ impl Rig<'_> {
             }
             Event::AwaitResponse => panic!("the request was answered"),
             Event::Refused(error) => {
-                // The `head` target looks whether a refused HEAD is told in a body.
+                // The `head` target checks whether the refusal of a HEAD has a body.
                 self.refuse(error, Some(None));
                 assert!(
                     self.connection.must_linger() || self.connection.has_ended(),
@@ -98,13 +98,13 @@ impl Rig<'_> {
         true
     }
 
-    /// What comes next off the wire, or the end of it, or what a deadline brings. False if nothing more will come.
+    /// Receives the next piece of the wire, or its end, or lets a deadline pass.
     fn receive(&mut self) -> bool {
         assert!(!self.connection.has_ended(), "bytes are wanted of a peer that sends no more");
         self.send();
         match self.pieces.next() {
             Some(piece) => {
-                // As by a read, or by hand.
+                // Both ways to fill the buffer.
                 match self.choices.byte() % 2 {
                     0 if piece.len() <= self.connection.read_buffer_mut().spare_mut().len() => {
                         self.connection.read_buffer_mut().spare_mut()[..piece.len()].copy_from_slice(piece);
@@ -122,7 +122,7 @@ impl Rig<'_> {
         true
     }
 
-    /// Moves what is queued to the output, in chunks or in writes of any length.
+    /// Moves the queued bytes to the output, in chunks or in writes of any length.
     fn send(&mut self) {
         let write_queue = self.connection.write_queue_mut();
         while !write_queue.is_empty() {
@@ -147,7 +147,8 @@ impl Rig<'_> {
         self.connection.read_buffer_mut().release();
     }
 
-    /// Refuses. `told`: the peer is to see it, without a body or with one, or with what its request asked for.
+    /// Refuses. `told`: whether the peer receives the refusal, and whether it has no body (`None`: that depends on the
+    /// request).
     fn refuse(&mut self, error: Error, told: Option<Option<bool>>) {
         self.connection.refuse(error, 0);
         if let Some(is_bodiless) = told {
@@ -160,7 +161,7 @@ impl Rig<'_> {
         let is_never = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let is_bodiless = is_bodiless.map(|is_bodiless| is_bodiless || is_never);
         let body = if is_bodiless == Some(true) { Vec::new() } else { body };
-        // Asked now, as what is read later may end the connection, too.
+        // Recorded now, because later reads may end the connection, too.
         let closes =
             (!status.is_informational() && !self.has_switched).then_some(self.connection.is_closing());
         self.expected.push(Expected { status: status.as_u16(), body, is_bodiless, closes, is_cut: false });
@@ -204,9 +205,9 @@ impl Rig<'_> {
         self.is_last |= self.connection.is_closing();
     }
 
-    /// Takes pieces of a body, until there were `most` bytes of it.
-    fn read(&mut self, asked: &mut Asked, most: u64) -> Result<(), BodyError> {
-        while asked.taken < most {
+    /// Takes pieces of a body, up to `max` bytes.
+    fn read(&mut self, asked: &mut Asked, max: u64) -> Result<(), BodyError> {
+        while asked.taken < max {
             assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
             match self.connection.next_piece() {
                 Ok(Piece::Data(data)) => {

@@ -1,5 +1,5 @@
-//! Request heads, held to the oracle: taken by both or by neither, and then the same; and each where the one before,
-//! with its body, ends.
+//! Request heads, compared with the oracle: both take a head and find the same parts, or both refuse it. Each head
+//! begins where the body before it ends.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::input::{Input, forget};
 use crate::oracle::{self, Framing, Head, Limit, Stop};
 use crate::pieces::{Cuts, Pieces};
 
-/// Takes heads out of the wire of `input`, in one piece and in several.
+/// Reads heads from the wire of `input`, in one piece and in several.
 pub fn head(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let limits = Arc::new(choices.limits());
     let others = Arc::new(choices.limits());
     forget();
-    // The second time they are the heads that this thread has read last; and what was within the limits of one server
-    // need not be within those of another.
+    // The second run reads the heads that this thread has read last. A head within the limits of one server may be
+    // beyond the limits of another.
     let cuts = [Cuts::None, Cuts::None, Cuts::None, Cuts::Some(choices.clone()), Cuts::All];
     for (cuts, limits) in cuts.into_iter().zip([&limits, &limits, &others, &limits, &others]) {
         compare(wire, cuts, limits);
@@ -65,7 +65,8 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
                 check_status(error.status(), wire, limits);
                 return check_refusal(&mut connection, error, wire);
             }
-            // Policy: what came of a chunked body with its head is judged with it (docs/strictness.md, Framing).
+            // Policy: the part of a chunked body that came with its head is judged with the head (docs/strictness.md,
+            // Framing).
             (Event::Refused(error), Ok(expected)) if expected.framing == Framing::Chunked => {
                 let arrived = &wire[expected.len..wire.len() - pieces.rest().len()];
                 chunked::check_refused(error, arrived, limits);
@@ -81,7 +82,7 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
     }
 }
 
-/// The peer is told of a limit if it broke one, and only then.
+/// Checks that a refusal names a limit if the peer broke one, and only then.
 fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
     let broken = oracle::broken_limit(wire, limits);
     let mut lenient = limits.clone();
@@ -102,7 +103,7 @@ fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
     }
 }
 
-/// The peer is told all of it, but for what nobody sees who asked for a head (RFC 9110, 9.3.2), and nothing more comes.
+/// Checks that the refusal is complete, without a body for HEAD (RFC 9110, 9.3.2), and that no event follows.
 fn check_refusal(connection: &mut Connection, error: Error, wire: &[u8]) {
     connection.write_queue_mut().clear();
     connection.refuse(error, 0);
@@ -122,7 +123,7 @@ fn check(request: &Request, expected: &Head<'_>) {
     assert_eq!(fields, expected.fields);
 }
 
-/// Reads the body, which is where the grammar has it: `wire` begins with it. Gives its length there, if all of it is.
+/// Reads the body, which has to be at the start of `wire`. Returns its length there, if it is complete.
 fn check_body(
     connection: &mut Connection,
     pieces: &mut Pieces<'_>,
@@ -153,7 +154,7 @@ fn check_body(
     }
 }
 
-/// Answers, and looks whether the peer is told what becomes of the connection.
+/// Answers, and checks that the response says whether the connection closes.
 fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool) {
     connection.write_queue_mut().clear();
     connection.respond_whole(Response::text("hello"), 0);
@@ -161,5 +162,5 @@ fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool)
     let answer = connection.write_queue().front();
     assert_eq!(answer.ends_with(b"hello"), !is_head, "a body was sent to HEAD, or none to another method");
     let says_close = answer.windows(17).any(|window| window == b"Connection: close");
-    assert_eq!(says_close, expected.closes, "the peer is not told what becomes of the connection");
+    assert_eq!(says_close, expected.closes, "the response does not say whether the connection closes");
 }

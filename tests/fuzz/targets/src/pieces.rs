@@ -2,7 +2,7 @@
 
 use crate::input::Choices;
 
-/// What arrives, piece by piece.
+/// The bytes of a peer, piece by piece.
 pub(crate) struct Pieces<'a> {
     rest: &'a [u8],
     cuts: Cuts<'a>,
@@ -23,7 +23,7 @@ impl<'a> Pieces<'a> {
         Pieces { rest: wire, cuts }
     }
 
-    /// What has not arrived.
+    /// The bytes that have not arrived.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }

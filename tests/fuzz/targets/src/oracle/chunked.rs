@@ -31,18 +31,18 @@ const NOT_IN_TRAILERS: [&str; 13] = [
     "cookie",
 ];
 
-/// What is read of a body.
+/// The parts of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
-    /// Its data, as far as it goes.
+    /// The data of its chunks, up to the first fault.
     pub(crate) data: Vec<u8>,
-    /// Whether it is refused as its chunks announce more than its limit.
+    /// Whether its chunks announce more than the limit.
     pub(crate) is_too_large: bool,
-    /// Where the trailer section begins, once that is known.
+    /// The start of the trailer section, once the last chunk was read.
     pub(crate) trailers: Option<usize>,
 }
 
-/// Reads a body into `body`, and gives the length of its coding.
+/// Reads a body into `body`, and returns the length of its coding.
 pub(crate) fn chunked(bytes: &[u8], limits: &Limits, body: &mut Body) -> Parse<usize> {
     let mut cursor = Cursor::new(bytes);
     let (mut spare, mut announced) = (0, 0);
@@ -90,7 +90,7 @@ pub(crate) fn trailer_section(bytes: &[u8], limits: &Limits) -> Parse<usize> {
     }
 }
 
-/// `1*HEXDIG`: the size, and how many zeros were spare.
+/// `1*HEXDIG`: the size, and the number of spare zeros.
 fn chunk_size(cursor: &mut Cursor<'_>) -> Parse<(u64, usize)> {
     let digits = cursor.some(|byte| byte.is_ascii_hexdigit())?;
     let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
@@ -109,7 +109,7 @@ fn chunk_extensions(cursor: &mut Cursor<'_>) -> Parse<()> {
         cursor.text(b";")?;
         cursor.many(blank);
         cursor.some(tchar)?;
-        // The white space here may be that before a value, or that before the next extension; but not the line's end.
+        // White space may precede a value or the next extension, but not the end of the line.
         let is_spaced = !cursor.many(blank).is_empty();
         match cursor.peek()? {
             b'=' => {

@@ -1,9 +1,8 @@
-//! Slow and simple readers of requests, written from the grammar of RFC 9110, RFC 9112 and RFC 3986, to hold the
-//! connection to.
+//! The oracle: slow and simple readers of requests, written from the grammar of RFC 9110, RFC 9112 and RFC 3986.
 //!
-//! Each rule of the grammar is a function here, which goes over the bytes from the start. Nothing is shared with the
-//! connection, no byte is looked at twice for speed, and there is no state between two calls. Where the server is
-//! stricter than the grammar, or kinder, that is marked `policy`; docs/strictness.md says why.
+//! Each rule of the grammar is a function here, which reads the bytes from the start. The oracle shares nothing with
+//! the connection, has no optimisation, and keeps no state between two calls. `Policy` marks each place where the
+//! server is stricter or more lenient than the grammar; docs/strictness.md says why.
 
 mod chunked;
 mod cursor;
