@@ -35,7 +35,7 @@ impl State {
         };
         let may = match segment.gate {
             Gate::Open => true,
-            Gate::Replies(n) => link.replies.complete() >= n,
+            Gate::Replies(n) | Gate::RepliesBeforeBody(n) => link.replies.complete() >= n,
             Gate::Continue(n) if link.replies.finals.len() > n => {
                 // The request is answered without its body, so the body is not sent (RFC 9110, 10.1.1).
                 link.segments.clear();

@@ -70,6 +70,8 @@ pub(crate) enum Gate {
     Open,
     /// This number of complete responses.
     Replies(usize),
+    /// The same, for a body whose head was sent before.
+    RepliesBeforeBody(usize),
     /// `100 Continue`, or the response with this number instead.
     Continue(usize),
 }
@@ -332,8 +334,9 @@ fn draw_client(
         client.ending = Ending::HalfClose;
         client.ends_with_last = true;
     }
-    // 100 Continue may have to wait behind other responses, while the deadline of the body approaches.
-    if rng.u8(..4) == 0 && !client.asks.iter().any(|written| written.ask.expect) {
+    // What a body waits for may have to wait behind other responses, while the deadline of the body approaches.
+    let gates = |segment: &Segment| matches!(segment.gate, Gate::Continue(_) | Gate::RepliesBeforeBody(_));
+    if rng.u8(..4) == 0 && !segments.iter().any(gates) {
         let bytes = rng.usize(1..=window);
         let rounds = u32::try_from(window / bytes + 2).unwrap_or(u32::MAX);
         let patience = config.keep_alive.min(config.write_timeout).min(config.body_timeout) / 4;
@@ -427,6 +430,8 @@ fn draw_segments(
             chop.append(rng, &mut segments, body, config.body_timeout);
             if asks[n].ask.expect && segments.len() > at {
                 segments[at].gate = Gate::Continue(n);
+            } else if n > 0 && segments.len() > at && rng.u8(..4) == 0 {
+                segments[at].gate = Gate::RepliesBeforeBody(n);
             }
         }
         if n >= depth && segments.len() > first {

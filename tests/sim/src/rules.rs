@@ -136,8 +136,11 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             false => Wait::of(link, buffers),
         };
         if link.wait != wait {
+            // A body that its client stopped sending is awaited once, by the driver or by the handler.
+            let goes_on =
+                matches!((link.wait, wait), (Wait::Buffer(before), Wait::Body(read)) if before == read);
+            link.since = if goes_on { link.since } else { now };
             link.wait = wait;
-            link.since = now;
         }
         // A handler that goes on when its client has left is not told of a write that fails, because the client is gone
         // or is slower than the minimum rate.
