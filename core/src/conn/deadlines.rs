@@ -150,9 +150,15 @@ impl<T: Transport> Io<T> {
         self.deadlines.writing.deadline()
     }
 
+    /// Whether a handler holds the thread of this connection, if threads block.
+    fn holds_thread(&self) -> bool {
+        self.is_handler_waiting || self.is_reader_at_work
+    }
+
     /// The peer has taken bytes. The next wait has a deadline of its own.
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.writing.moved(|| service.woken_at(), bytes);
+        let is_held = self.holds_thread();
+        self.deadlines.writing.moved(|| service.moved_at(is_held), bytes);
     }
 
     /// The peer has taken everything.
@@ -177,7 +183,8 @@ impl<T: Transport> Io<T> {
 
     /// Bytes of a body have come. The handler's own time begins again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.reading.moved(|| service.woken_at(), bytes);
+        let is_held = self.holds_thread();
+        self.deadlines.reading.moved(|| service.moved_at(is_held), bytes);
         if self.deadlines.handler.is_some() {
             self.deadlines.handler = after(service, service.config.handler_timeout);
         }
@@ -229,6 +236,7 @@ impl<T: Transport> Io<T> {
     /// The handler has given its response, or its peer has left: its deadline is over, and so are looks at the peer.
     pub(crate) fn handler_ends(&mut self) {
         self.look = None;
+        self.is_reader_at_work = false;
         if std::mem::take(&mut self.is_handler_waiting) {
             self.deadlines.handler = None;
             self.arm();

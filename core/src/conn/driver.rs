@@ -408,6 +408,7 @@ impl<T: Transport> Driving<T> {
         if self.state.as_ref().is_some_and(|state| service.clock.unix_seconds() >= state.expires) {
             io.connection.close_after_this();
         }
+        io.is_reader_at_work = true;
         let lease = Arc::new(Lease::new(io, service.clone()));
         request.inner_mut().body = Body::lease(lease.clone());
         self.io = IoOwner::Lent(Lender::new(lease));

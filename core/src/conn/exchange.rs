@@ -36,6 +36,7 @@ pub(crate) async fn exchange<T: Transport>(
     mut response: Response,
     line: Option<AccessLine>,
 ) -> Option<Io<T>> {
+    owner.with(|io| io.is_reader_at_work = false);
     if service.shutdown.is_requested() {
         owner.with(|io| io.close_unless_more_came(&service));
     }

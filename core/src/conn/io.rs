@@ -19,6 +19,9 @@ pub(crate) struct Io<T> {
     pub(crate) deadlines: Deadlines,
     /// Whether the handler has waited.
     pub(crate) is_handler_waiting: bool,
+    /// Whether a handler is at work that may read the body. On a blocking backend it holds its thread, so it is woken at
+    /// once.
+    pub(crate) is_reader_at_work: bool,
     /// The next look at a peer of which the socket does not tell that it leaves.
     pub(crate) look: Option<Box<Look>>,
     /// Work that begins once everything queued is on the wire.
@@ -27,7 +30,15 @@ pub(crate) struct Io<T> {
 
 impl<T: Transport> Io<T> {
     pub(crate) fn new(transport: T, connection: Connection, deadlines: Deadlines) -> Io<T> {
-        Io { transport, connection, deadlines, is_handler_waiting: false, look: None, after: None }
+        Io {
+            transport,
+            connection,
+            deadlines,
+            is_handler_waiting: false,
+            is_reader_at_work: false,
+            look: None,
+            after: None,
+        }
     }
 
     /// Begins `after` once everything queued is on the wire.

@@ -171,11 +171,14 @@ impl Service {
         self.longest_wait() >= LONG_WAIT
     }
 
-    /// When a connection whose peer has moved bytes was woken, at the earliest: now, unless it may have waited for a
-    /// thread since.
-    pub(crate) fn woken_at(&self) -> Instant {
+    /// When a peer moved bytes that are found now, at the earliest: now, unless the connection holds no thread and may
+    /// have waited for one since.
+    pub(crate) fn moved_at(&self, holds_thread: bool) -> Instant {
         let now = self.clock.now();
-        now.checked_sub(self.longest_wait()).unwrap_or(now)
+        match holds_thread {
+            true => now,
+            false => now.checked_sub(self.longest_wait()).unwrap_or(now),
+        }
     }
 
     /// Requests that were answered after a stop was asked for, requests that were cut, and connections that were
