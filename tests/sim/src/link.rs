@@ -69,6 +69,8 @@ pub(crate) struct Link {
     pub(crate) ended_late: usize,
     /// How many readers wait for the body of the request: its handler, or a task that the handler spawned.
     pub(crate) body_readers: u32,
+    /// How long the body of the request was awaited, all waits together.
+    pub(crate) body_waited: Duration,
     // The threads.
     /// Whether the connection holds a thread between two polls.
     pub(crate) is_held: bool,
@@ -146,6 +148,7 @@ impl Link {
             dropped: 0,
             ended_late: 0,
             body_readers: 0,
+            body_waited: Duration::ZERO,
             is_held: false,
             waited_for_thread: false,
             must_not_begin: false,

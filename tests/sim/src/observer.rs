@@ -4,6 +4,7 @@
 //! answers, and tells the rules which handlers are at work.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gearshift_core::{Answer, Handler, Request, Response};
 
@@ -57,6 +58,7 @@ impl Call {
         let left = link.must_not_begin;
         link.begun += 1;
         link.waited_for_thread = false;
+        link.body_waited = Duration::ZERO;
         link.moved();
         if !link.client.is_mangled {
             let due = link.client.asks.get(n).filter(|written| Some(written.id) == id);

@@ -115,6 +115,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
     let now = state.now;
     let tolerance = TOLERANCE + state.lateness;
     let buffers = state.blocking && config.body_buffer > 0;
+    let passed = now.saturating_sub(state.checked);
     if state.is_saturated {
         state.hold_up(state.checked);
     }
@@ -135,6 +136,10 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             true => Wait::Stream(0),
             false => Wait::of(link, buffers),
         };
+        if matches!(link.wait, Wait::Body(_)) {
+            link.body_waited += passed;
+        }
+        let is_dribbled = link.is_held && link.body_waited > link.max_body_wait(config) + tolerance;
         if link.wait != wait {
             // A body that its client stopped sending is awaited once, by the driver or by the handler.
             let goes_on =
@@ -152,6 +157,8 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         let lasts = now.saturating_sub(since);
         let wrong = if link.is_held && !is_at_work {
             Some(format!("holds a thread, waiting for {wait:?}"))
+        } else if is_dribbled {
+            Some(format!("has waited {:?} for a body that is slower than the minimum rate", link.body_waited))
         } else if state.is_saturated && !link.is_held && !state.is_forced {
             None
         } else if !ignores && wait.limit(config).is_some_and(|limit| lasts > limit + tolerance) {
@@ -189,6 +196,19 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         };
         if let Some(wrong) = wrong {
             state.violate(format!("connection {at} {wrong}"));
+        }
+    }
+}
+
+impl Link {
+    /// How long the body of the request that began last may be awaited, all waits together.
+    fn max_body_wait(&self, config: &Config) -> Duration {
+        let head_end =
+            self.begun.checked_sub(1).and_then(|last| self.client.asks.get(last)).map(|last| last.head_end);
+        let read = self.read.saturating_sub(head_end.unwrap_or(0));
+        match config.min_rate {
+            0 => Duration::MAX / 2,
+            rate => config.body_timeout + Duration::from_secs_f64(read as f64 / f64::from(rate)),
         }
     }
 }
