@@ -79,6 +79,6 @@ pub use web::router::Router;
 
 /// HTTP/1.1 without I/O; see [`h1::Connection`].
 pub mod h1 {
-    pub use crate::proto::connection::{Connection, Event, Piece, WrongLength};
+    pub use crate::proto::connection::{Buffered, Connection, Event, Piece, WrongLength};
     pub use crate::proto::error::Error;
 }

@@ -598,3 +598,20 @@ fn a_body_that_another_task_reads_ends_with_its_connection() {
         assert!(matches!(read(), Poll::Ready(Some(Err(BodyError::Gone)))), "{path}");
     }
 }
+
+#[test]
+fn a_peer_that_dribbles_to_a_handler_is_slow_although_its_thread_is_never_idle() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n";
+    let mut config = Config::default();
+    config.body_buffer = 0;
+    config.body_timeout = Duration::from_secs(20);
+    config.min_rate = 1_000;
+    let mut rig = Rig::blocking(config, Plain, [Step::Bytes(head), Step::Nothing]);
+    assert!(!rig.poll());
+    for _ in 0..6 {
+        rig.clock.advance(Duration::from_secs(10));
+        rig.told.lock().unwrap().steps.extend([Step::Bytes("a"), Step::Nothing]);
+        rig.poll();
+    }
+    assert!(rig.written().contains("TimedOut"), "{}", rig.written());
+}

@@ -154,9 +154,15 @@ impl<T: Transport> Io<T> {
         self.deadlines.writing.deadline()
     }
 
+    /// Whether a handler holds the thread of this connection, if threads block.
+    fn holds_thread(&self) -> bool {
+        self.is_handler_waiting || self.has_body_reader
+    }
+
     /// Records that `bytes` bytes were written, which ends the wait of the flush.
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.writing.moved(|| service.woken_at(), bytes);
+        let is_held = self.holds_thread();
+        self.deadlines.writing.moved(|| service.moved_at(is_held), bytes);
     }
 
     /// Ends the flush: the write queue is empty.
@@ -181,7 +187,8 @@ impl<T: Transport> Io<T> {
 
     /// Records that `bytes` bytes of a body were read, which ends the wait. The handler's time starts again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.reading.moved(|| service.woken_at(), bytes);
+        let is_held = self.holds_thread();
+        self.deadlines.reading.moved(|| service.moved_at(is_held), bytes);
         if self.deadlines.handler.is_some() {
             self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
         }
@@ -233,6 +240,7 @@ impl<T: Transport> Io<T> {
     /// Ends the handler's deadline and the liveness checks: the handler has returned its response, or is abandoned.
     pub(crate) fn handler_ends(&mut self) {
         self.peer_check = None;
+        self.has_body_reader = false;
         if std::mem::take(&mut self.is_handler_waiting) {
             self.deadlines.handler = None;
             self.arm();

@@ -21,6 +21,9 @@ pub(crate) struct Io<T> {
     pub(crate) deadlines: Deadlines,
     /// Whether the handler's future was pending. Only such a handler has a deadline.
     pub(crate) is_handler_waiting: bool,
+    /// Whether a handler that may read the body is called. On a blocking backend the handler holds its thread, so the
+    /// connection is woken at once.
+    pub(crate) has_body_reader: bool,
     /// The timer of the next liveness check, while a handler or a streamed body is pending.
     pub(crate) peer_check: Option<Box<PeerCheck>>,
     /// Tasks that begin once the write queue is empty.
@@ -29,7 +32,15 @@ pub(crate) struct Io<T> {
 
 impl<T: Transport> Io<T> {
     pub(crate) fn new(transport: T, connection: Connection, deadlines: Deadlines) -> Io<T> {
-        Io { transport, connection, deadlines, is_handler_waiting: false, peer_check: None, after: None }
+        Io {
+            transport,
+            connection,
+            deadlines,
+            is_handler_waiting: false,
+            has_body_reader: false,
+            peer_check: None,
+            after: None,
+        }
     }
 
     /// Begins the tasks of `after` once the write queue is empty.

@@ -174,11 +174,14 @@ impl Service {
         self.longest_wait() >= LONG_WAIT
     }
 
-    /// The earliest time at which the current connection may have been woken. It is earlier than now if the connection
-    /// may have waited for a thread.
-    pub(crate) fn woken_at(&self) -> Instant {
+    /// The earliest time at which a peer moved the bytes that are found now. A connection that holds no thread may have
+    /// waited for one since then.
+    pub(crate) fn moved_at(&self, holds_thread: bool) -> Instant {
         let now = self.clock.now();
-        now.checked_sub(self.longest_wait()).unwrap_or(now)
+        match holds_thread {
+            true => now,
+            false => now.checked_sub(self.longest_wait()).unwrap_or(now),
+        }
     }
 
     /// The numbers of requests that were answered after a stop was requested, of requests that were cut, and of

@@ -1,15 +1,14 @@
-//! Runs many simulations and prints a summary: `cargo run --release -p gearshift-sim --example soak -- --seeds
-//! 1000000`.
+//! Runs many simulations: `cargo run --release -p gearshift-sim --example soak -- --seeds 1000000`.
 //!
-//! `--from N` sets the first seed, which is 0 by default. `SEED=N` runs one seed on both kinds of backend and prints
-//! its trace. A seed that breaks a rule is printed with its trace, and the run ends after a few of these.
+//! `--from N` sets the first seed. The variable `SEED=N` runs that seed alone, on both kinds of backend, with its
+//! trace. A seed that breaks a rule is printed with its trace. The run ends after a few of them.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use gearshift_sim::{Flavour, Simulation, Stats};
+use gearshift_sim::{Flavour, Simulation, Stats, compare};
 
-/// The number of broken rules that ends the run.
+/// The run ends after so many violations.
 const ENOUGH: usize = 5;
 
 fn main() -> ExitCode {
@@ -36,6 +35,8 @@ fn main() -> ExitCode {
         }
         println!("{flavour:?}: {seeds} seeds in {:.1?}: {stats:?}", began.elapsed());
     }
+    let (began, stats) = (Instant::now(), compare(from..from.saturating_add(seeds)));
+    println!("compared: {seeds} seeds in {:.1?}: {stats:?}", began.elapsed());
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::deed::Deed;
+use crate::action::Action;
 
 /// One request that a simulated client makes.
 ///
@@ -17,12 +17,12 @@ pub struct Ask {
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) framing: Framing,
-    /// Whether it is HTTP/1.0.
+    /// Whether the request is of HTTP/1.0.
     pub(crate) old: bool,
     pub(crate) close: bool,
     pub(crate) expect: bool,
-    /// What the simulation's own application does with the request.
-    pub(crate) deed: Option<Deed>,
+    /// What the simulation's own application does for this request.
+    pub(crate) action: Option<Action>,
     /// The status with which the server has to refuse the request.
     pub(crate) refused: Option<u16>,
 }
@@ -46,7 +46,7 @@ impl Ask {
         Ask::new("HEAD", target.into(), Vec::new())
     }
 
-    /// A `POST` of `body`. The simulation chooses between `Content-Length` and chunked framing.
+    /// A `POST` of `body`. The simulation chooses between a `Content-Length` and the chunked coding.
     pub fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Ask {
         Ask { framing: Framing::Length, ..Ask::new("POST", target.into(), body.into()) }
     }
@@ -60,15 +60,15 @@ impl Ask {
     fn new(method: &'static str, target: String, body: Vec<u8>) -> Ask {
         let fields = Vec::new();
         let (framing, old, close, expect) = (Framing::None, false, false, false);
-        Ask { method, target, fields, body, framing, old, close, expect, deed: None, refused: None }
+        Ask { method, target, fields, body, framing, old, close, expect, action: None, refused: None }
     }
 
-    /// Whether its response has no body.
+    /// Whether the response has no body.
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 
-    /// The bytes of the request: the head, then the framed body.
+    /// The bytes of the head, and the bytes of the body with its framing.
     pub(crate) fn write(&self, id: u64, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
         let version = if self.old { "1.0" } else { "1.1" };
         let mut head =
@@ -109,7 +109,7 @@ impl Ask {
     }
 }
 
-/// The body of request or response `id`. No other has the same body, and neighbouring bytes differ.
+/// The body of request or response `id`: no other has the same, and neighbouring bytes differ mostly.
 pub(crate) fn pattern(id: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| pattern_at(id, at)).collect()
 }

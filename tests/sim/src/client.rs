@@ -1,19 +1,19 @@
-//! What clients do: connect, send what their plan says, wait for answers, take what they are sent, and leave in one way
-//! or another.
+//! What clients do: connect, send what their plan says, wait for responses, take the bytes of them, and leave in one of
+//! several ways.
 
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::link::Saw;
+use crate::link::SeenEnd;
 use crate::plan::{Ending, Gate};
 use crate::world::{Event, State};
 
 impl State {
     pub(crate) fn open(&mut self, at: usize) {
         if self.stopped.is_some() {
-            self.note(format_args!("[{at}] finds nobody to connect to"));
+            self.note(format_args!("[{at}] finds no server"));
             self.links[at].done = true;
-            self.links[at].saw = Some(Saw::Reset);
+            self.links[at].seen_end = Some(SeenEnd::Reset);
             return;
         }
         self.note(format_args!("[{at}] connects"));
@@ -22,7 +22,7 @@ impl State {
         self.schedule(self.now + first, Event::Act(at));
     }
 
-    /// A client sends its next segment, if it may, or ends.
+    /// A client sends its next segment, if it may send, or ends.
     pub(crate) fn act(&mut self, at: usize, wake: &mut Vec<Waker>) {
         let now = self.now;
         let link = &mut self.links[at];
@@ -35,14 +35,14 @@ impl State {
         };
         let may = match segment.gate {
             Gate::Open => true,
-            Gate::Replies(n) => link.replies.complete() >= n,
+            Gate::Replies(n) | Gate::RepliesBeforeBody(n) => link.replies.complete() >= n,
             Gate::Continue(n) if link.replies.finals.len() > n => {
-                // Answered without its body, which is then not sent (RFC 9110, 10.1.1).
+                // The request is answered without its body, so the body is not sent (RFC 9110, 10.1.1).
                 link.segments.clear();
                 self.note(format_args!("[{at}] is answered instead of 100 Continue"));
                 let link = &mut self.links[at];
-                if matches!(link.line.ending, Ending::HalfClose | Ending::HalfCloseThenLeave { .. }) {
-                    link.line.ending = Ending::Answered;
+                if matches!(link.client.ending, Ending::HalfClose | Ending::HalfCloseThenLeave { .. }) {
+                    link.client.ending = Ending::Answered;
                 }
                 self.end(at, wake);
                 return;
@@ -67,9 +67,9 @@ impl State {
             self.mix(n as u64);
             self.readable(at, wake);
         } else if n > 0 && lost {
-            // Nobody is there: the answer is a reset.
-            self.note(format_args!("[{at}] sends {n} bytes to nobody"));
-            // What was sent before is on its way still.
+            // The server has closed the connection: its system answers with a reset.
+            self.note(format_args!("[{at}] sends {n} bytes to a closed connection"));
+            // Bytes that the server sent before are still on their way.
             let link = &mut self.links[at];
             link.segments.clear();
             link.done = true;
@@ -81,7 +81,7 @@ impl State {
                 let after = next.after;
                 self.schedule(now + after, Event::Act(at));
             }
-            None if link.line.ends_with_last => self.end(at, wake),
+            None if link.client.ends_with_last => self.end(at, wake),
             None => {
                 let pause = Duration::from_micros(self.rng.u64(..500));
                 self.schedule(now + pause, Event::Act(at));
@@ -89,23 +89,25 @@ impl State {
         }
     }
 
-    /// A client has sent everything.
+    /// Ends a client that has sent everything, in the way of its plan.
     fn end(&mut self, at: usize, wake: &mut Vec<Waker>) {
         let now = self.now;
         let link = &mut self.links[at];
         if link.done {
             return;
         }
-        match link.line.ending {
+        match link.client.ending {
             Ending::Stay => link.done = true,
-            Ending::Answered if link.saw.is_none() && link.replies.complete() < link.line.asks.len() => {
+            Ending::Answered
+                if link.seen_end.is_none() && link.replies.complete() < link.client.asks.len() =>
+            {
                 link.blocked = true;
             }
             Ending::Answered | Ending::Leave => self.leave(at, wake),
             Ending::HalfClose | Ending::HalfCloseThenLeave { .. } => {
                 link.done = true;
                 link.fin = true;
-                if let Ending::HalfCloseThenLeave { after } = link.line.ending {
+                if let Ending::HalfCloseThenLeave { after } = link.client.ending {
                     self.schedule(now + after, Event::Leave(at));
                 }
                 self.note(format_args!("[{at}] ends its side"));
@@ -129,7 +131,7 @@ impl State {
             return;
         }
         link.gone_at.get_or_insert(self.now);
-        // What it did not take is answered with a reset (RFC 9293, 3.6.1, and 2525, 2.17).
+        // Bytes that the client did not take are answered with a reset (RFC 9293, 3.6.1, and 2525, 2.17).
         let untaken = !link.sent.is_empty();
         link.fin = true;
         self.note(format_args!("[{at}] leaves"));
@@ -154,16 +156,16 @@ impl State {
         self.writable(at, wake);
     }
 
-    /// A client takes some of what was sent.
+    /// A client takes some of the bytes that were sent.
     pub(crate) fn take(&mut self, at: usize, wake: &mut Vec<Waker>) {
         let now = self.now;
         let link = &mut self.links[at];
         link.taking = false;
-        if link.saw.is_some() || link.gone {
+        if link.seen_end.is_some() || link.gone {
             return;
         }
-        let Some((most, every)) = link.takes() else { return };
-        let n = most.min(link.sent.len());
+        let Some((max, every)) = link.takes() else { return };
+        let n = max.min(link.sent.len());
         if n > 0 {
             let bytes: Vec<u8> = link.sent.drain(..n).collect();
             link.taken += n as u64;
@@ -178,10 +180,10 @@ impl State {
         let over = link.server_fin.is_some() || link.closed.is_some();
         if link.sent.is_empty() && over {
             link.replies.end();
-            link.saw = Some(Saw::End);
+            link.seen_end = Some(SeenEnd::End);
             self.note(format_args!("[{at}] sees the end"));
             let link = &mut self.links[at];
-            if !link.line.is_rude {
+            if !link.client.is_rude {
                 link.segments.clear();
                 self.leave(at, wake);
             }
@@ -200,7 +202,7 @@ impl State {
         }
     }
 
-    /// Has the client look at what was sent, in a while.
+    /// Schedules the moment at which the client takes what was sent.
     pub(crate) fn offer(&mut self, at: usize) {
         if !self.links[at].taking {
             self.links[at].taking = true;
@@ -222,19 +224,19 @@ impl State {
         link.write_waker = None;
         let unread = !link.arrived.is_empty();
         if unread && !link.gone {
-            // Closing with something unread destroys what is on its way (RFC 2525, 2.17).
+            // Closing with unread bytes destroys bytes that are on their way (RFC 2525, 2.17).
             link.sent.clear();
-            link.saw.get_or_insert(Saw::Reset);
+            link.seen_end.get_or_insert(SeenEnd::Reset);
             link.done = true;
         }
         self.note(format_args!("[{at}] is closed by the server{}", if unread { ", unread" } else { "" }));
         self.mix(at as u64);
         self.thread_is_free_of(at);
-        if self.links[at].saw.is_none() {
+        if self.links[at].seen_end.is_none() {
             self.offer(at);
         }
-        // A client that waits for an answer goes on.
-        if self.links[at].blocked && self.links[at].line.is_rude {
+        // A client that waits for a response does not wait any longer.
+        if self.links[at].blocked && self.links[at].client.is_rude {
             self.links[at].blocked = false;
             self.schedule(now, Event::Act(at));
         }

@@ -1,7 +1,7 @@
-//! Faults that can be built into a simulation, to show that its rules find them.
+//! Faults that can be built into a simulation. They prove that its rules find them.
 
-/// A fault of a transport, a driver or an application. [`Simulation::fault`](crate::Simulation::fault) builds it in,
-/// once or always, and the run has to fail.
+/// A fault that a transport, a driver or an application could have. With
+/// [`Simulation::fault`](crate::Simulation::fault) it is played, once or always, and the run has to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -15,31 +15,31 @@ pub enum Fault {
     RepeatReadByte,
     /// A byte of a request is changed.
     ChangeReadByte,
-    /// Bytes arrive without waking the reader that waits for them.
+    /// Bytes arrive, and the task that waits for them is not woken.
     LoseReadWake,
-    /// There is room to write without waking the writer that waits for it.
+    /// There is room to write, and the task that waits for it is not woken.
     LoseWriteWake,
     /// Deadlines never pass.
     IgnoreDeadlines,
-    /// The driver is polled endlessly at one instant.
+    /// The driver is polled without end at one instant.
     Spin,
-    /// A connection is no longer polled when it is woken.
+    /// A connection is not polled any more, although it is woken.
     ForgetConnection,
-    /// A stop does not wake the tasks that wait for it.
+    /// Connections are not told of a graceful stop.
     MissStop,
-    /// A forced stop does not wake the tasks that wait for it.
+    /// Connections are not told of a forced stop.
     MissForce,
-    /// The application treats a body that was cut as complete.
+    /// The application says that a request's body was complete when it was cut.
     CallCutBodyWhole,
-    /// The application answers a request with the response to another one.
+    /// The application answers one request with another's response.
     SwapResponses,
     /// The application leaves a timer behind.
     KeepTimer,
     /// The application leaves a background task behind that never ends.
     KeepTask,
-    /// A connection ends before a response is sent.
+    /// A connection ends with a response unsent.
     CloseEarly,
-    /// A request that had arrived is forgotten when a stop is asked for.
+    /// A request that had arrived is forgotten when a graceful stop begins.
     ForgetAtStop,
     /// A task that waits for a request's body is not woken when the request is over.
     LoseGone,
@@ -54,7 +54,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Fault; 23] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,

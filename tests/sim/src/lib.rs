@@ -1,5 +1,5 @@
-//! Deterministic simulation of [gearshift](https://docs.rs/gearshift): the real driver, the real HTTP/1.1, any
-//! handler, under simulated clients, transports, clock and scheduler. All choices are drawn from one 64-bit seed.
+//! Deterministic simulation of [gearshift](https://docs.rs/gearshift): the real driver and the real HTTP/1.1 with any
+//! handler, under simulated clients, transports, clock and scheduler. Everything is drawn from one 64-bit seed.
 //!
 //! ```
 //! use gearshift_core::{Request, Router, sync};
@@ -26,49 +26,62 @@
 //! }
 //! ```
 //!
-//! # What is simulated
+//! # The simulation
 //!
-//! Clients that pipeline, dribble a byte at a time, fall silent, half-close, leave, reset, send garbage, wait for `100
-//! Continue`, read slowly or not at all; windows of a few bytes; writes that are cut short; wake-ups for no reason;
-//! deadlines noticed late; a server with hardly any room; graceful and forced stops at any moment. There are no
-//! threads and there is no waiting: virtual time jumps to the next event, and an hour of it takes a millisecond.
+//! Clients pipeline, dribble a byte at a time, fall silent, half-close, leave, reset, send garbage, wait for `100
+//! Continue`, read slowly or not at all. Windows are as small as a few bytes, writes are cut short, tasks are woken
+//! without a reason, deadlines are noticed late, the server has hardly any room, and graceful and forced stops come at
+//! any moment, some of them together with new requests. There are no threads and there is no waiting: virtual time
+//! jumps to the next event, and an hour of it takes a millisecond.
 //!
-//! # What has to hold
+//! # The flavours
 //!
-//! * Responses arrive in the order of the requests, each exactly once. Each response names its request, and an
-//!   independent parser reads it.
+//! On [`Flavour::EventLoop`] every connection that was woken is polled. On [`Flavour::Blocking`] a connection is
+//! polled by one of up to three threads, which stays with the connection while it is pending and its handler is at
+//! work ([`Driving::is_handling`](gearshift_core::Driving::is_handling)). The threads are simulated, too. A handler
+//! that blocks inside a call stops all other connections until the call returns.
+//!
+//! # The rules
+//!
+//! * Responses come in the order of the requests, none is lost and none comes twice. Each says which request it
+//!   answers, and is read by a parser of the simulation's own.
 //! * Each byte is accounted for: a handler reads what the client sent, and a body that was cut is an error.
-//! * Each deadline is kept: the rules derive from the outside what a connection waits for, and no wait may exceed its
+//! * Each deadline is kept: what a connection waits for is derived from outside the server, and must not outlast its
 //!   limit.
 //! * Buffers stay within their limits.
 //! * A request that had arrived before a graceful stop is answered, or reported as cut. A forced stop ends everything
 //!   at once.
-//! * At the end no connection, task or timer is left, and nothing holds the server.
-//! * The driver neither spins nor misses a wake-up.
+//! * A task that reads the body of a request is told at once when the request is over.
+//! * At the end nothing is left: no connection, no task, no timer, and no reference to the server.
+//! * The driver does not spin, and is not asleep while it has something to do.
 //!
-//! Tests build each [`Fault`] into a simulation and check that a rule finds it.
+//! On the blocking flavour:
 //!
-//! # What a thread that waits holds up
+//! * Handlers do not overlap on one thread.
+//! * A connection holds a thread only while its handler is at work: not while it is idle, awaits a small body, streams
+//!   a response, waits for a slow reader, or lingers.
+//! * A request with a small body begins when its body is complete.
+//! * A request does not begin if its client left while the request waited for a thread.
+//! * Handlers read the same bytes, and are told of the same errors, as on an event loop ([`compare`]).
 //!
-//! [`Flavour::Blocking`] is simulated without threads, too: a wait inside a read or a write holds up all other
-//! connections, as with the sequential backend; handlers that wait share up to three workers.
+//! Each [`Fault`] can be built in, which proves that the rules find it.
 
+mod action;
+mod application;
 mod ask;
 mod client;
-mod deed;
 mod engine;
 mod fault;
 mod link;
+mod observer;
 mod plan;
-mod probe;
 mod reply;
 mod rules;
-mod run;
+mod server;
 mod simulation;
 mod transport;
-mod watch;
 mod world;
 
 pub use ask::Ask;
 pub use fault::Fault;
-pub use simulation::{Flavour, Outcome, Simulation, Stats, check};
+pub use simulation::{Flavour, Outcome, Simulation, Stats, check, compare};

@@ -1,4 +1,4 @@
-//! One simulated connection: the bytes between a client and the server, and all that is known about both ends.
+//! One simulated connection: the bytes between a client and the server, and the state of both ends.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use gearshift_core::{ReadBuffer, WriteQueue};
 
-use crate::plan::{Ending, Line, Reading, Segment};
+use crate::plan::{ClientPlan, Ending, Reading, Segment};
 use crate::reply::Replies;
 use crate::rules::Wait;
 
-/// The state of one connection, as a network would know it, and what the rules of the simulation look at.
+/// The state of one connection, as a network knows it, and what the rules of the simulation need to know.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) line: Line,
+    pub(crate) client: ClientPlan,
     // Towards the server.
     /// Bytes that the server may read.
     pub(crate) arrived: VecDeque<u8>,
-    /// Bytes that ever arrived, and of them, those the server has read.
+    /// The number of bytes that have arrived, and the number of those that the server has read.
     pub(crate) delivered: u64,
     pub(crate) read: u64,
     /// The client has ended its side.
     pub(crate) fin: bool,
     /// Whether a read has met the end of the client's side.
     pub(crate) is_end_read: bool,
-    /// The client has left: what is written now goes nowhere.
+    /// The client has left: bytes that are written now are lost.
     pub(crate) gone: bool,
     /// When the client left.
     pub(crate) gone_at: Option<Duration>,
@@ -35,64 +35,66 @@ pub(crate) struct Link {
     /// Bytes that the client has not taken.
     pub(crate) sent: VecDeque<u8>,
     pub(crate) written: u64,
-    /// What the server's last write left behind, on its own side.
+    /// Bytes that the server's last write left in its queue.
     pub(crate) unsent: usize,
-    /// What the server's writes say, as they are made.
+    /// The responses that the server has written so far.
     pub(crate) tap: Replies,
     // The server's end.
     pub(crate) accepted: Option<Duration>,
     pub(crate) server_fin: Option<Duration>,
-    /// What had been read when the server ended its side.
+    /// The number of bytes that had been read when the server ended its side.
     pub(crate) read_at_fin: u64,
     pub(crate) closed: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
-    /// Where an event for the deadline is on its way.
+    /// The time of the event that is scheduled for the deadline.
     pub(crate) deadline_event: Option<Duration>,
     pub(crate) read_waker: Option<Waker>,
     pub(crate) write_waker: Option<Waker>,
-    /// Whether the last read found nothing, so that the server has to be woken.
+    /// Whether the last read found nothing, so that the server has to be woken when bytes arrive.
     pub(crate) wants_read: bool,
-    /// Whether the server looked for bytes since some arrived.
+    /// Whether the last write found no room, so that the server has to be woken when there is some.
     pub(crate) wants_write: bool,
-    /// What made the server's state change: bytes moved, handlers called or ended.
+    /// Counts changes of the server's state: bytes that moved, handlers that were called or ended.
     pub(crate) progress: u64,
     /// Polls without progress at one instant.
     pub(crate) idle_polls: u32,
     /// Calls of the transport within one poll that moved nothing.
     pub(crate) idle_calls: u32,
     // The handlers.
-    /// Handlers called on this connection, those that have ended, and those that were dropped before.
+    /// Handlers that were called on this connection, that have ended, and that were dropped before their end.
     pub(crate) begun: usize,
     pub(crate) ended: usize,
     pub(crate) dropped: usize,
-    /// Handlers that ended after a stop was asked for.
+    /// Handlers that ended after the graceful stop began.
     pub(crate) ended_late: usize,
-    /// How many readers wait for the body of the request: its handler, or a task of that.
+    /// How many readers wait for the body of the request: its handler, or a task that the handler spawned.
     pub(crate) body_readers: u32,
+    /// How long the body of the request was awaited, all waits together.
+    pub(crate) body_waited: Duration,
     // The threads.
     /// Whether the connection holds a thread between two polls.
     pub(crate) is_held: bool,
     /// Whether no thread had been idle for long when the connection was polled, since the last handler began.
     pub(crate) waited_for_thread: bool,
-    /// Whether the client was gone, so that no handler may begin any more.
+    /// Whether the driver had to find out that the client is gone, so that no handler may begin.
     pub(crate) must_not_begin: bool,
     // The client's end.
     pub(crate) segments: VecDeque<Segment>,
-    /// What the client has understood.
+    /// The responses that the client has received so far.
     pub(crate) replies: Replies,
     pub(crate) taken: u64,
-    /// Whether the client waits for something other than time, before it sends on.
+    /// Whether the client waits for something other than time before it sends its next segment.
     pub(crate) blocked: bool,
-    /// Whether an event is on its way at which the client takes what was sent.
+    /// Whether an event is scheduled at which the client takes what was sent.
     pub(crate) taking: bool,
-    /// The client has finished sending, or will not go on.
+    /// Whether the client will send no more.
     pub(crate) done: bool,
     /// How the client saw the connection end.
-    pub(crate) saw: Option<Saw>,
+    pub(crate) seen_end: Option<SeenEnd>,
     // What the rules remember.
     pub(crate) wait: Wait,
     pub(crate) since: Duration,
-    /// Requests that had arrived whole when a stop was asked for.
+    /// Requests that had arrived completely when the graceful stop began.
     pub(crate) arrived_at_stop: usize,
     /// Whether the connection was cut by a forced stop.
     pub(crate) forced: bool,
@@ -100,22 +102,22 @@ pub(crate) struct Link {
 
 /// How a connection ends for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Saw {
-    /// The server has ended its side in good order.
+pub(crate) enum SeenEnd {
+    /// The server has ended its side.
     End,
-    /// It was reset.
+    /// The connection was reset.
     Reset,
 }
 
-/// Bytes that a client may send ahead of the server's reads.
+/// The number of bytes that a client may send ahead of the server's reads.
 const RECEIVE_WINDOW: usize = 128 * 1024;
 
 impl Link {
-    pub(crate) fn new(mut line: Line) -> Link {
-        let heads: Vec<bool> = line.asks.iter().map(|written| written.ask.is_head()).collect();
-        let segments = std::mem::take(&mut line.segments).into();
+    pub(crate) fn new(mut client: ClientPlan) -> Link {
+        let heads: Vec<bool> = client.asks.iter().map(|written| written.ask.is_head()).collect();
+        let segments = std::mem::take(&mut client.segments).into();
         Link {
-            line,
+            client,
             arrived: VecDeque::new(),
             delivered: 0,
             read: 0,
@@ -146,6 +148,7 @@ impl Link {
             dropped: 0,
             ended_late: 0,
             body_readers: 0,
+            body_waited: Duration::ZERO,
             is_held: false,
             waited_for_thread: false,
             must_not_begin: false,
@@ -155,7 +158,7 @@ impl Link {
             blocked: false,
             taking: false,
             done: false,
-            saw: None,
+            seen_end: None,
             wait: Wait::Opening,
             since: Duration::ZERO,
             arrived_at_stop: 0,
@@ -163,30 +166,30 @@ impl Link {
         }
     }
 
-    /// Whether the server has it open.
+    /// Whether the connection is open on the server.
     pub(crate) fn is_open(&self) -> bool {
         self.accepted.is_some() && self.closed.is_none()
     }
 
-    /// Whether a read would not find nothing.
+    /// Whether a read would find bytes, the end, or an error.
     pub(crate) fn is_readable(&self) -> bool {
         !self.arrived.is_empty() || self.fin || self.reset
     }
 
-    /// How many bytes a write could leave.
+    /// How many bytes a write could send.
     pub(crate) fn room(&self) -> usize {
         if self.gone || self.reset {
             return usize::MAX;
         }
-        self.line.window.saturating_sub(self.sent.len())
+        self.client.window.saturating_sub(self.sent.len())
     }
 
-    /// Whether the client may send so much more.
+    /// Whether the client may send another segment.
     pub(crate) fn has_receive_room(&self) -> bool {
         self.arrived.len() < RECEIVE_WINDOW
     }
 
-    /// The server reads all there is, up to the room there is.
+    /// The server reads all bytes that have arrived, up to the room in the buffer.
     pub(crate) fn receive(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         if !self.arrived.is_empty() {
             let room = into.spare_mut();
@@ -214,13 +217,13 @@ impl Link {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// The server writes at most `most` bytes.
-    pub(crate) fn send(&mut self, from: &mut WriteQueue, most: usize) -> io::Result<(usize, Vec<u8>)> {
+    /// The server writes at most `max` bytes.
+    pub(crate) fn send(&mut self, from: &mut WriteQueue, max: usize) -> io::Result<(usize, Vec<u8>)> {
         if self.reset {
             self.moved();
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let n = self.room().min(from.front().len()).min(most.max(1));
+        let n = self.room().min(from.front().len()).min(max.max(1));
         if n == 0 {
             self.idle_calls += 1;
             return Err(io::ErrorKind::WouldBlock.into());
@@ -241,21 +244,21 @@ impl Link {
         self.closed.is_some() || self.tap.complete() > n
     }
 
-    /// Something happened that justifies the polls so far.
+    /// Records progress, which justifies the polls so far.
     pub(crate) fn moved(&mut self) {
         self.progress += 1;
         self.idle_polls = 0;
         self.idle_calls = 0;
     }
 
-    /// How many of the client's requests have arrived whole.
+    /// How many of the client's requests have arrived completely.
     pub(crate) fn asks_arrived(&self) -> usize {
-        self.line.asks.iter().filter(|written| written.end <= self.delivered).count()
+        self.client.asks.iter().filter(|written| written.end <= self.delivered).count()
     }
 
-    /// What the client takes at once, and how long it is until the next time; none if it takes nothing any more.
+    /// How many bytes the client takes at once, and the pause before it takes more. `None` if it takes no more.
     pub(crate) fn takes(&self) -> Option<(usize, Duration)> {
-        match self.line.reading {
+        match self.client.reading {
             Reading::Prompt => Some((usize::MAX, Duration::from_micros(50))),
             Reading::Slow { bytes, every } => Some((bytes, every)),
             Reading::Deaf { after } if self.taken < after => {
@@ -265,8 +268,8 @@ impl Link {
         }
     }
 
-    /// Whether the client leaves as soon as it has what it came for.
+    /// Whether the client leaves as soon as it has all responses.
     pub(crate) fn leaves_when_answered(&self) -> bool {
-        self.line.ending == Ending::Answered
+        self.client.ending == Ending::Answered
     }
 }

@@ -1,17 +1,19 @@
-//! A parser of responses, written for the simulation.
+//! The client's parser of responses.
 //!
-//! It shares no code with the server, so that both cannot have the same fault. It is stricter than clients are:
-//! whatever a lenient client repairs is a fault here (RFC 9112, 2 to 7).
+//! The parser shares nothing with the server's own code, so that both do not have the same fault. It is stricter than
+//! clients are: what a lenient client would repair is a fault here (RFC 9112, 2 to 7).
+
+use std::fmt;
 
 /// A response as the client received it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// The request that the response names.
+    /// The request that the response says it answers.
     pub(crate) id: Option<u64>,
-    /// What the handler reports to have read.
+    /// What the handler says that it read of the body.
     pub(crate) read: Option<String>,
-    /// Whether the response announces the end of the connection.
+    /// Whether the response says that it is the last.
     pub(crate) close: bool,
     pub(crate) body: Vec<u8>,
     /// Whether the response is complete.
@@ -21,11 +23,11 @@ pub(crate) struct Reply {
 /// The responses of one connection, as far as they have arrived.
 #[derive(Debug)]
 pub(crate) struct Replies {
-    /// For each request, whether it was a `HEAD`, whose response has no body.
+    /// For each request, whether it is a `HEAD`, whose response has no body.
     bodiless: Vec<bool>,
     /// The final responses that have begun.
     pub(crate) finals: Vec<Reply>,
-    /// How many times `100 Continue` preceded each of them.
+    /// How many times `100 Continue` was received and not used.
     pub(crate) continues: usize,
     buffer: Vec<u8>,
     state: State,
@@ -40,8 +42,16 @@ enum State {
     ChunkEnd,
     LastChunkEnd,
     UntilClose,
-    /// Whether the last response announces the end of the connection.
+    /// The last response said that it was the last.
     Over,
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = self.read.as_deref().unwrap_or("nothing");
+        let end = if self.complete { "" } else { ", cut" };
+        write!(f, "{}, read {read}, {} bytes{end}", self.status, self.body.len())
+    }
 }
 
 impl Replies {
@@ -54,7 +64,10 @@ impl Replies {
         self.finals.len() - usize::from(self.finals.last().is_some_and(|last| !last.complete))
     }
 
-    /// Parses bytes that have arrived. An error names the rule that they break.
+    /// Takes bytes that have arrived.
+    ///
+    /// # Errors
+    /// What is wrong with the response.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.buffer.extend_from_slice(bytes);
         while self.step()? {}
@@ -68,7 +81,7 @@ impl Replies {
         }
     }
 
-    /// Parses one more element, if its bytes have arrived.
+    /// Parses one element. `false` if more bytes are needed.
     fn step(&mut self) -> Result<bool, String> {
         match self.state {
             State::Head => match find(&self.buffer, b"\r\n\r\n") {
@@ -169,12 +182,12 @@ impl Replies {
             return Ok(());
         }
         if status < 200 {
-            return Err(format!("an interim response {status} that nobody sent"));
+            return Err(format!("an interim response {status} that no handler sent"));
         }
         if chunked && length.is_some() {
             return Err("a response with two lengths".into());
         }
-        // A server that refuses a request may not have understood that its method is HEAD.
+        // A server that refuses a request has not parsed its method.
         let understood = reply.id.is_some() || matches!(status, 500 | 503);
         let bodiless = understood && self.bodiless.get(self.finals.len()).copied().unwrap_or(false);
         let close = reply.close;

@@ -1,4 +1,4 @@
-//! One simulation: what it is made of, how it is run, and what came of it.
+//! One simulation: its settings, its run and its outcome.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,31 +8,32 @@ use std::time::Duration;
 use fastrand::Rng;
 use gearshift_core::{Config, Handler, Report, Runtime, Service};
 
+use crate::application::Application;
 use crate::ask::Ask;
 use crate::engine::SimEngine;
 use crate::fault::Fault;
+use crate::observer::Observer;
 use crate::plan::Plan;
-use crate::probe::Probe;
 use crate::rules;
-use crate::run::Server;
-use crate::watch::Watch;
+use crate::server::Server;
 use crate::world::World;
 
-/// Which kind of backend is simulated.
+/// The kind of backend that is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// Connections are tasks of one thread, which never waits for one of them: mio, tokio, async-std, smol.
     EventLoop,
-    /// One or several threads, each of which stays with a connection while a handler is at work: sequential, threadpool.
+    /// One or several threads, each of which stays with a connection while a handler is at work: sequential,
+    /// threadpool.
     Blocking,
 }
 
 impl Flavour {
-    /// Both.
+    /// Both flavours.
     pub const ALL: [Flavour; 2] = [Flavour::EventLoop, Flavour::Blocking];
 }
 
-/// A simulation to be run: a seed, and whatever is not to be drawn from it.
+/// A simulation that can be run: a seed, and the parts that are set instead of being drawn from the seed.
 #[derive(Clone)]
 pub struct Simulation {
     seed: u64,
@@ -41,6 +42,7 @@ pub struct Simulation {
     app: Option<Arc<dyn Fn() -> Arc<dyn Handler>>>,
     ask: Option<Arc<dyn Fn(u64) -> Ask>>,
     fault: Option<Fault>,
+    has_no_races: bool,
     traced: bool,
 }
 
@@ -54,6 +56,7 @@ impl Simulation {
             app: None,
             ask: None,
             fault: None,
+            has_no_races: false,
             traced: false,
         }
     }
@@ -64,7 +67,7 @@ impl Simulation {
         self
     }
 
-    /// The same with these settings, instead of any.
+    /// The same with these settings, instead of settings drawn from the seed.
     pub fn config(mut self, config: Config) -> Simulation {
         self.config = Some(config);
         self
@@ -79,25 +82,33 @@ impl Simulation {
         self
     }
 
-    /// The same with requests made by `ask` of a random number, instead of `GET /`, for an application of one's own.
+    /// The same with requests that `ask` makes from a random number. By default, another application than the
+    /// simulation's own is sent `GET /`.
     pub fn requests(mut self, ask: impl Fn(u64) -> Ask + 'static) -> Simulation {
         self.ask = Some(Arc::new(ask));
         self
     }
 
-    /// The same with something built in that is wrong.
+    /// The same with a plan in which no two events race: one request a client, whose body is whole, cut, malformed or
+    /// too large. Both flavours have to give the same [`Outcome::responses`].
+    pub fn without_races(mut self) -> Simulation {
+        self.has_no_races = true;
+        self
+    }
+
+    /// The same with a fault built in.
     pub fn fault(mut self, fault: Fault) -> Simulation {
         self.fault = Some(fault);
         self
     }
 
-    /// The same with a trace, whether a rule is broken or not.
+    /// The same with a trace in any case. By default, there is a trace only if a rule is broken.
     pub fn traced(mut self) -> Simulation {
         self.traced = true;
         self
     }
 
-    /// Runs it. If a rule is broken, it is run again for the trace.
+    /// Runs the simulation. If it breaks a rule, it is run again for the trace.
     pub fn run(&self) -> Outcome {
         let outcome = self.run_once(self.traced);
         match outcome.violation.is_some() && !self.traced {
@@ -115,7 +126,10 @@ impl Simulation {
             (Some(_), None) => Some(&plain),
             (None, None) => None,
         };
-        let plan = Plan::draw(&mut rng, self.config.as_ref(), ask);
+        let plan = match self.has_no_races {
+            true => Plan::draw_without_races(&mut rng),
+            false => Plan::draw(&mut rng, self.config.as_ref(), ask),
+        };
         let (config, workers) = (plan.config.clone(), plan.workers);
         let world = World::new(plan, rng, blocking, self.fault, traced);
         let shutdown = world.shutdown.clone();
@@ -124,10 +138,10 @@ impl Simulation {
         let runtime = Runtime::new(engine, &config, shutdown.clone());
         let app = match &self.app {
             Some(make) => make(),
-            None => Arc::new(Probe { world: world.clone() }),
+            None => Arc::new(Application { world: world.clone() }),
         };
-        let watch = Arc::new(Watch { world: world.clone(), app });
-        let service = Service::with_clock(watch, config.clone(), shutdown, runtime.clone(), world.clock());
+        let observer = Arc::new(Observer { world: world.clone(), app });
+        let service = Service::with_clock(observer, config.clone(), shutdown, runtime.clone(), world.clock());
         let mut server =
             Server::new(world.clone(), service.clone(), runtime, if blocking { workers } else { 0 });
         server.run();
@@ -148,7 +162,7 @@ impl Simulation {
             let held = Arc::strong_count(&service) - 1;
             state.violate(format!("the server is held {held} times when it has ended"));
         }
-        // Whoever holds the world by a waker or a timer is let go.
+        // Wakers and jobs hold the world, so they are dropped outside its lock.
         let wakers = std::mem::take(&mut state.timers);
         let jobs = std::mem::take(&mut state.jobs);
         let stats = Stats {
@@ -160,13 +174,23 @@ impl Simulation {
             polls,
             virtual_time: state.now,
         };
+        let responses = state.responses();
         let violation = state.violation.clone();
         let fingerprint = state.fingerprint;
         let faulted = state.faulted;
         drop(state);
         drop((wakers, jobs));
         let trace = world.into_trace();
-        Outcome { seed: self.seed, flavour: self.flavour, violation, trace, stats, fingerprint, faulted }
+        Outcome {
+            seed: self.seed,
+            flavour: self.flavour,
+            violation,
+            trace,
+            responses,
+            stats,
+            fingerprint,
+            faulted,
+        }
     }
 }
 
@@ -180,32 +204,36 @@ impl fmt::Debug for Simulation {
     }
 }
 
-/// What came of a simulation.
+/// The outcome of a simulation.
 #[derive(Clone, Debug)]
 #[must_use = "it may say that a rule was broken"]
 #[non_exhaustive]
 pub struct Outcome {
-    /// The seed it was drawn from.
+    /// The seed of the simulation.
     pub seed: u64,
     /// The kind of backend.
     pub flavour: Flavour,
-    /// Which rule was broken first, if any.
+    /// The first violation of a rule, if there is one.
     pub violation: Option<String>,
-    /// What happened, a line each, with the virtual time; empty unless a rule was broken or it was asked for.
+    /// The trace: a line for each thing that happened, with its virtual time. Empty unless a rule was broken or
+    /// [`Simulation::traced`] was called.
     pub trace: Vec<String>,
-    /// How much happened.
+    /// What each client was answered, a line for each response: the status, what the handler read of the body, and the
+    /// length of the response.
+    pub responses: Vec<String>,
+    /// Counts of what happened.
     pub stats: Stats,
-    /// A hash of everything that happened: the same for the same seed.
+    /// A hash of everything that happened. The same seed gives the same hash.
     pub fingerprint: u64,
-    /// Whether the fault that was built in came to pass.
+    /// Whether the fault that was built in was played.
     pub faulted: bool,
 }
 
 impl Outcome {
-    /// Goes on only if no rule was broken.
+    /// The counts, if no rule was broken.
     ///
     /// # Panics
-    /// With the seed and the trace, if one was.
+    /// With the seed and the trace, if a rule was broken.
     pub fn unwrap(self) -> Stats {
         assert!(self.violation.is_none(), "{self}");
         self.stats
@@ -225,7 +253,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How much happened in one simulation, or in many.
+/// Counts of what happened in one simulation, or in many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -233,7 +261,7 @@ pub struct Stats {
     pub connections: usize,
     /// Handlers that were called.
     pub requests: usize,
-    /// Responses that a client got whole.
+    /// Responses that a client received completely.
     pub responses: usize,
     /// Bytes read and written by the server.
     pub bytes: u64,
@@ -241,7 +269,7 @@ pub struct Stats {
     pub events: u64,
     /// Polls of connections and tasks.
     pub polls: u64,
-    /// How long it took, in virtual time.
+    /// The duration in virtual time.
     pub virtual_time: Duration,
 }
 
@@ -257,7 +285,7 @@ impl std::ops::AddAssign for Stats {
     }
 }
 
-/// Runs the simulations of all `seeds`, on both kinds of backend, and says how much happened.
+/// Runs the simulations of all `seeds` on both kinds of backend, and adds up their counts.
 ///
 /// # Panics
 /// At the first seed whose simulation breaks a rule, with its trace.
@@ -267,6 +295,32 @@ pub fn check(seeds: Range<u64>) -> Stats {
         for flavour in Flavour::ALL {
             stats += Simulation::new(seed).flavour(flavour).run().unwrap();
         }
+    }
+    stats
+}
+
+/// Runs the simulations of all `seeds` [without races](Simulation::without_races) on both kinds of backend, and
+/// compares the responses.
+///
+/// # Panics
+/// At the first seed whose simulation breaks a rule or whose responses differ, with both traces.
+pub fn compare(seeds: Range<u64>) -> Stats {
+    let mut stats = Stats::default();
+    for seed in seeds {
+        let run = |flavour| Simulation::new(seed).without_races().flavour(flavour).run();
+        let outcomes = Flavour::ALL.map(run);
+        if outcomes[0].responses != outcomes[1].responses {
+            let traced = Flavour::ALL.map(|flavour| {
+                Simulation::new(seed).without_races().flavour(flavour).traced().run().to_string()
+            });
+            panic!(
+                "{}\nseed {seed}: {:#?} on one flavour, {:#?} on the other",
+                traced.join("\n\n"),
+                outcomes[0].responses,
+                outcomes[1].responses
+            );
+        }
+        outcomes.into_iter().for_each(|outcome| stats += outcome.unwrap());
     }
     stats
 }

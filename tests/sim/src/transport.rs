@@ -10,7 +10,7 @@ use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
 use crate::fault::Fault;
 use crate::world::{Event, State, World};
 
-/// One connection, as the driver has it.
+/// The driver's end of one connection.
 pub(crate) struct SimTransport {
     world: Arc<World>,
     at: usize,
@@ -22,7 +22,7 @@ enum Direction {
     Write,
 }
 
-/// Calls that move nothing, within one poll, beyond which the driver spins.
+/// The number of calls within one poll that move nothing, beyond which the driver spins.
 const IDLE_CALLS: u32 = 1_000;
 
 impl SimTransport {
@@ -32,8 +32,8 @@ impl SimTransport {
 
     fn receive(&self, into: &mut ReadBuffer) -> io::Result<usize> {
         let mut state = self.world.lock();
-        let most = state.links[self.at].line.asks.len() * 16 + 64 * 1024 + 16 * 1024;
-        if into.len() > most {
+        let max = state.links[self.at].client.asks.len() * 16 + 64 * 1024 + 16 * 1024;
+        if into.len() > max {
             let held = into.len();
             state.violate(format!("connection {} holds {held} received bytes", self.at));
         }
@@ -50,7 +50,7 @@ impl SimTransport {
             state.mix(n as u64);
             let link = &mut state.links[self.at];
             if link.blocked {
-                // There is room to send on.
+                // There is room for the next segment.
                 link.blocked = false;
                 let now = state.now;
                 state.schedule(now, Event::Act(self.at));
@@ -60,32 +60,35 @@ impl SimTransport {
         read
     }
 
-    /// Writes until there is no room; the error says why it ends before everything is written.
+    /// Writes until there is no room.
+    ///
+    /// # Errors
+    /// The reason why bytes are left.
     fn send(&self, from: &mut WriteQueue) -> io::Result<()> {
         let mut state = self.world.lock();
         let at = self.at;
         while !from.is_empty() {
             let short = state.rng.u8(..8) == 0;
-            let most = if short { state.rng.usize(1..64) } else { usize::MAX };
+            let max = if short { state.rng.usize(1..64) } else { usize::MAX };
             if state.links[at].gone && !state.links[at].reset {
-                // Taken by the system, for a peer that is gone: what comes back is a reset.
+                // The system takes the bytes. The answer from the side of the peer that has left is a reset.
                 let n = from.len();
                 from.clear();
                 let soon = state.now + Duration::from_micros(100);
                 state.links[at].moved();
                 state.schedule(soon, Event::Bounce(at));
-                state.note(format_args!("[{at}] is sent {n} bytes and is not there"));
+                state.note(format_args!("[{at}] is sent {n} bytes and has left"));
                 break;
             }
             if short && from.len() > 1 && state.rng.bool() {
-                // As a backend does whose writes complete later.
+                // Backends whose writes complete later put bytes back.
                 if let Some(mut chunk) = from.take_chunk() {
                     let rest = chunk.split_off(state.rng.usize(..=chunk.len()));
                     from.put_back(rest);
                     from.put_back(chunk);
                 }
             }
-            let (n, bytes) = match state.links[at].send(from, most) {
+            let (n, bytes) = match state.links[at].send(from, max) {
                 Ok(sent) => sent,
                 Err(error) => {
                     state.links[at].unsent = from.len();
@@ -134,7 +137,7 @@ impl SimTransport {
             Direction::Read => {
                 state.links[at].read_waker = waker;
                 state.links[at].wants_read = true;
-                if state.links[at].line.nudges && state.rng.u8(..16) == 0 {
+                if state.links[at].client.nudges && state.rng.u8(..16) == 0 {
                     let soon = state.now + Duration::from_micros(state.rng.u64(..300));
                     state.schedule(soon, Event::Nudge(at));
                 }
@@ -150,20 +153,20 @@ impl SimTransport {
 
 impl Transport for SimTransport {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
-        self.world.meanwhile();
+        self.world.step_sometimes();
         match self.receive(into) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => return Poll::Ready(read),
         }
         let ready = self.poll_ready(Direction::Read, cx);
         if ready.is_pending() {
-            self.world.meanwhile();
+            self.world.step_sometimes();
         }
         ready
     }
 
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
-        self.world.meanwhile();
+        self.world.step_sometimes();
         if self.world.shutdown.is_requested() && self.world.lock().plays_at_stop(self.at) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -171,12 +174,12 @@ impl Transport for SimTransport {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
-        self.world.meanwhile();
+        self.world.step_sometimes();
         {
             let mut state = self.world.lock();
-            let (len, most) = (from.len(), state.most_output(self.at));
-            if len > most {
-                state.violate(format!("connection {} holds {len} bytes to send, beyond {most}", self.at));
+            let (len, max) = (from.len(), state.max_output(self.at));
+            if len > max {
+                state.violate(format!("connection {} holds {len} bytes to send, beyond {max}", self.at));
             }
         }
         match self.send(from) {
@@ -233,12 +236,12 @@ impl Drop for SimTransport {
     }
 }
 
-/// A fault of the network's reading side, if one is to be played.
+/// Plays a fault of the network's reading side, if it is to be played.
 fn spoil_read(state: &mut State, at: usize) -> Option<io::Result<usize>> {
-    if state.fault.is_none() || state.links[at].arrived.is_empty() || !state.links[at].line.is_clean {
+    if state.fault.is_none() || state.links[at].arrived.is_empty() || !state.links[at].client.is_clean {
         return None;
     }
-    // Not in the field of the first bytes, which say no more than what is refused.
+    // At any place of the bytes that have arrived.
     let place = state.rng.usize(..state.links[at].arrived.len());
     if state.plays(Fault::DropReadByte) {
         state.links[at].arrived.remove(place);
@@ -253,7 +256,7 @@ fn spoil_read(state: &mut State, at: usize) -> Option<io::Result<usize>> {
     None
 }
 
-/// A fault of the network's writing side, if one is to be played.
+/// Plays a fault of the network's writing side, if it is to be played.
 fn spoil_sent(state: &mut State, mut bytes: Vec<u8>) -> Vec<u8> {
     if state.fault.is_none() {
         return bytes;

@@ -1,7 +1,7 @@
-//! The simulated world: virtual time, the events that are due, and everything that is not the server's own code.
+//! The simulated world: virtual time, the events to come, and everything else that is not the server's own code.
 //!
 //! Time stands still while the server computes, and jumps to the next event when it waits. All choices are drawn from
-//! one generator, in the order in which things happen, so that a seed is a whole history.
+//! one generator, in the order in which things happen, so that one seed has one history.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -18,30 +18,30 @@ use crate::fault::Fault;
 use crate::link::Link;
 use crate::plan::Plan;
 
-/// What may happen when its time has come.
+/// Something that happens at a point in virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
     /// A client connects.
     Open(usize),
-    /// A client sends what is next.
+    /// A client sends its next segment.
     Act(usize),
-    /// A client takes what was sent.
+    /// A client takes bytes that were sent to it.
     Take(usize),
     /// A transport's deadline may have passed.
     Deadline(usize),
-    /// A connection is looked at for no reason.
+    /// A connection is woken without a reason.
     Nudge(usize),
     /// A client that has ended its side leaves.
     Leave(usize),
-    /// All clients send what is next, whenever it was due.
+    /// All clients send their next segment, whenever it was due.
     Rush,
-    /// What was written to a client that has left comes back as a reset.
+    /// The system of a client that has left answers written bytes with a reset.
     Bounce(usize),
     /// A sleep is over.
     Timer(u64),
-    /// A thread of the pool takes up a job.
+    /// A thread of the pool runs a job.
     Job,
-    /// A stop is asked for.
+    /// A graceful stop begins.
     Graceful,
     /// The stop is forced.
     Forced,
@@ -65,13 +65,13 @@ pub(crate) struct State {
     pub(crate) backlog: std::collections::VecDeque<usize>,
     pub(crate) timers: BTreeMap<u64, Waker>,
     pub(crate) jobs: std::collections::VecDeque<Job>,
-    /// Background tasks that were begun and not taken up.
+    /// Background tasks that were spawned and are not known to the scheduler yet.
     pub(crate) spawned: Vec<BoxFuture<()>>,
     pub(crate) plan_forced: Option<Duration>,
     pub(crate) grace: Duration,
     pub(crate) linger: Duration,
     pub(crate) drain: u64,
-    /// The limit of what waits to be sent.
+    /// The limit of the bytes that wait to be sent.
     pub(crate) output: usize,
     pub(crate) lateness: Duration,
     /// Whether the server's threads block.
@@ -88,15 +88,15 @@ pub(crate) struct State {
     pub(crate) at_work: Vec<Option<usize>>,
     /// Tasks that wait for a request's body: the connection, and the number of the request.
     pub(crate) task_readers: Vec<(usize, usize)>,
-    /// When it was last asked whether every wait is right.
+    /// When the waits were last checked.
     pub(crate) checked: Duration,
-    /// When a stop was asked for.
+    /// When the graceful stop began.
     pub(crate) stopped: Option<Duration>,
     pub(crate) is_forced: bool,
-    /// Handlers at work when the stop was forced, and exchanges that had not ended.
+    /// The number of handlers at work when the stop was forced, and the number of exchanges that had not ended.
     pub(crate) cut_at_least: u64,
     pub(crate) cut_at_most: u64,
-    /// Handlers whose response had left when the stop was asked for.
+    /// Handlers whose response had been written when the graceful stop began.
     pub(crate) answered_before_stop: u64,
     pub(crate) events: u64,
     pub(crate) fingerprint: u64,
@@ -107,8 +107,8 @@ pub(crate) struct State {
     pub(crate) faulted: bool,
 }
 
-/// More than any simulation needs.
-const MOST_EVENTS: u64 = 2_000_000;
+/// More events than any simulation needs.
+const MAX_EVENTS: u64 = 2_000_000;
 
 impl World {
     pub(crate) fn new(
@@ -155,9 +155,9 @@ impl World {
             fault,
             faulted: false,
         };
-        for (at, line) in plan.lines.into_iter().enumerate() {
-            state.schedule(line.opens, Event::Open(at));
-            state.links.push(Link::new(line));
+        for (at, client) in plan.clients.into_iter().enumerate() {
+            state.schedule(client.opens, Event::Open(at));
+            state.links.push(Link::new(client));
         }
         if let Some(at) = plan.graceful {
             state.schedule(at, Event::Graceful);
@@ -177,18 +177,18 @@ impl World {
         Clock::Manual(self.clock.clone())
     }
 
-    /// Virtual time as the server's code has it.
+    /// Virtual time as an instant, which is what the server's code uses.
     pub(crate) fn instant(&self) -> Instant {
         self.clock.now()
     }
 
-    /// What the server's code means by an instant.
+    /// The virtual time of an instant.
     pub(crate) fn since_start(&self, instant: Instant) -> Duration {
         instant.saturating_duration_since(self.start)
     }
 
-    /// Lets what is about to happen do so while the server is at work, now and then.
-    pub(crate) fn meanwhile(&self) {
+    /// Sometimes lets an event happen that is nearly due, while the server is at work.
+    pub(crate) fn step_sometimes(&self) {
         let mut state = self.lock();
         let soon = state.now + Duration::from_micros(300);
         let is_due = state.queue.peek().is_some_and(|Reverse((at, ..))| *at <= soon);
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    /// Lets the next event happen. False if there is none.
+    /// Lets the next event happen. `false` if there is none.
     pub(crate) fn step(&self) -> bool {
         let mut wake = Vec::new();
         let mut job = None;
@@ -212,8 +212,8 @@ impl World {
                 state.links.iter_mut().for_each(|link| link.idle_polls = 0);
             }
             state.events += 1;
-            if state.events > MOST_EVENTS {
-                state.violate("the simulation goes on for ever");
+            if state.events > MAX_EVENTS {
+                state.violate("the simulation does not end");
                 return false;
             }
             match event {
@@ -254,14 +254,14 @@ impl World {
         true
     }
 
-    /// Asks for a graceful stop, once.
+    /// Begins a graceful stop, unless one has begun.
     pub(crate) fn stop(&self) {
         {
             let mut state = self.lock();
             if state.stopped.is_some() {
                 return;
             }
-            state.note(format_args!("a graceful stop is asked for"));
+            state.note(format_args!("a graceful stop begins"));
             state.stopped = Some(state.now);
             let forced = state.plan_forced.unwrap_or(state.grace).min(state.grace);
             let at = state.now + forced;
@@ -319,7 +319,7 @@ impl State {
         self.queue.push(Reverse((at.max(self.now), self.serial, event)));
     }
 
-    /// Writes a line of the trace, and mixes it into the fingerprint, cheaply if there is no trace.
+    /// Writes a line of the trace, if there is one.
     pub(crate) fn note(&mut self, line: fmt::Arguments<'_>) {
         if let Some(trace) = &mut self.trace {
             let now = self.now;
@@ -332,14 +332,14 @@ impl State {
         self.fingerprint = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
 
-    /// A rule was broken. The first time counts.
+    /// Records that a rule was broken. The first violation is kept.
     pub(crate) fn violate(&mut self, what: impl Into<String>) {
         let what = what.into();
         self.note(format_args!("VIOLATION: {what}"));
         self.violation.get_or_insert(what);
     }
 
-    /// Whether the fault to be played is this one, now and for the first time.
+    /// Whether `fault` is to be played now: once.
     pub(crate) fn plays(&mut self, fault: Fault) -> bool {
         if self.fault != Some(fault) || self.faulted {
             return false;
@@ -349,7 +349,7 @@ impl State {
         true
     }
 
-    /// Whether the fault to be played is this one, which lasts.
+    /// Whether `fault` is to be played: always.
     pub(crate) fn has(&mut self, fault: Fault) -> bool {
         self.faulted |= self.fault == Some(fault);
         self.fault == Some(fault)
@@ -373,11 +373,11 @@ impl State {
         }
     }
 
-    /// Has an event come for a deadline, unless one comes earlier.
+    /// Schedules the event of a deadline, unless an earlier one is scheduled.
     pub(crate) fn arm(&mut self, at: usize, deadline: Duration) {
         let late = match self.lateness.as_micros() as u64 {
             0 => Duration::ZERO,
-            most => Duration::from_micros(self.rng.u64(..=most)),
+            max => Duration::from_micros(self.rng.u64(..=max)),
         };
         let when = (deadline + late).max(self.now);
         let link = &mut self.links[at];
@@ -387,7 +387,7 @@ impl State {
         }
     }
 
-    /// There is something to read.
+    /// Wakes the reader of a connection that has become readable.
     pub(crate) fn readable(&mut self, at: usize, wake: &mut Vec<Waker>) {
         self.links[at].idle_polls = 0;
         if self.plays(Fault::LoseReadWake) {
@@ -400,7 +400,7 @@ impl State {
         }
     }
 
-    /// There is room to write.
+    /// Wakes the writer of a connection that has become writable.
     pub(crate) fn writable(&mut self, at: usize, wake: &mut Vec<Waker>) {
         self.links[at].idle_polls = 0;
         if self.links[at].write_waker.is_some() && self.plays(Fault::LoseWriteWake) {
@@ -411,7 +411,7 @@ impl State {
 }
 
 impl State {
-    /// A number for a new timer.
+    /// The number of a new timer.
     pub(crate) fn next_timer(&mut self) -> u64 {
         self.serial += 1;
         self.serial
@@ -422,19 +422,31 @@ impl State {
         self.at_work.iter_mut().filter(|on| **on == Some(at)).for_each(|on| *on = None);
     }
 
-    /// The most that may wait to be sent on a connection: the limit, and what one answer may add to it.
-    pub(crate) fn most_output(&self, at: usize) -> usize {
+    /// The maximum of bytes that may wait to be sent on a connection: the limit, and what one response may add to it.
+    pub(crate) fn max_output(&self, at: usize) -> usize {
         let link = &self.links[at];
-        let largest = link.line.asks.iter().map(|written| {
-            let answer = written.ask.deed.map_or(usize::MAX / 4, |deed| deed.size + 1_000);
+        if link.client.is_mangled {
+            // The size of its responses may be among the bytes that were changed.
+            return usize::MAX;
+        }
+        let largest = link.client.asks.iter().map(|written| {
+            let answer = written.ask.action.map_or(usize::MAX / 4, |action| action.size + 1_000);
             answer.max(written.ask.body.len() + 1_000)
         });
         self.output + largest.max().unwrap_or(0) + 16 * 1024
     }
 
-    /// Whether a read fails to see what had arrived when a stop was asked for.
+    /// A line for each response that a client received.
+    pub(crate) fn responses(&self) -> Vec<String> {
+        let links = self.links.iter().enumerate();
+        links
+            .flat_map(|(at, link)| link.replies.finals.iter().map(move |reply| format!("[{at}] {reply}")))
+            .collect()
+    }
+
+    /// Whether a read overlooks bytes that had arrived when the stop began: the fault `ForgetAtStop`.
     pub(crate) fn plays_at_stop(&mut self, at: usize) -> bool {
         let link = &self.links[at];
-        link.line.is_clean && !link.arrived.is_empty() && self.plays(Fault::ForgetAtStop)
+        link.client.is_clean && !link.arrived.is_empty() && self.plays(Fault::ForgetAtStop)
     }
 }

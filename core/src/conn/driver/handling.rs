@@ -64,6 +64,7 @@ impl<T: Transport> Driving<T> {
         if request.is_some() && service.clock.unix_seconds() >= state.expires {
             io.connection.close_after_this();
         }
+        io.has_body_reader = request.is_some();
         let lease = match self.lease.take().filter(|lease| Arc::strong_count(lease) == 1) {
             Some(lease) => {
                 lease.lend(io);

@@ -4,18 +4,18 @@
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) status: u16,
-    /// The part of the body that the peer should receive.
+    /// The part of its body that the peer receives.
     pub(crate) body: Vec<u8>,
-    /// Whether the response has no body whatever its fields say, because it answers HEAD or changes the protocol.
-    /// `None` for a last response that may answer HEAD.
+    /// Whether the response has no body, whatever its fields say, because it answers HEAD or changes the protocol.
+    /// `None`: the response may answer HEAD, and is the last.
     pub(crate) is_bodiless: Option<bool>,
-    /// Whether the response announces that it is the last. `None` for an interim response.
+    /// Whether the response says that it is the last. `None`: it is not the final response to its request.
     pub(crate) closes: Option<bool>,
-    /// Whether the connection is cut before the end of the response.
+    /// Whether the connection is cut before its end.
     pub(crate) is_cut: bool,
 }
 
-/// Checks that `output` consists of these responses, and that nothing follows a response with `close`.
+/// Checks that `output` consists of these responses, and that nothing follows a response that says `close`.
 pub(crate) fn check(mut output: &[u8], expected: &[Expected]) {
     let mut said_close = false;
     for (number, expected) in expected.iter().enumerate() {
@@ -58,10 +58,10 @@ pub(crate) fn check(mut output: &[u8], expected: &[Expected]) {
         assert!(body == seen, "{body:?} is the body of {head:?}, not {seen:?}");
         assert!(!expected.is_cut || output.is_empty(), "something follows a response that was cut");
     }
-    assert!(output.is_empty(), "{:?} was sent for nothing", String::from_utf8_lossy(output));
+    assert!(output.is_empty(), "{:?} was sent after the last response", String::from_utf8_lossy(output));
 }
 
-/// Removes a chunked body from the front of `output`, or the part of it that is there.
+/// Takes a chunked body, or the beginning of one, from `output`.
 fn unchunk(output: &mut &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = find(output, b"\r\n") {

@@ -1,52 +1,61 @@
-//! Every way to chop the bytes of a peer leads to the same requests, bodies, refusals and responses.
+//! The same bytes give the same requests, bodies, refusals and responses, however they are chopped, and whether bodies
+//! are buffered or not.
 
 use std::io::Read;
 use std::sync::Arc;
 
-use gearshift_core::h1::{Connection, Error, Event, Piece};
-use gearshift_core::{BodyError, Limits, Request, Response, StatusCode};
+use gearshift_core::h1::{Buffered, Connection, Error, Event, Piece};
+use gearshift_core::{Body, BodyError, Limits, Request, Response, StatusCode};
 
 use crate::input::{Choices, Input, forget};
 use crate::pieces::{Cuts, Pieces};
 
-/// Runs the wire of `input` through four connections, chopped in different ways.
+/// Runs the wire of `input` through several connections, chopped in different ways.
 pub fn chopping(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let mut limits = choices.limits();
-    // A body that arrived with its head is never drained, so the limit on draining depends on the chopping.
+    // A body that arrived with its head is never drained, so a limit of draining depends on the chopping.
     limits.drain = u64::MAX;
     let limits = Arc::new(limits);
-    let run = |cuts| Run::new(Pieces::new(wire, cuts), choices.clone(), &limits).seen();
+    let run =
+        |cuts, body_buffer| Run::new(Pieces::new(wire, cuts), choices.clone(), &limits, body_buffer).seen();
     forget();
-    let whole = run(Cuts::None);
-    for cuts in [Cuts::All, Cuts::Some(choices.clone()), Cuts::None] {
-        let seen = run(cuts);
+    let whole = run(Cuts::None, 0);
+    let some = Cuts::Some(choices.clone());
+    let body_buffer = choices.clone().of(&[3, 1 << 20]);
+    for (cuts, body_buffer) in [(Cuts::All, 0), (some.clone(), 0), (Cuts::None, 0), (some, body_buffer)] {
+        let seen = run(cuts, body_buffer);
         assert_eq!(seen.events, whole.events);
         assert!(seen.output == whole.output, "other bytes were sent");
     }
 }
 
-/// The behaviour of a connection.
+/// What a connection did.
 #[derive(Debug, Default)]
 struct Seen {
-    /// The events as text.
+    /// The events, as text.
     events: Vec<String>,
     output: Vec<u8>,
 }
 
 struct Run<'a> {
     connection: Connection,
+    limits: Arc<Limits>,
     pieces: Pieces<'a>,
     choices: Choices<'a>,
+    /// Bodies of at most this size are awaited before they are read; 0: none.
+    body_buffer: usize,
     seen: Seen,
 }
 
 impl<'a> Run<'a> {
-    fn new(pieces: Pieces<'a>, choices: Choices<'a>, limits: &Arc<Limits>) -> Run<'a> {
+    fn new(pieces: Pieces<'a>, choices: Choices<'a>, limits: &Arc<Limits>, body_buffer: usize) -> Run<'a> {
         Run {
             connection: Connection::new(limits.clone(), false, false),
+            limits: limits.clone(),
             pieces,
             choices,
+            body_buffer,
             seen: Seen::default(),
         }
     }
@@ -70,7 +79,7 @@ impl<'a> Run<'a> {
         self.seen.events.push(format!("refused: {error:?}"));
     }
 
-    /// Delivers the next piece of the wire.
+    /// Receives the next piece of the wire.
     fn receive(&mut self) {
         match self.pieces.next() {
             Some(piece) => self.connection.read_buffer_mut().extend(piece),
@@ -81,7 +90,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Moves queued bytes to the output, except `100 Continue`, which depends on whether the peer waited for it.
+    /// Moves the queued bytes to the output, without `100 Continue`, which depends on the chopping.
     fn send(&mut self) {
         while let Some(chunk) = self.connection.write_queue_mut().take_chunk() {
             if chunk != "HTTP/1.1 100 Continue\r\n\r\n" {
@@ -94,13 +103,15 @@ impl<'a> Run<'a> {
         let choice = self.choices.byte();
         let (method, target) = (request.method(), request.target());
         let mut seen = format!("{method} {target} {:?} {:?}", request.version(), request.headers());
-        // A peer that is answered without `100 Continue` may omit the body, unless the body has arrived already. An
-        // error in a chunk is reported if the chunk came with its head, or if it is read.
+        // A peer that waits for `100 Continue` and is answered without it may not send the body, unless the body is
+        // here already. A fault in chunks is reported if they came with their head, or if they are read.
         let headers = request.headers();
         let reads = choice % 4 != 1 || headers.contains("expect") || headers.contains("transfer-encoding");
         let mut body = Vec::new();
+        let buffered = self.buffer();
         if reads {
-            request.into_body().reader().read_to_end(&mut body).expect("bytes at hand can be read");
+            let at_hand = buffered.unwrap_or_else(|| request.into_body());
+            at_hand.reader().read_to_end(&mut body).expect("bytes at hand can be read");
             let end = match self.read(&mut body) {
                 Ok(()) => "whole".to_owned(),
                 Err(BodyError::Malformed(error)) => return self.refuse(error),
@@ -125,7 +136,27 @@ impl<'a> Run<'a> {
         self.send();
     }
 
-    /// Reads the rest of a body as the driver does.
+    /// Awaits a small body, as the driver does on a blocking backend. `None` if what is at hand came with the head.
+    fn buffer(&mut self) -> Option<Body> {
+        if self.body_buffer == 0 || !self.connection.is_body_pending() || self.connection.awaits_continue() {
+            return None;
+        }
+        self.send();
+        loop {
+            match self.connection.buffer_body(self.body_buffer) {
+                Buffered::Whole(body) => return Some(body),
+                Buffered::Partial => return None,
+                Buffered::NeedBytes => {
+                    let held = self.connection.read_buffer().len();
+                    let max = self.body_buffer.max(self.limits.head);
+                    assert!(held <= max, "{held} bytes are held, and more are wanted");
+                    self.receive();
+                }
+            }
+        }
+    }
+
+    /// Reads the rest of a body as the driver does, which asks for it by `100 Continue`.
     fn read(&mut self, body: &mut Vec<u8>) -> Result<(), BodyError> {
         loop {
             match self.connection.next_piece()? {

@@ -1,4 +1,5 @@
-//! The chunked coding compared with the oracle: the same data, the same end, and the bytes behind it untouched.
+//! The chunked coding, compared with the oracle: the same bytes and the same end. The bytes after the end are not
+//! touched.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r
 pub fn chunked(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let mut limits = choices.limits();
-    // The head is not under test, but its limits apply to trailers as well.
+    // The head has to be taken. The limits hold for trailers, too.
     limits.request_line = limits.request_line.max(HEAD.len());
     limits.field_line = limits.field_line.max(HEAD.len());
     limits.fields = limits.fields.max(2);
@@ -28,7 +29,7 @@ pub fn chunked(input: &[u8]) {
     }
 }
 
-/// `is_with_head` says whether the first piece of the body comes with the head.
+/// Compares one way to chop the body. `is_with_head`: its first piece comes with the head.
 fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>, is_with_head: bool) {
     let mut connection = Connection::new(limits.clone(), false, false);
     let mut pieces = Pieces::new(wire, cuts);
@@ -50,7 +51,7 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>, is_with_head: bool
     check_end(connection, end);
 }
 
-/// Reads a body. Returns false if the wire ends before the body does.
+/// Reads a body to its end. `false`: the wire ended before.
 pub(crate) fn read(
     connection: &mut Connection,
     pieces: &mut Pieces<'_>,
@@ -74,8 +75,7 @@ pub(crate) fn read(
     }
 }
 
-/// Compares the bytes that were read with those that the grammar finds in `wire`. Returns the length of the coding if
-/// it is complete.
+/// Compares what was read with what the grammar finds in `wire`. Returns the length of the coding, if it is complete.
 pub(crate) fn check(
     connection: &Connection,
     pieces: &Pieces<'_>,
@@ -103,14 +103,14 @@ pub(crate) fn check(
     None
 }
 
-/// Whether the error is in a trailer line whose end has not arrived.
+/// Checks that the fault is in a trailer line whose end has not arrived.
 fn check_unfinished(body: &Body, wire: &[u8], limits: &Limits) {
     let trailers = &wire[body.trailers.expect("only trailers are judged by the line")..];
     let is_unfinished = !oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits));
     assert!(is_unfinished, "a whole line that is wrong was not refused");
 }
 
-/// Checks a request that was accepted: the part of its body that had `arrived` must be valid.
+/// Checks a request that was taken: nothing is wrong with the part of its body that had `arrived`.
 pub(crate) fn check_taken(arrived: &[u8], limits: &Limits) {
     let mut body = Body::default();
     if oracle::chunked(arrived, limits, &mut body) == Err(Stop::Wrong) {
@@ -118,7 +118,7 @@ pub(crate) fn check_taken(arrived: &[u8], limits: &Limits) {
     }
 }
 
-/// Checks a request that was refused because of the part of its body that had `arrived`, which must be invalid.
+/// Checks a request that was refused for the part of its body that had `arrived`: something is wrong with it.
 pub(crate) fn check_refused(error: Error, arrived: &[u8], limits: &Limits) {
     let mut body = Body::default();
     let end = oracle::chunked(arrived, limits, &mut body);
@@ -126,7 +126,7 @@ pub(crate) fn check_refused(error: Error, arrived: &[u8], limits: &Limits) {
     assert_eq!(error == Error::BodyTooLarge, body.is_too_large, "{error:?}");
 }
 
-/// Checks that an error is final, and that a body that was cut is never complete.
+/// Checks that another read gives the same result, and that a body that was cut is never complete.
 fn check_end(mut connection: Connection, end: Result<bool, BodyError>) {
     connection.received_end();
     let again = connection.next_piece();

@@ -1,5 +1,5 @@
-//! A whole connection, used as the driver does and in other permitted ways: bodies that are read, half read or left,
-//! responses of all kinds, changes of protocol, and refusals at any time. Invariants are asserted after each step, and
+//! A whole connection, driven as the driver does it, and in other ways that are allowed: bodies read, half read or
+//! left, responses of all kinds, changes of protocol, refusals at any time. Invariants are asserted at each step, and
 //! a client reads the output at the end.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::answers::{self, Expected};
 use crate::input::{Choices, Input, forget};
 use crate::pieces::{Cuts, Pieces};
 
-/// Drives a connection by the script of `input` until it can make no more progress.
+/// Drives a connection by the script of `input` until nothing more can come of it.
 pub fn connection(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
     let limits = Arc::new(choices.limits());
@@ -32,7 +32,7 @@ pub fn connection(input: &[u8]) {
         is_last: false,
         has_switched: false,
     };
-    // Each turn uses a piece or an exchange, and each of these uses a byte of the input.
+    // Each turn takes a piece or an exchange, and each of those takes at least one byte.
     let mut turns = 4 * wire.len() + 8;
     while rig.turn() {
         turns = turns.checked_sub(1).expect("the connection goes round in circles");
@@ -47,7 +47,7 @@ struct Rig<'a> {
     choices: Choices<'a>,
     output: Vec<u8>,
     expected: Vec<Expected>,
-    /// No further request may follow.
+    /// No request may come any more.
     is_last: bool,
     /// The connection is no longer HTTP.
     has_switched: bool,
@@ -57,14 +57,14 @@ struct Rig<'a> {
 struct Asked {
     is_head: bool,
     is_old: bool,
-    /// The length of its body according to its fields. `None` if the body is chunked.
+    /// The length of its body by its fields. `None` if the body is chunked.
     length: Option<u64>,
-    /// The number of bytes of its body that were read.
+    /// Bytes of its body that were taken.
     taken: u64,
 }
 
 impl Rig<'_> {
-    /// Handles one event. Returns false once no more can follow.
+    /// Handles one event. `false` if it was the last.
     fn turn(&mut self) -> bool {
         match self.connection.next_event() {
             Event::NeedBytes => {
@@ -98,13 +98,13 @@ impl Rig<'_> {
         true
     }
 
-    /// Delivers the next piece of the wire, its end, or a timeout. Returns false if none is left.
+    /// Receives the next piece of the wire, or its end, or lets a deadline pass.
     fn receive(&mut self) -> bool {
         assert!(!self.connection.has_ended(), "bytes are wanted of a peer that sends no more");
         self.send();
         match self.pieces.next() {
             Some(piece) => {
-                // Either as a read does or directly.
+                // Both ways to fill the buffer.
                 match self.choices.byte() % 2 {
                     0 if piece.len() <= self.connection.read_buffer_mut().spare_mut().len() => {
                         self.connection.read_buffer_mut().spare_mut()[..piece.len()].copy_from_slice(piece);
@@ -122,7 +122,7 @@ impl Rig<'_> {
         true
     }
 
-    /// Moves queued bytes to the output, in chunks or in writes of any length.
+    /// Moves the queued bytes to the output, in chunks or in writes of any length.
     fn send(&mut self) {
         let write_queue = self.connection.write_queue_mut();
         while !write_queue.is_empty() {
@@ -147,7 +147,8 @@ impl Rig<'_> {
         self.connection.read_buffer_mut().release();
     }
 
-    /// Refuses the request. `told` says whether the peer should receive the refusal, and with which body.
+    /// Refuses. `told`: whether the peer receives the refusal, and whether it has no body (`None`: that depends on the
+    /// request).
     fn refuse(&mut self, error: Error, told: Option<Option<bool>>) {
         self.connection.refuse(error, 0);
         if let Some(is_bodiless) = told {
@@ -160,7 +161,7 @@ impl Rig<'_> {
         let is_never = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let is_bodiless = is_bodiless.map(|is_bodiless| is_bodiless || is_never);
         let body = if is_bodiless == Some(true) { Vec::new() } else { body };
-        // This is asked now, because bytes that are read later may end the connection as well.
+        // Recorded now, because later reads may end the connection, too.
         let closes =
             (!status.is_informational() && !self.has_switched).then_some(self.connection.is_closing());
         self.expected.push(Expected { status: status.as_u16(), body, is_bodiless, closes, is_cut: false });
@@ -204,9 +205,9 @@ impl Rig<'_> {
         self.is_last |= self.connection.is_closing();
     }
 
-    /// Reads pieces of a body until `most` bytes have been read.
-    fn read(&mut self, asked: &mut Asked, most: u64) -> Result<(), BodyError> {
-        while asked.taken < most {
+    /// Takes pieces of a body, up to `max` bytes.
+    fn read(&mut self, asked: &mut Asked, max: u64) -> Result<(), BodyError> {
+        while asked.taken < max {
             assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
             match self.connection.next_piece() {
                 Ok(Piece::Data(data)) => {
@@ -286,7 +287,7 @@ impl Rig<'_> {
         let status = response.status();
         let body = response.body().remaining().expect("it is not a stream");
         let bytes = vec![b'b'; body as usize];
-        // The body of an error differs, but its length is the same.
+        // The text of an error is other bytes, of which there are as many.
         let response = if body > 0 { replace_body(response, bytes.clone()) } else { response };
         let waits = self.connection.awaits_continue();
         self.connection.respond_whole(response, 0);
@@ -297,8 +298,8 @@ impl Rig<'_> {
         }
     }
 
-    /// Sends a response in pieces, with or without a length. Sometimes the length is wrong, or the connection is
-    /// refused before the end.
+    /// A response in pieces, of a length that is said or not; sometimes it is not of that length, or the connection
+    /// is refused meanwhile.
     fn stream(&mut self, asked: &mut Asked) {
         let (status, body, fields) = (self.status(), self.body(), self.fields());
         let length = (self.choices.byte().is_multiple_of(2)).then_some(body.len() as u64);
@@ -326,7 +327,7 @@ impl Rig<'_> {
                 if self.choices.byte().is_multiple_of(4) {
                     self.send();
                 }
-                // The body of the request may be read while the response is sent.
+                // The request's body may still be read while the response is sent.
                 if self.choices.byte() % 8 == 1 {
                     let _ = self.connection.next_piece();
                 }
@@ -342,7 +343,7 @@ impl Rig<'_> {
         self.connection.finish().expect("it is as long as was said");
     }
 
-    /// Ends a response before the end of its body.
+    /// Ends a response before its body does.
     fn cut(&mut self, sent: usize, length: Option<u64>) {
         if length.is_some() {
             assert!(self.connection.finish().is_err(), "a response is shorter than was said");
@@ -357,7 +358,7 @@ impl Rig<'_> {
         self.is_last = true;
     }
 
-    /// Checks that a connection that has ended yields no event, whatever it receives.
+    /// Nothing comes of a connection that has ended, whatever it receives.
     fn end(mut self) {
         self.send();
         self.connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -1,5 +1,5 @@
-//! Request heads compared with the oracle: both accept a head or both refuse it, with the same parts, and each head
-//! begins where the request before it ends.
+//! Request heads, compared with the oracle: both take a head and find the same parts, or both refuse it. Each head
+//! begins where the body before it ends.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ pub fn head(input: &[u8]) {
     let limits = Arc::new(choices.limits());
     let others = Arc::new(choices.limits());
     forget();
-    // The second time, this thread has read the same heads before. A head within the limits of one server need not be
-    // within those of another.
+    // The second run reads the heads that this thread has read last. A head within the limits of one server may be
+    // beyond the limits of another.
     let cuts = [Cuts::None, Cuts::None, Cuts::None, Cuts::Some(choices.clone()), Cuts::All];
     for (cuts, limits) in cuts.into_iter().zip([&limits, &limits, &others, &limits, &others]) {
         compare(wire, cuts, limits);
@@ -65,7 +65,7 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
                 check_status(error.status(), wire, limits);
                 return check_refusal(&mut connection, error, wire);
             }
-            // Policy: the part of a chunked body that came with its head is checked with it (docs/strictness.md,
+            // Policy: the part of a chunked body that came with its head is judged with the head (docs/strictness.md,
             // Framing).
             (Event::Refused(error), Ok(expected)) if expected.framing == Framing::Chunked => {
                 let arrived = &wire[expected.len..wire.len() - pieces.rest().len()];
@@ -82,7 +82,7 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>) {
     }
 }
 
-/// Checks that the refusal names a limit if and only if the request exceeds one.
+/// Checks that a refusal names a limit if the peer broke one, and only then.
 fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
     let broken = oracle::broken_limit(wire, limits);
     let mut lenient = limits.clone();
@@ -103,8 +103,7 @@ fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
     }
 }
 
-/// Checks that the peer receives the whole refusal, without its body in the answer to HEAD (RFC 9110, 9.3.2), and
-/// nothing else.
+/// Checks that the refusal is complete, without a body for HEAD (RFC 9110, 9.3.2), and that no event follows.
 fn check_refusal(connection: &mut Connection, error: Error, wire: &[u8]) {
     connection.write_queue_mut().clear();
     connection.refuse(error, 0);
@@ -124,7 +123,7 @@ fn check(request: &Request, expected: &Head<'_>) {
     assert_eq!(fields, expected.fields);
 }
 
-/// Reads the body, which `wire` begins with according to the grammar. Returns its length on the wire if it is complete.
+/// Reads the body, which has to be at the start of `wire`. Returns its length there, if it is complete.
 fn check_body(
     connection: &mut Connection,
     pieces: &mut Pieces<'_>,
@@ -155,7 +154,7 @@ fn check_body(
     }
 }
 
-/// Answers the request, and checks that the response announces whether the connection closes.
+/// Answers, and checks that the response says whether the connection closes.
 fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool) {
     connection.write_queue_mut().clear();
     connection.respond_whole(Response::text("hello"), 0);
@@ -163,5 +162,5 @@ fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool)
     let answer = connection.write_queue().front();
     assert_eq!(answer.ends_with(b"hello"), !is_head, "a body was sent to HEAD, or none to another method");
     let says_close = answer.windows(17).any(|window| window == b"Connection: close");
-    assert_eq!(says_close, expected.closes, "the peer is not told what becomes of the connection");
+    assert_eq!(says_close, expected.closes, "the response does not say whether the connection closes");
 }

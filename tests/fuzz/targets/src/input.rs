@@ -1,6 +1,6 @@
-//! The layout of an input: a script of choices, then the bytes of the wire.
+//! The input of the targets: a script of choices, then the bytes that the peer sends.
 //!
-//! The layout is the same for every target, so that an input that one of them found is a seed for the others. The
+//! The layout is the same for every target, so that an input that one target found is a seed for the others. The
 //! script has a fixed length, so that a mutation of the wire does not shift the choices, and a mutation of the choices
 //! does not shift the wire.
 
@@ -12,24 +12,24 @@ use gearshift_core::{Limits, Response};
 /// Bytes of choices at the start of an input.
 pub const SCRIPT: usize = 16;
 
-/// An input in its parts.
+/// The two parts of an input.
 #[derive(Clone)]
 pub struct Input<'a> {
     /// The choices of the target.
     pub choices: Choices<'a>,
-    /// The bytes that the peer sends.
+    /// What the peer sends.
     pub wire: &'a [u8],
 }
 
 impl<'a> Input<'a> {
-    /// Returns `None` if the input is shorter than the script.
+    /// Splits `bytes`. `None` if they are shorter than a script.
     pub fn read(bytes: &'a [u8]) -> Option<Input<'a>> {
         let (script, wire) = bytes.split_first_chunk::<SCRIPT>()?;
         Some(Input { choices: Choices { script, at: 0 }, wire })
     }
 }
 
-/// The bytes of the script, repeated endlessly.
+/// The choices. The script is repeated at its end.
 #[derive(Clone)]
 pub struct Choices<'a> {
     script: &'a [u8; SCRIPT],
@@ -49,7 +49,7 @@ impl Choices<'_> {
         options[usize::from(self.byte()) % options.len()]
     }
 
-    /// The limits of a connection: the defaults if all choices are 0, and mostly small limits otherwise.
+    /// The limits of a connection: the default limits if all choices are 0, else mostly small limits.
     pub fn limits(&mut self) -> Limits {
         let mut limits = Limits::default();
         limits.request_line = self.of(&[limits.request_line, 64, 30, 15]);
@@ -66,10 +66,10 @@ impl Choices<'_> {
     }
 }
 
-/// Makes this thread forget the heads that it has read, so that the effect of an input depends on the input alone.
+/// Makes this thread forget the heads that it has read, so that the result of an input depends on that input alone.
 ///
-/// Each thread keeps the last request line and the last few field sections that it has read. A few new ones replace
-/// them.
+/// Each thread keeps the last request line and the last few field sections. This function replaces them by heads that
+/// occur nowhere else.
 pub(crate) fn forget() {
     thread_local! {
         static NEVER_BEFORE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };

@@ -1,8 +1,8 @@
-//! What the fuzz targets check, as plain functions from bytes to a panic.
+//! The checks of the fuzz targets: plain functions that take bytes and panic if an invariant does not hold.
 //!
 //! The binaries under `tests/fuzz/fuzz_targets` pass the inputs of libFuzzer to one of [`TARGETS`]. This crate is a
-//! member of the workspace, so `cargo test` on a stable toolchain replays the seeds and all regressions through the
-//! same functions.
+//! member of the workspace, so that `cargo test` on a stable toolchain replays the seeds, and every input that once
+//! found a fault, through the same functions.
 
 mod answers;
 mod chopping;
@@ -20,7 +20,7 @@ pub use connection::connection;
 pub use head::head;
 pub use input::{Input, SCRIPT};
 
-/// A fuzz target: it panics where an invariant does not hold.
+/// A fuzz target, which panics if an invariant does not hold.
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.

@@ -1,7 +1,7 @@
-//! Seeds: the requests of the wire cases in `tests/wire`, and inputs at the edge of a rule of the grammar.
+//! The first inputs: the bytes that the wire cases of `tests/wire` send, and bytes at the edges of the grammar.
 //!
-//! Only the lines that a case sends (`> text`) and the rows of a family (`| text`) matter here.
-//! `tests/backends/case.rs` explains the format. Cases that send the same bytes are one seed.
+//! Only the lines of a case that are sent matter here (`> text`), and the rows of a family of cases (`| text`). The
+//! format is explained in `tests/backends/case.rs`. Cases that send the same bytes make one seed.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,13 +11,13 @@ use crate::SCRIPT;
 /// The bytes that one case sends.
 #[derive(Clone, Debug)]
 pub struct Seed {
-    /// The file and the name of the case, and its number in its family.
+    /// File and name of the case, and its number in its family.
     pub name: String,
-    /// The bytes of all its steps.
+    /// All bytes that the case sends.
     pub wire: Vec<u8>,
 }
 
-/// The scripts that each seed is tried with: the default choices, and some others.
+/// The scripts for each seed: all choices at their defaults, and some others.
 pub const SCRIPTS: [[u8; SCRIPT]; 4] = [
     [0; SCRIPT],
     [0, 0, 0, 0, 1, 1, 3, 0, 3, 4, 5, 7, 2, 0, 1, 6],
@@ -26,12 +26,12 @@ pub const SCRIPTS: [[u8; SCRIPT]; 4] = [
 ];
 
 impl Seed {
-    /// The seed as an input for a target.
+    /// The input that a target reads.
     pub fn input(&self, script: &[u8; SCRIPT]) -> Vec<u8> {
         [&script[..], &self.wire].concat()
     }
 
-    /// The seed as an input for the target of chunked bodies: the bytes behind the first head.
+    /// The input for the target `chunked`: the bytes after the first head.
     pub fn body_input(&self, script: &[u8; SCRIPT]) -> Option<Vec<u8>> {
         let end = self.wire.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let body = &self.wire[end..];
@@ -39,9 +39,9 @@ impl Seed {
     }
 }
 
-// In the notation of the cases:
+// The tables use the notation of the cases.
 
-/// Request lines at an edge, to be followed by a `Host`.
+/// Request lines at an edge of the grammar. A `Host` line follows each.
 const LINES: &[&str] = &[
     "GET http:///b HTTP/1.1",
     "GET http://a HTTP/1.1",
@@ -70,7 +70,7 @@ const LINES: &[&str] = &[
     r"\(M*8190) / HTTP/1.1",
 ];
 
-/// Field lines at an edge, all of a head.
+/// Field lines at an edge of the grammar. Each entry is a whole field section.
 const FIELDS: &[&str] = &[
     "Host: a[::1]",
     "Host: [::1]x",
@@ -98,7 +98,7 @@ const FIELDS: &[&str] = &[
     r"Host: a\r\nA:\r\nB: \t\r\nC: \x80\xff\r\nD: d",
 ];
 
-/// Chunked bodies at an edge.
+/// Chunked bodies at an edge of the grammar.
 const BODIES: &[&str] = &[
     r"0000000000000003\r\nabc\r\n0\r\n\r\n",
     r"00000000000000003\r\nabc\r\n0\r\n\r\n",
@@ -121,7 +121,7 @@ const BODIES: &[&str] = &[
     r"\(1;abc\r\nx\r\n*1024)0;a\r\n\r\n",
 ];
 
-/// The seeds of all cases, and those at the edges.
+/// The bytes that the cases send, and the tables above.
 ///
 /// # Panics
 /// If a case cannot be read.
@@ -176,7 +176,7 @@ fn family(lines: &str) -> Vec<Vec<u8>> {
 /// The bytes of one line that is sent.
 fn sent(line: &str) -> Vec<u8> {
     let line = line.strip_prefix(' ').unwrap_or(line);
-    // A pair of backslashes is an escaped backslash, so only an odd number suppresses the line end.
+    // A backslash at the end joins lines, unless it is escaped.
     match line.bytes().rev().take_while(|&byte| byte == b'\\').count() % 2 {
         1 => unescape(&line[..line.len() - 1]),
         _ => [unescape(line), b"\r\n".to_vec()].concat(),

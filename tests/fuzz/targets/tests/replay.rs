@@ -1,5 +1,5 @@
-//! The fuzz targets on a stable toolchain: all seeds, all seeds with other choices and a changed byte, and all
-//! regressions.
+//! Replays inputs through the fuzz targets on a stable toolchain: all seeds, all seeds with other choices and a
+//! changed byte, and all inputs that once found a fault.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use gearshift_fuzz_targets::{SCRIPT, TARGETS, Target, seeds};
 
-/// Runs a target on one input, and names the input if it fails.
+/// Runs one input, and prints it if it fails.
 fn replay(name: &str, target: Target, from: &str, input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(input))) {
         let shown = String::from_utf8_lossy(&input[..input.len().min(500)]);
@@ -16,7 +16,7 @@ fn replay(name: &str, target: Target, from: &str, input: &[u8]) {
     }
 }
 
-/// Each seed with each script, as an input for the target `name`.
+/// Each seed with each script, as the target `name` reads it.
 fn inputs(name: &str) -> Vec<(String, Vec<u8>)> {
     let mut inputs = Vec::new();
     for seed in seeds::all() {
@@ -29,7 +29,7 @@ fn inputs(name: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn holds_for_every_seed() {
+fn every_seed_passes() {
     assert!(seeds::all().len() > 200, "the cases are not found");
     for (name, target) in TARGETS {
         for (from, input) in inputs(name) {
@@ -39,15 +39,15 @@ fn holds_for_every_seed() {
 }
 
 #[test]
-fn holds_for_every_seed_with_other_choices_and_a_byte_changed() {
-    // Any generator that yields the same numbers in each run.
+fn every_seed_with_other_choices_and_a_changed_byte_passes() {
+    // A generator that always gives the same numbers.
     let mut state: u32 = 1;
     let mut random = |below: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as usize % below
     };
     for (name, target) in TARGETS {
-        // The `connection` target depends mostly on the choices.
+        // The target `connection` depends on its choices more than the others do.
         let rounds = if name == "connection" { 8 } else { 1 };
         for (from, input) in inputs(name).into_iter().filter(|(_, input)| input.len() <= 1024) {
             for _ in 0..rounds {
@@ -69,12 +69,12 @@ fn holds_for_every_seed_with_other_choices_and_a_byte_changed() {
 }
 
 #[test]
-fn holds_for_all_that_was_found() {
+fn every_input_that_found_a_fault_passes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regressions");
     for entry in fs::read_dir(folder).expect("the folder of regressions") {
         let path = entry.expect("an entry of it").path();
         let input = fs::read(&path).expect("a file");
-        // All targets read the same layout, so each regression is tried on all of them.
+        // All targets read the same layout, so that an input that one target found runs through all of them.
         for (name, target) in TARGETS {
             replay(name, target, &path.display().to_string(), &input);
         }

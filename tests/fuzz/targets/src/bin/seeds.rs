@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use gearshift_fuzz_targets::{TARGETS, seeds};
 
-/// Longer inputs slow every mutation down, and are replayed by the test.
+/// The maximal length. Longer inputs slow down every mutation. The test replays them.
 const LONGEST: usize = 4096;
 
 fn main() -> io::Result<()> {

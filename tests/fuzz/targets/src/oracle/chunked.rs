@@ -31,14 +31,14 @@ const NOT_IN_TRAILERS: [&str; 13] = [
     "cookie",
 ];
 
-/// The part of a body that has been read.
+/// The parts of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
-    /// The data.
+    /// The data of its chunks, up to the first fault.
     pub(crate) data: Vec<u8>,
-    /// Whether the body is refused because its chunks announce more bytes than the limit.
+    /// Whether its chunks announce more than the limit.
     pub(crate) is_too_large: bool,
-    /// The position of the trailer section, once it is known.
+    /// The start of the trailer section, once the last chunk was read.
     pub(crate) trailers: Option<usize>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn trailer_section(bytes: &[u8], limits: &Limits) -> Parse<usize> {
     }
 }
 
-/// `1*HEXDIG`: the size, and how many zeros were spare.
+/// `1*HEXDIG`: the size, and the number of spare zeros.
 fn chunk_size(cursor: &mut Cursor<'_>) -> Parse<(u64, usize)> {
     let digits = cursor.some(|byte| byte.is_ascii_hexdigit())?;
     let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();

@@ -1,4 +1,4 @@
-//! A position in a byte string, and the tokens that all rules share.
+//! A position in a slice of bytes, and the tokens that all rules share.
 
 /// Why a rule does not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) enum Stop {
 
 pub(crate) type Parse<T> = Result<T, Stop>;
 
-/// A position in a byte string.
+/// A position in a slice of bytes.
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
         self.text(b"\r\n")
     }
 
-    /// At most `n` bytes of what is left.
+    /// At most `n` of the bytes that are left.
     pub(crate) fn up_to(&mut self, n: u64) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         let taken = &rest[..usize::try_from(n).unwrap_or(usize::MAX).min(rest.len())];
@@ -83,8 +83,8 @@ pub(crate) fn is<'a>(bytes: &'a [u8], rule: impl FnOnce(&mut Cursor<'a>) -> Pars
     rule(&mut cursor).is_ok() && cursor.is_at_end()
 }
 
-/// Whether `rule` matches no string that begins with the complete lines of `bytes`. A line is judged when its end is
-/// there. Policy: a CR with anything but LF behind it is one (docs/strictness.md, Request line).
+/// Whether `rule` cannot match anything that begins with the complete lines of `bytes`. A line is judged once it is
+/// complete. Policy: a CR with anything but LF behind it is one (docs/strictness.md, Request line).
 pub(crate) fn begins_no<T>(bytes: &[u8], rule: impl FnOnce(&[u8]) -> Parse<T>) -> bool {
     let is_end = |pair: &[u8]| pair[1] == b'\n' || pair[0] == b'\r';
     let lone = usize::from(bytes.first() == Some(&b'\n'));

@@ -1,4 +1,4 @@
-//! A complete request head, `request-line *( field-line CRLF ) CRLF` (RFC 9112, 2.1), and the framing of its body.
+//! A request head, whole: `request-line *( field-line CRLF ) CRLF` (RFC 9112, 2.1), and what it says of the body.
 
 use gearshift_core::Limits;
 
@@ -6,7 +6,7 @@ use super::chunked::LONGEST;
 use super::cursor::{Cursor, Parse, Stop, blank, members, obs_text, tchar, trimmed, vchar};
 use super::target;
 
-/// Field lines: names as they were sent, and values without surrounding white space.
+/// Field lines: names as they were sent, and values without the white space around them.
 pub(crate) type Lines<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 /// How long the body is (RFC 9112, 6.3).
@@ -16,7 +16,7 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// The content of a head.
+/// The meaning of a head.
 #[derive(Debug)]
 pub(crate) struct Head<'a> {
     pub(crate) method: &'a [u8],
@@ -29,7 +29,7 @@ pub(crate) struct Head<'a> {
     pub(crate) closes: bool,
     /// Whether the peer waits for `100 Continue`.
     pub(crate) expects: bool,
-    /// The length of the head, with the empty lines before it.
+    /// Its bytes, with the empty lines before it.
     pub(crate) len: usize,
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn broken_limit(bytes: &[u8], limits: &Limits) -> Option<Limit> {
     Some(if within.contains(&b' ') { Limit::RequestLine } else { Limit::Method })
 }
 
-/// Whether bytes without a valid head, or with a body that is refused together with its head, begin as a HEAD request.
+/// Whether the bytes of a request that is refused begin as a HEAD request.
 pub(crate) fn asks_for_head_only(bytes: &[u8]) -> bool {
     let mut cursor = Cursor::new(bytes);
     empty_lines(&mut cursor).is_ok() && cursor.text(b"HEAD ").is_ok()
@@ -104,14 +104,14 @@ pub(crate) fn keep(bytes: &[u8], first: Option<usize>, limits: &Limits) -> Parse
         let is_whole = line.ends_with(b"\n");
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
-        let most = match first {
-            Some(most) if number == 0 => most,
+        let max = match first {
+            Some(max) if number == 0 => max,
             _ => {
                 fields += usize::from(is_whole && !text.is_empty());
                 limits.field_line
             }
         };
-        if text.len() > most || fields > limits.fields || len > limits.head {
+        if text.len() > max || fields > limits.fields || len > limits.head {
             return Err(Stop::Wrong);
         }
         if is_whole && text.is_empty() {
@@ -184,14 +184,14 @@ fn judge<'a>(
     Some(Head { method, target, path, is_old, fields, framing, closes, expects, len })
 }
 
-/// `1*DIGIT` (RFC 9110, 8.6) that makes no more than `most`.
-fn content_length(digits: &[u8], most: u64) -> Option<u64> {
+/// `1*DIGIT` (RFC 9110, 8.6) of at most `max`.
+fn content_length(digits: &[u8], max: u64) -> Option<u64> {
     let mut length: u128 = 0;
     for byte in digits {
         length = length * 10 + u128::from(byte.checked_sub(b'0').filter(|digit| *digit < 10)?);
-        if length > u128::from(most) {
-            length = u128::from(most) + 1;
+        if length > u128::from(max) {
+            length = u128::from(max) + 1;
         }
     }
-    if digits.is_empty() || length > u128::from(most) { None } else { u64::try_from(length).ok() }
+    if digits.is_empty() || length > u128::from(max) { None } else { u64::try_from(length).ok() }
 }

@@ -1,9 +1,8 @@
-//! Slow and simple parsers of requests, written from the grammar of RFC 9110, RFC 9112 and RFC 3986. The connection is
-//! compared with them.
+//! The oracle: slow and simple readers of requests, written from the grammar of RFC 9110, RFC 9112 and RFC 3986.
 //!
-//! Each rule of the grammar is a function, which reads the bytes from their start. The oracle shares no code with the
-//! connection and keeps no state between two calls. Places where the server is stricter or more lenient than the
-//! grammar are marked `policy`, and docs/strictness.md says why.
+//! Each rule of the grammar is a function here, which reads the bytes from the start. The oracle shares nothing with
+//! the connection, has no optimisation, and keeps no state between two calls. `Policy` marks each place where the
+//! server is stricter or more lenient than the grammar; docs/strictness.md says why.
 
 mod chunked;
 mod cursor;

@@ -2,7 +2,7 @@
 
 use super::cursor::{Cursor, Parse, Stop, is};
 
-/// The path of a target that is valid for its method. `*` and an authority are their own path.
+/// The path of a target that is valid for its method; `*` and an authority are their own paths.
 pub(crate) fn path<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]> {
     match target {
         // Method names are case-sensitive (RFC 9110, 9.1), and `CONNECT` has a form of its own.
@@ -23,7 +23,7 @@ fn is_authority_form(target: &[u8]) -> bool {
     matches!(host_and_port(target), Some(Some([_, ..])))
 }
 
-/// `absolute-form` of a URL that an HTTP server accepts.
+/// `absolute-form` of an `http` or `https` URL.
 fn absolute_form(target: &[u8]) -> Option<&[u8]> {
     let colon = target.iter().position(|&byte| byte == b':')?;
     let scheme = target[..colon].to_ascii_lowercase();
@@ -42,7 +42,7 @@ fn absolute_form(target: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The path of `absolute-path [ "?" query ]`.
+/// `absolute-path [ "?" query ]`: its path.
 fn path_and_query(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().position(|&byte| byte == b'?').unwrap_or(bytes.len());
     let (path, query) = bytes.split_at(end);
@@ -152,7 +152,7 @@ fn is_ipv6(address: &[u8]) -> bool {
     count.is_some()
 }
 
-/// The number of groups in `h16 *( ":" h16 )`. An empty string has none.
+/// The number of groups in `[ h16 *( ":" h16 ) ]`.
 fn groups(bytes: &[u8], may_end_in_ipv4: bool) -> Option<usize> {
     if bytes.is_empty() {
         return Some(0);

@@ -14,35 +14,35 @@ use futures_core::Stream;
 use gearshift_core::{Answer, Body, BodyError, BoxFuture, Handler, Request, Response, Runtime, StatusCode};
 use http_body::{Frame, SizeHint};
 
+use crate::action::{Action, Kind};
 use crate::ask::pattern;
-use crate::deed::{Deed, Kind};
 use crate::fault::Fault;
-use crate::watch::place;
+use crate::observer::place;
 use crate::world::World;
 
 /// The application.
 #[derive(Clone)]
-pub(crate) struct Probe {
+pub(crate) struct Application {
     pub(crate) world: Arc<World>,
 }
 
-impl Handler for Probe {
+impl Handler for Application {
     fn call(&self, request: Request) -> Answer {
         let (at, id) = place(&request);
-        let (Some(deed), Some(id)) = (Deed::parse(request.target()), id) else {
+        let (Some(action), Some(id)) = (Action::parse(request.target()), id) else {
             return Answer::Ready(Response::status_only(StatusCode::NOT_FOUND));
         };
         let runtime = request.runtime().clone();
         self.leave_behind(&runtime);
-        match deed.kind {
-            Kind::Now => Answer::Ready(whole(id, deed)),
-            Kind::Close => Answer::Ready(whole(id, deed).with_header("Connection", "close")),
+        match action.kind {
+            Kind::Now => Answer::Ready(whole(id, action)),
+            Kind::Close => Answer::Ready(whole(id, action).with_header("Connection", "close")),
             Kind::Empty => Answer::Ready(Response::status_only(StatusCode::NO_CONTENT)),
-            Kind::PanicNow => fall(),
+            Kind::PanicNow => panic_quietly(),
             Kind::Stream | Kind::Broken | Kind::PanicWithin => {
-                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, deed))))
+                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, action))))
             }
-            Kind::Sized => Answer::Ready(Response::new(Body::from_http(pieces(runtime, id, deed)))),
+            Kind::Sized => Answer::Ready(Response::new(Body::from_http(pieces(runtime, id, action)))),
             Kind::Echo => {
                 let reading = Reading::new(&self.world, at, id);
                 let body = Echo { reading, body: request.into_body(), waits: None };
@@ -51,30 +51,30 @@ impl Handler for Probe {
             Kind::Split => {
                 let reading = Reading::new(&self.world, at, id);
                 runtime.spawn(TaskReader::new(&reading).read(reading, request.into_body())).detach();
-                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, deed))))
+                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, action))))
             }
             Kind::Spawn => {
-                runtime.spawn(runtime.sleep(deed.pause)).detach();
-                Answer::Ready(whole(id, deed))
+                runtime.spawn(runtime.sleep(action.pause)).detach();
+                Answer::Ready(whole(id, action))
             }
             Kind::Reader if runtime.threads_block() => {
                 let mut reading = Reading::new(&self.world, at, id);
                 let read = reading.read_blocking(request.into_body());
-                Answer::Ready(reading.told(read, deed))
+                Answer::Ready(reading.told(read, action))
             }
             Kind::Offload => {
-                let work = runtime.compute(move || whole(id, deed));
+                let work = runtime.compute(move || whole(id, action));
                 Answer::Later(Box::pin(work), None)
             }
             _ => {
                 let reading = Reading::new(&self.world, at, id);
-                Answer::Later(Box::pin(later(runtime, reading, deed, request.into_body())), None)
+                Answer::Later(Box::pin(later(runtime, reading, action, request.into_body())), None)
             }
         }
     }
 }
 
-impl Probe {
+impl Application {
     /// Leaves a timer or a task behind, if that is the fault to be played.
     fn leave_behind(&self, runtime: &Runtime) {
         if self.world.lock().plays(Fault::KeepTimer) {
@@ -89,116 +89,116 @@ impl Probe {
 }
 
 /// Handlers that wait.
-async fn later(runtime: Runtime, mut reading: Reading, deed: Deed, mut body: Body) -> Response {
+async fn later(runtime: Runtime, mut reading: Reading, action: Action, mut body: Body) -> Response {
     let id = reading.id;
-    match deed.kind {
-        Kind::LateRead => runtime.sleep(deed.pause).await,
+    match action.kind {
+        Kind::LateRead => runtime.sleep(action.pause).await,
         Kind::ReadSlow | Kind::ReadSome => {
             let first = reading.chunk(&mut body).await;
-            if deed.kind == Kind::ReadSome {
-                return whole(id, deed);
+            if action.kind == Kind::ReadSome {
+                return whole(id, action);
             }
             if !matches!(first, Ok(true)) {
-                return reading.told(first.map(drop), deed);
+                return reading.told(first.map(drop), action);
             }
-            runtime.sleep(deed.pause).await;
+            runtime.sleep(action.pause).await;
         }
         Kind::Keep => {
-            let pause = runtime.sleep(deed.pause);
+            let pause = runtime.sleep(action.pause);
             let task = async move {
                 pause.await;
                 reading.is_late = true;
-                // What it finds is checked as it is read.
+                // `Reading` checks what the task reads.
                 let _ = reading.read(&mut body).await;
             };
             runtime.spawn(task).detach();
-            return whole(id, deed);
+            return whole(id, action);
         }
         Kind::Hand => {
             let task = runtime.spawn(async move {
                 let read = reading.read(&mut body).await;
-                reading.told(read, deed)
+                reading.told(read, action)
             });
             return task.await.unwrap_or_else(|error| Response::text(error.to_string()));
         }
         Kind::Abandon => {
             runtime.spawn(TaskReader::new(&reading).read(reading, body)).detach();
-            runtime.sleep(deed.pause).await;
-            return whole(id, deed);
+            runtime.sleep(action.pause).await;
+            return whole(id, action);
         }
         Kind::Patience => {
             let chunk = reading.chunk(&mut body);
-            let _ = runtime.timeout(deed.pause, chunk).await;
-            return whole(id, deed);
+            let _ = runtime.timeout(action.pause, chunk).await;
+            return whole(id, action);
         }
         Kind::Await => {
-            let pause = runtime.sleep(deed.pause);
+            let pause = runtime.sleep(action.pause);
             let task = runtime.spawn(async move {
                 pause.await;
-                whole(id, deed)
+                whole(id, action)
             });
             return task.await.unwrap_or_else(|error| Response::text(error.to_string()));
         }
         Kind::Sleep | Kind::PanicLater => {
-            runtime.sleep(deed.pause).await;
-            match deed.kind {
-                Kind::PanicLater => fall(),
-                _ => return whole(id, deed),
+            runtime.sleep(action.pause).await;
+            match action.kind {
+                Kind::PanicLater => panic_quietly(),
+                _ => return whole(id, action),
             }
         }
         _ => {}
     }
     let read = reading.read(&mut body).await;
-    if deed.kind == Kind::ReadLate {
-        runtime.sleep(deed.pause).await;
+    if action.kind == Kind::ReadLate {
+        runtime.sleep(action.pause).await;
     }
-    reading.told(read, deed)
+    reading.told(read, action)
 }
 
 /// The body of a streamed response.
-fn pieces(runtime: Runtime, id: u64, deed: Deed) -> Pieces {
-    let all = Bytes::from(pattern(id, deed.size));
-    let each = all.len().div_ceil(deed.pieces).max(1);
+fn pieces(runtime: Runtime, id: u64, action: Action) -> Pieces {
+    let all = Bytes::from(pattern(id, action.size));
+    let each = all.len().div_ceil(action.pieces).max(1);
     let left = (0..all.len()).step_by(each).map(|at| all.slice(at..all.len().min(at + each))).collect();
-    let end = match deed.kind {
+    let end = match action.kind {
         Kind::Broken => End::Fails,
         Kind::PanicWithin => End::Panics,
         _ => End::Fine,
     };
-    Pieces { runtime, left, pause: deed.pause / 4, sleep: None, end }
+    Pieces { runtime, left, pause: action.pause / 4, sleep: None, end }
 }
 
 /// Panics without a message on the terminal.
-fn fall() -> ! {
+fn panic_quietly() -> ! {
     std::panic::resume_unwind(Box::new("as the request said"))
 }
 
-fn whole(id: u64, deed: Deed) -> Response {
-    Response::text(pattern(id, deed.size))
+fn whole(id: u64, action: Action) -> Response {
+    Response::text(pattern(id, action.size))
 }
 
-/// A body being read, and how far it was what the client sent.
+/// Reads a body, and compares it with what the client sent.
 struct Reading {
     world: Arc<World>,
     at: usize,
-    /// What the client sent; nothing to compare with if that was changed on its way.
+    /// What the client sent. `None` if the bytes were changed on their way.
     sent: Option<Vec<u8>>,
     id: u64,
     len: usize,
-    /// Whether the request is over, so that nobody waits for its body.
+    /// Whether the request may be over, so that a wait for its body says nothing about the connection.
     is_late: bool,
 }
 
 impl Reading {
     fn new(world: &Arc<World>, at: usize, id: u64) -> Reading {
         let state = world.lock();
-        let line = &state.links[at].line;
-        let ask = line.asks.iter().find(|written| written.id == id && !line.is_mangled);
+        let client = &state.links[at].client;
+        let ask = client.asks.iter().find(|written| written.id == id && !client.is_mangled);
         let sent = ask.map(|written| written.ask.body.clone());
         Reading { world: world.clone(), at, sent, id, len: 0, is_late: false }
     }
 
-    /// One piece. `false` at the end.
+    /// Reads one piece. `false` at the end.
     async fn chunk(&mut self, body: &mut Body) -> Result<bool, BodyError> {
         let waits = (!self.is_late).then(|| Waits::new(&self.world, self.at));
         let chunk = body.chunk().await;
@@ -206,7 +206,7 @@ impl Reading {
         self.judge(chunk)
     }
 
-    /// All that is left.
+    /// Reads everything that is left.
     async fn read(&mut self, body: &mut Body) -> Result<(), BodyError> {
         while self.chunk(body).await? {}
         Ok(())
@@ -222,7 +222,7 @@ impl Reading {
             let chunk = match read {
                 Ok(0) => None,
                 Ok(n) => Some(Ok(Bytes::copy_from_slice(&room[..n]))),
-                Err(error) => Some(Err(BodyError::Io(error))),
+                Err(error) => Some(Err(error.downcast().unwrap_or_else(BodyError::Io))),
             };
             if !self.judge(chunk)? {
                 return Ok(());
@@ -230,11 +230,15 @@ impl Reading {
         }
     }
 
-    /// Holds what was read against what was sent.
+    /// Compares what was read with what was sent.
     fn judge(&mut self, chunk: Option<Result<Bytes, BodyError>>) -> Result<bool, BodyError> {
         let mut state = self.world.lock();
         state.links[self.at].moved();
-        let Some(sent) = &self.sent else { return chunk.transpose().map(|chunk| chunk.is_some()) };
+        let Some(sent) = &self.sent else {
+            let chunk = chunk.transpose()?;
+            self.len += chunk.as_ref().map_or(0, Bytes::len);
+            return Ok(chunk.is_some());
+        };
         match chunk {
             Some(Ok(chunk)) => {
                 if sent.get(self.len..self.len + chunk.len()) != Some(&chunk[..]) {
@@ -257,9 +261,9 @@ impl Reading {
         }
     }
 
-    /// The response that tells what was read.
-    fn told(&self, read: Result<(), BodyError>, deed: Deed) -> Response {
-        let response = whole(self.id, deed);
+    /// The response that says what was read.
+    fn told(&self, read: Result<(), BodyError>, action: Action) -> Response {
+        let response = whole(self.id, action);
         match read {
             Ok(()) => response.with_header("Sim-Read", &format!("whole {}", self.len)),
             Err(error) => response
@@ -400,7 +404,7 @@ impl http_body::Body for Echo {
     }
 }
 
-/// An answer that comes in pieces, with waits between them.
+/// A streamed response, with waits between its pieces.
 struct Pieces {
     runtime: Runtime,
     left: VecDeque<Bytes>,
@@ -429,7 +433,7 @@ impl Pieces {
             (Some(piece), _) => Poll::Ready(Some(Ok(piece))),
             (None, End::Fine) => Poll::Ready(None),
             (None, End::Fails) => Poll::Ready(Some(Err(BodyError::Source("as the request said".into())))),
-            (None, End::Panics) => fall(),
+            (None, End::Panics) => panic_quietly(),
         }
     }
 }

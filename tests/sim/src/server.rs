@@ -1,8 +1,9 @@
 //! The simulated server: accepts, polls connections and tasks that were woken in any order, and lets time go on when
 //! nothing is left to do. It is what a backend is, without threads, sockets or a clock.
 //!
-//! On the blocking flavour a connection is polled by one of a few threads, and keeps that thread while it is pending and
-//! its handler is at work. Other connections are polled by the threads that are left. Background tasks need no thread.
+//! On the blocking flavour a connection is polled by one of a few threads, and keeps that thread while it is pending
+//! and its handler is at work. Other connections are polled by the threads that are left. Background tasks need no
+//! thread.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -46,7 +47,7 @@ enum Task {
     Connection(usize, Box<Driving<SimTransport>>),
 }
 
-/// The tasks that were woken, and what the thread that runs one of them waits through.
+/// The tasks that were woken, and how the thread that runs one of them waits.
 struct Queue {
     woken: Mutex<Vec<usize>>,
     running: AtomicUsize,
@@ -83,11 +84,11 @@ impl Wake for TaskWaker {
     }
 }
 
-/// How long background tasks may take when all connections have ended.
+/// How long background tasks may go on when all connections have ended.
 const TASKS_END: Duration = Duration::from_secs(600);
 
 impl Server {
-    /// A server whose connections are driven by so many threads that block; 0: by an event loop.
+    /// A server whose connections are driven by this number of threads that block. 0: by an event loop.
     pub(crate) fn new(world: Arc<World>, service: Arc<Service>, runtime: Runtime, threads: usize) -> Server {
         let park = Arc::new(SimPark::new(world.clone()));
         let queue = Queue { woken: Mutex::default(), running: AtomicUsize::new(NONE), park };
@@ -161,12 +162,12 @@ impl Server {
         }
     }
 
-    /// Whether every client has come, and all of them have left.
+    /// Whether all clients have connected and left.
     fn have_all_left(&self) -> bool {
         let state = self.world.lock();
         state.links.iter().all(|link| {
             let served = link.accepted.is_some() && link.closed.is_some();
-            (served || (link.accepted.is_none() && link.done && link.saw.is_some())) && !link.taking
+            (served || (link.accepted.is_none() && link.done && link.seen_end.is_some())) && !link.taking
         })
     }
 
@@ -294,7 +295,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Tasks own the service that owns the handler: none of them is to outlive the simulation.
+    /// Drops all tasks. They own the service, which owns the handler.
     fn drop(&mut self) {
         self.tasks.clear();
         loop {

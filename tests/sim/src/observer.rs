@@ -1,9 +1,10 @@
-//! A handler around the application's, which sees every request come and every response go.
+//! A handler around the application's, which observes every request and every response.
 //!
 //! It compares each request with what the client sent, labels the response so that the client knows which request it
 //! answers, and tells the rules which handlers are at work.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gearshift_core::{Answer, Handler, Request, Response};
 
@@ -11,13 +12,13 @@ use crate::ask::Framing;
 use crate::fault::Fault;
 use crate::world::World;
 
-/// The application, watched.
-pub(crate) struct Watch {
+/// The application, observed.
+pub(crate) struct Observer {
     pub(crate) world: Arc<World>,
     pub(crate) app: Arc<dyn Handler>,
 }
 
-impl Handler for Watch {
+impl Handler for Observer {
     fn call(&self, request: Request) -> Answer {
         let call = Call::begin(&self.world, &request);
         match self.app.call(request) {
@@ -29,13 +30,13 @@ impl Handler for Watch {
     }
 }
 
-/// Which connection a request is on, and which of its requests it says to be.
+/// The connection of a request, and the number that the request carries.
 pub(crate) fn place(request: &Request) -> (usize, Option<u64>) {
     let at = request.peer().map_or(0, |peer| usize::from(peer.port()) - 1);
     (at, request.header("sim-id").and_then(|id| id.parse().ok()))
 }
 
-/// A handler at work. Dropped before its end, it was given up.
+/// A handler at work. If this is dropped before the end, the handler was given up.
 struct Call {
     world: Arc<World>,
     at: usize,
@@ -47,7 +48,7 @@ impl Call {
     fn begin(world: &Arc<World>, request: &Request) -> Call {
         let (at, id) = place(request);
         let mut state = world.lock();
-        // A driver that was at work when the stop was forced finds out when it next looks.
+        // A driver that was at work when the stop was forced notices that at its next poll.
         state.cut_at_most += u64::from(state.is_forced);
         state.thread_begins(at);
         let is_buffered = state.blocking && state.body_buffer > 0;
@@ -57,9 +58,10 @@ impl Call {
         let left = link.must_not_begin;
         link.begun += 1;
         link.waited_for_thread = false;
+        link.body_waited = Duration::ZERO;
         link.moved();
-        if !link.line.is_mangled {
-            let due = link.line.asks.get(n).filter(|written| Some(written.id) == id);
+        if !link.client.is_mangled {
+            let due = link.client.asks.get(n).filter(|written| Some(written.id) == id);
             let wrong = match due {
                 None => {
                     Some(format!("request {id:?} is handed out where number {n} of connection {at} is due"))
@@ -75,8 +77,8 @@ impl Call {
                     let line = request.method() == ask.method && request.target() == ask.target;
                     let fresh = written.ask.refused.is_none() && written.head_end <= link.read;
                     let is_small = ask.framing != Framing::None && ask.body.len() <= body_buffer;
-                    // A body that was cut, or that came too late, is the handler's to find out.
-                    let has_come = link.line.is_clean || written.end <= link.read;
+                    // The handler is told of a body that was cut or came too late.
+                    let has_come = link.client.is_clean || written.end <= link.read;
                     let is_whole = request.body().remaining() == Some(ask.body.len() as u64);
                     if !(whole && fields && line && fresh) {
                         Some(format!("request {id:?} is handed out as something it is not"))
@@ -96,7 +98,7 @@ impl Call {
         Call { world: world.clone(), at, id, is_over: false }
     }
 
-    /// The handler has answered: labels what it says.
+    /// Records that the handler has answered, and labels the response.
     fn end(mut self, response: Response) -> Response {
         self.is_over = true;
         let mut state = self.world.lock();
@@ -128,7 +130,7 @@ impl Drop for Call {
 }
 
 impl crate::world::State {
-    /// A handler begins on the thread that polls its connection.
+    /// Records that a handler begins on the thread that polls its connection.
     fn thread_begins(&mut self, at: usize) {
         let Some(thread) = self.thread else { return };
         if let Some(other) = self.at_work[thread].replace(at) {

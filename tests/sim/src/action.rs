@@ -1,26 +1,26 @@
-//! What the simulation's own application does about a request, written in the request's target.
+//! What the simulation's own application does for a request. The target of the request says it.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// What to do, after how long a wait, and how much to answer in how many pieces.
+/// What a handler does, how long it waits, the size of its response, and the number of pieces of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Deed {
+pub(crate) struct Action {
     pub(crate) kind: Kind,
     pub(crate) pause: Duration,
     pub(crate) size: usize,
     pub(crate) pieces: usize,
 }
 
-/// The kinds of handlers there are.
+/// The kinds of handlers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Answers at once, without looking at the body.
+    /// Answers at once, without reading the body.
     Now,
-    /// Answers after a wait, without looking at the body.
+    /// Answers after a wait, without reading the body.
     Sleep,
-    /// Reads the body as it comes and tells what it read.
+    /// Reads the body as it arrives, and says in the response what it read.
     Read,
     /// Waits, then reads.
     LateRead,
@@ -32,37 +32,37 @@ pub(crate) enum Kind {
     ReadSome,
     /// Reads by blocking calls. On an event loop it reads like [`Kind::Read`].
     Reader,
-    /// Gives the body back.
+    /// Answers with the body of the request.
     Echo,
-    /// Keeps the body for a background task, which must find it gone, or all there.
+    /// Keeps the body for a background task, which must find it gone, or complete.
     Keep,
-    /// Has a background task read the body, and waits for that.
+    /// Has a background task read the body, and waits for the task.
     Hand,
-    /// Has a background task read the body, and answers after a wait, whether that has come to the end or not.
+    /// Has a background task read the body, and answers after a wait, whether the task has read everything or not.
     Abandon,
     /// Has a background task read the body, and streams its answer in the same time.
     Split,
-    /// Waits for a piece for so long only, then answers.
+    /// Waits for a piece of the body for a limited time, then answers.
     Patience,
-    /// Streams an answer of unknown length.
+    /// Streams a response of unknown length.
     Stream,
-    /// Streams an answer of known length.
+    /// Streams a response of known length.
     Sized,
-    /// Streams an answer that fails before its end.
+    /// Streams a response that fails before its end.
     Broken,
     /// Panics when it is called.
     PanicNow,
     /// Panics after a wait.
     PanicLater,
-    /// Panics while its answer is streamed.
+    /// Panics while its response is streamed.
     PanicWithin,
     /// Leaves a background task behind.
     Spawn,
-    /// Has a background task do it, and waits for that.
+    /// Has a background task make the response, and waits for the task.
     Await,
-    /// Computes elsewhere.
+    /// Makes the response on a pool.
     Offload,
-    /// Answers that this is the last.
+    /// Answers with `Connection: close`.
     Close,
     /// Answers 204.
     Empty,
@@ -96,9 +96,9 @@ const KINDS: [(Kind, &str); 25] = [
     (Kind::Empty, "empty"),
 ];
 
-impl Deed {
-    /// Any deed; ends and panics are rarer than the others.
-    pub(crate) fn draw(rng: &mut Rng) -> Deed {
+impl Action {
+    /// A random action. Those that end the connection are rarer than the others.
+    pub(crate) fn draw(rng: &mut Rng) -> Action {
         let mut kind = KINDS[rng.usize(..KINDS.len())].0;
         if kind.ends_connection() && rng.u8(..3) > 0 {
             kind = Kind::Now;
@@ -118,22 +118,22 @@ impl Deed {
             2 => Duration::from_millis(rng.u64(..1_000)),
             _ => Duration::from_micros(rng.u64(..50_000)),
         };
-        Deed { kind, pause, size, pieces: rng.usize(1..6) }
+        Action { kind, pause, size, pieces: rng.usize(1..6) }
     }
 
-    /// The target that asks for it.
+    /// The target that asks for this action.
     pub(crate) fn target(self) -> String {
         let (_, name) = KINDS.iter().find(|(kind, _)| *kind == self.kind).expect("every kind is listed");
         format!("/{name}/{}/{}/{}", self.pause.as_micros(), self.size, self.pieces)
     }
 
-    /// The deed that a target asks for.
-    pub(crate) fn parse(target: &str) -> Option<Deed> {
+    /// The action that a target asks for.
+    pub(crate) fn parse(target: &str) -> Option<Action> {
         let mut parts = target.strip_prefix('/')?.split('/');
         let name = parts.next()?;
         let (kind, _) = KINDS.iter().find(|(_, known)| *known == name)?;
         let pause = Duration::from_micros(parts.next()?.parse().ok()?);
-        Some(Deed {
+        Some(Action {
             kind: *kind,
             pause,
             size: parts.next()?.parse().ok()?,
@@ -143,24 +143,24 @@ impl Deed {
 }
 
 impl Kind {
-    /// Whether the connection must not outlive it.
+    /// Whether the connection has to end after it.
     pub(crate) fn ends_connection(self) -> bool {
         use Kind::{Broken, Close, PanicLater, PanicNow, PanicWithin};
         matches!(self, Close | PanicNow | PanicLater | PanicWithin | Broken)
     }
 
-    /// Whether it tells what it read of the body, all of it.
+    /// Whether the handler reads the whole body and says what it read.
     pub(crate) fn reads(self) -> bool {
         use Kind::{Hand, LateRead, Read, ReadLate, ReadSlow, Reader};
         matches!(self, Read | LateRead | ReadLate | ReadSlow | Reader | Hand)
     }
 
-    /// Whether a body that has not arrived may be left unread by it.
+    /// Whether the handler may leave a part of the body unread.
     pub(crate) fn may_leave_body(self) -> bool {
         !self.reads() && self != Kind::Echo
     }
 
-    /// Whether its answer is streamed.
+    /// Whether the response is streamed.
     pub(crate) fn streams(self) -> bool {
         use Kind::{Broken, Echo, PanicWithin, Sized, Split, Stream};
         matches!(self, Echo | Stream | Sized | Split | Broken | PanicWithin)
