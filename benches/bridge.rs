@@ -26,7 +26,7 @@ fn main() {
 }
 
 fn app(runtime: Runtime) -> Router {
-    let spawns = runtime.clone();
+    let spawns = runtime;
     Router::new()
         .get("/sync", sync(|_| TEXT))
         .get("/async", async |_: Request| TEXT)

@@ -97,6 +97,10 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_BODY_TIMEOUT", value_parser = values::duration)]
     body_timeout: Option<Duration>,
 
+    /// On a blocking backend, largest body that is received before its request begins; 0: none [default: 64k]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_BODY_BUFFER", value_parser = values::size)]
+    body_buffer: Option<u64>,
+
     /// Minimum rate of a body in bytes per second, after the body or write timeout; 0: no minimum [default: 256]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MIN_RATE", value_parser = values::rate)]
     min_rate: Option<u32>,
@@ -223,6 +227,10 @@ impl Settings {
         set(&mut config.keep_alive, self.keep_alive);
         set(&mut config.header_timeout, self.header_timeout);
         set(&mut config.body_timeout, self.body_timeout);
+        set(
+            &mut config.body_buffer,
+            self.body_buffer.map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
+        );
         set(&mut config.write_timeout, self.write_timeout);
         set(&mut config.graceful_timeout, self.graceful_timeout);
         config.access_log = self.access_log && !self.no_access_log;
@@ -277,7 +285,7 @@ mod tests {
     fn each_flag_sets_its_setting() {
         let config = config(
             "-w 3 --threads 4 --backlog 5 --max-connections 6 --max-requests 7 --keep-alive 8 --header-timeout 9s \
-             --body-timeout 10ms --write-timeout 11m --graceful-timeout 12 --max-body 13k --max-head 14k \
+             --body-timeout 10ms --body-buffer 28k --write-timeout 11m --graceful-timeout 12 --max-body 13k --max-head 14k \
              --max-fields 15 --overload refuse --max-age 16 --min-rate 17 --timeout 18 --on-disconnect detach \
              --linger 19 --max-drain 20 --max-request-line 21 --max-field 22 --max-output 4096 --max-pipeline 23 \
              --blocking-threads 24 --compute-threads 25 --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
@@ -292,6 +300,7 @@ mod tests {
         expected.keep_alive = Duration::from_secs(8);
         expected.header_timeout = Duration::from_secs(9);
         expected.body_timeout = Duration::from_millis(10);
+        expected.body_buffer = 28 * 1024;
         expected.write_timeout = Duration::from_secs(11 * 60);
         expected.graceful_timeout = Duration::from_secs(12);
         expected.limits.body = 13 * 1024;

@@ -46,7 +46,7 @@ fn wait_inside(runtime: &Runtime) -> String {
 
 fn nested(backend: Backend) {
     let server = Running::start(backend, tight(backend), |runtime| {
-        let (one, other, third) = (runtime.clone(), runtime.clone(), runtime.clone());
+        let (one, other, third) = (runtime.clone(), runtime.clone(), runtime);
         Router::new()
             .get("/blocking", blocking(move |_| wait_inside(&one)))
             .get("/compute", compute(move |_| wait_inside(&other)))
@@ -177,7 +177,7 @@ fn queueing(backend: Backend, overload: Overload) -> (Running, Gate) {
     let gate = Gate::default();
     let held = gate.clone();
     let server = Running::start(backend, config, move |runtime| {
-        let stats = runtime.clone();
+        let stats = runtime;
         let work = move |_: Request| {
             held.enter();
             "done"

@@ -362,7 +362,7 @@ fn late(backend: Backend) {
 fn late_body(backend: Backend) {
     let mut config = few_workers(backend);
     config.handler_timeout = Duration::from_millis(300);
-    let server = Running::start(backend, config, test_support::app::app);
+    let server = Running::start(backend, config, |_| test_support::app::app());
     let mut client = server.client();
     client.send("POST /test/read HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\n");
     for _ in 0..8 {

@@ -56,7 +56,7 @@ fn server(backend: Backend, change: impl FnOnce(&mut Config)) -> Running {
     (config.keep_alive, config.header_timeout, config.body_timeout) = (long, long, long);
     config.write_timeout = long;
     change(&mut config);
-    Running::start(backend, config, app)
+    Running::start(backend, config, |_| app())
 }
 
 /// Checks that the time since `began` is about a short timeout.

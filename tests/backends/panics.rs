@@ -33,7 +33,7 @@ fn panics<T>() -> T {
 }
 
 fn app(runtime: Runtime) -> Router {
-    let waits = runtime.clone();
+    let waits = runtime;
     Router::new()
         .get("/", sync(|_| "fine"))
         .get("/sync", sync(|_| panics::<Response>()))

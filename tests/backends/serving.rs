@@ -31,7 +31,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const LARGE: usize = 8 << 20;
 
 fn app(runtime: Runtime) -> Router {
-    let sleeper = runtime.clone();
+    let sleeper = runtime;
     Router::new()
         .get("/", sync(|_| "hello"))
         .get("/large", sync(|_| vec![b'x'; LARGE]))

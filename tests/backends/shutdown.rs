@@ -35,7 +35,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// been asked to stop.
 fn app(runtime: Runtime, arrive: mpsc::Sender<()>, asked: Arc<AtomicBool>) -> Router {
     let (blocks, arrives, asks) = (arrive.clone(), arrive.clone(), asked.clone());
-    let (forever, waits) = (runtime.clone(), runtime.clone());
+    let (forever, waits) = (runtime.clone(), runtime);
     Router::new()
         .get("/", sync(|_| "fine"))
         .get("/wait", move |_: Request| {

@@ -38,7 +38,7 @@ fn start_with(backend: Backend, config: Config, open: &Arc<AtomicBool>) -> (Runn
     let (tell, told) = mpsc::channel();
     let server = Running::start(backend, config, move |runtime: Runtime| {
         tell.send(runtime.clone()).expect("the test waits");
-        let (waits, numbers) = (runtime.clone(), metrics());
+        let (waits, numbers) = (runtime, metrics());
         Router::new()
             .get("/", sync(|_| "ok"))
             .post("/", async |request: Request| request.into_body().bytes(1 << 20).await)

@@ -100,7 +100,7 @@ fn held_app(runtime: Runtime, held: Held) -> Router {
         held.wait();
         "done"
     };
-    hello(runtime.clone()).get("/slow", blocking(slow))
+    hello(runtime).get("/slow", blocking(slow))
 }
 
 fn no_clients(backend: Backend) {

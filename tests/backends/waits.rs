@@ -271,7 +271,7 @@ fn block_on(backend: Backend) {
             runtime.block_on(both).map_or_else(|why| why.to_string(), |()| "ok".to_owned())
         };
         let work = Arc::new(work);
-        let (inside, other, burn) = (runtime.clone(), runtime.clone(), work.clone());
+        let (inside, other, burn) = (runtime.clone(), runtime, work.clone());
         Router::new()
             .get("/blocking", blocking(move |_| work(&inside)))
             .get("/compute", compute(move |_| burn(&other)))

@@ -243,7 +243,7 @@ fn server(backend: Backend) -> SocketAddr {
         // No timeout should close a connection of a case.
         (config.keep_alive, config.header_timeout) = (Duration::from_secs(600), Duration::from_secs(600));
         config.limits.body = 512 * 1024;
-        let server = TestServer::with_config(backend, config, app::app).expect("the server starts");
+        let server = TestServer::with_config(backend, config, app::app()).expect("the server starts");
         Box::leak(Box::new(server)).addr()
     })
 }

@@ -36,9 +36,8 @@ fn abandon(backend: Backend, manner: Manner) {
     };
     let waits = Arc::new(Waits::default());
     let counted = waits.clone();
-    let control = Running::start(backend, few_workers(backend), routes::app);
-    let server =
-        Running::start(backend, few_workers(backend), |runtime| routes::with_waits(runtime, counted));
+    let control = Running::start(backend, few_workers(backend), |_| routes::app());
+    let server = Running::start(backend, few_workers(backend), |_| routes::with_waits(counted));
     let mut clients: Vec<_> = (0..peers).map(|_| server.client()).collect();
     let route = if blocks(backend) { "hold" } else { "wait" };
     clients.iter_mut().for_each(|client| client.send_get(&format!("/test/{route}/{}", each.as_millis())));

@@ -38,7 +38,7 @@ fn rounds(backend: Backend, mut config: Config) {
     let rounds = std::env::var(MORE_ROUNDS).ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..rounds {
-        let server = Running::start(backend, config.clone(), routes::app);
+        let server = Running::start(backend, config.clone(), |_| routes::app());
         let load = Load::start(server.addr(), CLIENTS);
         let mut halves: Vec<_> = (0..4).map(|_| server.client()).collect();
         halves.iter_mut().for_each(|client| client.send("GET /plaintext HTTP/1.1\r\nHo"));
@@ -60,8 +60,7 @@ fn rounds(backend: Backend, mut config: Config) {
 fn second(backend: Backend) {
     let waits = Arc::new(Waits::default());
     let counted = waits.clone();
-    let server =
-        Running::start(backend, few_workers(backend), |runtime| routes::with_waits(runtime, counted));
+    let server = Running::start(backend, few_workers(backend), |_| routes::with_waits(counted));
     let mut clients: Vec<_> = (0..8).map(|_| server.client()).collect();
     clients.iter_mut().for_each(|client| client.send_get("/test/wait/60000"));
     let at_once = concurrency(backend).unwrap_or(8);

@@ -185,7 +185,7 @@ impl<T: Transport> Future for Driving<T> {
                 this.service.was_cut();
             }
             if !matches!(this.step, Step::Exchange(_)) {
-                return Poll::Ready(this.end());
+                return this.end();
             }
         }
         this.now = TurnClock(None);
@@ -203,7 +203,7 @@ impl<T: Transport> Future for Driving<T> {
             };
             match flow {
                 Flow::Go => {}
-                Flow::Close => return Poll::Ready(this.end()),
+                Flow::Close => return this.end(),
             }
         }
     }
@@ -644,13 +644,14 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> Poll<()> {
         // A handler that waits is dropped before its connection.
         self.step = Step::Next;
         // Before the connection counts as closed.
         self.turn.settle(self.service.counters());
         self.io = IoOwner::Gone;
         self.state = None;
+        Poll::Ready(())
     }
 }
 

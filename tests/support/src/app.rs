@@ -4,16 +4,14 @@
 use std::io::{self, Read};
 
 use gearshift::{
-    Body, Bytes, HeaderValue, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, header,
-    sync,
+    Body, Bytes, HeaderValue, IntoResponse, Request, Response, Router, StatusCode, blocking, header, sync,
 };
 
 /// A limit above the size of every body that a case sends.
 const NO_LIMIT: usize = 1 << 30;
 
 /// The demo with the routes for tests.
-pub fn app(runtime: Runtime) -> Router {
-    let reads = runtime.clone();
+pub fn app() -> Router {
     demo::app()
         .any("/test/method", sync(|request: Request| request.method().as_str().to_owned()))
         .get("/test/target", sync(target))
@@ -35,9 +33,8 @@ pub fn app(runtime: Runtime) -> Router {
         .get("/test/interim", sync(|_| StatusCode::PROCESSING))
         .get("/test/close", sync(|_| ("bye").into_response().with_header("connection", "close")))
         .get("/test/own", sync(own))
-        .get("/test/sized", move |_| {
-            let body = Body::from_reader(&reads, Some(10), &b"0123456789"[..]);
-            async { body }
+        .get("/test/sized", async |request: Request| {
+            Body::from_reader(request.runtime(), Some(10), &b"0123456789"[..])
         })
         .put("/test/put", sync(|_| StatusCode::CREATED))
         .delete("/test/put", sync(|_| ()))

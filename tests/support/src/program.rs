@@ -221,7 +221,7 @@ pub fn run_if_asked_to() -> Option<ExitCode> {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         process::exit(0);
     });
-    Some(cli::run(routes::app))
+    Some(cli::run(routes::app()))
 }
 
 /// Raises the limit of file descriptors of this process to its maximum. Both sides of all connections of a test count

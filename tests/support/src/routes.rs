@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use gearshift::{Body, Bytes, Request, Response, Router, Runtime, StatusCode, blocking, sync};
+use gearshift::{Body, Bytes, Request, Response, Router, StatusCode, blocking, sync};
 
 use crate::app::{self, ON_PURPOSE};
 
@@ -17,30 +17,29 @@ pub const BEGUN: &str = "a handler has begun";
 const LARGE: usize = 16 << 20;
 
 /// The application with routes that never end, wait, or panic.
-pub fn app(runtime: Runtime) -> Router {
-    with_waits(runtime, Arc::default())
+pub fn app() -> Router {
+    with_waits(Arc::default())
 }
 
 /// The same application, which counts the handlers of `/test/wait/{ms}` and `/test/hold/{ms}` in `waits`.
-pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
-    let (later, endless, timers, said) = (runtime.clone(), runtime.clone(), runtime.clone(), waits.clone());
-    let (logs, held) = (runtime.clone(), waits.clone());
+pub fn with_waits(waits: Arc<Waits>) -> Router {
+    let (held, said) = (waits.clone(), waits.clone());
     let large = Bytes::from(vec![b'x'; LARGE]);
-    app::app(runtime.clone())
-        .get("/test/endless", sync(move |_| Response::new(Body::from_reader(&endless, None, Endless))))
+    app::app()
+        .get(
+            "/test/endless",
+            sync(|request: Request| Response::new(Body::from_reader(request.runtime(), None, Endless))),
+        )
         .get("/test/large", sync(move |_| Response::new(large.clone())))
-        .get("/test/panic-later", move |_: Request| {
-            let wait = later.sleep(Duration::from_millis(1));
-            async move {
-                wait.await;
-                panics()
-            }
+        .get("/test/panic-later", async |request: Request| {
+            request.runtime().sleep(Duration::from_millis(1)).await;
+            panics()
         })
         .get("/test/panic-blocking", blocking(|_| panics()))
         .get("/test/wait/{ms}", move |request: Request| {
-            let (runtime, waiting) = (timers.clone(), Waiting::begin(&waits));
+            let waiting = Waiting::begin(&waits);
             async move {
-                runtime.sleep(millis(&request)?).await;
+                request.runtime().sleep(millis(&request)?).await;
                 drop(waiting);
                 Ok::<_, StatusCode>("waited")
             }
@@ -54,14 +53,11 @@ pub fn with_waits(runtime: Runtime, waits: Arc<Waits>) -> Router {
                 Ok::<_, StatusCode>("held")
             }),
         )
-        .get("/test/log/wait/{ms}", move |request: Request| {
-            let runtime = logs.clone();
-            async move {
-                let pause = millis(&request)?;
-                eprintln!("{BEGUN}");
-                runtime.sleep(pause).await;
-                Ok::<_, StatusCode>("waited")
-            }
+        .get("/test/log/wait/{ms}", async |request: Request| {
+            let pause = millis(&request)?;
+            eprintln!("{BEGUN}");
+            request.runtime().sleep(pause).await;
+            Ok::<_, StatusCode>("waited")
         })
         .get(
             "/test/log/block/{ms}",

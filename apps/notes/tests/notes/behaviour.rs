@@ -1,4 +1,4 @@
-//! What a peer sees: pages, forms and JSON.
+//! Pages, forms and JSON as a client sees them.
 
 use std::time::Duration;
 
@@ -23,22 +23,22 @@ pub(crate) fn a_note_lives_through_forms(case: &Case) {
     let shown = notes.get(&path).body;
     assert!(shown.contains("<h2>Oat milk</h2>") && shown.contains("<b>Milk</b>"), "{shown}");
 
-    assert_eq!(notes.ask("HEAD", &path, "", "").body, "");
-    let deleted = notes.ask("POST", &format!("{path}/delete"), "", "");
+    assert_eq!(notes.request("HEAD", &path, "", "").body, "");
+    let deleted = notes.request("POST", &format!("{path}/delete"), "", "");
     assert_eq!((deleted.status, deleted.field("Location")), (303, "/"));
     assert!(notes.get("/").body.contains("No notes."));
-    for answer in [
+    for response in [
         notes.get(&path),
         notes.form(&path, "late", ""),
-        notes.ask("POST", &format!("{path}/delete"), "", ""),
+        notes.request("POST", &format!("{path}/delete"), "", ""),
     ] {
-        assert_eq!(answer.status, 404);
-        assert!(answer.body.starts_with("<!DOCTYPE html>") && answer.body.contains("no such note"));
+        assert_eq!(response.status, 404);
+        assert!(response.body.starts_with("<!DOCTYPE html>") && response.body.contains("no such note"));
     }
     for id in ["0x1", "99999999999999999999"] {
-        let answer = notes.get(&format!("/notes/{id}"));
-        assert_eq!(answer.status, 404);
-        assert!(answer.body.starts_with("<!DOCTYPE html>") && answer.body.contains("no valid id"));
+        let response = notes.get(&format!("/notes/{id}"));
+        assert_eq!(response.status, 404);
+        assert!(response.body.starts_with("<!DOCTYPE html>") && response.body.contains("no valid id"));
     }
     notes.stop();
 }
@@ -57,15 +57,15 @@ pub(crate) fn text_is_never_markup(case: &Case) {
     );
     let refused = notes.form("/notes", &format!("{TITLE}{}", "x".repeat(200)), BODY);
     assert_eq!(refused.status, 422);
-    for answer in [found, notes.get("/"), notes.get(&path), refused] {
-        let page = &answer.body;
+    for response in [found, notes.get("/"), notes.get(&path), refused] {
+        let page = &response.body;
         assert!(page.contains("&#34;&#62;&#60;script&#62;"), "{page}");
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("\"\">"), "{page}");
         assert_eq!(page.matches("</textarea>").count(), page.matches("<textarea").count(), "{page}");
         assert!(
-            answer.field("Content-Security-Policy").starts_with("default-src 'none';"),
+            response.field("Content-Security-Policy").starts_with("default-src 'none';"),
             "{}",
-            answer.head
+            response.head
         );
     }
     let note = &notes.get("/api/notes").value()[0];
@@ -82,16 +82,16 @@ pub(crate) fn refuses_forms_that_are_no_note(case: &Case) {
         ("title", &*format!("typed{}", "ü".repeat(20_000)), "at most 20,000"),
         ("NUL\0", "typed", "without NUL"),
     ] {
-        let answer = notes.form("/notes", title, body);
-        assert_eq!(answer.status, 422, "{title}");
-        assert!(answer.body.contains(fault) && answer.body.contains(">\ntyped"), "{}", answer.body);
+        let response = notes.form("/notes", title, body);
+        assert_eq!(response.status, 422, "{title}");
+        assert!(response.body.contains(fault) && response.body.contains(">\ntyped"), "{}", response.body);
     }
     let largest = notes.form("/notes", &"ü".repeat(200), &"\u{10348}".repeat(20_000));
     assert_eq!(largest.status, 303);
     assert_eq!(notes.form("/notes", "title", &"x".repeat(256 * 1024)).status, 413);
     for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("none", 303)] {
         let fields = format!("{FORM}Sec-Fetch-Site: {site}\r\n");
-        assert_eq!(notes.ask("POST", "/notes", &fields, "title=t").status, status, "{site}");
+        assert_eq!(notes.request("POST", "/notes", &fields, "title=t").status, status, "{site}");
     }
     assert_eq!(notes.get("/api/notes").value().as_array().map(Vec::len), Some(3));
     notes.stop();
@@ -122,6 +122,40 @@ pub(crate) fn searches_for_what_is_typed(case: &Case) {
     notes.stop();
 }
 
+pub(crate) fn text_comes_back_as_it_was_sent(case: &Case) {
+    let notes = case.start();
+    for text in ["';--$1?\\", "\u{fc}\u{10348}", "{{ title }}", "NULL", "x'00'", "1e3", "\u{7f}\u{200b}"] {
+        let body = text.repeat(1_000);
+        let draft = json!({ "title": text, "body": body });
+        let path = notes.json("POST", "/api/notes", &draft.to_string()).field("Location").to_owned();
+        let note = notes.get(&path).value();
+        assert_eq!((&note["title"], &note["body"]), (&json!(text), &json!(body)));
+    }
+    notes.stop();
+}
+
+pub(crate) fn lists_have_at_most_100_entries(case: &Case) {
+    let notes = case.start();
+    let path = notes.json("POST", "/api/notes", r#"{"title":"first"}"#).field("Location").to_owned();
+    let insert = |numbers| {
+        format!(
+            "INSERT INTO notes (title, body, edited) SELECT 'more', '', '' FROM ({numbers}) AS n;
+             INSERT INTO revisions (note, title, body, edited)
+                 SELECT notes.id, 'more', '', '' FROM notes, ({numbers}) AS n WHERE notes.title = 'first'"
+        )
+    };
+    case.run(
+        &insert(
+            "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 200) SELECT n FROM c",
+        ),
+        &insert("SELECT generate_series(1, 200)"),
+    );
+    for path in ["/api/notes", &format!("{path}/history")] {
+        assert_eq!(notes.get(path).value().as_array().map(Vec::len), Some(100), "{path}");
+    }
+    notes.stop();
+}
+
 pub(crate) fn the_last_edited_is_first(case: &Case) {
     let notes = case.start();
     let a_moment = || std::thread::sleep(Duration::from_millis(2));
@@ -142,7 +176,7 @@ pub(crate) fn the_last_edited_is_first(case: &Case) {
     notes.stop();
 }
 
-pub(crate) fn programs_are_told_by_status(case: &Case) {
+pub(crate) fn json_reports_faults_by_status(case: &Case) {
     let notes = case.start();
     let added = notes.json("POST", "/api/notes", r#"{"title":"a","body":"b"}"#);
     assert_eq!(added.status, 201);
@@ -177,12 +211,12 @@ pub(crate) fn programs_are_told_by_status(case: &Case) {
         ("GET", "/api/notes/one", "", 404),
         ("GET", "/api/notes/0/history", "", 404),
     ] {
-        let answer = notes.json(method, path, body);
-        assert_eq!(answer.status, status, "{method} {path} {}", answer.body);
-        assert!(answer.value()["error"].is_string(), "{}", answer.body);
+        let response = notes.json(method, path, body);
+        assert_eq!(response.status, status, "{method} {path} {}", response.body);
+        assert!(response.value()["error"].is_string(), "{}", response.body);
     }
     assert_eq!(
-        notes.ask("POST", "/api/notes", "Content-Type: text/plain\r\n", r#"{"title":"t"}"#).status,
+        notes.request("POST", "/api/notes", "Content-Type: text/plain\r\n", r#"{"title":"t"}"#).status,
         415
     );
     assert_eq!(notes.json("PATCH", &path, "{}").status, 405);

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of a test's own: in a temporary directory, on a socket in there and a port of 127.0.0.1.
+//! A PostgreSQL server for the tests. Its data is in a temporary directory, and it listens on a Unix socket there and
+//! on a port of 127.0.0.1. It uses the programs of Debian's package `postgresql`, not the server that the package runs.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,59 +13,55 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
-/// A server, stopped when it goes out of scope.
-#[derive(Debug)]
-pub struct Cluster {
+/// A server. Dropping it stops the server.
+pub(crate) struct Cluster {
     programs: PathBuf,
-    /// Whom the server runs as: it refuses to be root.
+    /// The user that the server runs as, if the tests run as root: the server refuses to.
     user: Option<u32>,
-    place: TempDir,
+    directory: TempDir,
     port: u16,
     databases: AtomicUsize,
-    /// `None` while it is down.
+    /// `None` while it is stopped.
     server: Mutex<Option<Child>>,
 }
 
 impl Cluster {
-    /// Makes and starts one.
-    ///
-    /// # Errors
-    /// What this machine lacks.
-    ///
-    /// # Panics
-    /// If it has all that, and the server does not start nevertheless; so do all methods if the server fails them.
-    pub fn start() -> Result<Cluster, &'static str> {
+    /// Creates and starts a server. Returns what is missing on this machine, if anything is.
+    pub(crate) fn start() -> Result<Cluster, &'static str> {
         let programs =
-            newest(Path::new("/usr/lib/postgresql")).ok_or("there is no /usr/lib/postgresql/*/bin")?;
+            newest(Path::new("/usr/lib/postgresql")).ok_or("there is no /usr/lib/postgresql/*/bin/initdb")?;
         let user = match id(&["-u"]) {
-            Some(0) => Some(id(&["-u", "postgres"]).ok_or("root has no user postgres to run it as")?),
+            Some(0) => Some(
+                id(&["-u", "postgres"])
+                    .ok_or("there is no user postgres, and the server refuses to run as root")?,
+            ),
             _ => None,
         };
-        let place = TempDir::new().expect("a directory for temporary files");
-        chown(place.path(), user, None).expect("root may do that");
+        let directory = TempDir::new().expect("a directory for temporary files");
+        chown(directory.path(), user, None).expect("root may do that");
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let (databases, server) = (AtomicUsize::new(0), Mutex::new(None));
-        let cluster = Cluster { programs, user, place, port, databases, server };
-        let made = cluster
+        let cluster = Cluster { programs, user, directory, port, databases, server };
+        let initdb = cluster
             .command("initdb")
             .args(["--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8", "--locale=C", "-D"])
-            .arg(cluster.place.path().join("data"))
+            .arg(cluster.directory.path().join("data"))
             .output()
             .expect("initdb starts");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
         cluster.up();
         Ok(cluster)
     }
 
     /// Starts the server, and waits until it accepts connections.
-    pub fn up(&self) {
-        let socket = format!("-cunix_socket_directories={}", self.place.path().display());
+    pub(crate) fn up(&self) {
+        let socket = format!("-cunix_socket_directories={}", self.directory.path().display());
         let mut server = self
             .command("postgres")
             .args(["-cfsync=off", "-clisten_addresses=127.0.0.1", "-clc_messages=C", &socket])
             .args(["-p", &self.port.to_string(), "-D"])
-            .arg(self.place.path().join("data"))
+            .arg(self.directory.path().join("data"))
             .stderr(Stdio::piped())
             .spawn()
             .expect("postgres starts");
@@ -74,41 +71,41 @@ impl Cluster {
             line.clear();
             assert_ne!(log.read_line(&mut line).expect("a log in UTF-8"), 0, "postgres comes up");
         }
-        // It must not come to a stop with a full pipe, nor write to a closed one.
+        // The server must not block on a full pipe, and must not write to a closed one.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         *self.server.lock().expect("no test panics with it") = Some(server);
     }
 
-    /// Ends the server and every connection to it.
-    pub fn down(&self) {
+    /// Stops the server, which closes every connection to it.
+    pub(crate) fn down(&self) {
         if let Some(mut server) = self.server.lock().expect("no test panics with it").take() {
             signal("-INT", server.id());
             server.wait().expect("it was started");
         }
     }
 
-    /// An empty database, as a URL: by turns over TCP and over the socket.
-    pub fn database(&self) -> String {
+    /// Creates an empty database and returns its URL, which alternates between TCP and the Unix socket.
+    pub(crate) fn database(&self) -> String {
         let n = self.databases.fetch_add(1, Ordering::Relaxed);
         self.run(&self.url("postgres"), &format!("CREATE DATABASE test{n} TEMPLATE template0"));
         match n % 2 {
             0 => self.url(&format!("test{n}")),
             _ => {
-                let directory = self.place.path().to_string_lossy().replace('/', "%2F");
+                let directory = self.directory.path().to_string_lossy().replace('/', "%2F");
                 format!("postgres://test@{directory}:{}/test{n}", self.port)
             }
         }
     }
 
-    /// What `sql` gives, a row a line.
-    pub fn run(&self, url: &str, sql: &str) -> String {
+    /// Runs `sql` and returns its rows, one per line.
+    pub(crate) fn run(&self, url: &str, sql: &str) -> String {
         let output = self.psql(url).args(["-c", sql]).output().expect("psql starts");
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     }
 
-    /// A `psql` that asks the database at `url` what it is told.
-    pub fn psql(&self, url: &str) -> Command {
+    /// Returns a `psql` that runs what it reads from its standard input.
+    pub(crate) fn psql(&self, url: &str) -> Command {
         let mut command = self.command("psql");
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", url]);
         command
@@ -120,7 +117,7 @@ impl Cluster {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
-        command.current_dir(self.place.path()).env("LC_ALL", "C");
+        command.current_dir(self.directory.path()).env("LC_ALL", "C");
         self.user.map(|user| command.uid(user));
         command
     }
@@ -132,7 +129,7 @@ impl Drop for Cluster {
     }
 }
 
-/// The programs of the newest version that is installed, where Debian puts them.
+/// Returns the directory with the programs of the newest version that is installed.
 fn newest(versions: &Path) -> Option<PathBuf> {
     let versions = fs::read_dir(versions).ok()?.filter_map(Result::ok);
     let number = |path: &PathBuf| path.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
@@ -147,11 +144,8 @@ fn id(args: &[&str]) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Sends `signal`, as `kill` takes it, to a process.
-///
-/// # Panics
-/// If there is no such process.
-pub fn signal(signal: &str, process: u32) {
+/// Sends `signal`, written as an option of `kill`, to a process.
+pub(crate) fn signal(signal: &str, process: u32) {
     let sent = Command::new("kill").args([signal, &process.to_string()]).status();
     assert!(sent.expect("there is a kill command").success());
 }
