@@ -55,3 +55,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/tokio-only.md")]
 struct TokioOnly;
+
+/// Compiles the example of the document.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/sync-and-async.md")]
+struct SyncAndAsync;
