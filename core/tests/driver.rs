@@ -606,11 +606,11 @@ fn a_peer_that_dribbles_to_a_handler_is_slow_although_its_thread_is_never_idle()
     config.body_buffer = 0;
     config.body_timeout = Duration::from_secs(20);
     config.min_rate = 1_000;
-    let mut rig = Rig::blocking(config, Plain, [Step::Bytes(head), Step::Nothing]);
+    let mut rig = Rig::blocking(config, Plain, [Read::Bytes(head), Read::Nothing]);
     assert!(!rig.poll());
     for _ in 0..6 {
         rig.clock.advance(Duration::from_secs(10));
-        rig.told.lock().unwrap().steps.extend([Step::Bytes("a"), Step::Nothing]);
+        rig.script.lock().unwrap().reads.extend([Read::Bytes("a"), Read::Nothing]);
         rig.poll();
     }
     assert!(rig.written().contains("TimedOut"), "{}", rig.written());

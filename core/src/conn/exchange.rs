@@ -43,7 +43,6 @@ pub(crate) async fn exchange<T: Transport>(
     mut response: Response,
     line: Option<AccessLine>,
 ) -> Option<Io<T>> {
-    owner.with(|io| io.is_reader_at_work = false);
     owner.with(|io| io.has_body_reader = false);
     if service.shutdown.is_requested() {
         owner.with(|io| io.close_unless_more_came(&service));

@@ -24,7 +24,7 @@ use crate::proto::response_state::{ResponseState, asks_to_close, has_body};
 use crate::proto::scan::Scan;
 use crate::proto::write_queue::WriteQueue;
 
-pub(crate) use crate::proto::request_body::Buffered;
+pub use crate::proto::request_body::Buffered;
 pub use crate::proto::request_body::Piece;
 pub use crate::proto::response_state::WrongLength;
 
