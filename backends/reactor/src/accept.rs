@@ -107,6 +107,8 @@ impl Acceptor {
             self.handle.set_deadline(&self.slot, None);
             // The bits are cleared before the attempt, and set again unless the attempt finds the queue empty.
             self.slot.take(READABLE | CLOSED);
+            // Before the attempt: a connection that closes after it releases the descriptor for the next attempt.
+            let none_was_open = service.connections() == 0;
             match self.listener.accept() {
                 Ok(accepted) => {
                     self.slot.restore(READABLE);
@@ -118,8 +120,8 @@ impl Acceptor {
                 Err(error) => {
                     self.slot.restore(READABLE);
                     self.failed(&error, service);
-                    // Open connections release their descriptors when they close.
-                    if self.is_paused && phase != Phase::Running && service.connections() == 0 {
+                    // Descriptors become free only when open connections close, and there was none.
+                    if self.is_paused && phase != Phase::Running && none_was_open {
                         return Poll::Ready(None);
                     }
                 }

@@ -34,6 +34,8 @@ impl Acceptor {
         let mut pause = AcceptPause::new();
         while self.service.shutdown().phase() == Phase::Graceful {
             // This calls the kernel directly, because the reactor may not know the newest connections yet.
+            // Before the attempt: a connection that closes after it releases the descriptor for the next attempt.
+            let none_was_open = self.service.connections() == 0;
             match self.listener.accept() {
                 Ok((socket, peer)) => {
                     pause.accepted();
@@ -41,8 +43,8 @@ impl Acceptor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => match pause.failed(&error, &self.listener, &self.service) {
-                    // Descriptors become free only when open connections close, and there is none.
-                    Some(_) if self.service.connections() == 0 => return,
+                    // Descriptors become free only when open connections close, and there was none.
+                    Some(_) if none_was_open => return,
                     Some(duration) => tokio::time::sleep(duration).await,
                     None => {}
                 },
