@@ -146,7 +146,8 @@ impl<T: Transport> Io<T> {
     /// # Errors
     /// The peer has left.
     pub(crate) fn ask_after_long_wait(&mut self, service: &Service) -> io::Result<Option<BoxFuture<()>>> {
-        if !self.transport.has_unread_end() || !service.were_threads_busy() {
+        // The end is not in reach behind more than is read ahead.
+        if !self.transport.has_unread_end() || !service.were_threads_busy() || !self.wants_more() {
             return Ok(None);
         }
         match self.try_read(service) {
