@@ -116,9 +116,6 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
     let tolerance = TOLERANCE + state.lateness;
     let buffers = state.blocking && config.body_buffer > 0;
     let passed = now.saturating_sub(state.checked);
-    if state.is_saturated {
-        state.hold_up(state.checked);
-    }
     state.checked = now;
     let over = state.task_readers.iter().find(|(at, n)| state.links[*at].is_over(*n));
     if let Some((at, n)) = over {
@@ -220,7 +217,6 @@ impl State {
         for link in self.links.iter_mut().filter(|link| !link.is_held) {
             link.since = (link.since + held).min(now);
         }
-        self.checked = now;
     }
 }
 
@@ -231,13 +227,13 @@ pub(crate) fn note_thread(state: &mut State, at: usize) {
     let link = &mut state.links[at];
     link.waited_for_thread |= has_waited;
     let next = link.client.asks.get(link.begun).filter(|next| link.read < next.head_end);
-    // The driver reads once before it asks. It takes a client that has sent more than one read for present.
+    // The driver asks only if the end is within what it reads ahead. It takes other clients for present.
     let is_asked = has_waited
         && link.begun == link.tap.complete()
         && link.unsent == 0
         && !link.is_end_read
         && !link.arrived.is_empty()
-        && link.arrived.len() < 4096
+        && link.unbegun() < 4096
         && next.is_some_and(|next| !next.ask.old && !next.ask.expect);
     link.must_not_begin |= is_asked && link.gone && !link.client.is_mangled;
 }
