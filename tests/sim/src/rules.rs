@@ -211,6 +211,11 @@ impl Link {
 }
 
 impl State {
+    /// Whether no thread has been idle for long.
+    pub(crate) fn have_threads_been_busy(&self) -> bool {
+        self.now.saturating_sub(self.idle_at) >= LONG_WAIT
+    }
+
     /// Extends the waits of the connections that hold no thread: since `began` no thread was free.
     pub(crate) fn hold_up(&mut self, began: Duration) {
         let (now, held) = (self.now, self.now.saturating_sub(began));
@@ -223,7 +228,7 @@ impl State {
 /// Notes, before a connection is polled on a thread, whether its client is gone and the driver has to find that out
 /// before a request begins.
 pub(crate) fn note_thread(state: &mut State, at: usize) {
-    let has_waited = state.now.saturating_sub(state.idle_at) >= LONG_WAIT;
+    let has_waited = state.have_threads_been_busy();
     let link = &mut state.links[at];
     link.waited_for_thread |= has_waited;
     let next = link.client.asks.get(link.begun).filter(|next| link.read < next.head_end);
