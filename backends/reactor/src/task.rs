@@ -149,6 +149,8 @@ impl Wake for Task {
             let next = match state & ((1 << STATE_BITS) - 1) {
                 IDLE => QUEUED,
                 RUNNING => state | NOTIFIED,
+                // The worker may wait inside its handler, for the second time since it was notified.
+                NOTIFIED => return self.schedule.unpark(state >> STATE_BITS),
                 _ => return,
             };
             match self.state.compare_exchange_weak(state, next, Ordering::SeqCst, Ordering::SeqCst) {

@@ -177,7 +177,8 @@ impl<T: Transport> Io<T> {
     /// # Errors
     /// An error of the socket: the peer has left.
     pub(crate) fn probe_after_long_wait(&mut self, service: &Service) -> io::Result<Option<BoxFuture<()>>> {
-        if !self.transport.has_unread_end() {
+        // The end is not within reach behind more bytes than may be read ahead.
+        if !self.transport.has_unread_end() || !self.may_read_ahead() {
             return Ok(None);
         }
         match self.try_read(service) {

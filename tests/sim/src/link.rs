@@ -244,6 +244,12 @@ impl Link {
         self.closed.is_some() || self.tap.complete() > n
     }
 
+    /// Bytes that have arrived behind the last request that began.
+    pub(crate) fn unbegun(&self) -> u64 {
+        let last = self.begun.checked_sub(1).and_then(|last| self.client.asks.get(last));
+        self.delivered.saturating_sub(last.map_or(0, |last| last.end))
+    }
+
     /// Records progress, which justifies the polls so far.
     pub(crate) fn moved(&mut self) {
         self.progress += 1;

@@ -53,11 +53,13 @@ impl Call {
         state.thread_begins(at);
         let is_buffered = state.blocking && state.body_buffer > 0;
         let body_buffer = state.body_buffer;
+        // The next request of the same poll has waited as long.
+        let has_waited = state.have_threads_been_busy();
         let link = &mut state.links[at];
         let n = link.begun;
         let left = link.must_not_begin;
         link.begun += 1;
-        link.waited_for_thread = false;
+        link.waited_for_thread = has_waited;
         link.body_waited = Duration::ZERO;
         link.moved();
         if !link.client.is_mangled {

@@ -116,9 +116,6 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
     let tolerance = TOLERANCE + state.lateness;
     let buffers = state.blocking && config.body_buffer > 0;
     let passed = now.saturating_sub(state.checked);
-    if state.is_saturated {
-        state.hold_up(state.checked);
-    }
     state.checked = now;
     let over = state.task_readers.iter().find(|(at, n)| state.links[*at].is_over(*n));
     if let Some((at, n)) = over {
@@ -214,30 +211,34 @@ impl Link {
 }
 
 impl State {
+    /// Whether no thread has been idle for long.
+    pub(crate) fn have_threads_been_busy(&self) -> bool {
+        self.now.saturating_sub(self.idle_at) >= LONG_WAIT
+    }
+
     /// Extends the waits of the connections that hold no thread: since `began` no thread was free.
     pub(crate) fn hold_up(&mut self, began: Duration) {
         let (now, held) = (self.now, self.now.saturating_sub(began));
         for link in self.links.iter_mut().filter(|link| !link.is_held) {
             link.since = (link.since + held).min(now);
         }
-        self.checked = now;
     }
 }
 
 /// Notes, before a connection is polled on a thread, whether its client is gone and the driver has to find that out
 /// before a request begins.
 pub(crate) fn note_thread(state: &mut State, at: usize) {
-    let has_waited = state.now.saturating_sub(state.idle_at) >= LONG_WAIT;
+    let has_waited = state.have_threads_been_busy();
     let link = &mut state.links[at];
     link.waited_for_thread |= has_waited;
     let next = link.client.asks.get(link.begun).filter(|next| link.read < next.head_end);
-    // The driver reads once before it asks. It takes a client that has sent more than one read for present.
+    // The driver asks only if the end is within what it reads ahead. It takes other clients for present.
     let is_asked = has_waited
         && link.begun == link.tap.complete()
         && link.unsent == 0
         && !link.is_end_read
         && !link.arrived.is_empty()
-        && link.arrived.len() < 4096
+        && link.unbegun() < 4096
         && next.is_some_and(|next| !next.ask.old && !next.ask.expect);
     link.must_not_begin |= is_asked && link.gone && !link.client.is_mangled;
 }

@@ -136,7 +136,12 @@ impl Server {
                     return;
                 }
             }
-            if !self.world.step() {
+            let is_saturated = self.world.lock().is_saturated;
+            let has_stepped = self.world.step();
+            if is_saturated {
+                self.world.lock().hold_up(now);
+            }
+            if !has_stepped {
                 let what = match over_at {
                     Some(_) => "a background task never ends",
                     None => "every connection waits, and nothing will happen",

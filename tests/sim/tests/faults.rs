@@ -3,7 +3,7 @@
 use gearshift_sim::{Fault, Flavour, Simulation};
 
 /// A fault has to be found within this many seeds.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 4_000;
 
 /// The first violation that `fault` leads to, and the number of runs in which the fault was played until then.
 fn find(fault: Fault, flavour: Flavour) -> Option<(u64, String)> {
