@@ -623,10 +623,10 @@ fn a_peer_that_dribbles_to_a_handler_is_slow_although_its_thread_is_never_idle()
 fn a_question_does_not_read_beyond_what_is_read_ahead() {
     let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
     let many = format!("{never}{}", GET.repeat(200));
-    let mut rig = Rig::blocking(Config::default(), Plain, [Step::Bytes(many.leak()), Step::Bytes(GET)]);
-    rig.told.lock().unwrap().has_unread_end = true;
+    let mut rig = Rig::blocking(Config::default(), Plain, [Read::Bytes(many.leak()), Read::Bytes(GET)]);
+    rig.script.lock().unwrap().has_unread_end = true;
     rig.clock.advance(Duration::from_secs(1));
     assert!(!rig.poll());
     assert!(rig.driving.as_ref().unwrap().is_handling());
-    assert_eq!(rig.told.lock().unwrap().steps.len(), 1);
+    assert_eq!(rig.script.lock().unwrap().reads.len(), 1);
 }
