@@ -120,7 +120,7 @@ const CROWD: usize = 60;
 /// How often the two servers are measured in turn.
 const ROUNDS: usize = 9;
 /// How many times as long a round may take as on the server without a disturbance.
-const FACTOR: u32 = 5;
+const FACTOR: u32 = 8;
 
 fn app(runtime: Runtime, begin: mpsc::Sender<()>) -> Router {
     Router::new().get("/", sync(|_| "fine")).get("/slow", move |_: Request| {
@@ -136,15 +136,17 @@ fn app(runtime: Runtime, begin: mpsc::Sender<()>) -> Router {
 /// Requests on one connection.
 fn requests(server: &Running) {
     let mut client = server.client();
-    for _ in 0..50 {
+    for _ in 0..200 {
         assert_eq!(client.get("/").text(), "fine");
     }
 }
 
 /// Requests of peers that end their side.
 fn half_closing(server: &Running) {
-    let mut crowd: Vec<_> = (0..CROWD).map(|_| ask(server, "/")).collect();
-    crowd.iter_mut().for_each(expect_fine);
+    for _ in 0..3 {
+        let mut crowd: Vec<_> = (0..CROWD).map(|_| ask(server, "/")).collect();
+        crowd.iter_mut().for_each(expect_fine);
+    }
 }
 
 /// Reads the answer to the last request of a connection. Questions to the peer may precede it.

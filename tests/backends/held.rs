@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, stream};
 use gearshift::{
     Backend, Body, Bytes, Config, Handler, HeaderValue, Latch, Request, Response, Router, Runtime, Stream,
-    latch, sync,
+    blocking, latch, sync,
 };
 use test_support::backend::{concurrency, few_workers};
 use test_support::client::Client;
@@ -32,7 +32,8 @@ pub(crate) const AREA: Area = (
         ("handlers_do_not_overlap_on_a_thread_while_one_waits", no_overlap),
         ("the_timers_of_all_held_threads_fire", timers),
         ("background_tasks_go_on_while_all_threads_are_held", background),
-        ("the_bodies_of_all_held_threads_arrive", bodies),
+        ("the_bodies_of_all_held_threads_arrive", |backend| bodies(backend, "/wait")),
+        ("the_bodies_that_all_held_threads_read_in_place_arrive", |backend| bodies(backend, "/read")),
         ("all_held_threads_can_connect", connections),
         ("a_connection_is_served_when_the_first_held_thread_is_free", next_connection),
     ],
@@ -332,19 +333,26 @@ fn background(backend: Backend) {
     answered(&mut clients, "done");
 }
 
-fn bodies(backend: Backend) {
+fn bodies(backend: Backend, path: &str) {
     const LEN: usize = 300_000;
     let (hold, held) = Hold::new();
     let server = start(backend, |_| {
-        Router::new().post("/", move |request: Request| {
+        let reads = held.clone();
+        let read = move |request: Request| {
+            reads.begin();
+            let mut body = Vec::new();
+            request.into_body().reader().read_to_end(&mut body).map(|len| len.to_string())
+        };
+        let wait = move |request: Request| {
             held.begin();
             length(request, LEN)
-        })
+        };
+        Router::new().post("/wait", wait).post("/read", blocking(read))
     });
     let handlers = all_threads(backend);
     let mut clients: Vec<_> = (0..handlers).map(|_| server.client()).collect();
     for client in &mut clients {
-        client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LEN}\r\n\r\nx"));
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {LEN}\r\n\r\nx"));
     }
     hold.expect_begun(handlers);
     for sent in [LEN / 2, LEN - LEN / 2 - 1] {
