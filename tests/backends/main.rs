@@ -10,6 +10,8 @@ mod conformance;
 mod crowd;
 mod descriptors;
 mod disconnects;
+mod half_closed;
+mod held;
 mod hyper;
 mod limits;
 mod listen;
@@ -36,12 +38,14 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
-const AREAS: [Area; 21] = [
+const AREAS: [Area; 23] = [
     after::AREA,
     bridge::AREA,
     crowd::AREA,
     descriptors::AREA,
     disconnects::AREA,
+    half_closed::AREA,
+    held::AREA,
     hyper::AREA,
     limits::AREA,
     listen::AREA,
@@ -61,7 +65,7 @@ const AREAS: [Area; 21] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 13] = [
+const ONLY: [Only; 14] = [
     // A backend that blocks runs these jobs on the thread of the request and queues nothing.
     ("bridge", "handlers_beyond_the_queue_are_refused_where_that_is_the_setting", is_event_loop),
     ("bridge", "handlers_beyond_the_queue_wait_where_that_is_the_setting", is_event_loop),
@@ -73,6 +77,7 @@ const ONLY: [Only; 13] = [
     // Requests wait for a thread only where threads block.
     ("disconnects", "requests_whose_peers_have_left_are_not_started", blocks),
     ("uploads", "a_reader_in_place_reads_an_upload_as_it_arrives", blocks),
+    ("held", "handlers_do_not_overlap_on_a_thread_while_one_waits", blocks),
     ("serving", "requests_never_overlap_on_one_thread", serves_one_at_a_time),
     ("serving", "requests_overlap_on_all_threads_of_a_pool", has_a_pool),
     // A number that the model has no room for.

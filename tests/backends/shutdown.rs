@@ -1,12 +1,18 @@
 //! Stopping: idle connections close at once, requests in flight are answered, and what exceeds the grace period is cut.
 
+use std::convert::Infallible;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use gearshift::{App, Backend, Config, Report, Request, Router, Runtime, TestServer, blocking, sync};
+use futures_lite::{AsyncWriteExt, future, stream};
+use gearshift::{
+    App, Backend, Body, Bytes, Config, HeaderValue, Report, Request, Response, Router, Runtime, Stream,
+    TestServer, blocking, sync,
+};
+use test_support::PATIENCE;
 use test_support::backend::few_workers;
 use test_support::client::Client;
 use test_support::server::Running;
@@ -25,6 +31,13 @@ pub(crate) const AREA: Area = (
         ("what_outlasts_the_grace_period_is_cut", grace_ends),
         ("force_cuts_what_is_in_flight", forced),
         ("on_stop_runs_at_the_end", on_stop),
+        ("a_handler_is_told_when_it_begins", |backend| told(backend, &["/handler"])),
+        ("a_stream_is_told_when_it_begins", |backend| told(backend, &["/stream"])),
+        ("an_upgraded_connection_is_told_when_it_begins", |backend| told(backend, &["/upgraded"])),
+        ("a_task_is_told_when_it_begins", |backend| told(backend, &["/task"])),
+        ("all_of_these_are_told_when_it_begins", |backend| {
+            told(backend, &["/stream", "/upgraded", "/task", "/stream", "/handler"]);
+        }),
     ],
 );
 
@@ -226,4 +239,75 @@ fn on_stop(backend: Backend) {
     assert!(!told.load(Ordering::SeqCst));
     server.stop().expect("the server ends without an error");
     assert!(told.load(Ordering::SeqCst));
+}
+
+/// Waits until the server begins to stop, which it must not have done at first.
+fn until_stop(runtime: &Runtime, begin: &mpsc::Sender<()>) -> impl Future<Output = ()> + Send + use<> {
+    let (mut stopping, begin) = (Box::pin(runtime.stopping()), begin.clone());
+    async move {
+        assert!(future::poll_once(&mut stopping).await.is_none(), "nobody has asked for a stop");
+        begin.send(()).expect("the test waits");
+        stopping.await;
+    }
+}
+
+/// An application in which everything lasts until the server begins to stop.
+fn told_app(runtime: Runtime, begin: mpsc::Sender<()>) -> Router {
+    let tasks = runtime.clone();
+    let stop = move || until_stop(&runtime, &begin);
+    let (handler, streamed, upgraded) = (stop.clone(), stop.clone(), stop.clone());
+    let upgraded = move |mut stream: Stream| {
+        let stop = upgraded();
+        async move {
+            stop.await;
+            let _ = stream.write_all(b"told").await;
+            let _ = stream.close().await;
+        }
+    };
+    let streamed = move |_| {
+        let stop = streamed();
+        Body::from_stream(stream::once_future(async move {
+            stop.await;
+            Ok::<_, Infallible>(Bytes::from_static(b"told"))
+        }))
+    };
+    Router::new()
+        .get("/handler", move |_: Request| {
+            let stop = handler();
+            async move {
+                stop.await;
+                "told"
+            }
+        })
+        .get("/stream", sync(streamed))
+        .get("/upgraded", sync(move |_| Response::upgrade(HeaderValue::from_static("x"), upgraded.clone())))
+        .get("/task", move |_: Request| {
+            tasks.spawn(stop()).detach();
+            async { "told" }
+        })
+}
+
+/// Checks that what `paths` begin ends when the server begins to stop, and that the stop then waits for nothing.
+fn told(backend: Backend, paths: &[&str]) {
+    let (begin, begun) = mpsc::channel();
+    let server = Running::start(backend, patient(backend), move |runtime| told_app(runtime, begin));
+    let begin = |path: &&str| {
+        let mut client = server.client();
+        client
+            .send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"));
+        begun.recv_timeout(PATIENCE).expect("it begins");
+        client
+    };
+    let clients: Vec<_> = paths.iter().map(begin).collect();
+    stop_at_once(server);
+    for (mut client, path) in clients.into_iter().zip(paths) {
+        match *path {
+            "/upgraded" => {
+                assert_eq!(client.try_answer(true).expect("an answer").status, 101);
+                assert_eq!(client.exactly(4).expect("the last bytes"), b"told");
+            }
+            _ => assert_eq!(client.answer().said(), (200, "told".into()), "{path}"),
+        }
+        client.expect_end();
+    }
 }

@@ -3,15 +3,16 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use gearshift::{Backend, BoxFuture, Request, Router, Runtime, TaskError, config, sync};
 use test_support::app::ON_PURPOSE;
-use test_support::backend::few_workers;
-use test_support::server::{Running, one};
+use test_support::backend::{begins_with_head, few_workers};
+use test_support::client::Client;
+use test_support::server::{Launched, Running, one};
 use test_support::suite::Area;
-use test_support::wait_until;
+use test_support::{PATIENCE, wait_until};
 
 use crate::waits::{EACH, SLEEPS};
 
@@ -25,6 +26,8 @@ pub(crate) const AREA: Area = (
         ("a_task_that_panics_ends_alone", panicked),
         ("a_sync_handler_can_start_a_task", from_sync),
         ("the_waits_of_tasks_overlap", together),
+        ("a_task_that_reads_a_slow_body_delays_no_other", slow_body),
+        ("a_task_that_reads_a_slow_body_delays_no_stop", slow_body_at_a_stop),
         ("blocking_gives_its_output", blocking),
         ("blocking_jobs_block_nobody_else", blocking_blocks_nobody),
         ("compute_gives_its_output", compute),
@@ -84,6 +87,62 @@ fn output(backend: Backend) {
         });
         format!("{:?}", task.await)
     });
+}
+
+/// A server whose handler waits for a task that reads the body of the request. The task would wait for the next piece
+/// much longer than a test. The counter counts the turns of another task. The client has sent a part of the body.
+fn slowly_reading(backend: Backend, grace: Duration) -> (Launched, Client, Count) {
+    const LEN: usize = 1_000_000;
+    let mut config = begins_with_head(backend);
+    (config.body_timeout, config.min_rate) = (100 * PATIENCE, 0);
+    config.graceful_timeout = grace;
+    let (turns, reading) = (Count::default(), Count::default());
+    let (counted, read) = (turns.clone(), reading.clone());
+    let server = Launched::start(backend, config, move |runtime| {
+        Router::new().post("/", move |request: Request| {
+            let read = read.clone();
+            let reads = async move {
+                let mut body = request.into_body();
+                while let Some(Ok(_)) = body.chunk().await {
+                    read.fetch_add(1, Ordering::SeqCst);
+                }
+            };
+            let reads = runtime.spawn(reads);
+            let (waits, counted) = (runtime.clone(), counted.clone());
+            let counts = async move {
+                loop {
+                    waits.sleep(Duration::from_millis(1)).await;
+                    counted.fetch_add(1, Ordering::SeqCst);
+                }
+            };
+            runtime.spawn(counts).detach();
+            async move { format!("{:?}", reads.await) }
+        })
+    });
+    let mut client = server.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LEN}\r\n\r\nx"));
+    wait_until("the task reads", || reads(&reading) > 0);
+    (server, client, turns)
+}
+
+fn slow_body(backend: Backend) {
+    let (_server, _client, turns) = slowly_reading(backend, PATIENCE);
+    let before = reads(&turns);
+    wait_until("the other task goes on", || reads(&turns) >= before + 20);
+}
+
+fn slow_body_at_a_stop(backend: Backend) {
+    for force in [false, true] {
+        let grace = Duration::from_millis(if force { 100_000 } else { 100 });
+        let (server, _client, _) = slowly_reading(backend, grace);
+        match force {
+            true => server.shutdown().force(),
+            false => server.shutdown().graceful(),
+        }
+        let began = Instant::now();
+        server.ended().expect("the server ends without an error");
+        assert!(began.elapsed() < PATIENCE / 2, "it took {:?}", began.elapsed());
+    }
 }
 
 fn dropped(backend: Backend) {

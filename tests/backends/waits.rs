@@ -13,6 +13,7 @@ use gearshift::{
     Backend, BoxError, BoxFuture, IntoResponse, Request, Response, Router, Runtime, StatusCode, Stream,
     blocking, compute, sync,
 };
+use test_support::PATIENCE;
 use test_support::backend::{blocks, concurrency, few_workers};
 use test_support::server::{Running, one};
 use test_support::suite::Area;
@@ -23,6 +24,8 @@ pub(crate) const AREA: Area = (
         ("sleep_takes_its_time", sleep),
         ("timeout_returns_the_output_in_time", timeout_in_time),
         ("timeout_drops_a_future_that_is_late", timeout_too_late),
+        ("timeout_bounds_the_wait_for_a_body", timeout_of_a_body),
+        ("timeout_bounds_the_wait_of_a_blocking_handler_for_a_body", timeout_of_a_body_in_a_job),
         ("a_hundred_sleeps_at_once_take_as_long_as_one", many_sleeps),
         ("sleeps_that_are_awaited_one_by_one_overlap", awaited_one_by_one),
         ("connect_reaches_a_listener", connect),
@@ -96,6 +99,44 @@ fn timeout_too_late(backend: Backend) {
         let said = outcome.err().map(|elapsed| elapsed.to_string());
         ensure(said.as_deref() == Some("not ready within 20ms"), || format!("{said:?}"))?;
         ensure(dropped.load(Ordering::SeqCst), || "the future lives on".into())
+    });
+}
+
+/// Sends a large body that never ends, to a server that waits for it much longer than a test. Expects that the handler
+/// gave up after [`SOON`].
+fn expect_elapsed(backend: Backend, app: impl FnOnce(Runtime) -> Router + Send + 'static) {
+    let mut config = few_workers(backend);
+    (config.body_timeout, config.min_rate) = (100 * PATIENCE, 0);
+    let server = Running::start(backend, config, app);
+    let mut client = server.client();
+    let began = Instant::now();
+    client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {TOO_LARGE}\r\n\r\nx"));
+    assert_eq!(client.answer().said(), (200, "not ready within 300ms".into()));
+    assert!(began.elapsed() >= SOON, "it took only {:?}", began.elapsed());
+}
+
+/// Too large for a body that is buffered before its handler begins.
+const TOO_LARGE: usize = 1_000_000;
+const SOON: Duration = Duration::from_millis(300);
+
+/// Waits for a body, and describes the outcome.
+async fn body_or_elapsed(runtime: Runtime, request: Request) -> String {
+    match runtime.timeout(SOON, request.into_body().bytes(TOO_LARGE)).await {
+        Ok(body) => format!("{body:?}"),
+        Err(elapsed) => elapsed.to_string(),
+    }
+}
+
+fn timeout_of_a_body(backend: Backend) {
+    expect_elapsed(backend, |runtime| {
+        Router::new().post("/", move |request| body_or_elapsed(runtime.clone(), request))
+    });
+}
+
+fn timeout_of_a_body_in_a_job(backend: Backend) {
+    expect_elapsed(backend, |runtime| {
+        let wait = move |request| runtime.block_on(body_or_elapsed(runtime.clone(), request));
+        Router::new().post("/", blocking(wait))
     });
 }
 
