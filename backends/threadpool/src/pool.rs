@@ -22,7 +22,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
-use gearshift_core::clock::CoarseInstant;
+use gearshift_core::clock::{AtomicCoarseInstant, CoarseInstant};
 use gearshift_core::park::{self, Park};
 use gearshift_core::{BoxFuture, Service};
 use gearshift_reactor::{Handle, Schedule, SharedEvents, SharedReactor, Task};
@@ -38,6 +38,11 @@ const A_ROUND: usize = 64;
 const LONG: Duration = Duration::from_millis(10);
 /// Events that a thread takes from the system at once. The tasks that they make ready are for all threads.
 const EVENTS_A_TURN: usize = 64;
+
+/// How long all threads are busy before connections are taken to have waited for them.
+const LONG_BUSY: Duration = Duration::from_millis(100);
+/// How long it may take after that until all of these connections were accepted.
+const SETTLE: Duration = Duration::from_secs(1);
 
 thread_local! {
     static EVENTS: RefCell<SharedEvents> = RefCell::new(SharedEvents::new(EVENTS_A_TURN));
@@ -61,6 +66,10 @@ pub(crate) struct Pool {
     stand_in: Arc<StandIn>,
     is_standing_in: AtomicBool,
     is_stopped: AtomicBool,
+    /// The last time at which a thread had nothing to do.
+    idle_at: AtomicCoarseInstant,
+    /// The end of the last time in which all threads were busy for long.
+    busy_until: AtomicCoarseInstant,
     service: OnceLock<Arc<Service>>,
 }
 
@@ -106,6 +115,8 @@ impl Pool {
             stand_in: Arc::new(StandIn::new()?),
             is_standing_in: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
+            idle_at: AtomicCoarseInstant::new(CoarseInstant::now()),
+            busy_until: AtomicCoarseInstant::new(CoarseInstant::default()),
             service: OnceLock::new(),
         }))
     }
@@ -165,9 +176,9 @@ impl Pool {
                     task.run(number, &*held);
                 }
                 None => {
-                    self.found_idle();
+                    self.idle_begins();
                     self.wait(number)?;
-                    self.found_idle();
+                    self.idle_ends();
                     (asked, run) = (CoarseInstant::now(), 0);
                 }
             }
@@ -177,9 +188,26 @@ impl Pool {
         Ok(())
     }
 
-    /// Nothing waits for a thread.
-    fn found_idle(&self) {
-        self.service.get().into_iter().for_each(|service| service.found_idle());
+    /// A thread finds nothing to do. If that is the first time for long, connections that have waited until then may still
+    /// be on their way through the acceptor, which runs on another thread.
+    fn idle_begins(&self) {
+        let now = CoarseInstant::now();
+        if now.since(self.idle_at.get()) >= LONG_BUSY {
+            self.busy_until.set(now);
+        }
+        self.report_idle(now);
+    }
+
+    /// A thread has waited, so that no connection has waited for a thread.
+    fn idle_ends(&self) {
+        self.report_idle(CoarseInstant::now());
+    }
+
+    fn report_idle(&self, now: CoarseInstant) {
+        self.idle_at.set(now);
+        if now.since(self.busy_until.get()) >= SETTLE {
+            self.service.get().into_iter().for_each(|service| service.found_idle());
+        }
     }
 
     /// Waits until something is ready, in the reactor or parked.

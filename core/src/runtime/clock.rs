@@ -60,7 +60,7 @@ fn system_seconds() -> u64 {
 
 /// A monotonic time from the coarse clock of the system. It is cheaper to read than [`Instant`] and may lag by some
 /// milliseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CoarseInstant(u64);
 
 impl CoarseInstant {
