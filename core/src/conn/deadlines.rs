@@ -193,12 +193,13 @@ impl<T: Transport> Io<T> {
     }
 
     /// A handler begins, which has not waited yet. Nothing of its body has been read.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn handler_begins(&mut self) {
-        self.deadlines.handler = None;
         self.deadlines.reading = MinRate::default();
-        self.is_handler_waiting = false;
-        self.look = None;
+        // A look remains after a streamed response, and the state of a wait after a panic.
+        if self.is_handler_waiting || self.look.is_some() {
+            self.handler_ends();
+        }
     }
 
     /// The handler waits for the first time.

@@ -74,7 +74,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         linger: LINGER,
     };
     Driving {
-        io: IoOwner::Own(Io::new(transport, connection, Deadlines::accepted(service))),
+        io: IoOwner::Own(Box::new(Io::new(transport, connection, Deadlines::accepted(service)))),
         state: Some(state),
         service: service.clone(),
         lease: None,
@@ -137,7 +137,7 @@ enum Step<T> {
     BufferBody(Request),
     AwaitAnswer(Request, BoxFuture<()>),
     Handle(BoxFuture<Response>, OnDisconnect, Option<AccessLine>),
-    Exchange(BoxFuture<Option<Io<T>>>),
+    Exchange(BoxFuture<Option<Box<Io<T>>>>),
     Linger,
 }
 
@@ -164,7 +164,7 @@ struct TurnClock(Option<u64>);
 
 impl TurnClock {
     /// A handler that must not block has not moved the clock since the turn began.
-    #[inline]
+    #[inline(always)]
     fn seconds(&mut self, clock: &Clock, threads_block: bool) -> u64 {
         match self.0 {
             Some(seconds) if !threads_block => seconds,
@@ -230,7 +230,7 @@ impl<T: Transport> Driving<T> {
     /// Goes on after a panic. A handler's panic is answered, and costs nothing else.
     #[cold]
     fn recover(&mut self, panic: &(dyn Any + Send)) -> Flow {
-        let response = panicked(panic);
+        let mut response = panicked(panic);
         if !std::mem::take(&mut self.is_calling) && !self.is_handling() {
             return Flow::Close;
         }
@@ -238,7 +238,7 @@ impl<T: Transport> Driving<T> {
         if !self.io.with(|io| io.connection.is_body_pending()) {
             self.take_back();
         }
-        self.answer(response, None);
+        self.answer(&mut response, None);
         Flow::Go
     }
 
@@ -287,7 +287,7 @@ impl<T: Transport> Driving<T> {
     }
 
     /// A request has arrived.
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, request: Request) {
         match self.service.threads_block() {
             true => self.receive_for_thread(request),
@@ -375,7 +375,7 @@ impl<T: Transport> Driving<T> {
     }
 
     /// Calls the handler.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, mut request: Request) {
         let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else { return };
         let service = &self.service;
@@ -393,13 +393,13 @@ impl<T: Transport> Driving<T> {
             self.lend(has_pending_body.then_some(&mut request));
         }
         self.is_calling = true;
-        let answer = self.service.handler.call(request);
+        let mut answer = self.service.handler.call(request);
         self.is_calling = false;
         if !has_pending_body && self.service.threads_block() {
             self.take_back();
         }
         match answer {
-            Answer::Ready(response) => self.answer(response, line),
+            Answer::Ready(ref mut response) => self.answer(response, line),
             Answer::Later(future, policy) => {
                 let policy = policy.unwrap_or(self.service.config.on_disconnect);
                 self.step = Step::Handle(future, policy, line);
@@ -458,7 +458,7 @@ impl<T: Transport> Driving<T> {
         if !service.threads_block() {
             self.since = service.runtime.stalls().polled(self.since, self.route, 1);
         }
-        let response = match polled {
+        let mut response = match polled {
             Poll::Ready(response) => response,
             Poll::Pending => match ready!(self.io.poll_with(cx, |io, cx| io.poll_watch(cx, service, policy)))
             {
@@ -482,7 +482,7 @@ impl<T: Transport> Driving<T> {
         // The handler's deadline is not the response's.
         self.io.with(Io::handler_ends);
         self.step = Step::Next;
-        self.answer(response, line);
+        self.answer(&mut response, line);
         Poll::Ready(Flow::Go)
     }
 
@@ -494,9 +494,10 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Queues a response, or begins to stream it. The step is `Next` before, and stays so if that is all.
-    #[inline]
-    fn answer(&mut self, response: Response, line: Option<AccessLine>) {
+    /// Queues a response, or begins to stream it. The step is `Next` before, and stays so if that is all. What is left
+    /// of `response` is of no use. It is not moved, because that would copy the inline memory of its fields.
+    #[inline(always)]
+    fn answer(&mut self, response: &mut Response, line: Option<AccessLine>) {
         let service = &self.service;
         let seconds = self.now.seconds(&service.clock, service.threads_block());
         let is_expired = self.state.as_ref().is_some_and(|state| seconds >= state.expires);
@@ -516,25 +517,26 @@ impl<T: Transport> Driving<T> {
         if let Some(line) = line {
             line.log(response.status);
         }
-        io.connection.respond_whole(response, seconds);
+        io.connection.respond_in_place(response, seconds);
         self.count();
     }
 
     /// Begins to send a response that takes more than a call.
     #[inline(never)]
-    fn exchange(&mut self, response: Response, line: Option<AccessLine>) {
+    fn exchange(&mut self, response: &mut Response, line: Option<AccessLine>) {
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop ended the waits of the handler. What the handler says of that is not for the peer.
             self.service.was_cut();
             self.io = IoOwner::Gone;
             return;
         }
+        let response = std::mem::replace(response, Response::new(Body::empty()));
         let exchange = exchange(self.io.take(), self.service.clone(), response, line);
         self.step = Step::Exchange(Box::pin(exchange));
     }
 
     /// Counts an answered request: ends the turn, or sends what is queued, if that is enough of it.
-    #[inline]
+    #[inline(always)]
     fn count(&mut self) {
         let (IoOwner::Own(io), service) = (&self.io, &self.service) else { return };
         if self.turn.answered() as usize >= service.limits.pipeline {

@@ -35,7 +35,7 @@ pub(crate) async fn exchange<T: Transport>(
     service: Arc<Service>,
     mut response: Response,
     line: Option<AccessLine>,
-) -> Option<Io<T>> {
+) -> Option<Box<Io<T>>> {
     if service.shutdown.is_requested() {
         owner.with(|io| io.close_unless_more_came(&service));
     }
@@ -50,7 +50,7 @@ pub(crate) async fn exchange<T: Transport>(
     let mut status = response.status;
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
-            owner.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
+            owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
             Some(Streamed::Whole)
         }
         _ => stream(&mut owner, &service, response, &mut status).await,
@@ -105,10 +105,10 @@ async fn stream<T: Transport>(
     let waits =
         matches!(response.body.0, BodyInner::Lease(_)) || owner.with(|io| io.connection.awaits_continue());
     let mut source = Source { body: response.body, state: SourceState::Open };
-    if waits && let Some(response) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
+    if waits && let Some(mut response) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
         drop(source);
         *status = response.status;
-        owner.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
+        owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
         return Some(Streamed::Whole);
     }
     let length = source.remaining();
@@ -283,12 +283,12 @@ async fn switch<T: Transport>(
     service: &Arc<Service>,
     response: Response,
     upgrade: Upgrade,
-) -> Option<Io<T>> {
+) -> Option<Box<Io<T>>> {
     owner.with(|io| {
         io.connection.switch(response.status, &response.fields, service.clock.unix_seconds());
     });
     poll_fn(|cx| owner.with(|io| io.poll_flush(cx, service))).await.ok()?;
-    let mut io = owner.take_back();
+    let mut io = *owner.take_back();
     let read_buffer = io.connection.read_buffer_mut();
     let early = read_buffer.take(read_buffer.len());
     io.transport.set_deadline(None);

@@ -31,7 +31,7 @@ pub(crate) struct Lease<T> {
 
 struct Lent<T> {
     /// `None` once the lease has ended.
-    io: Option<Io<T>>,
+    io: Option<Box<Io<T>>>,
     /// The task that waits for a piece of the body.
     reader: Option<Waker>,
     /// When the peer was last asked whether it is there.
@@ -41,19 +41,19 @@ struct Lent<T> {
 }
 
 impl<T> Lease<T> {
-    pub(crate) fn new(io: Io<T>, service: Arc<Service>) -> Lease<T> {
+    pub(crate) fn new(io: Box<Io<T>>, service: Arc<Service>) -> Lease<T> {
         let lent = Lent { io: Some(io), reader: None, asked: None, driver: None };
         Lease { lent: Mutex::new(lent), service }
     }
 
     /// Begins another lease, after the earlier one has ended.
-    pub(crate) fn lend(&self, io: Io<T>) {
+    pub(crate) fn lend(&self, io: Box<Io<T>>) {
         *lock(&self.lent) = Lent { io: Some(io), reader: None, asked: None, driver: None };
     }
 
     /// Does something with the connection; `None` once it was taken back.
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Io<T>) -> R) -> Option<R> {
-        lock(&self.lent).io.as_mut().map(act)
+        lock(&self.lent).io.as_deref_mut().map(act)
     }
 
     /// Does something with the connection for the driver's task; `None` once it was taken back.
@@ -66,11 +66,11 @@ impl<T> Lease<T> {
         if !lent.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
             lent.driver = Some(cx.waker().clone());
         }
-        lent.io.as_mut().map(|io| act(io, cx))
+        lent.io.as_deref_mut().map(|io| act(io, cx))
     }
 
     /// Ends the lease. A task that waits for the body is woken, and finds [`BodyError::Gone`].
-    pub(crate) fn take_back(&self) -> Option<Io<T>> {
+    pub(crate) fn take_back(&self) -> Option<Box<Io<T>>> {
         let mut lent = lock(&self.lent);
         let (io, reader, driver) = (lent.io.take(), lent.reader.take(), lent.driver.take());
         drop(lent);
@@ -89,7 +89,7 @@ impl<T> Lender<T> {
     }
 
     /// Ends the lease. Returns the connection, and the lease to be used again.
-    pub(crate) fn end(self) -> (Option<Io<T>>, Arc<Lease<T>>) {
+    pub(crate) fn end(self) -> (Option<Box<Io<T>>>, Arc<Lease<T>>) {
         (self.0.take_back(), self.0.clone())
     }
 }
@@ -100,11 +100,10 @@ impl<T> Drop for Lender<T> {
     }
 }
 
-/// Where the two halves of a connection are.
-#[expect(clippy::large_enum_variant, reason = "a connection has one, which holds the connection")]
+/// Where the two halves of a connection are. They are boxed, because they move at every lease.
 pub(crate) enum IoOwner<T> {
     /// With the driver alone.
-    Own(Io<T>),
+    Own(Box<Io<T>>),
     /// Shared with the body of the request.
     Lent(Lender<T>),
     /// With an exchange, or at the end of the connection: nowhere.
@@ -153,7 +152,7 @@ impl<T: Transport> IoOwner<T> {
     ///
     /// # Panics
     /// If the connection is gone.
-    pub(crate) fn take_back(self) -> Io<T> {
+    pub(crate) fn take_back(self) -> Box<Io<T>> {
         match self {
             IoOwner::Own(io) => io,
             IoOwner::Lent(lender) => lender.0.take_back().expect("a lease is taken back by its owner alone"),
