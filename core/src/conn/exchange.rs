@@ -24,8 +24,8 @@ use crate::runtime::task::panic_message;
 
 /// Bytes of a streamed response that are gathered before they are written.
 const WRITE_AT: usize = 16 * 1024;
-/// Writes of one streamed response before other connections have their turn.
-const WRITES_A_TURN: usize = 32;
+/// Bytes of one streamed response that are written before other connections have their turn.
+const WRITTEN_A_TURN: usize = 1024 * 1024;
 
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
@@ -235,8 +235,9 @@ fn poll_stream<T: Transport>(
     service: &Service,
     source: &mut Source,
 ) -> Poll<Option<Streamed>> {
-    let mut gather = WRITE_AT;
-    for _ in 0..WRITES_A_TURN {
+    let limit = service.limits.output.max(1);
+    let (mut gather, mut written) = (WRITE_AT, 0);
+    while written < WRITTEN_A_TURN {
         if service.shutdown.phase() == Phase::Forced {
             return Poll::Ready(None);
         }
@@ -263,14 +264,15 @@ fn poll_stream<T: Transport>(
                 Poll::Pending => starved = true,
             }
         }
+        let queued = owner.with(|io| io.connection.write_queue().len());
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service)) {
             Poll::Ready(Err(_)) => return Poll::Ready(None),
             Poll::Ready(Ok(())) if starved => {
                 return owner.poll_with(cx, |io, cx| io.poll_left(cx, service)).map(|()| None);
             }
-            Poll::Ready(Ok(())) => {}
-            Poll::Pending if starved || gather == service.limits.output => return Poll::Pending,
-            Poll::Pending => gather = service.limits.output,
+            Poll::Ready(Ok(())) => written += queued,
+            Poll::Pending if starved || gather == limit => return Poll::Pending,
+            Poll::Pending => gather = limit,
         }
     }
     cx.waker().wake_by_ref();
