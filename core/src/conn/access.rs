@@ -6,12 +6,12 @@ use crate::conn::context::Peer;
 use crate::proto::request::Request;
 
 /// What the access log says of a request.
-pub(crate) struct AccessLine(String);
+pub(crate) struct AccessLine(Box<str>);
 
 impl AccessLine {
     pub(crate) fn new(peer: Peer, request: &Request) -> AccessLine {
         let peer = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
-        AccessLine(format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()))
+        AccessLine(format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()).into())
     }
 
     pub(crate) fn log(self, status: StatusCode) {

@@ -136,6 +136,11 @@ impl Cancel {
         *lock(&self.peer) = Some(peer);
     }
 
+    /// Tokens do not look for the peer any more. This frees the memory of what they looked by.
+    pub(crate) fn stop_looking(&self) {
+        *lock(&self.peer) = None;
+    }
+
     fn is_set(&self) -> bool {
         self.set.load(Ordering::Acquire)
     }

@@ -32,8 +32,17 @@ pub(crate) struct Deadlines {
     bytes: Option<Instant>,
     /// Whether such a wait goes on.
     is_waiting: bool,
+    /// Whether the handler has waited.
+    pub(crate) is_handler_waiting: bool,
     /// Of the handler's response, once the handler has waited.
     handler: Option<Instant>,
+    /// Boxed, because an idle connection does without.
+    rates: Option<Box<Rates>>,
+}
+
+/// The waits for the peer in the exchange that goes on.
+#[derive(Debug, Default)]
+struct Rates {
     /// The flush that goes on.
     writing: MinRate,
     /// The request's body.
@@ -48,10 +57,31 @@ impl Deadlines {
     }
 
     fn earliest(&self) -> Option<Instant> {
-        [self.bytes, self.handler, self.writing.deadline(), self.reading.deadline()]
+        [self.bytes, self.handler, self.writing(), self.reading()]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Of the wait for the peer to take bytes.
+    #[inline]
+    fn writing(&self) -> Option<Instant> {
+        self.rates.as_ref()?.writing.deadline()
+    }
+
+    /// Of the wait for bytes of a body.
+    #[inline]
+    fn reading(&self) -> Option<Instant> {
+        self.rates.as_ref()?.reading.deadline()
+    }
+
+    fn rates(&mut self) -> &mut Rates {
+        self.rates.get_or_insert_default()
+    }
+
+    /// Gives back the memory that an idle connection does not need.
+    pub(crate) fn release(&mut self) {
+        self.rates = None;
     }
 
     /// A request begins: its head is complete.
@@ -132,9 +162,9 @@ impl<T: Transport> Io<T> {
 
     /// A wait for the peer to take bytes begins, or goes on.
     pub(crate) fn wait_to_write(&mut self, service: &Service) {
-        if self.deadlines.writing.deadline().is_none() {
+        if self.deadlines.writing().is_none() {
             let config = &service.config;
-            self.deadlines.writing.wait(|| service.clock.now(), config.write_timeout, config.min_rate);
+            self.deadlines.rates().writing.wait(|| service.clock.now(), config.write_timeout, config.min_rate);
             self.arm();
         }
     }
@@ -142,42 +172,42 @@ impl<T: Transport> Io<T> {
     /// Whether a flush waits for the peer.
     #[inline]
     pub(crate) fn is_waiting_to_write(&self) -> bool {
-        self.deadlines.writing.deadline().is_some()
+        self.deadlines.writing().is_some()
     }
 
     /// The deadline of the wait for the peer to take bytes.
     pub(crate) fn write_deadline(&self) -> Option<Instant> {
-        self.deadlines.writing.deadline()
+        self.deadlines.writing()
     }
 
     /// The peer has taken bytes. The next wait has a deadline of its own.
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.writing.moved(|| service.woken_at(), bytes);
+        self.deadlines.rates().writing.moved(|| service.woken_at(), bytes);
     }
 
     /// The peer has taken everything.
     pub(crate) fn flushed(&mut self) {
-        self.deadlines.writing = MinRate::default();
+        self.deadlines.rates().writing = MinRate::default();
         self.arm();
     }
 
     /// A wait for bytes of a body begins, or goes on.
     pub(crate) fn wait_for_body(&mut self, service: &Service) {
-        if self.deadlines.reading.deadline().is_none() {
+        if self.deadlines.reading().is_none() {
             let config = &service.config;
-            self.deadlines.reading.wait(|| service.clock.now(), config.body_timeout, config.min_rate);
+            self.deadlines.rates().reading.wait(|| service.clock.now(), config.body_timeout, config.min_rate);
             self.arm();
         }
     }
 
     /// The deadline of the wait for bytes of a body.
     pub(crate) fn body_deadline(&self) -> Option<Instant> {
-        self.deadlines.reading.deadline()
+        self.deadlines.reading()
     }
 
     /// Bytes of a body have come. The handler's own time begins again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.reading.moved(|| service.woken_at(), bytes);
+        self.deadlines.rates().reading.moved(|| service.woken_at(), bytes);
         if self.deadlines.handler.is_some() {
             self.deadlines.handler = after(service, service.config.handler_timeout);
         }
@@ -186,8 +216,8 @@ impl<T: Transport> Io<T> {
 
     /// Nothing waits for the request's body any more.
     pub(crate) fn stop_waiting_for_body(&mut self) {
-        if self.deadlines.reading.deadline().is_some() {
-            self.deadlines.reading = MinRate::default();
+        if self.deadlines.reading().is_some() {
+            self.deadlines.rates().reading = MinRate::default();
             self.arm();
         }
     }
@@ -195,16 +225,18 @@ impl<T: Transport> Io<T> {
     /// A handler begins, which has not waited yet. Nothing of its body has been read.
     #[inline(always)]
     pub(crate) fn handler_begins(&mut self) {
-        self.deadlines.reading = MinRate::default();
+        if let Some(rates) = &mut self.deadlines.rates {
+            rates.reading = MinRate::default();
+        }
         // A look remains after a streamed response, and the state of a wait after a panic.
-        if self.is_handler_waiting || self.look.is_some() {
+        if self.deadlines.is_handler_waiting || self.look.is_some() {
             self.handler_ends();
         }
     }
 
     /// The handler waits for the first time.
     pub(crate) fn handler_waits(&mut self, service: &Service) {
-        if !std::mem::replace(&mut self.is_handler_waiting, true) {
+        if !std::mem::replace(&mut self.deadlines.is_handler_waiting, true) {
             self.deadlines.handler = after(service, service.config.handler_timeout);
             self.arm();
         }
@@ -213,7 +245,7 @@ impl<T: Transport> Io<T> {
     /// Whether the handler has waited for as long as it may. While it waits for the request's body, its time stands
     /// still: the body's deadline holds instead.
     pub(crate) fn is_handler_late(&mut self, service: &Service) -> bool {
-        if self.deadlines.reading.deadline().is_some() {
+        if self.deadlines.reading().is_some() {
             if self.deadlines.handler.is_some() {
                 self.deadlines.handler = after(service, service.config.handler_timeout);
             }
@@ -230,7 +262,7 @@ impl<T: Transport> Io<T> {
     /// The handler has given its response, or its peer has left: its deadline is over, and so are looks at the peer.
     pub(crate) fn handler_ends(&mut self) {
         self.look = None;
-        if std::mem::take(&mut self.is_handler_waiting) {
+        if std::mem::take(&mut self.deadlines.is_handler_waiting) {
             self.deadlines.handler = None;
             self.arm();
         }

@@ -602,6 +602,9 @@ impl<T: Transport> Driving<T> {
                 // The first read found nothing: a wait begins, and gets a deadline.
                 io.release();
                 self.lease = None;
+                if let Some(state) = self.state.as_ref().filter(|_| service.threads_block()) {
+                    state.context.cancel.stop_looking();
+                }
                 io.wait_for_bytes(service);
                 ready!(io.poll_read(cx, service))
             }

@@ -17,8 +17,6 @@ pub(crate) struct Io<T> {
     pub(crate) transport: T,
     pub(crate) connection: Connection,
     pub(crate) deadlines: Deadlines,
-    /// Whether the handler has waited.
-    pub(crate) is_handler_waiting: bool,
     /// The next look at a peer of which the socket does not tell that it leaves.
     pub(crate) look: Option<Box<Look>>,
     /// Work that begins once everything queued is on the wire.
@@ -27,7 +25,7 @@ pub(crate) struct Io<T> {
 
 impl<T: Transport> Io<T> {
     pub(crate) fn new(transport: T, connection: Connection, deadlines: Deadlines) -> Io<T> {
-        Io { transport, connection, deadlines, is_handler_waiting: false, look: None, after: None }
+        Io { transport, connection, deadlines, look: None, after: None }
     }
 
     /// Begins `after` once everything queued is on the wire.
@@ -164,5 +162,6 @@ impl<T: Transport> Io<T> {
     pub(crate) fn release(&mut self) {
         self.connection.read_buffer_mut().release();
         self.connection.write_queue_mut().release();
+        self.deadlines.release();
     }
 }

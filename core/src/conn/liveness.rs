@@ -67,7 +67,7 @@ impl<T: Transport> Io<T> {
 
     /// The same while a streamed response has no next piece, which may take any time.
     pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
-        if self.is_handler_waiting {
+        if self.deadlines.is_handler_waiting {
             self.handler_ends();
         }
         self.poll_peer(cx, service).map(drop)
