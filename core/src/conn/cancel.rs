@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 
 use slab::Slab;
@@ -59,8 +59,9 @@ impl CancelToken {
         let Some(cancel) = self.cancel() else { return std::future::pending().await };
         let mut waiting = Waiting { cancel, key: None };
         poll_fn(|cx| {
-            let mut waiters = lock(cancel.waiters());
-            fence(Ordering::SeqCst);
+            let mut watch = lock(&cancel.watch);
+            let waiters = watch.waiters.get_or_insert_default();
+            // `set` sets the flag before it takes the lock.
             if cancel.is_set() {
                 return Poll::Ready(());
             }
@@ -89,7 +90,9 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            lock(self.cancel.waiters()).remove(key);
+            if let Some(waiters) = &mut lock(&self.cancel.watch).waiters {
+                waiters.remove(key);
+            }
         }
     }
 }
@@ -99,10 +102,16 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Cancel {
     set: AtomicBool,
     shutdown: Shutdown,
+    watch: Mutex<Watch>,
+}
+
+/// What the tokens wait for and look by.
+#[derive(Default)]
+struct Watch {
     /// Looks for the peer while a handler holds the thread that would see the peer leave.
-    peer: Mutex<Option<Weak<dyn LookForPeer>>>,
-    /// Made for the first token that is awaited.
-    waiters: OnceLock<Box<Mutex<Slab<Waker>>>>,
+    peer: Option<Weak<dyn LookForPeer>>,
+    /// Made for the first token that is awaited. Boxed, because most connections have none.
+    waiters: Option<Box<Slab<Waker>>>,
 }
 
 /// The connection of a handler that holds its thread.
@@ -113,7 +122,7 @@ pub(crate) trait LookForPeer: Send + Sync {
 
 impl Cancel {
     pub(crate) fn new(shutdown: Shutdown) -> Cancel {
-        Cancel { set: AtomicBool::new(false), shutdown, peer: Mutex::new(None), waiters: OnceLock::new() }
+        Cancel { set: AtomicBool::new(false), shutdown, watch: Mutex::default() }
     }
 
     /// One that never tells anything.
@@ -124,21 +133,21 @@ impl Cancel {
     /// Tells all tokens.
     pub(crate) fn set(&self) {
         self.set.store(true, Ordering::Release);
-        // Either this sees the list of the first waiter, or that waiter sees `set`.
-        fence(Ordering::SeqCst);
-        let Some(waiters) = self.waiters.get() else { return };
-        let waiters: Vec<Waker> = lock(waiters).iter().map(|(_, waker)| waker.clone()).collect();
+        let waiters: Vec<Waker> = match &lock(&self.watch).waiters {
+            Some(waiters) => waiters.iter().map(|(_, waker)| waker.clone()).collect(),
+            None => return,
+        };
         waiters.into_iter().for_each(Waker::wake);
     }
 
     /// Tokens look for the peer by `peer` from now on.
     pub(crate) fn look_by(&self, peer: Weak<dyn LookForPeer>) {
-        *lock(&self.peer) = Some(peer);
+        lock(&self.watch).peer = Some(peer);
     }
 
     /// Tokens do not look for the peer any more. This frees the memory of what they looked by.
     pub(crate) fn stop_looking(&self) {
-        *lock(&self.peer) = None;
+        lock(&self.watch).peer = None;
     }
 
     fn is_set(&self) -> bool {
@@ -149,15 +158,11 @@ impl Cancel {
         if self.is_set() || self.shutdown.phase() == Phase::Forced {
             return true;
         }
-        let peer = lock(&self.peer).clone().and_then(|peer| peer.upgrade());
+        let peer = lock(&self.watch).peer.clone().and_then(|peer| peer.upgrade());
         let gone = peer.is_some_and(|peer| peer.has_left());
         if gone {
             self.set();
         }
         gone
-    }
-
-    fn waiters(&self) -> &Mutex<Slab<Waker>> {
-        self.waiters.get_or_init(Box::default)
     }
 }

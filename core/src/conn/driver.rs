@@ -25,6 +25,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -160,15 +161,19 @@ enum Flow {
 impl<T> Unpin for Driving<T> {}
 
 /// The time in seconds since the Unix epoch, once it was asked for in this turn.
-struct TurnClock(Option<u64>);
+struct TurnClock(Option<NonZeroU64>);
 
 impl TurnClock {
     /// A handler that must not block has not moved the clock since the turn began.
     #[inline(always)]
     fn seconds(&mut self, clock: &Clock, threads_block: bool) -> u64 {
         match self.0 {
-            Some(seconds) if !threads_block => seconds,
-            _ => *self.0.insert(clock.unix_seconds()),
+            Some(seconds) if !threads_block => seconds.get(),
+            _ => {
+                let seconds = clock.unix_seconds();
+                self.0 = NonZeroU64::new(seconds);
+                seconds
+            }
         }
     }
 }

@@ -248,7 +248,7 @@ impl Open {
 pub(crate) struct ConnectionGuard {
     open: Arc<Open>,
     /// Where this connection's waker is kept.
-    task: Option<usize>,
+    task: Option<u32>,
     is_served: bool,
 }
 
@@ -258,7 +258,8 @@ impl ConnectionGuard {
     #[inline]
     pub(crate) fn runs_as(&mut self, cx: &Context<'_>) {
         if self.task.is_none() {
-            self.task = Some(lock(&self.open.tasks).insert(cx.waker().clone()));
+            let key = lock(&self.open.tasks).insert(cx.waker().clone());
+            self.task = Some(u32::try_from(key).expect("memory does not hold that many connections"));
         }
     }
 }
@@ -266,7 +267,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if let Some(key) = self.task {
-            lock(&self.open.tasks).remove(key);
+            lock(&self.open.tasks).remove(key as usize);
         }
         if self.is_served {
             self.open.served.fetch_sub(1, Ordering::AcqRel);

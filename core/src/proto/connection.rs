@@ -280,7 +280,7 @@ impl Connection {
                         return Event::Finished;
                     }
                     match head::read(&mut self.read_buffer, scan, &self.limits) {
-                        Ok(Some((mut request, facts))) => match self.begin(facts, &mut request) {
+                        Ok(Some((mut request, (framing, facts)))) => match self.begin(framing, facts, &mut request) {
                             Ok(()) => return Event::Request(request),
                             Err(error) => return Event::Refused(error),
                         },
@@ -557,9 +557,9 @@ impl Connection {
 
     /// Begins the exchange of a request whose head was parsed.
     #[inline]
-    fn begin(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
-        if facts.framing != Framing::Length(0) {
-            return self.begin_with_body(facts, request);
+    fn begin(&mut self, framing: Framing, facts: Facts, request: &mut Request) -> Result<(), Error> {
+        if framing != Framing::Length(0) {
+            return self.begin_with_body(framing, facts, request);
         }
         self.state = State::Exchange(Exchange {
             request: RequestBody::Done,
@@ -572,12 +572,17 @@ impl Connection {
     }
 
     /// Does the same for a request with a body. The body goes into `request` if it has arrived completely.
-    fn begin_with_body(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
+    fn begin_with_body(
+        &mut self,
+        framing: Framing,
+        facts: Facts,
+        request: &mut Request,
+    ) -> Result<(), Error> {
         // The state if `RequestBody::begin` fails.
         self.state = State::Rejected { is_head: facts.is_head };
         self.failure = None;
         let has_begun = !self.read_buffer.is_empty();
-        let (request_body, body) = RequestBody::begin(facts.framing, &mut self.read_buffer, &self.limits)?;
+        let (request_body, body) = RequestBody::begin(framing, &mut self.read_buffer, &self.limits)?;
         self.state = State::Exchange(Exchange {
             request: request_body,
             response: ResponseState::Awaited,
