@@ -11,7 +11,9 @@ pub(crate) struct AccessLine(Box<str>);
 impl AccessLine {
     pub(crate) fn new(peer: Peer, request: &Request) -> AccessLine {
         let peer = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
-        AccessLine(format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()).into())
+        AccessLine(
+            format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()).into(),
+        )
     }
 
     pub(crate) fn log(self, status: StatusCode) {

@@ -57,10 +57,7 @@ impl Deadlines {
     }
 
     fn earliest(&self) -> Option<Instant> {
-        [self.bytes, self.handler, self.writing(), self.reading()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.bytes, self.handler, self.writing(), self.reading()].into_iter().flatten().min()
     }
 
     /// Of the wait for the peer to take bytes.
@@ -164,7 +161,11 @@ impl<T: Transport> Io<T> {
     pub(crate) fn wait_to_write(&mut self, service: &Service) {
         if self.deadlines.writing().is_none() {
             let config = &service.config;
-            self.deadlines.rates().writing.wait(|| service.clock.now(), config.write_timeout, config.min_rate);
+            self.deadlines.rates().writing.wait(
+                || service.clock.now(),
+                config.write_timeout,
+                config.min_rate,
+            );
             self.arm();
         }
     }

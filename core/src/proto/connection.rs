@@ -280,10 +280,12 @@ impl Connection {
                         return Event::Finished;
                     }
                     match head::read(&mut self.read_buffer, scan, &self.limits) {
-                        Ok(Some((mut request, (framing, facts)))) => match self.begin(framing, facts, &mut request) {
-                            Ok(()) => return Event::Request(request),
-                            Err(error) => return Event::Refused(error),
-                        },
+                        Ok(Some((mut request, (framing, facts)))) => {
+                            match self.begin(framing, facts, &mut request) {
+                                Ok(()) => return Event::Request(request),
+                                Err(error) => return Event::Refused(error),
+                            }
+                        }
                         Ok(None) if self.has_ended => {
                             self.state = State::Closed;
                             return Event::Finished;

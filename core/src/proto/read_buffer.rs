@@ -307,7 +307,8 @@ mod tests {
 
     #[test]
     fn reads_of_all_sizes_follow_each_other() {
-        let sizes = [1, BUFFER_SIZE, FIRST_READ - 1, FIRST_READ, LARGE_READ, SCRATCH_SIZE, 2 * SCRATCH_SIZE + 1];
+        let sizes =
+            [1, BUFFER_SIZE, FIRST_READ - 1, FIRST_READ, LARGE_READ, SCRATCH_SIZE, 2 * SCRATCH_SIZE + 1];
         for (first, second) in sizes.iter().flat_map(|first| sizes.map(|second| (*first, second))) {
             for keep in [0, 1, first / 2] {
                 let mut read_buffer = bulk();
