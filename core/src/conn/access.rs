@@ -6,12 +6,14 @@ use crate::conn::context::Peer;
 use crate::proto::request::Request;
 
 /// The part of an access log line that describes the request. It is formatted before the handler takes the request.
-pub(crate) struct AccessLine(String);
+pub(crate) struct AccessLine(Box<str>);
 
 impl AccessLine {
     pub(crate) fn new(peer: Peer, request: &Request) -> AccessLine {
         let peer = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
-        AccessLine(format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()))
+        AccessLine(
+            format!("{peer} - \"{} {} {:?}\"", request.method(), request.target(), request.version()).into(),
+        )
     }
 
     /// Logs the line with the status of the response, to the target `gearshift::access`.

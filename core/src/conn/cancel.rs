@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 
 use slab::Slab;
@@ -61,8 +61,9 @@ impl CancelToken {
         let Some(cancel) = self.cancel() else { return std::future::pending().await };
         let mut waiting = Waiting { cancel, key: None };
         poll_fn(|cx| {
-            let mut waiters = lock(cancel.waiters());
-            fence(Ordering::SeqCst);
+            let mut watch = lock(&cancel.watch);
+            let waiters = watch.waiters.get_or_insert_default();
+            // `set` sets the flag before it takes the lock.
             if cancel.is_set() {
                 return Poll::Ready(());
             }
@@ -92,7 +93,9 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            lock(self.cancel.waiters()).remove(key);
+            if let Some(waiters) = &mut lock(&self.cancel.watch).waiters {
+                waiters.remove(key);
+            }
         }
     }
 }
@@ -102,11 +105,17 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Cancel {
     set: AtomicBool,
     shutdown: Shutdown,
+    watch: Mutex<Watch>,
+}
+
+/// The part of the state that only requests with cancel tokens use.
+#[derive(Default)]
+struct Watch {
     /// The check of the peer, on a blocking backend. While a handler holds the driver's thread, the driver cannot see
     /// that the peer leaves.
-    peer: Mutex<Option<Weak<dyn CheckPeer>>>,
+    peer: Option<Weak<dyn CheckPeer>>,
     /// The wakers of awaited tokens, allocated for the first of them.
-    waiters: OnceLock<Box<Mutex<Slab<Waker>>>>,
+    waiters: Option<Box<Slab<Waker>>>,
 }
 
 /// A check of the peer of a connection, from any thread.
@@ -117,7 +126,7 @@ pub(crate) trait CheckPeer: Send + Sync {
 
 impl Cancel {
     pub(crate) fn new(shutdown: Shutdown) -> Cancel {
-        Cancel { set: AtomicBool::new(false), shutdown, peer: Mutex::new(None), waiters: OnceLock::new() }
+        Cancel { set: AtomicBool::new(false), shutdown, watch: Mutex::default() }
     }
 
     /// Creates a state that is never cancelled, for a request that no server has received.
@@ -128,16 +137,21 @@ impl Cancel {
     /// Cancels the requests of the connection and wakes all awaited tokens.
     pub(crate) fn set(&self) {
         self.set.store(true, Ordering::Release);
-        // The fence pairs with the one in `cancelled`: this call sees the waiter's entry, or the waiter sees `set`.
-        fence(Ordering::SeqCst);
-        let Some(waiters) = self.waiters.get() else { return };
-        let waiters: Vec<Waker> = lock(waiters).iter().map(|(_, waker)| waker.clone()).collect();
+        let waiters: Vec<Waker> = match &lock(&self.watch).waiters {
+            Some(waiters) => waiters.iter().map(|(_, waker)| waker.clone()).collect(),
+            None => return,
+        };
         waiters.into_iter().for_each(Waker::wake);
     }
 
     /// Sets the check that tokens make of the peer.
     pub(crate) fn check_peer_by(&self, peer: Weak<dyn CheckPeer>) {
-        *lock(&self.peer) = Some(peer);
+        lock(&self.watch).peer = Some(peer);
+    }
+
+    /// Removes the check that tokens make of the peer, and frees its memory.
+    pub(crate) fn stop_peer_checks(&self) {
+        lock(&self.watch).peer = None;
     }
 
     fn is_set(&self) -> bool {
@@ -148,15 +162,11 @@ impl Cancel {
         if self.is_set() || self.shutdown.phase() == Phase::Forced {
             return true;
         }
-        let peer = lock(&self.peer).clone().and_then(|peer| peer.upgrade());
+        let peer = lock(&self.watch).peer.clone().and_then(|peer| peer.upgrade());
         let gone = peer.is_some_and(|peer| peer.has_left());
         if gone {
             self.set();
         }
         gone
-    }
-
-    fn waiters(&self) -> &Mutex<Slab<Waker>> {
-        self.waiters.get_or_init(Box::default)
     }
 }

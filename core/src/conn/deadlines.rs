@@ -32,8 +32,17 @@ pub(crate) struct Deadlines {
     bytes: Option<Instant>,
     /// Whether there is a current wait for bytes. Its deadline may be `None`.
     is_waiting: bool,
+    /// Whether the handler's future was pending.
+    pub(crate) is_handler_waiting: bool,
     /// Deadline of the handler's response, once the handler's future was pending.
     handler: Option<Instant>,
+    /// The waits for the peer in the current exchange. Boxed, because an idle connection has none.
+    rates: Option<Box<Rates>>,
+}
+
+/// The waits for the peer in one exchange.
+#[derive(Debug, Default)]
+struct Rates {
     /// The waits of the current flush.
     writing: MinRate,
     /// The waits for the request's body.
@@ -49,10 +58,28 @@ impl Deadlines {
 
     /// Returns the deadline for the transport.
     fn earliest(&self) -> Option<Instant> {
-        [self.bytes, self.handler, self.writing.deadline(), self.reading.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.bytes, self.handler, self.writing(), self.reading()].into_iter().flatten().min()
+    }
+
+    /// Deadline of the wait for the peer to receive bytes.
+    #[inline]
+    fn writing(&self) -> Option<Instant> {
+        self.rates.as_ref()?.writing.deadline()
+    }
+
+    /// Deadline of the wait for bytes of a body.
+    #[inline]
+    fn reading(&self) -> Option<Instant> {
+        self.rates.as_ref()?.reading.deadline()
+    }
+
+    fn rates(&mut self) -> &mut Rates {
+        self.rates.get_or_insert_default()
+    }
+
+    /// Frees the memory that an idle connection does not need.
+    pub(crate) fn release(&mut self) {
+        self.rates = None;
     }
 
     /// Ends the deadline of a head that is complete.
@@ -136,9 +163,13 @@ impl<T: Transport> Io<T> {
 
     /// Begins a wait for the peer to receive bytes, unless there is one.
     pub(crate) fn wait_to_write(&mut self, service: &Service) {
-        if self.deadlines.writing.deadline().is_none() {
+        if self.deadlines.writing().is_none() {
             let config = &service.config;
-            self.deadlines.writing.wait(|| service.clock.now(), config.write_timeout, config.min_rate);
+            self.deadlines.rates().writing.wait(
+                || service.clock.now(),
+                config.write_timeout,
+                config.min_rate,
+            );
             self.arm();
         }
     }
@@ -146,49 +177,49 @@ impl<T: Transport> Io<T> {
     /// Whether a flush waits for the peer to receive bytes.
     #[inline]
     pub(crate) fn is_waiting_to_write(&self) -> bool {
-        self.deadlines.writing.deadline().is_some()
+        self.deadlines.writing().is_some()
     }
 
     /// The deadline of the wait for the peer to receive bytes.
     pub(crate) fn write_deadline(&self) -> Option<Instant> {
-        self.deadlines.writing.deadline()
+        self.deadlines.writing()
     }
 
     /// Whether a handler holds the thread of this connection, if threads block.
     fn holds_thread(&self) -> bool {
-        self.is_handler_waiting || self.has_body_reader
+        self.deadlines.is_handler_waiting || self.has_body_reader
     }
 
     /// Records that `bytes` bytes were written, which ends the wait of the flush.
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
         let is_held = self.holds_thread();
-        self.deadlines.writing.moved(|| service.moved_at(is_held), bytes);
+        self.deadlines.rates().writing.moved(|| service.moved_at(is_held), bytes);
     }
 
     /// Ends the flush: the write queue is empty.
     pub(crate) fn flushed(&mut self) {
-        self.deadlines.writing = MinRate::default();
+        self.deadlines.rates().writing = MinRate::default();
         self.arm();
     }
 
     /// Begins a wait for bytes of a body, unless there is one.
     pub(crate) fn wait_for_body(&mut self, service: &Service) {
-        if self.deadlines.reading.deadline().is_none() {
+        if self.deadlines.reading().is_none() {
             let config = &service.config;
-            self.deadlines.reading.wait(|| service.clock.now(), config.body_timeout, config.min_rate);
+            self.deadlines.rates().reading.wait(|| service.clock.now(), config.body_timeout, config.min_rate);
             self.arm();
         }
     }
 
     /// The deadline of the wait for bytes of a body.
     pub(crate) fn body_deadline(&self) -> Option<Instant> {
-        self.deadlines.reading.deadline()
+        self.deadlines.reading()
     }
 
     /// Records that `bytes` bytes of a body were read, which ends the wait. The handler's time starts again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
         let is_held = self.holds_thread();
-        self.deadlines.reading.moved(|| service.moved_at(is_held), bytes);
+        self.deadlines.rates().reading.moved(|| service.moved_at(is_held), bytes);
         if self.deadlines.handler.is_some() {
             self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
         }
@@ -197,24 +228,27 @@ impl<T: Transport> Io<T> {
 
     /// Ends the wait for the request's body, if there is one.
     pub(crate) fn stop_waiting_for_body(&mut self) {
-        if self.deadlines.reading.deadline().is_some() {
-            self.deadlines.reading = MinRate::default();
+        if self.deadlines.reading().is_some() {
+            self.deadlines.rates().reading = MinRate::default();
             self.arm();
         }
     }
 
     /// Resets the deadlines for a handler that is about to be called.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn handler_begins(&mut self) {
-        self.deadlines.handler = None;
-        self.deadlines.reading = MinRate::default();
-        self.is_handler_waiting = false;
-        self.peer_check = None;
+        if let Some(rates) = &mut self.deadlines.rates {
+            rates.reading = MinRate::default();
+        }
+        // A check remains after a streamed response, and a wait after a panic.
+        if self.deadlines.is_handler_waiting || self.peer_check.is_some() {
+            self.handler_ends();
+        }
     }
 
     /// Records that the handler's future is pending. The first call starts the handler's time.
     pub(crate) fn handler_waits(&mut self, service: &Service) {
-        if !std::mem::replace(&mut self.is_handler_waiting, true) {
+        if !std::mem::replace(&mut self.deadlines.is_handler_waiting, true) {
             self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
             self.arm();
         }
@@ -223,7 +257,7 @@ impl<T: Transport> Io<T> {
     /// Whether the handler's deadline has passed. While the handler waits for the request's body, only the deadline of
     /// the body applies, and the handler's time starts again.
     pub(crate) fn is_handler_late(&mut self, service: &Service) -> bool {
-        if self.deadlines.reading.deadline().is_some() {
+        if self.deadlines.reading().is_some() {
             if self.deadlines.handler.is_some() {
                 self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
             }
@@ -241,7 +275,7 @@ impl<T: Transport> Io<T> {
     pub(crate) fn handler_ends(&mut self) {
         self.peer_check = None;
         self.has_body_reader = false;
-        if std::mem::take(&mut self.is_handler_waiting) {
+        if std::mem::take(&mut self.deadlines.is_handler_waiting) {
             self.deadlines.handler = None;
             self.arm();
         }

@@ -23,6 +23,7 @@ mod transfer;
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         linger: MAX_LINGER,
     };
     Driving {
-        io: IoOwner::Own(Io::new(transport, connection, Deadlines::accepted(service))),
+        io: IoOwner::Own(Box::new(Io::new(transport, connection, Deadlines::accepted(service)))),
         state: Some(state),
         service: service.clone(),
         lease: None,
@@ -124,7 +125,7 @@ impl Drop for ConnectionState {
 impl<T> Unpin for Driving<T> {}
 
 /// The time in seconds since the Unix epoch, read at most once in a turn of an event loop.
-struct TurnClock(Option<u64>);
+struct TurnClock(Option<NonZeroU64>);
 
 impl TurnClock {
     /// Returns the time. The cached value is used only if handlers do not block: a blocking handler can make a turn
@@ -132,8 +133,12 @@ impl TurnClock {
     #[inline]
     fn seconds(&mut self, clock: &Clock, threads_block: bool) -> u64 {
         match self.0 {
-            Some(seconds) if !threads_block => seconds,
-            _ => *self.0.insert(clock.unix_seconds()),
+            Some(seconds) if !threads_block => seconds.get(),
+            _ => {
+                let seconds = clock.unix_seconds();
+                self.0 = NonZeroU64::new(seconds);
+                seconds
+            }
         }
     }
 }
@@ -197,7 +202,7 @@ impl<T: Transport> Driving<T> {
     /// Continues after a panic. A panic of a handler is answered with 500. Any other panic closes the connection.
     #[cold]
     fn recover(&mut self, panic: &(dyn Any + Send)) -> Flow {
-        let response = panicked(panic);
+        let mut response = panicked(panic);
         if !std::mem::take(&mut self.is_calling) && !self.is_handling() {
             return Flow::Close;
         }
@@ -205,7 +210,7 @@ impl<T: Transport> Driving<T> {
         if !self.io.with(|io| io.connection.is_body_pending()) {
             self.take_back();
         }
-        self.answer(response, None);
+        self.answer(&mut response, None);
         Flow::Go
     }
 

@@ -29,8 +29,8 @@ use crate::runtime::task::panic_message;
 
 /// Bytes of a streamed response that are collected before they are written.
 const MIN_WRITE: usize = 16 * 1024;
-/// Writes of one streamed response in one turn, before other connections run.
-const MAX_WRITES_PER_TURN: usize = 32;
+/// Bytes of one streamed response that are written in one turn, before other connections run.
+const MAX_WRITTEN_PER_TURN: usize = 1024 * 1024;
 
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
@@ -42,7 +42,7 @@ pub(crate) async fn exchange<T: Transport>(
     service: Arc<Service>,
     mut response: Response,
     line: Option<AccessLine>,
-) -> Option<Io<T>> {
+) -> Option<Box<Io<T>>> {
     owner.with(|io| io.has_body_reader = false);
     if service.shutdown.is_requested() {
         owner.with(|io| io.close_unless_more_came(&service));
@@ -58,7 +58,7 @@ pub(crate) async fn exchange<T: Transport>(
     let mut status = response.status;
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
-            owner.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
+            owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
             Some(Streamed::Whole)
         }
         _ => stream(&mut owner, &service, response, &mut status).await,
@@ -114,10 +114,12 @@ async fn stream<T: Transport>(
     let awaits_first =
         matches!(response.body.0, BodyInner::Lease(_)) || owner.with(|io| io.connection.awaits_continue());
     let mut source = Source::new(response.body);
-    if awaits_first && let Some(response) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
+    if awaits_first
+        && let Some(mut response) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await?
+    {
         drop(source);
         *status = response.status;
-        owner.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
+        owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
         return Some(Streamed::Whole);
     }
     let length = source.remaining();
@@ -177,8 +179,9 @@ fn poll_stream<T: Transport>(
     service: &Service,
     source: &mut Source,
 ) -> Poll<Option<Streamed>> {
-    let mut max_queued = MIN_WRITE;
-    for _ in 0..MAX_WRITES_PER_TURN {
+    let limit = service.limits.output.max(1);
+    let (mut max_queued, mut written) = (MIN_WRITE, 0);
+    while written < MAX_WRITTEN_PER_TURN {
         if service.shutdown.phase() == Phase::Forced {
             return Poll::Ready(None);
         }
@@ -205,14 +208,15 @@ fn poll_stream<T: Transport>(
                 Poll::Pending => starved = true,
             }
         }
+        let queued = owner.with(|io| io.connection.write_queue().len());
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service)) {
             Poll::Ready(Err(_)) => return Poll::Ready(None),
             Poll::Ready(Ok(())) if starved => {
                 return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(|()| None);
             }
-            Poll::Ready(Ok(())) => {}
-            Poll::Pending if starved || max_queued == service.limits.output => return Poll::Pending,
-            Poll::Pending => max_queued = service.limits.output,
+            Poll::Ready(Ok(())) => written += queued,
+            Poll::Pending if starved || max_queued == limit => return Poll::Pending,
+            Poll::Pending => max_queued = limit,
         }
     }
     cx.waker().wake_by_ref();
@@ -225,12 +229,12 @@ async fn switch<T: Transport>(
     service: &Arc<Service>,
     response: Response,
     upgrade: Upgrade,
-) -> Option<Io<T>> {
+) -> Option<Box<Io<T>>> {
     owner.with(|io| {
         io.connection.switch(response.status, &response.fields, service.clock.unix_seconds());
     });
     poll_fn(|cx| owner.with(|io| io.poll_flush(cx, service))).await.ok()?;
-    let mut io = owner.take_back();
+    let mut io = *owner.take_back();
     let read_buffer = io.connection.read_buffer_mut();
     let early = read_buffer.take(read_buffer.len());
     io.transport.set_deadline(None);

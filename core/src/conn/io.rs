@@ -19,8 +19,6 @@ pub(crate) struct Io<T> {
     pub(crate) transport: T,
     pub(crate) connection: Connection,
     pub(crate) deadlines: Deadlines,
-    /// Whether the handler's future was pending. Only such a handler has a deadline.
-    pub(crate) is_handler_waiting: bool,
     /// Whether a handler that may read the body is called. On a blocking backend the handler holds its thread, so the
     /// connection is woken at once.
     pub(crate) has_body_reader: bool,
@@ -32,15 +30,7 @@ pub(crate) struct Io<T> {
 
 impl<T: Transport> Io<T> {
     pub(crate) fn new(transport: T, connection: Connection, deadlines: Deadlines) -> Io<T> {
-        Io {
-            transport,
-            connection,
-            deadlines,
-            is_handler_waiting: false,
-            has_body_reader: false,
-            peer_check: None,
-            after: None,
-        }
+        Io { transport, connection, deadlines, has_body_reader: false, peer_check: None, after: None }
     }
 
     /// Begins the tasks of `after` once the write queue is empty.
@@ -178,5 +168,6 @@ impl<T: Transport> Io<T> {
     pub(crate) fn release(&mut self) {
         self.connection.read_buffer_mut().release();
         self.connection.write_queue_mut().release();
+        self.deadlines.release();
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Lease<T> {
 
 struct State<T> {
     /// The connection; `None` once the lease has ended.
-    io: Option<Io<T>>,
+    io: Option<Box<Io<T>>>,
     /// The waker of the task that waits for a piece of the body.
     reader: Option<Waker>,
     /// The time of the last probe that a cancel token has caused.
@@ -41,24 +41,24 @@ struct State<T> {
 }
 
 impl<T> State<T> {
-    fn new(io: Io<T>) -> State<T> {
+    fn new(io: Box<Io<T>>) -> State<T> {
         State { io: Some(io), reader: None, probed: None, driver: None }
     }
 }
 
 impl<T> Lease<T> {
-    pub(crate) fn new(io: Io<T>, service: Arc<Service>) -> Lease<T> {
+    pub(crate) fn new(io: Box<Io<T>>, service: Arc<Service>) -> Lease<T> {
         Lease { state: Mutex::new(State::new(io)), service }
     }
 
     /// Begins a new lease in the allocation of one that has ended.
-    pub(crate) fn lend(&self, io: Io<T>) {
+    pub(crate) fn lend(&self, io: Box<Io<T>>) {
         *lock(&self.state) = State::new(io);
     }
 
     /// Calls `act` with the connection. Returns `None` if the lease has ended.
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Io<T>) -> R) -> Option<R> {
-        lock(&self.state).io.as_mut().map(act)
+        lock(&self.state).io.as_deref_mut().map(act)
     }
 
     /// Calls `act` with the connection for the driver's task, and remembers the waker of that task.
@@ -71,11 +71,11 @@ impl<T> Lease<T> {
         if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
             state.driver = Some(cx.waker().clone());
         }
-        state.io.as_mut().map(|io| act(io, cx))
+        state.io.as_deref_mut().map(|io| act(io, cx))
     }
 
     /// Ends the lease and returns the connection. A task that waits for the body is woken and gets [`BodyError::Gone`].
-    pub(crate) fn take_back(&self) -> Option<Io<T>> {
+    pub(crate) fn take_back(&self) -> Option<Box<Io<T>>> {
         let mut state = lock(&self.state);
         let (io, reader, driver) = (state.io.take(), state.reader.take(), state.driver.take());
         drop(state);
@@ -95,7 +95,7 @@ impl<T> Lender<T> {
     }
 
     /// Ends the lease. Returns the connection and the ended lease, for [`Lease::lend`].
-    pub(crate) fn end(self) -> (Option<Io<T>>, Arc<Lease<T>>) {
+    pub(crate) fn end(self) -> (Option<Box<Io<T>>>, Arc<Lease<T>>) {
         (self.0.take_back(), self.0.clone())
     }
 }
@@ -106,11 +106,10 @@ impl<T> Drop for Lender<T> {
     }
 }
 
-/// The owner of a connection's [`Io`].
-#[expect(clippy::large_enum_variant, reason = "a connection has one, which holds the connection")]
+/// The owner of a connection's [`Io`], which is boxed because it moves at every lease.
 pub(crate) enum IoOwner<T> {
     /// The driver.
-    Own(Io<T>),
+    Own(Box<Io<T>>),
     /// The driver together with the body of the request.
     Lent(Lender<T>),
     /// An exchange. Or there is no `Io`, because the connection has ended.
@@ -159,7 +158,7 @@ impl<T: Transport> IoOwner<T> {
     ///
     /// # Panics
     /// If the owner is `Gone`.
-    pub(crate) fn take_back(self) -> Io<T> {
+    pub(crate) fn take_back(self) -> Box<Io<T>> {
         match self {
             IoOwner::Own(io) => io,
             IoOwner::Lent(lender) => lender.0.take_back().expect("a lease is taken back by its owner alone"),

@@ -69,7 +69,7 @@ impl<T: Transport> Io<T> {
     /// Does the same while the next piece of a streamed response is pending, which has no deadline. Ready once the peer
     /// has left.
     pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
-        if self.is_handler_waiting {
+        if self.deadlines.is_handler_waiting {
             self.handler_ends();
         }
         self.poll_peer(cx, service).map(drop)

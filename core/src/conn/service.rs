@@ -256,7 +256,7 @@ impl OpenConnections {
 pub(crate) struct ConnectionGuard {
     open: Arc<OpenConnections>,
     /// The index of the connection's waker in `OpenConnections::tasks`.
-    task: Option<usize>,
+    task: Option<u32>,
     /// Whether the connection is served rather than refused.
     is_served: bool,
 }
@@ -267,7 +267,8 @@ impl ConnectionGuard {
     #[inline]
     pub(crate) fn register_task(&mut self, cx: &Context<'_>) {
         if self.task.is_none() {
-            self.task = Some(lock(&self.open.tasks).insert(cx.waker().clone()));
+            let key = lock(&self.open.tasks).insert(cx.waker().clone());
+            self.task = Some(u32::try_from(key).expect("memory does not hold that many connections"));
         }
     }
 }
@@ -275,7 +276,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if let Some(key) = self.task {
-            lock(&self.open.tasks).remove(key);
+            lock(&self.open.tasks).remove(key as usize);
         }
         if self.is_served {
             self.open.served.fetch_sub(1, Ordering::AcqRel);

@@ -134,6 +134,9 @@ pub struct Connection {
     read_buffer: ReadBuffer,
     write_queue: WriteQueue,
     state: State,
+    /// The reason why no more of the current request's body will arrive. The reader gets it after the data that has
+    /// arrived. Not in [`Exchange`], so that a state without a chunked body owns no memory.
+    failure: Option<Box<BodyError>>,
     /// No head is read after the current exchange.
     closing: bool,
     /// The peer sends no more bytes.
@@ -166,8 +169,6 @@ struct Exchange {
     awaits_continue: bool,
     /// The number of body bytes that were read and dropped after the response.
     drained: u64,
-    /// The reason why no more of the body will arrive. The reader gets it after the data that has arrived.
-    failure: Option<Box<BodyError>>,
 }
 
 impl Connection {
@@ -179,6 +180,7 @@ impl Connection {
             read_buffer: ReadBuffer::new(),
             write_queue: WriteQueue::new(),
             state: State::Head(Scan::head()),
+            failure: None,
             closing: false,
             has_ended: false,
             input_abandoned: false,
@@ -278,10 +280,12 @@ impl Connection {
                         return Event::Finished;
                     }
                     match head::read(&mut self.read_buffer, scan, &self.limits) {
-                        Ok(Some((mut request, facts))) => match self.begin(facts, &mut request) {
-                            Ok(()) => return Event::Request(request),
-                            Err(error) => return Event::Refused(error),
-                        },
+                        Ok(Some((mut request, (framing, facts)))) => {
+                            match self.begin(framing, facts, &mut request) {
+                                Ok(()) => return Event::Request(request),
+                                Err(error) => return Event::Refused(error),
+                            }
+                        }
                         Ok(None) if self.has_ended => {
                             self.state = State::Closed;
                             return Event::Finished;
@@ -317,7 +321,7 @@ impl Connection {
         // A peer that has sent body bytes does not wait for `100 Continue` (RFC 9110, 10.1.1).
         exchange.awaits_continue &= self.read_buffer.is_empty();
         match exchange.request.next_piece(&mut self.read_buffer, &self.limits) {
-            Ok(Piece::NeedBytes) => match exchange.failure.take() {
+            Ok(Piece::NeedBytes) => match self.failure.take() {
                 Some(failure) => Err(self.break_body(*failure)),
                 None if self.has_ended => Err(self.break_body(BodyError::Incomplete)),
                 None => Ok(Piece::NeedBytes),
@@ -337,8 +341,8 @@ impl Connection {
     /// Records that no more of the current request's body will arrive. [`Connection::next_piece`] returns the data
     /// that has arrived, then `error`.
     pub fn fail_body(&mut self, error: BodyError) {
-        if let State::Exchange(exchange) = &mut self.state {
-            exchange.failure = Some(Box::new(error));
+        if let State::Exchange(_) = self.state {
+            self.failure = Some(Box::new(error));
         }
     }
 
@@ -400,12 +404,17 @@ impl Connection {
     /// # Panics
     /// If the response is not awaited, or if the body is neither empty nor made of bytes.
     #[inline]
-    pub fn respond_whole(&mut self, response: Response, seconds: u64) {
-        let Response { status, fields, body, extra } = response;
-        // The check keeps the drop code of `Extra` out of the common path.
-        if let Some(extra) = extra {
-            drop(extra);
-        }
+    pub fn respond_whole(&mut self, mut response: Response, seconds: u64) {
+        self.respond_in_place(&mut response, seconds);
+    }
+
+    /// As [`Connection::respond_whole`]; takes the body out of `response`, whose other parts stay where they are:
+    /// moving a response would copy the inline memory of its fields.
+    #[inline]
+    pub(crate) fn respond_in_place(&mut self, response: &mut Response, seconds: u64) {
+        let Response { status, fields, body, .. } = response;
+        let status = *status;
+        let body = std::mem::take(body);
         let bytes = match body.0 {
             BodyInner::Empty => Bytes::new(),
             BodyInner::Full(bytes) => bytes,
@@ -415,17 +424,17 @@ impl Connection {
         let plain = exchange.facts.is_plain()
             && exchange.response == ResponseState::Awaited
             && !exchange.awaits_continue;
-        if plain && !self.closing && has_body(status) && !asks_to_close(&fields) {
+        if plain && !self.closing && has_body(status) && !asks_to_close(fields) {
             // `respond` comes to the same result, with more checks.
             let length = BodyLength::Known(bytes.len() as u64);
             let standard = StandardFields { server: self.server, date: self.date, seconds };
             let tail = self.write_queue.tail();
-            encode::head(tail, status, &fields, length, Persistence::Default, standard);
+            encode::head(tail, status, fields, length, Persistence::Default, standard);
             self.write_queue.push(bytes);
             exchange.response = ResponseState::Done;
             return;
         }
-        self.respond(status, &fields, Some(bytes.len() as u64), seconds);
+        self.respond(status, fields, Some(bytes.len() as u64), seconds);
         if let State::Exchange(exchange) = &mut self.state {
             if exchange.response == ResponseState::Length(bytes.len() as u64) {
                 self.write_queue.push(bytes);
@@ -550,9 +559,9 @@ impl Connection {
 
     /// Begins the exchange of a request whose head was parsed.
     #[inline]
-    fn begin(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
-        if facts.framing != Framing::Length(0) {
-            return self.begin_with_body(facts, request);
+    fn begin(&mut self, framing: Framing, facts: Facts, request: &mut Request) -> Result<(), Error> {
+        if framing != Framing::Length(0) {
+            return self.begin_with_body(framing, facts, request);
         }
         self.state = State::Exchange(Exchange {
             request: RequestBody::Done,
@@ -560,24 +569,28 @@ impl Connection {
             facts,
             awaits_continue: false,
             drained: 0,
-            failure: None,
         });
         Ok(())
     }
 
     /// Does the same for a request with a body. The body goes into `request` if it has arrived completely.
-    fn begin_with_body(&mut self, facts: Facts, request: &mut Request) -> Result<(), Error> {
+    fn begin_with_body(
+        &mut self,
+        framing: Framing,
+        facts: Facts,
+        request: &mut Request,
+    ) -> Result<(), Error> {
         // The state if `RequestBody::begin` fails.
         self.state = State::Rejected { is_head: facts.is_head };
+        self.failure = None;
         let has_begun = !self.read_buffer.is_empty();
-        let (request_body, body) = RequestBody::begin(facts.framing, &mut self.read_buffer, &self.limits)?;
+        let (request_body, body) = RequestBody::begin(framing, &mut self.read_buffer, &self.limits)?;
         self.state = State::Exchange(Exchange {
             request: request_body,
             response: ResponseState::Awaited,
             facts,
             awaits_continue: facts.expects_continue && !has_begun,
             drained: 0,
-            failure: None,
         });
         request.inner_mut().body = body;
         Ok(())

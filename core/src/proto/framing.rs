@@ -16,10 +16,9 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// The facts about a head that [`Connection`](crate::h1::Connection) needs.
+/// The facts about a head that [`Connection`](crate::h1::Connection) needs until the response is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    pub(crate) framing: Framing,
     /// The peer wants the connection to stay open.
     pub(crate) keep_alive: bool,
     /// The request has version HTTP/1.0.
@@ -110,7 +109,7 @@ impl FieldFacts {
     /// # Errors
     /// An [`Error`] for a combination that is not allowed.
     #[inline]
-    pub(crate) fn with_line(self, method: &Method, version: Version) -> Result<Facts, Error> {
+    pub(crate) fn with_line(self, method: &Method, version: Version) -> Result<(Framing, Facts), Error> {
         let is_http10 = version == Version::HTTP_10;
         if !self.host && !is_http10 {
             return Err(Error::HostMissing);
@@ -123,15 +122,15 @@ impl FieldFacts {
             (Encoding::Unknown, None) => return Err(Error::EncodingUnknown),
             (Encoding::Other | Encoding::Invalid, None) => return Err(Error::EncodingInvalid),
         };
-        Ok(Facts {
-            framing,
+        let facts = Facts {
             keep_alive: !self.close && (!is_http10 || self.keep_alive),
             is_http10,
             expects_continue: self.expects_continue && !is_http10 && framing != Framing::Length(0),
             offers_upgrade: self.upgrade_option && self.upgrade_field && !is_http10,
             is_head: *method == Method::HEAD,
             is_connect: *method == Method::CONNECT,
-        })
+        };
+        Ok((framing, facts))
     }
 }
 

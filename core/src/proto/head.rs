@@ -13,7 +13,7 @@ use http::{Method, Version};
 
 use crate::proto::error::Error;
 use crate::proto::fields::{FieldSpan, FieldSpans, Span};
-use crate::proto::framing::{Facts, FieldFacts};
+use crate::proto::framing::{Facts, FieldFacts, Framing};
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::{Head, Request};
@@ -34,7 +34,7 @@ pub(crate) fn read(
     read_buffer: &mut ReadBuffer,
     scan: &mut Scan,
     limits: &Limits,
-) -> Result<Option<(Request, Facts)>, Error> {
+) -> Result<Option<(Request, (Framing, Facts))>, Error> {
     if scan.is_fresh()
         && let Some((request, facts)) = recall(read_buffer, limits)
     {
@@ -46,7 +46,10 @@ pub(crate) fn read(
 /// Reads a head whose request line is common and whose field section is cached. Returns `None` for any other head. The
 /// result is an error if the line and the fields contradict each other; the head then stays in `read_buffer`.
 #[inline]
-fn recall(read_buffer: &mut ReadBuffer, limits: &Limits) -> Option<(Request, Result<Facts, Error>)> {
+fn recall(
+    read_buffer: &mut ReadBuffer,
+    limits: &Limits,
+) -> Option<(Request, Result<(Framing, Facts), Error>)> {
     let bytes = read_buffer.as_slice();
     let mut request = Request::recycled();
     let head = &mut request.inner_mut().head;
@@ -69,7 +72,7 @@ fn read_uncached(
     read_buffer: &mut ReadBuffer,
     scan: &mut Scan,
     limits: &Limits,
-) -> Result<Option<(Request, Facts)>, Error> {
+) -> Result<Option<(Request, (Framing, Facts))>, Error> {
     if scan.is_fresh() {
         if !skip_empty_lines(read_buffer, scan)? {
             return Ok(None);
@@ -182,7 +185,11 @@ fn is_line_end(bytes: &[u8], next: usize, line: usize, fields_start: usize, limi
 }
 
 /// Interprets the target and the fields, caches the field section, and removes the head from the read buffer.
-fn accept(read_buffer: &mut ReadBuffer, parsed: Parsed, limits: &Limits) -> Result<(Request, Facts), Error> {
+fn accept(
+    read_buffer: &mut ReadBuffer,
+    parsed: Parsed,
+    limits: &Limits,
+) -> Result<(Request, (Framing, Facts)), Error> {
     let bytes = read_buffer.as_slice();
     let Parsed { len, fields_start, method, version, target, fields } = parsed;
     let path = target::check(&method, target.of(bytes))?;

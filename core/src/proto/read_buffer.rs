@@ -5,35 +5,76 @@
 //! and no zeroing, and a connection without input needs no memory. Heads and body pieces leave the read buffer as
 //! [`Bytes`] that share its memory. The buffer of an idle connection returns to a pool of the thread, so that neither
 //! idle nor busy connections allocate.
+//!
+//! A read that fills much of the scratch buffer is not copied: the scratch buffer itself becomes the buffer of the
+//! connection. It is used for reading again once all [`Bytes`] that share its memory were dropped.
 
 use std::cell::RefCell;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 /// The size of the scratch buffer in bytes: the most that one read returns.
-const SCRATCH_SIZE: usize = 64 * 1024;
+const SCRATCH_SIZE: usize = 512 * 1024;
+/// The most that a read returns after one that returned less than that, in bytes.
+const FIRST_READ: usize = 64 * 1024;
+/// The smallest read, in bytes, that is not copied. The memory in use is then at most twice the bytes that it holds.
+const LARGE_READ: usize = SCRATCH_SIZE / 2;
+/// The largest number of scratch buffers in use by connections that one thread takes back.
+const MAX_LENT: usize = 4;
 /// The capacity of a pooled buffer in bytes.
 const BUFFER_SIZE: usize = 8 * 1024;
 /// The largest number of buffers in the pool of one thread.
 const MAX_POOLED: usize = 64;
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { scratch: None, buffers: Vec::new() }) };
+    static POOL: RefCell<Pool> =
+        const { RefCell::new(Pool { scratch: None, lent: Vec::new(), buffers: Vec::new() }) };
 }
 
 struct Pool {
-    scratch: Option<Box<[u8]>>,
+    scratch: Option<Box<BytesMut>>,
+    /// Scratch buffers with the bytes of a large read.
+    lent: Vec<Bytes>,
     buffers: Vec<BytesMut>,
+}
+
+impl Pool {
+    /// Takes an initialised scratch buffer.
+    fn take_scratch(&mut self) -> Box<BytesMut> {
+        if let Some(scratch) = self.scratch.take() {
+            return scratch;
+        }
+        let unused = self.lent.iter().position(Bytes::is_unique).map(|at| self.lent.swap_remove(at));
+        let unused = unused.and_then(|lent| lent.try_into_mut().ok());
+        Box::new(unused.unwrap_or_else(|| Bytes::from(vec![0; SCRATCH_SIZE]).into()))
+    }
 }
 
 /// The received bytes of one connection that were not consumed.
 #[derive(Debug, Default)]
 pub struct ReadBuffer {
-    buffer: BytesMut,
-    /// The scratch buffer between [`ReadBuffer::spare_mut`] and [`ReadBuffer::filled`].
-    scratch: Option<Box<[u8]>>,
+    unread: Unread,
+    /// The scratch buffer between [`ReadBuffer::spare_mut`] and [`ReadBuffer::filled`]. Boxed, because an idle
+    /// connection has none.
+    scratch: Option<Box<BytesMut>>,
     /// The last read did not fill the scratch buffer: the socket has no more bytes.
     drained: bool,
+    /// The last read returned so much that the next one may be larger.
+    is_bulk: bool,
+}
+
+#[derive(Debug)]
+enum Unread {
+    /// Copies of what was read.
+    Copied(BytesMut),
+    /// A large read, in the scratch buffer that it went into.
+    Large(Bytes),
+}
+
+impl Default for Unread {
+    fn default() -> Unread {
+        Unread::Copied(BytesMut::new())
+    }
 }
 
 impl ReadBuffer {
@@ -45,19 +86,22 @@ impl ReadBuffer {
     /// The bytes that were not consumed.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        &self.buffer
+        match &self.unread {
+            Unread::Copied(buffer) => buffer,
+            Unread::Large(bytes) => bytes,
+        }
     }
 
     /// The number of bytes that were not consumed.
     #[inline]
     pub fn len(&self) -> usize {
-        self.buffer.len()
+        self.as_slice().len()
     }
 
     /// Whether all received bytes were consumed.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.as_slice().is_empty()
     }
 
     /// Whether the last read returned less than it had room for. Another read would find nothing.
@@ -75,10 +119,15 @@ impl ReadBuffer {
     /// The memory for the next read, never empty. The caller writes to its start and calls [`ReadBuffer::filled`].
     #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        self.scratch.get_or_insert_with(|| {
-            let kept = POOL.with_borrow_mut(|pool| pool.scratch.take());
-            kept.unwrap_or_else(|| vec![0; SCRATCH_SIZE].into_boxed_slice())
-        })
+        let size = self.read_size();
+        let scratch = self.scratch.get_or_insert_with(|| POOL.with_borrow_mut(Pool::take_scratch));
+        &mut scratch[..size]
+    }
+
+    /// The most that the next read returns, in bytes.
+    #[inline]
+    fn read_size(&self) -> usize {
+        if self.is_bulk { SCRATCH_SIZE } else { FIRST_READ }
     }
 
     /// Appends the `n` bytes that the caller has written to the start of [`ReadBuffer::spare_mut`].
@@ -87,10 +136,26 @@ impl ReadBuffer {
     /// If `n` is larger than that memory.
     #[inline]
     pub fn filled(&mut self, n: usize) {
-        let scratch = self.scratch.take().unwrap_or_default();
+        self.drained = n < self.read_size();
+        self.is_bulk = n >= FIRST_READ;
+        let Some(scratch) = self.scratch.take() else { return };
+        if n >= LARGE_READ && self.is_empty() {
+            return self.lend(scratch.freeze(), n);
+        }
         self.append(&scratch[..n]);
-        self.drained = n < scratch.len();
         POOL.with_borrow_mut(|pool| pool.scratch = Some(scratch));
+    }
+
+    /// Keeps the first `n` bytes of a scratch buffer in it. The read buffer is empty.
+    #[inline(never)]
+    fn lend(&mut self, scratch: Bytes, n: usize) {
+        self.recycle();
+        self.unread = Unread::Large(scratch.slice(..n));
+        POOL.with_borrow_mut(|pool| {
+            if pool.lent.len() < MAX_LENT {
+                pool.lent.push(scratch);
+            }
+        });
     }
 
     /// Appends a copy of `bytes`, for tests, simulations and transports that own their buffers.
@@ -105,7 +170,10 @@ impl ReadBuffer {
     /// If `n` is larger than [`ReadBuffer::len`].
     #[inline]
     pub fn take(&mut self, n: usize) -> Bytes {
-        self.buffer.split_to(n).freeze()
+        match &mut self.unread {
+            Unread::Copied(buffer) => buffer.split_to(n).freeze(),
+            Unread::Large(bytes) => bytes.split_to(n),
+        }
     }
 
     /// Consumes and drops the first `n` bytes.
@@ -114,34 +182,53 @@ impl ReadBuffer {
     /// If `n` is larger than [`ReadBuffer::len`].
     #[inline]
     pub fn discard(&mut self, n: usize) {
-        self.buffer.advance(n);
+        match &mut self.unread {
+            Unread::Copied(buffer) => buffer.advance(n),
+            Unread::Large(bytes) => bytes.advance(n),
+        }
     }
 
     /// Returns the memory to the pool if the read buffer is empty. The next read takes memory again.
     #[inline]
     pub fn release(&mut self) {
-        if self.buffer.is_empty() {
+        if self.is_empty() {
             self.recycle();
         }
     }
 
     #[inline]
     fn append(&mut self, bytes: &[u8]) {
-        if self.buffer.capacity() == 0 && bytes.len() <= BUFFER_SIZE {
+        let buffer = match &mut self.unread {
+            Unread::Copied(buffer) => buffer,
+            Unread::Large(_) => self.copied(),
+        };
+        if buffer.capacity() == 0 && bytes.len() <= BUFFER_SIZE {
             let kept = POOL.with_borrow_mut(|pool| pool.buffers.pop());
-            self.buffer = kept.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_SIZE));
+            *buffer = kept.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_SIZE));
         }
-        self.buffer.extend_from_slice(bytes);
+        buffer.extend_from_slice(bytes);
+    }
+
+    /// Copies what is left of a large read, so that more can be appended to it.
+    #[inline(never)]
+    fn copied(&mut self) -> &mut BytesMut {
+        let copy = BytesMut::from(self.as_slice());
+        self.unread = Unread::Copied(copy);
+        match &mut self.unread {
+            Unread::Copied(buffer) => buffer,
+            Unread::Large(_) => unreachable!("it was just copied"),
+        }
     }
 
     /// Returns the memory to the pool of the thread, unless [`Bytes`] share it or its size is unusual.
     fn recycle(&mut self) {
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let unread = std::mem::take(&mut self.unread);
         let scratch = self.scratch.take();
         // `try_with`: a connection can be dropped by the destructor of another thread-local value.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
             pool.scratch = scratch.or(pool.scratch.take());
+            let Unread::Copied(mut buffer) = unread else { return };
             buffer.clear();
             if pool.buffers.len() < MAX_POOLED
                 && buffer.try_reclaim(BUFFER_SIZE)
@@ -156,5 +243,107 @@ impl ReadBuffer {
 impl Drop for ReadBuffer {
     fn drop(&mut self) {
         self.recycle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Receives `len` bytes that count up from `from`, in reads that are as large as possible. Returns the address that
+    /// the last of them went to.
+    fn receive(read_buffer: &mut ReadBuffer, from: usize, len: usize) -> *const u8 {
+        let (mut at, mut address) = (from, std::ptr::null());
+        while at < from + len {
+            let spare = read_buffer.spare_mut();
+            let n = spare.len().min(from + len - at);
+            spare[..n].iter_mut().zip(at..).for_each(|(byte, count)| *byte = count as u8);
+            address = spare.as_ptr();
+            read_buffer.filled(n);
+            at += n;
+        }
+        address
+    }
+
+    fn counts_up(bytes: &[u8], from: usize) -> bool {
+        bytes.iter().zip(from..).all(|(&byte, count)| byte == count as u8)
+    }
+
+    /// A read buffer whose next read may be as large as the scratch buffer.
+    fn bulk() -> ReadBuffer {
+        let mut read_buffer = ReadBuffer::new();
+        receive(&mut read_buffer, 0, FIRST_READ);
+        read_buffer.discard(FIRST_READ);
+        read_buffer
+    }
+
+    #[test]
+    fn reads_grow_while_they_are_full_and_shrink_again() {
+        let mut read_buffer = ReadBuffer::new();
+        let mut sizes = Vec::new();
+        for n in [FIRST_READ, FIRST_READ, SCRATCH_SIZE, 10, 10] {
+            sizes.push(read_buffer.spare_mut().len());
+            read_buffer.filled(n);
+        }
+        assert_eq!(sizes, [FIRST_READ, SCRATCH_SIZE, SCRATCH_SIZE, SCRATCH_SIZE, FIRST_READ]);
+    }
+
+    #[test]
+    fn a_large_read_is_not_copied_and_its_memory_is_used_again() {
+        let mut read_buffer = bulk();
+        let read_to = receive(&mut read_buffer, 7, LARGE_READ);
+        assert_eq!(read_buffer.as_slice().as_ptr(), read_to);
+        let bytes = read_buffer.take(LARGE_READ);
+        assert_ne!(read_buffer.spare_mut().as_ptr(), read_to, "the bytes are still in use");
+        read_buffer.filled(FIRST_READ);
+        assert!(counts_up(&bytes, 7));
+        drop(bytes);
+        // The scratch buffer of this thread is used first.
+        let held = POOL.with_borrow_mut(|pool| pool.scratch.take());
+        assert!(held.is_some());
+        assert_eq!(read_buffer.spare_mut().as_ptr(), read_to);
+        assert_eq!(read_buffer.spare_mut().len(), SCRATCH_SIZE);
+    }
+
+    #[test]
+    fn reads_of_all_sizes_follow_each_other() {
+        let sizes =
+            [1, BUFFER_SIZE, FIRST_READ - 1, FIRST_READ, LARGE_READ, SCRATCH_SIZE, 2 * SCRATCH_SIZE + 1];
+        for (first, second) in sizes.iter().flat_map(|first| sizes.map(|second| (*first, second))) {
+            for keep in [0, 1, first / 2] {
+                let mut read_buffer = bulk();
+                receive(&mut read_buffer, 0, first);
+                assert_eq!(read_buffer.len(), first);
+                assert!(counts_up(&read_buffer.take(first - keep), 0));
+                receive(&mut read_buffer, first, second);
+                assert!(counts_up(read_buffer.as_slice(), first - keep));
+                assert_eq!(read_buffer.len(), keep + second);
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_buffer_is_released() {
+        for n in [1, BUFFER_SIZE, LARGE_READ, SCRATCH_SIZE] {
+            let mut read_buffer = bulk();
+            receive(&mut read_buffer, 0, n);
+            read_buffer.discard(n);
+            read_buffer.release();
+            assert!(matches!(&read_buffer.unread, Unread::Copied(buffer) if buffer.capacity() == 0));
+            assert!(read_buffer.scratch.is_none());
+        }
+    }
+
+    #[test]
+    fn few_scratch_buffers_are_kept() {
+        let kept: Vec<Bytes> = (0..2 * MAX_LENT)
+            .map(|_| {
+                let mut read_buffer = bulk();
+                receive(&mut read_buffer, 0, SCRATCH_SIZE);
+                read_buffer.take(SCRATCH_SIZE)
+            })
+            .collect();
+        assert!(kept.iter().all(|bytes| counts_up(bytes, 0)));
+        assert_eq!(POOL.with_borrow(|pool| pool.lent.len()), MAX_LENT);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Extensions, Method, Version};
 
-use crate::proto::body::Body;
+use crate::proto::body::{Body, Inner};
 use crate::proto::fields::{FieldSpans, Span};
 use crate::proto::params::Params;
 
@@ -82,7 +82,9 @@ impl Drop for PooledParts {
         let Some(mut inner) = self.0.take() else { return };
         // Values that hold shared memory or a connection are dropped now. Vectors keep their memory.
         inner.head.bytes = Bytes::new();
-        inner.body = Body::empty();
+        if !matches!(inner.body.0, Inner::Empty) {
+            inner.body = Body::empty();
+        }
         inner.context = None;
         if inner.params.names.take().is_some() {
             inner.params.values.clear();

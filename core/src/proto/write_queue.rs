@@ -56,20 +56,31 @@ impl WriteQueue {
     #[inline]
     pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.tail.capacity() == 0 {
-            self.tail = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(1024));
+            self.take_tail();
         }
         &mut self.tail
     }
 
+    #[inline(never)]
+    fn take_tail(&mut self) {
+        self.tail = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(1024));
+    }
+
     /// Queues `bytes`. More than [`COPIED`] bytes are queued without a copy.
+    #[inline]
     pub fn push(&mut self, bytes: Bytes) {
         if bytes.len() <= COPIED {
             self.tail().extend_from_slice(&bytes);
         } else {
-            self.seal();
-            self.chunk_bytes += bytes.len();
-            self.chunks.push_back(bytes);
+            self.push_chunk(bytes);
         }
+    }
+
+    #[inline(never)]
+    fn push_chunk(&mut self, bytes: Bytes) {
+        self.seal();
+        self.chunk_bytes += bytes.len();
+        self.chunks.push_back(bytes);
     }
 
     /// The first chunk to send; empty if the queue is empty.

@@ -259,7 +259,7 @@ fn allow(methods: &str) -> HeaderValue {
 
 impl Route {
     /// Answers a request to the path of the route.
-    #[inline]
+    #[inline(always)]
     fn call(&self, request: Request, router: &Router) -> Answer {
         self.name.enter();
         match (&self.get, request.method()) {

@@ -21,7 +21,7 @@ use crate::runtime::stall::RouteName;
 
 impl<T: Transport> Driving<T> {
     /// Calls the handler. Sets the step to `Handle` if the handler returns a future, otherwise answers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&mut self, mut request: Request) {
         let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else { return };
         let service = &self.service;
@@ -39,13 +39,13 @@ impl<T: Transport> Driving<T> {
             self.lend(has_pending_body.then_some(&mut request));
         }
         self.is_calling = true;
-        let answer = self.service.handler.call(request);
+        let mut answer = self.service.handler.call(request);
         self.is_calling = false;
         if !has_pending_body && self.service.threads_block() {
             self.take_back();
         }
         match answer {
-            Answer::Ready(response) => self.answer(response, line),
+            Answer::Ready(ref mut response) => self.answer(response, line),
             Answer::Later(future, policy) => {
                 let policy = policy.unwrap_or(self.service.config.on_disconnect);
                 self.step = Step::Handle(future, policy, line);
@@ -106,7 +106,7 @@ impl<T: Transport> Driving<T> {
         if !service.threads_block() {
             self.since = service.runtime.stalls().polled(self.since, self.route, 1);
         }
-        let response = match polled {
+        let mut response = match polled {
             Poll::Ready(response) => response,
             Poll::Pending => match ready!(self.io.poll_with(cx, |io, cx| io.poll_watch(cx, service, policy)))
             {
@@ -130,7 +130,7 @@ impl<T: Transport> Driving<T> {
         // The response has deadlines of its own.
         self.io.with(Io::handler_ends);
         self.step = Step::Next;
-        self.answer(response, line);
+        self.answer(&mut response, line);
         Poll::Ready(Flow::Go)
     }
 
@@ -144,9 +144,10 @@ impl<T: Transport> Driving<T> {
     }
 
     /// Queues a response whose body is in memory, or begins an exchange for any other. The step is `Next` when this is
-    /// called.
-    #[inline]
-    pub(super) fn answer(&mut self, response: Response, line: Option<AccessLine>) {
+    /// called. The rest of `response` is of no use afterwards. The response is not moved, because a move copies the inline
+    /// memory of its fields.
+    #[inline(always)]
+    pub(super) fn answer(&mut self, response: &mut Response, line: Option<AccessLine>) {
         let service = &self.service;
         let seconds = self.now.seconds(&service.clock, service.threads_block());
         let is_expired = self.state.as_ref().is_some_and(|state| seconds >= state.expires);
@@ -166,26 +167,27 @@ impl<T: Transport> Driving<T> {
         if let Some(line) = line {
             line.log(response.status);
         }
-        io.connection.respond_whole(response, seconds);
+        io.connection.respond_in_place(response, seconds);
         self.count();
     }
 
     /// Begins to send a response that needs several polls.
     #[inline(never)]
-    fn exchange(&mut self, response: Response, line: Option<AccessLine>) {
+    fn exchange(&mut self, response: &mut Response, line: Option<AccessLine>) {
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
             self.service.was_cut();
             self.io = IoOwner::Gone;
             return;
         }
+        let response = std::mem::replace(response, Response::new(Body::empty()));
         let exchange = exchange(self.io.take(), self.service.clone(), response, line);
         self.step = Step::Exchange(Box::pin(exchange));
     }
 
     /// Counts an answered request. Ends the turn after `Limits::pipeline` requests, and flushes after `Limits::output`
     /// bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn count(&mut self) {
         let (IoOwner::Own(io), service) = (&self.io, &self.service) else { return };
         if self.turn.answered() as usize >= service.limits.pipeline {

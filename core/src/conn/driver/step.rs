@@ -36,7 +36,7 @@ pub(super) enum Step<T> {
     /// The future of a handler is polled. `OnDisconnect` is the policy for a peer that leaves.
     Handle(BoxFuture<Response>, OnDisconnect, Option<AccessLine>),
     /// The future of an [`exchange`](crate::conn::exchange) is polled. It owns the transport.
-    Exchange(BoxFuture<Option<Io<T>>>),
+    Exchange(BoxFuture<Option<Box<Io<T>>>>),
     /// Bytes are read and dropped until the peer closes.
     Linger,
 }

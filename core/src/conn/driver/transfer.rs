@@ -71,6 +71,9 @@ impl<T: Transport> Driving<T> {
                 // Only a connection that waits needs a deadline. It also releases its buffers.
                 io.release();
                 self.lease = None;
+                if let Some(state) = self.state.as_ref().filter(|_| service.threads_block()) {
+                    state.context.cancel.stop_peer_checks();
+                }
                 io.wait_for_bytes(service);
                 ready!(io.poll_read(cx, service))
             }
