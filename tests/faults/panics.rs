@@ -27,7 +27,8 @@ const EACH: usize = 125;
 const POOLED: usize = 50;
 
 fn a_thousand(backend: Backend, path: &'static str, pooled: usize) {
-    let mut server = Program::start(backend, &[]);
+    // The neighbour is idle for as long as the panics take.
+    let mut server = Program::start(backend, &["--keep-alive", "600s"]);
     // This creates the threads that are created on demand.
     ask(&server, path, 1);
     server.expect_alive();
