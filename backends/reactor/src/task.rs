@@ -52,10 +52,6 @@ const NOTIFIED: usize = 3;
 /// Number of low bits that hold the state.
 const STATE_BITS: u32 = 2;
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most tasks are connections, and a box would cost each of them an allocation"
-)]
 enum Work {
     Connection(Driving<ReactorTransport>),
     Acceptor(BoxFuture<()>),
