@@ -43,11 +43,14 @@ impl StandIn {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let has_events = both.get(1).is_some_and(|reactor| !reactor.revents().is_empty());
-        if self.is_woken.swap(false, Ordering::SeqCst) {
-            // `wake` sets the flag before it writes. If the write comes after this read, the next wait ends at once.
+        let is_ready = |n: usize| both.get(n).is_some_and(|fd: &PollFd<'_>| !fd.revents().is_empty());
+        // The read precedes the reset. In the other order, the read could take the write of a wake-up that follows the
+        // reset. The flag would stay set with nothing to read, and no later wake-up would end a wait.
+        if is_ready(0) {
             let _ = read(&self.event, &mut [0; 8]);
         }
+        let has_events = is_ready(1);
+        self.is_woken.swap(false, Ordering::SeqCst);
         Ok(has_events)
     }
 
