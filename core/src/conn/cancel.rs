@@ -89,10 +89,10 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            if let Some(waiters) = &mut lock(&self.cancel.watch).waiters {
-                waiters.remove(key);
-            }
+        if let Some(key) = self.key
+            && let Some(waiters) = &mut lock(&self.cancel.watch).waiters
+        {
+            waiters.remove(key);
         }
     }
 }
