@@ -41,6 +41,8 @@ const MAX_CONNECTIONS: usize = 220;
 fn many(backend: Backend, at_once: usize, stage: fn(&Program, &mut [TcpStream])) {
     let mut server = Program::start(backend, &["--max-connections", &MAX_CONNECTIONS.to_string()]);
     server.expect_alive();
+    // A runtime opens its own descriptors at the first wait.
+    assert_eq!(server.client().get("/sleep/1").status, 200);
     let before = server.stats().descriptors();
     for _ in 0..PEERS / at_once {
         let mut peers: Vec<_> = (0..at_once).map(|_| connect_narrow(server.addr())).collect();

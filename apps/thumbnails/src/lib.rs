@@ -15,7 +15,7 @@ use gearshift::{Bytes, Refusal, Request, Response, Router, StatusCode, header, s
 use image::{ColorType, DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
 
 /// The maximum size of a file, in bytes.
-pub const MOST_BYTES: usize = 16 << 20;
+pub const MAX_BYTES: usize = 16 << 20;
 /// The maximum width and height of a picture, in pixels.
 pub const MAX_PIXELS: u32 = 16_384;
 /// The maximum size of a decoded picture, in bytes: 33 megapixels in colour. A decoder may need several times as much
@@ -52,7 +52,7 @@ type Size = (u32, u32);
 /// Reads the file, and the maximum size of its thumbnail. The size is checked before the file is read.
 async fn upload(request: Request) -> Result<(Bytes, Size), Refusal> {
     let max = (side(&request, "w")?, side(&request, "h")?);
-    Ok((request.into_body().bytes(MOST_BYTES).await?, max))
+    Ok((request.into_body().bytes(MAX_BYTES).await?, max))
 }
 
 fn side(request: &Request, name: &str) -> Result<u32, Refusal> {

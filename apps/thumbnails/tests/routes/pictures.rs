@@ -1,7 +1,7 @@
 //! Pictures of every kind, and files that are none, on every backend that is compiled in.
 
 use image::{DynamicImage, GenericImageView, ImageFormat};
-use thumbnails::MOST_BYTES;
+use thumbnails::MAX_BYTES;
 
 use crate::client::{each_backend, encode, file, last_answer, picture, post, send_head};
 
@@ -139,11 +139,11 @@ fn a_file_that_is_too_large_is_refused() {
         for route in ROUTES {
             let target = format!("{route}?w=8&h=8");
             // By its length, before it is sent.
-            let length = format!("Content-Length: {}", MOST_BYTES + 1);
+            let length = format!("Content-Length: {}", MAX_BYTES + 1);
             assert_eq!(last_answer(send_head(server, &target, &length)).status, 413);
             // By what has arrived.
             let mut client = send_head(server, &target, "Transfer-Encoding: chunked");
-            let chunk = vec![0; MOST_BYTES / 16];
+            let chunk = vec![0; MAX_BYTES / 16];
             for _ in 0..=16 {
                 client.send(format!("{:x}\r\n", chunk.len()));
                 client.send(&chunk);

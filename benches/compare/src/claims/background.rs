@@ -16,7 +16,7 @@ const PUT_OFF: f64 = 200_000.0;
 const AT_ONCE: f64 = PUT_OFF / 10.0;
 
 pub(super) const DELAYS_NO_CLIENT: Check = Check {
-    statement: "Workload after the response delays neither the client that caused 200 ms of it nor other clients",
+    statement: "Work after the response delays neither the client that caused 200 ms of it nor other clients",
     of: every,
     trials: |_| {
         let later = || Traffic::new(4, Request::post("/later/200", *b""), Pacing::Open(RATE));
