@@ -38,6 +38,8 @@ const A_ROUND: usize = 64;
 const LONG: Duration = Duration::from_millis(10);
 /// Events that a thread takes from the system at once. The tasks that they make ready are for all threads.
 const EVENTS_A_TURN: usize = 64;
+/// Maximum number of turns of a thread that catches up. More events than these would delay the tasks.
+const MAX_TURNS: usize = 64;
 
 /// How long all threads are busy before connections are taken to have waited for them.
 const LONG_BUSY: Duration = Duration::from_millis(100);
@@ -59,6 +61,8 @@ pub(crate) struct Pool {
     watching: AtomicUsize,
     /// Workers that are parked, the one that was parked last at the end.
     parked: Mutex<Vec<usize>>,
+    /// Held by the thread that catches up.
+    catching_up: Mutex<()>,
     /// Whether a thread that was woken for what is ready has not looked for it yet.
     is_waking: AtomicBool,
     /// Handlers and background tasks that may wait for the reactor.
@@ -110,6 +114,7 @@ impl Pool {
             workers: (0..threads).map(|_| Seat::default()).collect(),
             watching: AtomicUsize::new(0),
             parked: Mutex::default(),
+            catching_up: Mutex::default(),
             is_waking: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             stand_in: Arc::new(StandIn::new()?),
@@ -164,7 +169,7 @@ impl Pool {
         let mut run = 0;
         while !self.is_stopped.load(SeqCst) {
             if self.watching.load(SeqCst) == 0 && (run >= A_ROUND || run > 0 && asked.elapsed() >= LONG) {
-                self.turn(Some(Duration::ZERO))?;
+                self.catch_up()?;
                 (asked, run) = (CoarseInstant::now(), 0);
             }
             match self.ready.pop() {
@@ -215,7 +220,7 @@ impl Pool {
         if self.watching.fetch_add(1, SeqCst) < WATCHERS {
             let turned = match self.must_not_wait() {
                 true => Ok(()),
-                false => self.turn(None),
+                false => self.turn(None).map(drop),
             };
             self.is_waking.store(false, SeqCst);
             if self.watching.fetch_sub(1, SeqCst) == 1 {
@@ -239,11 +244,25 @@ impl Pool {
         !self.ready.is_empty() || self.is_stopped.load(SeqCst)
     }
 
-    fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
+    fn turn(&self, timeout: Option<Duration>) -> io::Result<usize> {
         IN_TURN.set(true);
         let turned = EVENTS.with_borrow_mut(|events| self.reactor.turn(events, timeout));
         IN_TURN.set(false);
-        turned.map(drop)
+        turned
+    }
+
+    /// Announces the events that the system has ready. Also waits for a thread that has taken some of them and has not
+    /// announced them yet. One of them may be the end of a peer whose request the calling thread runs next.
+    fn catch_up(&self) -> io::Result<()> {
+        let _catching_up = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..MAX_TURNS {
+            if self.turn(Some(Duration::ZERO))? < EVENTS_A_TURN {
+                break;
+            }
+        }
+        // This thread may have taken the wake-up that was meant for a watcher. It looks for tasks next.
+        self.is_waking.store(false, SeqCst);
+        Ok(())
     }
 
     /// Something is ready that this thread does not take at once: wakes one thread for it, unless one was woken and has
@@ -284,7 +303,7 @@ impl Pool {
                 let has_news = self.stand_in.wait(Some(self.reactor.as_fd()))?;
                 self.is_standing_in.store(false, SeqCst);
                 if has_news {
-                    self.turn(Some(Duration::ZERO))?;
+                    self.catch_up()?;
                 }
                 if !self.ready.is_empty() {
                     self.wake_another();

@@ -177,10 +177,8 @@ impl<T: Transport> Io<T> {
     /// # Errors
     /// An error of the socket: the peer has left.
     pub(crate) fn probe_after_long_wait(&mut self, service: &Service) -> io::Result<Option<BoxFuture<()>>> {
-        // After a long wait another thread may have taken the report of the end, and not yet have passed it on.
-        let may_have_ended = self.transport.has_unread_end() || service.may_have_waited_long();
         // The end is not within reach behind more bytes than may be read ahead.
-        if !may_have_ended || !self.may_read_ahead() {
+        if !self.transport.has_unread_end() || !self.may_read_ahead() {
             return Ok(None);
         }
         match self.try_read(service) {
