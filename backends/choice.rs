@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use gearshift_core::{App, Config, Report, ServeError, Server, backend};
 
-/// A backend that is compiled in.
+/// A backend that is compiled in: a value, which holds an implementation of the trait
+/// [`backend::Backend`](crate::backend::Backend).
 ///
 /// ```no_run
 /// # use gearshift::{App, Backend, Server, Router};

@@ -8,6 +8,9 @@
 //!
 //! Background tasks run on one more thread. While handlers hold all workers, that thread also watches the reactor.
 //!
+//! The threads and the list are in `pool.rs`. The rule by which a handler keeps its thread is
+//! [`Task::run`](gearshift_reactor::Task::run).
+//!
 //! # Cost
 //! A request costs one `recv`, one `send` and its share of an `epoll_wait`. When several connections become ready at
 //! once, a parked thread is woken for them. An idle connection costs one task and one slot in the reactor. A thread

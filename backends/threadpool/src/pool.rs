@@ -1,4 +1,4 @@
-//! The threads of the pool, the list of connections that are ready, and who waits for news.
+//! The threads of the pool, the list of connections that are ready, and the thread that waits for events.
 //!
 //! A thread is in one of these places:
 //!
@@ -32,7 +32,7 @@ use crate::stand_in::StandIn;
 /// Threads that wait in the reactor at once. With two, a thread that leaves to run a task mostly leaves a watcher
 /// behind, and need not wake one.
 const WATCHERS: usize = 2;
-/// Tasks that a thread runs before it asks the reactor for news, if nobody watches.
+/// Tasks that a thread runs before it takes events from the reactor, if no thread watches.
 const A_ROUND: usize = 64;
 /// The same, as a time.
 const LONG: Duration = Duration::from_millis(10);
@@ -48,7 +48,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 thread_local! {
     static EVENTS: RefCell<SharedEvents> = RefCell::new(SharedEvents::new(EVENTS_A_TURN));
-    /// Whether this thread hands out the news of a turn, after which it looks for work itself.
+    /// Whether this thread queues the tasks of the events of a turn, after which it looks for work itself.
     static IN_TURN: Cell<bool> = const { Cell::new(false) };
 }
 

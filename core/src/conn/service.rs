@@ -155,7 +155,8 @@ impl Service {
     }
 
     /// Records that a thread of a blocking backend has found no connection to drive. No connection has then waited for
-    /// a thread. A backend calls this before and after a thread waits for connections.
+    /// a thread. A backend calls this before and after a thread waits for connections. A backend that gives each
+    /// connection a thread calls it before each poll of a connection.
     #[inline]
     pub fn found_idle(&self) {
         self.idle_at.set(self.clock.coarse());

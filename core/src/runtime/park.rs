@@ -94,7 +94,8 @@ pub(crate) fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> 
 }
 
 /// Polls `future` until it is ready, and parks the calling thread between the polls. Returns `None` if the future is
-/// not ready by `deadline`. The calling thread must not belong to a backend.
+/// not ready by `deadline`. The calling thread must not be a worker ([`enter_worker`]) or poll connections outside
+/// `future`.
 pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     let waker = THREAD_WAKER.with(Waker::clone);
     let mut cx = Context::from_waker(&waker);
