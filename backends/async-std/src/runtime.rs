@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_std::task;
 use futures_lite::future::or;
-use gearshift_core::threads::Threads;
+use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Latch, Stream, Work};
 use gearshift_reactor::Handle;
 
@@ -17,12 +17,12 @@ pub(crate) struct AsyncStdEngine {
     /// ended one by one.
     running: Latch,
     reactor: Handle,
-    threads: Threads,
+    threads: OffloadThreads,
 }
 
 impl AsyncStdEngine {
     pub(crate) fn new(running: &Latch, reactor: &Handle, config: &Config) -> AsyncStdEngine {
-        let threads = Threads::new(config.compute_threads_or_cores());
+        let threads = OffloadThreads::new(config.compute_threads_or_cores());
         AsyncStdEngine { running: running.clone(), reactor: reactor.clone(), threads }
     }
 }

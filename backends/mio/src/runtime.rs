@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gearshift_core::threads::Threads;
+use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::{EventLoop as _, EventLoops};
 
@@ -14,12 +14,15 @@ use crate::worker::Worker;
 /// The event loops of one server, as its application sees them.
 pub(crate) struct MioEngine {
     workers: Arc<EventLoops<Worker>>,
-    threads: Threads,
+    threads: OffloadThreads,
 }
 
 impl MioEngine {
     pub(crate) fn new(workers: &Arc<EventLoops<Worker>>, config: &Config) -> MioEngine {
-        MioEngine { workers: workers.clone(), threads: Threads::new(config.compute_threads_or_cores()) }
+        MioEngine {
+            workers: workers.clone(),
+            threads: OffloadThreads::new(config.compute_threads_or_cores()),
+        }
     }
 
     /// The loop for what the calling thread begins.

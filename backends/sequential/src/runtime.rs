@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gearshift_core::threads::Threads;
+use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::{Background, Handle};
 
@@ -17,7 +17,7 @@ pub(crate) struct SequentialEngine {
     background: Background,
     background_handle: Handle,
     /// The pools for jobs of background tasks. The jobs of a handler run on the thread of the handler.
-    threads: Threads,
+    threads: OffloadThreads,
 }
 
 impl SequentialEngine {
@@ -31,7 +31,7 @@ impl SequentialEngine {
             worker: worker.clone(),
             background: background.clone(),
             background_handle: background_handle.clone(),
-            threads: Threads::new(config.compute_threads_or_cores()),
+            threads: OffloadThreads::new(config.compute_threads_or_cores()),
         }
     }
 

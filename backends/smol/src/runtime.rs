@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gearshift_core::threads::Threads;
+use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::{EventLoop as _, EventLoops};
 
@@ -14,12 +14,15 @@ use crate::worker::Worker;
 /// The executors of one server, as its application sees them.
 pub(crate) struct SmolEngine {
     workers: Arc<EventLoops<Worker>>,
-    threads: Threads,
+    threads: OffloadThreads,
 }
 
 impl SmolEngine {
     pub(crate) fn new(workers: &Arc<EventLoops<Worker>>, config: &Config) -> SmolEngine {
-        SmolEngine { workers: workers.clone(), threads: Threads::new(config.compute_threads_or_cores()) }
+        SmolEngine {
+            workers: workers.clone(),
+            threads: OffloadThreads::new(config.compute_threads_or_cores()),
+        }
     }
 
     /// The worker for what the calling thread begins.

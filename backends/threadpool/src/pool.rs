@@ -33,9 +33,9 @@ use crate::stand_in::StandIn;
 /// behind, and need not wake one.
 const WATCHERS: usize = 2;
 /// Tasks that a thread runs before it takes events from the reactor, if no thread watches.
-const A_ROUND: usize = 64;
+const TASKS_PER_ROUND: usize = 64;
 /// The same, as a time.
-const LONG: Duration = Duration::from_millis(10);
+const MAX_ROUND_TIME: Duration = Duration::from_millis(10);
 /// Events that a thread takes from the system at once. The tasks that they make ready are for all threads.
 const EVENTS_A_TURN: usize = 64;
 /// Maximum number of turns of a thread that catches up. More events than these would delay the tasks.
@@ -168,7 +168,9 @@ impl Pool {
         let mut asked = CoarseInstant::now();
         let mut run = 0;
         while !self.is_stopped.load(SeqCst) {
-            if self.watching.load(SeqCst) == 0 && (run >= A_ROUND || run > 0 && asked.elapsed() >= LONG) {
+            if self.watching.load(SeqCst) == 0
+                && (run >= TASKS_PER_ROUND || run > 0 && asked.elapsed() >= MAX_ROUND_TIME)
+            {
                 self.catch_up()?;
                 (asked, run) = (CoarseInstant::now(), 0);
             }
@@ -230,10 +232,13 @@ impl Pool {
         }
         self.watching.fetch_sub(1, SeqCst);
         self.parked().push(number);
-        // Whoever made something ready before this did not find it parked, and whoever stopped to watch neither.
+        // A thread that pushed a task or stopped to watch before this line did not find this thread in the list.
         if self.must_not_wait() || self.watching.load(SeqCst) == 0 {
             self.parked().retain(|parked| *parked != number);
-        } else {
+        }
+        // The list decides, not the wake-up of the seat: that one may be meant for the last task of this thread. A
+        // thread in the list that runs a task would take the wake-ups of others.
+        while self.parked().contains(&number) {
             self.workers[number].park();
         }
         self.is_waking.store(false, SeqCst);
@@ -300,9 +305,9 @@ impl Pool {
             }
             self.is_standing_in.store(true, SeqCst);
             if self.must_stand_in() {
-                let has_news = self.stand_in.wait(Some(self.reactor.as_fd()))?;
+                let has_events = self.stand_in.wait(Some(self.reactor.as_fd()))?;
                 self.is_standing_in.store(false, SeqCst);
-                if has_news {
+                if has_events {
                     self.catch_up()?;
                 }
                 if !self.ready.is_empty() {

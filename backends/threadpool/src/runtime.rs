@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gearshift_core::threads::Threads;
+use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::Background;
 
@@ -16,12 +16,12 @@ pub(crate) struct ThreadPoolEngine {
     pool: Arc<Pool>,
     background: Background,
     /// The pools for jobs of background tasks. The jobs of a handler run on the thread of the handler.
-    threads: Threads,
+    threads: OffloadThreads,
 }
 
 impl ThreadPoolEngine {
     pub(crate) fn new(pool: &Arc<Pool>, background: &Background, config: &Config) -> ThreadPoolEngine {
-        let threads = Threads::new(config.compute_threads_or_cores());
+        let threads = OffloadThreads::new(config.compute_threads_or_cores());
         ThreadPoolEngine { pool: pool.clone(), background: background.clone(), threads }
     }
 }

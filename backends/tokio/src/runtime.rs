@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use gearshift_core::threads::Threads;
+use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use tokio::runtime::Handle;
 
@@ -18,7 +18,7 @@ pub(crate) struct TokioEngine {
     /// The next runtime for a call from a thread that has none.
     next: AtomicUsize,
     /// The pool for computations.
-    threads: Threads,
+    threads: OffloadThreads,
 }
 
 impl TokioEngine {
@@ -28,7 +28,7 @@ impl TokioEngine {
     /// If `handles` is empty.
     pub(crate) fn new(handles: Vec<Handle>, config: &Config) -> TokioEngine {
         assert!(!handles.is_empty(), "a server has at least one runtime");
-        let threads = Threads::new(config.compute_threads_or_cores());
+        let threads = OffloadThreads::new(config.compute_threads_or_cores());
         TokioEngine { handles, next: AtomicUsize::new(0), threads }
     }
 

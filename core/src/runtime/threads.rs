@@ -12,15 +12,15 @@ use crate::runtime::offload::Job;
 
 /// The threads for the offloaded work of one server.
 #[derive(Debug)]
-pub struct Threads {
+pub struct OffloadThreads {
     compute_threads: usize,
     compute: OnceLock<rayon_core::ThreadPool>,
 }
 
-impl Threads {
+impl OffloadThreads {
     /// Creates a set with `compute_threads` threads for CPU-bound work, at least 1.
-    pub fn new(compute_threads: usize) -> Threads {
-        Threads { compute_threads: compute_threads.max(1), compute: OnceLock::new() }
+    pub fn new(compute_threads: usize) -> OffloadThreads {
+        OffloadThreads { compute_threads: compute_threads.max(1), compute: OnceLock::new() }
     }
 
     /// Runs `job` on a thread of the given kind.
