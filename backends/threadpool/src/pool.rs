@@ -165,6 +165,8 @@ impl Pool {
         while !self.is_stopped.load(SeqCst) {
             if self.watching.load(SeqCst) == 0 && (run >= A_ROUND || run > 0 && asked.elapsed() >= LONG) {
                 self.turn(Some(Duration::ZERO))?;
+                // The turn may have taken the wake-up of a thread that watches by now.
+                self.is_waking.store(false, SeqCst);
                 (asked, run) = (CoarseInstant::now(), 0);
             }
             match self.ready.pop() {
@@ -226,11 +228,12 @@ impl Pool {
         self.watching.fetch_sub(1, SeqCst);
         self.parked().push(number);
         // Whoever made something ready before this did not find it parked, and whoever stopped to watch neither.
-        if self.must_not_wait() || self.watching.load(SeqCst) == 0 {
-            self.parked().retain(|parked| *parked != number);
-        } else {
+        if !self.must_not_wait() && self.watching.load(SeqCst) > 0 {
             self.workers[number].park();
         }
+        // The late wake-up of a handler also ends the wait. A thread that runs must not be on the list: a wake-up that is
+        // given to it wakes nobody.
+        self.parked().retain(|parked| *parked != number);
         self.is_waking.store(false, SeqCst);
         Ok(())
     }
@@ -285,9 +288,7 @@ impl Pool {
                 self.is_standing_in.store(false, SeqCst);
                 if has_news {
                     self.turn(Some(Duration::ZERO))?;
-                }
-                if !self.ready.is_empty() {
-                    self.wake_another();
+                    self.pass_on();
                 }
                 continue;
             }
@@ -296,6 +297,15 @@ impl Pool {
             if !self.must_stand_in() {
                 self.stand_in.wait(None)?;
             }
+        }
+    }
+
+    /// Wakes a thread for the news of a turn of the background thread. The turn may also have taken the wake-up of a
+    /// thread that watches by now, so a wake-up that is on its way counts for nothing.
+    fn pass_on(&self) {
+        if self.must_not_wait() {
+            self.is_waking.store(false, SeqCst);
+            self.wake_another();
         }
     }
 
