@@ -44,9 +44,11 @@ impl StandIn {
             Err(error) => return Err(error.into()),
         }
         let has_events = both.get(1).is_some_and(|reactor| !reactor.revents().is_empty());
-        if self.is_woken.swap(false, Ordering::SeqCst) {
-            // `wake` sets the flag before it writes. If the write comes after this read, the next wait ends at once.
+        if !both[0].revents().is_empty() {
+            // The read comes first: a wake-up between the two is seen by the caller, which looks for work after this. In the
+            // other order the read could take the event of a wake-up whose flag stays set, and no wake-up would follow.
             let _ = read(&self.event, &mut [0; 8]);
+            self.is_woken.store(false, Ordering::SeqCst);
         }
         Ok(has_events)
     }
