@@ -72,3 +72,40 @@ impl Wake for StandIn {
         StandIn::wake(self);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    const WAKERS: usize = 2;
+    const WAKE_UPS: usize = 50_000;
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        let stand_in = Arc::new(StandIn::new().expect("an event descriptor"));
+        let given = Arc::new(AtomicUsize::new(0));
+        for _ in 0..WAKERS {
+            let (stand_in, given) = (stand_in.clone(), given.clone());
+            thread::spawn(move || {
+                for _ in 0..WAKE_UPS {
+                    given.fetch_add(1, Ordering::SeqCst);
+                    StandIn::wake(&stand_in);
+                }
+            });
+        }
+        let (seen_all, ended) = mpsc::channel();
+        let waiting = stand_in.clone();
+        thread::spawn(move || {
+            while given.load(Ordering::SeqCst) < WAKERS * WAKE_UPS {
+                waiting.wait(None).expect("the wait ends without an error");
+            }
+            let _ = seen_all.send(());
+        });
+        ended.recv_timeout(Duration::from_secs(30)).expect("the last wake-up ends the wait");
+    }
+}
