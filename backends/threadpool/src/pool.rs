@@ -61,7 +61,7 @@ pub(crate) struct Pool {
     parked: Mutex<Vec<usize>>,
     /// Whether a thread that was woken for what is ready has not looked for it yet.
     is_waking: AtomicBool,
-    /// Handlers and background tasks that may wait for the reactor.
+    /// Handlers, background tasks and threads of the application that may wait for the reactor.
     held: AtomicUsize,
     stand_in: Arc<StandIn>,
     is_standing_in: AtomicBool,
@@ -235,6 +235,11 @@ impl Pool {
         // given to it wakes nobody.
         self.parked().retain(|parked| *parked != number);
         self.is_waking.store(false, SeqCst);
+        // This thread may run a task now. It may have been woken to watch, and a thread that stopped to watch while this
+        // one was counted did not notice that it was the last.
+        if self.watching.load(SeqCst) == 0 && !self.ready.is_empty() {
+            self.ensure_watched();
+        }
         Ok(())
     }
 
@@ -313,7 +318,7 @@ impl Pool {
         self.watching.load(SeqCst) == 0 && self.held.load(SeqCst) > 0
     }
 
-    /// A background task begins, or a handler begins to wait.
+    /// A background task begins, or a handler or a thread of the application begins to wait.
     pub(crate) fn hold(&self) {
         self.held.fetch_add(1, SeqCst);
         if self.watching.load(SeqCst) == 0 {
