@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
-use std::sync::{Arc, mpsc};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
