@@ -99,10 +99,9 @@ mod tests {
             });
         }
         let (seen_all, ended) = mpsc::channel();
-        let waiting = stand_in.clone();
         thread::spawn(move || {
             while given.load(Ordering::SeqCst) < WAKERS * WAKE_UPS {
-                waiting.wait(None).expect("the wait ends without an error");
+                stand_in.wait(None).expect("the wait ends without an error");
             }
             let _ = seen_all.send(());
         });
