@@ -16,7 +16,7 @@
 //! | status | meaning |
 //! | --- | --- |
 //! | 0 | the server stopped, and all requests in flight were answered |
-//! | 1 | requests were cut, the stop was forced, or the server failed while it ran |
+//! | 1 | requests were cut, or the server failed while it ran or did not stop in time |
 //! | 2 | the command line or the environment is invalid |
 //! | 3 | the server cannot start: an address is in use, the backend does not support a setting, the application failed |
 //! | 4 | the backend is unknown or not compiled in |

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gearshift_core::Shutdown;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -61,16 +61,40 @@ fn stop(shutdown: &Shutdown, watchdog: &Sender<()>) {
 }
 
 /// Waits for the first signal, then for the end of the server, which disconnects the channel. Calls `overdue` if the
-/// server has not ended in time.
+/// server has not ended in time. Signals after the second change nothing.
 fn watch(signals: &Receiver<()>, grace: Duration, overdue: impl Fn()) {
     if signals.recv().is_err() {
         return;
     }
-    let second = match signals.recv_timeout(grace + SLACK) {
-        Ok(()) => signals.recv_timeout(SLACK),
-        other => other,
+    let forced = match signals.recv_timeout(grace + SLACK) {
+        Ok(()) => Instant::now() + SLACK,
+        Err(RecvTimeoutError::Timeout) => return overdue(),
+        Err(RecvTimeoutError::Disconnected) => return,
     };
-    if second != Err(RecvTimeoutError::Disconnected) {
-        overdue();
+    loop {
+        match signals.recv_timeout(forced.saturating_duration_since(Instant::now())) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => return overdue(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_third_signal_does_not_end_a_server_that_stops() {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..3 {
+            sender.send(()).expect("the receiver exists");
+        }
+        drop(sender);
+        let is_overdue = Cell::new(false);
+        watch(&receiver, Duration::from_secs(30), || is_overdue.set(true));
+        assert!(!is_overdue.get());
     }
 }

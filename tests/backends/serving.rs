@@ -1,8 +1,10 @@
 //! Whole servers: kinds of handlers side by side, connections that are used again, and requests that overlap or not.
 
+use std::future::poll_fn;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ pub(crate) const AREA: Area = (
         ("large_bodies_pass_both_ways", large),
         ("requests_never_overlap_on_one_thread", never_overlap),
         ("requests_overlap_on_all_threads_of_a_pool", overlap),
+        ("late_wake_ups_of_handlers_keep_no_thread_of_a_pool_from_its_work", late_wake_ups),
     ],
 );
 
@@ -172,4 +175,48 @@ fn overlap(backend: Backend) {
         names.dedup();
         assert_eq!(names, expected);
     }
+}
+
+/// A handler may leave a waker behind that is woken much later. The thread then looks for work once for nothing.
+fn late_wake_ups(backend: Backend) {
+    const LATE: usize = 10;
+    let threads = concurrency(backend).expect("a pool has a number of threads");
+    let meeting = Arc::new(Barrier::new(threads));
+    let left = Arc::new(Mutex::new(Vec::new()));
+    let (begin, begun) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let (all_left, holding) = (left.clone(), released);
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        let leave = move |_: Request| {
+            meeting.wait();
+            let waker = runtime.block_on(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
+            all_left.lock().expect("no handler panics").push(waker);
+            "left"
+        };
+        let hold = move |_: Request| {
+            let _ = begin.send(());
+            let _ = holding.lock().expect("no handler panics").recv();
+            "held"
+        };
+        Router::new().get("/leave", sync(leave)).get("/hold", sync(hold)).get("/", sync(|_| "hi"))
+    });
+    let mut clients: Vec<_> = (0..threads).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| client.send_get("/leave"));
+    clients.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "left"));
+    thread::sleep(Duration::from_millis(50));
+    let wakers = std::mem::take(&mut *left.lock().expect("no handler panics"));
+    for waker in wakers.iter().flat_map(|waker| std::iter::repeat_n(waker, LATE)) {
+        waker.wake_by_ref();
+        thread::sleep(Duration::from_millis(2));
+    }
+
+    let (last, held) = clients.split_last_mut().expect("a pool has threads");
+    for client in held.iter_mut() {
+        client.send_get("/hold");
+        begun.recv_timeout(PATIENCE).expect("a thread is free");
+    }
+    assert_eq!(last.get("/").text(), "hi");
+    held.iter().for_each(|_| release.send(()).expect("the server runs"));
+    held.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "held"));
 }

@@ -17,6 +17,7 @@ use test_support::backend::few_workers;
 use test_support::client::Client;
 use test_support::server::Running;
 use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "shutdown",
@@ -30,6 +31,7 @@ pub(crate) const AREA: Area = (
         ("no_connection_is_accepted_after_it", not_accepted),
         ("what_outlasts_the_grace_period_is_cut", grace_ends),
         ("force_cuts_what_is_in_flight", forced),
+        ("force_cuts_a_request_whose_body_is_on_its_way", forced_during_a_body),
         ("on_stop_runs_at_the_end", on_stop),
         ("a_handler_is_told_when_it_begins", |backend| told(backend, &["/handler"])),
         ("a_stream_is_told_when_it_begins", |backend| told(backend, &["/stream"])),
@@ -225,6 +227,29 @@ fn forced(backend: Backend) {
     server.shutdown().force();
     let report = stop_at_once(server);
     assert_eq!((report.finished, report.cut), (0, 1));
+    assert_eq!(client.rest(), b"");
+}
+
+fn forced_during_a_body(backend: Backend) {
+    const PART: &str = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345";
+    let (keep, runtimes) = mpsc::channel();
+    let server = Running::start(backend, patient(backend), move |runtime| {
+        keep.send(runtime).expect("the test waits");
+        let read = async |request: Request| match request.into_body().bytes(10).await {
+            Ok(body) => body.len().to_string(),
+            Err(error) => error.to_string(),
+        };
+        Router::new().post("/", read)
+    });
+    let runtime = runtimes.recv().expect("the application has started");
+    let mut client = server.client();
+    client.send(PART);
+    wait_until("the part has arrived", || runtime.stats().bytes_received == PART.len() as u64);
+    // The event loop that has counted the bytes passes them on in the same turn.
+    std::thread::sleep(Duration::from_millis(20));
+    server.shutdown().force();
+    let report = stop_at_once(server);
+    assert_eq!((report.finished, report.cut, report.refused), (0, 1, 0));
     assert_eq!(client.rest(), b"");
 }
 

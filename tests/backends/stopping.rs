@@ -20,6 +20,7 @@ pub(crate) const AREA: Area = (
     &[
         ("a_stop_without_clients_ends_at_once", no_clients),
         ("a_stop_right_after_the_start_or_before_it_ends_at_once", right_after_the_start),
+        ("a_stop_right_after_a_handler_that_waited_ends_at_once", right_after_a_wait),
         ("a_stop_closes_idle_and_silent_connections_at_once", idle_and_silent),
         ("a_stop_ends_while_clients_leave", clients_leave),
         ("a_stop_under_load_cuts_no_response", under_load),
@@ -122,6 +123,25 @@ fn right_after_the_start(backend: Backend) {
         let report = backend.serve(server, App::new(hello)).expect("the server ends without an error");
         assert_eq!(report, Report::default());
         assert!(began.elapsed() < PATIENCE, "the grace period was used up");
+    }
+}
+
+/// On a pool of one thread, the background thread waits for the events while the handler waits, and the thread of the
+/// pool from then on. The stop meets the change.
+fn right_after_a_wait(backend: Backend) {
+    for round in 0..ROUNDS {
+        let mut config = patient(backend);
+        config.threads = config.threads.map(|_| 1);
+        config.keep_alive = 2 * PATIENCE;
+        let wait = async |request: Request| {
+            request.runtime().sleep(Duration::from_millis(1)).await;
+            "waited"
+        };
+        let server = Launched::start(backend, config, move |_| one(wait));
+        let mut client = server.client();
+        assert_eq!(client.get("/").text(), "waited");
+        thread::sleep(Duration::from_micros(500) * u32::try_from(round % 10).unwrap_or(0));
+        server.stop();
     }
 }
 

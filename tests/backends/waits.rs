@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ pub(crate) const AREA: Area = (
         ("connect_reaches_its_own_server", connect_to_itself),
         ("connect_fails_if_nothing_listens", connect_to_nobody),
         ("several_connections_are_awaited_at_once", connect_at_once),
+        ("a_thread_of_the_application_waits_while_handlers_block_all_threads", wait_elsewhere),
         ("block_on_works_where_a_thread_may_block", block_on),
         ("block_on_in_place_works_or_panics", block_on_in_place),
     ],
@@ -345,4 +346,39 @@ fn block_on_in_place(backend: Backend) {
         assert!(said.contains("wrap the handler in `blocking`"), "{said}");
     }
     assert_eq!(server.get("/fine").text(), "fine");
+}
+
+/// The timers and sockets of a thread that the application has created depend on no handler of a blocking backend.
+fn wait_elsewhere(backend: Backend) {
+    let threads = concurrency(backend).unwrap_or(0);
+    let (begin, begun) = mpsc::channel();
+    let (keep, runtimes) = mpsc::channel();
+    let hold = Arc::new(AtomicBool::new(true));
+    let holding = hold.clone();
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        let _ = keep.send(runtime);
+        one(sync(move |_| {
+            let _ = begin.send(());
+            while holding.load(Ordering::Acquire) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            "held"
+        }))
+    });
+    let runtime = runtimes.recv_timeout(PATIENCE).expect("the application has started");
+    let mut clients: Vec<_> = (0..threads).map(|_| server.client()).collect();
+    for client in &mut clients {
+        client.send_get("/");
+        begun.recv_timeout(PATIENCE).expect("a thread is free");
+    }
+    let (done, is_done) = mpsc::channel();
+    let waiting = thread::spawn(move || {
+        runtime.block_on(runtime.sleep(Duration::from_millis(20)));
+        let _ = done.send(());
+    });
+    let in_time = is_done.recv_timeout(PATIENCE / 2);
+    hold.store(false, Ordering::Release);
+    clients.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "held"));
+    waiting.join().expect("the thread ends");
+    assert!(in_time.is_ok(), "the timer waited for the handlers");
 }

@@ -65,7 +65,7 @@ pub(crate) struct Pool {
     catching_up: Mutex<()>,
     /// Whether a thread that was woken for what is ready has not looked for it yet.
     is_waking: AtomicBool,
-    /// Handlers and background tasks that may wait for the reactor.
+    /// Handlers, background tasks and threads of the application that may wait for the reactor.
     held: AtomicUsize,
     stand_in: Arc<StandIn>,
     is_standing_in: AtomicBool,
@@ -242,6 +242,11 @@ impl Pool {
             self.workers[number].park();
         }
         self.is_waking.store(false, SeqCst);
+        // This thread may run a task now. It may have been woken to watch, and a thread that stopped to watch while this
+        // one was counted did not notice that it was the last.
+        if self.watching.load(SeqCst) == 0 && !self.ready.is_empty() {
+            self.ensure_watched();
+        }
         Ok(())
     }
 
@@ -265,7 +270,7 @@ impl Pool {
                 break;
             }
         }
-        // This thread may have taken the wake-up that was meant for a watcher. It looks for tasks next.
+        // This thread may have taken the wake-up of a watcher. It looks for tasks next, and wakes another thread.
         self.is_waking.store(false, SeqCst);
         Ok(())
     }
@@ -309,9 +314,9 @@ impl Pool {
                 self.is_standing_in.store(false, SeqCst);
                 if has_events {
                     self.catch_up()?;
-                }
-                if !self.ready.is_empty() {
-                    self.wake_another();
+                    if self.must_not_wait() {
+                        self.wake_another();
+                    }
                 }
                 continue;
             }
@@ -327,7 +332,7 @@ impl Pool {
         self.watching.load(SeqCst) == 0 && self.held.load(SeqCst) > 0
     }
 
-    /// A background task begins, or a handler begins to wait.
+    /// A background task begins, or a handler or a thread of the application begins to wait.
     pub(crate) fn hold(&self) {
         self.held.fetch_add(1, SeqCst);
         if self.watching.load(SeqCst) == 0 {

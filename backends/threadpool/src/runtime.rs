@@ -55,6 +55,14 @@ impl Engine for ThreadPoolEngine {
         true
     }
 
+    fn wait_begins(&self) {
+        self.pool.hold();
+    }
+
+    fn wait_ends(&self) {
+        self.pool.release();
+    }
+
     fn stats(&self) -> EngineStats {
         EngineStats {
             workers: self.pool.threads(),

@@ -43,14 +43,13 @@ impl StandIn {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let is_ready = |n: usize| both.get(n).is_some_and(|fd: &PollFd<'_>| !fd.revents().is_empty());
-        // The read precedes the reset. In the other order, the read could take the write of a wake-up that follows the
-        // reset. The flag would stay set with nothing to read, and no later wake-up would end a wait.
-        if is_ready(0) {
+        let has_events = both.get(1).is_some_and(|reactor| !reactor.revents().is_empty());
+        if !both[0].revents().is_empty() {
+            // The read comes first: a wake-up between the two is seen by the caller, which looks for work after this. In the
+            // other order the read could take the event of a wake-up whose flag stays set, and no wake-up would follow.
             let _ = read(&self.event, &mut [0; 8]);
+            self.is_woken.store(false, Ordering::SeqCst);
         }
-        let has_events = is_ready(1);
-        self.is_woken.swap(false, Ordering::SeqCst);
         Ok(has_events)
     }
 
@@ -71,5 +70,41 @@ impl Wake for StandIn {
 
     fn wake_by_ref(self: &Arc<Self>) {
         StandIn::wake(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    const WAKERS: usize = 2;
+    const WAKE_UPS: usize = 50_000;
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        let stand_in = Arc::new(StandIn::new().expect("an event descriptor"));
+        let given = Arc::new(AtomicUsize::new(0));
+        for _ in 0..WAKERS {
+            let (stand_in, given) = (stand_in.clone(), given.clone());
+            thread::spawn(move || {
+                for _ in 0..WAKE_UPS {
+                    given.fetch_add(1, Ordering::SeqCst);
+                    StandIn::wake(&stand_in);
+                }
+            });
+        }
+        let (seen_all, ended) = mpsc::channel();
+        thread::spawn(move || {
+            while given.load(Ordering::SeqCst) < WAKERS * WAKE_UPS {
+                stand_in.wait(None).expect("the wait ends without an error");
+            }
+            let _ = seen_all.send(());
+        });
+        ended.recv_timeout(Duration::from_secs(30)).expect("the last wake-up ends the wait");
     }
 }

@@ -151,7 +151,7 @@ impl<T: Transport> Future for Driving<T> {
         let Some(state) = &mut this.state else { return Poll::Ready(()) };
         state.guard.register_task(cx);
         if this.service.shutdown.phase() == Phase::Forced {
-            if this.is_handling() {
+            if matches!(this.step, Step::Handle(..) | Step::BufferBody(_) | Step::AwaitProbe(..)) {
                 this.service.was_cut();
             }
             if !matches!(this.step, Step::Exchange(_)) {

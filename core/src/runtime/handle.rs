@@ -67,8 +67,30 @@ pub trait Engine: Send + Sync + 'static {
         poll();
     }
 
+    /// A thread that is no worker begins to wait for a future of this engine, until [`Engine::wait_ends`].
+    fn wait_begins(&self) {}
+
+    /// A wait that [`Engine::wait_begins`] has announced is over.
+    fn wait_ends(&self) {}
+
     /// The statistics that only the backend can count.
     fn stats(&self) -> EngineStats;
+}
+
+/// The wait of a thread that is no worker, from [`Engine::wait_begins`] to [`Engine::wait_ends`].
+struct OutsideWait<'a>(&'a dyn Engine);
+
+impl OutsideWait<'_> {
+    fn begin(engine: &dyn Engine) -> OutsideWait<'_> {
+        engine.wait_begins();
+        OutsideWait(engine)
+    }
+}
+
+impl Drop for OutsideWait<'_> {
+    fn drop(&mut self) {
+        self.0.wait_ends();
+    }
 }
 
 /// The statistics of a backend itself, as parts of [`Stats`].
@@ -328,6 +350,7 @@ impl Runtime {
             "Runtime::block_on on a thread that drives connections would stall them; wrap the handler in \
              `blocking` or make it async"
         );
+        let _wait = (!park::is_worker()).then(|| OutsideWait::begin(&*self.0.engine));
         let mut future = pin!(future);
         let output = park::block_on(|cx| {
             let mut polled = Poll::Pending;

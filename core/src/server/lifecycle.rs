@@ -127,7 +127,11 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
         _ => log::warn!("the application did not stop in time"),
     }
     if block_on_until(deadline, runtime.tasks_ended()).is_none() {
-        log::warn!("{} background tasks were still running", runtime.tasks());
+        match runtime.tasks() {
+            // The last one has ended since the deadline.
+            0 => {}
+            tasks => log::warn!("{tasks} background tasks were still running"),
+        }
     }
     Ok(Report::of(&service))
 }
