@@ -437,7 +437,7 @@ pub(crate) fn check_report(state: &mut State, report: Report) {
         let answered = link.tap.complete().min(link.ended);
         finished += answered.saturating_sub(link.ended - link.ended_late) as u64;
     }
-    let max = begun - state.answered_before_stop;
+    let max = begun - state.answered_before_stop + state.may_buffer;
     let (at_least, at_most) = (state.cut_at_least, state.cut_at_most);
     if report.cut < at_least || report.cut > at_most {
         state.violate(format!("{} requests are reported cut, of {at_least} to {at_most}", report.cut));

@@ -96,6 +96,8 @@ pub(crate) struct State {
     /// The number of handlers at work when the stop was forced, and the number of exchanges that had not ended.
     pub(crate) cut_at_least: u64,
     pub(crate) cut_at_most: u64,
+    /// How many of the requests that are cut may be waiting for their body.
+    pub(crate) may_buffer: u64,
     /// Handlers whose response had been written when the graceful stop began.
     pub(crate) answered_before_stop: u64,
     pub(crate) events: u64,
@@ -147,6 +149,7 @@ impl World {
             checked: Duration::ZERO,
             cut_at_least: 0,
             cut_at_most: 0,
+            may_buffer: 0,
             answered_before_stop: 0,
             events: 0,
             fingerprint: 0,
@@ -285,19 +288,22 @@ impl World {
             let mut state = self.lock();
             state.is_forced = true;
             let (mut at_least, mut at_most, mut open) = (0, 0, 0);
+            // A request whose body is on its way counts too, although its handler has not begun.
+            let may_buffer = u64::from(state.blocking);
             for link in &mut state.links {
                 link.idle_polls = 0;
                 if link.is_open() {
                     open += 1;
                     link.forced = true;
                     at_least += u64::from(link.is_handled());
-                    at_most += u64::from(link.begun > link.tap.complete());
+                    at_most += u64::from(link.begun > link.tap.complete()).max(may_buffer);
                 } else if link.accepted.is_none() {
                     link.forced = true;
                 }
             }
             state.cut_at_least = at_least;
             state.cut_at_most = at_most;
+            state.may_buffer = may_buffer * open;
             if open > 0 {
                 state.note(format_args!("the stop is forced, with {open} connections open"));
                 if state.has(Fault::MissForce) {
