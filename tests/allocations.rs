@@ -18,6 +18,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const WARM_UP: usize = 500;
 /// Requests that are counted.
 const COUNTED: usize = 2000;
+/// How often they are counted at most. An executor that moves tasks between threads may bring the connection to a thread
+/// that has no buffers yet; a request that allocates does so in each count.
+const COUNTS: usize = 4;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -96,14 +99,19 @@ fn expect_few(backend: Backend, request: &[u8], answers: usize) {
     // This side allocates nothing from here on.
     let mut room = [0; 16 * 1024];
     ask(&mut client, request, answers, WARM_UP, &mut room);
-    let region = Region::new(ALLOCATOR);
-    ask(&mut client, request, answers, COUNTED, &mut room);
-    let Stats { allocations, reallocations, deallocations, .. } = region.change();
     let allowed = allowed(backend);
+    let mut last = Stats::default();
+    let is_few = (0..COUNTS).any(|_| {
+        let region = Region::new(ALLOCATOR);
+        ask(&mut client, request, answers, COUNTED, &mut room);
+        last = region.change();
+        last.allocations <= allowed && last.deallocations <= allowed && last.reallocations == 0
+    });
     assert!(
-        allocations <= allowed && deallocations <= allowed && reallocations == 0,
-        "{allocations} allocations, {reallocations} reallocations and {deallocations} deallocations in {COUNTED} times \
-         {answers} requests; {allowed} are allowed"
+        is_few,
+        "{} allocations, {} reallocations and {} deallocations in {COUNTED} times {answers} requests, in the last of \
+         {COUNTS} counts; {allowed} are allowed",
+        last.allocations, last.reallocations, last.deallocations
     );
 }
 
