@@ -1,16 +1,18 @@
 //! The threads of the pool, the list of connections that are ready, and the thread that waits for events.
 //!
-//! A thread is in one of these places:
+//! A worker is in one of these states:
 //!
-//! * it runs a task;
-//! * it watches: it waits in the reactor, [`WATCHERS`] threads at most, so that an event finds a thread that can take
-//!   the connection itself, and few are woken for nothing;
-//! * it is parked, because enough others watch;
-//! * it is held: a handler waits on it.
+//! | state | meaning |
+//! | --- | --- |
+//! | running | drives a task |
+//! | watching | waits in the reactor, and runs the tasks that become ready. At most [`WATCHERS`] workers watch |
+//! | parked | waits for another thread, because enough workers watch |
+//! | held | waits for the handler that it runs |
 //!
-//! Somebody watches as long as anybody waits: a thread that stops to watch and was the last to do so wakes a parked
-//! thread. If there is none, and something waits that is not a request, the background thread stands in. Both sides
-//! first announce what they do and then look what the other does, so that one of them sees the other.
+//! A worker watches whenever a worker is free. The last worker that stops watching wakes a parked one. If no worker is
+//! parked, and a handler, a background task or a thread of the application waits for the reactor, the background thread
+//! watches instead (`stand_in`). Every thread first stores its own change of state and then reads the states of the
+//! others, so that of two threads at least one sees the change of the other.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -29,26 +31,26 @@ use gearshift_reactor::{Handle, Schedule, SharedEvents, SharedReactor, Task};
 
 use crate::stand_in::StandIn;
 
-/// Threads that wait in the reactor at once. With two, a thread that leaves to run a task mostly leaves a watcher
-/// behind, and need not wake one.
+/// Maximum number of workers that watch at the same time. With two, a worker that begins to run a task usually leaves
+/// another one watching, and need not wake one.
 const WATCHERS: usize = 2;
-/// Tasks that a thread runs before it takes events from the reactor, if no thread watches.
+/// Maximum number of tasks that a worker runs before it takes events from the reactor, if no worker watches.
 const TASKS_PER_ROUND: usize = 64;
-/// The same, as a time.
+/// Maximum time that a worker runs tasks before it takes events from the reactor, if no worker watches.
 const MAX_ROUND_TIME: Duration = Duration::from_millis(10);
-/// Events that a thread takes from the system at once. The tasks that they make ready are for all threads.
+/// Maximum number of events that a turn of the reactor takes from the system. All workers take the tasks of a turn.
 const EVENTS_A_TURN: usize = 64;
 /// Maximum number of turns of a thread that catches up. More events than these would delay the tasks.
 const MAX_TURNS: usize = 64;
 
-/// How long all threads are busy before connections are taken to have waited for them.
+/// Time without a free worker after which connections may have waited for one.
 const LONG_BUSY: Duration = Duration::from_millis(100);
-/// How long it may take after that until all of these connections were accepted.
+/// Time in which the acceptor accepts the connections that have waited during such a time.
 const SETTLE: Duration = Duration::from_secs(1);
 
 thread_local! {
     static EVENTS: RefCell<SharedEvents> = RefCell::new(SharedEvents::new(EVENTS_A_TURN));
-    /// Whether this thread queues the tasks of the events of a turn, after which it looks for work itself.
+    /// Whether this thread is in a turn of the reactor. It takes a task after the turn, so a push in the turn wakes no worker.
     static IN_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -57,27 +59,27 @@ pub(crate) struct Pool {
     reactor: SharedReactor,
     ready: SegQueue<Arc<Task>>,
     workers: Box<[Seat]>,
-    /// Threads that watch, the background thread not among them.
+    /// Number of workers that watch. The background thread does not count.
     watching: AtomicUsize,
-    /// Workers that are parked, the one that was parked last at the end.
+    /// The numbers of the parked workers. The worker that parked last is at the end.
     parked: Mutex<Vec<usize>>,
-    /// Held by the thread that catches up.
+    /// Locked during [`Pool::catch_up`].
     catching_up: Mutex<()>,
-    /// Whether a thread that was woken for what is ready has not looked for it yet.
+    /// Whether a worker was woken for a ready task and has not looked for it yet.
     is_waking: AtomicBool,
-    /// Handlers, background tasks and threads of the application that may wait for the reactor.
+    /// Number of handlers, background tasks and threads of the application that may wait for the reactor.
     held: AtomicUsize,
     stand_in: Arc<StandIn>,
     is_standing_in: AtomicBool,
     is_stopped: AtomicBool,
-    /// The last time at which a thread had nothing to do.
+    /// The last time at which a worker found no task.
     idle_at: AtomicCoarseInstant,
-    /// The end of the last time in which all threads were busy for long.
+    /// The end of the last period of at least [`LONG_BUSY`] without a free worker.
     busy_until: AtomicCoarseInstant,
     service: OnceLock<Arc<Service>>,
 }
 
-/// Where one thread parks.
+/// The place where one worker parks.
 #[derive(Default)]
 struct Seat {
     thread: OnceLock<Thread>,
@@ -103,10 +105,11 @@ impl Seat {
 }
 
 impl Pool {
-    /// A pool of so many threads, none of which runs yet, for a server whose shortest time limit is this.
+    /// Creates a pool for `threads` workers, and starts none of them. `shortest_timeout` is the shortest time limit of the
+    /// server.
     ///
     /// # Errors
-    /// An error of the system.
+    /// The system provides no file descriptor.
     pub(crate) fn new(threads: usize, shortest_timeout: Duration) -> io::Result<Arc<Pool>> {
         Ok(Arc::new(Pool {
             reactor: SharedReactor::new(shortest_timeout)?,
@@ -126,32 +129,32 @@ impl Pool {
         }))
     }
 
-    /// The number of threads.
+    /// The number of workers.
     pub(crate) fn threads(&self) -> usize {
         self.workers.len()
     }
 
-    /// The reactor of all of them.
+    /// The handle of the reactor that all workers share.
     pub(crate) fn handle(&self) -> &Handle {
         self.reactor.handle()
     }
 
-    /// The list of what is ready.
+    /// The queue of ready tasks.
     pub(crate) fn schedule(self: &Arc<Pool>) -> Arc<dyn Schedule> {
         self.clone()
     }
 
-    /// The number of connections that wait for a thread.
+    /// The number of queued tasks.
     pub(crate) fn waiting(&self) -> usize {
         self.ready.len()
     }
 
-    /// Tells the threads whose connections they drive.
+    /// Sets the service of the connections.
     pub(crate) fn serve(&self, service: &Arc<Service>) {
         let _ = self.service.set(service.clone());
     }
 
-    /// Has the threads end.
+    /// Makes [`Pool::work`] return on all workers.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, SeqCst);
         for parked in std::mem::take(&mut *self.parked()) {
@@ -160,7 +163,10 @@ impl Pool {
         self.handle().wake();
     }
 
-    /// What the thread of this number does, until it is told to stop.
+    /// Runs ready tasks on the calling thread, which is the worker `number`, until [`Pool::stop`].
+    ///
+    /// # Errors
+    /// The reactor fails.
     pub(crate) fn work(self: Arc<Pool>, number: usize) -> io::Result<()> {
         self.workers[number].enter();
         let held = Arc::new(Held { pool: self.clone(), number });
@@ -190,13 +196,13 @@ impl Pool {
                 }
             }
         }
-        // The threads that watch are woken one by one.
+        // One wake-up of the reactor ends the wait of one watching worker, which wakes the next.
         self.handle().wake();
         Ok(())
     }
 
-    /// A thread finds nothing to do. If that is the first time for long, connections that have waited until then may still
-    /// be on their way through the acceptor, which runs on another thread.
+    /// Records that a worker found no task. After a long time without a free worker, the acceptor may still have connections
+    /// in the backlog that waited for one.
     fn idle_begins(&self) {
         let now = CoarseInstant::now();
         if now.since(self.idle_at.get()) >= LONG_BUSY {
@@ -205,7 +211,7 @@ impl Pool {
         self.report_idle(now);
     }
 
-    /// A thread has waited, so that no connection has waited for a thread.
+    /// Records that a worker has waited for a task until now, so that no task waited for a worker.
     fn idle_ends(&self) {
         self.report_idle(CoarseInstant::now());
     }
@@ -217,7 +223,7 @@ impl Pool {
         }
     }
 
-    /// Waits until something is ready, in the reactor or parked.
+    /// Waits until a task may be ready: the worker watches, or parks if enough workers watch.
     fn wait(&self, number: usize) -> io::Result<()> {
         if self.watching.fetch_add(1, SeqCst) < WATCHERS {
             let turned = match self.must_not_wait() {
@@ -232,18 +238,18 @@ impl Pool {
         }
         self.watching.fetch_sub(1, SeqCst);
         self.parked().push(number);
-        // A thread that pushed a task or stopped to watch before this line did not find this thread in the list.
+        // A thread that pushed a task or stopped watching before this line did not find this worker in the list.
         if self.must_not_wait() || self.watching.load(SeqCst) == 0 {
             self.parked().retain(|parked| *parked != number);
         }
-        // The list decides, not the wake-up of the seat: that one may be meant for the last task of this thread. A
-        // thread in the list that runs a task would take the wake-ups of others.
+        // A wake-up of the seat may come from the last task of this worker, so the wait ends only when another thread has
+        // taken the worker from the list. A worker in the list that ran a task would receive wake-ups and ignore them.
         while self.parked().contains(&number) {
             self.workers[number].park();
         }
         self.is_waking.store(false, SeqCst);
-        // This thread may run a task now. It may have been woken to watch, and a thread that stopped to watch while this
-        // one was counted did not notice that it was the last.
+        // This worker may run a task now although it was woken to watch. A worker that stopped watching while this one was
+        // counted did not see that it was the last.
         if self.watching.load(SeqCst) == 0 && !self.ready.is_empty() {
             self.ensure_watched();
         }
@@ -261,8 +267,9 @@ impl Pool {
         turned
     }
 
-    /// Announces the events that the system has ready. Also waits for a thread that has taken some of them and has not
-    /// announced them yet. One of them may be the end of a peer whose request the calling thread runs next.
+    /// Announces the events that the system has ready, without waiting for more. Waits for another thread in this method,
+    /// which may have taken events and not announced them yet. One of these events may be the end of a peer whose request
+    /// the calling thread runs next.
     fn catch_up(&self) -> io::Result<()> {
         let _catching_up = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..MAX_TURNS {
@@ -270,13 +277,13 @@ impl Pool {
                 break;
             }
         }
-        // This thread may have taken the wake-up of a watcher. It looks for tasks next, and wakes another thread.
+        // A turn may take the wake-up of a watching worker. The calling thread looks for tasks next and wakes a worker.
         self.is_waking.store(false, SeqCst);
         Ok(())
     }
 
-    /// Something is ready that this thread does not take at once: wakes one thread for it, unless one was woken and has
-    /// not looked yet. That thread wakes the next one.
+    /// Wakes a worker for a ready task, unless one was woken and has not looked yet. A woken worker wakes the next one while
+    /// more tasks are ready.
     fn wake_another(&self) {
         if self.is_waking.load(SeqCst) || self.is_waking.swap(true, SeqCst) {
             return;
@@ -289,7 +296,8 @@ impl Pool {
         }
     }
 
-    /// Nobody watched, or may do so any more: sees to it that somebody does, if anything waits for the reactor.
+    /// Makes a parked worker watch, now that no worker watches. If no worker is parked and something waits for the reactor,
+    /// wakes the background thread.
     fn ensure_watched(&self) {
         let parked = self.parked().pop();
         match parked {
@@ -299,8 +307,11 @@ impl Pool {
         }
     }
 
-    /// What the background thread does: runs `tasks`, the future of all background tasks, to its end; and watches while
-    /// every worker is held.
+    /// Polls `tasks`, the future of all background tasks, on the calling thread until it is ready. Watches while no worker
+    /// watches and something waits for the reactor.
+    ///
+    /// # Errors
+    /// A wait or the reactor fails.
     pub(crate) fn stand_in(self: Arc<Pool>, mut tasks: BoxFuture<()>) -> io::Result<()> {
         let waker = Waker::from(self.stand_in.clone());
         let mut cx = Context::from_waker(&waker);
@@ -321,7 +332,7 @@ impl Pool {
                 continue;
             }
             self.is_standing_in.store(false, SeqCst);
-            // A thread that stopped to watch in between did not wake this one.
+            // A worker that stopped watching before the store did not wake this thread.
             if !self.must_stand_in() {
                 self.stand_in.wait(None)?;
             }
@@ -332,7 +343,7 @@ impl Pool {
         self.watching.load(SeqCst) == 0 && self.held.load(SeqCst) > 0
     }
 
-    /// A background task begins, or a handler or a thread of the application begins to wait.
+    /// Counts a background task, or a wait of a handler or of a thread of the application.
     pub(crate) fn hold(&self) {
         self.held.fetch_add(1, SeqCst);
         if self.watching.load(SeqCst) == 0 {
@@ -340,12 +351,12 @@ impl Pool {
         }
     }
 
-    /// The opposite of [`Pool::hold`].
+    /// Ends what [`Pool::hold`] counted.
     pub(crate) fn release(&self) {
         self.held.fetch_sub(1, SeqCst);
     }
 
-    /// Nothing is left half done by a panic under this lock.
+    /// Locks the list of parked workers. A panic leaves the list complete.
     fn parked(&self) -> MutexGuard<'_, Vec<usize>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -368,7 +379,7 @@ impl Schedule for Pool {
     }
 }
 
-/// How a worker waits for its handler.
+/// The wait of a worker for its handler.
 struct Held {
     pool: Arc<Pool>,
     number: usize,
