@@ -44,7 +44,7 @@ backends! {
 }
 
 impl Backend {
-    /// Wraps any backend, for example one with settings of its own:
+    /// Wraps any backend, for example one with its own settings:
     /// `Backend::new(&gearshift_tokio::Tokio::per_core())`.
     pub const fn new(backend: &'static dyn backend::Backend) -> Backend {
         Backend(backend)

@@ -1,4 +1,4 @@
-//! A server for tests. It has a port of its own and stops when it is dropped.
+//! A server for tests. It has its own port and stops when it is dropped.
 
 use std::fmt;
 use std::net::SocketAddr;

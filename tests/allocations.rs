@@ -1,5 +1,5 @@
 //! A request on a sync route allocates nothing on the preferred backend once the connection is warm, and almost nothing
-//! on the others. This is a program of its own, because it counts the allocations of the whole process.
+//! on the others. This is a separate program, because it counts the allocations of the whole process.
 
 use std::alloc::System;
 use std::io::{Read, Write};

@@ -59,7 +59,7 @@ pub fn run(app: impl Into<App>) -> ExitCode {
     }
 }
 
-/// Parses the command line of a program with flags of its own.
+/// Parses the command line of a program that has more flags.
 ///
 /// # Errors
 /// The status to exit with. The help is then on standard output, or one line with the error on standard error.
@@ -119,7 +119,7 @@ fn log_to_stderr(level: log::LevelFilter) {
     let plain = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
         writeln!(out, "{:5} {}", record.level(), record.args())
     };
-    // This fails if the program has set a logger of its own, which then stays.
+    // This fails if the program has set its own logger, which then stays.
     let _ = env_logger::Builder::new().filter_level(level).format(plain).try_init();
 }
 

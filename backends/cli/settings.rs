@@ -10,7 +10,7 @@ use crate::{Backend, BackendError};
 
 /// The settings of a server, from the command line and the environment.
 ///
-/// A program with flags of its own includes these with `#[command(flatten)]`. A flag has precedence over its
+/// A program that has more flags includes these with `#[command(flatten)]`. A flag has precedence over its
 /// environment variable, and the variable over the default.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server")]

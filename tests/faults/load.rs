@@ -101,7 +101,7 @@ impl Load {
 struct Asker {
     to: SocketAddr,
     batch: Batch,
-    /// Whether each batch has a connection of its own.
+    /// Whether each batch has its own connection.
     fresh: bool,
     /// Whether each batch is written at once.
     at_once: bool,

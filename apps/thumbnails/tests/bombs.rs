@@ -1,4 +1,4 @@
-//! Files that claim to be huge, or that become it, cost little. A program of its own with one test, since it counts
+//! Files that claim to be huge, or that become it, cost little. A separate program with one test, since it counts
 //! the bytes that the whole process allocates.
 
 use std::alloc::System;

@@ -54,7 +54,7 @@ impl Upstream {
     }
 
     /// Its response, piece by piece. The handler has returned when the pieces are asked for, so each wait for a piece
-    /// is a future of its own and is wrapped by itself.
+    /// is a separate future and is wrapped separately.
     async fn relay(&self) -> Result<Response, BadGateway> {
         let response = self.client.get(&self.url).send().await.map_err(bad_gateway)?;
         let pieces = stream::try_unfold(response, |mut response| {

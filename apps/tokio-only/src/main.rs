@@ -1,4 +1,4 @@
-//! The application of `docs/tokio-only.md` as a program, with an upstream server of its own.
+//! The application of `docs/tokio-only.md` as a program, with its own upstream server.
 //!
 //! `cargo run -p tokio-only -- --backend mio`, then <http://127.0.0.1:8000/fetch>.
 

@@ -10,7 +10,7 @@
 //! for each address.
 //!
 //! Connections, timers and outgoing sockets are on one [`Reactor`]. While at most one connection is ready at a time,
-//! a thread of its own waits in the reactor and wakes the tasks. As soon as several are ready together, a task of the
+//! one more thread waits in the reactor and wakes the tasks. As soon as several are ready together, a task of the
 //! executor turns the reactor between the rounds of the executor, until it finds no event. Timers and sockets that a
 //! handler brings from async-std work as well: they are on async-io's reactor.
 //!
@@ -133,7 +133,7 @@ impl Workers for AsyncStdWorkers {
     }
 }
 
-/// Turns the reactor until the server ends. Called on a thread of its own, which lets a task of the executor go on
+/// Turns the reactor until the server ends. Called on a separate thread, which lets a task of the executor go on
 /// when several connections are ready together.
 fn run(mut reactor: Reactor, running: &Latch) -> io::Result<()> {
     while !running.is_released() {

@@ -1,7 +1,7 @@
 //! gearshift on a hand-written event loop for each core.
 //!
 //! # Model
-//! Each worker is a thread that runs an executor and waits in a reactor of its own. It has listeners of its own on the
+//! Each worker is a thread that runs an executor and waits in its own reactor. It has its own listeners on the
 //! shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on the
 //! worker that accepted it. Workers share nothing with each other while they serve requests.
 //!

@@ -8,6 +8,7 @@
 //! any other reason, the worker leaves it and takes another task.
 
 use std::future::Future;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +16,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use gearshift_core::park::Park;
-use gearshift_core::{BoxFuture, Driving};
+use gearshift_core::{BoxFuture, Driving, Latch, Listener, Service};
 
+use crate::accept::accept;
+use crate::handle::Handle;
 use crate::lock;
 use crate::transport::ReactorTransport;
 
@@ -73,14 +76,25 @@ impl Work {
 }
 
 impl Task {
-    /// Creates the task of a connection and queues it.
-    pub fn connection(driving: Driving<ReactorTransport>, schedule: &Arc<dyn Schedule>) {
-        Task::start(Work::Connection(driving), schedule);
-    }
-
-    /// Creates a task from a future that never holds its thread, and queues it.
-    pub fn acceptor(future: impl Future<Output = ()> + Send + 'static, schedule: &Arc<dyn Schedule>) {
-        Task::start(Work::Acceptor(Box::pin(future)), schedule);
+    /// Queues a task for each listener. It accepts until the server stops, as [`accept`](crate::accept()) does, and queues
+    /// a task for each connection.
+    ///
+    /// # Errors
+    /// An error of the system.
+    pub fn accept(
+        handle: &Handle,
+        listeners: Vec<Listener>,
+        service: &Arc<Service>,
+        accepting: &Latch,
+        schedule: &Arc<dyn Schedule>,
+    ) -> io::Result<()> {
+        for listener in listeners {
+            let connections = schedule.clone();
+            let begin = move |driving| Task::start(Work::Connection(driving), &connections);
+            let acceptor = accept(handle, listener, service, accepting, begin)?;
+            Task::start(Work::Acceptor(Box::pin(acceptor)), schedule);
+        }
+        Ok(())
     }
 
     fn start(work: Work, schedule: &Arc<dyn Schedule>) {

@@ -30,7 +30,7 @@ use gearshift_core::{
     App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
     lifecycle,
 };
-use gearshift_reactor::{Background, Handle, Reactor, Task, accept};
+use gearshift_reactor::{Background, Handle, Reactor, Task};
 
 use crate::runtime::SequentialEngine;
 use crate::worker::Worker;
@@ -108,13 +108,7 @@ impl Workers for SequentialWorkers {
         accepting: &Latch,
     ) -> io::Result<()> {
         self.worker.serve(service);
-        let schedule = self.worker.schedule();
-        for listener in listeners {
-            let connections = schedule.clone();
-            let begin = move |driving| Task::connection(driving, &connections);
-            Task::acceptor(accept(self.worker.handle(), listener, service, accepting, begin)?, &schedule);
-        }
-        Ok(())
+        Task::accept(self.worker.handle(), listeners, service, accepting, &self.worker.schedule())
     }
 
     fn stop(self) -> io::Result<()> {

@@ -1,13 +1,13 @@
 //! gearshift on smol: an executor for each core.
 //!
 //! # Model
-//! Each worker is a thread that runs a smol executor and waits in a reactor of its own. It has listeners of its own on
+//! Each worker is a thread that runs a smol executor and waits in its own reactor. It has its own listeners on
 //! the shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on
 //! the worker that accepted it.
 //!
 //! The executor is smol's. Read `run` below, then `worker.rs`. Readiness and timers come from [`gearshift_reactor`],
 //! which registers a socket once, where smol's own reactor registers it for each wait. What a handler brings along
-//! from smol (timers, sockets, channels) works as it is: smol's own reactor runs on a thread of its own, and its
+//! from smol (timers, sockets, channels) works as it is: smol's own reactor runs on a separate thread, and its
 //! wake-ups reach the worker.
 //!
 //! # Cost

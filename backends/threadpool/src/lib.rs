@@ -34,7 +34,7 @@ use gearshift_core::{
     App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
     lifecycle,
 };
-use gearshift_reactor::{Background, Task, accept};
+use gearshift_reactor::{Background, Task};
 
 use crate::pool::Pool;
 use crate::runtime::ThreadPoolEngine;
@@ -110,13 +110,7 @@ impl Workers for ThreadPoolWorkers {
         accepting: &Latch,
     ) -> io::Result<()> {
         self.pool.serve(service);
-        let schedule = self.pool.schedule();
-        for listener in listeners {
-            let connections = schedule.clone();
-            let begin = move |driving| Task::connection(driving, &connections);
-            Task::acceptor(accept(self.pool.handle(), listener, service, accepting, begin)?, &schedule);
-        }
-        Ok(())
+        Task::accept(self.pool.handle(), listeners, service, accepting, &self.pool.schedule())
     }
 
     fn stop(self) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The wait of the background thread: for its own tasks, and for the reactor while no worker waits in it.
 //!
-//! The background thread polls the descriptor of the reactor and an event descriptor of its own. It does not wait in
+//! The background thread polls the descriptor of the reactor and its own event descriptor. It does not wait in
 //! the reactor, because a wake-up of the reactor can reach any thread that waits there.
 
 use std::io;

@@ -86,7 +86,7 @@ impl Acceptor {
     }
 }
 
-/// The socket of a [`Listener`], registered with tokio under a descriptor of its own.
+/// The socket of a [`Listener`], registered with tokio under a separate descriptor.
 enum ListenerSocket {
     Tcp(TcpListener),
     Unix(UnixListener),

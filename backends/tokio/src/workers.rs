@@ -116,7 +116,7 @@ impl Drop for TokioWorkers {
     }
 }
 
-/// A thread with a runtime of its own.
+/// A thread with its own runtime.
 struct Core {
     handle: Handle,
     /// Dropping the sender ends the thread.

@@ -26,7 +26,7 @@ fn config(workers: usize) -> Config {
     config
 }
 
-/// Runs a server on a thread of its own. Returns its address, its shutdown handle and the thread.
+/// Runs a server on a separate thread. Returns its address, its shutdown handle and the thread.
 fn serve(backend: Tokio, config: Config, app: App) -> (SocketAddr, Shutdown, JoinHandle<Outcome>) {
     let server = Server::bind(&["127.0.0.1:0".parse().expect("an address")], config).expect("a free port");
     let addr = match server.endpoints().next() {

@@ -32,7 +32,7 @@ impl Cores {
         }
     }
 
-    /// Whether the generator has cores of its own.
+    /// Whether the generator has its own cores.
     pub fn are_separate(&self) -> bool {
         self.server != self.generator
     }

@@ -9,7 +9,7 @@
 //!   passed. Reading and writing keep one waker each: the one of the latest poll, which may come from any thread.
 //! * A read that does not fill the buffer has taken all bytes that had arrived ([`ReadBuffer::is_drained`]). After such
 //!   a read, `poll_read` makes no system call until the system reports that the socket is readable again.
-//! * A transport has no buffer of its own: bytes that were written have been passed to the kernel.
+//! * A transport has no buffer: bytes that were written have been passed to the kernel.
 //!
 //! The driver decides how long the peer may take. It sets the deadline of the transport, and moves it after progress.
 

@@ -1,4 +1,4 @@
-//! A server in a process of its own, for tests of a whole process: its memory, its descriptors, its exit status.
+//! A server in a separate process, for tests of a whole process: its memory, its descriptors, its exit status.
 //!
 //! The process runs the executable of the test itself. The environment tells it to serve the application of
 //! [`routes`] with the command line of [`gearshift::cli`]. A test or bench that uses [`Program`] therefore calls
@@ -21,7 +21,8 @@ use crate::process::Process;
 use crate::routes;
 use crate::wait::wait_until;
 
-/// Tells this executable to serve. The value is the limit of its file descriptors, or empty for no limit of its own.
+/// Tells this executable to serve. The value is the limit of its file descriptors. Without a value, the limit of this
+/// process holds.
 const DESCRIPTORS: &str = "GEARSHIFT_TEST_DESCRIPTORS";
 /// The variable that async-std takes its number of workers from.
 const ASYNC_STD_THREADS: &str = "ASYNC_STD_THREAD_COUNT";

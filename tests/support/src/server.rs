@@ -62,7 +62,7 @@ impl Running {
         Client::connect(self.addr())
     }
 
-    /// Sends one request on a connection of its own.
+    /// Sends one request on a new connection.
     pub fn get(&self, path: &str) -> Answer {
         self.client().get(path)
     }
@@ -104,7 +104,7 @@ pub fn any_port() -> Bind {
     Bind::Tcp("127.0.0.1:0".into())
 }
 
-/// A server on a thread of its own whose application may not have started yet.
+/// A server on a separate thread whose application may not have started yet.
 ///
 /// A [`TestServer`] waits for the start of its application and reports its end as a whole. This one is for tests of
 /// what happens before the start, and of how the server ends. When it is dropped, it is stopped by force, and has to

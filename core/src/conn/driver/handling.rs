@@ -127,7 +127,7 @@ impl<T: Transport> Driving<T> {
             },
         };
         let line = line.take();
-        // The response has deadlines of its own.
+        // The response has its own deadlines.
         self.io.with(Io::handler_ends);
         self.step = Step::Next;
         self.answer(&mut response, line);

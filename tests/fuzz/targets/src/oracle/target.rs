@@ -5,7 +5,7 @@ use super::cursor::{Cursor, Parse, Stop, is};
 /// The path of a target that is valid for its method; `*` and an authority are their own paths.
 pub(crate) fn path<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]> {
     match target {
-        // Method names are case-sensitive (RFC 9110, 9.1), and `CONNECT` has a form of its own.
+        // Method names are case-sensitive (RFC 9110, 9.1), and `CONNECT` has a separate form.
         _ if method == b"CONNECT" => is_authority_form(target).then_some(target),
         b"*" => (method == b"OPTIONS").then_some(target),
         [b'/', ..] => path_and_query(target),
