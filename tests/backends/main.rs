@@ -65,7 +65,7 @@ const AREAS: [Area; 23] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 15] = [
+const ONLY: [Only; 16] = [
     // A backend that blocks runs these jobs on the thread of the request and queues nothing.
     ("bridge", "handlers_beyond_the_queue_are_refused_where_that_is_the_setting", is_event_loop),
     ("bridge", "handlers_beyond_the_queue_wait_where_that_is_the_setting", is_event_loop),
@@ -80,6 +80,7 @@ const ONLY: [Only; 15] = [
     ("held", "handlers_do_not_overlap_on_a_thread_while_one_waits", blocks),
     ("serving", "requests_never_overlap_on_one_thread", serves_one_at_a_time),
     ("serving", "requests_overlap_on_all_threads_of_a_pool", has_a_pool),
+    ("serving", "requests_that_block_among_quick_ones_overlap_on_all_threads_of_a_pool", has_a_pool),
     ("serving", "late_wake_ups_of_handlers_keep_no_thread_of_a_pool_from_its_work", has_a_pool),
     // A number that the model has no room for.
     ("settings", "a_number_of_threads_is_refused", is_not_a_pool),

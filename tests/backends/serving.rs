@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use gearshift::{Backend, Request, Router, Runtime, blocking, compute, sync};
+use gearshift::{Backend, Config, Request, Router, Runtime, blocking, compute, sync};
 use test_support::PATIENCE;
 use test_support::backend::{concurrency, few_workers};
 use test_support::client::Client;
@@ -26,6 +26,7 @@ pub(crate) const AREA: Area = (
         ("large_bodies_pass_both_ways", large),
         ("requests_never_overlap_on_one_thread", never_overlap),
         ("requests_overlap_on_all_threads_of_a_pool", overlap),
+        ("requests_that_block_among_quick_ones_overlap_on_all_threads_of_a_pool", overlap_among_quick),
         ("late_wake_ups_of_handlers_keep_no_thread_of_a_pool_from_its_work", late_wake_ups),
     ],
 );
@@ -155,10 +156,18 @@ fn never_overlap(backend: Backend) {
 const ROUNDS: usize = 50;
 const PER_THREAD: usize = 8;
 
+/// The deadline of a connection ends the wait of a worker too. Without deadlines, only wake-ups do.
+fn without_deadlines(backend: Backend) -> Config {
+    let hour = Duration::from_secs(3600);
+    let mut config = few_workers(backend);
+    (config.keep_alive, config.header_timeout, config.write_timeout) = (hour, hour, hour);
+    config
+}
+
 fn overlap(backend: Backend) {
     let threads = concurrency(backend).expect("a pool has a number of threads");
     let meeting = Arc::new(Barrier::new(threads));
-    let server = Running::start(backend, few_workers(backend), move |_| {
+    let server = Running::start(backend, without_deadlines(backend), move |_| {
         one(sync(move |_| {
             // No handler passes the barrier before all threads run one.
             meeting.wait();
@@ -174,6 +183,31 @@ fn overlap(backend: Backend) {
         names.sort();
         names.dedup();
         assert_eq!(names, expected);
+    }
+}
+
+/// A worker of a pool that runs quick requests wakes no other worker. Then a request blocks it, and others wait.
+fn overlap_among_quick(backend: Backend) {
+    let threads = concurrency(backend).expect("a pool has a number of threads");
+    let meeting = Arc::new(Barrier::new(threads));
+    let server = Running::start(backend, without_deadlines(backend), move |_| {
+        let meet = move |_: Request| {
+            meeting.wait();
+            "met"
+        };
+        Router::new().get("/", sync(|_| "quick")).get("/meet", sync(meet))
+    });
+    let mut quick: Vec<_> = (0..PER_THREAD * threads).map(|_| server.client()).collect();
+    let mut blocking: Vec<_> = (0..threads).map(|_| server.client()).collect();
+    for _ in 0..ROUNDS {
+        for _ in 0..PER_THREAD {
+            quick.iter_mut().for_each(|client| client.send(GET));
+            quick.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "quick"));
+        }
+        quick.iter_mut().for_each(|client| client.send(GET));
+        blocking.iter_mut().for_each(|client| client.send_get("/meet"));
+        blocking.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "met"));
+        quick.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "quick"));
     }
 }
 

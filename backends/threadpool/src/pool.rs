@@ -13,6 +13,9 @@
 //! parked, and a handler, a background task or a thread of the application waits for the reactor, the background thread
 //! watches instead (`stand_in`). Every thread first stores its own change of state and then reads the states of the
 //! others, so that of two threads at least one sees the change of the other.
+//!
+//! A worker that runs quick tasks wakes no other worker for the ones it does not run now. It relies on a watching worker
+//! that looks for ready tasks every millisecond ([`Pool::share`]).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::SegQueue;
 use gearshift_core::clock::{AtomicCoarseInstant, CoarseInstant};
@@ -35,13 +38,19 @@ use crate::stand_in::StandIn;
 /// another one watching, and need not wake one.
 const WATCHERS: usize = 2;
 /// Maximum number of tasks that a worker runs before it takes events from the reactor, if no worker watches.
-const TASKS_PER_ROUND: usize = 64;
+const TASKS_PER_ROUND: u32 = 64;
 /// Maximum time that a worker runs tasks before it takes events from the reactor, if no worker watches.
 const MAX_ROUND_TIME: Duration = Duration::from_millis(10);
 /// Maximum number of events that a turn of the reactor takes from the system. All workers take the tasks of a turn.
 const EVENTS_A_TURN: usize = 64;
 /// Maximum number of turns of a thread that catches up. More events than these would delay the tasks.
 const MAX_TURNS: usize = 64;
+
+/// Maximum time for which a ready task waits for a worker that was not woken for it; see [`Pool::share`].
+const LOOK_PERIOD: Duration = Duration::from_millis(1);
+
+/// Mean time below which the tasks of a worker are quick: running one takes less time than waking a worker for it.
+const QUICK_TASK: Duration = Duration::from_micros(20);
 
 /// Time without a free worker after which connections may have waited for one.
 const LONG_BUSY: Duration = Duration::from_millis(100);
@@ -61,6 +70,10 @@ pub(crate) struct Pool {
     workers: Box<[Seat]>,
     /// Number of workers that watch. The background thread does not count.
     watching: AtomicUsize,
+    /// Number of workers that watch for at most [`LOOK_PERIOD`].
+    looking: AtomicUsize,
+    /// Whether a worker shared tasks in the last [`LOOK_PERIOD`].
+    has_shared: AtomicBool,
     /// The numbers of the parked workers. The worker that parked last is at the end.
     parked: Mutex<Vec<usize>>,
     /// Locked during [`Pool::catch_up`].
@@ -104,6 +117,41 @@ impl Seat {
     }
 }
 
+/// The tasks that a worker runs between two turns of the reactor.
+#[derive(Default)]
+struct Round {
+    begun: CoarseInstant,
+    tasks: u32,
+    /// The time from which tasks are measured, and the number of tasks before it.
+    measured: Option<(Instant, u32)>,
+    /// Whether the tasks that were measured last took less than [`QUICK_TASK`] each.
+    is_quick: bool,
+}
+
+impl Round {
+    fn begin(&mut self) {
+        (self.begun, self.tasks) = (CoarseInstant::now(), 0);
+    }
+
+    /// Measures the tasks from now to the end of the round.
+    fn measure(&mut self) {
+        if self.measured.is_none() {
+            self.measured = Some((Instant::now(), self.tasks));
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some((since, before)) = self.measured.take() {
+            self.is_quick = since.elapsed() < QUICK_TASK * (self.tasks - before);
+        }
+    }
+
+    /// Whether the events in the reactor must wait no longer.
+    fn is_long(&self) -> bool {
+        self.tasks >= TASKS_PER_ROUND || self.tasks > 0 && self.begun.elapsed() >= MAX_ROUND_TIME
+    }
+}
+
 impl Pool {
     /// Creates a pool for `threads` workers, and starts none of them. `shortest_timeout` is the shortest time limit of the
     /// server.
@@ -116,6 +164,8 @@ impl Pool {
             ready: SegQueue::new(),
             workers: (0..threads).map(|_| Seat::default()).collect(),
             watching: AtomicUsize::new(0),
+            looking: AtomicUsize::new(0),
+            has_shared: AtomicBool::new(false),
             parked: Mutex::default(),
             catching_up: Mutex::default(),
             is_waking: AtomicBool::new(false),
@@ -171,28 +221,29 @@ impl Pool {
         self.workers[number].enter();
         let held = Arc::new(Held { pool: self.clone(), number });
         let _role = park::enter_worker(held.clone());
-        let mut asked = CoarseInstant::now();
-        let mut run = 0;
+        let mut round = Round::default();
+        round.begin();
         while !self.is_stopped.load(SeqCst) {
-            if self.watching.load(SeqCst) == 0
-                && (run >= TASKS_PER_ROUND || run > 0 && asked.elapsed() >= MAX_ROUND_TIME)
-            {
+            if self.watching.load(SeqCst) == 0 && round.is_long() {
+                round.end();
                 self.catch_up()?;
-                (asked, run) = (CoarseInstant::now(), 0);
+                round.begin();
             }
             match self.ready.pop() {
                 Some(task) => {
                     if !self.ready.is_empty() {
-                        self.wake_another();
+                        round.measure();
+                        self.share(round.is_quick);
                     }
-                    run += 1;
+                    round.tasks += 1;
                     task.run(number, &*held);
                 }
                 None => {
+                    round.end();
                     self.idle_begins();
                     self.wait(number)?;
                     self.idle_ends();
-                    (asked, run) = (CoarseInstant::now(), 0);
+                    round.begin();
                 }
             }
         }
@@ -226,15 +277,21 @@ impl Pool {
     /// Waits until a task may be ready: the worker watches, or parks if enough workers watch.
     fn wait(&self, number: usize) -> io::Result<()> {
         if self.watching.fetch_add(1, SeqCst) < WATCHERS {
+            let is_looking = self.has_shared.load(SeqCst);
+            self.looking.fetch_add(is_looking.into(), SeqCst);
             let turned = match self.must_not_wait() {
-                true => Ok(()),
-                false => self.turn(None).map(drop),
+                true => Ok(1),
+                false => self.turn(is_looking.then_some(LOOK_PERIOD)),
             };
+            self.looking.fetch_sub(is_looking.into(), SeqCst);
+            if is_looking && matches!(turned, Ok(0)) {
+                self.has_shared.store(false, SeqCst);
+            }
             self.is_waking.store(false, SeqCst);
             if self.watching.fetch_sub(1, SeqCst) == 1 {
                 self.ensure_watched();
             }
-            return turned;
+            return turned.map(drop);
         }
         self.watching.fetch_sub(1, SeqCst);
         self.parked().push(number);
@@ -280,6 +337,21 @@ impl Pool {
         // A turn may take the wake-up of a watching worker. The calling thread looks for tasks next and wakes a worker.
         self.is_waking.store(false, SeqCst);
         Ok(())
+    }
+
+    /// Lets another worker take the ready tasks that the calling worker does not run now. A wake-up costs a system call and
+    /// takes longer than a quick task. So if the last tasks of the calling worker `were_quick`, and another worker watches
+    /// for at most [`LOOK_PERIOD`], this method wakes no worker.
+    fn share(&self, were_quick: bool) {
+        if were_quick {
+            if !self.has_shared.load(SeqCst) {
+                self.has_shared.store(true, SeqCst);
+            }
+            if self.looking.load(SeqCst) > 0 {
+                return;
+            }
+        }
+        self.wake_another();
     }
 
     /// Wakes a worker for a ready task, unless one was woken and has not looked yet. A woken worker wakes the next one while
