@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 use gearshift_core::Service;
-use gearshift_core::clock::CoarseInstant;
+use gearshift_core::clock::{AtomicCoarseInstant, CoarseInstant};
 use gearshift_core::park::{self, Park};
 use gearshift_reactor::{Handle, Reactor, Schedule, Task};
 
@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     /// Whether the wait of the thread has to end. A wake-up of the current task, a ready task and a stop set it.
     is_woken: AtomicBool,
     is_stopped: AtomicBool,
+    /// The last turn of the reactor. A turn during the wait of a handler counts.
+    turned_at: AtomicCoarseInstant,
     /// The thread that runs [`Worker::run`].
     thread: OnceLock<ThreadId>,
     /// The service of the connections, set before the first connection.
@@ -47,6 +49,7 @@ impl Worker {
             ready: SegQueue::new(),
             is_woken: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
+            turned_at: AtomicCoarseInstant::new(CoarseInstant::now()),
             thread: OnceLock::new(),
             service: OnceLock::new(),
         })
@@ -100,12 +103,10 @@ impl Worker {
     /// Runs ready tasks and turns of the reactor in alternation.
     fn serve_ready(&self) -> io::Result<()> {
         while !self.is_stopped.load(Ordering::SeqCst) {
-            let mut asked = CoarseInstant::now();
             for _ in 0..MAX_RUNS_PER_TURN {
                 let Some(task) = self.ready.pop() else { break };
-                if asked.elapsed() >= MAX_TURN_AGE {
-                    turn(Some(Duration::ZERO), || true)?;
-                    asked = CoarseInstant::now();
+                if self.turned_at.get().elapsed() >= MAX_TURN_AGE {
+                    self.turn(Some(Duration::ZERO), || true)?;
                 }
                 task.run(0, self);
             }
@@ -114,7 +115,7 @@ impl Worker {
                 self.wait()?;
                 self.found_idle();
             } else {
-                turn(Some(Duration::ZERO), || true)?;
+                self.turn(Some(Duration::ZERO), || true)?;
             }
         }
         Ok(())
@@ -128,18 +129,20 @@ impl Worker {
     /// Waits in the reactor. Returns at once if `is_woken` was set since the last wait.
     fn wait(&self) -> io::Result<()> {
         let is_woken = || self.is_woken.load(Ordering::SeqCst);
-        turn(is_woken().then_some(Duration::ZERO), is_woken)?;
+        self.turn(is_woken().then_some(Duration::ZERO), is_woken)?;
         self.is_woken.store(false, Ordering::SeqCst);
         Ok(())
     }
-}
 
-/// Runs one turn of the reactor of this thread, which lasts at most `timeout`.
-fn turn(timeout: Option<Duration>, is_awake: impl FnOnce() -> bool) -> io::Result<()> {
-    REACTOR.with_borrow_mut(|reactor| match reactor {
-        Some(reactor) => reactor.turn_unless(timeout, is_awake).map(drop),
-        None => Ok(()),
-    })
+    /// Runs one turn of the reactor of this thread, which lasts at most `timeout`.
+    fn turn(&self, timeout: Option<Duration>, is_awake: impl FnOnce() -> bool) -> io::Result<()> {
+        let turned = REACTOR.with_borrow_mut(|reactor| match reactor {
+            Some(reactor) => reactor.turn_unless(timeout, is_awake).map(drop),
+            None => Ok(()),
+        });
+        self.turned_at.set(CoarseInstant::now());
+        turned
+    }
 }
 
 impl Schedule for Worker {
