@@ -14,7 +14,6 @@ use crate::proto::response::Response;
 use crate::runtime::config::Overload;
 use crate::runtime::handle::Elapsed;
 use crate::runtime::pool::Busy;
-use crate::web::content::ContentError;
 
 /// The error of a handler that does not serve a request: a status, and a reason for the peer.
 ///
@@ -113,13 +112,6 @@ impl From<BodyError> for Refusal {
     }
 }
 
-/// The status is [`ContentError::status`].
-impl From<ContentError> for Refusal {
-    fn from(error: ContentError) -> Refusal {
-        Refusal::new(error.status(), error.to_string())
-    }
-}
-
 /// The status is 503: the queue of a pool is full.
 impl From<Busy> for Refusal {
     fn from(busy: Busy) -> Refusal {
@@ -150,12 +142,10 @@ mod tests {
         let missing = || ParamError::Missing { name: "n".into() };
         let late = || Elapsed(std::time::Duration::from_secs(1));
         let large = || BodyError::TooLarge { limit: 8 };
-        let text = || ContentError::Type { expected: "a form" };
         let status = StatusCode::CONFLICT;
         for (refusal, response) in [
             (Refusal::from(missing()), missing().into_response()),
             (Refusal::from(large()), large().into_response()),
-            (Refusal::from(text()), text().into_response()),
             (Refusal::from(late()), late().into_response()),
             (Refusal::from(Busy), Busy.into_response()),
             (Refusal::from(status), status.into_response()),
