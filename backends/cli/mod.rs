@@ -103,7 +103,12 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     };
     announce(backend, &server);
     match backend.serve(server, app) {
-        Ok(report) => stopped(report),
+        Ok(Report { finished, cut, refused, .. }) => {
+            log::info!(
+                "stopped; of the requests in flight, {finished} were answered and {cut} were cut; {refused} were refused"
+            );
+            if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
+        }
         Err(error @ ServeError::System(_)) => fail(CUT, error),
         Err(error) => fail(CANNOT_START, error),
     }
@@ -149,14 +154,6 @@ fn size(backend: Backend, config: &Config) -> String {
         (1, "worker")
     };
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-fn stopped(report: Report) -> ExitCode {
-    let Report { finished, cut, refused, .. } = report;
-    log::info!(
-        "stopped; of the requests in flight, {finished} were answered and {cut} were cut; {refused} were refused"
-    );
-    if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
 }
 
 fn fail(status: u8, why: impl Display) -> ExitCode {
