@@ -20,8 +20,8 @@ impl Request {
     /// cross-site requests: a form on another site can send other types without the browser asking the server.
     ///
     /// # Errors
-    /// [`Refusal`] with 415 if the type is another one (RFC 9110, 8.3), with 400 if the body is not a valid `T`, or with
-    /// [`BodyError::status`](crate::BodyError::status) if the body cannot be read.
+    /// [`Refusal`] with 415 if the type is another one (RFC 9110, 8.3), with 400 if the body is not a valid `T`, or
+    /// with [`BodyError::status`](crate::BodyError::status) if the body cannot be read.
     #[cfg(feature = "json")]
     pub async fn json<T: DeserializeOwned>(self, limit: usize) -> Result<T, Refusal> {
         if !is_json(self.essence()) {
@@ -111,17 +111,10 @@ mod tests {
         Request::from_http(request.body(Body::from(body)).expect("a request")).expect("a small one")
     }
 
-    fn json(content_type: Option<&str>, body: &'static str) -> Result<Pair, Refusal> {
-        block_on(request(content_type, body).json(20))
-    }
-
-    fn form(content_type: Option<&str>, body: &'static str) -> Result<Pair, Refusal> {
-        block_on(request(content_type, body).form(20))
-    }
-
-    fn either(content_type: Option<&str>, body: &'static str) -> Result<Pair, Refusal> {
-        block_on(request(content_type, body).json_or_form(20))
-    }
+    type Read = fn(Option<&str>, &'static str) -> Result<Pair, Refusal>;
+    const JSON: Read = |content_type, body| block_on(request(content_type, body).json(20));
+    const FORM: Read = |content_type, body| block_on(request(content_type, body).form(20));
+    const EITHER: Read = |content_type, body| block_on(request(content_type, body).json_or_form(20));
 
     #[test]
     fn a_body_is_read_as_what_it_says_it_is() {
@@ -129,12 +122,12 @@ mod tests {
         for content_type in
             ["application/json", "Application/JSON ; charset=utf-8", "application/problem+JSON"]
         {
-            for read in [json, either] {
+            for read in [JSON, EITHER] {
                 assert_eq!(read(Some(content_type), r#"{"a":"x y","b":1}"#).expect(content_type), pair);
             }
         }
         let content_type = "application/x-www-form-urlencoded;charset=UTF-8";
-        for read in [form, either] {
+        for read in [FORM, EITHER] {
             assert_eq!(read(Some(content_type), "a=x+y&b=%31&c=").expect("a form"), pair);
         }
     }
@@ -145,13 +138,13 @@ mod tests {
         for content_type in
             [None, Some(""), Some("text/plain"), Some("+jso"), Some("é"), Some("application/jsonp")]
         {
-            for outcome in [json(content_type, "{}"), form(content_type, "a=b"), either(content_type, "a=b")]
-            {
-                assert_eq!(status(outcome), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type:?}");
+            for (read, body) in [(JSON, "{}"), (FORM, "a=b"), (EITHER, "a=b")] {
+                let refused = status(read(content_type, body));
+                assert_eq!(refused, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type:?}");
             }
         }
-        let json = |body| status(json(Some("application/json"), body));
-        let form = |body| status(form(Some("application/x-www-form-urlencoded"), body));
+        let json = |body| status(JSON(Some("application/json"), body));
+        let form = |body| status(FORM(Some("application/x-www-form-urlencoded"), body));
         assert_eq!([json("{"), json("{}"), json(r#"{"a":1}"#)], [StatusCode::BAD_REQUEST; 3]);
         assert_eq!([form("b=1"), form("a=b&b=256"), form("a=b&a=c")], [StatusCode::BAD_REQUEST; 3]);
         assert_eq!(json(r#"{"a":"x y","b":100}  "#), StatusCode::PAYLOAD_TOO_LARGE);

@@ -59,7 +59,7 @@ struct Route {
     path: Box<str>,
     /// The path as the stall detector refers to it.
     name: RouteName,
-    /// The names of the parameters in `path`, in order. `matchit` tells them with a match, so the first request sets them.
+    /// The names of the parameters in `path`, in order. `matchit` tells them with the first match.
     names: OnceLock<Arc<[Box<str>]>>,
     /// The handler of GET. It has a field because most requests are GET.
     get: Option<Box<dyn Handler>>,
@@ -108,10 +108,10 @@ impl Router {
         let route = self.at(path);
         let taken = match method {
             Method::GET => route.get.replace(Box::new(handler)).is_some(),
-            _ if route.others.iter().any(|(other, _)| *other == method) => true,
             _ => {
+                let taken = route.other(&method).is_some();
                 route.others.push((method, Box::new(handler)));
-                false
+                taken
             }
         };
         assert!(!taken, "the route {path} was added twice for one method");
