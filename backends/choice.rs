@@ -101,13 +101,11 @@ impl FromStr for Backend {
     type Err = BackendError;
 
     fn from_str(name: &str) -> Result<Backend, BackendError> {
-        match COMPILED_IN.iter().find(|backend| backend.name() == name) {
-            Some(backend) => Ok(*backend),
-            None => Err(match KNOWN.iter().find(|known| **known == name) {
-                Some(known) => BackendError::NotCompiledIn { name: known },
-                None => BackendError::Unknown { name: name.to_owned() },
-            }),
-        }
+        let backend = COMPILED_IN.iter().find(|backend| backend.name() == name);
+        backend.copied().ok_or_else(|| match KNOWN.iter().find(|known| **known == name) {
+            Some(known) => BackendError::NotCompiledIn { name: known },
+            None => BackendError::Unknown { name: name.to_owned() },
+        })
     }
 }
 
@@ -150,12 +148,10 @@ impl fmt::Display for BackendError {
             BackendError::Unknown { name } => write!(f, "there is no backend '{name}'; ")?,
             BackendError::None => f.write_str("there is no backend; ")?,
         }
-        match COMPILED_IN {
-            [] => f.write_str("none is compiled in"),
-            [first, others @ ..] => {
-                write!(f, "compiled in: {first}")?;
-                others.iter().try_for_each(|other| write!(f, ", {other}"))
-            }
+        let names: Vec<_> = COMPILED_IN.iter().map(|backend| backend.name()).collect();
+        match names.is_empty() {
+            true => f.write_str("none is compiled in"),
+            false => write!(f, "compiled in: {}", names.join(", ")),
         }
     }
 }

@@ -46,17 +46,9 @@ pub use choice::{Backend, BackendError};
 pub use gearshift_core::*;
 pub use test_server::TestServer;
 
-/// Compiles the examples of the README.
-#[cfg(all(doctest, feature = "cli"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
-/// Compiles the examples of the document.
+/// Compiles the examples of the documents.
 #[cfg(doctest)]
+#[cfg_attr(feature = "cli", doc = include_str!("../README.md"))]
 #[doc = include_str!("../docs/tokio-only.md")]
-struct TokioOnly;
-
-/// Compiles the example of the document.
-#[cfg(doctest)]
 #[doc = include_str!("../docs/sync-and-async.md")]
-struct SyncAndAsync;
+struct Documents;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -34,17 +34,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct TestServer {
     addr: SocketAddr,
     shutdown: Shutdown,
-    /// Disconnected when the thread has ended.
-    ended: Receiver<()>,
+    /// Receives a message when the application has started, and is disconnected when the thread has ended.
+    signal: Receiver<()>,
     /// `None` after the outcome was taken.
     thread: Option<JoinHandle<Result<Report, ServeError>>>,
 }
 
 impl TestServer {
-    /// Starts a server with the default settings.
-    ///
-    /// # Errors
-    /// The error that prevented the start.
+    /// Starts a server with the default settings; see [`TestServer::with_config`].
     pub fn start(backend: Backend, app: impl Into<App>) -> Result<TestServer, ServeError> {
         TestServer::with_config(backend, Config::default(), app)
     }
@@ -52,7 +49,7 @@ impl TestServer {
     /// Starts a server with other settings, and returns when its application has started.
     ///
     /// # Errors
-    /// See [`TestServer::start`].
+    /// The error that prevented the start.
     pub fn with_config(
         backend: Backend,
         config: Config,
@@ -60,24 +57,23 @@ impl TestServer {
     ) -> Result<TestServer, ServeError> {
         backend.check(&config)?;
         let server = Server::bind(&[Bind::Tcp("127.0.0.1:0".into())], config)?;
-        let addr = server.endpoints().find_map(ip_address).expect("a TCP listener has an IP address");
+        let Some(&Endpoint::Tcp(addr)) = server.endpoints().next() else {
+            unreachable!("a TCP listener has an IP address")
+        };
         let shutdown = server.shutdown();
-        let (app, started) = with_start_signal(app.into());
-        let (ending, ended) = mpsc::sync_channel::<()>(0);
+        let (running, signal) = mpsc::sync_channel(1);
+        let app = with_start_signal(app.into(), running.clone());
         let thread = thread::Builder::new().name("test-server".into()).spawn(move || {
             let outcome = backend.serve(server, app);
-            drop(ending);
+            drop(running);
             outcome
         })?;
-        let server = TestServer { addr, shutdown, ended, thread: Some(thread) };
-        match started.recv() {
-            Ok(()) => Ok(server),
-            // The application was dropped before it had started.
-            Err(_) => match server.outcome() {
-                Err(error) => Err(error),
-                Ok(_) => Err(ServeError::Start("the server ended before the application had started".into())),
-            },
+        let server = TestServer { addr, shutdown, signal, thread: Some(thread) };
+        if server.signal.recv().is_ok() {
+            return Ok(server);
         }
+        server.outcome()?;
+        Err(ServeError::Start("the server ended before the application had started".into()))
     }
 
     /// The address on which the server listens.
@@ -111,20 +107,14 @@ impl TestServer {
         let thread = self.thread.take().expect("the outcome is taken once, with the server");
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
-
-    /// Whether the thread ends within [`PATIENCE`].
-    fn ends(&self) -> bool {
-        self.ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Disconnected)
-    }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        if self.thread.is_some() {
-            self.shutdown.graceful();
-            if !self.ends() {
-                self.shutdown.force();
-                self.ends();
+        for stop in [Shutdown::graceful, Shutdown::force] {
+            stop(&self.shutdown);
+            if self.signal.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected) {
+                return;
             }
         }
     }
@@ -136,31 +126,21 @@ impl fmt::Debug for TestServer {
     }
 }
 
-fn ip_address(endpoint: &Endpoint) -> Option<SocketAddr> {
-    match endpoint {
-        Endpoint::Tcp(address) => Some(*address),
-        Endpoint::Unix(_) => None,
-    }
-}
-
-/// The same application, and a channel that receives a message when the application has started. The channel is
-/// disconnected if the start fails.
-fn with_start_signal(app: App) -> (App, Receiver<()>) {
-    let (announce, started) = mpsc::sync_channel(1);
+/// The same application, which sends a message when it has started.
+fn with_start_signal(app: App, started: SyncSender<()>) -> App {
     let (leave, left) = mpsc::sync_channel::<OnStop>(1);
-    let app = App::start(move |runtime| {
+    App::start(move |runtime| {
         let (starting, on_stop) = app.into_parts(runtime);
         async move {
             let handler = starting.await?;
             let _ = leave.send(on_stop);
-            let _ = announce.send(());
+            let _ = started.send(());
             Ok(handler)
         }
-    });
-    let app = app.on_stop(move || async move {
+    })
+    .on_stop(move || async move {
         if let Ok(on_stop) = left.try_recv() {
             on_stop.run().await;
         }
-    });
-    (app, started)
+    })
 }

@@ -91,7 +91,10 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     let grace = config.graceful_timeout;
     let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
     let guarded = bound.and_then(|server| {
-        let overdue = || std::process::exit(fail_overdue().into());
+        let overdue = || {
+            fail(CUT, "the server did not stop in time, because handlers block its threads");
+            std::process::exit(CUT.into())
+        };
         Ok((SignalGuard::start(server.shutdown(), grace, overdue)?, server))
     });
     let (_signals, server) = match guarded {
@@ -100,7 +103,12 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     };
     announce(backend, &server);
     match backend.serve(server, app) {
-        Ok(report) => stopped(report),
+        Ok(Report { finished, cut, refused, .. }) => {
+            log::info!(
+                "stopped; of the requests in flight, {finished} were answered and {cut} were cut; {refused} were refused"
+            );
+            if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
+        }
         Err(error @ ServeError::System(_)) => fail(CUT, error),
         Err(error) => fail(CANNOT_START, error),
     }
@@ -124,9 +132,8 @@ fn log_to_stderr(level: log::LevelFilter) {
 }
 
 fn announce(backend: Backend, server: &Server) {
-    let version = env!("CARGO_PKG_VERSION");
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
     log::info!("gearshift {version} on {backend}, {} ({})", size(backend, server.config()), backend.model());
-    let pid = std::process::id();
     for endpoint in server.endpoints() {
         log::info!("listening at {endpoint} (pid {pid})");
     }
@@ -139,30 +146,14 @@ fn size(backend: Backend, config: &Config) -> String {
         change(&mut other);
         backend.check(&other).is_ok()
     };
-    if supports(|config| config.threads = Some(2)) {
-        count(config.threads_or_default(), "thread")
+    let (n, what) = if supports(|config| config.threads = Some(2)) {
+        (config.threads_or_default(), "thread")
     } else if supports(|config| config.workers = Some(2)) {
-        count(config.workers_or_cores(), "worker")
+        (config.workers_or_cores(), "worker")
     } else {
-        count(1, "worker")
-    }
-}
-
-fn count(n: usize, what: &str) -> String {
+        (1, "worker")
+    };
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-fn stopped(report: Report) -> ExitCode {
-    let Report { finished, cut, refused, .. } = report;
-    log::info!(
-        "stopped; of the requests in flight, {finished} were answered and {cut} were cut; {refused} were refused"
-    );
-    if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
-}
-
-fn fail_overdue() -> u8 {
-    eprintln!("error: the server did not stop in time, because handlers block its threads");
-    CUT
 }
 
 fn fail(status: u8, why: impl Display) -> ExitCode {

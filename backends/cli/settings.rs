@@ -24,14 +24,8 @@ pub struct Settings {
     pub(crate) list_backends: bool,
 
     /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH or fd://N; can be repeated
-    #[arg(
-        short,
-        long,
-        value_name = "ADDR",
-        env = "GEARSHIFT_BIND",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:8000"
-    )]
+    #[arg(short, long, value_name = "ADDR", env = "GEARSHIFT_BIND")]
+    #[arg(value_delimiter = ',', default_value = "127.0.0.1:8000")]
     bind: Vec<Bind>,
 
     /// Number of event loops, or of threads of a work-stealing runtime; also WEB_CONCURRENCY [default: one per core]
@@ -98,11 +92,11 @@ pub struct Settings {
     body_timeout: Option<Duration>,
 
     /// On a blocking backend, largest body that is received before its request begins; 0: none [default: 64k]
-    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_BODY_BUFFER", value_parser = values::size)]
-    body_buffer: Option<u64>,
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_BODY_BUFFER", value_parser = values::size::<usize>)]
+    body_buffer: Option<usize>,
 
     /// Minimum rate of a body in bytes per second, after the body or write timeout; 0: no minimum [default: 256]
-    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MIN_RATE", value_parser = values::rate)]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MIN_RATE", value_parser = values::size::<u32>)]
     min_rate: Option<u32>,
 
     /// Timeout for a waiting handler to begin its response; then 503 [default: 30s]
@@ -126,11 +120,11 @@ pub struct Settings {
     graceful_timeout: Option<Duration>,
 
     /// Maximum size of a request body, such as 65536, 64k or 2GiB; beyond: 413 [default: 2GiB]
-    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_BODY", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_BODY", value_parser = values::size::<u64>)]
     max_body: Option<u64>,
 
     /// Maximum size of an unread body that is discarded to keep a connection open [default: 256k]
-    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_DRAIN", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MAX_DRAIN", value_parser = values::size::<u64>)]
     max_drain: Option<u64>,
 
     /// Maximum size of a request line; beyond: 414 [default: 8190]
@@ -158,12 +152,7 @@ pub struct Settings {
     max_pipeline: Option<usize>,
 
     /// Log every response
-    #[arg(
-        long,
-        env = "GEARSHIFT_ACCESS_LOG",
-        value_parser = BoolishValueParser::new(),
-        overrides_with = "no_access_log"
-    )]
+    #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     access_log: bool,
 
     /// Do not log responses, even if the environment asks for it
@@ -189,10 +178,9 @@ impl Settings {
     /// # Errors
     /// [`BackendError`] if the name is unknown, or if no backend is compiled in.
     pub fn backend(&self) -> Result<Backend, BackendError> {
-        match (&self.backend, Backend::default()) {
-            (Some(name), _) => name.parse(),
-            (None, Some(backend)) => Ok(backend),
-            (None, None) => Err(BackendError::None),
+        match &self.backend {
+            Some(name) => name.parse(),
+            None => Backend::default().ok_or(BackendError::None),
         }
     }
 
@@ -210,15 +198,12 @@ impl Settings {
         config.compute_threads = self.compute_threads;
         set(&mut config.pool_queue, self.pool_queue);
         set(&mut config.pool_overload, self.pool_overload);
-        if let Some(threshold) = self.stall_threshold {
-            config.stall_threshold = if threshold.is_zero() { Duration::MAX } else { threshold };
-        }
+        let never = |threshold: Duration| if threshold.is_zero() { Duration::MAX } else { threshold };
+        set(&mut config.stall_threshold, self.stall_threshold.map(never));
         set(&mut config.backlog, self.backlog);
         set(&mut config.max_connections, self.max_connections);
         set(&mut config.overload, self.overload);
-        if let Some(n) = self.max_requests {
-            config.max_requests = Some(n).filter(|n| *n != 0);
-        }
+        set(&mut config.max_requests, self.max_requests.map(|n| Some(n).filter(|n| *n != 0)));
         set(&mut config.max_age, self.max_age);
         set(&mut config.min_rate, self.min_rate);
         set(&mut config.handler_timeout, self.timeout);
@@ -227,10 +212,7 @@ impl Settings {
         set(&mut config.keep_alive, self.keep_alive);
         set(&mut config.header_timeout, self.header_timeout);
         set(&mut config.body_timeout, self.body_timeout);
-        set(
-            &mut config.body_buffer,
-            self.body_buffer.map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
-        );
+        set(&mut config.body_buffer, self.body_buffer);
         set(&mut config.write_timeout, self.write_timeout);
         set(&mut config.graceful_timeout, self.graceful_timeout);
         config.access_log = self.access_log && !self.no_access_log;
@@ -291,41 +273,16 @@ mod tests {
              --blocking-threads 24 --compute-threads 25 --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --access-log --no-date-header --no-server-header",
         );
-        let mut expected = Config::default();
-        expected.workers = Some(3);
-        expected.threads = Some(4);
-        expected.backlog = 5;
-        expected.max_connections = 6;
-        expected.max_requests = Some(7);
-        expected.keep_alive = Duration::from_secs(8);
-        expected.header_timeout = Duration::from_secs(9);
-        expected.body_timeout = Duration::from_millis(10);
-        expected.body_buffer = 28 * 1024;
-        expected.write_timeout = Duration::from_secs(11 * 60);
-        expected.graceful_timeout = Duration::from_secs(12);
-        expected.limits.body = 13 * 1024;
-        expected.limits.head = 14 * 1024;
-        expected.limits.fields = 15;
-        expected.overload = Overload::Refuse;
-        expected.max_age = Duration::from_secs(16);
-        expected.min_rate = 17;
-        expected.handler_timeout = Duration::from_secs(18);
-        expected.on_disconnect = OnDisconnect::Detach;
-        expected.linger = Duration::from_secs(19);
-        expected.limits.drain = 20;
-        expected.limits.request_line = 21;
-        expected.limits.field_line = 22;
-        expected.limits.output = 4096;
-        expected.limits.pipeline = 23;
-        expected.blocking_threads = 24;
-        expected.compute_threads = Some(25);
-        expected.pool_queue = 26;
-        expected.pool_overload = Overload::Refuse;
-        expected.stall_threshold = Duration::from_millis(27);
-        expected.access_log = true;
-        expected.date_header = false;
-        expected.server_header = false;
-        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
+        assert_eq!(
+            format!("{config:?}"),
+            "Config { workers: Some(3), threads: Some(4), blocking_threads: 24, compute_threads: Some(25), \
+             pool_queue: 26, pool_overload: Refuse, stall_threshold: 27ms, backlog: 5, max_connections: 6, \
+             overload: Refuse, max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
+             body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \
+             write_timeout: 660s, linger: 19s, graceful_timeout: 12s, date_header: false, server_header: false, \
+             access_log: true, limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
+             body: 13312, drain: 20, output: 4096, pipeline: 23 } }"
+        );
     }
 
     #[test]
@@ -335,12 +292,8 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_threshold_of_zero_logs_nothing() {
+    fn zero_switches_a_limit_off() {
         assert_eq!(config("--stall-threshold 0").stall_threshold, Duration::MAX);
-    }
-
-    #[test]
-    fn zero_requests_mean_no_limit() {
         assert_eq!(config("--max-requests 0").max_requests, None);
     }
 }

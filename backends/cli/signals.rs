@@ -14,9 +14,7 @@ use signal_hook::iterator::{Handle, Signals};
 const SLACK: Duration = Duration::from_secs(3);
 
 /// Handles the signals of this process for one server, until it is dropped.
-pub(crate) struct SignalGuard {
-    signals: Handle,
-}
+pub(crate) struct SignalGuard(Handle);
 
 impl SignalGuard {
     /// Starts two threads: one waits for signals and stops the server through `shutdown`, the other calls `overdue` if
@@ -38,13 +36,13 @@ impl SignalGuard {
             }
         })?;
         thread::Builder::new().name("watchdog".into()).spawn(move || watch(&receiver, grace, overdue))?;
-        Ok(SignalGuard { signals: handle })
+        Ok(SignalGuard(handle))
     }
 }
 
 impl Drop for SignalGuard {
     fn drop(&mut self) {
-        self.signals.close();
+        self.0.close();
     }
 }
 
@@ -66,14 +64,11 @@ fn watch(signals: &Receiver<()>, grace: Duration, overdue: impl Fn()) {
     if signals.recv().is_err() {
         return;
     }
-    let forced = match signals.recv_timeout(grace + SLACK) {
-        Ok(()) => Instant::now() + SLACK,
-        Err(RecvTimeoutError::Timeout) => return overdue(),
-        Err(RecvTimeoutError::Disconnected) => return,
-    };
+    let (graceful, mut forced) = (Instant::now() + grace + SLACK, None);
     loop {
-        match signals.recv_timeout(forced.saturating_duration_since(Instant::now())) {
-            Ok(()) => {}
+        let deadline = forced.unwrap_or(graceful);
+        match signals.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(()) => forced = forced.or(Some(Instant::now() + SLACK)),
             Err(RecvTimeoutError::Timeout) => return overdue(),
             Err(RecvTimeoutError::Disconnected) => return,
         }

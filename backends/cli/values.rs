@@ -22,8 +22,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a number of bytes: `4096`, `64k`, `64KiB`, `2g`, `2GiB`; units are powers of 1,024.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
+/// Reads a number of bytes that a `T` can hold: `4096`, `64k`, `64KiB`, `2g`, `2GiB`; units are powers of 1,024.
+pub(crate) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     let (number, unit) = split(text);
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -33,7 +33,8 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         _ => return Err(format!("'{unit}' is not a unit of size: k, m or g")),
     };
     let number: u64 = number.parse().map_err(|_| "not a size such as 4096, 64k or 2GiB".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+    let bytes = number.checked_mul(1 << shift).and_then(|bytes| T::try_from(bytes).ok());
+    bytes.ok_or_else(|| "too large".to_owned())
 }
 
 /// Reads a number that is at least 1.
@@ -47,11 +48,6 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
 /// Reads a log level.
 pub(crate) fn level(text: &str) -> Result<log::LevelFilter, String> {
     text.parse().map_err(|_| "not off, error, warn, info, debug or trace".to_owned())
-}
-
-/// Reads a number of bytes per second.
-pub(crate) fn rate(text: &str) -> Result<u32, String> {
-    u32::try_from(size(text)?).map_err(|_| "too large".to_owned())
 }
 
 /// Reads the policy for connections or jobs beyond a limit.
@@ -88,11 +84,8 @@ pub(crate) fn fields(text: &str) -> Result<usize, String> {
     bounded(text.parse().map_err(|_| "not a number".to_owned())?, Limits::MAX_FIELDS)
 }
 
-fn bounded(number: u64, max: usize) -> Result<usize, String> {
-    match usize::try_from(number) {
-        Ok(number) if (1..=max).contains(&number) => Ok(number),
-        _ => Err(format!("not between 1 and {max}")),
-    }
+fn bounded(number: usize, max: usize) -> Result<usize, String> {
+    if (1..=max).contains(&number) { Ok(number) } else { Err(format!("not between 1 and {max}")) }
 }
 
 /// Splits `64k` into `64` and `k`.
@@ -102,73 +95,47 @@ fn split(text: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+
     use super::*;
 
-    #[test]
-    fn reads_durations() {
-        for (text, millis) in
-            [("5", 5_000), ("0", 0), ("5s", 5_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)]
-        {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+    fn check<T: Debug + PartialEq>(
+        read: fn(&str) -> Result<T, String>,
+        valid: impl IntoIterator<Item = (&'static str, T)>,
+        invalid: &[&str],
+    ) {
+        for (text, value) in valid {
+            assert_eq!(read(text), Ok(value), "{text}");
+        }
+        for text in invalid {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn refuses_invalid_durations() {
-        for text in [
-            "",
-            "s",
-            "-1",
-            "1.5",
-            "5 s",
-            "5S",
-            "5d",
-            "99999999999999999999",
-            "18446744073709551615h",
-            "9999h9",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
+    fn durations_are_read_or_refused() {
+        let millis =
+            [("5", 5_000), ("0", 0), ("5s", 5_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)];
+        let valid = millis.map(|(text, millis)| (text, Duration::from_millis(millis)));
+        let too_long = ["99999999999999999999", "18446744073709551615h", "9999h9"];
+        check(duration, valid, &["", "s", "-1", "1.5", "5 s", "5S", "5d"]);
+        check(duration, [], &too_long);
     }
 
     #[test]
-    fn reads_sizes() {
-        let table = [
-            ("0", 0),
-            ("4096", 4096),
-            ("64k", 65_536),
-            ("64K", 65_536),
-            ("1m", 1 << 20),
-            ("2GiB", 2 << 30),
-            ("7b", 7),
-        ];
-        for (text, bytes) in table {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
+    fn sizes_are_read_or_refused() {
+        let valid = [("0", 0), ("4096", 4096), ("64k", 65_536), ("64K", 65_536), ("1m", 1 << 20), ("7b", 7)];
+        check(size::<u64>, valid, &["", "k", "-1", "1.5m", "2 g", "2t", "2kb", "18446744073709551615k"]);
+        check(size::<u64>, [("2GiB", 2 << 30)], &[]);
+        check(size::<u32>, [], &["4g"]);
+        check(buffer, [], &["0", "2g"]);
+        check(head, [("65535", 65_535)], &["64k", "0"]);
     }
 
     #[test]
-    fn refuses_invalid_sizes() {
-        for text in ["", "k", "-1", "1.5m", "2 g", "2t", "2kb", "18446744073709551615k"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn refuses_unknown_keywords_and_values_out_of_range() {
-        assert_eq!(overload("refuse"), Ok(Overload::Refuse));
-        assert_eq!(on_disconnect("ignore"), Ok(OnDisconnect::Ignore));
-        assert!(overload("Wait").is_err() && overload("").is_err());
-        assert!(on_disconnect("abort").is_err());
-        assert!(rate("4g").is_err() && buffer("0").is_err() && buffer("2g").is_err());
-    }
-
-    #[test]
-    fn refuses_limits_beyond_those_of_the_parser() {
-        assert_eq!(head("65535"), Ok(65_535));
-        assert!(head("64k").is_err());
-        assert!(head("0").is_err());
-        assert_eq!(fields("256"), Ok(256));
-        assert!(fields("257").is_err());
+    fn numbers_and_keywords_are_read_or_refused() {
+        check(fields, [("256", 256)], &["257"]);
+        check(overload, [("refuse", Overload::Refuse)], &["Wait", ""]);
+        check(on_disconnect, [("ignore", OnDisconnect::Ignore)], &["abort"]);
     }
 }

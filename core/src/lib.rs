@@ -70,7 +70,6 @@ pub use server::latch::{self, Latch};
 pub use server::lifecycle::{self, Threads, Workers};
 pub use server::listener::{Bind, Listener};
 
-pub use web::content::ContentError;
 pub use web::handlers::{blocking, compute, metrics, on_disconnect, sync};
 #[cfg(feature = "hyper")]
 pub use web::hyper;

@@ -14,6 +14,16 @@ use crate::runtime::config::OnDisconnect;
 use crate::runtime::handle::Work;
 use crate::runtime::offload::{Offloaded, TryOffloaded};
 
+/// A handler from a function to its answer.
+struct Answering<F>(F);
+
+impl<F: Fn(Request) -> Answer + Send + Sync + 'static> Handler for Answering<F> {
+    #[inline]
+    fn call(&self, request: Request) -> Answer {
+        (self.0)(request)
+    }
+}
+
 /// Creates a handler from a plain function that runs on the thread of the connection.
 ///
 /// On an event loop all connections of the thread wait for the function, so it must be quick. The handler allocates
@@ -23,27 +33,8 @@ use crate::runtime::offload::{Offloaded, TryOffloaded};
 /// # use gearshift_core::{Router, sync};
 /// let app = Router::new().get("/", sync(|_| "Hello, World!"));
 /// ```
-pub fn sync<F, R>(function: F) -> InPlace<F>
-where
-    F: Fn(Request) -> R + Send + Sync + 'static,
-    R: IntoResponse,
-{
-    InPlace(function)
-}
-
-/// A handler from [`sync`].
-#[derive(Clone, Copy, Debug)]
-pub struct InPlace<F>(F);
-
-impl<F, R> Handler for InPlace<F>
-where
-    F: Fn(Request) -> R + Send + Sync + 'static,
-    R: IntoResponse,
-{
-    #[inline]
-    fn call(&self, request: Request) -> Answer {
-        Answer::Ready((self.0)(request).into_response())
-    }
+pub fn sync<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
+    Answering(move |request| Answer::Ready(function(request).into_response()))
 }
 
 /// Creates a handler from a plain function that blocks. It runs through
@@ -51,54 +42,39 @@ where
 /// a pool of threads.
 ///
 /// If the queue of the pool is full, [`Config::pool_overload`](crate::Config::pool_overload) decides whether the
-/// request waits or is answered with 503.
+/// request waits or is answered with 503. A request without a runtime, from [`Request::new`], is answered on the
+/// calling thread.
 ///
 /// ```
 /// # use gearshift_core::{Router, blocking};
 /// let app = Router::new().get("/motd", blocking(|_| std::fs::read_to_string("/etc/motd")));
 /// ```
-pub fn blocking<F, R>(function: F) -> Offloading<F>
-where
-    F: Fn(Request) -> R + Send + Sync + 'static,
-    R: IntoResponse,
-{
-    Offloading { work: Work::Blocking, function: Arc::new(function) }
+pub fn blocking<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
+    offload(Work::Blocking, function)
 }
 
 /// Creates a handler from a plain function that uses much CPU time. It runs through
 /// [`Runtime::compute`](crate::Runtime::compute): on the thread of the connection if that thread may block, else on a
-/// pool with one thread for each core. A full queue is handled as for [`blocking()`].
+/// pool with one thread for each core. The rest is as for [`blocking()`].
 ///
 /// ```
 /// # use gearshift_core::{Router, compute};
 /// let app = Router::new().get("/sum", compute(|_| (0..1_000_000u64).sum::<u64>().to_string()));
 /// ```
-pub fn compute<F, R>(function: F) -> Offloading<F>
-where
-    F: Fn(Request) -> R + Send + Sync + 'static,
-    R: IntoResponse,
-{
-    Offloading { work: Work::Compute, function: Arc::new(function) }
+pub fn compute<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
+    offload(Work::Compute, function)
 }
 
-/// A handler from [`blocking()`] or [`compute()`].
-#[derive(Debug)]
-pub struct Offloading<F> {
+fn offload<R: IntoResponse>(
     work: Work,
-    function: Arc<F>,
-}
-
-impl<F, R> Handler for Offloading<F>
-where
-    F: Fn(Request) -> R + Send + Sync + 'static,
-    R: IntoResponse,
-{
-    /// A request without a runtime, from [`Request::new`], is answered on the calling thread.
-    fn call(&self, request: Request) -> Answer {
-        let Some(runtime) = request.try_runtime().filter(|runtime| !runtime.runs_in_place(self.work)) else {
-            return Answer::Ready((self.function)(request).into_response());
+    function: impl Fn(Request) -> R + Send + Sync + 'static,
+) -> impl Handler {
+    let function = Arc::new(function);
+    Answering(move |request: Request| {
+        let Some(runtime) = request.try_runtime().filter(|runtime| !runtime.runs_in_place(work)) else {
+            return Answer::Ready(function(request).into_response());
         };
-        let (function, runtime, work) = (self.function.clone(), runtime.clone(), self.work);
+        let (function, runtime) = (function.clone(), runtime.clone());
         let job = move || function(request).into_response();
         let response: BoxFuture<Response> = match runtime.pool(work).refuses() {
             true => {
@@ -108,7 +84,7 @@ where
             false => Box::pin(Offloaded::new(runtime, work, job)),
         };
         Answer::Later(response, None)
-    }
+    })
 }
 
 /// Creates a handler that answers with the [`Stats`](crate::Stats) of the server in the Prometheus text format.
@@ -139,22 +115,9 @@ pub fn metrics() -> impl Handler {
 /// }
 /// let app = Router::new().post("/order", on_disconnect(OnDisconnect::Detach, order));
 /// ```
-pub fn on_disconnect<H: Handler>(policy: OnDisconnect, handler: H) -> Disconnecting<H> {
-    Disconnecting { policy, handler }
-}
-
-/// A handler from [`on_disconnect()`].
-#[derive(Clone, Copy, Debug)]
-pub struct Disconnecting<H> {
-    policy: OnDisconnect,
-    handler: H,
-}
-
-impl<H: Handler> Handler for Disconnecting<H> {
-    fn call(&self, request: Request) -> Answer {
-        match self.handler.call(request) {
-            Answer::Later(future, _) => Answer::Later(future, Some(self.policy)),
-            answer => answer,
-        }
-    }
+pub fn on_disconnect(policy: OnDisconnect, handler: impl Handler) -> impl Handler {
+    Answering(move |request| match handler.call(request) {
+        Answer::Later(future, _) => Answer::Later(future, Some(policy)),
+        answer => answer,
+    })
 }

@@ -1,6 +1,7 @@
 //! The types that applications use: the router, kinds of handlers, JSON and forms, refusals, and the hyper adapters.
 
-pub(crate) mod content;
+#[cfg(any(feature = "json", feature = "form"))]
+mod content;
 pub(crate) mod handlers;
 #[cfg(feature = "hyper")]
 pub mod hyper;

@@ -1,12 +1,11 @@
 //! The router: it selects the handler of a request by its path, then by its method.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::conn::handler::{Answer, Handler};
@@ -44,7 +43,7 @@ use crate::server::backend::App;
 #[derive(Default)]
 pub struct Router {
     /// The indices of the routes without parameters. They have precedence, so that most requests need one lookup.
-    fixed: HashMap<Box<[u8]>, usize, BuildHasherDefault<PathHasher>>,
+    fixed: FxHashMap<Box<[u8]>, usize>,
     /// The indices of all routes.
     paths: matchit::Router<usize>,
     routes: Vec<Route>,
@@ -52,28 +51,16 @@ pub struct Router {
 }
 
 /// The methods that are answered with 405, and not with 501, if no route serves them (RFC 9110, 9.3; RFC 5789).
-const KNOWN: [Method; 9] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::DELETE,
-    Method::CONNECT,
-    Method::OPTIONS,
-    Method::TRACE,
-    Method::PATCH,
-];
-
-/// The spans of parameter values, collected while `matchit` borrows the path.
-type Values = SmallVec<[Span; 8]>;
+const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// The handlers of one path.
+#[derive(Default)]
 struct Route {
     path: Box<str>,
     /// The path as the stall detector refers to it.
     name: RouteName,
-    /// The names of the parameters in `path`, in order.
-    names: Option<Arc<[Box<str>]>>,
+    /// The names of the parameters in `path`, in order. `matchit` tells them with the first match.
+    names: OnceLock<Arc<[Box<str>]>>,
     /// The handler of GET. It has a field because most requests are GET.
     get: Option<Box<dyn Handler>>,
     others: Vec<(Method, Box<dyn Handler>)>,
@@ -87,42 +74,27 @@ impl Router {
         Router::default()
     }
 
-    /// Adds a handler for GET and HEAD requests to `path`.
-    ///
-    /// # Panics
-    /// As [`Router::route`].
+    /// Adds a handler for GET and HEAD requests to `path`. Panics as [`Router::route`] does.
     pub fn get(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::GET, path, handler)
     }
 
-    /// Adds a handler for POST requests to `path`.
-    ///
-    /// # Panics
-    /// As [`Router::route`].
+    /// Adds a handler for POST requests to `path`. Panics as [`Router::route`] does.
     pub fn post(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::POST, path, handler)
     }
 
-    /// Adds a handler for PUT requests to `path`.
-    ///
-    /// # Panics
-    /// As [`Router::route`].
+    /// Adds a handler for PUT requests to `path`. Panics as [`Router::route`] does.
     pub fn put(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::PUT, path, handler)
     }
 
-    /// Adds a handler for PATCH requests to `path`.
-    ///
-    /// # Panics
-    /// As [`Router::route`].
+    /// Adds a handler for PATCH requests to `path`. Panics as [`Router::route`] does.
     pub fn patch(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::PATCH, path, handler)
     }
 
-    /// Adds a handler for DELETE requests to `path`.
-    ///
-    /// # Panics
-    /// As [`Router::route`].
+    /// Adds a handler for DELETE requests to `path`. Panics as [`Router::route`] does.
     pub fn delete(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::DELETE, path, handler)
     }
@@ -136,20 +108,17 @@ impl Router {
         let route = self.at(path);
         let taken = match method {
             Method::GET => route.get.replace(Box::new(handler)).is_some(),
-            _ if route.others.iter().any(|(other, _)| *other == method) => true,
             _ => {
+                let taken = route.other(&method).is_some();
                 route.others.push((method, Box::new(handler)));
-                false
+                taken
             }
         };
         assert!(!taken, "the route {path} was added twice for one method");
         self
     }
 
-    /// Adds a handler for all methods for which `path` has no other handler.
-    ///
-    /// # Panics
-    /// As [`Router::route`].
+    /// Adds a handler for all methods for which `path` has no other handler. Panics as [`Router::route`] does.
     pub fn any(mut self, path: &str, handler: impl Handler) -> Router {
         let taken = self.at(path).any.replace(Box::new(handler)).is_some();
         assert!(!taken, "the route {path} was added twice for one method");
@@ -164,7 +133,7 @@ impl Router {
 
     /// The path of each route and its methods as a value of `Allow`, in the order in which the routes were added.
     pub fn routes(&self) -> impl Iterator<Item = (&str, String)> {
-        self.routes.iter().map(|route| (&*route.path, route.methods()))
+        self.routes.iter().map(|route| (&*route.path, list(route.methods())))
     }
 
     /// The route of `path`, which is added if it does not exist.
@@ -175,13 +144,10 @@ impl Router {
         if let Err(error) = self.paths.insert(path, self.routes.len()) {
             panic!("the route {path} cannot be added: {error}");
         }
-        let names: Vec<Box<str>> = parameter_names(path).map(Box::from).collect();
-        let names = (!names.is_empty()).then(|| names.into());
         if !path.contains(['{', '}']) {
             self.fixed.insert(path.as_bytes().into(), self.routes.len());
         }
-        let name = RouteName::new(path);
-        self.routes.push(Route { path: path.into(), name, names, get: None, others: Vec::new(), any: None });
+        self.routes.push(Route { path: path.into(), name: RouteName::new(path), ..Route::default() });
         self.routes.last_mut().expect("a route was just added")
     }
 }
@@ -202,9 +168,12 @@ impl Handler for Router {
             return self.unrouted(request);
         };
         let route = &self.routes[*found.value];
-        if let Some(names) = &route.names {
+        if !found.params.is_empty() {
+            let names =
+                route.names.get_or_init(|| found.params.iter().map(|(name, _)| name.into()).collect());
+            // `found` borrows the request until the values are collected.
             let head = &request.inner().head.bytes;
-            let values: Values =
+            let values: SmallVec<[Span; 8]> =
                 found.params.iter().filter_map(|(_, value)| Span::within(head, value.as_bytes())).collect();
             let params = &mut request.inner_mut().params;
             params.values.clear();
@@ -223,38 +192,36 @@ impl Router {
             return fallback.call(request);
         }
         Answer::Ready(match *request.method() {
-            Method::OPTIONS if request.path() == "*" => options(&self.methods()),
+            Method::OPTIONS if request.path() == "*" => {
+                let methods = self.routes.iter().flat_map(Route::methods);
+                allow(StatusCode::NO_CONTENT, methods.filter(|method| *method != "OPTIONS"))
+            }
             Method::CONNECT => StatusCode::NOT_IMPLEMENTED.into_response(),
             _ => StatusCode::NOT_FOUND.into_response(),
         })
     }
 
-    /// The methods of all routes as a value of `Allow`.
-    fn methods(&self) -> String {
-        let all: Vec<String> = self.routes.iter().map(Route::methods).collect();
-        let mut methods: Vec<&str> = Vec::new();
-        for method in all.iter().flat_map(|methods| methods.split(", ")) {
-            if method != "OPTIONS" && !methods.contains(&method) {
-                methods.push(method);
-            }
-        }
-        methods.push("OPTIONS");
-        methods.join(", ")
-    }
-
     /// Whether `method` is known, so that a path without it is answered with 405.
     fn knows(&self, method: &Method) -> bool {
-        KNOWN.contains(method) || self.routes.iter().any(|route| route.other(method).is_some())
+        KNOWN.contains(&method.as_str()) || self.routes.iter().any(|route| route.other(method).is_some())
     }
 }
 
-/// The response to an OPTIONS request without a handler.
-fn options(methods: &str) -> Response {
-    Response::status_only(StatusCode::NO_CONTENT).with_value(header::ALLOW, allow(methods))
+/// The response with `status` whose `Allow` lists `methods`.
+fn allow<'a>(status: StatusCode, methods: impl Iterator<Item = &'a str>) -> Response {
+    let value = HeaderValue::try_from(list(methods)).expect("method names are valid field values");
+    status.into_response().with_value(header::ALLOW, value)
 }
 
-fn allow(methods: &str) -> HeaderValue {
-    HeaderValue::try_from(methods).expect("method names are valid field values")
+/// A value of `Allow` with `methods` and OPTIONS, each once.
+fn list<'a>(methods: impl Iterator<Item = &'a str>) -> String {
+    let mut unique = Vec::new();
+    for method in methods.chain(["OPTIONS"]) {
+        if !unique.contains(&method) {
+            unique.push(method);
+        }
+    }
+    unique.join(", ")
 }
 
 impl Route {
@@ -274,11 +241,8 @@ impl Route {
             return handler.call(request);
         }
         Answer::Ready(match request.method() {
-            &Method::OPTIONS => options(&self.methods()),
-            method if router.knows(method) => {
-                let response = StatusCode::METHOD_NOT_ALLOWED.into_response();
-                response.with_value(header::ALLOW, allow(&self.methods()))
-            }
+            &Method::OPTIONS => allow(StatusCode::NO_CONTENT, self.methods()),
+            method if router.knows(method) => allow(StatusCode::METHOD_NOT_ALLOWED, self.methods()),
             _ => StatusCode::NOT_IMPLEMENTED.into_response(),
         })
     }
@@ -288,22 +252,10 @@ impl Route {
         self.others.iter().find(|(other, _)| other == method).map(|(_, handler)| &**handler)
     }
 
-    /// The methods as a value of `Allow`, each once.
-    fn methods(&self) -> String {
-        let mut methods: Vec<&str> = Vec::new();
-        if self.get.is_some() {
-            methods.extend(["GET", "HEAD"]);
-        }
-        methods.extend(self.others.iter().map(|(method, _)| method.as_str()));
-        methods.push("OPTIONS");
-        let mut seen = Vec::new();
-        methods.retain(|method| {
-            !seen.contains(method) && {
-                seen.push(*method);
-                true
-            }
-        });
-        methods.join(", ")
+    /// The methods that have a handler. HEAD is there twice if it has its own beside that of GET.
+    fn methods(&self) -> impl Iterator<Item = &str> {
+        let get = self.get.iter().flat_map(|_| ["GET", "HEAD"]);
+        get.chain(self.others.iter().map(|(method, _)| method.as_str()))
     }
 }
 
@@ -311,54 +263,4 @@ impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.routes()).finish()
     }
-}
-
-const PRIME: u64 = 0x0000_0100_0000_01b3;
-
-/// A fast hasher for the paths of routes: FNV-1a over words of 8 bytes. The keys come from the application, so that
-/// the hasher need not resist chosen collisions.
-#[derive(Default)]
-struct PathHasher(u64);
-
-impl Hasher for PathHasher {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        let mut words = bytes.chunks_exact(8);
-        for word in &mut words {
-            let word = u64::from_le_bytes(word.try_into().expect("a word has eight bytes"));
-            self.0 = (self.0 ^ word).wrapping_mul(PRIME).rotate_left(29);
-        }
-        for &byte in words.remainder() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(PRIME);
-        }
-    }
-
-    #[inline]
-    fn write_usize(&mut self, len: usize) {
-        self.0 = (self.0 ^ len as u64).wrapping_mul(PRIME);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        // `HashMap` uses the low bits for the index and the high bits for the tag. The rotation mixes both.
-        self.0 ^ self.0.rotate_left(32)
-    }
-}
-
-/// The parameter names in `path`, without `*`. `{{` is an escaped brace.
-fn parameter_names(path: &str) -> impl Iterator<Item = &str> {
-    let mut rest = path;
-    std::iter::from_fn(move || {
-        loop {
-            let open = rest.find('{')?;
-            if let Some(after) = rest[open..].strip_prefix("{{") {
-                rest = after;
-                continue;
-            }
-            let close = open + rest[open..].find('}')?;
-            let name = &rest[open + 1..close];
-            rest = &rest[close + 1..];
-            return Some(name.trim_start_matches('*'));
-        }
-    })
 }

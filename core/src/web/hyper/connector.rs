@@ -16,11 +16,9 @@ use crate::runtime::handle::Runtime;
 /// Connects to the host and port of a URI with [`Runtime::connect`], for hyper-util's client and other clients that
 /// take a `tower_service::Service<Uri>`.
 ///
-/// The number of connections of a connector and its clones is bounded, and so is the time to get one. A client with a
-/// pool that has reached [`max_connections`](Connector::max_connections) uses the first connection that becomes idle,
-/// or connects when one has closed. When a request uses an idle connection, hyper-util continues its own attempt to
-/// connect in the background; the attempt ends with another connection for the pool, or at
-/// [`connect_timeout`](Connector::connect_timeout).
+/// The number of connections of a connector and its clones is bounded, and so is the time to get one. A pool at the
+/// limit uses the first connection that becomes idle, or connects when one has closed. If a request uses an idle
+/// connection, hyper-util continues its attempt to connect in the background, for the pool.
 ///
 /// Only URIs with the scheme `http` are accepted, because the connector has no TLS. The port is 80 by default.
 ///
@@ -47,22 +45,17 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// The default of [`max_connections`](Connector::max_connections).
-    pub const MAX_CONNECTIONS: usize = 1024;
-    /// The default of [`connect_timeout`](Connector::connect_timeout).
-    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
     /// A connector on `runtime`, with the default limits.
     pub fn new(runtime: &Runtime) -> Connector {
         Connector {
             runtime: runtime.clone(),
-            permits: Arc::new(Semaphore::new(Connector::MAX_CONNECTIONS)),
-            timeout: Connector::CONNECT_TIMEOUT,
+            permits: Arc::new(Semaphore::new(1024)),
+            timeout: Duration::from_secs(10),
         }
     }
 
-    /// The largest number of connections at once, at least 1, to all hosts together. An attempt beyond that waits
-    /// until a connection closes. Clones that exist already keep their own limit.
+    /// The largest number of connections at once, at least 1, to all hosts together; 1024 by default. An attempt beyond
+    /// that waits until a connection closes. Clones that exist already keep their own limit.
     pub fn max_connections(self, max: usize) -> Connector {
         Connector { permits: Arc::new(Semaphore::new(max.max(1))), ..self }
     }
@@ -76,7 +69,8 @@ impl Connector {
         self.permits.add_permits(more);
     }
 
-    /// The longest time to get a connection. It includes the wait for other connections to close and the name lookup.
+    /// The longest time to get a connection; 10 s by default. It includes the wait for other connections to close and
+    /// the name lookup.
     pub fn connect_timeout(self, timeout: Duration) -> Connector {
         Connector { timeout, ..self }
     }
@@ -88,10 +82,8 @@ impl Connector {
             let stream = self.runtime.connect(&address).await?;
             Ok(Io::with_permit(stream, permit))
         };
-        match self.runtime.timeout(self.timeout, connecting).await {
-            Ok(connected) => connected,
-            Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
-        }
+        let connected = self.runtime.timeout(self.timeout, connecting).await;
+        connected.unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
     }
 }
 

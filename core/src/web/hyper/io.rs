@@ -1,7 +1,6 @@
 //! A [`Stream`] with hyper's I/O traits.
 
 use std::cell::Cell;
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,8 +20,8 @@ use crate::proto::stream::Stream;
 const SCRATCH: usize = 64 * 1024;
 
 thread_local! {
-    /// The buffer that reads of this thread go through. hyper's buffer is uninitialized, and safe code cannot pass it to
-    /// a stream; a buffer of the thread is zeroed once and costs an idle connection no memory.
+    /// The buffer that reads of this thread go through, because safe code cannot pass hyper's uninitialized buffer to a
+    /// stream. It is zeroed once and costs an idle connection no memory.
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
@@ -42,6 +41,7 @@ thread_local! {
 /// }
 /// # drop(handshake);
 /// ```
+#[derive(Debug)]
 pub struct Io {
     stream: Stream,
     info: ConnectionInfo,
@@ -63,12 +63,6 @@ impl Io {
     /// upgraded connection.
     pub fn into_inner(self) -> Stream {
         self.stream
-    }
-}
-
-impl fmt::Debug for Io {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Io").field("stream", &self.stream).field("info", &self.info).finish_non_exhaustive()
     }
 }
 

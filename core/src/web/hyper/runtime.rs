@@ -12,10 +12,9 @@ use crate::runtime::handle::Runtime;
 
 /// Runs hyper's connections as background tasks of a [`Runtime`].
 ///
-/// These tasks differ from those of [`Runtime::spawn`] in one respect: a stop does not wait for them. An idle connection
-/// of a client would otherwise delay every stop until the grace period is over. The backend drops the tasks that are
-/// left when all requests and all other background tasks have ended. Work that a stop has to wait for belongs in
-/// [`Runtime::spawn`].
+/// Unlike the tasks of [`Runtime::spawn`], these tasks do not delay a stop. An idle connection of a client would
+/// otherwise delay every stop until the grace period is over. The backend drops the tasks when all requests and all
+/// other background tasks have ended.
 ///
 /// ```
 /// use gearshift_core::hyper::{Executor, Io};
