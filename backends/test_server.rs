@@ -6,8 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use gearshift_core::backend::OnStop;
-use gearshift_core::{App, Bind, Config, Endpoint, Report, ServeError, Server, Shutdown};
+use gearshift_core::{App, Bind, BoxFuture, Config, Endpoint, Report, ServeError, Server, Shutdown};
 
 use crate::Backend;
 
@@ -147,7 +146,7 @@ fn ip_address(endpoint: &Endpoint) -> Option<SocketAddr> {
 /// disconnected if the start fails.
 fn with_start_signal(app: App) -> (App, Receiver<()>) {
     let (announce, started) = mpsc::sync_channel(1);
-    let (leave, left) = mpsc::sync_channel::<OnStop>(1);
+    let (leave, left) = mpsc::sync_channel::<BoxFuture<()>>(1);
     let app = App::start(move |runtime| {
         let (starting, on_stop) = app.into_parts(runtime);
         async move {
@@ -159,7 +158,7 @@ fn with_start_signal(app: App) -> (App, Receiver<()>) {
     });
     let app = app.on_stop(move || async move {
         if let Ok(on_stop) = left.try_recv() {
-            on_stop.run().await;
+            on_stop.await;
         }
     });
     (app, started)

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::ToSocketAddrs;
 use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
@@ -213,15 +214,7 @@ impl Runtime {
     /// # Errors
     /// [`Elapsed`] if `future` was not ready in time.
     pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
-        let mut sleep = self.0.engine.sleep(self.0.engine.now() + duration);
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            sleep.as_mut().poll(cx).map(|()| Err(Elapsed(duration)))
-        })
-        .await
+        before(pin!(future), self.sleep(duration)).await.ok_or(Elapsed(duration))
     }
 
     /// Connects to `HOST:PORT` or `unix:PATH`. A host name is looked up through [`Runtime::blocking`], and its
@@ -230,12 +223,14 @@ impl Runtime {
     /// # Errors
     /// `InvalidInput` if `to` has neither form, the error of the lookup, or the error of the last address.
     pub async fn connect(&self, to: &str) -> io::Result<Stream> {
-        let endpoints = match Endpoint::parse(to) {
-            Some(endpoint) => vec![endpoint],
-            None => {
-                let name = to.to_owned();
-                self.blocking(move || Endpoint::resolve(&name)).await?
-            }
+        let endpoints = if let Some(path) = to.strip_prefix("unix:") {
+            vec![Endpoint::Unix(path.into())]
+        } else if let Ok(address) = to.parse() {
+            vec![Endpoint::Tcp(address)]
+        } else {
+            let name = to.to_owned();
+            let addresses = self.blocking(move || name.to_socket_addrs()).await?;
+            addresses.map(Endpoint::Tcp).collect()
         };
         let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("{to} has no address"));
         for endpoint in endpoints {
@@ -452,6 +447,16 @@ impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Runtime").field(&self.backend()).finish()
     }
+}
+
+/// Waits for `future`. Returns `None` if `end` is ready first.
+pub(crate) async fn before<F: Future>(future: F, end: impl Future<Output = ()>) -> Option<F::Output> {
+    let (mut future, mut end) = (pin!(future), pin!(end));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// The error of [`Runtime::timeout`]: the future was not ready within this duration. As a response it is 504.

@@ -14,7 +14,6 @@ pub mod park;
 pub(crate) mod pool;
 pub(crate) mod scope;
 pub mod shutdown;
-pub(crate) mod socket_stream;
 pub(crate) mod stall;
 pub(crate) mod stats;
 pub(crate) mod task;
