@@ -11,7 +11,7 @@ use std::net::ToSocketAddrs;
 use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use crate::proto::stream::Stream;
 use crate::runtime::config::Config;
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::endpoint::Endpoint;
+use crate::runtime::latch::{Guard, Latch};
 use crate::runtime::offload::{Job, Offloaded, TryOffloaded};
 use crate::runtime::park;
 use crate::runtime::pool::{Admission, Busy, Pool};
@@ -31,7 +32,7 @@ use crate::runtime::scope::Scope;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::stall::Stalls;
 use crate::runtime::stats::Stats;
-use crate::runtime::task::{Task, Tasks};
+use crate::runtime::task::Task;
 
 /// The services that a backend provides below [`Runtime`].
 pub trait Engine: Send + Sync + 'static {
@@ -142,7 +143,8 @@ pub struct Runtime(Arc<Shared>);
 
 struct Shared {
     engine: Box<dyn Engine>,
-    tasks: Tasks,
+    tasks: Latch,
+    tasks_started: AtomicU64,
     blocking: Arc<Pool>,
     compute: Arc<Pool>,
     counters: Counters,
@@ -156,7 +158,8 @@ impl Runtime {
     pub fn new(engine: impl Engine, config: &Config, shutdown: Shutdown) -> Runtime {
         let pool = |kind, threads| Pool::new(kind, threads, config.pool_queue, config.pool_overload);
         Runtime(Arc::new(Shared {
-            tasks: Tasks::default(),
+            tasks: Latch::new(),
+            tasks_started: AtomicU64::new(0),
             blocking: pool(Work::Blocking, config.blocking_threads),
             compute: pool(Work::Compute, config.compute_threads_or_cores()),
             counters: Counters::default(),
@@ -249,33 +252,40 @@ impl Runtime {
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
+        F: Future<Output: Send + 'static> + Send + 'static,
     {
         self.spawn_at(future, Location::caller())
     }
 
     /// Does the same as [`Runtime::spawn`]. Log lines name `place` as the origin of the task.
-    pub(crate) fn spawn_at<F>(&self, future: F, place: &'static Location<'static>) -> Task<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let (task, body) = Task::new(future, place, &self.0.tasks, &self.0.stalls);
-        self.0.engine.spawn(Box::pin(body));
-        task
+    pub(crate) fn spawn_at<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+        place: &'static Location<'static>,
+    ) -> Task<T> {
+        self.0.tasks_started.fetch_add(1, Ordering::Relaxed);
+        self.start(future, place, Some(self.0.tasks.guard()))
     }
 
     /// Starts a background task that a stop does not wait for, and that [`Runtime::tasks`] does not count.
     #[cfg(feature = "hyper")]
-    pub(crate) fn spawn_unawaited<F>(&self, future: F, place: &'static Location<'static>)
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let (task, body) = Task::new(future, place, &Tasks::default(), &self.0.stalls);
-        task.detach();
+    pub(crate) fn spawn_unawaited(
+        &self,
+        future: impl Future<Output: Send + 'static> + Send + 'static,
+        place: &'static Location<'static>,
+    ) {
+        self.start(future, place, None).detach();
+    }
+
+    fn start<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+        place: &'static Location<'static>,
+        counted: Option<Guard>,
+    ) -> Task<T> {
+        let (task, body) = Task::new(future, place, counted, self.0.stalls.clone());
         self.0.engine.spawn(Box::pin(body));
+        task
     }
 
     /// The current time of the clock behind [`Runtime::sleep_until`].
@@ -363,7 +373,7 @@ impl Runtime {
 
     /// The number of background tasks that have not ended.
     pub fn tasks(&self) -> usize {
-        self.0.tasks.len()
+        self.0.tasks.guards()
     }
 
     /// The statistics of the server.
@@ -385,8 +395,8 @@ impl Runtime {
             bytes_received: totals.received,
             bytes_sent: totals.sent,
             stalls: self.0.stalls.count(),
-            tasks_running: self.0.tasks.len(),
-            tasks_started: self.0.tasks.started(),
+            tasks_running: self.tasks(),
+            tasks_started: self.0.tasks_started.load(Ordering::Relaxed),
             blocking: self.0.blocking.stats(),
             compute: self.0.compute.stats(),
         }
@@ -439,7 +449,7 @@ impl Runtime {
 
     /// Waits until no background task is left, for backends that stop.
     pub fn tasks_ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.0.tasks.ended()
+        self.0.tasks.released()
     }
 }
 

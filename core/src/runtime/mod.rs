@@ -9,6 +9,7 @@ pub mod config;
 pub(crate) mod counters;
 pub(crate) mod endpoint;
 pub(crate) mod handle;
+pub mod latch;
 pub(crate) mod offload;
 pub mod park;
 pub(crate) mod pool;

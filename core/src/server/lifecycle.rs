@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 
 use crate::conn::service::Service;
 use crate::runtime::handle::{Engine, Runtime, before};
+use crate::runtime::latch::Latch;
 use crate::runtime::park::block_on_until;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::task::{TaskError, lock};
 use crate::server::backend::{App, Report, ServeError, Server};
-use crate::server::latch::Latch;
 use crate::server::listener::Listener;
 
 /// Time that connections, `on_stop` and threads get to end after the grace period.
