@@ -378,7 +378,7 @@ impl Runtime {
 
     /// The statistics of the server.
     pub fn stats(&self) -> Stats {
-        let (engine, totals) = (self.0.engine.stats(), self.0.counters.totals());
+        let engine = self.0.engine.stats();
         let connections = &self.0.connections;
         Stats {
             backend: self.backend(),
@@ -386,19 +386,13 @@ impl Runtime {
             waiting_for_worker: engine.waiting,
             loop_turns: engine.turns,
             connections_open: connections.open.load(Ordering::Relaxed),
-            connections_accepted: totals.accepted,
             connections_refused: connections.refused.load(Ordering::Relaxed),
-            requests_in_flight: totals.in_flight,
-            requests_served: totals.responses.iter().sum::<u64>().saturating_sub(totals.rejected),
-            requests_rejected: totals.rejected,
-            responses: totals.responses,
-            bytes_received: totals.received,
-            bytes_sent: totals.sent,
             stalls: self.0.stalls.count(),
             tasks_running: self.tasks(),
             tasks_started: self.0.tasks_started.load(Ordering::Relaxed),
             blocking: self.0.blocking.stats(),
             compute: self.0.compute.stats(),
+            ..self.0.counters.totals()
         }
     }
 

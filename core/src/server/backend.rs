@@ -194,7 +194,7 @@ impl Report {
     /// threads, count as cut.
     pub fn of(service: &Service) -> Report {
         let (finished, cut, refused) = service.stop_counts();
-        Report { finished, cut: cut + service.counters().totals().in_flight, refused }
+        Report { finished, cut: cut + service.counters().totals().requests_in_flight, refused }
     }
 }
 
