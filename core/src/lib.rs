@@ -48,7 +48,7 @@ pub use runtime::config::{self, Config, OnDisconnect, Overload};
 pub use runtime::endpoint::Endpoint;
 pub use runtime::handle::{Elapsed, Engine, EngineStats, Runtime, Work};
 pub use runtime::latch::{self, Latch};
-pub use runtime::offload::{Job, Offloaded, TryOffloaded};
+pub use runtime::offload::Job;
 pub use runtime::park;
 pub use runtime::pool::Busy;
 pub use runtime::scope::Scope;

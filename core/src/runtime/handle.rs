@@ -25,9 +25,9 @@ use crate::runtime::config::Config;
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::endpoint::Endpoint;
 use crate::runtime::latch::{Guard, Latch};
-use crate::runtime::offload::{Job, Offloaded, TryOffloaded};
+use crate::runtime::offload::{Job, offload};
 use crate::runtime::park;
-use crate::runtime::pool::{Admission, Busy, Pool};
+use crate::runtime::pool::{Admission, Busy, Place, Pool};
 use crate::runtime::scope::Scope;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::stall::Stalls;
@@ -69,30 +69,14 @@ pub trait Engine: Send + Sync + 'static {
         poll();
     }
 
-    /// A thread that is no worker begins to wait for a future of this engine, until [`Engine::wait_ends`].
-    fn wait_begins(&self) {}
-
-    /// A wait that [`Engine::wait_begins`] has announced is over.
-    fn wait_ends(&self) {}
+    /// Calls `wait`, with which a thread that is no worker waits for the future of [`Runtime::block_on`]. `wait` may
+    /// panic.
+    fn wait_outside(&self, wait: &mut dyn FnMut()) {
+        wait();
+    }
 
     /// The statistics that only the backend can count.
     fn stats(&self) -> EngineStats;
-}
-
-/// The wait of a thread that is no worker, from [`Engine::wait_begins`] to [`Engine::wait_ends`].
-struct OutsideWait<'a>(&'a dyn Engine);
-
-impl OutsideWait<'_> {
-    fn begin(engine: &dyn Engine) -> OutsideWait<'_> {
-        engine.wait_begins();
-        OutsideWait(engine)
-    }
-}
-
-impl Drop for OutsideWait<'_> {
-    fn drop(&mut self) {
-        self.0.wait_ends();
-    }
 }
 
 /// The statistics of a backend itself, as parts of [`Stats`].
@@ -306,41 +290,43 @@ impl Runtime {
     /// The work starts when the returned future is first polled. Dropping the future before a thread has started the
     /// work cancels it. Work that has started runs to its end, and its output is dropped. A panic of the work resumes
     /// in the task that awaits the future.
-    pub fn blocking<F, R>(&self, work: F) -> Offloaded<F, R>
+    pub fn blocking<F, R>(&self, work: F) -> impl Future<Output = R> + Send + use<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        Offloaded::new(self.clone(), Work::Blocking, work)
+        let output = offload(self.clone(), Work::Blocking, work, false);
+        async { output.await.expect("work that may wait is not refused") }
     }
 
     /// Does the same as [`Runtime::blocking`], but the output is [`Busy`] if [`Config::pool_queue`] jobs wait already.
     /// [`Config::pool_overload`] has no effect.
-    pub fn try_blocking<F, R>(&self, work: F) -> TryOffloaded<F, R>
+    pub fn try_blocking<F, R>(&self, work: F) -> impl Future<Output = Result<R, Busy>> + Send + use<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        TryOffloaded::new(self.clone(), Work::Blocking, work)
+        offload(self.clone(), Work::Blocking, work, true)
     }
 
     /// Runs `work`, which uses much CPU time: on the calling thread if that may block, else on a pool of
     /// [`Config::compute_threads`] threads. In all other respects it is like [`Runtime::blocking`].
-    pub fn compute<F, R>(&self, work: F) -> Offloaded<F, R>
+    pub fn compute<F, R>(&self, work: F) -> impl Future<Output = R> + Send + use<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        Offloaded::new(self.clone(), Work::Compute, work)
+        let output = offload(self.clone(), Work::Compute, work, false);
+        async { output.await.expect("work that may wait is not refused") }
     }
 
     /// Does the same as [`Runtime::compute`], but the output is [`Busy`] if [`Config::pool_queue`] jobs wait already.
-    pub fn try_compute<F, R>(&self, work: F) -> TryOffloaded<F, R>
+    pub fn try_compute<F, R>(&self, work: F) -> impl Future<Output = Result<R, Busy>> + Send + use<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        TryOffloaded::new(self.clone(), Work::Compute, work)
+        offload(self.clone(), Work::Compute, work, true)
     }
 
     /// Runs `future` to its end on the calling thread, which must be allowed to block: inside [`Runtime::blocking`]
@@ -355,13 +341,19 @@ impl Runtime {
             "Runtime::block_on on a thread that drives connections would stall them; wrap the handler in \
              `blocking` or make it async"
         );
-        let _wait = (!park::is_worker()).then(|| OutsideWait::begin(&*self.0.engine));
-        let mut future = pin!(future);
-        let output = park::block_on(|cx| {
-            let mut polled = Poll::Pending;
-            self.0.engine.poll_inside(&mut || polled = future.as_mut().poll(cx));
-            polled
-        });
+        let engine = &self.0.engine;
+        let (mut future, mut output) = (pin!(future), None);
+        let mut wait = || {
+            output = park::block_on(|cx| {
+                let mut polled = Poll::Pending;
+                engine.poll_inside(&mut || polled = future.as_mut().poll(cx));
+                polled
+            });
+        };
+        match park::is_worker() {
+            true => wait(),
+            false => engine.wait_outside(&mut wait),
+        }
         output.expect("only a thread that must not wait gives up")
     }
 
@@ -421,23 +413,17 @@ impl Runtime {
         }
     }
 
-    /// Starts a job or queues it. Returns the pool and the position of a queued job.
+    /// Starts a job or queues it. Returns the place of a queued job.
     ///
     /// # Errors
     /// [`Busy`] if `may_refuse` is set and the queue is full.
-    pub(crate) fn offload(
-        &self,
-        kind: Work,
-        job: Job,
-        may_refuse: bool,
-    ) -> Result<Option<(Arc<Pool>, u64)>, Busy> {
-        let pool = self.pool(kind);
-        match pool.admit(job, may_refuse)? {
+    pub(crate) fn admit(&self, kind: Work, job: Job, may_refuse: bool) -> Result<Option<Place>, Busy> {
+        match self.pool(kind).admit(job, may_refuse)? {
             Admission::Run(job) => {
                 self.0.engine.offload(kind, job);
                 Ok(None)
             }
-            Admission::Queued(place) => Ok(Some((pool.clone(), place))),
+            Admission::Queued(place) => Ok(Some(place)),
         }
     }
 

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 
 use crate::conn::handler::{Answer, Handler};
-use crate::proto::BoxFuture;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
 use crate::runtime::config::OnDisconnect;
 use crate::runtime::handle::Work;
-use crate::runtime::offload::{Offloaded, TryOffloaded};
+use crate::runtime::offload::offload;
 
 /// Creates a handler from a plain function that runs on the thread of the connection.
 ///
@@ -100,14 +99,9 @@ where
         };
         let (function, runtime, work) = (self.function.clone(), runtime.clone(), self.work);
         let job = move || function(request).into_response();
-        let response: BoxFuture<Response> = match runtime.pool(work).refuses() {
-            true => {
-                let response = TryOffloaded::new(runtime, work, job);
-                Box::pin(async { response.await.into_response() })
-            }
-            false => Box::pin(Offloaded::new(runtime, work, job)),
-        };
-        Answer::Later(response, None)
+        let may_refuse = runtime.pool(work).refuses();
+        let response = offload(runtime, work, job, may_refuse);
+        Answer::Later(Box::pin(async { response.await.into_response() }), None)
     }
 }
 
