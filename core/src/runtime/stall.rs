@@ -6,12 +6,13 @@
 
 use std::cell::Cell;
 use std::panic::Location;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::runtime::clock::CoarseInstant;
+use crate::runtime::task::lock;
 
 /// The number of a route name; 0 for a handler without a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl RouteName {
 
     /// The number of `name`, which is assigned at its first use.
     pub(crate) fn new(name: &str) -> RouteName {
-        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = lock(&NAMES);
         let at = names.iter().position(|known| **known == *name).unwrap_or_else(|| {
             names.push(name.into());
             names.len() - 1
@@ -53,7 +54,7 @@ impl RouteName {
 
     /// The name, for a report.
     fn name(self) -> Box<str> {
-        let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = lock(&NAMES);
         let known = usize::try_from(self.0).ok().and_then(|n| names.get(n.checked_sub(1)?));
         known.cloned().unwrap_or_else(|| "a handler without a route".into())
     }

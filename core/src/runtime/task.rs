@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::runtime::clock::CoarseInstant;
 use crate::runtime::latch::Guard;
@@ -56,19 +56,16 @@ impl<T: Send + 'static> Task<T> {
         let mut finish = Finish { state, _counted: counted };
         let mut future = Some(Box::pin(future));
         let body = poll_fn(move |cx| {
-            let polled = match &mut future {
+            let outcome = match &mut future {
                 Some(running) if !finish.is_cancelled(cx) => {
                     let began = CoarseInstant::now();
                     let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
                     stalls.polled_task(began, spawned);
                     match polled {
-                        Ok(Poll::Pending) => return Poll::Pending,
-                        Ok(Poll::Ready(output)) => Ok(output),
+                        Ok(polled) => Ok(ready!(polled)),
                         Err(panic) => {
-                            log::error!(
-                                "the background task of {spawned} panicked: {}",
-                                panic_message(&*panic)
-                            );
+                            let message = panic_message(&*panic);
+                            log::error!("the background task of {spawned} panicked: {message}");
                             Err(TaskError::Panicked)
                         }
                     }
@@ -77,7 +74,7 @@ impl<T: Send + 'static> Task<T> {
             };
             // The future is dropped before the waiter learns that the task has ended.
             future = None;
-            finish.with(polled);
+            finish.with(outcome);
             Poll::Ready(())
         });
         (task, body)

@@ -74,12 +74,11 @@ impl Server {
     /// # Errors
     /// [`ServeError::Bind`] for the first address that cannot be bound.
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
-        let mut listeners = Vec::with_capacity(binds.len());
-        for bind in binds {
-            let listener = Listener::bind(bind, config.backlog)
-                .map_err(|source| ServeError::Bind { address: bind.to_string(), source })?;
-            listeners.push(listener);
-        }
+        let bind = |bind: &Bind| {
+            Listener::bind(bind, config.backlog)
+                .map_err(|source| ServeError::Bind { address: bind.to_string(), source })
+        };
+        let listeners = binds.iter().map(bind).collect::<Result<_, _>>()?;
         Ok(Server { listeners, config, shutdown: Shutdown::new() })
     }
 
