@@ -24,10 +24,10 @@ use crate::proto::stream::Stream;
 use crate::runtime::config::Config;
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::endpoint::Endpoint;
-use crate::runtime::latch::{Guard, Latch};
+use crate::runtime::latch::Latch;
 use crate::runtime::offload::{Job, offload};
 use crate::runtime::park;
-use crate::runtime::pool::{Admission, Busy, Place, Pool};
+use crate::runtime::pool::{Busy, Place, Pool};
 use crate::runtime::scope::Scope;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::stall::Stalls;
@@ -238,35 +238,24 @@ impl Runtime {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.spawn_at(future, Location::caller())
+        self.spawn_at(future, Location::caller(), true)
     }
 
-    /// Does the same as [`Runtime::spawn`]. Log lines name `place` as the origin of the task.
-    pub(crate) fn spawn_at<T: Send + 'static>(
+    /// Does the same as [`Runtime::spawn`]. Log lines name `place` as the origin of the task. If `counts` is not set, a
+    /// stop does not wait for the task, and the statistics do not have it.
+    pub(crate) fn spawn_at<F>(
         &self,
-        future: impl Future<Output = T> + Send + 'static,
+        future: F,
         place: &'static Location<'static>,
-    ) -> Task<T> {
-        self.0.tasks_started.fetch_add(1, Ordering::Relaxed);
-        self.start(future, place, Some(self.0.tasks.guard()))
-    }
-
-    /// Starts a background task that a stop does not wait for, and that [`Runtime::tasks`] does not count.
-    #[cfg(feature = "hyper")]
-    pub(crate) fn spawn_unawaited(
-        &self,
-        future: impl Future<Output: Send + 'static> + Send + 'static,
-        place: &'static Location<'static>,
-    ) {
-        self.start(future, place, None).detach();
-    }
-
-    fn start<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = T> + Send + 'static,
-        place: &'static Location<'static>,
-        counted: Option<Guard>,
-    ) -> Task<T> {
+        counts: bool,
+    ) -> Task<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        let counted = counts.then(|| {
+            self.0.tasks_started.fetch_add(1, Ordering::Relaxed);
+            self.0.tasks.guard()
+        });
         let (task, body) = Task::new(future, place, counted, self.0.stalls.clone());
         self.0.engine.spawn(Box::pin(body));
         task
@@ -418,13 +407,7 @@ impl Runtime {
     /// # Errors
     /// [`Busy`] if `may_refuse` is set and the queue is full.
     pub(crate) fn admit(&self, kind: Work, job: Job, may_refuse: bool) -> Result<Option<Place>, Busy> {
-        match self.pool(kind).admit(job, may_refuse)? {
-            Admission::Run(job) => {
-                self.0.engine.offload(kind, job);
-                Ok(None)
-            }
-            Admission::Queued(place) => Ok(Some(place)),
-        }
+        self.pool(kind).admit(job, may_refuse, |job| self.0.engine.offload(kind, job))
     }
 
     /// Waits until no background task is left, for backends that stop.

@@ -43,14 +43,6 @@ struct Queued {
     since: Instant,
 }
 
-/// The result of [`Pool::admit`].
-pub(crate) enum Admission {
-    /// The caller must have a thread run this job now.
-    Run(Job),
-    /// The job waits for a thread.
-    Queued(Place),
-}
-
 /// The place of a job in the queue of a pool. Dropping it removes the job, if no thread has started it.
 pub(crate) struct Place {
     pool: Arc<Pool>,
@@ -95,18 +87,24 @@ impl Pool {
         }
     }
 
-    /// Admits a job to run now or to the queue.
+    /// Passes a job to `run`, which must have a thread run it now, or queues it. Returns the place of a queued job.
     ///
     /// # Errors
     /// [`Busy`] if `may_refuse` is set and the queue is full.
-    pub(crate) fn admit(self: &Arc<Pool>, job: Job, may_refuse: bool) -> Result<Admission, Busy> {
+    pub(crate) fn admit(
+        self: &Arc<Pool>,
+        job: Job,
+        may_refuse: bool,
+        run: impl FnOnce(Job),
+    ) -> Result<Option<Place>, Busy> {
         let mut state = lock(&self.state);
         if state.stats.running < state.stats.threads {
             state.stats.running += 1;
             state.stats.started += 1;
             drop(state);
             let permit = RunPermit(Some(self.clone()));
-            return Ok(Admission::Run(Box::new(move || permit.work(job))));
+            run(Box::new(move || permit.work(job)));
+            return Ok(None);
         }
         if may_refuse && state.queue.len() >= self.max_queue {
             state.stats.refused += 1;
@@ -115,7 +113,7 @@ impl Pool {
         let position = state.next_position;
         state.next_position += 1;
         state.queue.insert(position, Queued { job, since: Instant::now() });
-        Ok(Admission::Queued(Place { pool: self.clone(), position }))
+        Ok(Some(Place { pool: self.clone(), position }))
     }
 
     /// The next job for a thread that has completed one. `None` ends its claim to run.

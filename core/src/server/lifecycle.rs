@@ -123,12 +123,10 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
         Some(Ok(())) | Some(Err(TaskError::Panicked)) => {}
         _ => log::warn!("the application did not stop in time"),
     }
-    if block_on_until(deadline, runtime.tasks_ended()).is_none() {
-        match runtime.tasks() {
-            // The last one has ended since the deadline.
-            0 => {}
-            tasks => log::warn!("{tasks} background tasks were still running"),
-        }
+    block_on_until(deadline, runtime.tasks_ended());
+    match runtime.tasks() {
+        0 => {}
+        tasks => log::warn!("{tasks} background tasks were still running"),
     }
     Ok(Report::of(&service))
 }
@@ -181,9 +179,6 @@ impl Threads {
         if block_on_until(end_of(LAST_WAIT), self.ended.released()).is_none() {
             log::error!("a thread is held by a handler and is left behind");
         }
-        match lock(&self.failure).take() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        lock(&self.failure).take().map_or(Ok(()), Err)
     }
 }
