@@ -1,8 +1,7 @@
 //! Seam 2: the services of a backend to a handler.
 //!
-//! [`Runtime`] is the handle of the application. [`Engine`] is the trait that a backend implements. The behaviour
-//! that is the same on every backend is in this layer, above the engine: detached and cancelled tasks, panics, the
-//! number of offloaded jobs that run at once, and jobs whose future is dropped.
+//! [`Runtime`] is the handle of the application. [`Engine`] is the trait that a backend implements. Behaviour that is
+//! the same on every backend is above the engine.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
