@@ -48,6 +48,7 @@ impl Default for Counters {
     }
 }
 
+/// The number of threads that have a shard number.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {

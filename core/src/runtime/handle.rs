@@ -187,7 +187,12 @@ impl Runtime {
     /// The thread of an event loop does other work during the wait. A handler on a blocking backend holds its thread,
     /// and the futures that it has joined with this one run on.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        self.0.engine.sleep(self.0.engine.now() + duration)
+        self.sleep_until(self.now() + duration)
+    }
+
+    /// The current time of the clock of the engine.
+    pub(crate) fn now(&self) -> Instant {
+        self.0.engine.now()
     }
 
     /// Waits until the time `at` of the clock of the engine.
@@ -258,12 +263,6 @@ impl Runtime {
         let (task, body) = Task::new(future, place, counted, self.0.stalls.clone());
         self.0.engine.spawn(Box::pin(body));
         task
-    }
-
-    /// The current time of the clock behind [`Runtime::sleep_until`].
-    #[cfg(feature = "hyper")]
-    pub(crate) fn now(&self) -> Instant {
-        self.0.engine.now()
     }
 
     /// Creates a scope for tasks that belong together, for example to a request. Dropping the scope cancels its tasks,
