@@ -6,8 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use gearshift_core::backend::OnStop;
-use gearshift_core::{App, Bind, Config, Endpoint, Report, ServeError, Server, Shutdown};
+use gearshift_core::{App, Bind, BoxFuture, Config, Endpoint, Report, ServeError, Server, Shutdown};
 
 use crate::Backend;
 
@@ -128,7 +127,7 @@ impl fmt::Debug for TestServer {
 
 /// The same application, which sends a message when it has started.
 fn with_start_signal(app: App, started: SyncSender<()>) -> App {
-    let (leave, left) = mpsc::sync_channel::<OnStop>(1);
+    let (leave, left) = mpsc::sync_channel::<BoxFuture<()>>(1);
     App::start(move |runtime| {
         let (starting, on_stop) = app.into_parts(runtime);
         async move {
@@ -140,7 +139,7 @@ fn with_start_signal(app: App, started: SyncSender<()>) -> App {
     })
     .on_stop(move || async move {
         if let Ok(on_stop) = left.try_recv() {
-            on_stop.run().await;
+            on_stop.await;
         }
     })
 }

@@ -47,7 +47,8 @@ pub use runtime::clock;
 pub use runtime::config::{self, Config, OnDisconnect, Overload};
 pub use runtime::endpoint::Endpoint;
 pub use runtime::handle::{Elapsed, Engine, EngineStats, Runtime, Work};
-pub use runtime::offload::{Job, Offloaded, TryOffloaded};
+pub use runtime::latch::{self, Latch};
+pub use runtime::offload::Job;
 pub use runtime::park;
 pub use runtime::pool::Busy;
 pub use runtime::scope::Scope;
@@ -66,7 +67,6 @@ pub use conn::transport::{self, Transport};
 
 pub use server::accept::AcceptPause;
 pub use server::backend::{self, App, Backend, Report, ServeError, Server};
-pub use server::latch::{self, Latch};
 pub use server::lifecycle::{self, Threads, Workers};
 pub use server::listener::{Bind, Listener};
 

@@ -58,6 +58,6 @@ fn imports_that_go_up_or_name_no_layer_are_faults() {
     assert_eq!(fault("    use crate::conn::io::Io;", 2), None);
     assert_eq!(fault("/// [`Runtime`](crate::Runtime)", 0), None);
     assert!(fault("use crate::runtime::clock::Clock;", 0).is_some());
-    assert!(fault("pub(crate) fn f() -> crate::server::latch::Latch {", 2).is_some());
+    assert!(fault("pub(crate) fn f() -> crate::server::listener::Listener {", 2).is_some());
     assert!(fault("use crate::{Request, Response};", 4).is_some());
 }

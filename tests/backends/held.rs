@@ -295,7 +295,7 @@ fn timers(backend: Backend) {
             let (held, runtime) = (held.clone(), runtime.clone());
             async move {
                 held.begin();
-                while !held.latch.is_released() {
+                while held.latch.guards() > 0 {
                     runtime.sleep(Duration::from_millis(1)).await;
                 }
                 "done"

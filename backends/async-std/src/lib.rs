@@ -136,7 +136,7 @@ impl Workers for AsyncStdWorkers {
 /// Turns the reactor until the server ends. Called on a separate thread, which lets a task of the executor go on
 /// when several connections are ready together.
 fn run(mut reactor: Reactor, running: &Latch) -> io::Result<()> {
-    while !running.is_released() {
+    while running.guards() > 0 {
         if reactor.turn(None)? > 1 {
             reactor = park::block_on_until(None, task::spawn(turn_while_busy(reactor)))
                 .expect("without a deadline the wait ends with the task")?;

@@ -67,7 +67,7 @@ impl Acceptor {
     pub async fn run(mut self, service: Arc<Service>, mut begin: impl FnMut(ReactorTransport, Peer)) {
         let slot = self.slot.clone();
         let _subscription =
-            service.shutdown().subscribe(move |_| slot.announce(READABLE, |waker| waker.wake()));
+            service.shutdown().subscribe(move || slot.announce(READABLE, |waker| waker.wake()));
         loop {
             for _ in 0..IN_A_ROW {
                 match poll_fn(|cx| self.poll_next(cx, &service)).await {

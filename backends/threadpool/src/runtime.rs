@@ -40,10 +40,10 @@ impl Engine for ThreadPoolEngine {
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
-        let pending = PendingTask::new(&self.pool);
+        let hold = Hold::new(&self.pool);
         self.background.spawn(async move {
             task.await;
-            drop(pending);
+            drop(hold);
         });
     }
 
@@ -55,12 +55,9 @@ impl Engine for ThreadPoolEngine {
         true
     }
 
-    fn wait_begins(&self) {
-        self.pool.hold();
-    }
-
-    fn wait_ends(&self) {
-        self.pool.release();
+    fn wait_outside(&self, wait: &mut dyn FnMut()) {
+        let _hold = Hold::new(&self.pool);
+        wait();
     }
 
     fn stats(&self) -> EngineStats {
@@ -72,17 +69,18 @@ impl Engine for ThreadPoolEngine {
     }
 }
 
-/// A background task that has not ended. The pool counts these tasks, because they may wait for events of the reactor.
-struct PendingTask(Arc<Pool>);
+/// Counts a background task, or a wait of a thread of the application, until it is dropped. Both may wait for events of
+/// the reactor.
+struct Hold(Arc<Pool>);
 
-impl PendingTask {
-    fn new(pool: &Arc<Pool>) -> PendingTask {
+impl Hold {
+    fn new(pool: &Arc<Pool>) -> Hold {
         pool.hold();
-        PendingTask(pool.clone())
+        Hold(pool.clone())
     }
 }
 
-impl Drop for PendingTask {
+impl Drop for Hold {
     fn drop(&mut self) {
         self.0.release();
     }

@@ -24,7 +24,7 @@ impl After {
 impl Drop for After {
     fn drop(&mut self) {
         for (task, place) in self.tasks.drain(..) {
-            self.runtime.spawn_at(task, place).detach();
+            self.runtime.spawn_at(task, place, true).detach();
         }
     }
 }

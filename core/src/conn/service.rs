@@ -80,7 +80,7 @@ impl Service {
             watchers: Mutex::default(),
         });
         let connections = open.clone();
-        let wake_all = shutdown.subscribe(move |_| connections.wake_all());
+        let wake_all = shutdown.subscribe(move || connections.wake_all());
         Arc::new(Service {
             handler,
             threads_block: runtime.threads_block(),

@@ -18,9 +18,12 @@ impl Body {
     ///
     /// A read error, or another number of bytes than `len`, cuts the connection.
     pub fn from_reader(runtime: &Runtime, len: Option<u64>, reader: impl io::Read + Send + 'static) -> Body {
-        let runtime = runtime.clone();
-        let state = ReaderState::Idle(Box::new(reader));
-        Body(Inner::Stream(Box::pin(FromReader { runtime, remaining: len, state })))
+        let next = read_chunk(runtime, reader);
+        Body(Inner::Stream(Box::pin(FromReader {
+            runtime: runtime.clone(),
+            remaining: len,
+            next: Some(next),
+        })))
     }
 
     /// Converts the body to a blocking reader, for sync handlers on blocking backends and for work inside
@@ -64,26 +67,18 @@ impl io::Read for BodyReader {
 }
 
 /// The stream behind [`Body::from_reader`].
-struct FromReader {
+struct FromReader<R> {
     runtime: Runtime,
     /// The number of bytes that were not read, if the length is known.
     remaining: Option<u64>,
-    state: ReaderState,
-}
-
-enum ReaderState {
-    /// No read is in progress.
-    Idle(Box<dyn io::Read + Send>),
-    /// A thread reads.
-    Reading(BoxFuture<(Box<dyn io::Read + Send>, io::Result<Bytes>)>),
-    /// The reader has ended or failed.
-    Ended,
+    /// The read of the next piece. `None` if the reader has ended or failed.
+    next: Option<BoxFuture<(R, io::Result<Bytes>)>>,
 }
 
 /// The number of bytes that one call of [`Runtime::blocking`] reads at most.
 const MAX_READ: usize = 64 * 1024;
 
-impl http_body::Body for FromReader {
+impl<R: io::Read + Send + 'static> http_body::Body for FromReader<R> {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -91,31 +86,18 @@ impl http_body::Body for FromReader {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        loop {
-            match std::mem::replace(&mut this.state, ReaderState::Ended) {
-                ReaderState::Idle(reader) => {
-                    this.state =
-                        ReaderState::Reading(Box::pin(this.runtime.blocking(move || read_chunk(reader))));
-                }
-                ReaderState::Reading(mut reading) => match reading.as_mut().poll(cx) {
-                    Poll::Pending => {
-                        this.state = ReaderState::Reading(reading);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready((_, Err(error))) => {
-                        return Poll::Ready(Some(Err(BodyError::Source(error.into()))));
-                    }
-                    Poll::Ready((_, Ok(chunk))) if chunk.is_empty() => return Poll::Ready(None),
-                    Poll::Ready((reader, Ok(chunk))) => {
-                        this.state = ReaderState::Idle(reader);
-                        if let Some(remaining) = &mut this.remaining {
-                            *remaining = remaining.saturating_sub(chunk.len() as u64);
-                        }
-                        return Poll::Ready(Some(Ok(Frame::data(chunk))));
-                    }
-                },
-                ReaderState::Ended => return Poll::Ready(None),
+        let Some(mut next) = self.next.take() else { return Poll::Ready(None) };
+        match next.as_mut().poll(cx) {
+            Poll::Pending => {
+                self.next = Some(next);
+                Poll::Pending
+            }
+            Poll::Ready((_, Err(error))) => Poll::Ready(Some(Err(BodyError::Source(error.into())))),
+            Poll::Ready((_, Ok(chunk))) if chunk.is_empty() => Poll::Ready(None),
+            Poll::Ready((reader, Ok(chunk))) => {
+                self.next = Some(read_chunk(&self.runtime, reader));
+                self.remaining = self.remaining.map(|bytes| bytes.saturating_sub(chunk.len() as u64));
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
         }
     }
@@ -125,18 +107,23 @@ impl http_body::Body for FromReader {
     }
 }
 
-/// Reads the next piece; an empty one is the end.
-fn read_chunk(mut reader: Box<dyn io::Read + Send>) -> (Box<dyn io::Read + Send>, io::Result<Bytes>) {
-    let mut chunk = vec![0; MAX_READ];
-    let outcome = loop {
-        match reader.read(&mut chunk) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => break Err(error),
-            Ok(n) => {
-                chunk.truncate(n);
-                break Ok(Bytes::from(chunk));
+/// Reads the next piece, from the first poll on; an empty one is the end.
+fn read_chunk<R>(runtime: &Runtime, mut reader: R) -> BoxFuture<(R, io::Result<Bytes>)>
+where
+    R: io::Read + Send + 'static,
+{
+    Box::pin(runtime.blocking(move || {
+        let mut chunk = vec![0; MAX_READ];
+        let outcome = loop {
+            match reader.read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => break Err(error),
+                Ok(n) => {
+                    chunk.truncate(n);
+                    break Ok(Bytes::from(chunk));
+                }
             }
-        }
-    };
-    (reader, outcome)
+        };
+        (reader, outcome)
+    }))
 }

@@ -1,12 +1,17 @@
 //! The sources of time: the clock of the system, and a manual clock for simulations and tests.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use rustix::time::ClockId::{Monotonic as MONOTONIC, Realtime as REALTIME};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use rustix::time::ClockId::{MonotonicCoarse as MONOTONIC, RealtimeCoarse as REALTIME};
+use rustix::time::clock_gettime;
+
 /// The source of time for all deadlines and for the `Date` field of a server.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum Clock {
     /// The clock of the system.
     #[default]
@@ -30,12 +35,12 @@ impl Clock {
     #[inline]
     pub fn unix_seconds(&self) -> u64 {
         match self {
-            Clock::System => system_seconds(),
-            Clock::Manual(clock) => clock.unix_seconds(),
+            Clock::System => u64::try_from(clock_gettime(REALTIME).tv_sec).unwrap_or(0),
+            Clock::Manual(clock) => clock.unix_start + clock.elapsed.load(Ordering::Acquire) / 1_000_000_000,
         }
     }
 
-    /// The time to be subtracted from a later one, off by some milliseconds, and cheap for it.
+    /// The current time, which is cheap to read and may lag by some milliseconds.
     #[inline]
     pub fn coarse(&self) -> CoarseInstant {
         match self {
@@ -45,29 +50,18 @@ impl Clock {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[inline]
-fn system_seconds() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    u64::try_from(now.tv_sec).unwrap_or(0)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn system_seconds() -> u64 {
-    use std::time::SystemTime;
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// A monotonic time from the coarse clock of the system. It is cheaper to read than [`Instant`] and may lag by some
 /// milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CoarseInstant(u64);
 
 impl CoarseInstant {
-    /// The current time.
+    /// The current time of the system.
     #[inline]
     pub fn now() -> CoarseInstant {
-        CoarseInstant(coarse_time())
+        let now = clock_gettime(MONOTONIC);
+        let seconds = now.tv_sec.cast_unsigned();
+        CoarseInstant(seconds.wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned()))
     }
 
     /// The time from `earlier` to this instant; zero if `earlier` is later.
@@ -106,30 +100,6 @@ impl AtomicCoarseInstant {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-/// The coarse monotonic time in nanoseconds.
-#[inline]
-fn coarse_time() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    now.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned())
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn coarse_time() -> u64 {
-    use std::sync::OnceLock;
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Clock::System => "Clock::System",
-            Clock::Manual(_) => "Clock::Manual",
-        })
-    }
-}
-
 /// A clock that moves only by [`ManualClock::advance`]. Clones share their time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
@@ -152,10 +122,5 @@ impl ManualClock {
     /// The current time, for deadlines.
     pub fn now(&self) -> Instant {
         self.start + Duration::from_nanos(self.elapsed.load(Ordering::Acquire))
-    }
-
-    /// The current Unix time in seconds.
-    pub fn unix_seconds(&self) -> u64 {
-        self.unix_start + self.elapsed.load(Ordering::Acquire) / 1_000_000_000
     }
 }

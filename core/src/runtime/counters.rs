@@ -3,12 +3,12 @@
 //! Each thread adds to a shard, and a reader sums all shards. A gauge may be incremented in one shard and decremented
 //! in another, so that only the sum is meaningful.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use http::StatusCode;
 
 use crate::runtime::config::cores;
+use crate::runtime::stats::Stats;
 
 /// The largest number of shards. Beyond it, threads share shards.
 const MAX_SHARDS: usize = 64;
@@ -40,17 +40,6 @@ pub(crate) struct Shard {
     sent: AtomicU64,
 }
 
-/// The sums of all shards.
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    pub(crate) in_flight: u64,
-    pub(crate) responses: [u64; 5],
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) accepted: u64,
-    pub(crate) rejected: u64,
-}
-
 impl Default for Counters {
     fn default() -> Counters {
         let n = (2 * cores()).next_power_of_two().min(MAX_SHARDS);
@@ -59,34 +48,19 @@ impl Default for Counters {
     }
 }
 
+/// The number of threads that have a shard number.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    /// The shard number of the thread; `usize::MAX` until the first use.
-    static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-/// The shard number of the calling thread.
-#[inline]
-fn number() -> usize {
-    match NUMBER.get() {
-        usize::MAX => take_number(),
-        number => number,
-    }
-}
-
-/// Assigns the next shard number to the calling thread.
-#[cold]
-fn take_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed) % MAX_SHARDS;
-    NUMBER.set(number);
-    number
+    /// The shard number of the thread.
+    static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed) % MAX_SHARDS;
 }
 
 impl Counters {
     /// The shard of the calling thread.
     #[inline]
     pub(crate) fn here(&self) -> &Shard {
-        &self.shards[number() & (self.shards.len() - 1)]
+        NUMBER.with(|number| &self.shards[number & (self.shards.len() - 1)])
     }
 
     /// Counts an accepted connection.
@@ -100,22 +74,28 @@ impl Counters {
         self.here().responded(status);
     }
 
-    /// Sums the shards.
-    pub(crate) fn totals(&self) -> Totals {
+    /// Sums the shards. The other statistics have their default.
+    pub(crate) fn totals(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut totals =
-            Totals { accepted: read(&self.accepted), rejected: read(&self.rejected), ..Totals::default() };
+        let mut totals = Stats {
+            connections_accepted: read(&self.accepted),
+            requests_rejected: read(&self.rejected),
+            ..Stats::default()
+        };
+        let mut in_flight = 0_u64;
         for shard in &self.shards {
-            totals.in_flight = totals.in_flight.wrapping_add(read(&shard.in_flight));
-            totals.received += read(&shard.received);
-            totals.sent += read(&shard.sent);
+            in_flight = in_flight.wrapping_add(read(&shard.in_flight));
+            totals.bytes_received += read(&shard.received);
+            totals.bytes_sent += read(&shard.sent);
             for (total, responses) in totals.responses.iter_mut().zip(&shard.responses) {
                 *total += read(responses);
             }
         }
         // The sum can be negative: an increment may follow the read of its shard, and the decrement precede that of
         // another.
-        totals.in_flight = u64::try_from(totals.in_flight.cast_signed()).unwrap_or(0);
+        totals.requests_in_flight = u64::try_from(in_flight.cast_signed()).unwrap_or(0);
+        totals.requests_served =
+            totals.responses.iter().sum::<u64>().saturating_sub(totals.requests_rejected);
         totals
     }
 }
@@ -164,7 +144,7 @@ mod tests {
     fn what_goes_up_on_one_thread_may_go_down_on_another() {
         let counters = Arc::new(Counters::default());
         counters.here().busy();
-        assert_eq!(counters.totals().in_flight, 1);
+        assert_eq!(counters.totals().requests_in_flight, 1);
         for _ in 0..3 {
             let (begins, ends) = (counters.clone(), counters.clone());
             thread::spawn(move || begins.here().busy()).join().unwrap();
@@ -172,7 +152,7 @@ mod tests {
         }
         counters.here().idle(0);
         let totals = counters.totals();
-        assert_eq!((totals.in_flight, totals.responses), (0, [0, 6, 0, 0, 0]));
+        assert_eq!((totals.requests_in_flight, totals.responses), (0, [0, 6, 0, 0, 0]));
     }
 
     #[test]
@@ -183,6 +163,6 @@ mod tests {
         }
         counters.rejected(StatusCode::BAD_REQUEST);
         let totals = counters.totals();
-        assert_eq!((totals.responses, totals.rejected), ([1, 1, 1, 3, 2], 1));
+        assert_eq!((totals.responses, totals.requests_rejected), ([1, 1, 1, 3, 2], 1));
     }
 }

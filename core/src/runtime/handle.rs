@@ -1,16 +1,16 @@
 //! Seam 2: the services of a backend to a handler.
 //!
-//! [`Runtime`] is the handle of the application. [`Engine`] is the trait that a backend implements. The behaviour
-//! that is the same on every backend is in this layer, above the engine: detached and cancelled tasks, panics, the
-//! number of offloaded jobs that run at once, and jobs whose future is dropped.
+//! [`Runtime`] is the handle of the application. [`Engine`] is the trait that a backend implements. Behaviour that is
+//! the same on every backend is above the engine.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::ToSocketAddrs;
 use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -23,14 +23,15 @@ use crate::proto::stream::Stream;
 use crate::runtime::config::Config;
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::endpoint::Endpoint;
-use crate::runtime::offload::{Job, Offloaded, TryOffloaded};
+use crate::runtime::latch::Latch;
+use crate::runtime::offload::{Job, offload};
 use crate::runtime::park;
-use crate::runtime::pool::{Admission, Busy, Pool};
+use crate::runtime::pool::{Busy, Place, Pool};
 use crate::runtime::scope::Scope;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::stall::Stalls;
 use crate::runtime::stats::Stats;
-use crate::runtime::task::{Task, Tasks};
+use crate::runtime::task::Task;
 
 /// The services that a backend provides below [`Runtime`].
 pub trait Engine: Send + Sync + 'static {
@@ -67,30 +68,14 @@ pub trait Engine: Send + Sync + 'static {
         poll();
     }
 
-    /// A thread that is no worker begins to wait for a future of this engine, until [`Engine::wait_ends`].
-    fn wait_begins(&self) {}
-
-    /// A wait that [`Engine::wait_begins`] has announced is over.
-    fn wait_ends(&self) {}
+    /// Calls `wait`, with which a thread that is no worker waits for the future of [`Runtime::block_on`]. `wait` may
+    /// panic.
+    fn wait_outside(&self, wait: &mut dyn FnMut()) {
+        wait();
+    }
 
     /// The statistics that only the backend can count.
     fn stats(&self) -> EngineStats;
-}
-
-/// The wait of a thread that is no worker, from [`Engine::wait_begins`] to [`Engine::wait_ends`].
-struct OutsideWait<'a>(&'a dyn Engine);
-
-impl OutsideWait<'_> {
-    fn begin(engine: &dyn Engine) -> OutsideWait<'_> {
-        engine.wait_begins();
-        OutsideWait(engine)
-    }
-}
-
-impl Drop for OutsideWait<'_> {
-    fn drop(&mut self) {
-        self.0.wait_ends();
-    }
 }
 
 /// The statistics of a backend itself, as parts of [`Stats`].
@@ -141,7 +126,8 @@ pub struct Runtime(Arc<Shared>);
 
 struct Shared {
     engine: Box<dyn Engine>,
-    tasks: Tasks,
+    tasks: Latch,
+    tasks_started: AtomicU64,
     blocking: Arc<Pool>,
     compute: Arc<Pool>,
     counters: Counters,
@@ -155,7 +141,8 @@ impl Runtime {
     pub fn new(engine: impl Engine, config: &Config, shutdown: Shutdown) -> Runtime {
         let pool = |kind, threads| Pool::new(kind, threads, config.pool_queue, config.pool_overload);
         Runtime(Arc::new(Shared {
-            tasks: Tasks::default(),
+            tasks: Latch::new(),
+            tasks_started: AtomicU64::new(0),
             blocking: pool(Work::Blocking, config.blocking_threads),
             compute: pool(Work::Compute, config.compute_threads_or_cores()),
             counters: Counters::default(),
@@ -200,7 +187,12 @@ impl Runtime {
     /// The thread of an event loop does other work during the wait. A handler on a blocking backend holds its thread,
     /// and the futures that it has joined with this one run on.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        self.0.engine.sleep(self.0.engine.now() + duration)
+        self.sleep_until(self.now() + duration)
+    }
+
+    /// The current time of the clock of the engine.
+    pub(crate) fn now(&self) -> Instant {
+        self.0.engine.now()
     }
 
     /// Waits until the time `at` of the clock of the engine.
@@ -213,15 +205,7 @@ impl Runtime {
     /// # Errors
     /// [`Elapsed`] if `future` was not ready in time.
     pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
-        let mut sleep = self.0.engine.sleep(self.0.engine.now() + duration);
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            sleep.as_mut().poll(cx).map(|()| Err(Elapsed(duration)))
-        })
-        .await
+        before(pin!(future), self.sleep(duration)).await.ok_or(Elapsed(duration))
     }
 
     /// Connects to `HOST:PORT` or `unix:PATH`. A host name is looked up through [`Runtime::blocking`], and its
@@ -230,12 +214,14 @@ impl Runtime {
     /// # Errors
     /// `InvalidInput` if `to` has neither form, the error of the lookup, or the error of the last address.
     pub async fn connect(&self, to: &str) -> io::Result<Stream> {
-        let endpoints = match Endpoint::parse(to) {
-            Some(endpoint) => vec![endpoint],
-            None => {
-                let name = to.to_owned();
-                self.blocking(move || Endpoint::resolve(&name)).await?
-            }
+        let endpoints = if let Some(path) = to.strip_prefix("unix:") {
+            vec![Endpoint::Unix(path.into())]
+        } else if let Ok(address) = to.parse() {
+            vec![Endpoint::Tcp(address)]
+        } else {
+            let name = to.to_owned();
+            let addresses = self.blocking(move || name.to_socket_addrs()).await?;
+            addresses.map(Endpoint::Tcp).collect()
         };
         let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("{to} has no address"));
         for endpoint in endpoints {
@@ -254,39 +240,29 @@ impl Runtime {
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
+        F: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.spawn_at(future, Location::caller())
+        self.spawn_at(future, Location::caller(), true)
     }
 
-    /// Does the same as [`Runtime::spawn`]. Log lines name `place` as the origin of the task.
-    pub(crate) fn spawn_at<F>(&self, future: F, place: &'static Location<'static>) -> Task<F::Output>
+    /// Does the same as [`Runtime::spawn`]. Log lines name `place` as the origin of the task. If `counts` is not set, a
+    /// stop does not wait for the task, and the statistics do not have it.
+    pub(crate) fn spawn_at<F>(
+        &self,
+        future: F,
+        place: &'static Location<'static>,
+        counts: bool,
+    ) -> Task<F::Output>
     where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
+        F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let (task, body) = Task::new(future, place, &self.0.tasks, &self.0.stalls);
+        let counted = counts.then(|| {
+            self.0.tasks_started.fetch_add(1, Ordering::Relaxed);
+            self.0.tasks.guard()
+        });
+        let (task, body) = Task::new(future, place, counted, self.0.stalls.clone());
         self.0.engine.spawn(Box::pin(body));
         task
-    }
-
-    /// Starts a background task that a stop does not wait for, and that [`Runtime::tasks`] does not count.
-    #[cfg(feature = "hyper")]
-    pub(crate) fn spawn_unawaited<F>(&self, future: F, place: &'static Location<'static>)
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let (task, body) = Task::new(future, place, &Tasks::default(), &self.0.stalls);
-        task.detach();
-        self.0.engine.spawn(Box::pin(body));
-    }
-
-    /// The current time of the clock behind [`Runtime::sleep_until`].
-    #[cfg(feature = "hyper")]
-    pub(crate) fn now(&self) -> Instant {
-        self.0.engine.now()
     }
 
     /// Creates a scope for tasks that belong together, for example to a request. Dropping the scope cancels its tasks,
@@ -301,41 +277,43 @@ impl Runtime {
     /// The work starts when the returned future is first polled. Dropping the future before a thread has started the
     /// work cancels it. Work that has started runs to its end, and its output is dropped. A panic of the work resumes
     /// in the task that awaits the future.
-    pub fn blocking<F, R>(&self, work: F) -> Offloaded<F, R>
+    pub fn blocking<F, R>(&self, work: F) -> impl Future<Output = R> + Send + use<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        Offloaded::new(self.clone(), Work::Blocking, work)
+        let output = offload(self.clone(), Work::Blocking, work, false);
+        async { output.await.expect("work that may wait is not refused") }
     }
 
     /// Does the same as [`Runtime::blocking`], but the output is [`Busy`] if [`Config::pool_queue`] jobs wait already.
     /// [`Config::pool_overload`] has no effect.
-    pub fn try_blocking<F, R>(&self, work: F) -> TryOffloaded<F, R>
+    pub fn try_blocking<F, R>(&self, work: F) -> impl Future<Output = Result<R, Busy>> + Send + use<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        TryOffloaded::new(self.clone(), Work::Blocking, work)
+        offload(self.clone(), Work::Blocking, work, true)
     }
 
     /// Runs `work`, which uses much CPU time: on the calling thread if that may block, else on a pool of
     /// [`Config::compute_threads`] threads. In all other respects it is like [`Runtime::blocking`].
-    pub fn compute<F, R>(&self, work: F) -> Offloaded<F, R>
+    pub fn compute<F, R>(&self, work: F) -> impl Future<Output = R> + Send + use<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        Offloaded::new(self.clone(), Work::Compute, work)
+        let output = offload(self.clone(), Work::Compute, work, false);
+        async { output.await.expect("work that may wait is not refused") }
     }
 
     /// Does the same as [`Runtime::compute`], but the output is [`Busy`] if [`Config::pool_queue`] jobs wait already.
-    pub fn try_compute<F, R>(&self, work: F) -> TryOffloaded<F, R>
+    pub fn try_compute<F, R>(&self, work: F) -> impl Future<Output = Result<R, Busy>> + Send + use<F, R>
     where
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        TryOffloaded::new(self.clone(), Work::Compute, work)
+        offload(self.clone(), Work::Compute, work, true)
     }
 
     /// Runs `future` to its end on the calling thread, which must be allowed to block: inside [`Runtime::blocking`]
@@ -350,13 +328,19 @@ impl Runtime {
             "Runtime::block_on on a thread that drives connections would stall them; wrap the handler in \
              `blocking` or make it async"
         );
-        let _wait = (!park::is_worker()).then(|| OutsideWait::begin(&*self.0.engine));
-        let mut future = pin!(future);
-        let output = park::block_on(|cx| {
-            let mut polled = Poll::Pending;
-            self.0.engine.poll_inside(&mut || polled = future.as_mut().poll(cx));
-            polled
-        });
+        let engine = &self.0.engine;
+        let (mut future, mut output) = (pin!(future), None);
+        let mut wait = || {
+            output = park::block_on(|cx| {
+                let mut polled = Poll::Pending;
+                engine.poll_inside(&mut || polled = future.as_mut().poll(cx));
+                polled
+            });
+        };
+        match park::is_worker() {
+            true => wait(),
+            false => engine.wait_outside(&mut wait),
+        }
         output.expect("only a thread that must not wait gives up")
     }
 
@@ -368,12 +352,12 @@ impl Runtime {
 
     /// The number of background tasks that have not ended.
     pub fn tasks(&self) -> usize {
-        self.0.tasks.len()
+        self.0.tasks.guards()
     }
 
     /// The statistics of the server.
     pub fn stats(&self) -> Stats {
-        let (engine, totals) = (self.0.engine.stats(), self.0.counters.totals());
+        let engine = self.0.engine.stats();
         let connections = &self.0.connections;
         Stats {
             backend: self.backend(),
@@ -381,19 +365,13 @@ impl Runtime {
             waiting_for_worker: engine.waiting,
             loop_turns: engine.turns,
             connections_open: connections.open.load(Ordering::Relaxed),
-            connections_accepted: totals.accepted,
             connections_refused: connections.refused.load(Ordering::Relaxed),
-            requests_in_flight: totals.in_flight,
-            requests_served: totals.responses.iter().sum::<u64>().saturating_sub(totals.rejected),
-            requests_rejected: totals.rejected,
-            responses: totals.responses,
-            bytes_received: totals.received,
-            bytes_sent: totals.sent,
             stalls: self.0.stalls.count(),
-            tasks_running: self.0.tasks.len(),
-            tasks_started: self.0.tasks.started(),
+            tasks_running: self.tasks(),
+            tasks_started: self.0.tasks_started.load(Ordering::Relaxed),
             blocking: self.0.blocking.stats(),
             compute: self.0.compute.stats(),
+            ..self.0.counters.totals()
         }
     }
 
@@ -422,29 +400,17 @@ impl Runtime {
         }
     }
 
-    /// Starts a job or queues it. Returns the pool and the position of a queued job.
+    /// Starts a job or queues it. Returns the place of a queued job.
     ///
     /// # Errors
     /// [`Busy`] if `may_refuse` is set and the queue is full.
-    pub(crate) fn offload(
-        &self,
-        kind: Work,
-        job: Job,
-        may_refuse: bool,
-    ) -> Result<Option<(Arc<Pool>, u64)>, Busy> {
-        let pool = self.pool(kind);
-        match pool.admit(job, may_refuse)? {
-            Admission::Run(job) => {
-                self.0.engine.offload(kind, job);
-                Ok(None)
-            }
-            Admission::Queued(place) => Ok(Some((pool.clone(), place))),
-        }
+    pub(crate) fn admit(&self, kind: Work, job: Job, may_refuse: bool) -> Result<Option<Place>, Busy> {
+        self.pool(kind).admit(job, may_refuse, |job| self.0.engine.offload(kind, job))
     }
 
     /// Waits until no background task is left, for backends that stop.
     pub fn tasks_ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.0.tasks.ended()
+        self.0.tasks.released()
     }
 }
 
@@ -452,6 +418,16 @@ impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Runtime").field(&self.backend()).finish()
     }
+}
+
+/// Waits for `future`. Returns `None` if `end` is ready first.
+pub(crate) async fn before<F: Future>(future: F, end: impl Future<Output = ()>) -> Option<F::Output> {
+    let (mut future, mut end) = (pin!(future), pin!(end));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// The error of [`Runtime::timeout`]: the future was not ready within this duration. As a response it is 504.

@@ -25,7 +25,7 @@ pub trait Park: Send + Sync + 'static {
 thread_local! {
     static IS_EVENT_LOOP: Cell<bool> = const { Cell::new(false) };
     static WORKER: RefCell<Option<Arc<dyn Park>>> = const { RefCell::new(None) };
-    static THREAD_WAKER: Waker = Waker::from(Arc::new(ParkWaker(Arc::new(ThreadPark(thread::current())))));
+    static THREAD_WAKER: Waker = Waker::from(Arc::new(ThreadWaker(thread::current())));
 }
 
 /// The role of a worker. Dropping the value ends the role. It must be dropped on the thread that entered it.
@@ -112,7 +112,7 @@ pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option
     }
 }
 
-/// A waker that unparks.
+/// The waker of a worker.
 struct ParkWaker(Arc<dyn Park>);
 
 impl Wake for ParkWaker {
@@ -125,15 +125,15 @@ impl Wake for ParkWaker {
     }
 }
 
-/// A thread that waits with [`thread::park`].
-struct ThreadPark(Thread);
+/// The waker of a thread that waits with [`thread::park`].
+struct ThreadWaker(Thread);
 
-impl Park for ThreadPark {
-    fn park(&self) {
-        thread::park();
+impl Wake for ThreadWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 
-    fn unpark(&self) {
+    fn wake_by_ref(self: &Arc<Self>) {
         self.0.unpark();
     }
 }

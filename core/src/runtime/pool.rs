@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderValue, StatusCode, header};
 
@@ -22,7 +22,6 @@ use crate::runtime::task::lock;
 /// The admission of one kind of work. The backend provides the threads.
 pub(crate) struct Pool {
     kind: Work,
-    threads: usize,
     /// The length of the queue from which on jobs that may be refused are refused.
     max_queue: usize,
     overload: Overload,
@@ -31,16 +30,12 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// The number of jobs that were admitted to run and have not ended.
-    running: usize,
+    /// `queued` is not kept here: it is the length of `queue`.
+    stats: PoolStats,
     /// The position that the next queued job gets.
     next_position: u64,
     /// The queued jobs by position.
     queue: BTreeMap<u64, Queued>,
-    started: u64,
-    waits: u64,
-    waited: Duration,
-    refused: u64,
 }
 
 struct Queued {
@@ -48,12 +43,18 @@ struct Queued {
     since: Instant,
 }
 
-/// The result of [`Pool::admit`].
-pub(crate) enum Admission {
-    /// The caller must have a thread run this job now.
-    Run(Job),
-    /// The job waits for a thread, at this position of the queue.
-    Queued(u64),
+/// The place of a job in the queue of a pool. Dropping it removes the job, if no thread has started it.
+pub(crate) struct Place {
+    pool: Arc<Pool>,
+    position: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let withdrawn = lock(&self.pool.state).queue.remove(&self.position);
+        // The drop runs code of the application, so it happens without the lock.
+        drop(withdrawn);
+    }
 }
 
 thread_local! {
@@ -64,7 +65,9 @@ thread_local! {
 impl Pool {
     /// Creates the admission of `kind` for `threads` threads, at least 1.
     pub(crate) fn new(kind: Work, threads: usize, max_queue: usize, overload: Overload) -> Arc<Pool> {
-        Arc::new(Pool { kind, threads: threads.max(1), max_queue, overload, state: Mutex::default() })
+        let stats = PoolStats { threads: threads.max(1), ..PoolStats::default() };
+        let state = Mutex::new(State { stats, ..State::default() });
+        Arc::new(Pool { kind, max_queue, overload, state })
     }
 
     /// Whether the jobs of handlers are refused when the queue is full.
@@ -84,65 +87,56 @@ impl Pool {
         }
     }
 
-    /// Admits a job to run now or to the queue.
+    /// Passes a job to `run`, which must have a thread run it now, or queues it. Returns the place of a queued job.
     ///
     /// # Errors
     /// [`Busy`] if `may_refuse` is set and the queue is full.
-    pub(crate) fn admit(self: &Arc<Pool>, job: Job, may_refuse: bool) -> Result<Admission, Busy> {
+    pub(crate) fn admit(
+        self: &Arc<Pool>,
+        job: Job,
+        may_refuse: bool,
+        run: impl FnOnce(Job),
+    ) -> Result<Option<Place>, Busy> {
         let mut state = lock(&self.state);
-        if state.running < self.threads {
-            state.running += 1;
-            state.started += 1;
+        if state.stats.running < state.stats.threads {
+            state.stats.running += 1;
+            state.stats.started += 1;
             drop(state);
             let permit = RunPermit(Some(self.clone()));
-            return Ok(Admission::Run(Box::new(move || permit.work(job))));
+            run(Box::new(move || permit.work(job)));
+            return Ok(None);
         }
         if may_refuse && state.queue.len() >= self.max_queue {
-            state.refused += 1;
+            state.stats.refused += 1;
             return Err(Busy);
         }
         let position = state.next_position;
         state.next_position += 1;
         state.queue.insert(position, Queued { job, since: Instant::now() });
-        Ok(Admission::Queued(position))
-    }
-
-    /// Removes a job from the queue, if it was not started.
-    pub(crate) fn withdraw(&self, position: u64) {
-        let withdrawn = lock(&self.state).queue.remove(&position);
-        // The drop runs code of the application, so it happens without the lock.
-        drop(withdrawn);
+        Ok(Some(Place { pool: self.clone(), position }))
     }
 
     /// The next job for a thread that has completed one. `None` ends its claim to run.
     fn next(&self) -> Option<Job> {
         let mut state = lock(&self.state);
         let Some((_, Queued { job, since })) = state.queue.pop_first() else {
-            state.running -= 1;
+            state.stats.running -= 1;
             return None;
         };
-        state.started += 1;
-        state.waits += 1;
-        state.waited += since.elapsed();
+        state.stats.started += 1;
+        state.stats.waits += 1;
+        state.stats.waited += since.elapsed();
         Some(job)
     }
 
     /// The statistics of the pool.
     pub(crate) fn stats(&self) -> PoolStats {
         let state = lock(&self.state);
-        PoolStats {
-            threads: self.threads,
-            running: state.running,
-            queued: state.queue.len(),
-            started: state.started,
-            waits: state.waits,
-            waited: state.waited,
-            refused: state.refused,
-        }
+        PoolStats { queued: state.queue.len(), ..state.stats }
     }
 }
 
-/// A claim to run jobs, counted in [`State::running`]. A backend that stops may drop the job and its claim unused.
+/// A claim to run jobs, counted in [`PoolStats::running`]. A backend that stops may drop the job and its claim unused.
 struct RunPermit(Option<Arc<Pool>>);
 
 impl RunPermit {
@@ -162,7 +156,7 @@ impl RunPermit {
 impl Drop for RunPermit {
     fn drop(&mut self) {
         if let Some(pool) = &self.0 {
-            lock(&pool.state).running -= 1;
+            lock(&pool.state).stats.running -= 1;
         }
     }
 }

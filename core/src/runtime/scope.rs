@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::runtime::handle::Runtime;
-use crate::runtime::task::{Cancellable, Task, Tasks};
+use crate::runtime::latch::Latch;
+use crate::runtime::task::{Cancellable, Task};
 
 /// A group of background tasks, from [`Runtime::scope`]. Dropping the scope cancels its tasks.
 ///
@@ -25,9 +26,9 @@ use crate::runtime::task::{Cancellable, Task, Tasks};
 #[must_use = "its tasks are cancelled when it is dropped"]
 pub struct Scope {
     runtime: Runtime,
-    tasks: Tasks,
+    tasks: Latch,
     /// The tasks that had not ended when `cancellers` was pruned last, and all later tasks.
-    cancellers: Vec<Arc<dyn Cancellable>>,
+    cancellers: Vec<Arc<dyn Cancellable + Send + Sync>>,
     /// The length of `cancellers` at which ended tasks are removed. It bounds the length to twice the number of
     /// running tasks, but at least [`PRUNE_AT`].
     prune_at: usize,
@@ -38,21 +39,20 @@ const PRUNE_AT: usize = 16;
 
 impl Scope {
     pub(crate) fn new(runtime: Runtime) -> Scope {
-        Scope { runtime, tasks: Tasks::default(), cancellers: Vec::new(), prune_at: PRUNE_AT }
+        Scope { runtime, tasks: Latch::new(), cancellers: Vec::new(), prune_at: PRUNE_AT }
     }
 
     /// Starts a task of the scope, as [`Runtime::spawn`] does. Dropping its handle does not cancel the task.
     #[track_caller]
     pub fn spawn<F>(&mut self, future: F) -> Task<F::Output>
     where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
+        F: Future<Output: Send + 'static> + Send + 'static,
     {
         if self.cancellers.len() >= self.prune_at {
             self.cancellers.retain(|task| !task.is_finished());
             self.prune_at = PRUNE_AT.max(2 * self.cancellers.len());
         }
-        let counted = self.tasks.begin();
+        let counted = self.tasks.guard();
         let task = self.runtime.spawn(async move {
             let _counted = counted;
             future.await
@@ -63,12 +63,12 @@ impl Scope {
 
     /// The number of tasks of the scope that have not ended.
     pub fn running(&self) -> usize {
-        self.tasks.len()
+        self.tasks.guards()
     }
 
     /// Waits until all tasks of the scope have ended. Dropping the returned future cancels them.
     pub async fn join(self) {
-        self.tasks.ended().await;
+        self.tasks.released().await;
     }
 }
 

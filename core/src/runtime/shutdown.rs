@@ -40,7 +40,7 @@ pub enum Phase {
 #[derive(Clone, Default)]
 pub struct Shutdown(Arc<Inner>);
 
-type Hook = Arc<dyn Fn(Phase) + Send + Sync>;
+type Hook = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {
@@ -85,11 +85,11 @@ impl Shutdown {
     ///
     /// `hook` must be quick. It may be called more than once for one phase, and also shortly after the subscription
     /// is dropped.
-    pub fn subscribe(&self, hook: impl Fn(Phase) + Send + Sync + 'static) -> Subscription {
+    pub fn subscribe(&self, hook: impl Fn() + Send + Sync + 'static) -> Subscription {
         let hook: Hook = Arc::new(hook);
         let key = self.hooks().insert(hook.clone());
         if self.is_requested() {
-            hook(self.phase());
+            hook();
         }
         Subscription { shutdown: self.clone(), key }
     }
@@ -98,7 +98,7 @@ impl Shutdown {
     pub fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
         let waiter = Arc::new(Mutex::new(None::<Waker>));
         let hook = waiter.clone();
-        let subscription = self.subscribe(move |_| {
+        let subscription = self.subscribe(move || {
             let waiter = lock(&hook).take();
             waiter.into_iter().for_each(Waker::wake);
         });
@@ -114,9 +114,7 @@ impl Shutdown {
     fn advance(&self, to: Phase) {
         if self.0.phase.fetch_max(to as u8, Ordering::AcqRel) < to as u8 {
             let hooks: Vec<Hook> = self.hooks().iter().map(|(_, hook)| hook.clone()).collect();
-            for hook in hooks {
-                hook(to);
-            }
+            hooks.iter().for_each(|hook| hook());
         }
     }
 

@@ -7,36 +7,38 @@
 use std::cell::Cell;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use crate::runtime::clock::CoarseInstant;
+use crate::runtime::task::lock;
 
-/// The number of a route name; 0 for a handler without a route.
+/// The name of a route, as its index in [`NAMES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RouteName(u32);
 
-/// The names of all routes of the process, without duplicates. Number `n` has the index `n - 1`.
-static NAMES: Mutex<Vec<Box<str>>> = Mutex::new(Vec::new());
+/// The names of all routes of the process, without duplicates. The first one is that of [`RouteName::NONE`].
+static NAMES: LazyLock<Mutex<Vec<Box<str>>>> =
+    LazyLock::new(|| Mutex::new(vec!["a handler without a route".into()]));
 
 thread_local! {
     /// The route whose handler the thread has called last.
-    static CURRENT: Cell<RouteName> = const { Cell::new(RouteName(0)) };
+    static CURRENT: Cell<RouteName> = const { Cell::new(RouteName::NONE) };
 }
 
 impl RouteName {
     /// A handler without a route.
     pub(crate) const NONE: RouteName = RouteName(0);
 
-    /// The number of `name`, which is assigned at its first use.
+    /// The index of `name`, which is assigned at its first use.
     pub(crate) fn new(name: &str) -> RouteName {
-        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = lock(&NAMES);
         let at = names.iter().position(|known| **known == *name).unwrap_or_else(|| {
             names.push(name.into());
             names.len() - 1
         });
-        RouteName(u32::try_from(at + 1).expect("memory does not hold that many routes"))
+        RouteName(u32::try_from(at).expect("memory does not hold that many routes"))
     }
 
     /// Records that the calling thread is about to call a handler of this route.
@@ -53,9 +55,7 @@ impl RouteName {
 
     /// The name, for a report.
     fn name(self) -> Box<str> {
-        let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = usize::try_from(self.0).ok().and_then(|n| names.get(n.checked_sub(1)?));
-        known.cloned().unwrap_or_else(|| "a handler without a route".into())
+        lock(&NAMES)[self.0 as usize].clone()
     }
 }
 

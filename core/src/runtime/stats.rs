@@ -69,84 +69,62 @@ pub struct PoolStats {
     pub refused: u64,
 }
 
+/// The text format of Prometheus, version 0.0.4.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = Text(f);
         let backend = format!("{{backend=\"{}\"}}", self.backend);
-        text.family("info", "gauge", "The backend that runs the server.", &[(&backend, 1)])?;
-        text.gauge("workers", "Threads that serve requests.", self.workers)?;
-        text.gauge("worker_queue", "Connections that wait for a worker.", self.waiting_for_worker)?;
-        text.counter("loop_turns_total", "Times a thread polled for events.", self.loop_turns)?;
-        text.gauge("connections_open", "Connections that are open.", self.connections_open)?;
-        text.counter("connections_accepted_total", "Connections accepted.", self.connections_accepted)?;
-        text.counter("connections_refused_total", "Connections refused.", self.connections_refused)?;
-        text.gauge("requests_in_flight", "Requests being answered.", self.requests_in_flight)?;
-        text.counter("requests_total", "Requests that the application answered.", self.requests_served)?;
-        text.counter(
+        family(f, "info", "The backend that runs the server.", &[(&backend, 1)])?;
+        figure(f, "workers", "Threads that serve requests.", self.workers)?;
+        figure(f, "worker_queue", "Connections that wait for a worker.", self.waiting_for_worker)?;
+        figure(f, "loop_turns_total", "Times a thread polled for events.", self.loop_turns)?;
+        figure(f, "connections_open", "Connections that are open.", self.connections_open)?;
+        figure(f, "connections_accepted_total", "Connections accepted.", self.connections_accepted)?;
+        figure(f, "connections_refused_total", "Connections refused.", self.connections_refused)?;
+        figure(f, "requests_in_flight", "Requests being answered.", self.requests_in_flight)?;
+        figure(f, "requests_total", "Requests that the application answered.", self.requests_served)?;
+        figure(
+            f,
             "requests_rejected_total",
             "Requests that the server answered itself.",
             self.requests_rejected,
         )?;
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| format!("{{class=\"{class}\"}}"));
         let by_class: Vec<_> = classes.iter().map(String::as_str).zip(self.responses).collect();
-        text.family("responses_total", "counter", "Final responses by class of status.", &by_class)?;
-        text.counter("received_bytes_total", "Bytes read.", self.bytes_received)?;
-        text.counter("sent_bytes_total", "Bytes written.", self.bytes_sent)?;
-        text.counter("stalls_total", "Times a handler or task held up its thread.", self.stalls)?;
-        text.gauge("tasks_running", "Background tasks that have not ended.", self.tasks_running)?;
-        text.counter("tasks_started_total", "Background tasks started.", self.tasks_started)?;
-        text.pools(
-            "pool_threads",
-            "gauge",
-            "The largest number of threads.",
-            |pool| pool.threads as u64,
-            self,
-        )?;
-        text.pools("pool_running", "gauge", "Jobs that run.", |pool| pool.running as u64, self)?;
-        text.pools("pool_queued", "gauge", "Jobs that wait for a thread.", |pool| pool.queued as u64, self)?;
-        text.pools("pool_jobs_total", "counter", "Jobs started.", |pool| pool.started, self)?;
-        text.pools("pool_waits_total", "counter", "Started jobs that had waited.", |pool| pool.waits, self)?;
-        let waited = |pool: PoolStats| pool.waited.as_secs_f64();
-        text.pools("pool_wait_seconds_total", "counter", "Time that these jobs waited.", waited, self)?;
-        text.pools("pool_refused_total", "counter", "Jobs refused.", |pool| pool.refused, self)
+        family(f, "responses_total", "Final responses by class of status.", &by_class)?;
+        figure(f, "received_bytes_total", "Bytes read.", self.bytes_received)?;
+        figure(f, "sent_bytes_total", "Bytes written.", self.bytes_sent)?;
+        figure(f, "stalls_total", "Times a handler or task held up its thread.", self.stalls)?;
+        figure(f, "tasks_running", "Background tasks that have not ended.", self.tasks_running)?;
+        figure(f, "tasks_started_total", "Background tasks started.", self.tasks_started)?;
+        let mut pools = |name, help, of: fn(&PoolStats) -> f64| {
+            let (blocking, compute) = (of(&self.blocking), of(&self.compute));
+            family(f, name, help, &[("{pool=\"blocking\"}", blocking), ("{pool=\"compute\"}", compute)])
+        };
+        pools("pool_threads", "The largest number of threads.", |pool| pool.threads as f64)?;
+        pools("pool_running", "Jobs that run.", |pool| pool.running as f64)?;
+        pools("pool_queued", "Jobs that wait for a thread.", |pool| pool.queued as f64)?;
+        pools("pool_jobs_total", "Jobs started.", |pool| pool.started as f64)?;
+        pools("pool_waits_total", "Started jobs that had waited.", |pool| pool.waits as f64)?;
+        pools("pool_wait_seconds_total", "Time that these jobs waited.", |pool| pool.waited.as_secs_f64())?;
+        pools("pool_refused_total", "Jobs refused.", |pool| pool.refused as f64)
     }
 }
 
-/// A writer of the Prometheus text format, version 0.0.4.
-struct Text<'a, 'b>(&'a mut fmt::Formatter<'b>);
+/// Writes a family of one sample.
+fn figure(f: &mut fmt::Formatter<'_>, name: &str, help: &str, value: impl fmt::Display) -> fmt::Result {
+    family(f, name, help, &[("", value)])
+}
 
-impl Text<'_, '_> {
-    fn gauge(&mut self, name: &str, help: &str, value: impl fmt::Display) -> fmt::Result {
-        self.family(name, "gauge", help, &[("", value)])
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.family(name, "counter", help, &[("", value)])
-    }
-
-    fn pools<T: fmt::Display>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        figure: impl Fn(PoolStats) -> T,
-        stats: &Stats,
-    ) -> fmt::Result {
-        let both =
-            [("{pool=\"blocking\"}", figure(stats.blocking)), ("{pool=\"compute\"}", figure(stats.compute))];
-        self.family(name, kind, help, &both)
-    }
-
-    fn family<T: fmt::Display>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        samples: &[(&str, T)],
-    ) -> fmt::Result {
-        writeln!(self.0, "# HELP gearshift_{name} {help}\n# TYPE gearshift_{name} {kind}")?;
-        samples.iter().try_for_each(|(labels, value)| writeln!(self.0, "gearshift_{name}{labels} {value}"))
-    }
+/// Writes a family of samples. A counter has a name that ends with `_total`; all others are gauges.
+fn family(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    help: &str,
+    samples: &[(&str, impl fmt::Display)],
+) -> fmt::Result {
+    let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+    writeln!(f, "# HELP gearshift_{name} {help}\n# TYPE gearshift_{name} {kind}")?;
+    samples.iter().try_for_each(|(labels, value)| writeln!(f, "gearshift_{name}{labels} {value}"))
 }
 
 #[cfg(test)]

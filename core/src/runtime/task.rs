@@ -8,9 +8,10 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::runtime::clock::CoarseInstant;
+use crate::runtime::latch::Guard;
 use crate::runtime::stall::Stalls;
 
 /// The handle to a background task, from [`Runtime::spawn`](crate::Runtime::spawn).
@@ -33,17 +34,17 @@ struct State<T> {
 }
 
 impl<T: Send + 'static> Task<T> {
-    /// Creates a task. Returns its handle, and the future that the backend must run. That future does not panic.
+    /// Creates a task that holds `counted` until it has ended. Returns its handle, and the future that the backend must
+    /// run. That future does not panic.
     pub(crate) fn new<F>(
         future: F,
         spawned: &'static Location<'static>,
-        tasks: &Tasks,
-        stalls: &Arc<Stalls>,
+        counted: Option<Guard>,
+        stalls: Arc<Stalls>,
     ) -> (Task<T>, impl Future<Output = ()> + Send + use<T, F>)
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let stalls = stalls.clone();
         let state = Arc::new(Mutex::new(State {
             outcome: None,
             finished: false,
@@ -52,23 +53,19 @@ impl<T: Send + 'static> Task<T> {
             waiter: None,
         }));
         let task = Task(state.clone());
-        let counted = tasks.begin();
         let mut finish = Finish { state, _counted: counted };
         let mut future = Some(Box::pin(future));
         let body = poll_fn(move |cx| {
-            let polled = match &mut future {
+            let outcome = match &mut future {
                 Some(running) if !finish.is_cancelled(cx) => {
                     let began = CoarseInstant::now();
                     let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
                     stalls.polled_task(began, spawned);
                     match polled {
-                        Ok(Poll::Pending) => return Poll::Pending,
-                        Ok(Poll::Ready(output)) => Ok(output),
+                        Ok(polled) => Ok(ready!(polled)),
                         Err(panic) => {
-                            log::error!(
-                                "the background task of {spawned} panicked: {}",
-                                panic_message(&*panic)
-                            );
+                            let message = panic_message(&*panic);
+                            log::error!("the background task of {spawned} panicked: {message}");
                             Err(TaskError::Panicked)
                         }
                     }
@@ -77,7 +74,7 @@ impl<T: Send + 'static> Task<T> {
             };
             // The future is dropped before the waiter learns that the task has ended.
             future = None;
-            finish.with(polled);
+            finish.with(outcome);
             Poll::Ready(())
         });
         (task, body)
@@ -91,48 +88,41 @@ impl<T> Task<T> {
     /// Requests the end of the task: its future is dropped at its next wait, unless it completes before. Awaiting the
     /// task tells which.
     pub fn cancel(&self) {
-        cancel(&self.0);
+        self.0.cancel();
+    }
+
+    /// Whether the task has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
     }
 
     /// A handle that can cancel the task and does not depend on the type of its output.
-    pub(crate) fn canceller(&self) -> Arc<dyn Cancellable>
+    pub(crate) fn canceller(&self) -> Arc<dyn Cancellable + Send + Sync>
     where
         T: Send + 'static,
     {
         self.0.clone()
     }
-
-    /// Whether the task has ended.
-    pub fn is_finished(&self) -> bool {
-        lock(&self.0).finished
-    }
 }
 
-/// A task whose output type is erased.
-pub(crate) trait Cancellable: Send + Sync {
-    /// Does the same as [`Task::cancel`].
+/// A task whose output type is erased. The methods are those of [`Task`].
+pub(crate) trait Cancellable {
     fn cancel(&self);
-
-    /// Does the same as [`Task::is_finished`].
     fn is_finished(&self) -> bool;
 }
 
-impl<T: Send> Cancellable for Mutex<State<T>> {
+impl<T> Cancellable for Mutex<State<T>> {
     fn cancel(&self) {
-        cancel(self);
+        let mut state = lock(self);
+        state.cancelled = true;
+        if let Some(task) = state.task.take() {
+            drop(state);
+            task.wake();
+        }
     }
 
     fn is_finished(&self) -> bool {
         lock(self).finished
-    }
-}
-
-fn cancel<T>(task: &Mutex<State<T>>) {
-    let mut state = lock(task);
-    state.cancelled = true;
-    if let Some(task) = state.task.take() {
-        drop(state);
-        task.wake();
     }
 }
 
@@ -181,7 +171,7 @@ impl std::error::Error for TaskError {}
 /// the task.
 struct Finish<T> {
     state: Arc<Mutex<State<T>>>,
-    _counted: Counted,
+    _counted: Option<Guard>,
 }
 
 impl<T> Finish<T> {
@@ -212,68 +202,6 @@ impl<T> Finish<T> {
 impl<T> Drop for Finish<T> {
     fn drop(&mut self) {
         self.with(Err(TaskError::Cancelled));
-    }
-}
-
-/// The count of a group of background tasks, and the wakers of the futures that wait for its end.
-#[derive(Clone, Default)]
-pub(crate) struct Tasks(Arc<Mutex<Count>>);
-
-#[derive(Default)]
-struct Count {
-    running: usize,
-    started: u64,
-    waiters: Vec<Waker>,
-}
-
-impl Tasks {
-    /// Counts a task until the returned guard is dropped.
-    pub(crate) fn begin(&self) -> Counted {
-        let mut count = lock(&self.0);
-        count.running += 1;
-        count.started += 1;
-        drop(count);
-        Counted(self.clone())
-    }
-
-    /// The number of tasks that have not ended.
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.0).running
-    }
-
-    /// The number of tasks that were started.
-    pub(crate) fn started(&self) -> u64 {
-        lock(&self.0).started
-    }
-
-    /// Waits until no task is left.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        let tasks = self.clone();
-        poll_fn(move |cx| {
-            let mut count = lock(&tasks.0);
-            if count.running == 0 {
-                return Poll::Ready(());
-            }
-            if !count.waiters.iter().any(|waker| waker.will_wake(cx.waker())) {
-                count.waiters.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-    }
-}
-
-/// The guard of a counted task.
-pub(crate) struct Counted(Tasks);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut count = lock(&self.0.0);
-        count.running -= 1;
-        if count.running == 0 {
-            let waiters = std::mem::take(&mut count.waiters);
-            drop(count);
-            waiters.into_iter().for_each(Waker::wake);
-        }
     }
 }
 

@@ -57,8 +57,7 @@ impl AcceptPause {
             log::warn!("accepting pauses: {error}");
         }
         self.next = (pause * 2).min(AcceptPause::LONGEST);
-        let exhausted =
-            [Errno::MFILE, Errno::NFILE].iter().any(|kind| error.raw_os_error() == Some(kind.raw_os_error()));
+        let exhausted = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
         if exhausted && service.config().overload == Overload::Refuse {
             self.refuse(listener, service);
         }

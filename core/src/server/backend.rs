@@ -74,19 +74,12 @@ impl Server {
     /// # Errors
     /// [`ServeError::Bind`] for the first address that cannot be bound.
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
-        let mut listeners = Vec::with_capacity(binds.len());
-        for bind in binds {
-            let listener = Listener::bind(bind, config.backlog)
-                .map_err(|source| ServeError::Bind { address: bind.to_string(), source })?;
-            listeners.push(listener);
-        }
+        let bind = |bind: &Bind| {
+            Listener::bind(bind, config.backlog)
+                .map_err(|source| ServeError::Bind { address: bind.to_string(), source })
+        };
+        let listeners = binds.iter().map(bind).collect::<Result<_, _>>()?;
         Ok(Server { listeners, config, shutdown: Shutdown::new() })
-    }
-
-    /// Replaces the handle that stops the server.
-    pub fn with_shutdown(mut self, shutdown: Shutdown) -> Server {
-        self.shutdown = shutdown;
-        self
     }
 
     /// A handle to stop the server.
@@ -113,9 +106,6 @@ impl Server {
 /// The future of an application that starts: its handler, or the error that prevents the start.
 pub type Starting = BoxFuture<Result<Arc<dyn Handler>, BoxError>>;
 
-type Start = dyn FnOnce(Runtime) -> Starting + Send;
-type Stop = dyn FnOnce() -> BoxFuture<()> + Send;
-
 /// An application that was not started: a function from a [`Runtime`] to a [`Handler`], or a
 /// [`Router`](crate::Router) if nothing needs the runtime before the first request.
 ///
@@ -126,8 +116,8 @@ type Stop = dyn FnOnce() -> BoxFuture<()> + Send;
 /// let app = App::new(|runtime| Router::new().get("/", sync(move |_| runtime.backend())));
 /// ```
 pub struct App {
-    start: Box<Start>,
-    stop: Option<Box<Stop>>,
+    start: Box<dyn FnOnce(Runtime) -> Starting + Send>,
+    stop: BoxFuture<()>,
 }
 
 impl App {
@@ -148,7 +138,7 @@ impl App {
                 let starting = start(runtime);
                 Box::pin(async move { Ok(Arc::new(starting.await?) as Arc<dyn Handler>) })
             }),
-            stop: None,
+            stop: Box::pin(async {}),
         }
     }
 
@@ -158,13 +148,13 @@ impl App {
         F: FnOnce() -> S + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        self.stop = Some(Box::new(move || Box::pin(stop())));
+        self.stop = Box::pin(async { stop().await });
         self
     }
 
-    /// Takes the application apart, for backends: the future that starts it, and the function to run after the stop.
-    pub fn into_parts(self, runtime: Runtime) -> (Starting, OnStop) {
-        ((self.start)(runtime), OnStop(self.stop))
+    /// Takes the application apart, for backends: the future that starts it, and the future that runs after the stop.
+    pub fn into_parts(self, runtime: Runtime) -> (Starting, BoxFuture<()>) {
+        ((self.start)(runtime), self.stop)
     }
 }
 
@@ -181,25 +171,7 @@ where
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App").field("on_stop", &self.stop.is_some()).finish_non_exhaustive()
-    }
-}
-
-/// The function that an application runs after its server has stopped.
-pub struct OnStop(Option<Box<Stop>>);
-
-impl OnStop {
-    /// Runs the function, if the application has set one.
-    pub async fn run(self) {
-        if let Some(stop) = self.0 {
-            stop().await;
-        }
-    }
-}
-
-impl fmt::Debug for OnStop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OnStop").field(&self.0.is_some()).finish()
+        f.debug_struct("App").finish_non_exhaustive()
     }
 }
 
@@ -221,7 +193,7 @@ impl Report {
     /// threads, count as cut.
     pub fn of(service: &Service) -> Report {
         let (finished, cut, refused) = service.stop_counts();
-        Report { finished, cut: cut + service.counters().totals().in_flight, refused }
+        Report { finished, cut: cut + service.counters().totals().requests_in_flight, refused }
     }
 }
 

@@ -13,22 +13,19 @@
 //! draining on. After it, connections, `on_stop` and threads get up to [`LAST_WAIT`] each to end. The thread that runs
 //! the lifecycle only waits, so a handler that holds a worker does not delay the stop.
 
-use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::conn::service::Service;
-use crate::runtime::handle::{Engine, Runtime};
+use crate::runtime::handle::{Engine, Runtime, before};
+use crate::runtime::latch::Latch;
 use crate::runtime::park::block_on_until;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::task::{TaskError, lock};
 use crate::server::backend::{App, Report, ServeError, Server};
-use crate::server::latch::{Guard, Latch};
 use crate::server::listener::Listener;
 
 /// Time that connections, `on_stop` and threads get to end after the grace period.
@@ -120,18 +117,16 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     };
 
     // Stopping.
-    let stopping = runtime.spawn(on_stop.run());
+    let stopping = runtime.spawn(on_stop);
     let at_least = end_of(LAST_WAIT);
     match block_on_until(deadline.map(|at| at.max(at_least.unwrap_or(at))), stopping) {
         Some(Ok(())) | Some(Err(TaskError::Panicked)) => {}
         _ => log::warn!("the application did not stop in time"),
     }
-    if block_on_until(deadline, runtime.tasks_ended()).is_none() {
-        match runtime.tasks() {
-            // The last one has ended since the deadline.
-            0 => {}
-            tasks => log::warn!("{tasks} background tasks were still running"),
-        }
+    block_on_until(deadline, runtime.tasks_ended());
+    match runtime.tasks() {
+        0 => {}
+        tasks => log::warn!("{tasks} background tasks were still running"),
     }
     Ok(Report::of(&service))
 }
@@ -139,17 +134,6 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
 /// Returns the instant `after` from now; `None` if the clock cannot represent it.
 fn end_of(after: Duration) -> Option<Instant> {
     Instant::now().checked_add(after)
-}
-
-/// Waits for `future`. Returns `None` if `end` is ready first.
-async fn before<F: Future>(future: F, end: impl Future<Output = ()>) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut end = pin!(end);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
-    })
-    .await
 }
 
 /// The running threads of a backend, for [`Workers::stop`] to wait for. A thread that fails stops the server by force.
@@ -174,18 +158,17 @@ impl Threads {
         name: String,
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        let watch = self.watch();
+        let (failure, shutdown) = (self.failure.clone(), self.shutdown.clone());
+        let running = self.ended.guard();
         thread::Builder::new().name(name).spawn(move || {
+            let _running = running;
             let ended = catch_unwind(AssertUnwindSafe(run));
-            watch.ended(ended.unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked"))));
+            if let Err(error) = ended.unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked"))) {
+                *lock(&failure) = Some(error);
+                shutdown.force();
+            }
         })?;
         Ok(())
-    }
-
-    /// Adds a thread that another owner has started. The thread counts as running until the [`Watch`] is used or
-    /// dropped.
-    pub fn watch(&self) -> Watch {
-        Watch { _running: self.ended.guard(), failure: self.failure.clone(), shutdown: self.shutdown.clone() }
     }
 
     /// Waits up to [`LAST_WAIT`] until all threads have ended. A thread that does not end in time is left behind.
@@ -196,26 +179,6 @@ impl Threads {
         if block_on_until(end_of(LAST_WAIT), self.ended.released()).is_none() {
             log::error!("a thread is held by a handler and is left behind");
         }
-        match lock(&self.failure).take() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-}
-
-/// One running thread of [`Threads`]. Dropping the value records an end without a failure.
-pub struct Watch {
-    failure: Arc<Mutex<Option<io::Error>>>,
-    shutdown: Shutdown,
-    _running: Guard,
-}
-
-impl Watch {
-    /// Records that the thread has ended with `result`.
-    pub fn ended(self, result: io::Result<()>) {
-        if let Err(error) = result {
-            *lock(&self.failure) = Some(error);
-            self.shutdown.force();
-        }
+        lock(&self.failure).take().map_or(Ok(()), Err)
     }
 }

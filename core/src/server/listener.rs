@@ -82,10 +82,18 @@ pub struct Listener {
     socket: Socket,
     local: Endpoint,
     backlog: u16,
-    /// Whether `split` may bind more sockets to the address, with `SO_REUSEPORT`.
-    shares_port: bool,
-    /// The socket file to remove when the listener is dropped.
-    _owned: Option<OwnedPath>,
+    origin: Origin,
+}
+
+/// How a listening socket was made.
+#[derive(Debug)]
+enum Origin {
+    /// The server has bound it to a TCP address, to which `sibling` binds more sockets with `SO_REUSEPORT`.
+    Tcp,
+    /// The server has created its socket file, which is removed when the listener is dropped.
+    Unix,
+    /// It was inherited, or is a sibling of another listener.
+    Other,
 }
 
 impl Listener {
@@ -108,41 +116,16 @@ impl Listener {
         &self.local
     }
 
-    /// Returns this listener and `n - 1` more for the same address. The kernel distributes new connections among TCP
-    /// listeners. Unix and inherited listeners share one queue.
-    ///
-    /// # Errors
-    /// An error of the operating system.
-    pub fn split(self, n: usize) -> io::Result<Vec<Listener>> {
-        let mut all = vec![self];
-        for _ in 1..n {
-            let first = &all[0];
-            let socket = match (&first.local, first.shares_port) {
-                (Endpoint::Tcp(address), true) => {
-                    let socket = tcp_socket(*address)?;
-                    socket.set_reuse_port(true)?;
-                    socket.bind(&SockAddr::from(*address))?;
-                    socket.listen(first.backlog.into())?;
-                    socket
-                }
-                _ => first.socket.try_clone()?,
-            };
-            let (local, backlog) = (first.local.clone(), first.backlog);
-            all.push(Listener { socket, local, backlog, shares_port: false, _owned: None });
-        }
-        Ok(all)
-    }
-
-    /// Splits all listeners for `n` threads with [`Listener::split`]. Each thread gets one listener for each address.
+    /// Creates listeners for `n` threads, at least 1: for each thread one listener for each address of `listeners`. The
+    /// kernel distributes new connections among TCP listeners. Unix and inherited listeners share one queue.
     ///
     /// # Errors
     /// An error of the operating system.
     pub fn share(listeners: Vec<Listener>, n: usize) -> io::Result<Vec<Vec<Listener>>> {
-        let mut shares: Vec<Vec<Listener>> = (0..n).map(|_| Vec::new()).collect();
-        for listener in listeners {
-            for (share, sibling) in shares.iter_mut().zip(listener.split(n)?) {
-                share.push(sibling);
-            }
+        let mut shares = vec![listeners];
+        for _ in 1..n {
+            let siblings: io::Result<Vec<Listener>> = shares[0].iter().map(Listener::sibling).collect();
+            shares.push(siblings?);
         }
         Ok(shares)
     }
@@ -156,6 +139,35 @@ impl Listener {
             rustix::net::acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
         Ok((Socket::from(fd), peer))
+    }
+
+    /// Creates a listener from a socket that listens.
+    fn new(socket: Socket, backlog: u16, origin: Origin) -> io::Result<Listener> {
+        let local = Endpoint::from_sockaddr(&socket.local_addr()?);
+        Ok(Listener { socket, local, backlog, origin })
+    }
+
+    /// Creates one more listener for the same address.
+    fn sibling(&self) -> io::Result<Listener> {
+        let socket = match (&self.local, &self.origin) {
+            (Endpoint::Tcp(address), Origin::Tcp) => {
+                let socket = tcp_socket(*address)?;
+                socket.set_reuse_port(true)?;
+                socket.bind(&SockAddr::from(*address))?;
+                socket.listen(self.backlog.into())?;
+                socket
+            }
+            _ => self.socket.try_clone()?,
+        };
+        Listener::new(socket, self.backlog, Origin::Other)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let (Endpoint::Unix(path), Origin::Unix) = (&self.local, &self.origin) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -179,7 +191,7 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Binds a TCP socket. It is bound without `SO_REUSEPORT`, so that binding a port in use fails. The option is set
-/// afterwards, so that `Listener::split` can bind more sockets.
+/// afterwards, so that `Listener::sibling` can bind more sockets.
 fn bind_tcp(address: &str, backlog: u16) -> io::Result<Listener> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address"));
     for address in address.to_socket_addrs()? {
@@ -190,10 +202,7 @@ fn bind_tcp(address: &str, backlog: u16) -> io::Result<Listener> {
             Ok(socket)
         });
         match bound {
-            Ok(socket) => {
-                let local = Endpoint::from_sockaddr(&socket.local_addr()?);
-                return Ok(Listener { socket, local, backlog, shares_port: true, _owned: None });
-            }
+            Ok(socket) => return Listener::new(socket, backlog, Origin::Tcp),
             Err(error) => failure = error,
         }
     }
@@ -216,13 +225,7 @@ fn bind_unix(path: &PathBuf, backlog: u16) -> io::Result<Listener> {
         socket.bind(&address)?;
     }
     socket.listen(backlog.into())?;
-    Ok(Listener {
-        socket,
-        local: Endpoint::Unix(path.clone()),
-        backlog,
-        shares_port: false,
-        _owned: Some(OwnedPath(path.clone())),
-    })
+    Listener::new(socket, backlog, Origin::Unix)
 }
 
 /// Duplicates an inherited descriptor by its number. Taking ownership of the number itself would need unsafe code.
@@ -234,16 +237,5 @@ fn inherit(number: u16, backlog: u16) -> io::Result<Listener> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("fd://{number} does not listen")));
     }
     socket.set_nonblocking(true)?;
-    let local = Endpoint::from_sockaddr(&socket.local_addr()?);
-    Ok(Listener { socket, local, backlog, shares_port: false, _owned: None })
-}
-
-/// A socket file that is removed when its listener is dropped.
-#[derive(Debug)]
-struct OwnedPath(PathBuf);
-
-impl Drop for OwnedPath {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+    Listener::new(socket, backlog, Origin::Other)
 }

@@ -2,6 +2,5 @@
 
 pub(crate) mod accept;
 pub mod backend;
-pub mod latch;
 pub mod lifecycle;
 pub(crate) mod listener;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 
 use crate::conn::handler::{Answer, Handler};
-use crate::proto::BoxFuture;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
 use crate::runtime::config::OnDisconnect;
 use crate::runtime::handle::Work;
-use crate::runtime::offload::{Offloaded, TryOffloaded};
+use crate::runtime::offload::offload;
 
 /// A handler from a function to its answer.
 struct Answering<F>(F);
@@ -50,7 +49,7 @@ pub fn sync<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'st
 /// let app = Router::new().get("/motd", blocking(|_| std::fs::read_to_string("/etc/motd")));
 /// ```
 pub fn blocking<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
-    offload(Work::Blocking, function)
+    offloading(Work::Blocking, function)
 }
 
 /// Creates a handler from a plain function that uses much CPU time. It runs through
@@ -62,10 +61,10 @@ pub fn blocking<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync +
 /// let app = Router::new().get("/sum", compute(|_| (0..1_000_000u64).sum::<u64>().to_string()));
 /// ```
 pub fn compute<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
-    offload(Work::Compute, function)
+    offloading(Work::Compute, function)
 }
 
-fn offload<R: IntoResponse>(
+fn offloading<R: IntoResponse>(
     work: Work,
     function: impl Fn(Request) -> R + Send + Sync + 'static,
 ) -> impl Handler {
@@ -76,14 +75,9 @@ fn offload<R: IntoResponse>(
         };
         let (function, runtime) = (function.clone(), runtime.clone());
         let job = move || function(request).into_response();
-        let response: BoxFuture<Response> = match runtime.pool(work).refuses() {
-            true => {
-                let response = TryOffloaded::new(runtime, work, job);
-                Box::pin(async { response.await.into_response() })
-            }
-            false => Box::pin(Offloaded::new(runtime, work, job)),
-        };
-        Answer::Later(response, None)
+        let may_refuse = runtime.pool(work).refuses();
+        let response = offload(runtime, work, job, may_refuse);
+        Answer::Later(Box::pin(async { response.await.into_response() }), None)
     })
 }
 

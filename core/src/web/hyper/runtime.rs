@@ -50,7 +50,7 @@ where
     /// Starts `future`. A panic in it ends the task alone, and is logged.
     #[track_caller]
     fn execute(&self, future: F) {
-        self.0.spawn_unawaited(future, Location::caller());
+        self.0.spawn_at(future, Location::caller(), false).detach();
     }
 }
 
