@@ -204,7 +204,7 @@ impl Rig {
         let (shutdown, runtime) = (Shutdown::new(), NoEngine { threads_block });
         let runtime = Runtime::new(runtime, &config, shutdown.clone());
         let time = Clock::Manual(clock.clone());
-        let service = Service::with_clock(Arc::new(handler), config, shutdown, runtime, time);
+        let service = Service::new(Arc::new(handler), config, shutdown, runtime, time);
         let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
         let driving = Some(drive(Scripted(script.clone(), clock.clone()), None, &service));

@@ -1,6 +1,5 @@
 //! The [`Service`]: the handler, the settings and the counts that all connections of one server share.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,8 +15,7 @@ use crate::runtime::clock::{AtomicCoarseInstant, Clock};
 use crate::runtime::config::{Config, Overload};
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::handle::Runtime;
-use crate::runtime::shutdown::Shutdown;
-use crate::runtime::shutdown::{Phase, Subscription};
+use crate::runtime::shutdown::{Phase, Shutdown, Subscription};
 use crate::runtime::task::lock;
 
 /// Time of a wait for a thread after which the driver probes the peer before the request begins.
@@ -26,7 +24,7 @@ const LONG_WAIT: Duration = Duration::from_millis(100);
 /// The shared state of the connections of one running server. The lifecycle creates one for each server.
 pub struct Service {
     pub(crate) handler: Arc<dyn Handler>,
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Config,
     pub(crate) limits: Arc<crate::proto::limits::Limits>,
     pub(crate) shutdown: Shutdown,
     pub(crate) runtime: Runtime,
@@ -55,18 +53,8 @@ struct OpenConnections {
 }
 
 impl Service {
-    /// Creates the service of one server, with the clock of the system.
+    /// Creates the service of one server. The clock of a simulation is [`Clock::Manual`].
     pub fn new(
-        handler: Arc<dyn Handler>,
-        config: Config,
-        shutdown: Shutdown,
-        runtime: Runtime,
-    ) -> Arc<Service> {
-        Service::with_clock(handler, config, shutdown, runtime, Clock::System)
-    }
-
-    /// Creates a service with another clock, for simulations.
-    pub fn with_clock(
         handler: Arc<dyn Handler>,
         config: Config,
         shutdown: Shutdown,
@@ -85,7 +73,7 @@ impl Service {
             handler,
             threads_block: runtime.threads_block(),
             limits: Arc::new(config.limits.clone()),
-            config: Arc::new(config),
+            config,
             shutdown,
             runtime,
             open,
@@ -209,10 +197,14 @@ impl Service {
         }
     }
 
+    /// Creates the HTTP state of a connection.
+    pub(crate) fn new_connection(&self) -> Connection {
+        Connection::new(self.limits.clone(), self.config.server_header, self.config.date_header)
+    }
+
     /// The bytes of the response to a connection for which there is no room: 503.
     pub(crate) fn refusal(&self) -> Vec<u8> {
-        let config = &self.config;
-        let mut connection = Connection::new(self.limits.clone(), config.server_header, config.date_header);
+        let mut connection = self.new_connection();
         connection.refuse(Error::Overload, self.clock.unix_seconds());
         connection.write_queue().front().to_vec()
     }
@@ -233,15 +225,6 @@ impl Service {
             self.open.served.fetch_sub(1, Ordering::AcqRel);
         }
         (ConnectionGuard { open: self.open.clone(), task: None, is_served: has_room }, has_room)
-    }
-}
-
-impl fmt::Debug for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service")
-            .field("connections", &self.connections())
-            .field("shutdown", &self.shutdown)
-            .finish_non_exhaustive()
     }
 }
 
