@@ -37,13 +37,9 @@ use crate::runtime::task::lock;
 /// }));
 /// ```
 #[derive(Clone)]
-pub struct CancelToken(Option<Arc<Context>>);
+pub struct CancelToken(pub(crate) Option<Arc<Context>>);
 
 impl CancelToken {
-    pub(crate) fn new(context: Option<Arc<Context>>) -> CancelToken {
-        CancelToken(context)
-    }
-
     fn cancel(&self) -> Option<&Cancel> {
         self.0.as_deref().map(|context| &context.cancel)
     }
@@ -127,11 +123,6 @@ pub(crate) trait CheckPeer: Send + Sync {
 impl Cancel {
     pub(crate) fn new(shutdown: Shutdown) -> Cancel {
         Cancel { set: AtomicBool::new(false), shutdown, watch: Mutex::default() }
-    }
-
-    /// Creates a state that is never cancelled, for a request that no server has received.
-    pub(crate) fn detached() -> Cancel {
-        Cancel::new(Shutdown::new())
     }
 
     /// Cancels the requests of the connection and wakes all awaited tokens.
