@@ -135,14 +135,9 @@ impl Cancel {
         waiters.into_iter().for_each(Waker::wake);
     }
 
-    /// Sets the check that tokens make of the peer.
-    pub(crate) fn check_peer_by(&self, peer: Weak<dyn CheckPeer>) {
-        lock(&self.watch).peer = Some(peer);
-    }
-
-    /// Removes the check that tokens make of the peer, and frees its memory.
-    pub(crate) fn stop_peer_checks(&self) {
-        lock(&self.watch).peer = None;
+    /// Sets the check that tokens make of the peer, or removes it and frees its memory.
+    pub(crate) fn check_peer_by(&self, peer: Option<Weak<dyn CheckPeer>>) {
+        lock(&self.watch).peer = peer;
     }
 
     fn is_set(&self) -> bool {

@@ -103,17 +103,12 @@ impl<T: Transport> Io<T> {
         self.transport.set_deadline(self.deadlines.earliest());
     }
 
-    /// Returns whether `error` reports another deadline than `deadline`, which is later or absent. The transport then
-    /// gets `deadline`, so that the caller can continue its wait.
-    pub(crate) fn is_early(
-        &mut self,
-        error: &io::Error,
-        deadline: Option<Instant>,
-        service: &Service,
-    ) -> bool {
-        let early = error.kind() == io::ErrorKind::TimedOut && !is_over(deadline, service);
+    /// Returns whether `error` reports another deadline than `at`, which is later or absent. The transport then gets the
+    /// deadline `at`, so that the caller can continue its wait.
+    pub(crate) fn is_early(&mut self, error: &io::Error, at: Option<Instant>, service: &Service) -> bool {
+        let early = error.kind() == io::ErrorKind::TimedOut && !is_over(at, service);
         if early {
-            self.transport.set_deadline(deadline);
+            self.transport.set_deadline(at);
         }
         early
     }

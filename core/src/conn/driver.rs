@@ -2,18 +2,16 @@
 //!
 //! All backends use this driver. It therefore owns the behaviour that must be equal on all of them: pipelining, panics,
 //! the lingering close, shutdown, and fairness among connections. The responses to pipelined requests leave together,
-//! once the read buffer holds no further complete request. Deadlines are in [`deadlines`](super::deadlines), and the
-//! detection of peers that have left is in [`liveness`](super::liveness).
+//! once the read buffer holds no further complete request.
 //!
 //! [`Driving`] is a hand-written future rather than an `async fn`, so that an idle connection needs no more memory than
 //! its state. The state that only some requests need is in the future of [`exchange`](super::exchange), which is boxed
 //! when such a request occurs.
 //!
-//! A backend polls [`Driving`] like any other future. An event loop parks every connection whose poll returns
-//! `Pending`. A thread of a blocking backend keeps a pending connection while [`Driving::is_handling`] returns true.
+//! An event loop parks every connection whose poll returns `Pending`. A thread of a blocking backend keeps a pending
+//! connection while [`Driving::is_handling`] returns true.
 //!
-//! A turn is one call of `poll`. The connection is in one [`Step`] at a time; the table of the steps is in `step`. The
-//! code of the steps is in `handling`, `transfer` and, for the one that only blocking backends have, `blocking`.
+//! A turn is one call of `poll`. The connection is in one [`Step`] at a time; the table of the steps is in `step`.
 
 mod blocking;
 mod handling;
@@ -21,7 +19,6 @@ mod step;
 mod transfer;
 
 use std::any::Any;
-use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -129,7 +126,7 @@ impl<T: Transport> Future for Driving<T> {
         state.guard.register_task(cx);
         if this.service.shutdown.phase() == Phase::Forced {
             if matches!(this.step, Step::Handle(..) | Step::Prepare(..)) {
-                this.service.was_cut();
+                this.service.was_cut_if_forced();
             }
             if !matches!(this.step, Step::Exchange(_)) {
                 return this.end();
@@ -242,11 +239,5 @@ impl<T: Transport> Driving<T> {
 impl<T> Drop for Driving<T> {
     fn drop(&mut self) {
         self.turn.settle(self.service.counters());
-    }
-}
-
-impl<T> fmt::Debug for Driving<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driving").field("is_handling", &self.is_handling()).finish_non_exhaustive()
     }
 }

@@ -61,10 +61,7 @@ pub(crate) async fn exchange<T: Transport>(
         _ => stream(&mut owner, &service, &mut response).await,
     };
     log_access(line, response.status, &service, matches!(sent, Ok(true)));
-    if sent.is_err() {
-        service.was_cut_if_forced();
-    }
-    sent?;
+    sent.inspect_err(|_| service.was_cut_if_forced())?;
     owner.take_back();
     let IoOwner::Own(mut io) = owner else { return Err(Closed) };
     io.spawn_after_flush(after);

@@ -162,7 +162,7 @@ impl<T: Transport> BodySource for Lease<T> {
         let State { io: Some(io), driver, .. } = &mut *state else {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         };
-        let piece = poll_piece(io, cx, driver.as_ref(), &self.service);
+        let piece = poll_piece(io, cx, driver.as_ref().unwrap_or(cx.waker()), &self.service);
         let reader = piece.is_pending().then(|| cx.waker().clone());
         let previous = std::mem::replace(&mut state.reader, reader);
         drop(state);
@@ -180,7 +180,7 @@ impl<T: Transport> BodySource for Lease<T> {
 fn poll_piece<T: Transport>(
     io: &mut Io<T>,
     cx: &mut Context<'_>,
-    driver: Option<&Waker>,
+    driver: &Waker,
     service: &Service,
 ) -> Poll<Option<Result<Bytes, BodyError>>> {
     loop {
@@ -193,11 +193,7 @@ fn poll_piece<T: Transport>(
         // Before it sends the body, the peer may wait for 100 Continue or for responses to earlier requests.
         io.connection.send_continue();
         // The reader may not poll again once it has its piece, so a pending write wakes the driver's task.
-        let flushed = match driver {
-            Some(driver) => io.poll_flush(&mut Context::from_waker(driver), service),
-            None => io.poll_flush(cx, service),
-        };
-        let read = match flushed {
+        let read = match io.poll_flush(&mut Context::from_waker(driver), service) {
             Poll::Ready(Err(error)) => Err(error),
             _ => ready!(io.poll_read_body(cx, service)),
         };

@@ -51,7 +51,7 @@ impl<T: Transport> Driving<T> {
                 let policy = policy.unwrap_or(self.service.config.on_disconnect);
                 self.step = Step::Handle(future, policy, line);
                 self.route = RouteName::current();
-                self.handler_paused(self.turn.len() + 1);
+                self.handler_paused(self.turn.answered + 1);
             }
         }
     }
@@ -76,7 +76,7 @@ impl<T: Transport> Driving<T> {
                 let lease = Arc::new(Lease::new(io, service.clone()));
                 if service.threads_block() {
                     let peer: Weak<dyn CheckPeer> = Arc::<Lease<T>>::downgrade(&lease);
-                    state.context.cancel.check_peer_by(peer);
+                    state.context.cancel.check_peer_by(Some(peer));
                 }
                 lease
             }
@@ -89,9 +89,7 @@ impl<T: Transport> Driving<T> {
 
     /// Ends the lease, if there is one, and keeps its allocation for the next request.
     pub(super) fn take_back(&mut self) {
-        if let Some(lease) = self.io.take_back() {
-            self.lease = Some(lease);
-        }
+        self.lease = self.io.take_back().or_else(|| self.lease.take());
     }
 
     /// Polls the handler's future. While it is pending, watches the peer and the handler's deadline.
@@ -177,7 +175,7 @@ impl<T: Transport> Driving<T> {
     fn exchange(&mut self, response: &mut Response, line: Option<AccessLine>) {
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
-            self.service.was_cut();
+            self.service.was_cut_if_forced();
             self.io = IoOwner::Gone;
             return;
         }
@@ -191,7 +189,8 @@ impl<T: Transport> Driving<T> {
     #[inline(always)]
     pub(super) fn count(&mut self) {
         let (IoOwner::Own(io), service) = (&self.io, &self.service) else { return };
-        if self.turn.answered() as usize >= service.limits.pipeline {
+        self.turn.answered += 1;
+        if self.turn.answered as usize >= service.limits.pipeline {
             self.step = Step::Flush(AfterFlush::Yield);
         } else if io.connection.write_queue().len() >= service.limits.output {
             self.step = Step::Flush(AfterFlush::Next);

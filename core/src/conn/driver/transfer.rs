@@ -24,8 +24,9 @@ impl<T: Transport> Driving<T> {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, then: AfterFlush) -> Poll<Result<(), Closed>> {
         let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Err(Closed)) };
         let service = &self.service;
-        if !service.threads_block() && self.turn.len() != 0 {
-            self.since = service.runtime.stalls().polled(self.since, RouteName::current(), self.turn.len());
+        if !service.threads_block() && self.turn.answered != 0 {
+            self.since =
+                service.runtime.stalls().polled(self.since, RouteName::current(), self.turn.answered);
         }
         ready!(io.poll_flush(cx, service))?;
         self.turn.settle(service.counters());
@@ -71,7 +72,7 @@ impl<T: Transport> Driving<T> {
                 io.release();
                 self.lease = None;
                 if let Some(state) = self.state.as_ref().filter(|_| service.threads_block()) {
-                    state.context.cancel.stop_peer_checks();
+                    state.context.cancel.check_peer_by(None);
                 }
                 io.wait_for_bytes(service);
                 ready!(io.poll_read(cx, service))
