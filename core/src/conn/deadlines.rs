@@ -23,7 +23,7 @@ use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 
 /// The longest timeout. Clocks and timers can represent it on every system.
-const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// See the [module](self). The deadline of a wait that has not begun is `None`.
 #[derive(Debug, Default)]
@@ -78,12 +78,6 @@ impl Deadlines {
     /// Frees the memory that an idle connection does not need.
     pub(crate) fn release(&mut self) {
         self.rates = None;
-    }
-
-    /// Ends the deadline of a head that is complete.
-    #[inline]
-    pub(crate) fn request_begins(&mut self) {
-        self.head = None;
     }
 }
 
@@ -190,9 +184,10 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Resets the deadlines for a handler that is about to be called.
+    /// Resets the deadlines for a handler that is about to be called: the head is complete.
     #[inline(always)]
     pub(crate) fn handler_begins(&mut self) {
+        self.deadlines.head = None;
         if let Some(rates) = &mut self.deadlines.rates {
             rates.reading = MinRate::default();
         }

@@ -52,12 +52,6 @@ impl Answer {
     }
 }
 
-impl From<Response> for Answer {
-    fn from(response: Response) -> Answer {
-        Answer::Ready(response)
-    }
-}
-
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

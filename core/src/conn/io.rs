@@ -51,9 +51,9 @@ impl<T: Transport> Io<T> {
     }
 
     /// Begins the tasks of `after` once the write queue is empty.
-    pub(crate) fn spawn_after_flush(&mut self, after: After) {
+    pub(crate) fn spawn_after_flush(&mut self, mut after: After) {
         match &mut self.after {
-            Some(before) => before.append(after),
+            Some(before) => before.tasks.append(&mut after.tasks),
             None => self.after = Some(Box::new(after)),
         }
     }
@@ -82,16 +82,6 @@ impl<T: Transport> Io<T> {
         read
     }
 
-    /// Writes from the write queue, see [`Transport::poll_write`]. Also returns the number of bytes written.
-    #[inline]
-    fn poll_write(&mut self, cx: &mut Context<'_>, service: &Service) -> (usize, Poll<io::Result<()>>) {
-        let before = self.connection.write_queue().len();
-        let written = self.transport.poll_write(cx, self.connection.write_queue_mut());
-        let moved = before - self.connection.write_queue().len();
-        service.counters().here().sent(moved);
-        (moved, written)
-    }
-
     /// Writes until the write queue is empty, within the deadline of a write, then begins the tasks that were added by
     /// [`Io::spawn_after_flush`].
     #[inline]
@@ -99,7 +89,10 @@ impl<T: Transport> Io<T> {
         while !self.connection.write_queue().is_empty() {
             // Most writes succeed at once and need no deadline.
             let is_waiting = self.deadlines.writing().is_some();
-            let (moved, written) = self.poll_write(cx, service);
+            let before = self.connection.write_queue().len();
+            let written = self.transport.poll_write(cx, self.connection.write_queue_mut());
+            let moved = before - self.connection.write_queue().len();
+            service.counters().here().sent(moved);
             if is_waiting && moved > 0 {
                 self.wrote(moved, service);
             }

@@ -7,15 +7,17 @@
 
 use std::time::{Duration, Instant};
 
-/// The waits for a peer during one body or one flush. Every connection has two of these, so their fields are small.
+use crate::conn::deadlines::MAX_TIMEOUT;
+
+/// The waits for a peer during one body or one flush.
 #[derive(Debug, Default)]
 pub(crate) struct MinRate {
     /// The start of the current wait.
     since: Option<Instant>,
-    /// The maximum duration of the current wait, in milliseconds.
-    max_wait: u32,
-    /// The total duration of the earlier waits, in microseconds.
-    waited: u64,
+    /// The maximum duration of the current wait.
+    max_wait: Duration,
+    /// The total duration of the earlier waits.
+    waited: Duration,
     /// The number of bytes received or sent.
     moved: u64,
 }
@@ -26,28 +28,27 @@ impl MinRate {
         if self.since.is_some() {
             return;
         }
-        let max_wait = match rate {
+        let timeout = timeout.min(MAX_TIMEOUT);
+        self.max_wait = match rate {
             0 => timeout,
             rate => {
                 let earned = Duration::from_secs_f64(self.moved as f64 / f64::from(rate));
-                timeout.min((timeout + earned).saturating_sub(Duration::from_micros(self.waited)))
+                timeout.min((timeout + earned).saturating_sub(self.waited))
             }
         };
-        self.max_wait = u32::try_from(max_wait.as_millis()).unwrap_or(u32::MAX);
         self.since = Some(now);
     }
 
     /// The deadline of the current wait, if there is one.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.since.map(|since| since + Duration::from_millis(self.max_wait.into()))
+        self.since.map(|since| since + self.max_wait)
     }
 
     /// Records that `bytes` bytes were received or sent, and ends the current wait at the time `end`.
     pub(crate) fn moved(&mut self, end: Instant, bytes: usize) {
         self.moved += bytes as u64;
         if let Some(since) = self.since.take() {
-            let took = end.saturating_duration_since(since);
-            self.waited = self.waited.saturating_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            self.waited += end.saturating_duration_since(since);
         }
     }
 }

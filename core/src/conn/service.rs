@@ -99,17 +99,11 @@ impl Service {
         self.runtime.counters()
     }
 
-    /// The maximum number of open connections, including those that are being refused.
-    pub fn max_connections(&self) -> usize {
-        match self.config.overload {
-            Overload::Wait => self.config.max_connections,
-            Overload::Refuse => self.config.max_connections.saturating_add(Overload::REFUSALS),
-        }
-    }
-
-    /// Whether one more connection may be accepted.
+    /// Whether one more connection may be accepted, if only to be refused.
     pub fn has_room(&self) -> bool {
-        self.connections() < self.max_connections()
+        let is_refusing = self.config.overload == Overload::Refuse;
+        let refusals = if is_refusing { Overload::REFUSALS } else { 0 };
+        self.connections() < self.config.max_connections.saturating_add(refusals)
     }
 
     /// Waits until `enough` returns true for the number of open connections. It is called first at once, then whenever

@@ -27,7 +27,6 @@ impl<T: Transport> Driving<T> {
         let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else { return };
         let service = &self.service;
         state.served += 1;
-        io.deadlines.request_begins();
         request.inner_mut().context = Some(state.context.clone());
         if service.config.max_requests.is_some_and(|max| state.served >= max) {
             io.connection.close_after_this();
