@@ -22,7 +22,7 @@ use crate::conn::min_rate::MinRate;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 
-/// The longest timeout. Clocks and timers can represent it on every system.
+/// The longest timeout. A longer setting counts as this one, which every clock and timer can represent.
 pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// See the [module](self). The deadline of a wait that has not begun is `None`.
