@@ -4,14 +4,15 @@
 //! therefore check the state between any two polls.
 
 use std::collections::VecDeque;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use futures_lite::{future::yield_now, stream};
 use gearshift_core::clock::{Clock, ManualClock};
 use gearshift_core::{
     Answer, Body, BodyError, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats, Handler, Job,
@@ -20,13 +21,16 @@ use gearshift_core::{
 };
 
 /// The result of one read.
+#[derive(Clone, Copy)]
 enum Read {
-    Bytes(&'static str),
+    Text(&'static str),
     /// `WouldBlock`. The read after it returns the next result.
     Nothing,
     /// The end of the peer's sending side.
     End,
 }
+
+use Read::{End, Nothing, Text};
 
 /// The state that a test shares with its transport.
 #[derive(Default)]
@@ -40,7 +44,6 @@ struct Script {
     max_queued: usize,
     deadline: Option<Instant>,
     is_shut: bool,
-    is_closed: bool,
     /// The waker of the last write.
     writer: Option<Waker>,
     /// Whether the system has reported the end of the peer's sending side.
@@ -51,15 +54,6 @@ struct Script {
 
 /// A transport that follows a script.
 struct Scripted(Arc<Mutex<Script>>, ManualClock);
-
-impl Drop for Scripted {
-    fn drop(&mut self) {
-        // A failed assertion poisons the lock.
-        if let Ok(mut told) = self.0.lock() {
-            told.is_closed = true;
-        }
-    }
-}
 
 impl Scripted {
     /// Fails if the deadline has passed, otherwise is pending.
@@ -81,12 +75,12 @@ impl Transport for Scripted {
 
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
         match self.0.lock().unwrap().reads.pop_front() {
-            Some(Read::Bytes(text)) => {
+            Some(Text(text)) => {
                 into.extend(text.as_bytes());
                 Ok(text.len())
             }
-            Some(Read::End) => Ok(0),
-            Some(Read::Nothing) | None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(End) => Ok(0),
+            Some(Nothing) | None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -134,10 +128,8 @@ impl Transport for Scripted {
     }
 }
 
-/// An engine whose timers and tasks do nothing.
-struct NoEngine {
-    threads_block: bool,
-}
+/// An engine whose timers and tasks do nothing. The value says whether its threads block.
+struct NoEngine(bool);
 
 impl Engine for NoEngine {
     fn backend(&self) -> &'static str {
@@ -157,7 +149,7 @@ impl Engine for NoEngine {
     fn offload(&self, _: Work, _: Job) {}
 
     fn threads_block(&self) -> bool {
-        self.threads_block
+        self.0
     }
 
     fn stats(&self) -> EngineStats {
@@ -181,162 +173,150 @@ struct Rig {
     clock: ManualClock,
     service: Arc<Service>,
     wakes: Arc<WakeCount>,
-    driving: Option<Driving<Scripted>>,
+    kept: Arc<Mutex<Vec<Body>>>,
+    driving: Driving<Scripted>,
 }
 
 impl Rig {
-    fn new(config: Config, handler: impl Handler, reads: impl IntoIterator<Item = Read>) -> Self {
-        Rig::of(false, config, handler, reads)
-    }
-
-    /// Creates a connection of a blocking backend.
-    fn blocking(config: Config, handler: impl Handler, reads: impl IntoIterator<Item = Read>) -> Self {
-        Rig::of(true, config, handler, reads)
-    }
-
-    fn of(
-        threads_block: bool,
-        config: Config,
-        handler: impl Handler,
-        reads: impl IntoIterator<Item = Read>,
-    ) -> Self {
-        let clock = ManualClock::new(0);
-        let (shutdown, runtime) = (Shutdown::new(), NoEngine { threads_block });
-        let runtime = Runtime::new(runtime, &config, shutdown.clone());
+    /// Creates a connection. `set` changes the settings.
+    fn new(blocks: bool, set: impl FnOnce(&mut Config), reads: impl IntoIterator<Item = Read>) -> Rig {
+        let (mut config, clock, shutdown) = (Config::default(), ManualClock::new(0), Shutdown::new());
+        set(&mut config);
+        let kept = Arc::default();
+        let runtime = Runtime::new(NoEngine(blocks), &config, shutdown.clone());
         let time = Clock::Manual(clock.clone());
-        let service = Service::with_clock(Arc::new(handler), config, shutdown, runtime, time);
+        let service = Service::new(Arc::new(App(Arc::clone(&kept))), config, shutdown, runtime, time);
         let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
-        let driving = Some(drive(Scripted(script.clone(), clock.clone()), None, &service));
-        Rig { script, clock, service, wakes: Arc::default(), driving }
+        let driving = drive(Scripted(script.clone(), clock.clone()), None, &service);
+        Rig { script, clock, service, wakes: Arc::default(), kept, driving }
     }
 
     /// Polls the connection. Returns whether it has ended.
     fn poll(&mut self) -> bool {
-        let Some(driving) = &mut self.driving else { return true };
         let waker = Waker::from(self.wakes.clone());
-        match Pin::new(driving).poll(&mut Context::from_waker(&waker)) {
-            Poll::Pending => false,
-            Poll::Ready(()) => {
-                self.driving = None;
-                true
-            }
-        }
+        Pin::new(&mut self.driving).poll(&mut Context::from_waker(&waker)).is_ready()
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
     }
 
     fn written(&self) -> String {
-        String::from_utf8_lossy(&self.script.lock().unwrap().written).into_owned()
+        String::from_utf8_lossy(&self.script().written).into_owned()
+    }
+
+    #[track_caller]
+    fn assert_written(&self, text: &str) {
+        assert!(self.written().contains(text), "{text:?} is not in {}", self.written());
     }
 }
+
+const EVENT_LOOP: bool = false;
+const BLOCKING: bool = true;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+const NEVER: &str = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A future that is pending once.
-async fn pending_once() {
-    let mut polled = false;
-    poll_fn(|_| match std::mem::replace(&mut polled, true) {
-        true => Poll::Ready(()),
-        false => Poll::Pending,
-    })
-    .await;
+/// Returns the head of a request. Each field ends with a line break.
+fn head(line: &str, fields: &str) -> &'static str {
+    format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n").leak()
 }
 
-/// A body that fails with the given error, or is always pending.
-struct Source(Option<&'static str>);
-
-impl futures_core::Stream for Source {
-    type Item = Result<Bytes, &'static str>;
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.map_or(Poll::Pending, |error| Poll::Ready(Some(Err(error))))
-    }
+/// Returns a read of several requests.
+fn all(requests: &[&str]) -> Read {
+    Text(requests.concat().leak())
 }
 
-/// Answers according to the path. A request with a body is answered with a description of the body.
-fn handler(request: Request) -> Answer {
-    match request.path() {
-        "/stream" => Answer::Ready(Response::new(Body::from_stream(Source(None)))),
-        "/broken" => Answer::Ready(Response::new(Body::from_stream(Source(Some("broken"))))),
-        "/never" => Answer::Later(Box::pin(pending()), None),
-        "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
-        _ if request.body().is_empty() => Answer::Ready(Response::text("x".repeat(1000))),
-        _ => Answer::Later(
-            Box::pin(async {
-                let read = request.into_body().bytes(1000).await;
-                pending_once().await;
-                Response::text(format!("{read:?} {}", "y".repeat(1000)))
-            }),
-            None,
-        ),
-    }
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
 }
 
-/// The handler of most tests, see [`handler`].
-struct Plain;
+type Piece = Result<Bytes, &'static str>;
 
-impl Handler for Plain {
+/// Answers according to the path. A request with a body is answered with a description of the body, unless the body is
+/// kept in the list.
+struct App(Arc<Mutex<Vec<Body>>>);
+
+impl Handler for App {
     fn call(&self, request: Request) -> Answer {
-        handler(request)
+        let stalled = || Answer::Ready(Response::new(Body::from_stream(stream::pending::<Piece>())));
+        match request.path() {
+            "/stream" => stalled(),
+            "/broken" => Answer::Ready(Response::new(Body::from_stream(stream::once(Piece::Err("broken"))))),
+            "/never" => Answer::Later(Box::pin(pending()), None),
+            "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
+            "/keep" => {
+                self.0.lock().unwrap().push(request.into_body());
+                Answer::Later(Box::pin(pending()), None)
+            }
+            "/keep-stream" => {
+                self.0.lock().unwrap().push(request.into_body());
+                stalled()
+            }
+            _ if request.body().is_empty() => Answer::Ready(Response::text("x".repeat(1000))),
+            _ => Answer::Later(
+                Box::pin(async {
+                    let read = request.into_body().bytes(1000).await;
+                    yield_now().await;
+                    Response::text(format!("{read:?} {}", "y".repeat(1000)))
+                }),
+                None,
+            ),
+        }
     }
 }
 
 #[test]
 fn a_peer_that_ends_its_sending_side_after_its_body_is_answered() {
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
-    let reads = [Read::Bytes(head), Read::Nothing, Read::Bytes("abc"), Read::End];
-    let mut rig = Rig::new(Config::default(), Plain, reads);
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [Text(POST), Nothing, Text("abc"), End]);
     assert!(!rig.poll());
     assert!(!rig.poll(), "the body is read, and the handler waits");
     assert!(rig.poll());
-    assert!(rig.written().contains("abc"), "{}", rig.written());
+    rig.assert_written("abc");
 }
 
 #[test]
 fn the_close_lingers_for_a_peer_that_sends_after_the_last_response() {
-    let last = "GET /last HTTP/1.1\r\nHost: a\r\n\r\n";
     // The read before the lingering close finds a request. The lingering close reads until the end.
-    let reads = [Read::Bytes(last), Read::Bytes(GET), Read::Nothing, Read::End];
-    let mut rig = Rig::new(Config::default(), Plain, reads);
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [Text(head("GET /last", "")), Text(GET), Nothing, End]);
     assert!(!rig.poll());
-    assert!(rig.script.lock().unwrap().is_shut);
+    assert!(rig.script().is_shut);
     assert!(rig.poll());
 }
 
 #[test]
 fn the_wait_for_a_body_does_not_change_the_deadline_of_a_write() {
-    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
-    let reads = [Read::Bytes(requests), Read::Nothing, Read::Bytes("a"), Read::Nothing, Read::Bytes("bc")];
-    let mut config = Config::default();
-    config.write_timeout = Duration::from_secs(20);
-    config.body_timeout = Duration::from_secs(15);
-    config.min_rate = 0;
-    let mut rig = Rig::new(config, Plain, reads);
-    rig.script.lock().unwrap().room = 100;
+    let set = |config: &mut Config| {
+        (config.write_timeout, config.body_timeout, config.min_rate) = (seconds(20), seconds(15), 0);
+    };
+    let mut rig = Rig::new(EVENT_LOOP, set, [all(&[GET, POST]), Nothing, Text("a"), Nothing, Text("bc")]);
+    rig.script().room = 100;
     let start = rig.clock.now();
     assert!(!rig.poll());
-    assert_eq!(rig.script.lock().unwrap().deadline, Some(start + Duration::from_secs(15)));
-    rig.clock.advance(Duration::from_secs(10));
-    assert!(!rig.poll());
-    assert_eq!(rig.script.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
-    assert!(!rig.poll());
-    assert_eq!(rig.script.lock().unwrap().deadline, Some(start + Duration::from_secs(20)));
-    rig.clock.advance(Duration::from_secs(10));
+    assert_eq!(rig.script().deadline, Some(start + seconds(15)));
+    rig.clock.advance(seconds(10));
+    for _ in 0..2 {
+        assert!(!rig.poll());
+        assert_eq!(rig.script().deadline, Some(start + seconds(20)));
+    }
+    rig.clock.advance(seconds(10));
     assert!(rig.poll(), "the peer has received nothing before the deadline of the write");
 }
 
 #[test]
 fn a_stream_that_fails_does_not_discard_the_responses_before_it() {
-    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /broken HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::new(Config::default(), Plain, [Read::Bytes(requests)]);
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [all(&[GET, head("GET /broken", "")])]);
     assert!(rig.poll());
-    assert!(rig.written().contains(&"x".repeat(1000)));
+    rig.assert_written(&"x".repeat(1000));
     assert!(!rig.written().ends_with("0\r\n\r\n"), "the broken response has no last chunk");
 }
 
 #[test]
 fn a_stream_that_is_cut_is_not_reported_as_finished() {
-    let mut rig = Rig::new(Config::default(), Plain, [Read::Bytes(STREAM)]);
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [Text(head("GET /stream", ""))]);
     assert!(!rig.poll());
     rig.service.shutdown().graceful();
     assert!(!rig.poll());
@@ -348,11 +328,11 @@ fn a_stream_that_is_cut_is_not_reported_as_finished() {
 
 #[test]
 fn a_stream_that_is_pending_before_100_continue_is_flushed_and_can_be_cut() {
-    let expects = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
-        Expect: 100-continue\r\n\r\n";
-    let mut rig = Rig::new(Config::default(), Plain, [Read::Bytes(expects)]);
+    let expects = head("POST /stream", "Content-Length: 3\r\nExpect: 100-continue\r\n");
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [all(&[GET, expects])]);
     assert!(!rig.poll());
-    assert!(rig.written().contains(&"x".repeat(1000)), "the earlier response is sent");
+    // The earlier response is sent.
+    rig.assert_written(&"x".repeat(1000));
     rig.service.shutdown().force();
     assert!(rig.poll());
     assert_eq!(Report::of(&rig.service).cut, 1);
@@ -360,8 +340,7 @@ fn a_stream_that_is_pending_before_100_continue_is_flushed_and_can_be_cut() {
 
 #[test]
 fn a_forced_stop_wakes_a_connection_whose_handler_is_pending() {
-    let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::blocking(Config::default(), Plain, [Read::Bytes(never)]);
+    let mut rig = Rig::new(BLOCKING, |_| {}, [Text(NEVER)]);
     assert!(!rig.poll());
     rig.service.shutdown().force();
     assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
@@ -370,263 +349,193 @@ fn a_forced_stop_wakes_a_connection_whose_handler_is_pending() {
 
 #[test]
 fn a_request_counts_as_cut_if_a_forced_stop_ends_a_write_before_its_response() {
-    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut rig = Rig::blocking(Config::default(), Plain, [Read::Bytes(requests)]);
-    {
-        let mut script = rig.script.lock().unwrap();
-        script.room = 10;
-        script.force = Some(rig.service.shutdown().clone());
-    }
+    let mut rig = Rig::new(BLOCKING, |_| {}, [all(&[GET, NEVER])]);
+    rig.script().room = 10;
+    rig.script().force = Some(rig.service.shutdown().clone());
     assert!(rig.poll());
     assert_eq!(Report::of(&rig.service).cut, 1);
 }
 
 #[test]
 fn responses_to_requests_with_bodies_do_not_exceed_the_output_limit() {
-    let body_and_head = "abcPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
-    let first = [Read::Bytes(&body_and_head[3..]), Read::Nothing];
-    let reads = first.into_iter().chain((0..50).flat_map(|_| [Read::Bytes(body_and_head), Read::Nothing]));
-    let mut config = Config::default();
-    config.limits.output = 2_000;
-    config.limits.pipeline = 1000;
-    let mut rig = Rig::new(config, Plain, reads);
-    rig.script.lock().unwrap().room = 0;
+    let reads = [Text(POST), Nothing].into_iter().chain([all(&["abc", POST]), Nothing].repeat(50));
+    let set = |config: &mut Config| (config.limits.output, config.limits.pipeline) = (2_000, 1000);
+    let mut rig = Rig::new(EVENT_LOOP, set, reads);
+    rig.script().room = 0;
     for _ in 0..200 {
         assert!(!rig.poll());
     }
-    let max_queued = rig.script.lock().unwrap().max_queued;
+    let max_queued = rig.script().max_queued;
     assert!((1_000..4_000).contains(&max_queued), "{max_queued}");
 }
 
 #[test]
 fn the_response_for_a_late_handler_has_the_deadline_of_a_write() {
-    let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut config = Config::default();
-    config.handler_timeout = Duration::from_secs(5);
-    let mut rig = Rig::new(config, Plain, [Read::Bytes(never)]);
-    rig.script.lock().unwrap().room = 20;
+    let mut rig = Rig::new(EVENT_LOOP, |config| config.handler_timeout = seconds(5), [Text(NEVER)]);
+    rig.script().room = 20;
     assert!(!rig.poll());
-    rig.clock.advance(Duration::from_secs(5));
+    rig.clock.advance(seconds(5));
     assert!(!rig.poll(), "the peer has received only the beginning");
-    rig.script.lock().unwrap().room = usize::MAX;
+    rig.script().room = usize::MAX;
     rig.poll();
     let written = rig.written();
     assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("\r\n\r\n"), "{written}");
 }
 
-/// The reads of a request with a body of 6 bytes, of which 3 arrive with the head.
-fn small_body(rest: impl IntoIterator<Item = Read>) -> Vec<Read> {
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc";
-    [Read::Bytes(head), Read::Nothing].into_iter().chain(rest).collect()
-}
+/// A request with a body of 6 bytes, of which 3 arrive with the head.
+const PART_OF_SIX: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc";
 
 #[test]
-fn a_small_body_is_awaited_before_its_request_holds_a_thread() {
-    let mut rig = Rig::blocking(Config::default(), Plain, small_body([Read::Bytes("def")]));
-    assert!(!rig.poll());
-    assert!(!rig.driving.as_ref().unwrap().is_handling());
-    assert!(!rig.poll(), "the body is complete, and the handler waits");
-    assert!(rig.driving.as_ref().unwrap().is_handling());
-    assert!(!rig.poll());
-    assert!(rig.written().contains("abcdef"), "{}", rig.written());
-}
-
-#[test]
-fn a_body_beyond_the_buffer_is_read_by_its_handler() {
-    let mut config = Config::default();
-    config.body_buffer = 5;
-    let mut rig = Rig::blocking(config, Plain, small_body([Read::Bytes("def")]));
-    assert!(!rig.poll());
-    assert!(rig.driving.as_ref().unwrap().is_handling());
-    assert!(!rig.poll());
-    assert!(!rig.poll());
-    assert!(rig.written().contains("abcdef"), "{}", rig.written());
-}
-
-#[test]
-fn a_handler_gets_the_error_of_an_incomplete_body_on_every_backend() {
-    let stops: [(fn() -> Option<Read>, &str); 2] =
-        [(|| Some(Read::End), "Incomplete"), (|| None, "TimedOut")];
-    for threads_block in [false, true] {
-        for (stop, error) in stops {
-            let mut config = Config::default();
-            config.body_timeout = Duration::from_secs(5);
-            let mut rig = Rig::of(threads_block, config, Plain, small_body(stop()));
-            assert!(!rig.poll());
-            rig.clock.advance(Duration::from_secs(6));
-            (0..4).for_each(|_| {
-                rig.poll();
-            });
-            assert!(rig.written().contains(error), "{threads_block}: {}", rig.written());
-        }
+fn a_body_up_to_the_buffer_is_awaited_before_its_request_holds_a_thread() {
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let (rest, malformed) = ("3\r\ndef\r\n0\r\n\r\n", "x\r\n");
+    let default = Config::default().body_buffer;
+    for (begin, rest, body_buffer, is_buffered, said) in [
+        (PART_OF_SIX, "def", default, true, "abcdef"),
+        (PART_OF_SIX, "def", 5, false, "abcdef"),
+        (chunked, rest, 0, false, "abcdef"),
+        (chunked, rest, 4, true, "abcdef"),
+        (chunked, rest, 100, true, "abcdef"),
+        (chunked, malformed, 0, false, "Malformed(ChunkSize)"),
+        (chunked, malformed, 4, true, "Malformed(ChunkSize)"),
+        (chunked, malformed, 100, true, "Malformed(ChunkSize)"),
+    ] {
+        let reads = [Text(begin), Nothing, Text(rest)];
+        let mut rig = Rig::new(BLOCKING, |config| config.body_buffer = body_buffer, reads);
+        assert!(!rig.poll());
+        assert_eq!(rig.driving.is_handling(), !is_buffered, "{begin:?}, {body_buffer}");
+        assert!(!rig.poll(), "the body is complete, and the handler waits");
+        assert!(rig.driving.is_handling(), "{begin:?}, {body_buffer}");
+        assert!(!rig.poll());
+        rig.assert_written(said);
     }
 }
 
 #[test]
-fn a_chunked_body_is_awaited_up_to_the_buffer_and_its_errors_reach_the_handler() {
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
-    for (rest, said) in [("3\r\ndef\r\n0\r\n\r\n", "abcdef"), ("x\r\n", "Malformed(ChunkSize)")] {
-        for body_buffer in [0, 4, 100] {
-            let mut config = Config::default();
-            config.body_buffer = body_buffer;
-            let reads = [Read::Bytes(head), Read::Nothing, Read::Bytes(rest)];
-            let mut rig = Rig::blocking(config, Plain, reads);
+fn a_handler_gets_the_error_of_an_incomplete_body_on_every_backend() {
+    for threads_block in [false, true] {
+        for (stop, error) in [(Some(End), "Incomplete"), (None, "TimedOut")] {
+            let reads = [Text(PART_OF_SIX), Nothing].into_iter().chain(stop);
+            let mut rig = Rig::new(threads_block, |config| config.body_timeout = seconds(5), reads);
             assert!(!rig.poll());
-            assert_eq!(rig.driving.as_ref().unwrap().is_handling(), body_buffer == 0);
-            (0..4).for_each(|_| {
+            rig.clock.advance(seconds(6));
+            for _ in 0..4 {
                 rig.poll();
-            });
-            assert!(rig.written().contains(said), "{body_buffer}: {}", rig.written());
+            }
+            rig.assert_written(error);
         }
     }
 }
 
 #[test]
 fn the_body_of_a_request_that_expects_100_continue_is_not_buffered() {
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
-    let reads = [Read::Bytes(head), Read::Nothing, Read::Bytes("abc")];
-    let mut rig = Rig::blocking(Config::default(), Plain, reads);
+    let head = head("POST /", "Content-Length: 3\r\nExpect: 100-continue\r\n");
+    let mut rig = Rig::new(BLOCKING, |_| {}, [Text(head), Nothing, Text("abc")]);
     assert!(!rig.poll());
-    assert!(rig.driving.as_ref().unwrap().is_handling());
-    assert!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), "{}", rig.written());
+    assert!(rig.driving.is_handling());
+    assert!(rig.written().starts_with(CONTINUE), "{}", rig.written());
 }
 
 #[test]
 fn a_peer_that_has_ended_its_sending_side_is_probed_if_its_request_waited_long_for_a_thread() {
     for (waited, is_probed) in [(0, false), (50, false), (100, true), (5_000, true)] {
-        let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-        let mut rig = Rig::blocking(Config::default(), Plain, [Read::Bytes(never), Read::End]);
-        rig.script.lock().unwrap().has_unread_end = true;
+        let mut rig = Rig::new(BLOCKING, |_| {}, [Text(NEVER), End]);
+        rig.script().has_unread_end = true;
         rig.service.found_idle();
         rig.clock.advance(Duration::from_millis(waited));
         assert!(!rig.poll());
-        assert_eq!(rig.driving.as_ref().unwrap().is_handling(), !is_probed, "{waited} ms");
-        assert_eq!(rig.written().starts_with("HTTP/1.1 100 Continue\r\n\r\n"), is_probed, "{waited} ms");
+        assert_eq!(rig.driving.is_handling(), !is_probed, "{waited} ms");
+        assert_eq!(rig.written().starts_with(CONTINUE), is_probed, "{waited} ms");
     }
 }
 
 #[test]
 fn the_time_in_which_a_connection_waits_for_a_thread_does_not_count_as_the_peers() {
     for is_thread_idle in [false, true] {
-        let mut config = Config::default();
-        config.write_timeout = Duration::from_secs(20);
-        config.min_rate = 1_000;
-        let mut rig = Rig::blocking(config, Plain, [Read::Bytes(GET)]);
-        rig.script.lock().unwrap().room = 100;
+        let set = |config: &mut Config| (config.write_timeout, config.min_rate) = (seconds(20), 1_000);
+        let mut rig = Rig::new(BLOCKING, set, [Text(GET)]);
+        rig.script().room = 100;
         assert!(!rig.poll());
-        rig.clock.advance(Duration::from_secs(60));
+        rig.clock.advance(seconds(60));
         if is_thread_idle {
             rig.service.found_idle();
         }
-        rig.script.lock().unwrap().room = 100;
-        assert_eq!(
-            rig.poll(),
-            is_thread_idle,
-            "100 bytes in 60 s are below the minimum rate only if the peer needed 60 s"
-        );
+        rig.script().room = 100;
+        // 100 bytes in 60 s are below the minimum rate only if the peer needed 60 s.
+        assert_eq!(rig.poll(), is_thread_idle);
     }
 }
 
 #[test]
 fn the_deadline_of_a_head_that_arrives_during_a_stop_does_not_end_the_response() {
-    let mut config = Config::default();
-    config.header_timeout = Duration::from_secs(10);
     let (begin, rest) = GET.split_at(5);
-    let mut rig = Rig::new(config, Plain, [Read::Bytes(begin), Read::Nothing, Read::Nothing]);
+    let mut rig =
+        Rig::new(EVENT_LOOP, |config| config.header_timeout = seconds(10), [Text(begin), Nothing, Nothing]);
     assert!(!rig.poll());
-    {
-        let mut script = rig.script.lock().unwrap();
-        script.reads = [Read::Bytes(rest)].into();
-        script.room = 100;
-    }
+    rig.script().reads = [Text(rest)].into();
+    rig.script().room = 100;
     rig.service.shutdown().graceful();
-    rig.clock.advance(Duration::from_secs(11));
+    rig.clock.advance(seconds(11));
     assert!(!rig.poll(), "the peer has received only the beginning of the response");
-    rig.script.lock().unwrap().room = usize::MAX;
+    rig.script().room = usize::MAX;
     assert!(rig.poll());
     assert!(rig.written().ends_with(&"x".repeat(1000)), "{}", rig.written());
 }
 
-/// A handler that keeps the bodies of its requests. Its response to a request with a body is pending, or is a stream
-/// that is pending.
-struct KeepBodies(Arc<Mutex<Vec<Body>>>);
-
-impl Handler for KeepBodies {
-    fn call(&self, request: Request) -> Answer {
-        if request.body().is_empty() {
-            return handler(request);
-        }
-        let is_stream = request.path() == "/stream";
-        self.0.lock().unwrap().push(request.into_body());
-        match is_stream {
-            true => Answer::Ready(Response::new(Body::from_stream(Source(None)))),
-            false => Answer::Later(Box::pin(pending()), None),
-        }
-    }
-}
-
 #[test]
 fn a_write_wakes_the_driver_while_another_task_reads_the_body() {
-    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
-    let bodies = Arc::new(Mutex::new(Vec::new()));
-    let reads = [Read::Bytes(requests), Read::Bytes("abc")];
-    let mut rig = Rig::new(Config::default(), KeepBodies(bodies.clone()), reads);
-    rig.script.lock().unwrap().room = 100;
+    let keep = head("POST /keep", "Content-Length: 3\r\n");
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [all(&[GET, keep]), Text("abc")]);
+    rig.script().room = 100;
     assert!(!rig.poll());
-    let mut body = bodies.lock().unwrap().pop().unwrap();
+    let mut body = rig.kept.lock().unwrap().pop().unwrap();
     let read = http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(Waker::noop()));
     assert!(read.is_ready());
-    let writer = rig.script.lock().unwrap().writer.take().unwrap();
+    let writer = rig.script().writer.take().unwrap();
     writer.wake();
     assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
 }
 
 #[test]
 fn a_body_that_another_task_reads_ends_with_its_connection() {
-    for path in ["/", "/stream"] {
-        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
-        let bodies = Arc::new(Mutex::new(Vec::new()));
-        let reads = [Read::Bytes(request.leak()), Read::Nothing];
-        let mut rig = Rig::new(Config::default(), KeepBodies(bodies.clone()), reads);
+    for line in ["POST /keep", "POST /keep-stream"] {
+        let mut rig = Rig::new(EVENT_LOOP, |_| {}, [Text(head(line, "Content-Length: 3\r\n")), Nothing]);
         assert!(!rig.poll());
-        let mut body = bodies.lock().unwrap().pop().unwrap();
+        let mut body = rig.kept.lock().unwrap().pop().unwrap();
         let reader = Arc::new(WakeCount::default());
         let waker = Waker::from(reader.clone());
         let mut read = || http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(&waker));
         assert!(read().is_pending());
         rig.service.shutdown().force();
         assert!(rig.poll());
-        assert!(rig.script.lock().unwrap().is_closed, "{path}");
-        assert_eq!(reader.0.load(Ordering::SeqCst), 1, "{path}");
-        assert!(matches!(read(), Poll::Ready(Some(Err(BodyError::Gone)))), "{path}");
+        assert_eq!(Arc::strong_count(&rig.script), 1, "{line}: the transport was dropped");
+        assert_eq!(reader.0.load(Ordering::SeqCst), 1, "{line}");
+        assert!(matches!(read(), Poll::Ready(Some(Err(BodyError::Gone)))), "{line}");
     }
 }
 
 #[test]
 fn a_peer_that_dribbles_to_a_handler_is_slow_although_its_thread_is_never_idle() {
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n";
-    let mut config = Config::default();
-    config.body_buffer = 0;
-    config.body_timeout = Duration::from_secs(20);
-    config.min_rate = 1_000;
-    let mut rig = Rig::blocking(config, Plain, [Read::Bytes(head), Read::Nothing]);
+    let head = head("POST /", "Content-Length: 90\r\n");
+    let set = |config: &mut Config| {
+        (config.body_buffer, config.body_timeout, config.min_rate) = (0, seconds(20), 1_000);
+    };
+    let mut rig = Rig::new(BLOCKING, set, [Text(head), Nothing]);
     assert!(!rig.poll());
     for _ in 0..6 {
-        rig.clock.advance(Duration::from_secs(10));
-        rig.script.lock().unwrap().reads.extend([Read::Bytes("a"), Read::Nothing]);
+        rig.clock.advance(seconds(10));
+        rig.script().reads.extend([Text("a"), Nothing]);
         rig.poll();
     }
-    assert!(rig.written().contains("TimedOut"), "{}", rig.written());
+    rig.assert_written("TimedOut");
 }
 
 #[test]
 fn a_question_does_not_read_beyond_what_is_read_ahead() {
-    let never = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n";
-    let many = format!("{never}{}", GET.repeat(200));
-    let mut rig = Rig::blocking(Config::default(), Plain, [Read::Bytes(many.leak()), Read::Bytes(GET)]);
-    rig.script.lock().unwrap().has_unread_end = true;
-    rig.clock.advance(Duration::from_secs(1));
+    let mut rig = Rig::new(BLOCKING, |_| {}, [all(&[NEVER, &GET.repeat(200)]), Text(GET)]);
+    rig.script().has_unread_end = true;
+    rig.clock.advance(seconds(1));
     assert!(!rig.poll());
-    assert!(rig.driving.as_ref().unwrap().is_handling());
-    assert_eq!(rig.script.lock().unwrap().reads.len(), 1);
+    assert!(rig.driving.is_handling());
+    assert_eq!(rig.script().reads.len(), 1);
 }

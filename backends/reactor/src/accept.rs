@@ -100,7 +100,7 @@ impl Acceptor {
                 }
                 // Looked at first, because a task that waits for room is woken by every connection that closes.
                 if !service.has_room() {
-                    ready!(pin!(service.connections_until(|n| n < service.max_connections())).poll(cx));
+                    ready!(pin!(service.connections_until(|_| service.has_room())).poll(cx));
                 }
             }
             self.is_paused = false;

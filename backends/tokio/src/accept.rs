@@ -55,11 +55,10 @@ impl Acceptor {
 
     /// Accepts connections while there is room for them.
     async fn accept_until_stopped(&self) {
-        let max = self.service.max_connections();
         let mut pause = AcceptPause::new();
         loop {
             if !self.service.has_room() {
-                self.service.connections_until(|open| open < max).await;
+                self.service.connections_until(|_| self.service.has_room()).await;
             }
             match self.socket.accept().await {
                 Ok((socket, peer)) => {

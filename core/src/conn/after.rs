@@ -7,17 +7,12 @@ use crate::runtime::handle::Runtime;
 /// written, or when the connection ends before that.
 pub(crate) struct After {
     runtime: Runtime,
-    tasks: Vec<Later>,
+    pub(crate) tasks: Vec<Later>,
 }
 
 impl After {
     pub(crate) fn new(runtime: &Runtime, tasks: Vec<Later>) -> After {
         After { runtime: runtime.clone(), tasks }
-    }
-
-    /// Adds the tasks of a later response.
-    pub(crate) fn append(&mut self, mut later: After) {
-        self.tasks.append(&mut later.tasks);
     }
 }
 

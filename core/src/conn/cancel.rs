@@ -37,13 +37,9 @@ use crate::runtime::task::lock;
 /// }));
 /// ```
 #[derive(Clone)]
-pub struct CancelToken(Option<Arc<Context>>);
+pub struct CancelToken(pub(crate) Option<Arc<Context>>);
 
 impl CancelToken {
-    pub(crate) fn new(context: Option<Arc<Context>>) -> CancelToken {
-        CancelToken(context)
-    }
-
     fn cancel(&self) -> Option<&Cancel> {
         self.0.as_deref().map(|context| &context.cancel)
     }
@@ -129,11 +125,6 @@ impl Cancel {
         Cancel { set: AtomicBool::new(false), shutdown, watch: Mutex::default() }
     }
 
-    /// Creates a state that is never cancelled, for a request that no server has received.
-    pub(crate) fn detached() -> Cancel {
-        Cancel::new(Shutdown::new())
-    }
-
     /// Cancels the requests of the connection and wakes all awaited tokens.
     pub(crate) fn set(&self) {
         self.set.store(true, Ordering::Release);
@@ -144,14 +135,9 @@ impl Cancel {
         waiters.into_iter().for_each(Waker::wake);
     }
 
-    /// Sets the check that tokens make of the peer.
-    pub(crate) fn check_peer_by(&self, peer: Weak<dyn CheckPeer>) {
-        lock(&self.watch).peer = Some(peer);
-    }
-
-    /// Removes the check that tokens make of the peer, and frees its memory.
-    pub(crate) fn stop_peer_checks(&self) {
-        lock(&self.watch).peer = None;
+    /// Sets the check that tokens make of the peer, or removes it and frees its memory.
+    pub(crate) fn check_peer_by(&self, peer: Option<Weak<dyn CheckPeer>>) {
+        lock(&self.watch).peer = peer;
     }
 
     fn is_set(&self) -> bool {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::conn::cancel::{Cancel, CancelToken};
 use crate::proto::request::Request;
 use crate::runtime::handle::Runtime;
+use crate::runtime::shutdown::Shutdown;
 
 /// The address of a peer; `None` on a Unix socket.
 pub type Peer = Option<SocketAddr>;
@@ -18,17 +19,13 @@ pub(crate) struct Context {
 }
 
 impl Request {
-    fn context(&self) -> Option<Arc<Context>> {
-        self.inner().context.clone().and_then(|context| context.downcast().ok())
-    }
-
-    fn context_ref(&self) -> Option<&Context> {
+    fn context(&self) -> Option<&Context> {
         self.inner().context.as_deref().and_then(|context| context.downcast_ref())
     }
 
     /// Returns the peer's address; `None` on a Unix socket, and for a request that no server has received.
     pub fn peer(&self) -> Peer {
-        self.context_ref().and_then(|context| context.peer)
+        self.context().and_then(|context| context.peer)
     }
 
     /// Returns the runtime of the server that received this request. It has timers, outgoing connections, background
@@ -51,13 +48,13 @@ impl Request {
 
     /// Returns the runtime like [`Request::runtime`], or `None` if the request has none.
     pub fn try_runtime(&self) -> Option<&Runtime> {
-        self.context_ref().map(|context| &context.runtime)
+        self.context().map(|context| &context.runtime)
     }
 
     /// Sets the runtime of a request that no server has received, for tests. The request has no peer, and its
     /// [`cancel_token`](Request::cancel_token) is never cancelled.
     pub fn with_runtime(mut self, runtime: &Runtime) -> Request {
-        let context = Context { peer: None, runtime: runtime.clone(), cancel: Cancel::detached() };
+        let context = Context { peer: None, runtime: runtime.clone(), cancel: Cancel::new(Shutdown::new()) };
         self.inner_mut().context = Some(Arc::new(context));
         self
     }
@@ -80,6 +77,6 @@ impl Request {
     /// }
     /// ```
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken::new(self.context())
+        CancelToken(self.inner().context.clone().and_then(|context| context.downcast().ok()))
     }
 }

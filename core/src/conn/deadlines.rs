@@ -21,21 +21,19 @@ use crate::conn::io::Io;
 use crate::conn::min_rate::MinRate;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
-use crate::proto::connection::Connection;
 
-/// See the [module](self). A deadline that the clock cannot represent is `None`: the wait has no end.
+/// The longest timeout. A longer setting counts as this one, which every clock and timer can represent.
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// See the [module](self). The deadline of a wait that has not begun is `None`.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     /// Deadline for the request head being received, and for the first head of the connection.
     head: Option<Instant>,
     /// Deadline of the current wait for bytes: of a head, of an unread body, or during the lingering close.
-    bytes: Option<Instant>,
-    /// Whether there is a current wait for bytes. Its deadline may be `None`.
-    is_waiting: bool,
-    /// Whether the handler's future was pending.
-    pub(crate) is_handler_waiting: bool,
+    pub(crate) bytes: Option<Instant>,
     /// Deadline of the handler's response, once the handler's future was pending.
-    handler: Option<Instant>,
+    pub(crate) handler: Option<Instant>,
     /// The waits for the peer in the current exchange. Boxed, because an idle connection has none.
     rates: Option<Box<Rates>>,
 }
@@ -52,7 +50,7 @@ struct Rates {
 impl Deadlines {
     /// Creates the deadlines of a connection that was accepted now.
     pub(crate) fn accepted(service: &Service) -> Deadlines {
-        let head = deadline_in(service, service.config.header_timeout);
+        let head = Some(deadline_in(service, service.config.header_timeout));
         Deadlines { head, ..Deadlines::default() }
     }
 
@@ -63,13 +61,13 @@ impl Deadlines {
 
     /// Deadline of the wait for the peer to receive bytes.
     #[inline]
-    fn writing(&self) -> Option<Instant> {
+    pub(crate) fn writing(&self) -> Option<Instant> {
         self.rates.as_ref()?.writing.deadline()
     }
 
     /// Deadline of the wait for bytes of a body.
     #[inline]
-    fn reading(&self) -> Option<Instant> {
+    pub(crate) fn reading(&self) -> Option<Instant> {
         self.rates.as_ref()?.reading.deadline()
     }
 
@@ -81,41 +79,16 @@ impl Deadlines {
     pub(crate) fn release(&mut self) {
         self.rates = None;
     }
-
-    /// Ends the deadline of a head that is complete.
-    #[inline]
-    pub(crate) fn request_begins(&mut self) {
-        self.head = None;
-    }
-
-    /// Whether there is a current wait for bytes.
-    pub(crate) fn is_waiting_for_bytes(&self) -> bool {
-        self.is_waiting
-    }
-
-    /// Whether the time of the lingering close is over.
-    pub(crate) fn is_linger_over(&self, service: &Service) -> bool {
-        self.bytes.is_some_and(|until| until <= service.clock.now())
-    }
-
-    /// Begins a wait for bytes and selects its deadline by the state of the connection.
-    fn begin_wait_for_bytes(&mut self, connection: &Connection, service: &Service) {
-        let config = &service.config;
-        self.is_waiting = true;
-        self.bytes = if connection.is_body_pending() {
-            deadline_in(service, config.body_timeout)
-        } else if connection.is_idle() && self.head.is_none() {
-            deadline_in(service, config.keep_alive)
-        } else {
-            self.head = self.head.or_else(|| deadline_in(service, config.header_timeout));
-            self.head
-        };
-    }
 }
 
-/// Returns the time after `timeout` from now; `None` if the clock cannot represent it.
-fn deadline_in(service: &Service, timeout: Duration) -> Option<Instant> {
-    service.clock.now().checked_add(timeout)
+/// Returns the time after `timeout` from now.
+fn deadline_in(service: &Service, timeout: Duration) -> Instant {
+    service.clock.now() + timeout.min(MAX_TIMEOUT)
+}
+
+/// Whether there is a deadline, and it has passed.
+pub(crate) fn is_over(deadline: Option<Instant>, service: &Service) -> bool {
+    deadline.is_some_and(|at| at <= service.clock.now())
 }
 
 impl<T: Transport> Io<T> {
@@ -124,39 +97,38 @@ impl<T: Transport> Io<T> {
         self.transport.set_deadline(self.deadlines.earliest());
     }
 
-    /// Returns whether `error` reports another deadline than `deadline`, which is later or absent. The transport then
-    /// gets `deadline`, so that the caller can continue its wait.
-    pub(crate) fn is_early(
-        &mut self,
-        error: &io::Error,
-        deadline: Option<Instant>,
-        service: &Service,
-    ) -> bool {
-        let early =
-            error.kind() == io::ErrorKind::TimedOut && deadline.is_none_or(|at| at > service.clock.now());
+    /// Returns whether `error` reports another deadline than `at`, which is later or absent. The transport then gets the
+    /// deadline `at`, so that the caller can continue its wait.
+    pub(crate) fn is_early(&mut self, error: &io::Error, at: Option<Instant>, service: &Service) -> bool {
+        let early = error.kind() == io::ErrorKind::TimedOut && !is_over(at, service);
         if early {
-            self.transport.set_deadline(deadline);
+            self.transport.set_deadline(at);
         }
         early
     }
 
     /// Begins a wait for a head or for the rest of an unread body.
     pub(crate) fn wait_for_bytes(&mut self, service: &Service) {
-        self.deadlines.begin_wait_for_bytes(&self.connection, service);
+        let (config, deadlines) = (&service.config, &mut self.deadlines);
+        deadlines.bytes = Some(if self.connection.is_body_pending() {
+            deadline_in(service, config.body_timeout)
+        } else if self.connection.is_idle() && deadlines.head.is_none() {
+            deadline_in(service, config.keep_alive)
+        } else {
+            *deadlines.head.get_or_insert_with(|| deadline_in(service, config.header_timeout))
+        });
         self.arm();
     }
 
     /// Begins the lingering close.
     pub(crate) fn begin_linger(&mut self, service: &Service) {
-        self.deadlines.is_waiting = true;
-        self.deadlines.bytes = deadline_in(service, service.config.linger);
+        self.deadlines.bytes = Some(deadline_in(service, service.config.linger));
         self.arm();
     }
 
-    /// Ends the current wait for bytes, if there is one, and its deadline.
+    /// Ends the current wait for bytes, if there is one.
     pub(crate) fn end_wait_for_bytes(&mut self) {
-        if std::mem::take(&mut self.deadlines.is_waiting) {
-            self.deadlines.bytes = None;
+        if self.deadlines.bytes.take().is_some() {
             self.arm();
         }
     }
@@ -164,36 +136,21 @@ impl<T: Transport> Io<T> {
     /// Begins a wait for the peer to receive bytes, unless there is one.
     pub(crate) fn wait_to_write(&mut self, service: &Service) {
         if self.deadlines.writing().is_none() {
-            let config = &service.config;
-            self.deadlines.rates().writing.wait(
-                || service.clock.now(),
-                config.write_timeout,
-                config.min_rate,
-            );
+            let (config, now) = (&service.config, service.clock.now());
+            self.deadlines.rates().writing.wait(now, config.write_timeout, config.min_rate);
             self.arm();
         }
     }
 
-    /// Whether a flush waits for the peer to receive bytes.
-    #[inline]
-    pub(crate) fn is_waiting_to_write(&self) -> bool {
-        self.deadlines.writing().is_some()
-    }
-
-    /// The deadline of the wait for the peer to receive bytes.
-    pub(crate) fn write_deadline(&self) -> Option<Instant> {
-        self.deadlines.writing()
-    }
-
     /// Whether a handler holds the thread of this connection, if threads block.
     fn holds_thread(&self) -> bool {
-        self.deadlines.is_handler_waiting || self.has_body_reader
+        self.deadlines.handler.is_some() || self.has_body_reader
     }
 
     /// Records that `bytes` bytes were written, which ends the wait of the flush.
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
-        let is_held = self.holds_thread();
-        self.deadlines.rates().writing.moved(|| service.moved_at(is_held), bytes);
+        let end = service.moved_at(self.holds_thread());
+        self.deadlines.rates().writing.moved(end, bytes);
     }
 
     /// Ends the flush: the write queue is empty.
@@ -205,24 +162,17 @@ impl<T: Transport> Io<T> {
     /// Begins a wait for bytes of a body, unless there is one.
     pub(crate) fn wait_for_body(&mut self, service: &Service) {
         if self.deadlines.reading().is_none() {
-            let config = &service.config;
-            self.deadlines.rates().reading.wait(|| service.clock.now(), config.body_timeout, config.min_rate);
+            let (config, now) = (&service.config, service.clock.now());
+            self.deadlines.rates().reading.wait(now, config.body_timeout, config.min_rate);
             self.arm();
         }
     }
 
-    /// The deadline of the wait for bytes of a body.
-    pub(crate) fn body_deadline(&self) -> Option<Instant> {
-        self.deadlines.reading()
-    }
-
     /// Records that `bytes` bytes of a body were read, which ends the wait. The handler's time starts again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
-        let is_held = self.holds_thread();
-        self.deadlines.rates().reading.moved(|| service.moved_at(is_held), bytes);
-        if self.deadlines.handler.is_some() {
-            self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
-        }
+        let end = service.moved_at(self.holds_thread());
+        self.deadlines.rates().reading.moved(end, bytes);
+        self.restart_handler(service);
         self.arm();
     }
 
@@ -234,23 +184,31 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Resets the deadlines for a handler that is about to be called.
+    /// Resets the deadlines for a handler that is about to be called: the head is complete.
     #[inline(always)]
     pub(crate) fn handler_begins(&mut self) {
+        self.deadlines.head = None;
         if let Some(rates) = &mut self.deadlines.rates {
             rates.reading = MinRate::default();
         }
         // A check remains after a streamed response, and a wait after a panic.
-        if self.deadlines.is_handler_waiting || self.peer_check.is_some() {
+        if self.deadlines.handler.is_some() || self.peer_check.is_some() {
             self.handler_ends();
         }
     }
 
     /// Records that the handler's future is pending. The first call starts the handler's time.
     pub(crate) fn handler_waits(&mut self, service: &Service) {
-        if !std::mem::replace(&mut self.deadlines.is_handler_waiting, true) {
-            self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
+        if self.deadlines.handler.is_none() {
+            self.deadlines.handler = Some(deadline_in(service, service.config.handler_timeout));
             self.arm();
+        }
+    }
+
+    /// Starts the handler's time again, if there is a handler.
+    fn restart_handler(&mut self, service: &Service) {
+        if let Some(handler) = &mut self.deadlines.handler {
+            *handler = deadline_in(service, service.config.handler_timeout);
         }
     }
 
@@ -258,25 +216,17 @@ impl<T: Transport> Io<T> {
     /// the body applies, and the handler's time starts again.
     pub(crate) fn is_handler_late(&mut self, service: &Service) -> bool {
         if self.deadlines.reading().is_some() {
-            if self.deadlines.handler.is_some() {
-                self.deadlines.handler = deadline_in(service, service.config.handler_timeout);
-            }
+            self.restart_handler(service);
             return false;
         }
-        self.deadlines.handler.is_some_and(|deadline| deadline <= service.clock.now())
-    }
-
-    /// The deadline of the handler's response.
-    pub(crate) fn handler_deadline(&self) -> Option<Instant> {
-        self.deadlines.handler
+        is_over(self.deadlines.handler, service)
     }
 
     /// Ends the handler's deadline and the liveness checks: the handler has returned its response, or is abandoned.
     pub(crate) fn handler_ends(&mut self) {
         self.peer_check = None;
         self.has_body_reader = false;
-        if std::mem::take(&mut self.deadlines.is_handler_waiting) {
-            self.deadlines.handler = None;
+        if self.deadlines.handler.take().is_some() {
             self.arm();
         }
     }

@@ -2,18 +2,16 @@
 //!
 //! All backends use this driver. It therefore owns the behaviour that must be equal on all of them: pipelining, panics,
 //! the lingering close, shutdown, and fairness among connections. The responses to pipelined requests leave together,
-//! once the read buffer holds no further complete request. Deadlines are in [`deadlines`](super::deadlines), and the
-//! detection of peers that have left is in [`liveness`](super::liveness).
+//! once the read buffer holds no further complete request.
 //!
 //! [`Driving`] is a hand-written future rather than an `async fn`, so that an idle connection needs no more memory than
 //! its state. The state that only some requests need is in the future of [`exchange`](super::exchange), which is boxed
 //! when such a request occurs.
 //!
-//! A backend polls [`Driving`] like any other future. An event loop parks every connection whose poll returns
-//! `Pending`. A thread of a blocking backend keeps a pending connection while [`Driving::is_handling`] returns true.
+//! An event loop parks every connection whose poll returns `Pending`. A thread of a blocking backend keeps a pending
+//! connection while [`Driving::is_handling`] returns true.
 //!
-//! A turn is one call of `poll`. The connection is in one [`Step`] at a time; the table of the steps is in `step`. The
-//! code of the steps is in `handling`, `transfer` and, for those that only blocking backends have, `blocking`.
+//! A turn is one call of `poll`. The connection is in one [`Step`] at a time; the table of the steps is in `step`.
 
 mod blocking;
 mod handling;
@@ -21,9 +19,7 @@ mod step;
 mod transfer;
 
 use std::any::Any;
-use std::fmt;
 use std::future::Future;
-use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,25 +27,19 @@ use std::task::{Context, Poll, ready};
 
 use crate::conn::cancel::Cancel;
 use crate::conn::context::{self, Peer};
-use crate::conn::deadlines::Deadlines;
-use crate::conn::driver::step::{AfterFlush, Flow, Step};
+use crate::conn::driver::step::{AfterFlush, Step};
 use crate::conn::exchange::panicked;
-use crate::conn::io::Io;
+use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, Lease};
 use crate::conn::service::{ConnectionGuard, Service};
 use crate::conn::tally::Tally;
 use crate::conn::transport::Transport;
-use crate::proto::connection::{Connection, Event};
+use crate::proto::connection::Event;
 use crate::proto::error::Error;
-use crate::proto::request::Request;
-use crate::runtime::clock::{Clock, CoarseInstant};
+use crate::runtime::clock::CoarseInstant;
 use crate::runtime::park::EventLoopRole;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::RouteName;
-
-/// Maximum number of bytes that the lingering close reads and drops. The limit is high because some peers read the
-/// response only after they have sent everything. `Config::linger` limits the time.
-const MAX_LINGER: u64 = 64 << 20;
 
 /// Serves a connection that was just accepted. The returned future is ready when the connection has ended.
 ///
@@ -57,26 +47,30 @@ const MAX_LINGER: u64 = 64 << 20;
 /// dropped. If [`Config::max_connections`](crate::Config::max_connections) is exceeded and the overload policy is to
 /// refuse, the future sends 503 and closes the connection.
 pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> Driving<T> {
-    let config = &service.config;
-    let connection = Connection::new(service.limits.clone(), config.server_header, config.date_header);
     let (guard, has_room) = service.enter();
     let cancel = Cancel::new(service.shutdown.clone());
     let state = ConnectionState {
         guard,
         context: Arc::new(context::Context { peer, runtime: service.runtime.clone(), cancel }),
         served: 0,
-        expires: service.clock.unix_seconds().saturating_add(config.max_age.as_secs()),
-        linger: MAX_LINGER,
+        expires: service.clock.unix_seconds().saturating_add(service.config.max_age.as_secs()),
     };
+    let mut io = Box::new(Io::new(transport, service));
+    let mut step = Step::Next;
+    if !has_room {
+        service.was_refused();
+        io.refuse(Error::Overload, service);
+        step = Step::Flush(AfterFlush::Close);
+    }
     Driving {
-        io: IoOwner::Own(Box::new(Io::new(transport, connection, Deadlines::accepted(service)))),
+        io: IoOwner::Own(io),
         state: Some(state),
         service: service.clone(),
         lease: None,
-        step: if has_room { Step::Next } else { Step::Refuse },
+        step,
         turn: Tally::default(),
         route: RouteName::NONE,
-        now: TurnClock(None),
+        seconds: 0,
         since: CoarseInstant::now(),
         is_calling: false,
     }
@@ -96,7 +90,8 @@ pub struct Driving<T> {
     turn: Tally,
     /// The route of the handler in `Step::Handle`, for the stall detector.
     route: RouteName,
-    now: TurnClock,
+    /// The Unix time in seconds that was read in this turn; 0 if none was.
+    seconds: u64,
     /// Start of the time for which the stall detector has not charged a handler yet.
     since: CoarseInstant,
     /// Whether `Handler::call` is running. A panic during the call is a panic of the handler.
@@ -112,8 +107,6 @@ struct ConnectionState {
     served: u64,
     /// The end of `Config::max_age`, in seconds since the Unix epoch. A later response is the last of the connection.
     expires: u64,
-    /// The number of bytes that the lingering close may still read.
-    linger: u64,
 }
 
 impl Drop for ConnectionState {
@@ -124,25 +117,6 @@ impl Drop for ConnectionState {
 
 impl<T> Unpin for Driving<T> {}
 
-/// The time in seconds since the Unix epoch, read at most once in a turn of an event loop.
-struct TurnClock(Option<NonZeroU64>);
-
-impl TurnClock {
-    /// Returns the time. The cached value is used only if handlers do not block: a blocking handler can make a turn
-    /// last for seconds.
-    #[inline]
-    fn seconds(&mut self, clock: &Clock, threads_block: bool) -> u64 {
-        match self.0 {
-            Some(seconds) if !threads_block => seconds.get(),
-            _ => {
-                let seconds = clock.unix_seconds();
-                self.0 = NonZeroU64::new(seconds);
-                seconds
-            }
-        }
-    }
-}
-
 impl<T: Transport> Future for Driving<T> {
     type Output = ();
 
@@ -151,14 +125,14 @@ impl<T: Transport> Future for Driving<T> {
         let Some(state) = &mut this.state else { return Poll::Ready(()) };
         state.guard.register_task(cx);
         if this.service.shutdown.phase() == Phase::Forced {
-            if matches!(this.step, Step::Handle(..) | Step::BufferBody(_) | Step::AwaitProbe(..)) {
-                this.service.was_cut();
+            if matches!(this.step, Step::Handle(..) | Step::Prepare(..)) {
+                this.service.was_cut_if_forced();
             }
             if !matches!(this.step, Step::Exchange(_)) {
                 return this.end();
             }
         }
-        this.now = TurnClock(None);
+        this.seconds = 0;
         let threads_block = this.service.threads_block();
         if !threads_block {
             this.since = CoarseInstant::now();
@@ -166,14 +140,11 @@ impl<T: Transport> Future for Driving<T> {
         let _role = EventLoopRole::enter(!threads_block);
         loop {
             // One `catch_unwind` covers all requests of a turn, because it costs time.
-            let flow = match catch_unwind(AssertUnwindSafe(|| this.run(cx))) {
-                Ok(Poll::Ready(flow)) => flow,
+            match catch_unwind(AssertUnwindSafe(|| this.run(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
-                Err(panic) => this.recover(&*panic),
-            };
-            match flow {
-                Flow::Go => {}
-                Flow::Close => return this.end(),
+                Ok(Poll::Ready(Closed)) => return this.end(),
+                Err(panic) if this.recover(&*panic).is_err() => return this.end(),
+                Err(_) => {}
             }
         }
     }
@@ -190,39 +161,39 @@ impl<T> Driving<T> {
 
 impl<T: Transport> Driving<T> {
     /// Runs steps until one is pending or closes the connection.
-    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
         loop {
-            match ready!(self.step(cx)) {
-                Flow::Go => {}
-                flow => return Poll::Ready(flow),
+            if let Err(closed) = ready!(self.step(cx)) {
+                return Poll::Ready(closed);
             }
         }
     }
 
     /// Continues after a panic. A panic of a handler is answered with 500. Any other panic closes the connection.
     #[cold]
-    fn recover(&mut self, panic: &(dyn Any + Send)) -> Flow {
+    fn recover(&mut self, panic: &(dyn Any + Send)) -> Result<(), Closed> {
         let mut response = panicked(panic);
         if !std::mem::take(&mut self.is_calling) && !self.is_handling() {
-            return Flow::Close;
+            return Err(Closed);
         }
         self.step = Step::Next;
         if !self.io.with(|io| io.connection.is_body_pending()) {
             self.take_back();
         }
         self.answer(&mut response, None);
-        Flow::Go
+        Ok(())
     }
 
     /// Runs the current step.
     #[inline]
-    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let service = &self.service;
         match &mut self.step {
             Step::Next => {
-                let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Flow::Close) };
+                let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Err(Closed)) };
                 match io.connection.next_event() {
-                    Event::Request(request) => self.receive(request),
+                    Event::Request(request) if service.threads_block() => self.receive_for_thread(request)?,
+                    Event::Request(request) => self.begin(request),
                     Event::NeedBytes => self.step = Step::Flush(AfterFlush::Read),
                     Event::Refused(error) => {
                         io.refuse(error, service);
@@ -236,36 +207,21 @@ impl<T: Transport> Driving<T> {
                 return self.poll_flush(cx, then);
             }
             Step::Read => return self.poll_read(cx),
+            Step::Prepare(..) => return self.poll_prepare(cx),
             Step::Handle(..) => return self.poll_handler(cx),
             Step::Exchange(exchange) => {
                 let polled = exchange.as_mut().poll(cx);
                 self.handler_paused(1);
-                let Some(mut io) = ready!(polled) else { return Poll::Ready(Flow::Close) };
+                let mut io = ready!(polled)?;
                 io.stop_waiting_for_body();
                 self.io = IoOwner::Own(io);
                 self.step = Step::Next;
                 self.turn.responded();
                 self.count();
             }
-            Step::BufferBody(_) => return self.poll_buffer_body(cx),
-            Step::AwaitProbe(..) => return self.poll_await_probe(cx),
-            Step::Linger => return self.poll_linger(cx),
-            Step::Refuse => {
-                service.was_refused();
-                self.io.with(|io| io.refuse(Error::Overload, service));
-                self.step = Step::Flush(AfterFlush::Close);
-            }
+            Step::Linger(_) => return self.poll_linger(cx),
         }
-        Poll::Ready(Flow::Go)
-    }
-
-    /// Handles a request whose head has arrived.
-    #[inline]
-    fn receive(&mut self, request: Request) {
-        match self.service.threads_block() {
-            true => self.receive_for_thread(request),
-            false => self.begin(request),
-        }
+        Poll::Ready(Ok(()))
     }
 
     /// Drops everything that belongs to the connection. Returns the result of the last poll.
@@ -283,11 +239,5 @@ impl<T: Transport> Driving<T> {
 impl<T> Drop for Driving<T> {
     fn drop(&mut self) {
         self.turn.settle(self.service.counters());
-    }
-}
-
-impl<T> fmt::Debug for Driving<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driving").field("is_handling", &self.is_handling()).finish_non_exhaustive()
     }
 }

@@ -15,15 +15,13 @@ use http::{StatusCode, header};
 use crate::conn::access::AccessLine;
 use crate::conn::after::After;
 use crate::conn::exchange::source::Source;
-use crate::conn::io::Io;
+use crate::conn::io::{Closed, Io};
 use crate::conn::lease::IoOwner;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
-use crate::proto::BoxFuture;
 use crate::proto::body::Inner as BodyInner;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::{Response, Upgrade};
-use crate::runtime::config::OnDisconnect;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::task::panic_message;
 
@@ -36,13 +34,13 @@ const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
 /// Sends the response of a handler. Bytes may be left in the write queue, for the driver to flush.
 ///
-/// Returns the connection, or `None` if it has ended or was handed to another protocol.
+/// Returns the connection. The result is [`Closed`] also if the connection was handed to another protocol.
 pub(crate) async fn exchange<T: Transport>(
     mut owner: IoOwner<T>,
     service: Arc<Service>,
     mut response: Response,
     line: Option<AccessLine>,
-) -> Option<Box<Io<T>>> {
+) -> Result<Box<Io<T>>, Closed> {
     owner.with(|io| io.has_body_reader = false);
     if service.shutdown.is_requested() {
         owner.with(|io| io.close_unless_more_came(&service));
@@ -55,27 +53,19 @@ pub(crate) async fn exchange<T: Transport>(
         }
         response = upgrade_required(response);
     }
-    let mut status = response.status;
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
             owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
-            Some(Streamed::Whole)
+            Ok(true)
         }
-        _ => stream(&mut owner, &service, response, &mut status).await,
+        _ => stream(&mut owner, &service, &mut response).await,
     };
-    log_access(line, status, &service, matches!(sent, Some(Streamed::Whole)));
-    sent.map(|_| {
-        let mut io = owner.take_back();
-        io.spawn_after_flush(after);
-        io
-    })
-}
-
-/// Applies the policy for a peer that has left to the future of a handler: detaches the future or drops it.
-pub(crate) fn abandon_handler(future: BoxFuture<Response>, policy: OnDisconnect, service: &Service) {
-    if policy == OnDisconnect::Detach {
-        service.runtime.spawn(async move { drop(future.await) }).detach();
-    }
+    log_access(line, response.status, &service, matches!(sent, Ok(true)));
+    sent.inspect_err(|_| service.was_cut_if_forced())?;
+    owner.take_back();
+    let IoOwner::Own(mut io) = owner else { return Err(Closed) };
+    io.spawn_after_flush(after);
+    Ok(io)
 }
 
 /// Returns the response for a handler that has exceeded `Config::handler_timeout`: 503, after which the connection
@@ -91,83 +81,58 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
 }
 
-/// How much of a response body was queued.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Streamed {
-    /// All of it.
-    Whole,
-    /// A part, because the body failed. The connection closes after the queued bytes.
-    BrokenOff,
-}
-
-/// Sends a response with a streamed body. If the body fails before its head is sent, an error response is sent instead,
-/// and `status` is set to its status. Returns `None` if the connection must be closed without a flush.
+/// Sends a response with a streamed body. Returns whether all of the body was queued: if the body has failed, the
+/// connection closes after the queued bytes. If the body fails before its head is sent, `response` is replaced by an
+/// error response, which is sent.
 async fn stream<T: Transport>(
     owner: &mut IoOwner<T>,
-    service: &Arc<Service>,
-    response: Response,
-    status: &mut StatusCode,
-) -> Option<Streamed> {
+    service: &Service,
+    response: &mut Response,
+) -> Result<bool, Closed> {
     // Two kinds of bodies are polled before the head is sent. The body of the request may still fail, which a status
     // can report only before the head. Any body may read a request that expects 100 Continue, and 100 must be sent
     // before the final response.
     let awaits_first =
         matches!(response.body.0, BodyInner::Lease(_)) || owner.with(|io| io.connection.awaits_continue());
-    let mut source = Source::new(response.body);
-    if awaits_first
-        && let Some(mut response) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await?
-    {
+    let mut source = Source::new(std::mem::take(&mut response.body));
+    if awaits_first && let Some(instead) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
         drop(source);
-        *status = response.status;
-        owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
-        return Some(Streamed::Whole);
+        *response = instead;
+        owner.with(|io| io.connection.respond_in_place(response, service.clock.unix_seconds()));
+        return Ok(true);
     }
-    let length = source.remaining();
-    let wants_body = owner.with(|io| {
-        io.connection.respond(response.status, &response.fields, length, service.clock.unix_seconds())
-    });
-    if !wants_body {
+    let (length, seconds) = (source.remaining(), service.clock.unix_seconds());
+    if !owner.with(|io| io.connection.respond(response.status, &response.fields, length, seconds)) {
         // The body may hold a lease of the connection.
         drop(source);
-        return owner.with(|io| io.connection.finish()).ok().map(|()| Streamed::Whole);
+        return owner.with(|io| io.connection.finish()).map(|()| true).map_err(|_| Closed);
     }
-    let sent = poll_fn(|cx| poll_stream(owner, cx, service, &mut source)).await;
-    if sent.is_none() {
-        service.was_cut_if_forced();
-    }
-    sent
+    poll_fn(|cx| poll_stream(owner, cx, service, &mut source)).await
 }
 
-/// Waits for the first piece of the body and watches the peer during the wait. Returns `None` if the connection has
-/// ended, `Some(Some(_))` with the response to send instead if the body has failed.
+/// Waits for the first piece of the body and watches the peer during the wait. Returns the response to send instead if
+/// the body has failed.
 fn poll_first<T: Transport>(
     owner: &mut IoOwner<T>,
     cx: &mut Context<'_>,
     service: &Service,
     source: &mut Source,
-) -> Poll<Option<Option<Response>>> {
+) -> Poll<Result<Option<Response>, Closed>> {
+    let first = source.poll_first(cx);
+    // A forced stop fails the reads of request bodies. The peer does not get a response that reports this.
     if service.shutdown.phase() == Phase::Forced {
-        service.was_cut();
-        return Poll::Ready(None);
+        return Poll::Ready(Err(Closed));
     }
-    match source.poll_first(cx) {
-        // A forced stop fails the reads of request bodies. The peer does not get a response that reports this.
-        Poll::Ready(Some(_)) if service.shutdown.phase() == Phase::Forced => {
-            service.was_cut();
-            Poll::Ready(None)
-        }
-        Poll::Ready(instead) => Poll::Ready(Some(instead)),
-        Poll::Pending => owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(|()| {
-            service.was_cut_if_forced();
-            None
-        }),
+    match first {
+        Poll::Ready(instead) => Poll::Ready(Ok(instead)),
+        Poll::Pending => owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(Err),
     }
 }
 
 /// Closes the connection after the queued bytes, which may contain complete earlier responses.
-fn break_off<T: Transport>(owner: &mut IoOwner<T>) -> Streamed {
+fn break_off<T: Transport>(owner: &mut IoOwner<T>) -> Poll<Result<bool, Closed>> {
     owner.with(|io| io.connection.close());
-    Streamed::BrokenOff
+    Poll::Ready(Ok(false))
 }
 
 /// Moves the body to the peer. The body is polled until [`Limits::output`](crate::Limits::output) bytes are queued,
@@ -178,43 +143,42 @@ fn poll_stream<T: Transport>(
     cx: &mut Context<'_>,
     service: &Service,
     source: &mut Source,
-) -> Poll<Option<Streamed>> {
+) -> Poll<Result<bool, Closed>> {
     let limit = service.limits.output.max(1);
     let (mut max_queued, mut written) = (MIN_WRITE, 0);
     while written < MAX_WRITTEN_PER_TURN {
         if service.shutdown.phase() == Phase::Forced {
-            return Poll::Ready(None);
+            return Poll::Ready(Err(Closed));
         }
         let mut starved = false;
         while !starved && owner.with(|io| io.connection.write_queue().len()) < max_queued {
-            match source.poll_next(cx) {
-                Poll::Ready(Some(Some(piece))) => {
-                    if let Err(error) = owner.with(|io| io.connection.send(piece)) {
-                        log::error!("a response was cut short: {error}");
-                        return Poll::Ready(Some(break_off(owner)));
-                    }
+            let (is_end, sent) = match source.poll_next(cx) {
+                Poll::Ready(Some(Some(piece))) => (false, owner.with(|io| io.connection.send(piece))),
+                Poll::Ready(Some(None)) => (true, owner.with(|io| io.connection.finish())),
+                Poll::Ready(None) if service.shutdown.phase() == Phase::Forced => {
+                    return Poll::Ready(Err(Closed));
                 }
-                Poll::Ready(Some(None)) => {
-                    let finished = owner.with(|io| io.connection.finish());
-                    if let Err(error) = finished {
-                        log::error!("a response was cut short: {error}");
-                        return Poll::Ready(Some(break_off(owner)));
-                    }
-                    // The driver flushes the rest of the write queue.
-                    return Poll::Ready(Some(Streamed::Whole));
+                Poll::Ready(None) => return break_off(owner),
+                Poll::Pending => {
+                    starved = true;
+                    continue;
                 }
-                Poll::Ready(None) if service.shutdown.phase() == Phase::Forced => return Poll::Ready(None),
-                Poll::Ready(None) => return Poll::Ready(Some(break_off(owner))),
-                Poll::Pending => starved = true,
+            };
+            if let Err(error) = sent {
+                log::error!("a response was cut short: {error}");
+                return break_off(owner);
+            }
+            if is_end {
+                // The driver flushes the rest of the write queue.
+                return Poll::Ready(Ok(true));
             }
         }
         let queued = owner.with(|io| io.connection.write_queue().len());
-        match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service)) {
-            Poll::Ready(Err(_)) => return Poll::Ready(None),
-            Poll::Ready(Ok(())) if starved => {
-                return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(|()| None);
+        match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service))? {
+            Poll::Ready(()) if starved => {
+                return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(Err);
             }
-            Poll::Ready(Ok(())) => written += queued,
+            Poll::Ready(()) => written += queued,
             Poll::Pending if starved || max_queued == limit => return Poll::Pending,
             Poll::Pending => max_queued = limit,
         }
@@ -229,12 +193,12 @@ async fn switch<T: Transport>(
     service: &Arc<Service>,
     response: Response,
     upgrade: Upgrade,
-) -> Option<Box<Io<T>>> {
-    owner.with(|io| {
-        io.connection.switch(response.status, &response.fields, service.clock.unix_seconds());
-    });
-    poll_fn(|cx| owner.with(|io| io.poll_flush(cx, service))).await.ok()?;
-    let mut io = *owner.take_back();
+) -> Result<Box<Io<T>>, Closed> {
+    let seconds = service.clock.unix_seconds();
+    owner.with(|io| io.connection.switch(response.status, &response.fields, seconds));
+    poll_fn(|cx| owner.with(|io| io.poll_flush(cx, service))).await?;
+    owner.take_back();
+    let IoOwner::Own(mut io) = owner else { return Err(Closed) };
     let read_buffer = io.connection.read_buffer_mut();
     let early = read_buffer.take(read_buffer.len());
     io.transport.set_deadline(None);
@@ -242,7 +206,7 @@ async fn switch<T: Transport>(
         Ok(stream) => service.runtime.spawn(upgrade(stream.with_early(early))).detach(),
         Err(error) => log::error!("a connection could not be handed over: {error}"),
     }
-    None
+    Err(Closed)
 }
 
 /// Converts an upgrade that the peer has not offered into 426, with the protocol that the application requires

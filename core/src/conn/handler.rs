@@ -7,7 +7,6 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use crate::proto::BoxFuture;
 use crate::proto::into_response::IntoResponse;
@@ -34,16 +33,6 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Polls for the response. Must not be called again after it has returned `Ready`.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response> {
-        match self {
-            Answer::Later(future, _) => future.as_mut().poll(cx),
-            Answer::Ready(response) => {
-                Poll::Ready(std::mem::replace(response, Response::status_only(http::StatusCode::OK)))
-            }
-        }
-    }
-
     /// Waits for the response.
     pub async fn response(self) -> Response {
         match self {
@@ -60,12 +49,6 @@ impl Answer {
                 Answer::Later(Box::pin(async move { change(future.await) }), policy)
             }
         }
-    }
-}
-
-impl From<Response> for Answer {
-    fn from(response: Response) -> Answer {
-        Answer::Ready(response)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The transport, the HTTP/1.1 state and the deadlines of one connection.
 //!
 //! [`Io`] keeps the three together, so that the driver can lend all of them to a request body. Its methods read and
-//! write within the deadlines of [`deadlines`](super::deadlines), and count the bytes.
+//! write within the [`deadlines`](super::deadlines), and count the bytes.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -13,6 +13,15 @@ use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::proto::connection::Connection;
 use crate::proto::error::Error;
+
+/// The connection has ended, or must be closed without a flush.
+pub(crate) struct Closed;
+
+impl From<io::Error> for Closed {
+    fn from(_: io::Error) -> Closed {
+        Closed
+    }
+}
 
 /// See the [module](self).
 pub(crate) struct Io<T> {
@@ -29,14 +38,22 @@ pub(crate) struct Io<T> {
 }
 
 impl<T: Transport> Io<T> {
-    pub(crate) fn new(transport: T, connection: Connection, deadlines: Deadlines) -> Io<T> {
-        Io { transport, connection, deadlines, has_body_reader: false, peer_check: None, after: None }
+    /// Creates the state of a connection that was accepted now.
+    pub(crate) fn new(transport: T, service: &Service) -> Io<T> {
+        Io {
+            transport,
+            connection: service.new_connection(),
+            deadlines: Deadlines::accepted(service),
+            has_body_reader: false,
+            peer_check: None,
+            after: None,
+        }
     }
 
     /// Begins the tasks of `after` once the write queue is empty.
-    pub(crate) fn spawn_after_flush(&mut self, after: After) {
+    pub(crate) fn spawn_after_flush(&mut self, mut after: After) {
         match &mut self.after {
-            Some(before) => before.append(after),
+            Some(before) => before.tasks.append(&mut after.tasks),
             None => self.after = Some(Box::new(after)),
         }
     }
@@ -45,106 +62,73 @@ impl<T: Transport> Io<T> {
     #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<usize>> {
         let read = self.transport.poll_read(cx, self.connection.read_buffer_mut());
-        if let Poll::Ready(Ok(n)) = read {
-            service.counters().here().received(n);
-        }
-        read
+        read.map(|read| self.received(read, service))
     }
 
     /// Reads into the read buffer without a wait, see [`Transport::try_read`].
     pub(crate) fn try_read(&mut self, service: &Service) -> io::Result<usize> {
         let read = self.transport.try_read(self.connection.read_buffer_mut());
-        if let Ok(n) = read {
-            service.counters().here().received(n);
+        self.received(read, service)
+    }
+
+    /// Records the result of a read.
+    #[inline]
+    fn received(&mut self, read: io::Result<usize>, service: &Service) -> io::Result<usize> {
+        match read {
+            Ok(0) => self.connection.received_end(),
+            Ok(n) => service.counters().here().received(n),
+            Err(_) => {}
         }
         read
     }
 
-    /// Writes from the write queue, see [`Transport::poll_write`]. Also returns the number of bytes written.
-    #[inline]
-    fn poll_write(&mut self, cx: &mut Context<'_>, service: &Service) -> (usize, Poll<io::Result<()>>) {
-        let before = self.connection.write_queue().len();
-        let written = self.transport.poll_write(cx, self.connection.write_queue_mut());
-        let moved = before - self.connection.write_queue().len();
-        service.counters().here().sent(moved);
-        (moved, written)
-    }
-
-    /// Writes until the write queue is empty, then begins the tasks that were added by [`Io::spawn_after_flush`].
+    /// Writes until the write queue is empty, within the deadline of a write, then begins the tasks that were added by
+    /// [`Io::spawn_after_flush`].
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
-        let flushed = self.poll_write_queue(cx, service);
-        if self.after.is_some() && matches!(flushed, Poll::Ready(Ok(()))) {
-            self.after = None;
-        }
-        flushed
-    }
-
-    #[inline]
-    fn poll_write_queue(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
-        if self.connection.write_queue().is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        // Most writes succeed at once and need no deadline.
-        if self.is_waiting_to_write() {
-            return self.poll_flush_by_deadline(cx, service);
-        }
-        match self.poll_write(cx, service).1 {
-            Poll::Pending => self.poll_flush_by_deadline(cx, service),
-            done => done,
-        }
-    }
-
-    /// Writes until the queue is empty, within the deadline of a write.
-    fn poll_flush_by_deadline(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
-        loop {
-            self.wait_to_write(service);
-            let (moved, written) = self.poll_write(cx, service);
-            if moved > 0 {
+        while !self.connection.write_queue().is_empty() {
+            // Most writes succeed at once and need no deadline.
+            let is_waiting = self.deadlines.writing().is_some();
+            let before = self.connection.write_queue().len();
+            let written = self.transport.poll_write(cx, self.connection.write_queue_mut());
+            let moved = before - self.connection.write_queue().len();
+            service.counters().here().sent(moved);
+            if is_waiting && moved > 0 {
                 self.wrote(moved, service);
             }
             match written {
-                Poll::Ready(Ok(())) => {
-                    self.flushed();
-                    return Poll::Ready(Ok(()));
+                Poll::Ready(Ok(())) if is_waiting => self.flushed(),
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if is_waiting && moved == 0 => return Poll::Pending,
+                Poll::Pending => self.wait_to_write(service),
+                Poll::Ready(Err(ref error)) if self.is_early(error, self.deadlines.writing(), service) => {
+                    self.wait_to_write(service);
                 }
-                Poll::Pending if moved > 0 => {}
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) if self.is_early(&error, self.write_deadline(), service) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                failed => return failed,
             }
         }
+        self.after = None;
+        Poll::Ready(Ok(()))
     }
 
-    /// Reads more of a body, within the deadline of a body. Returns `false` if the peer has ended its sending side.
-    pub(crate) fn poll_read_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        service: &Service,
-    ) -> Poll<io::Result<bool>> {
+    /// Reads more of a body, within the deadline of a body.
+    pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         loop {
             self.wait_for_body(service);
             let read = ready!(self.poll_read(cx, service));
-            if matches!(&read, Err(error) if self.is_early(error, self.body_deadline(), service)) {
+            if matches!(&read, Err(error) if self.is_early(error, self.deadlines.reading(), service)) {
                 continue;
             }
             self.read_body(*read.as_ref().unwrap_or(&0), service);
-            return Poll::Ready(read.map(|n| {
-                if n == 0 {
-                    self.connection.received_end();
-                }
-                n > 0
-            }));
+            return Poll::Ready(read.map(drop));
         }
     }
 
     /// Makes the current response the last of the connection, unless bytes of another request have arrived. A server
     /// that stops answers the requests that have arrived.
     pub(crate) fn close_unless_more_came(&mut self, service: &Service) {
-        if self.connection.is_body_pending() {
-            return;
-        }
-        if self.connection.read_buffer().is_empty() && !matches!(self.try_read(service), Ok(n) if n > 0) {
+        let may_close = !self.connection.is_body_pending() && self.connection.read_buffer().is_empty();
+        if may_close && !matches!(self.try_read(service), Ok(n) if n > 0) {
             self.connection.close_after_this();
         }
     }
@@ -152,10 +136,8 @@ impl<T: Transport> Io<T> {
     /// Returns whether the connection needs a lingering close (RFC 9112, 9.6). Bytes may have arrived while the
     /// response was written, so this reads once more.
     pub(crate) fn must_linger(&mut self, service: &Service) -> bool {
-        if self.connection.must_linger() || self.connection.has_ended() {
-            return self.connection.must_linger();
-        }
-        matches!(self.try_read(service), Ok(n) if n > 0)
+        self.connection.must_linger()
+            || (!self.connection.has_ended() && matches!(self.try_read(service), Ok(n) if n > 0))
     }
 
     /// Queues the response to a request that is refused before the application sees it.

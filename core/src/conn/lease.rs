@@ -56,22 +56,16 @@ impl<T> Lease<T> {
         *lock(&self.state) = State::new(io);
     }
 
-    /// Calls `act` with the connection. Returns `None` if the lease has ended.
-    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Io<T>) -> R) -> Option<R> {
-        lock(&self.state).io.as_deref_mut().map(act)
-    }
-
-    /// Calls `act` with the connection for the driver's task, and remembers the waker of that task.
-    fn poll_with<R>(
-        &self,
-        cx: &mut Context<'_>,
-        act: impl FnOnce(&mut Io<T>, &mut Context<'_>) -> R,
-    ) -> Option<R> {
+    /// Calls `act` with the connection. Returns `None` if the lease has ended. `driver` is the waker of the driver's
+    /// task, to be remembered.
+    fn with<R>(&self, driver: Option<&Waker>, act: impl FnOnce(&mut Io<T>) -> R) -> Option<R> {
         let mut state = lock(&self.state);
-        if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
-            state.driver = Some(cx.waker().clone());
+        if let Some(driver) = driver
+            && !state.driver.as_ref().is_some_and(|known| known.will_wake(driver))
+        {
+            state.driver = Some(driver.clone());
         }
-        state.io.as_deref_mut().map(|io| act(io, cx))
+        state.io.as_deref_mut().map(act)
     }
 
     /// Ends the lease and returns the connection. A task that waits for the body is woken and gets [`BodyError::Gone`].
@@ -87,18 +81,7 @@ impl<T> Lease<T> {
 
 /// The driver's side of a lease. Dropping it ends the lease and closes the connection, even if the application keeps
 /// the body.
-pub(crate) struct Lender<T>(Arc<Lease<T>>);
-
-impl<T> Lender<T> {
-    pub(crate) fn new(lease: Arc<Lease<T>>) -> Lender<T> {
-        Lender(lease)
-    }
-
-    /// Ends the lease. Returns the connection and the ended lease, for [`Lease::lend`].
-    pub(crate) fn end(self) -> (Option<Box<Io<T>>>, Arc<Lease<T>>) {
-        (self.0.take_back(), self.0.clone())
-    }
-}
+pub(crate) struct Lender<T>(pub(crate) Arc<Lease<T>>);
 
 impl<T> Drop for Lender<T> {
     fn drop(&mut self) {
@@ -116,37 +99,35 @@ pub(crate) enum IoOwner<T> {
     Gone,
 }
 
-impl<T: Transport> IoOwner<T> {
+impl<T> IoOwner<T> {
     /// Calls `act` with the connection.
     ///
     /// # Panics
     /// If the owner is `Gone`.
     #[inline]
     pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Io<T>) -> R) -> R {
-        match self {
-            IoOwner::Own(io) => act(io),
-            IoOwner::Lent(lender) => lender.0.with(act).expect("a lease is taken back by its owner alone"),
-            IoOwner::Gone => panic!("the connection is gone"),
-        }
+        self.with_driver(None, act)
     }
 
-    /// Calls `act` with the connection for the driver's task. If another task reads the body, the transport still wakes
-    /// the driver's task when it can write.
-    ///
-    /// # Panics
-    /// If the owner is `Gone`.
+    /// Does the same for the driver's task. If another task reads the body, the transport still wakes the driver's task
+    /// when it can write.
     #[inline]
     pub(crate) fn poll_with<R>(
         &mut self,
         cx: &mut Context<'_>,
         act: impl FnOnce(&mut Io<T>, &mut Context<'_>) -> R,
     ) -> R {
-        match self {
-            IoOwner::Lent(lender) => {
-                lender.0.poll_with(cx, act).expect("a lease is taken back by its owner alone")
-            }
-            owner => owner.with(|io| act(io, cx)),
-        }
+        self.with_driver(Some(cx.waker()), |io| act(io, cx))
+    }
+
+    #[inline]
+    fn with_driver<R>(&mut self, driver: Option<&Waker>, act: impl FnOnce(&mut Io<T>) -> R) -> R {
+        let result = match self {
+            IoOwner::Own(io) => Some(act(io)),
+            IoOwner::Lent(lender) => lender.0.with(driver, act),
+            IoOwner::Gone => None,
+        };
+        result.expect("the connection is gone")
     }
 
     /// Replaces the owner by `Gone` and returns it.
@@ -154,16 +135,13 @@ impl<T: Transport> IoOwner<T> {
         std::mem::replace(self, IoOwner::Gone)
     }
 
-    /// Ends the lease, if there is one, and returns the connection.
-    ///
-    /// # Panics
-    /// If the owner is `Gone`.
-    pub(crate) fn take_back(self) -> Box<Io<T>> {
-        match self {
-            IoOwner::Own(io) => io,
-            IoOwner::Lent(lender) => lender.0.take_back().expect("a lease is taken back by its owner alone"),
-            IoOwner::Gone => panic!("the connection is gone"),
-        }
+    /// Ends the lease, if there is one: the connection is then owned by the driver again. Returns the ended lease, for
+    /// [`Lease::lend`].
+    pub(crate) fn take_back(&mut self) -> Option<Arc<Lease<T>>> {
+        let IoOwner::Lent(lender) = self else { return None };
+        let lease = lender.0.clone();
+        *self = lease.take_back().map_or(IoOwner::Gone, IoOwner::Own);
+        Some(lease)
     }
 }
 
@@ -184,7 +162,7 @@ impl<T: Transport> BodySource for Lease<T> {
         let State { io: Some(io), driver, .. } = &mut *state else {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         };
-        let piece = poll_piece(io, cx, driver.as_ref(), &self.service);
+        let piece = poll_piece(io, cx, driver.as_ref().unwrap_or(cx.waker()), &self.service);
         let reader = piece.is_pending().then(|| cx.waker().clone());
         let previous = std::mem::replace(&mut state.reader, reader);
         drop(state);
@@ -194,7 +172,7 @@ impl<T: Transport> BodySource for Lease<T> {
     }
 
     fn remaining(&self) -> Option<u64> {
-        self.with(|io| io.connection.body_remaining()).unwrap_or(None)
+        self.with(None, |io| io.connection.body_remaining()).flatten()
     }
 }
 
@@ -202,7 +180,7 @@ impl<T: Transport> BodySource for Lease<T> {
 fn poll_piece<T: Transport>(
     io: &mut Io<T>,
     cx: &mut Context<'_>,
-    driver: Option<&Waker>,
+    driver: &Waker,
     service: &Service,
 ) -> Poll<Option<Result<Bytes, BodyError>>> {
     loop {
@@ -215,11 +193,7 @@ fn poll_piece<T: Transport>(
         // Before it sends the body, the peer may wait for 100 Continue or for responses to earlier requests.
         io.connection.send_continue();
         // The reader may not poll again once it has its piece, so a pending write wakes the driver's task.
-        let flushed = match driver {
-            Some(driver) => io.poll_flush(&mut Context::from_waker(driver), service),
-            None => io.poll_flush(cx, service),
-        };
-        let read = match flushed {
+        let read = match io.poll_flush(&mut Context::from_waker(driver), service) {
             Poll::Ready(Err(error)) => Err(error),
             _ => ready!(io.poll_read_body(cx, service)),
         };

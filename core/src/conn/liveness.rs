@@ -17,7 +17,7 @@ use std::io;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use crate::conn::io::Io;
+use crate::conn::io::{Closed, Io};
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::proto::BoxFuture;
@@ -30,6 +30,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// Maximum number of bytes in the read buffer while a handler is pending. The transport reports the end of the stream
 /// only after all bytes before it were read.
 const MAX_READ_AHEAD: usize = 4 * 1024;
+/// Time of a wait for a thread after which the peer is probed before its request begins.
+const LONG_WAIT: Duration = Duration::from_millis(100);
 /// Time for the reset of a peer that was probed before its request begins.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(10);
 
@@ -41,7 +43,6 @@ pub(crate) struct PeerCheck {
 }
 
 /// The reason to stop waiting for the response of a handler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndOfWait {
     /// The peer has left.
     PeerLeft,
@@ -68,11 +69,11 @@ impl<T: Transport> Io<T> {
 
     /// Does the same while the next piece of a streamed response is pending, which has no deadline. Ready once the peer
     /// has left.
-    pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<()> {
-        if self.deadlines.is_handler_waiting {
+    pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Closed> {
+        if self.deadlines.handler.is_some() {
             self.handler_ends();
         }
-        self.poll_peer(cx, service).map(drop)
+        self.poll_peer(cx, service).map(|_| Closed)
     }
 
     /// Flushes, reads ahead, and checks the peer.
@@ -82,18 +83,12 @@ impl<T: Transport> Io<T> {
         }
         // The transport keeps one waker for reading. While a body is pending, that is the waker of its reader.
         while !self.connection.is_body_pending() && self.may_read_ahead() {
-            match self.poll_read(cx, service) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => self.connection.received_end(),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::TimedOut => {
-                    return Poll::Ready(EndOfWait::PeerLeft);
-                }
-                Poll::Ready(Err(error)) => {
-                    if !self.is_early(&error, self.handler_deadline(), service) {
-                        return Poll::Ready(EndOfWait::TimedOut);
-                    }
-                }
+            let Err(error) = ready!(self.poll_read(cx, service)) else { continue };
+            if error.kind() != io::ErrorKind::TimedOut {
+                return Poll::Ready(EndOfWait::PeerLeft);
+            }
+            if !self.is_early(&error, self.deadlines.handler, service) {
+                return Poll::Ready(EndOfWait::TimedOut);
             }
         }
         self.poll_checks(cx, service, true)
@@ -105,7 +100,7 @@ impl<T: Transport> Io<T> {
             if self.is_handler_late(service) {
                 return Poll::Ready(EndOfWait::TimedOut);
             }
-            let (now, deadline) = (service.clock.now(), self.handler_deadline());
+            let (now, deadline) = (service.clock.now(), self.deadlines.handler);
             let timer = |pause| {
                 let at = now + pause;
                 service.runtime.sleep_until(deadline.map_or(at, |deadline| deadline.min(at)))
@@ -125,7 +120,7 @@ impl<T: Transport> Io<T> {
     /// Returns whether the peer has left. Probes a peer that has ended its sending side; the next check sees the
     /// result.
     fn check_peer(&mut self, cx: &mut Context<'_>, service: &Service) -> bool {
-        if !matches!(self.transport.take_error(), Ok(None)) {
+        if self.has_left() {
             return true;
         }
         if self.connection.has_ended() && self.may_probe() {
@@ -137,15 +132,8 @@ impl<T: Transport> Io<T> {
     /// Returns whether the peer has left, for a handler that holds its thread. `probed` is the time of the last probe,
     /// or the time when the end of the peer's sending side was seen.
     pub(crate) fn check_from_handler(&mut self, probed: &mut Option<Instant>, service: &Service) -> bool {
-        if !self.connection.is_body_pending() && self.may_read_ahead() {
-            match self.try_read(service) {
-                Ok(0) => self.connection.received_end(),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return true,
-            }
-        }
-        if self.has_left() {
+        let may_read = !self.connection.is_body_pending() && self.may_read_ahead();
+        if (may_read && self.read_ahead(service).is_err()) || self.has_left() {
             return true;
         }
         if !self.connection.has_ended() || !self.may_probe() {
@@ -170,6 +158,14 @@ impl<T: Transport> Io<T> {
         !self.connection.has_ended() && self.connection.read_buffer().len() < MAX_READ_AHEAD
     }
 
+    /// Reads the bytes that have arrived, without a wait.
+    fn read_ahead(&mut self, service: &Service) -> io::Result<()> {
+        match self.try_read(service) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Probes the peer of a request if the peer has ended its sending side and the request may have waited long for a
     /// thread. The request begins when the returned timer is ready, unless [`Io::has_left`] returns true then. `None`
     /// means that the request begins at once.
@@ -181,13 +177,8 @@ impl<T: Transport> Io<T> {
         if !self.transport.has_unread_end() || !self.may_read_ahead() {
             return Ok(None);
         }
-        match self.try_read(service) {
-            Ok(0) => self.connection.received_end(),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        if !self.connection.has_ended() || !service.may_have_waited_long() || !self.may_probe() {
+        self.read_ahead(service)?;
+        if !self.connection.has_ended() || service.longest_wait() < LONG_WAIT || !self.may_probe() {
             return Ok(None);
         }
         self.connection.send_probe();

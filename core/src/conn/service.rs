@@ -1,9 +1,8 @@
 //! The [`Service`]: the handler, the settings and the counts that all connections of one server share.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -14,25 +13,26 @@ use crate::proto::connection::Connection;
 use crate::proto::error::Error;
 use crate::runtime::clock::{AtomicCoarseInstant, Clock};
 use crate::runtime::config::{Config, Overload};
-use crate::runtime::counters::{Connections, Counters};
+use crate::runtime::counters::Counters;
 use crate::runtime::handle::Runtime;
-use crate::runtime::shutdown::Shutdown;
-use crate::runtime::shutdown::{Phase, Subscription};
+use crate::runtime::shutdown::{Phase, Shutdown, Subscription};
 use crate::runtime::task::lock;
-
-/// Time of a wait for a thread after which the driver probes the peer before the request begins.
-const LONG_WAIT: Duration = Duration::from_millis(100);
 
 /// The shared state of the connections of one running server. The lifecycle creates one for each server.
 pub struct Service {
     pub(crate) handler: Arc<dyn Handler>,
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Config,
     pub(crate) limits: Arc<crate::proto::limits::Limits>,
     pub(crate) shutdown: Shutdown,
     pub(crate) runtime: Runtime,
     pub(crate) clock: Clock,
     threads_block: bool,
-    open: Arc<OpenConnections>,
+    /// The number of open connections that are not being refused.
+    served: AtomicUsize,
+    /// One waker for each connection.
+    tasks: Mutex<Slab<Waker>>,
+    /// The wakers of [`Service::connections_until`].
+    watchers: Mutex<Vec<Waker>>,
     /// The number of requests that were answered after a stop was requested.
     finished: AtomicU64,
     /// The number of requests that were cut by a forced stop.
@@ -43,57 +43,38 @@ pub struct Service {
     _wake_all: Subscription,
 }
 
-/// The open connections of a server.
-struct OpenConnections {
-    counts: Arc<Connections>,
-    /// The number of open connections that are not being refused.
-    served: AtomicUsize,
-    /// One waker for each connection.
-    tasks: Mutex<Slab<Waker>>,
-    /// The wakers of [`Service::connections_until`].
-    watchers: Mutex<Vec<Waker>>,
-}
-
 impl Service {
-    /// Creates the service of one server, with the clock of the system.
+    /// Creates the service of one server. The clock of a simulation is [`Clock::Manual`].
     pub fn new(
-        handler: Arc<dyn Handler>,
-        config: Config,
-        shutdown: Shutdown,
-        runtime: Runtime,
-    ) -> Arc<Service> {
-        Service::with_clock(handler, config, shutdown, runtime, Clock::System)
-    }
-
-    /// Creates a service with another clock, for simulations.
-    pub fn with_clock(
         handler: Arc<dyn Handler>,
         config: Config,
         shutdown: Shutdown,
         runtime: Runtime,
         clock: Clock,
     ) -> Arc<Service> {
-        let open = Arc::new(OpenConnections {
-            counts: runtime.connections().clone(),
-            served: AtomicUsize::new(0),
-            tasks: Mutex::default(),
-            watchers: Mutex::default(),
-        });
-        let connections = open.clone();
-        let wake_all = shutdown.subscribe(move || connections.wake_all());
-        Arc::new(Service {
-            handler,
-            threads_block: runtime.threads_block(),
-            limits: Arc::new(config.limits.clone()),
-            config: Arc::new(config),
-            shutdown,
-            runtime,
-            open,
-            finished: AtomicU64::new(0),
-            cut: AtomicU64::new(0),
-            idle_at: AtomicCoarseInstant::new(clock.coarse()),
-            clock,
-            _wake_all: wake_all,
+        Arc::new_cyclic(|service: &Weak<Service>| {
+            let service = service.clone();
+            let wake_all = shutdown.subscribe(move || {
+                let Some(service) = service.upgrade() else { return };
+                let tasks: Vec<Waker> = lock(&service.tasks).iter().map(|(_, waker)| waker.clone()).collect();
+                tasks.into_iter().for_each(Waker::wake);
+            });
+            Service {
+                handler,
+                threads_block: runtime.threads_block(),
+                limits: Arc::new(config.limits.clone()),
+                config,
+                shutdown,
+                runtime,
+                served: AtomicUsize::new(0),
+                tasks: Mutex::default(),
+                watchers: Mutex::default(),
+                finished: AtomicU64::new(0),
+                cut: AtomicU64::new(0),
+                idle_at: AtomicCoarseInstant::new(clock.coarse()),
+                clock,
+                _wake_all: wake_all,
+            }
         })
     }
 
@@ -109,7 +90,7 @@ impl Service {
 
     /// The number of open connections.
     pub fn connections(&self) -> usize {
-        self.open.counts.open.load(Ordering::Acquire)
+        self.runtime.connections().open.load(Ordering::Acquire)
     }
 
     /// The counters that the connections update.
@@ -118,24 +99,18 @@ impl Service {
         self.runtime.counters()
     }
 
-    /// The maximum number of open connections, including those that are being refused.
-    pub fn max_connections(&self) -> usize {
-        match self.config.overload {
-            Overload::Wait => self.config.max_connections,
-            Overload::Refuse => self.config.max_connections.saturating_add(Overload::REFUSALS),
-        }
-    }
-
-    /// Whether one more connection may be accepted.
+    /// Whether one more connection may be accepted, if only to be refused.
     pub fn has_room(&self) -> bool {
-        self.connections() < self.max_connections()
+        let is_refusing = self.config.overload == Overload::Refuse;
+        let refusals = if is_refusing { Overload::REFUSALS } else { 0 };
+        self.connections() < self.config.max_connections.saturating_add(refusals)
     }
 
     /// Waits until `enough` returns true for the number of open connections. It is called first at once, then whenever
     /// a connection closes.
     pub async fn connections_until(&self, enough: impl Fn(usize) -> bool) {
         poll_fn(|cx| {
-            let mut watchers = lock(&self.open.watchers);
+            let mut watchers = lock(&self.watchers);
             if !watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
                 watchers.push(cx.waker().clone());
             }
@@ -163,16 +138,11 @@ impl Service {
     }
 
     /// The maximum time for which any connection may have waited for a thread.
-    fn longest_wait(&self) -> Duration {
+    pub(crate) fn longest_wait(&self) -> Duration {
         match self.threads_block {
             true => self.clock.coarse().since(self.idle_at.get()),
             false => Duration::ZERO,
         }
-    }
-
-    /// Whether requests may have waited for a thread for at least `LONG_WAIT`.
-    pub(crate) fn may_have_waited_long(&self) -> bool {
-        self.longest_wait() >= LONG_WAIT
     }
 
     /// The earliest time at which a peer moved the bytes that are found now. A connection that holds no thread may have
@@ -189,7 +159,11 @@ impl Service {
     /// connections that were refused.
     pub(crate) fn stop_counts(&self) -> (u64, u64, u64) {
         let finished = self.finished.load(Ordering::Acquire);
-        (finished, self.cut.load(Ordering::Acquire), self.open.counts.refused.load(Ordering::Acquire))
+        (
+            finished,
+            self.cut.load(Ordering::Acquire),
+            self.runtime.connections().refused.load(Ordering::Acquire),
+        )
     }
 
     /// Counts a request that was answered after a stop was requested.
@@ -197,66 +171,48 @@ impl Service {
         self.finished.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Counts a request that was cut by a forced stop.
-    pub(crate) fn was_cut(&self) {
-        self.cut.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Counts a request whose connection has failed as cut, if the reason is a forced stop.
+    /// Counts a request that will not be answered as cut, if the reason is a forced stop.
     pub(crate) fn was_cut_if_forced(&self) {
         if self.shutdown.phase() == Phase::Forced {
-            self.was_cut();
+            self.cut.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// Creates the HTTP state of a connection.
+    pub(crate) fn new_connection(&self) -> Connection {
+        Connection::new(self.limits.clone(), self.config.server_header, self.config.date_header)
     }
 
     /// The bytes of the response to a connection for which there is no room: 503.
     pub(crate) fn refusal(&self) -> Vec<u8> {
-        let config = &self.config;
-        let mut connection = Connection::new(self.limits.clone(), config.server_header, config.date_header);
+        let mut connection = self.new_connection();
         connection.refuse(Error::Overload, self.clock.unix_seconds());
         connection.write_queue().front().to_vec()
     }
 
     /// Counts a connection for which there was no room, or a request that was incomplete when a stop was requested.
-    pub fn was_refused(&self) {
-        self.open.counts.refused.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn was_refused(&self) {
+        self.runtime.connections().refused.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Counts a connection as open until the returned guard is dropped. Also returns whether there is room for it;
     /// otherwise it has to be refused.
-    pub(crate) fn enter(&self) -> (ConnectionGuard, bool) {
+    pub(crate) fn enter(self: &Arc<Service>) -> (ConnectionGuard, bool) {
         self.counters().accepted();
-        self.open.counts.open.fetch_add(1, Ordering::AcqRel);
-        let before = self.open.served.fetch_add(1, Ordering::AcqRel);
+        self.runtime.connections().open.fetch_add(1, Ordering::AcqRel);
+        let before = self.served.fetch_add(1, Ordering::AcqRel);
         let has_room = before < self.config.max_connections || self.config.overload == Overload::Wait;
         if !has_room {
-            self.open.served.fetch_sub(1, Ordering::AcqRel);
+            self.served.fetch_sub(1, Ordering::AcqRel);
         }
-        (ConnectionGuard { open: self.open.clone(), task: None, is_served: has_room }, has_room)
-    }
-}
-
-impl fmt::Debug for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service")
-            .field("connections", &self.connections())
-            .field("shutdown", &self.shutdown)
-            .finish_non_exhaustive()
-    }
-}
-
-impl OpenConnections {
-    /// Wakes the tasks of all connections.
-    fn wake_all(&self) {
-        let tasks: Vec<Waker> = lock(&self.tasks).iter().map(|(_, waker)| waker.clone()).collect();
-        tasks.into_iter().for_each(Waker::wake);
+        (ConnectionGuard { service: self.clone(), task: None, is_served: has_room }, has_room)
     }
 }
 
 /// The count of one open connection, ended on drop.
 pub(crate) struct ConnectionGuard {
-    open: Arc<OpenConnections>,
-    /// The index of the connection's waker in `OpenConnections::tasks`.
+    service: Arc<Service>,
+    /// The index of the connection's waker in `Service::tasks`.
     task: Option<u32>,
     /// Whether the connection is served rather than refused.
     is_served: bool,
@@ -268,7 +224,7 @@ impl ConnectionGuard {
     #[inline]
     pub(crate) fn register_task(&mut self, cx: &Context<'_>) {
         if self.task.is_none() {
-            let key = lock(&self.open.tasks).insert(cx.waker().clone());
+            let key = lock(&self.service.tasks).insert(cx.waker().clone());
             self.task = Some(u32::try_from(key).expect("memory does not hold that many connections"));
         }
     }
@@ -277,13 +233,13 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if let Some(key) = self.task {
-            lock(&self.open.tasks).remove(key as usize);
+            lock(&self.service.tasks).remove(key as usize);
         }
         if self.is_served {
-            self.open.served.fetch_sub(1, Ordering::AcqRel);
+            self.service.served.fetch_sub(1, Ordering::AcqRel);
         }
-        self.open.counts.open.fetch_sub(1, Ordering::AcqRel);
-        let watchers = std::mem::take(&mut *lock(&self.open.watchers));
+        self.service.runtime.connections().open.fetch_sub(1, Ordering::AcqRel);
+        let watchers = std::mem::take(&mut *lock(&self.service.watchers));
         watchers.into_iter().for_each(Waker::wake);
     }
 }

@@ -7,11 +7,11 @@ use http::StatusCode;
 
 use crate::runtime::counters::Counters;
 
-/// See the [module](self). The calls for one request are `begin`, then `responds` or `responded`, then `answered`.
+/// See the [module](self). The calls for one request are `begin`, then `responds` or `responded`; then it is answered.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// The number of requests that were answered.
-    answered: u32,
+    pub(crate) answered: u32,
     /// The number of answered requests that the counters include already, because their status is not 2xx or an
     /// exchange has counted them.
     counted: u32,
@@ -41,19 +41,6 @@ impl Tally {
     /// Records a response that its exchange has counted.
     pub(crate) fn responded(&mut self) {
         self.counted += 1;
-    }
-
-    /// Records that a request was answered. Returns the number of answered requests.
-    #[inline]
-    pub(crate) fn answered(&mut self) -> u32 {
-        self.answered += 1;
-        self.answered
-    }
-
-    /// The number of answered requests.
-    #[inline]
-    pub(crate) fn len(&self) -> u32 {
-        self.answered
     }
 
     /// Adds the tally to the counters and resets it. No request is in flight after this.

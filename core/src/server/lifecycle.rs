@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::conn::service::Service;
+use crate::runtime::clock::Clock;
 use crate::runtime::handle::{Engine, Runtime, before};
 use crate::runtime::latch::Latch;
 use crate::runtime::park::block_on_until;
@@ -93,7 +94,7 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     };
 
     // Serving.
-    let service = Service::new(handler, config, shutdown.clone(), runtime.clone());
+    let service = Service::new(handler, config, shutdown.clone(), runtime.clone(), Clock::System);
     let accepting = Latch::new();
     workers.accept(listeners, &service, &accepting)?;
     block_on_until(None, shutdown.reached(Phase::Graceful));

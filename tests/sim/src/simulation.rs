@@ -141,7 +141,7 @@ impl Simulation {
             None => Arc::new(Application { world: world.clone() }),
         };
         let observer = Arc::new(Observer { world: world.clone(), app });
-        let service = Service::with_clock(observer, config.clone(), shutdown, runtime.clone(), world.clock());
+        let service = Service::new(observer, config.clone(), shutdown, runtime.clone(), world.clock());
         let mut server =
             Server::new(world.clone(), service.clone(), runtime, if blocking { workers } else { 0 });
         server.run();

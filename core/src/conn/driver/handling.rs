@@ -6,16 +6,17 @@ use std::task::{Context, Poll, ready};
 use crate::conn::access::AccessLine;
 use crate::conn::cancel::CheckPeer;
 use crate::conn::driver::Driving;
-use crate::conn::driver::step::{AfterFlush, Flow, Step};
-use crate::conn::exchange::{abandon_handler, exchange, handler_timed_out};
+use crate::conn::driver::step::{AfterFlush, Step};
+use crate::conn::exchange::{exchange, handler_timed_out};
 use crate::conn::handler::Answer;
-use crate::conn::io::Io;
+use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, Lease, Lender};
 use crate::conn::liveness::EndOfWait;
 use crate::conn::transport::Transport;
 use crate::proto::body::{Body, Inner as BodyInner};
 use crate::proto::request::Request;
 use crate::proto::response::Response;
+use crate::runtime::config::OnDisconnect;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::RouteName;
 
@@ -26,7 +27,6 @@ impl<T: Transport> Driving<T> {
         let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else { return };
         let service = &self.service;
         state.served += 1;
-        io.deadlines.request_begins();
         request.inner_mut().context = Some(state.context.clone());
         if service.config.max_requests.is_some_and(|max| state.served >= max) {
             io.connection.close_after_this();
@@ -50,7 +50,7 @@ impl<T: Transport> Driving<T> {
                 let policy = policy.unwrap_or(self.service.config.on_disconnect);
                 self.step = Step::Handle(future, policy, line);
                 self.route = RouteName::current();
-                self.handler_paused(self.turn.len() + 1);
+                self.handler_paused(self.turn.answered + 1);
             }
         }
     }
@@ -75,7 +75,7 @@ impl<T: Transport> Driving<T> {
                 let lease = Arc::new(Lease::new(io, service.clone()));
                 if service.threads_block() {
                     let peer: Weak<dyn CheckPeer> = Arc::<Lease<T>>::downgrade(&lease);
-                    state.context.cancel.check_peer_by(peer);
+                    state.context.cancel.check_peer_by(Some(peer));
                 }
                 lease
             }
@@ -83,24 +83,17 @@ impl<T: Transport> Driving<T> {
         if let Some(request) = request {
             request.inner_mut().body = Body::lease(lease.clone());
         }
-        self.io = IoOwner::Lent(Lender::new(lease));
+        self.io = IoOwner::Lent(Lender(lease));
     }
 
     /// Ends the lease, if there is one, and keeps its allocation for the next request.
     pub(super) fn take_back(&mut self) {
-        match self.io.take() {
-            IoOwner::Lent(lender) => {
-                let (io, lease) = lender.end();
-                self.lease = Some(lease);
-                self.io = io.map_or(IoOwner::Gone, IoOwner::Own);
-            }
-            owner => self.io = owner,
-        }
+        self.lease = self.io.take_back().or_else(|| self.lease.take());
     }
 
     /// Polls the handler's future. While it is pending, watches the peer and the handler's deadline.
-    pub(super) fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
-        let Step::Handle(future, policy, line) = &mut self.step else { return Poll::Ready(Flow::Go) };
+    pub(super) fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let Step::Handle(future, policy, line) = &mut self.step else { return Poll::Ready(Ok(())) };
         let (service, policy) = (&self.service, *policy);
         let polled = future.as_mut().poll(cx);
         if !service.threads_block() {
@@ -117,12 +110,13 @@ impl<T: Transport> Driving<T> {
                     handler_timed_out()
                 }
                 EndOfWait::PeerLeft => {
-                    let handling = std::mem::replace(&mut self.step, Step::Next);
-                    if let Step::Handle(future, ..) = handling {
-                        abandon_handler(future, policy, service);
+                    if policy == OnDisconnect::Detach
+                        && let Step::Handle(future, ..) = std::mem::replace(&mut self.step, Step::Next)
+                    {
+                        service.runtime.spawn(async move { drop(future.await) }).detach();
                     }
                     service.was_cut_if_forced();
-                    return Poll::Ready(Flow::Close);
+                    return Poll::Ready(Err(Closed));
                 }
             },
         };
@@ -131,7 +125,7 @@ impl<T: Transport> Driving<T> {
         self.io.with(Io::handler_ends);
         self.step = Step::Next;
         self.answer(&mut response, line);
-        Poll::Ready(Flow::Go)
+        Poll::Ready(Ok(()))
     }
 
     /// Tells the stall detector that `handlers` handlers have returned or are pending. The detector logs a handler that
@@ -149,7 +143,11 @@ impl<T: Transport> Driving<T> {
     #[inline(always)]
     pub(super) fn answer(&mut self, response: &mut Response, line: Option<AccessLine>) {
         let service = &self.service;
-        let seconds = self.now.seconds(&service.clock, service.threads_block());
+        // A handler that blocks can make a turn last for seconds.
+        if self.seconds == 0 || service.threads_block() {
+            self.seconds = service.clock.unix_seconds();
+        }
+        let seconds = self.seconds;
         let is_expired = self.state.as_ref().is_some_and(|state| seconds >= state.expires);
         let is_in_memory = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
         let IoOwner::Own(io) = &mut self.io else { return self.exchange(response, line) };
@@ -176,7 +174,7 @@ impl<T: Transport> Driving<T> {
     fn exchange(&mut self, response: &mut Response, line: Option<AccessLine>) {
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
-            self.service.was_cut();
+            self.service.was_cut_if_forced();
             self.io = IoOwner::Gone;
             return;
         }
@@ -190,7 +188,8 @@ impl<T: Transport> Driving<T> {
     #[inline(always)]
     pub(super) fn count(&mut self) {
         let (IoOwner::Own(io), service) = (&self.io, &self.service) else { return };
-        if self.turn.answered() as usize >= service.limits.pipeline {
+        self.turn.answered += 1;
+        if self.turn.answered as usize >= service.limits.pipeline {
             self.step = Step::Flush(AfterFlush::Yield);
         } else if io.connection.write_queue().len() >= service.limits.output {
             self.step = Step::Flush(AfterFlush::Next);

@@ -3,28 +3,32 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use crate::conn::deadlines::is_over;
 use crate::conn::driver::Driving;
-use crate::conn::driver::step::{AfterFlush, Flow, Step};
+use crate::conn::driver::step::{AfterFlush, Step};
+use crate::conn::io::Closed;
 use crate::conn::lease::IoOwner;
 use crate::conn::transport::Transport;
 use crate::proto::error::Error;
 use crate::runtime::stall::RouteName;
 
+/// Maximum number of bytes that the lingering close reads and drops. The limit is high because some peers read the
+/// response only after they have sent everything. `Config::linger` limits the time.
+const MAX_LINGER: u64 = 64 << 20;
 /// Bytes that the lingering close reads in one turn, before other connections run.
 const MAX_LINGER_PER_TURN: u64 = 256 << 10;
 
 impl<T: Transport> Driving<T> {
     /// Writes everything that is queued, then continues with `then`.
     #[inline]
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, then: AfterFlush) -> Poll<Flow> {
-        let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Flow::Close) };
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, then: AfterFlush) -> Poll<Result<(), Closed>> {
+        let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Err(Closed)) };
         let service = &self.service;
-        if !service.threads_block() && self.turn.len() != 0 {
-            self.since = service.runtime.stalls().polled(self.since, RouteName::current(), self.turn.len());
+        if !service.threads_block() && self.turn.answered != 0 {
+            self.since =
+                service.runtime.stalls().polled(self.since, RouteName::current(), self.turn.answered);
         }
-        if ready!(io.poll_flush(cx, service)).is_err() {
-            return Poll::Ready(Flow::Close);
-        }
+        ready!(io.poll_flush(cx, service))?;
         self.turn.settle(service.counters());
         match then {
             AfterFlush::Next => self.step = Step::Next,
@@ -36,43 +40,39 @@ impl<T: Transport> Driving<T> {
             }
             AfterFlush::Close if io.must_linger(service) => {
                 if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
-                    return Poll::Ready(Flow::Close);
+                    return Poll::Ready(Err(Closed));
                 }
                 io.begin_linger(service);
-                self.step = Step::Linger;
+                self.step = Step::Linger(MAX_LINGER);
             }
-            AfterFlush::Close => return Poll::Ready(Flow::Close),
+            AfterFlush::Close => return Poll::Ready(Err(Closed)),
         }
-        Poll::Ready(Flow::Go)
+        Poll::Ready(Ok(()))
     }
 
     /// Reads bytes of a head or of an unread body. The write queue is empty. During a shutdown the step reads only the
     /// bytes that have arrived already.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
-        let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Flow::Close) };
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Err(Closed)) };
         let service = &self.service;
         if service.shutdown.is_requested() {
-            return Poll::Ready(match io.try_read(service) {
-                Ok(n) if n > 0 => {
-                    io.end_wait_for_bytes();
-                    self.step = Step::Next;
-                    Flow::Go
+            if !matches!(io.try_read(service), Ok(n) if n > 0) {
+                if io.connection.is_head_begun() {
+                    service.was_refused();
                 }
-                _ => {
-                    if io.connection.is_head_begun() {
-                        service.was_refused();
-                    }
-                    Flow::Close
-                }
-            });
+                return Poll::Ready(Err(Closed));
+            }
+            io.end_wait_for_bytes();
+            self.step = Step::Next;
+            return Poll::Ready(Ok(()));
         }
         let read = match io.poll_read(cx, service) {
-            Poll::Pending if !io.deadlines.is_waiting_for_bytes() => {
+            Poll::Pending if io.deadlines.bytes.is_none() => {
                 // Only a connection that waits needs a deadline. It also releases its buffers.
                 io.release();
                 self.lease = None;
                 if let Some(state) = self.state.as_ref().filter(|_| service.threads_block()) {
-                    state.context.cancel.stop_peer_checks();
+                    state.context.cancel.check_peer_by(None);
                 }
                 io.wait_for_bytes(service);
                 ready!(io.poll_read(cx, service))
@@ -80,43 +80,37 @@ impl<T: Transport> Driving<T> {
             read => ready!(read),
         };
         io.end_wait_for_bytes();
-        match read {
-            Ok(0) => io.connection.received_end(),
-            Ok(_) => {}
+        self.step = match read {
+            // A peer that has sent part of a head gets 408. A silent peer gets nothing, because it could take a 408 for
+            // the response to its next request.
             Err(error) if error.kind() == io::ErrorKind::TimedOut && io.connection.is_head_begun() => {
-                // A peer that has sent part of a head gets 408. A silent peer gets nothing, because it could take a
-                // 408 for the response to its next request.
                 io.refuse(Error::HeadTimeout, service);
-                self.step = Step::Flush(AfterFlush::Close);
-                return Poll::Ready(Flow::Go);
+                Step::Flush(AfterFlush::Close)
             }
-            Err(_) => return Poll::Ready(Flow::Close),
-        }
-        self.step = Step::Next;
-        Poll::Ready(Flow::Go)
+            read => read.map(|_| Step::Next)?,
+        };
+        Poll::Ready(Ok(()))
     }
 
     /// Reads and drops what the peer still sends. Closing with unread bytes would reset the connection, and a reset can
     /// destroy the response before the peer has read it (RFC 9112, 9.6).
-    pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Flow> {
-        let (IoOwner::Own(io), Some(state)) = (&mut self.io, &mut self.state) else {
-            return Poll::Ready(Flow::Close);
+    pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let (IoOwner::Own(io), Step::Linger(left)) = (&mut self.io, &mut self.step) else {
+            return Poll::Ready(Err(Closed));
         };
-        let end_of_turn = state.linger.saturating_sub(MAX_LINGER_PER_TURN);
-        loop {
-            if state.linger < end_of_turn {
-                if io.deadlines.is_linger_over(&self.service) {
-                    return Poll::Ready(Flow::Close);
-                }
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+        let end_of_turn = left.saturating_sub(MAX_LINGER_PER_TURN);
+        while *left >= end_of_turn {
             let read_buffer = io.connection.read_buffer_mut();
             read_buffer.discard(read_buffer.len());
             match ready!(io.poll_read(cx, &self.service)) {
-                Ok(n) if n > 0 && state.linger > n as u64 => state.linger -= n as u64,
-                _ => return Poll::Ready(Flow::Close),
+                Ok(n) if n > 0 && *left > n as u64 => *left -= n as u64,
+                _ => return Poll::Ready(Err(Closed)),
             }
         }
+        if is_over(io.deadlines.bytes, &self.service) {
+            return Poll::Ready(Err(Closed));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
