@@ -4,11 +4,10 @@
 //! sizes, extensions, the CR LF after each chunk, and the trailer section, which it validates and drops. The only line
 //! end is CR LF.
 
-use bytes::Bytes;
-
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
+use crate::proto::request_body::Piece;
 use crate::proto::scan::{Scan, is_token};
 
 /// The number of hexadecimal digits in 64 bits. A chunk size with more digits must begin with zeros.
@@ -16,17 +15,6 @@ const SIZE_DIGITS: u8 = 16;
 /// The largest number of overhead bytes in one body: extensions, and leading zeros beyond [`SIZE_DIGITS`]. It bounds
 /// the work per byte of data.
 const MAX_OVERHEAD: u16 = 4096;
-
-/// The result of [`Decoder::next`].
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Chunk {
-    /// The read buffer holds no more of the body.
-    NeedBytes,
-    /// The data of the current chunk that has arrived.
-    Data(Bytes),
-    /// The end of the body, after the trailer section.
-    End,
-}
 
 /// The decoder of one body.
 #[derive(Debug)]
@@ -94,23 +82,21 @@ impl Decoder {
     /// # Errors
     /// An [`Error`] if the coding is malformed or the body exceeds [`Limits::body`]. The decoder must not be used
     /// after an error.
-    pub(crate) fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Chunk, Error> {
+    pub(crate) fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Piece, Error> {
         loop {
             match &mut self.at {
-                At::End => return Ok(Chunk::End),
-                At::Data { .. } if read_buffer.is_empty() => return Ok(Chunk::NeedBytes),
+                At::End => return Ok(Piece::End),
+                At::Data { .. } if read_buffer.is_empty() => return Ok(Piece::NeedBytes),
                 At::Data { left } => {
-                    let n =
-                        usize::try_from(*left).map_or(read_buffer.len(), |left| left.min(read_buffer.len()));
-                    *left -= n as u64;
+                    let data = read_buffer.take_of(left);
                     if *left == 0 {
                         self.at = At::DataCr;
                     }
-                    return Ok(Chunk::Data(read_buffer.take(n)));
+                    return Ok(Piece::Data(data));
                 }
                 At::Trailers(scan) => {
                     let Some(len) = scan.lines(read_buffer.as_slice(), limits)? else {
-                        return Ok(Chunk::NeedBytes);
+                        return Ok(Piece::NeedBytes);
                     };
                     check_trailers(&read_buffer.as_slice()[..len])?;
                     read_buffer.discard(len);
@@ -123,7 +109,7 @@ impl Decoder {
                             Some(&byte) => self.step(byte, limits)?,
                             None => {
                                 read_buffer.discard(used);
-                                return Ok(Chunk::NeedBytes);
+                                return Ok(Piece::NeedBytes);
                             }
                         }
                         used += 1;
@@ -254,11 +240,11 @@ mod tests {
         let mut pieces = wire.chunks(step);
         loop {
             match decoder.next(&mut read_buffer, &limits)? {
-                Chunk::Data(data) => body.extend_from_slice(&data),
-                Chunk::End => {
+                Piece::Data(data) => body.extend_from_slice(&data),
+                Piece::End => {
                     return Ok(Some((body, read_buffer.len() + pieces.map(<[u8]>::len).sum::<usize>())));
                 }
-                Chunk::NeedBytes => match pieces.next() {
+                Piece::NeedBytes => match pieces.next() {
                     Some(piece) => read_buffer.extend(piece),
                     None => return Ok(None),
                 },
