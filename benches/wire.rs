@@ -49,7 +49,7 @@ fn answer_with(connection: &mut Connection, wire: &[u8], response: impl Fn() -> 
         match connection.next_event() {
             Event::Request(request) => {
                 black_box(request.path());
-                connection.respond_whole(response(), 1_700_000_000);
+                connection.respond_whole(&mut response(), 1_700_000_000);
                 answered += 1;
             }
             Event::NeedBytes => break,

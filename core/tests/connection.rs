@@ -28,7 +28,7 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
                         break seen.push(format!("refused: {error:?}"));
                     }
                 }
-                connection.respond_whole(Response::text("ok"), 0);
+                connection.respond_whole(&mut Response::text("ok"), 0);
             }
             Event::AwaitResponse => unreachable!("every request is answered at once"),
             Event::Refused(error) => {
@@ -197,7 +197,7 @@ fn the_connection_stays_open_if_a_body_arrives_before_100_continue() {
     assert!(!connection.send_continue(), "100 Continue is not sent once the body has begun");
     connection.read_buffer_mut().extend(b"0\r\n\r\n");
     assert!(matches!(connection.next_piece(), Ok(Piece::End)));
-    connection.respond_whole(Response::text("ok"), 0);
+    connection.respond_whole(&mut Response::text("ok"), 0);
     assert!(!connection.is_closing());
     assert!(!connection.write_queue().front().windows(5).any(|window| window == b"close"));
 }
@@ -216,7 +216,7 @@ fn an_unread_body_that_arrives_before_100_continue_is_drained() {
             format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{framing}\r\n\r\n{}", pieces[0]);
         connection.read_buffer_mut().extend(head.as_bytes());
         assert!(matches!(connection.next_event(), Event::Request(_)));
-        connection.respond_whole(Response::text("ok"), 0);
+        connection.respond_whole(&mut Response::text("ok"), 0);
         let has_begun = !pieces[0].is_empty();
         assert_eq!(connection.is_closing(), !has_begun, "{framing}, {pieces:?}");
         if has_begun {
@@ -238,7 +238,7 @@ fn the_rest_of_a_body_beyond_the_drain_limit_is_not_awaited() {
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
         connection.read_buffer_mut().extend(head.as_bytes());
         assert!(matches!(connection.next_event(), Event::Request(_)));
-        connection.respond_whole(Response::text("ok"), 0);
+        connection.respond_whole(&mut Response::text("ok"), 0);
         match connection.next_event() {
             Event::NeedBytes => assert!(is_drained, "{length} bytes are awaited"),
             Event::Finished => assert!(!is_drained && connection.must_linger()),

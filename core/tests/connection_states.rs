@@ -59,7 +59,7 @@ fn request_in(state: &str) -> Connection {
 /// Creates a connection whose request side is in `state` and whose response is `Done`.
 fn answered_in(state: &str) -> Connection {
     let mut connection = request_in(state);
-    connection.respond_whole(Response::text("ok"), 0);
+    connection.respond_whole(&mut Response::text("ok"), 0);
     assert_eq!(response_state(&connection), "Done");
     connection
 }
@@ -73,7 +73,7 @@ fn response_in(state: &str) -> Connection {
         "Length" => assert!(connection.respond(StatusCode::OK, &[], Some(3), 0)),
         "Chunked" | "UntilClose" => assert!(connection.respond(StatusCode::OK, &[], None, 0)),
         "Bodiless" => assert!(!connection.respond(StatusCode::NO_CONTENT, &[], None, 0)),
-        "Done" => connection.respond_whole(Response::text("ok"), 0),
+        "Done" => connection.respond_whole(&mut Response::text("ok"), 0),
         _ => panic!("{state} is no state of the response side"),
     }
     assert_eq!(response_state(&connection), state);
@@ -264,7 +264,7 @@ const REQUEST_ROWS: &[(&str, &[Drive])] = &[
                     "Length" => after("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n"),
                     _ => request_in(from),
                 };
-                connection.respond_whole(Response::text("ok"), 0);
+                connection.respond_whole(&mut Response::text("ok"), 0);
                 if from == "Chunked" {
                     receive(&mut connection, "b\r\n01234567890");
                 }
@@ -284,7 +284,7 @@ const REQUEST_ROWS: &[(&str, &[Drive])] = &[
         &[|from| {
             let mut connection = request_in(from);
             connection.close_after_this();
-            connection.respond_whole(Response::text("ok"), 0);
+            connection.respond_whole(&mut Response::text("ok"), 0);
             assert!(matches!(connection.next_event(), Event::Finished));
             connection
         }],
@@ -321,7 +321,7 @@ const RESPONSE_ROWS: &[(&str, &[Drive])] = &[
         "`respond_whole`",
         &[|from| {
             let mut connection = response_in(from);
-            connection.respond_whole(Response::text("ok"), 0);
+            connection.respond_whole(&mut Response::text("ok"), 0);
             connection
         }],
     ),

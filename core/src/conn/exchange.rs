@@ -58,7 +58,7 @@ pub(crate) async fn exchange<T: Transport>(
     let mut status = response.status;
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
-            owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
+            owner.with(|io| io.connection.respond_whole(&mut response, service.clock.unix_seconds()));
             Some(Streamed::Whole)
         }
         _ => stream(&mut owner, &service, response, &mut status).await,
@@ -119,7 +119,7 @@ async fn stream<T: Transport>(
     {
         drop(source);
         *status = response.status;
-        owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
+        owner.with(|io| io.connection.respond_whole(&mut response, service.clock.unix_seconds()));
         return Some(Streamed::Whole);
     }
     let length = source.remaining();

@@ -62,7 +62,7 @@ pub enum Event {
 /// connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 /// let Event::Request(request) = connection.next_event() else { panic!() };
 /// assert_eq!(request.path(), "/");
-/// connection.respond_whole(Response::text("hi"), 0);
+/// connection.respond_whole(&mut Response::text("hi"), 0);
 /// assert!(connection.write_queue_mut().front().starts_with(b"HTTP/1.1 200 OK\r\n"));
 /// assert!(matches!(connection.next_event(), Event::NeedBytes));
 /// ```
@@ -302,10 +302,11 @@ impl Connection {
                 }
                 State::Exchange(exchange) => match exchange.request {
                     RequestBody::Done => self.state = State::Head(Scan::head()),
-                    _ => match self.drain() {
-                        Some(event) => return event,
-                        None => continue,
-                    },
+                    _ => {
+                        if let Some(event) = self.drain() {
+                            return event;
+                        }
+                    }
                 },
             }
         }
@@ -399,23 +400,15 @@ impl Connection {
             if exchange.facts.offers_upgrade || exchange.facts.is_connect)
     }
 
-    /// Queues a complete response. `seconds` is the Unix time for its `Date` field.
+    /// Queues a complete response and takes the body out of it. `seconds` is the Unix time for its `Date` field.
     ///
     /// # Panics
     /// If the response is not awaited, or if the body is neither empty nor made of bytes.
     #[inline]
-    pub fn respond_whole(&mut self, mut response: Response, seconds: u64) {
-        self.respond_in_place(&mut response, seconds);
-    }
-
-    /// As [`Connection::respond_whole`]; takes the body out of `response`, whose other parts stay where they are:
-    /// moving a response would copy the inline memory of its fields.
-    #[inline]
-    pub(crate) fn respond_in_place(&mut self, response: &mut Response, seconds: u64) {
+    pub fn respond_whole(&mut self, response: &mut Response, seconds: u64) {
         let Response { status, fields, body, .. } = response;
         let status = *status;
-        let body = std::mem::take(body);
-        let bytes = match body.0 {
+        let bytes = match std::mem::take(body).0 {
             BodyInner::Empty => Bytes::new(),
             BodyInner::Full(bytes) => bytes,
             _ => panic!("the body of a whole response is a stream"),
@@ -557,42 +550,26 @@ impl Connection {
         self.state = State::Closed;
     }
 
-    /// Begins the exchange of a request whose head was parsed.
+    /// Begins the exchange of a request whose head was parsed. The body goes into `request` if it has arrived
+    /// completely.
     #[inline]
     fn begin(&mut self, framing: Framing, facts: Facts, request: &mut Request) -> Result<(), Error> {
-        if framing != Framing::Length(0) {
-            return self.begin_with_body(framing, facts, request);
-        }
-        self.state = State::Exchange(Exchange {
+        let mut exchange = Exchange {
             request: RequestBody::Done,
             response: ResponseState::Awaited,
             facts,
             awaits_continue: false,
             drained: 0,
-        });
-        Ok(())
-    }
-
-    /// Does the same for a request with a body. The body goes into `request` if it has arrived completely.
-    fn begin_with_body(
-        &mut self,
-        framing: Framing,
-        facts: Facts,
-        request: &mut Request,
-    ) -> Result<(), Error> {
-        // The state if `RequestBody::begin` fails.
-        self.state = State::Rejected { is_head: facts.is_head };
-        self.failure = None;
-        let has_begun = !self.read_buffer.is_empty();
-        let (request_body, body) = RequestBody::begin(framing, &mut self.read_buffer, &self.limits)?;
-        self.state = State::Exchange(Exchange {
-            request: request_body,
-            response: ResponseState::Awaited,
-            facts,
-            awaits_continue: facts.expects_continue && !has_begun,
-            drained: 0,
-        });
-        request.inner_mut().body = body;
+        };
+        if framing != Framing::Length(0) {
+            // The state if the body is refused.
+            self.state = State::Rejected { is_head: facts.is_head };
+            self.failure = None;
+            exchange.awaits_continue = facts.expects_continue && self.read_buffer.is_empty();
+            (exchange.request, request.inner_mut().body) =
+                RequestBody::begin(framing, &mut self.read_buffer, &self.limits)?;
+        }
+        self.state = State::Exchange(exchange);
         Ok(())
     }
 
@@ -615,10 +592,7 @@ impl Connection {
                 Ok(Piece::NeedBytes) => {}
                 Err(_) => self.closing = true,
             }
-            let remaining = match exchange.request {
-                RequestBody::Length(left) => left,
-                _ => 0,
-            };
+            let remaining = exchange.request.remaining().unwrap_or(0);
             if exchange.drained.saturating_add(remaining) > self.limits.drain {
                 self.closing = true;
             } else if matches!(piece, Ok(Piece::NeedBytes)) {

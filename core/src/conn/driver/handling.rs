@@ -167,7 +167,7 @@ impl<T: Transport> Driving<T> {
         if let Some(line) = line {
             line.log(response.status);
         }
-        io.connection.respond_in_place(response, seconds);
+        io.connection.respond_whole(response, seconds);
         self.count();
     }
 

@@ -288,9 +288,9 @@ impl Rig<'_> {
         let body = response.body().remaining().expect("it is not a stream");
         let bytes = vec![b'b'; body as usize];
         // The text of an error is other bytes, of which there are as many.
-        let response = if body > 0 { replace_body(response, bytes.clone()) } else { response };
+        let mut response = if body > 0 { replace_body(response, bytes.clone()) } else { response };
         let waits = self.connection.awaits_continue();
-        self.connection.respond_whole(response, 0);
+        self.connection.respond_whole(&mut response, 0);
         assert!(self.connection.is_closing() || !waits, "it is not known what the peer sends next");
         match status.is_informational() {
             true => self.expect(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), Some(asked.is_head)),

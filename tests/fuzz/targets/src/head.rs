@@ -157,7 +157,7 @@ fn check_body(
 /// Answers, and checks that the response says whether the connection closes.
 fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool) {
     connection.write_queue_mut().clear();
-    connection.respond_whole(Response::text("hello"), 0);
+    connection.respond_whole(&mut Response::text("hello"), 0);
     assert_eq!(connection.is_closing(), expected.closes);
     let answer = connection.write_queue().front();
     assert_eq!(answer.ends_with(b"hello"), !is_head, "a body was sent to HEAD, or none to another method");

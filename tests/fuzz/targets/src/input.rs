@@ -81,6 +81,6 @@ pub(crate) fn forget() {
         let head = format!("GET /forget/{number} HTTP/1.1\r\nHost: forget\r\nNumber: {number}\r\n\r\n");
         connection.read_buffer_mut().extend(head.as_bytes());
         assert!(matches!(connection.next_event(), Event::Request(_)), "a plain request was not taken");
-        connection.respond_whole(Response::text(""), 0);
+        connection.respond_whole(&mut Response::text(""), 0);
     }
 }
