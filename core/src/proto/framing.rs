@@ -55,14 +55,14 @@ pub(crate) struct FieldFacts {
 }
 
 impl FieldFacts {
-    /// Reads the fields of a head. `fields` are spans of `bytes`.
+    /// Reads the field lines in `section`.
     ///
     /// # Errors
     /// An [`Error`] for each field that two parsers could understand differently.
-    pub(crate) fn of(bytes: &[u8], fields: &FieldSpans) -> Result<FieldFacts, Error> {
+    pub(crate) fn of(section: &[u8], fields: &FieldSpans) -> Result<FieldFacts, Error> {
         let mut facts = FieldFacts::default();
         for field in fields {
-            let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+            let (name, value) = (field.name.of(section), field.value.of(section));
             // The length of the name excludes most fields without a comparison.
             match name.len() {
                 4 if name.eq_ignore_ascii_case(b"host") => {

@@ -16,7 +16,8 @@ use crate::proto::fields::{FieldSpan, FieldSpans, Span};
 use crate::proto::framing::{Facts, FieldFacts, Framing};
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
-use crate::proto::request::{Head, Request};
+use crate::proto::request::Request;
+use crate::proto::request_parts::Head;
 use crate::proto::scan::Scan;
 use crate::proto::{memo, request_line, target};
 
@@ -54,11 +55,12 @@ fn recall(
     let mut request = Request::recycled();
     let head = &mut request.inner_mut().head;
     let end = memo::recall_line(bytes, limits, head).or_else(|| request_line::read(bytes, limits, head))?;
-    let (facts, len) = memo::recall_fields(&bytes[end..], end, limits, &mut head.fields)?;
+    let (facts, len) = memo::recall_fields(&bytes[end..], limits, &mut head.fields)?;
     let len = end + len;
     if len > limits.head {
         return None;
     }
+    head.fields_start = end;
     let facts = facts.with_line(&head.method, head.version);
     if facts.is_ok() {
         head.bytes = read_buffer.take(len);
@@ -121,10 +123,10 @@ fn skip_empty_lines(read_buffer: &mut ReadBuffer, scan: &mut Scan) -> Result<boo
 /// A head with valid grammar that respects the limits. Its target and fields are not interpreted yet.
 struct Parsed {
     len: usize,
-    fields_start: usize,
     method: Method,
     version: Version,
     target: Span,
+    fields_start: usize,
     fields: FieldSpans,
 }
 
@@ -144,44 +146,39 @@ fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
     if len > limits.head || fields_start - "\r\n".len() > limits.request_line {
         return None;
     }
+    let section = bytes.get(fields_start..len)?;
+    let lines = section.strip_suffix(b"\r\n")?;
+    if !bytes[..fields_start].ends_with(b"\r\n") {
+        return None;
+    }
+    // Whether the field line from `start` to `end` ends in CR LF and is within its limit. No line ends at 0.
+    let is_line = |start: usize, end: usize| {
+        end == 0
+            || lines[start..end].strip_suffix(b"\r\n").is_some_and(|line| line.len() <= limits.field_line)
+    };
     // The start of the line before the current field.
-    let mut line = fields_start;
+    let mut line = 0;
     let mut fields = FieldSpans::new();
     for field in request.headers.iter() {
-        let name = Span::within(bytes, field.name.as_bytes())?;
+        let name = Span::within(section, field.name.as_bytes())?;
         let start = usize::from(name.start);
         // The address of an empty value from `httparse` is arbitrary.
         let value = if field.value.is_empty() {
             Span { start: name.start + name.len, len: 0 }
         } else {
-            Span::within(bytes, field.value)?
+            Span::within(section, field.value)?
         };
-        if !is_line_end(bytes, start, line, fields_start, limits) {
+        if !is_line(line, start) {
             return None;
         }
         line = start;
         fields.push(FieldSpan { name, value });
     }
-    let last = len - "\r\n".len();
-    if bytes[last] != b'\r' || !is_line_end(bytes, last, line, fields_start, limits) {
+    if !is_line(line, lines.len()) {
         return None;
     }
-    Some(Parsed {
-        len,
-        fields_start,
-        method: Method::from_bytes(method.as_bytes()).ok()?,
-        version,
-        target,
-        fields,
-    })
-}
-
-/// Whether the field line that begins at `line` ends in CR LF directly before `next` and is within its limit. `next`
-/// may be the first field line: the line before it is then the request line, whose length was checked.
-#[inline]
-fn is_line_end(bytes: &[u8], next: usize, line: usize, fields_start: usize, limits: &Limits) -> bool {
-    let len = next.wrapping_sub(line).wrapping_sub("\r\n".len());
-    next >= fields_start && bytes[next - 2] == b'\r' && (next == fields_start || len <= limits.field_line)
+    let method = Method::from_bytes(method.as_bytes()).ok()?;
+    Some(Parsed { len, method, version, target, fields_start, fields })
 }
 
 /// Interprets the target and the fields, caches the field section, and removes the head from the read buffer.
@@ -191,15 +188,16 @@ fn accept(
     limits: &Limits,
 ) -> Result<(Request, (Framing, Facts)), Error> {
     let bytes = read_buffer.as_slice();
-    let Parsed { len, fields_start, method, version, target, fields } = parsed;
+    let Parsed { len, method, version, target, fields_start, fields } = parsed;
     let path = target::check(&method, target.of(bytes))?;
     let path = Span::within(bytes, path).expect("the path is within the target");
-    let facts = FieldFacts::of(bytes, &fields)?;
-    memo::remember_fields(&bytes[fields_start..len], fields_start, &fields, facts, limits);
+    let section = &bytes[fields_start..len];
+    let facts = FieldFacts::of(section, &fields)?;
+    memo::remember_fields(section, &fields, facts, limits);
     let facts = facts.with_line(&method, version)?;
     let mut request = Request::recycled();
     let head = &mut request.inner_mut().head;
     // This drops the recycled vector of spans. Heads with cached fields reuse it in `recall`.
-    *head = Head { bytes: read_buffer.take(len), method, version, target, path, fields };
+    *head = Head { bytes: read_buffer.take(len), method, version, target, path, fields_start, fields };
     Ok((request, facts))
 }

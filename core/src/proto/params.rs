@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::proto::fields::Span;
@@ -43,15 +42,6 @@ pub enum ParamError {
         /// The value in the path, percent-decoded.
         value: String,
     },
-}
-
-impl ParamError {
-    /// Parses the percent-encoded value `raw` of the parameter `name`.
-    pub(crate) fn parse<T: FromStr>(name: &str, raw: Option<&[u8]>) -> Result<T, ParamError> {
-        let raw = raw.ok_or_else(|| ParamError::Missing { name: name.to_owned() })?;
-        let value = decode(raw);
-        value.parse().map_err(|_| ParamError::Invalid { name: name.to_owned(), value: value.into_owned() })
-    }
 }
 
 impl fmt::Display for ParamError {

@@ -11,9 +11,7 @@ use crate::proto::body::Body;
 use crate::proto::fields::{FieldSpan, FieldSpans, Fields, Span};
 use crate::proto::limits::Limits;
 use crate::proto::params::{ParamError, decode};
-use crate::proto::request_parts::{PooledParts, RequestParts};
-
-pub(crate) use crate::proto::request_parts::Head;
+use crate::proto::request_parts::{self, Head, RequestParts};
 
 /// A request: a parsed head, and a body that may still be arriving.
 ///
@@ -29,25 +27,26 @@ pub(crate) use crate::proto::request_parts::Head;
 /// assert_eq!(request.query_param("q").as_deref(), Some("hello world"));
 /// assert_eq!(request.header("host"), None);
 /// ```
-pub struct Request(PooledParts);
+// Invariant: the field is `Some` until the drop.
+pub struct Request(Option<Box<RequestParts>>);
 
 impl Request {
     /// Creates a request with recycled memory. The caller must set its head: it is that of an earlier request.
     #[inline]
     pub(crate) fn recycled() -> Request {
-        Request(PooledParts::take())
+        Request(Some(request_parts::take()))
     }
 
     /// The parts, for this crate.
     #[inline]
     pub(crate) fn inner(&self) -> &RequestParts {
-        &self.0
+        self.0.as_deref().expect("a request has its parts until it is dropped")
     }
 
     /// The parts, for this crate.
     #[inline]
     pub(crate) fn inner_mut(&mut self) -> &mut RequestParts {
-        &mut self.0
+        self.0.as_deref_mut().expect("a request has its parts until it is dropped")
     }
 
     fn from_head(head: Head, body: Body) -> Request {
@@ -67,26 +66,26 @@ impl Request {
         let bytes = Bytes::copy_from_slice(target.as_bytes());
         let target = Span::within(&bytes, &bytes).expect("the target is short enough for a head");
         let path = path_of(&bytes, target);
-        let head = Head { bytes, method, version: Version::HTTP_11, target, path, fields: FieldSpans::new() };
+        let head = Head { bytes, method, version: Version::HTTP_11, target, path, ..Head::default() };
         Request::from_head(head, body.into())
     }
 
     /// The method (RFC 9110, 9). A HEAD request that a GET route answers keeps the method HEAD.
     #[inline]
     pub fn method(&self) -> &Method {
-        &self.0.head.method
+        &self.inner().head.method
     }
 
     /// The version of the request: HTTP/1.0 or HTTP/1.1. A higher minor version counts as HTTP/1.1 (RFC 9110, 2.5).
     #[inline]
     pub fn version(&self) -> Version {
-        self.0.head.version
+        self.inner().head.version
     }
 
     /// The request target as the peer sent it (RFC 9112, 3.2).
     #[inline]
     pub fn target(&self) -> &str {
-        std::str::from_utf8(self.0.head.target.of(&self.0.head.bytes))
+        std::str::from_utf8(self.inner().head.target.of(&self.inner().head.bytes))
             .expect("a target is checked to be ASCII")
     }
 
@@ -100,7 +99,7 @@ impl Request {
     /// [`Request::path`] as bytes.
     #[inline]
     pub(crate) fn path_bytes(&self) -> &[u8] {
-        self.0.head.path.of(&self.0.head.bytes)
+        self.inner().head.path.of(&self.inner().head.bytes)
     }
 
     /// The query: the part of the target after the first `?`, percent-encoded. `None` without a `?`.
@@ -126,7 +125,8 @@ impl Request {
     /// The header fields, in the order in which the peer sent them.
     #[inline]
     pub fn headers(&self) -> Fields<'_> {
-        Fields { head: &self.0.head.bytes, spans: &self.0.head.fields }
+        let head = &self.inner().head;
+        Fields { head: &head.bytes, start: head.fields_start, spans: &head.fields }
     }
 
     /// The value of the first header field with this name, which is compared without regard to case. `None` if there
@@ -137,7 +137,7 @@ impl Request {
 
     /// A parameter of the route's path, percent-decoded: the value of `name` for a route `/hello/{name}`.
     pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.0.params.get(name).map(|span| decode(span.of(&self.0.head.bytes)))
+        self.inner().params.get(name).map(|span| decode(span.of(&self.inner().head.bytes)))
     }
 
     /// A parameter of the route's path, percent-decoded and parsed as `T`.
@@ -146,32 +146,33 @@ impl Request {
     /// [`ParamError`] if the route has no such parameter, or if its value is not a `T`. A handler that returns the
     /// error answers with 404.
     pub fn parse_param<T: FromStr>(&self, name: &str) -> Result<T, ParamError> {
-        ParamError::parse(name, self.0.params.get(name).map(|span| span.of(&self.0.head.bytes)))
+        let value = self.param(name).ok_or_else(|| ParamError::Missing { name: name.to_owned() })?;
+        value.parse().map_err(|_| ParamError::Invalid { name: name.to_owned(), value: value.into_owned() })
     }
 
     /// The body.
     pub fn body(&self) -> &Body {
-        &self.0.body
+        &self.inner().body
     }
 
     /// The body, to read while the head stays available.
     pub fn body_mut(&mut self) -> &mut Body {
-        &mut self.0.body
+        &mut self.inner_mut().body
     }
 
     /// Drops the head and returns the body.
     pub fn into_body(mut self) -> Body {
-        std::mem::take(&mut self.0.body)
+        std::mem::take(&mut self.inner_mut().body)
     }
 
     /// The values that middleware has attached to the request.
     pub fn extensions(&self) -> &Extensions {
-        &self.0.extensions
+        &self.inner().extensions
     }
 
     /// The values attached to the request, to add values for handlers.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.0.extensions
+        &mut self.inner_mut().extensions
     }
 
     /// Converts the request to the type of the `http` crate. Field values share the memory of the head.
@@ -180,12 +181,12 @@ impl Request {
     /// If the `http` crate rejects the target.
     pub fn into_http(mut self) -> Result<http::Request<Body>, http::Error> {
         let mut request = http::Request::builder()
-            .method(self.0.head.method.clone())
-            .version(self.0.head.version)
+            .method(self.inner().head.method.clone())
+            .version(self.inner().head.version)
             .uri(Uri::try_from(self.target())?)
             .body(())?;
         *request.headers_mut() = self.headers().to_map();
-        *request.extensions_mut() = std::mem::take(&mut self.0.extensions);
+        *request.extensions_mut() = std::mem::take(&mut self.inner_mut().extensions);
         Ok(request.map(|()| self.into_body()))
     }
 
@@ -194,7 +195,8 @@ impl Request {
     /// # Errors
     /// [`HeadTooLarge`] if these have more than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes together.
     pub fn from_http(request: http::Request<impl Into<Body>>) -> Result<Request, HeadTooLarge> {
-        let (parts, body) = request.into_parts();
+        let (http::request::Parts { method, uri, version, headers, extensions, .. }, body) =
+            request.into_parts();
         let mut bytes = BytesMut::new();
         let mut place = |part: &[u8]| {
             let start = u16::try_from(bytes.len()).map_err(|_| HeadTooLarge)?;
@@ -202,21 +204,30 @@ impl Request {
             bytes.put_slice(part);
             Ok(Span { start, len })
         };
-        let target = place(parts.uri.to_string().as_bytes())?;
+        let target = place(uri.to_string().as_bytes())?;
         let mut fields = FieldSpans::new();
-        for (name, value) in &parts.headers {
-            fields
-                .push(FieldSpan { name: place(name.as_str().as_bytes())?, value: place(value.as_bytes())? });
+        for (name, value) in &headers {
+            let (name, value) = (place(name.as_str().as_bytes())?, place(value.as_bytes())?);
+            fields.push(FieldSpan { name, value });
         }
         if bytes.len() > Limits::MAX_HEAD {
             return Err(HeadTooLarge);
         }
         let bytes = bytes.freeze();
         let path = path_of(&bytes, target);
-        let head = Head { bytes, method: parts.method, version: parts.version, target, path, fields };
+        let head = Head { bytes, method, version, target, path, fields_start: 0, fields };
         let mut request = Request::from_head(head, body.into());
-        request.0.extensions = parts.extensions;
+        request.inner_mut().extensions = extensions;
         Ok(request)
+    }
+}
+
+impl Drop for Request {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(parts) = self.0.take() {
+            request_parts::recycle(parts);
+        }
     }
 }
 
@@ -227,7 +238,7 @@ impl fmt::Debug for Request {
             .field("target", &self.target())
             .field("version", &self.version())
             .field("headers", &self.headers())
-            .field("body", &self.0.body)
+            .field("body", &self.inner().body)
             .finish_non_exhaustive()
     }
 }

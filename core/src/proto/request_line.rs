@@ -6,7 +6,7 @@ use http::{Method, Version};
 
 use crate::proto::fields::Span;
 use crate::proto::limits::Limits;
-use crate::proto::request::Head;
+use crate::proto::request_parts::Head;
 use crate::proto::{memo, target};
 
 /// Reads the request line at the start of `bytes` into `head` and returns its length with its line end. Returns `None`
