@@ -92,10 +92,13 @@ impl<'a> Run<'a> {
 
     /// Moves the queued bytes to the output, without `100 Continue`, which depends on the chopping.
     fn send(&mut self) {
-        while let Some(chunk) = self.connection.write_queue_mut().take_chunk() {
-            if chunk != "HTTP/1.1 100 Continue\r\n\r\n" {
-                self.seen.output.extend_from_slice(&chunk);
+        let write_queue = self.connection.write_queue_mut();
+        while !write_queue.is_empty() {
+            let chunk = write_queue.front();
+            if chunk != b"HTTP/1.1 100 Continue\r\n\r\n" {
+                self.seen.output.extend_from_slice(chunk);
             }
+            write_queue.sent(chunk.len());
         }
     }
 

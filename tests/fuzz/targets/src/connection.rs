@@ -127,20 +127,13 @@ impl Rig<'_> {
         let write_queue = self.connection.write_queue_mut();
         while !write_queue.is_empty() {
             let before = write_queue.len();
+            let front = write_queue.front();
             let n = match self.choices.byte() {
-                0 => {
-                    let chunk = write_queue.take_chunk().expect("it is not empty");
-                    self.output.extend_from_slice(&chunk);
-                    chunk.len()
-                }
-                n => {
-                    let front = write_queue.front();
-                    let n = (usize::from(n) * 16).min(front.len());
-                    self.output.extend_from_slice(&front[..n]);
-                    write_queue.sent(n);
-                    n
-                }
+                0 => front.len(),
+                n => (usize::from(n) * 16).min(front.len()),
             };
+            self.output.extend_from_slice(&front[..n]);
+            write_queue.sent(n);
             assert!(n > 0 && write_queue.len() == before - n, "{n} of {before} bytes were taken");
         }
         write_queue.release();

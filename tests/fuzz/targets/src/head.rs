@@ -105,7 +105,8 @@ fn check_status(status: StatusCode, wire: &[u8], limits: &Limits) {
 
 /// Checks that the refusal is complete, without a body for HEAD (RFC 9110, 9.3.2), and that no event follows.
 fn check_refusal(connection: &mut Connection, error: Error, wire: &[u8]) {
-    connection.write_queue_mut().clear();
+    let write_queue = connection.write_queue_mut();
+    write_queue.sent(write_queue.len());
     connection.refuse(error, 0);
     assert!(matches!(connection.next_event(), Event::Finished), "there is an event after a refusal");
     let answer = connection.write_queue().front();
@@ -156,7 +157,8 @@ fn check_body(
 
 /// Answers, and checks that the response says whether the connection closes.
 fn check_answer(connection: &mut Connection, expected: &Head<'_>, is_head: bool) {
-    connection.write_queue_mut().clear();
+    let write_queue = connection.write_queue_mut();
+    write_queue.sent(write_queue.len());
     connection.respond_whole(&mut Response::text("hello"), 0);
     assert_eq!(connection.is_closing(), expected.closes);
     let answer = connection.write_queue().front();
