@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 
 use crate::proto::BoxError;
 
@@ -86,7 +87,7 @@ impl Body {
         if body.is_end_stream() {
             return Body::empty();
         }
-        Body(Inner::Stream(Box::pin(FromHttp { body: Box::pin(body) })))
+        Body(Inner::Stream(Box::pin(body.map_err(|error| BodyError::Source(error.into())))))
     }
 
     /// Waits for the next piece of the body; returns `None` at the end.
@@ -263,34 +264,5 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let next = ready!(self.stream.as_mut().poll_next(cx));
         Poll::Ready(next.map(|chunk| chunk.map(Frame::data).map_err(|error| BodyError::Source(error.into()))))
-    }
-}
-
-/// The adapter behind [`Body::from_http`]. It maps the error type.
-struct FromHttp<B> {
-    body: Pin<Box<B>>,
-}
-
-impl<B> http_body::Body for FromHttp<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.body.as_mut().poll_frame(cx).map_err(|error| BodyError::Source(error.into()))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -120,19 +120,8 @@ fn content_length(into: &mut Vec<u8>, len: u64) {
     match len {
         0..10 => into.push(b'0' + len as u8),
         10..100 => into.extend_from_slice(&[b'0' + (len / 10) as u8, b'0' + (len % 10) as u8]),
-        _ => long_decimal(into, len),
+        _ => into.extend_from_slice(itoa::Buffer::new().format(len).as_bytes()),
     }
-}
-
-fn long_decimal(into: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    while number > 0 {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-    into.extend_from_slice(&digits[at..]);
 }
 
 /// Appends the line before a chunk of `len` bytes.

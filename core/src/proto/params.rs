@@ -1,6 +1,5 @@
 //! The parameters that the router finds in the path of a request.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,11 +18,6 @@ impl Params {
         let at = self.names.as_deref()?.iter().position(|known| **known == *name)?;
         self.values.get(at).copied()
     }
-}
-
-/// Decodes percent-encoding (RFC 3986, 2.1). Bytes that are not UTF-8 are replaced by U+FFFD.
-pub(crate) fn decode(raw: &[u8]) -> Cow<'_, str> {
-    percent_encoding::percent_decode(raw).decode_utf8_lossy()
 }
 
 /// The error of [`Request::parse_param`](crate::Request::parse_param). As a response it is 404: a path whose

@@ -10,7 +10,7 @@ use http::{Extensions, Method, Uri, Version};
 use crate::proto::body::Body;
 use crate::proto::fields::{FieldSpan, FieldSpans, Fields, Span};
 use crate::proto::limits::Limits;
-use crate::proto::params::{ParamError, decode};
+use crate::proto::params::ParamError;
 use crate::proto::request_parts::{self, Head, RequestParts};
 
 /// A request: a parsed head, and a body that may still be arriving.
@@ -110,11 +110,7 @@ impl Request {
     /// The names and values in the query, decoded as `application/x-www-form-urlencoded`. Bytes that are not UTF-8 are
     /// replaced by U+FFFD.
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        let pairs = self.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        pairs.map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode_form(name), decode_form(value))
-        })
+        form_urlencoded::parse(self.query().unwrap_or_default().as_bytes())
     }
 
     /// The first value with the name `name` in the query, decoded as in [`Request::query_pairs`].
@@ -135,9 +131,11 @@ impl Request {
         self.headers().get_str(name)
     }
 
-    /// A parameter of the route's path, percent-decoded: the value of `name` for a route `/hello/{name}`.
+    /// A parameter of the route's path, percent-decoded: the value of `name` for a route `/hello/{name}`. Bytes that
+    /// are not UTF-8 are replaced by U+FFFD.
     pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.inner().params.get(name).map(|span| decode(span.of(&self.inner().head.bytes)))
+        let raw = self.inner().params.get(name)?.of(&self.inner().head.bytes);
+        Some(percent_encoding::percent_decode(raw).decode_utf8_lossy())
     }
 
     /// A parameter of the route's path, percent-decoded and parsed as `T`.
@@ -270,13 +268,4 @@ fn path_of(bytes: &Bytes, target: Span) -> Span {
     };
     let len = whole[start..].iter().position(|&byte| byte == b'?').unwrap_or(whole.len() - start);
     Span { start: target.start + start as u16, len: len as u16 }
-}
-
-/// Decodes a name or a value of `application/x-www-form-urlencoded`.
-fn decode_form(raw: &str) -> Cow<'_, str> {
-    if raw.contains('+') {
-        Cow::Owned(decode(raw.replace('+', " ").as_bytes()).into_owned())
-    } else {
-        decode(raw.as_bytes())
-    }
 }
