@@ -90,10 +90,11 @@ impl Error {
             _ => StatusCode::BAD_REQUEST,
         }
     }
+}
 
-    /// The body of the response to the peer.
-    fn text(self) -> &'static str {
-        match self {
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Error::Method => "the method is not a token",
             Error::RequestLine => "the request line is malformed",
             Error::Target => "the request target is not valid for its method",
@@ -123,13 +124,7 @@ impl Error {
             Error::Trailer => "a trailer field is not allowed as such",
             Error::HeadTimeout => "the request took too long",
             Error::Overload => "there are too many connections",
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
+        })
     }
 }
 

@@ -8,8 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use crate::proto::BoxError;
-use crate::proto::body::Body;
-use crate::proto::body::BodyError;
+use crate::proto::body::{Body, BodyError};
 use crate::proto::params::ParamError;
 use crate::proto::response::Response;
 
@@ -139,9 +138,7 @@ impl<R: IntoResponse> IntoResponse for (HeaderMap, R) {
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();
         response.fields.retain(|(name, _)| !self.0.contains_key(&*name));
-        for (name, value) in &self.0 {
-            response.fields.push((name.clone(), value.clone()));
-        }
+        response.fields.extend(self.0.iter().map(|(name, value)| (name.clone(), value.clone())));
         response
     }
 }
@@ -149,10 +146,7 @@ impl<R: IntoResponse> IntoResponse for (HeaderMap, R) {
 impl<R: IntoResponse, E: IntoResponse> IntoResponse for Result<R, E> {
     #[inline]
     fn into_response(self) -> Response {
-        match self {
-            Ok(value) => value.into_response(),
-            Err(error) => error.into_response(),
-        }
+        self.map_or_else(E::into_response, R::into_response)
     }
 }
 
@@ -162,10 +156,7 @@ impl IntoResponse for io::Error {
     fn into_response(self) -> Response {
         match self.downcast::<BodyError>() {
             Ok(error) => error.into_response(),
-            Err(error) => {
-                log::error!("a handler failed: {error}");
-                StatusCode::INTERNAL_SERVER_ERROR.into_response()
-            }
+            Err(error) => BoxError::from(error).into_response(),
         }
     }
 }
@@ -173,10 +164,7 @@ impl IntoResponse for io::Error {
 /// `None` becomes 404.
 impl<R: IntoResponse> IntoResponse for Option<R> {
     fn into_response(self) -> Response {
-        match self {
-            Some(value) => value.into_response(),
-            None => StatusCode::NOT_FOUND.into_response(),
-        }
+        self.map_or_else(|| StatusCode::NOT_FOUND.into_response(), R::into_response)
     }
 }
 

@@ -13,13 +13,13 @@ use crate::proto::{memo, target};
 /// if the line is incomplete, uncommon, or malformed.
 pub(crate) fn read(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
     let (method, start) = match bytes {
-        [b'G', b'E', b'T', b' ', ..] => (Method::GET, 4),
-        [b'P', b'O', b'S', b'T', b' ', ..] => (Method::POST, 5),
-        [b'P', b'U', b'T', b' ', ..] => (Method::PUT, 4),
-        [b'H', b'E', b'A', b'D', b' ', ..] => (Method::HEAD, 5),
+        [b'G', b'E', b'T', b' ', b'/', ..] => (Method::GET, 4),
+        [b'P', b'O', b'S', b'T', b' ', b'/', ..] => (Method::POST, 5),
+        [b'P', b'U', b'T', b' ', b'/', ..] => (Method::PUT, 4),
+        [b'H', b'E', b'A', b'D', b' ', b'/', ..] => (Method::HEAD, 5),
         _ => return None,
     };
-    let (path, target) = target::measure(&bytes[start..])?;
+    let (path, target) = target::measure(&bytes[start..]);
     let (name, rest) = bytes[start + target..].split_first_chunk::<8>()?;
     let version = match rest {
         [b'1', b'\r', b'\n', ..] if name == b" HTTP/1." => Version::HTTP_11,

@@ -39,7 +39,7 @@ impl ResponseState {
         length: Option<u64>,
         facts: Facts,
     ) -> (BodyLength, ResponseState) {
-        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let bodiless = !has_body(status);
         match length {
             _ if status == StatusCode::NO_CONTENT => (BodyLength::Omitted, ResponseState::Bodiless),
             Some(0) if bodiless || facts.is_head => {

@@ -46,23 +46,18 @@ impl Scan {
     /// An [`Error`] at the first byte that breaks a rule or a limit.
     pub(crate) fn lines(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Error> {
         loop {
-            let Some(end) = line_end(bytes, self.searched) else {
-                let unfinished = &bytes[self.line..];
-                self.check_method(unfinished, limits)?;
-                self.check_length(unfinished, limits)?;
-                if bytes.len() > limits.head {
-                    return Err(self.too_large());
-                }
-                // A CR is searched again together with the byte after it.
-                self.searched = bytes.len() - usize::from(unfinished.ends_with(b"\r"));
-                return Ok(None);
-            };
-            let line = &bytes[self.line..end];
+            let end = line_end(bytes, self.searched);
+            let line = &bytes[self.line..end.unwrap_or(bytes.len())];
             self.check_method(line, limits)?;
             self.check_length(line, limits)?;
-            if end + 1 > limits.head {
+            if end.map_or(bytes.len(), |end| end + 1) > limits.head {
                 return Err(self.too_large());
             }
+            let Some(end) = end else {
+                // A CR is searched again together with the byte after it.
+                self.searched = bytes.len() - usize::from(line.ends_with(b"\r"));
+                return Ok(None);
+            };
             let (Some(line), b'\n') = (line.strip_suffix(b"\r"), bytes[end]) else {
                 return Err(Error::LineEnd);
             };

@@ -49,15 +49,12 @@ pub(crate) fn check<'a>(method: &Method, target: &'a [u8]) -> Result<&'a [u8], E
     path.ok_or(Error::Target)
 }
 
-/// Measures a path and query at the start of `bytes`, up to a space: returns the length of the path, and of both.
+/// Measures a path and query at the start of `bytes`: returns the length of the path, and of both.
 #[inline]
-pub(crate) fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
-    if bytes.first() != Some(&b'/') {
-        return None;
-    }
+pub(crate) fn measure(bytes: &[u8]) -> (usize, usize) {
     let path = span::<PATH>(bytes, 0);
     let end = if bytes.get(path) == Some(&b'?') { span::<QUERY>(bytes, path + 1) } else { path };
-    (bytes.get(end) == Some(&b' ')).then_some((path, end))
+    (path, end)
 }
 
 /// The end of the bytes from `at` on that are allowed in `CLASSES`. Percent-encoded bytes are allowed in each.
@@ -75,8 +72,7 @@ fn span<const CLASSES: u8>(bytes: &[u8], mut at: usize) -> usize {
 
 /// The path of a target in origin form.
 fn path_of(target: &[u8]) -> Option<&[u8]> {
-    let path = span::<PATH>(target, 0);
-    let end = if target.get(path) == Some(&b'?') { span::<QUERY>(target, path + 1) } else { path };
+    let (path, end) = measure(target);
     (end == target.len()).then_some(&target[..path])
 }
 
