@@ -194,7 +194,7 @@ const REQUEST_ROWS: &[(&str, &[Drive])] = &[
         ],
     ),
     (
-        "`next_piece` after `received_end` or `fail_body`, nothing is left to take",
+        "`next_piece` after `received_end` or `time_out_body`, nothing is left to take",
         &[
             |connection, _| {
                 connection.received_end();
@@ -202,7 +202,7 @@ const REQUEST_ROWS: &[(&str, &[Drive])] = &[
             },
             |connection, from| {
                 receive(connection, if from == "Length" { "a" } else { "1\r\na" });
-                connection.fail_body(BodyError::TimedOut);
+                connection.time_out_body();
                 assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "a"));
                 assert_eq!(request_state(connection), from, "the state changes only when no byte is left");
                 assert!(matches!(connection.next_piece(), Err(BodyError::TimedOut)));

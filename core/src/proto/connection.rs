@@ -96,7 +96,7 @@ pub enum Event {
 /// | `Length` | `next_piece` or `buffer_body` takes the last byte | `Done` |
 /// | `Chunked` | `next_piece` or `buffer_body` takes the last chunk and the trailer section | `Done` |
 /// | `Chunked` | `next_piece`, the coding is malformed or the body exceeds `Limits::body` | `Broken` |
-/// | `Length`, `Chunked` | `next_piece` after `received_end` or `fail_body`, nothing is left to take | `Broken` |
+/// | `Length`, `Chunked` | `next_piece` after `received_end` or `time_out_body`, nothing is left to take | `Broken` |
 /// | `Done`, `Length`, `Chunked`, `Broken` | `break_body` | `Broken` |
 /// | `Done` | `next_event`, the response is `Done` | `Head` |
 /// | `Length`, `Chunked` | `next_event`, the response is `Done`, the rest arrives within `Limits::drain` | `Head` |
@@ -134,9 +134,6 @@ pub struct Connection {
     read_buffer: ReadBuffer,
     write_queue: WriteQueue,
     state: State,
-    /// The reason why no more of the current request's body will arrive. The reader gets it after the data that has
-    /// arrived. Not in [`Exchange`], so that a state without a chunked body owns no memory.
-    failure: Option<Box<BodyError>>,
     /// No head is read after the current exchange.
     closing: bool,
     /// The peer sends no more bytes.
@@ -167,6 +164,8 @@ struct Exchange {
     facts: Facts,
     /// The peer expects `100 Continue` and has sent nothing of the body.
     awaits_continue: bool,
+    /// No more of the body will arrive. The reader gets [`BodyError::TimedOut`] after the data that has arrived.
+    body_timed_out: bool,
     /// The number of body bytes that were read and dropped after the response.
     drained: u64,
 }
@@ -180,7 +179,6 @@ impl Connection {
             read_buffer: ReadBuffer::new(),
             write_queue: WriteQueue::new(),
             state: State::Head(Scan::head()),
-            failure: None,
             closing: false,
             has_ended: false,
             input_abandoned: false,
@@ -321,15 +319,13 @@ impl Connection {
         let State::Exchange(exchange) = &mut self.state else { return Err(BodyError::Gone) };
         // A peer that has sent body bytes does not wait for `100 Continue` (RFC 9110, 10.1.1).
         exchange.awaits_continue &= self.read_buffer.is_empty();
-        match exchange.request.next_piece(&mut self.read_buffer, &self.limits) {
-            Ok(Piece::NeedBytes) => match self.failure.take() {
-                Some(failure) => Err(self.break_body(*failure)),
-                None if self.has_ended => Err(self.break_body(BodyError::Incomplete)),
-                None => Ok(Piece::NeedBytes),
-            },
-            Ok(piece) => Ok(piece),
-            Err(error) => Err(self.break_body(error)),
-        }
+        let error = match exchange.request.next_piece(&mut self.read_buffer, &self.limits) {
+            Ok(Piece::NeedBytes) if exchange.body_timed_out => BodyError::TimedOut,
+            Ok(Piece::NeedBytes) if self.has_ended => BodyError::Incomplete,
+            Ok(piece) => return Ok(piece),
+            Err(error) => error,
+        };
+        Err(self.break_body(error))
     }
 
     /// Takes the whole body of the current request once it has arrived. A body of more than `limit` bytes is only
@@ -340,10 +336,10 @@ impl Connection {
     }
 
     /// Records that no more of the current request's body will arrive. [`Connection::next_piece`] returns the data
-    /// that has arrived, then `error`.
-    pub fn fail_body(&mut self, error: BodyError) {
-        if let State::Exchange(_) = self.state {
-            self.failure = Some(Box::new(error));
+    /// that has arrived, then [`BodyError::TimedOut`].
+    pub fn time_out_body(&mut self) {
+        if let State::Exchange(exchange) = &mut self.state {
+            exchange.body_timed_out = true;
         }
     }
 
@@ -559,12 +555,12 @@ impl Connection {
             response: ResponseState::Awaited,
             facts,
             awaits_continue: false,
+            body_timed_out: false,
             drained: 0,
         };
         if framing != Framing::Length(0) {
             // The state if the body is refused.
             self.state = State::Rejected { is_head: facts.is_head };
-            self.failure = None;
             exchange.awaits_continue = facts.expects_continue && self.read_buffer.is_empty();
             (exchange.request, request.inner_mut().body) =
                 RequestBody::begin(framing, &mut self.read_buffer, &self.limits)?;

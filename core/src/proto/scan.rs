@@ -49,8 +49,10 @@ impl Scan {
             let end = line_end(bytes, self.searched);
             let line = &bytes[self.line..end.unwrap_or(bytes.len())];
             self.check_method(line, limits)?;
-            self.check_length(line, limits)?;
-            if end.map_or(bytes.len(), |end| end + 1) > limits.head {
+            // The line may include the CR of its line end.
+            let len = line.strip_suffix(b"\r").unwrap_or(line).len();
+            let max_len = if self.in_fields { limits.field_line } else { limits.request_line };
+            if len > max_len || end.map_or(bytes.len(), |end| end + 1) > limits.head {
                 return Err(self.too_large());
             }
             let Some(end) = end else {
@@ -108,13 +110,6 @@ impl Scan {
             Some(_) => Err(Error::Method),
         }
     }
-
-    /// Checks the length of `line`, which may include the CR of its line end but no LF.
-    fn check_length(&self, line: &[u8], limits: &Limits) -> Result<(), Error> {
-        let len = line.strip_suffix(b"\r").unwrap_or(line).len();
-        let limit = if self.in_fields { limits.field_line } else { limits.request_line };
-        if len > limit { Err(self.too_large()) } else { Ok(()) }
-    }
 }
 
 /// The position of the byte that ends the line from `at` on: an LF, or a CR that a byte other than LF follows. The
@@ -128,27 +123,18 @@ fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Checks a request line without its line end (RFC 9112, 3).
+/// Checks a request line without its line end (RFC 9112, 3). Its method was checked.
 fn check_request_line(line: &[u8]) -> Result<(), Error> {
-    let mut parts = line.split(|&byte| byte == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let mut parts = line.split(|&byte| byte == b' ').skip(1);
+    let (Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next()) else {
         return Err(Error::RequestLine);
     };
-    if method.is_empty() || !method.iter().copied().all(is_token) {
-        return Err(Error::Method);
-    }
     if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
         return Err(Error::Target);
     }
     match version {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] => Ok(()),
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            Err(Error::Version)
-        }
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Error::Version),
         _ => Err(Error::RequestLine),
     }
 }
@@ -179,6 +165,15 @@ pub(crate) fn is_token(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    /// Scans each text in pieces of several lengths.
+    fn check(limits: &Limits, table: &[(&str, Result<Option<usize>, Error>)]) {
+        for (text, expected) in table {
+            for step in [1, 2, 3, 5, text.len()] {
+                assert_eq!(scan(text, step, limits), *expected, "{text:?} by {step}");
+            }
+        }
+    }
+
     fn scan(text: &str, step: usize, limits: &Limits) -> Result<Option<usize>, Error> {
         let mut scan = Scan::head();
         let mut end = 0;
@@ -195,7 +190,7 @@ mod tests {
     fn says_the_same_however_a_head_is_chopped() {
         let mut limits = Limits::default();
         (limits.request_line, limits.field_line, limits.fields, limits.head) = (20, 12, 3, 60);
-        for (text, expected) in [
+        let table = [
             ("GET / HTTP/1.1\r\n\r\n", Ok(Some(18))),
             ("GET / HTTP/1.1\r\nA: b\r\n\r\nrest", Ok(Some(24))),
             ("GET / HTTP/1.1\r\nA: b\r\n", Ok(None)),
@@ -233,27 +228,21 @@ mod tests {
             ("GET / HTTP/1.1\r\nA: b\r\n c\r\n", Err(Error::Folding)),
             ("GET / HTTP/1.1\r\nA: \0\r\n", Err(Error::FieldValue)),
             ("GET / HTTP/1.1\r\nA: \rb\r\n", Err(Error::LineEnd)),
-        ] {
-            for step in [1, 2, 3, 5, text.len()] {
-                assert_eq!(scan(text, step, &limits), expected, "{text:?} by {step}");
-            }
-        }
+        ];
+        check(&limits, &table);
     }
 
     #[test]
     fn a_head_shorter_than_its_first_line_may_be_is_too_long_however_it_is_chopped() {
         let limits = Limits { head: 8, ..Limits::default() };
-        for (text, expected) in [
+        let table = [
             ("GETGETG(GETGET", Err(Error::Method)),
             ("GETGETG\r\n", Err(Error::MethodTooLong)),
             ("GETGETGE(GETGET", Err(Error::MethodTooLong)),
             ("GETGETGE GETGET", Err(Error::MethodTooLong)),
             ("GETGETGETGETGET(", Err(Error::MethodTooLong)),
             ("GETGETG /GETGET", Err(Error::RequestLineTooLong)),
-        ] {
-            for step in [1, 2, 3, 5, text.len()] {
-                assert_eq!(scan(text, step, &limits), expected, "{text:?} by {step}");
-            }
-        }
+        ];
+        check(&limits, &table);
     }
 }

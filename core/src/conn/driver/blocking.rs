@@ -10,7 +10,6 @@ use crate::conn::driver::Driving;
 use crate::conn::driver::step::{AfterFlush, Flow, Step};
 use crate::conn::lease::IoOwner;
 use crate::conn::transport::Transport;
-use crate::proto::body::BodyError;
 use crate::proto::connection::Buffered;
 use crate::proto::request::Request;
 
@@ -83,7 +82,7 @@ impl<T: Transport> Driving<T> {
             match ready!(io.poll_read_body(cx, service)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    io.connection.fail_body(BodyError::TimedOut);
+                    io.connection.time_out_body();
                     break;
                 }
                 Err(_) => return Poll::Ready(Flow::Close),
