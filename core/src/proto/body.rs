@@ -108,10 +108,7 @@ impl Body {
         if self.remaining().is_some_and(|len| len > limit as u64) {
             return Err(too_large());
         }
-        let first = match self.chunk().await {
-            Some(chunk) => chunk?,
-            None => return Ok(Bytes::new()),
-        };
+        let Some(first) = self.chunk().await.transpose()? else { return Ok(Bytes::new()) };
         if first.len() > limit {
             return Err(too_large());
         }

@@ -51,19 +51,13 @@ enum At {
 /// 9112, 7.1.1).
 #[derive(Clone, Copy, Debug)]
 enum Extension {
-    /// In white space before `;`.
     BeforeSemicolon,
-    /// After `;`, before a name.
     BeforeName,
-    /// In a name.
     Name,
     /// In white space after a name. `=` or `;` must follow.
     AfterName,
-    /// After `=`, before a value.
     BeforeValue,
-    /// In a token value.
     Token,
-    /// In a quoted value.
     Quoted,
     /// After a backslash in a quoted value.
     Escaped,
@@ -180,23 +174,23 @@ impl Decoder {
 impl Extension {
     /// Reads one byte. Returns `None` for the CR that ends the line.
     fn step(self, byte: u8) -> Result<Option<Extension>, Error> {
+        use Extension::{
+            AfterName, AfterQuoted, BeforeName, BeforeSemicolon, BeforeValue, Escaped, Name, Quoted, Token,
+        };
         let token = is_token(byte);
         Ok(Some(match (self, byte) {
-            (Extension::Name | Extension::Token | Extension::AfterQuoted, b'\r') => return Ok(None),
-            (Extension::BeforeSemicolon | Extension::AfterName, b';') => Extension::BeforeName,
-            (Extension::Name | Extension::Token | Extension::AfterQuoted, b';') => Extension::BeforeName,
-            (Extension::Name | Extension::AfterName, b'=') => Extension::BeforeValue,
-            (Extension::BeforeValue, b'"') => Extension::Quoted,
-            (Extension::Quoted, b'"') => Extension::AfterQuoted,
-            (Extension::Quoted, b'\\') => Extension::Escaped,
-            (Extension::Quoted | Extension::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Extension::Quoted,
-            (Extension::BeforeSemicolon | Extension::Token | Extension::AfterQuoted, b' ' | b'\t') => {
-                Extension::BeforeSemicolon
-            }
-            (Extension::Name | Extension::AfterName, b' ' | b'\t') => Extension::AfterName,
-            (Extension::BeforeName | Extension::BeforeValue, b' ' | b'\t') => self,
-            (Extension::BeforeName | Extension::Name, _) if token => Extension::Name,
-            (Extension::BeforeValue | Extension::Token, _) if token => Extension::Token,
+            (Name | Token | AfterQuoted, b'\r') => return Ok(None),
+            (BeforeSemicolon | Name | AfterName | Token | AfterQuoted, b';') => BeforeName,
+            (Name | AfterName, b'=') => BeforeValue,
+            (BeforeValue, b'"') => Quoted,
+            (Quoted, b'"') => AfterQuoted,
+            (Quoted, b'\\') => Escaped,
+            (Quoted | Escaped, b'\t' | b' '..=b'~' | 0x80..) => Quoted,
+            (BeforeSemicolon | Token | AfterQuoted, b' ' | b'\t') => BeforeSemicolon,
+            (Name | AfterName, b' ' | b'\t') => AfterName,
+            (BeforeName | BeforeValue, b' ' | b'\t') => self,
+            (BeforeName | Name, _) if token => Name,
+            (BeforeValue | Token, _) if token => Token,
             _ => return Err(Error::ChunkExtension),
         }))
     }
@@ -205,24 +199,11 @@ impl Extension {
 /// Rejects trailer fields that a recipient needs before the body: framing, routing, authentication and content format
 /// (RFC 9110, 6.5.1).
 fn check_trailers(section: &[u8]) -> Result<(), Error> {
-    const FORBIDDEN: [&[u8]; 13] = [
-        b"content-length",
-        b"transfer-encoding",
-        b"host",
-        b"connection",
-        b"content-encoding",
-        b"content-type",
-        b"content-range",
-        b"trailer",
-        b"te",
-        b"upgrade",
-        b"expect",
-        b"authorization",
-        b"cookie",
-    ];
+    const FORBIDDEN: &str = "content-length transfer-encoding host connection content-encoding content-type \
+        content-range trailer te upgrade expect authorization cookie";
     for line in section.split(|&byte| byte == b'\n') {
         let Some(colon) = memchr::memchr(b':', line) else { continue };
-        if FORBIDDEN.iter().any(|name| line[..colon].eq_ignore_ascii_case(name)) {
+        if FORBIDDEN.split(' ').any(|name| line[..colon].eq_ignore_ascii_case(name.as_bytes())) {
             return Err(Error::Trailer);
         }
     }

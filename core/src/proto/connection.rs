@@ -1,7 +1,5 @@
-//! One HTTP/1.1 connection, seen from the server, without I/O.
-//!
-//! The file holds the connection's states and the moves between them. The states of the two sides of an exchange are
-//! in `request_body` and `response_state`.
+//! One HTTP/1.1 connection, seen from the server, without I/O: its states and the moves between them. The states of the
+//! two sides of an exchange are in `request_body` and `response_state`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +9,7 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
 use crate::proto::body::{BodyError, Inner as BodyInner};
-use crate::proto::encode::{self, BodyLength, Persistence, StandardFields};
+use crate::proto::encode::{self, BodyLength, StandardFields};
 use crate::proto::error::Error;
 use crate::proto::framing::{Facts, Framing};
 use crate::proto::head;
@@ -24,8 +22,7 @@ use crate::proto::response_state::{ResponseState, asks_to_close, has_body};
 use crate::proto::scan::Scan;
 use crate::proto::write_queue::WriteQueue;
 
-pub use crate::proto::request_body::Buffered;
-pub use crate::proto::request_body::Piece;
+pub use crate::proto::request_body::{Buffered, Piece};
 pub use crate::proto::response_state::WrongLength;
 
 /// The interim response that asks the peer for the request body (RFC 9110, 15.2.1).
@@ -357,18 +354,15 @@ impl Connection {
     /// Queues `100 Continue` if the peer waits for it (RFC 9110, 10.1.1). Nothing is queued if body bytes have
     /// arrived since. Returns whether the peer was waiting.
     pub fn send_continue(&mut self) -> bool {
-        match &mut self.state {
-            State::Exchange(exchange)
-                if exchange.awaits_continue && exchange.response == ResponseState::Awaited =>
-            {
-                exchange.awaits_continue = false;
-                if self.read_buffer.is_empty() {
-                    self.write_queue.tail().extend_from_slice(CONTINUE);
-                }
-                true
-            }
-            _ => false,
+        let State::Exchange(exchange) = &mut self.state else { return false };
+        if !exchange.awaits_continue || exchange.response != ResponseState::Awaited {
+            return false;
         }
+        exchange.awaits_continue = false;
+        if self.read_buffer.is_empty() {
+            self.send_probe();
+        }
+        true
     }
 
     /// Whether [`Connection::send_probe`] is allowed: the peer speaks HTTP/1.1, which has interim responses
@@ -418,7 +412,7 @@ impl Connection {
             let length = BodyLength::Known(bytes.len() as u64);
             let standard = StandardFields { server: self.server, date: self.date, seconds };
             let tail = self.write_queue.tail();
-            encode::head(tail, status, fields, length, Persistence::Default, standard);
+            encode::head(tail, status, fields, length, None, standard);
             self.write_queue.push(bytes);
             exchange.response = ResponseState::Done;
             return;
@@ -463,13 +457,13 @@ impl Connection {
         }
         exchange.response = if facts.is_head { ResponseState::Bodiless } else { response };
         let expects_body = exchange.response.expects_body();
-        let persistence = match (self.closing, facts.is_http10) {
-            (true, _) => Persistence::Close,
-            (false, true) => Persistence::KeepAlive,
-            (false, false) => Persistence::Default,
+        let connection = match (self.closing, facts.is_http10) {
+            (true, _) => Some("close"),
+            (false, true) => Some("keep-alive"),
+            (false, false) => None,
         };
         let standard = StandardFields { server: self.server, date: self.date, seconds };
-        encode::head(self.write_queue.tail(), status, fields, announced, persistence, standard);
+        encode::head(self.write_queue.tail(), status, fields, announced, connection, standard);
         expects_body
     }
 
@@ -484,12 +478,9 @@ impl Connection {
     pub fn switch(&mut self, status: StatusCode, fields: &[(HeaderName, HeaderValue)], seconds: u64) {
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
         assert!(exchange.response == ResponseState::Awaited, "the request was answered already");
-        let persistence = match status {
-            StatusCode::SWITCHING_PROTOCOLS => Persistence::Upgrade,
-            _ => Persistence::Default,
-        };
+        let connection = (status == StatusCode::SWITCHING_PROTOCOLS).then_some("upgrade");
         let standard = StandardFields { server: self.server, date: self.date, seconds };
-        encode::head(self.write_queue.tail(), status, fields, BodyLength::Omitted, persistence, standard);
+        encode::head(self.write_queue.tail(), status, fields, BodyLength::Omitted, connection, standard);
         self.state = State::Closed;
     }
 
@@ -530,7 +521,7 @@ impl Connection {
                 [(header::CONTENT_TYPE, TEXT), (header::RETRY_AFTER, HeaderValue::from(Error::RETRY_AFTER))];
             let fields = if error == Error::Overload { &fields[..] } else { &fields[..1] };
             let tail = self.write_queue.tail();
-            encode::head(tail, error.status(), fields, length, Persistence::Close, standard);
+            encode::head(tail, error.status(), fields, length, Some("close"), standard);
             if !is_head {
                 tail.extend_from_slice(text.as_bytes());
             }

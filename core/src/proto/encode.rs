@@ -5,19 +5,6 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use crate::proto::date;
 
-/// What the `Connection` field of a response says (RFC 9110, 7.6.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Persistence {
-    /// No field: the default of the version applies.
-    Default,
-    /// `close`: the connection closes after this response.
-    Close,
-    /// `keep-alive`: the connection to an HTTP/1.0 peer stays open.
-    KeepAlive,
-    /// `upgrade`: the connection changes its protocol.
-    Upgrade,
-}
-
 /// How the head of a response announces the length of the body (RFC 9112, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyLength {
@@ -39,7 +26,7 @@ pub(crate) struct StandardFields {
 }
 
 /// Appends a head to `into`. `Content-Length`, `Transfer-Encoding` and `Connection` in `fields` are ignored: `length`
-/// and `persistence` decide them. `Server` and `Date` in `fields` replace those of `standard`.
+/// and `connection` decide them (RFC 9110, 7.6.1). `Server` and `Date` in `fields` replace those of `standard`.
 ///
 /// Each line is written together with the line end of the line before it. The constant parts are then copied in few
 /// pieces.
@@ -49,7 +36,7 @@ pub(crate) fn head(
     status: StatusCode,
     fields: &[(HeaderName, HeaderValue)],
     length: BodyLength,
-    persistence: Persistence,
+    connection: Option<&str>,
     mut standard: StandardFields,
 ) {
     into.reserve(256);
@@ -79,12 +66,11 @@ pub(crate) fn head(
         BodyLength::Chunked => into.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
         BodyLength::Omitted => {}
     }
-    into.extend_from_slice(match persistence {
-        Persistence::Default => b"\r\n\r\n",
-        Persistence::Close => b"\r\nConnection: close\r\n\r\n",
-        Persistence::KeepAlive => b"\r\nConnection: keep-alive\r\n\r\n",
-        Persistence::Upgrade => b"\r\nConnection: upgrade\r\n\r\n",
-    });
+    if let Some(option) = connection {
+        into.extend_from_slice(b"\r\nConnection: ");
+        into.extend_from_slice(option.as_bytes());
+    }
+    into.extend_from_slice(b"\r\n\r\n");
 }
 
 /// Appends the status line. The version is that of the server, also in a response to HTTP/1.0 (RFC 9110, 2.5).
@@ -144,12 +130,12 @@ mod tests {
 
     #[test]
     fn writes_heads() {
-        let table: &[(StatusCode, &[(&str, &str)], BodyLength, Persistence, &str)] = &[
+        let table: &[(StatusCode, &[(&str, &str)], BodyLength, Option<&str>, &str)] = &[
             (
                 StatusCode::OK,
                 &[("content-type", "text/plain"), ("x-a-bc", "d")],
                 BodyLength::Known(13),
-                Persistence::Default,
+                None,
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-A-Bc: d\r\nServer: gearshift\r\n\
                  Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 13\r\n\r\n",
             ),
@@ -157,7 +143,7 @@ mod tests {
                 StatusCode::NOT_FOUND,
                 &[("server", "mine"), ("date", "never"), ("content-length", "9"), ("connection", "x")],
                 BodyLength::Chunked,
-                Persistence::Close,
+                Some("close"),
                 "HTTP/1.1 404 Not Found\r\nServer: mine\r\nDate: never\r\nTransfer-Encoding: chunked\r\n\
                  Connection: close\r\n\r\n",
             ),
@@ -165,17 +151,17 @@ mod tests {
                 StatusCode::from_u16(599).unwrap(),
                 &[("server", "s"), ("date", "d")],
                 BodyLength::Omitted,
-                Persistence::KeepAlive,
+                Some("keep-alive"),
                 "HTTP/1.1 599 \r\nServer: s\r\nDate: d\r\nConnection: keep-alive\r\n\r\n",
             ),
         ];
-        for (status, fields, length, persistence, expected) in table {
+        for (status, fields, length, connection, expected) in table {
             let fields: Vec<_> = fields
                 .iter()
                 .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value)))
                 .collect();
             let mut text = Vec::new();
-            head(&mut text, *status, &fields, *length, *persistence, STANDARD);
+            head(&mut text, *status, &fields, *length, *connection, STANDARD);
             assert_eq!(String::from_utf8_lossy(&text), *expected);
         }
     }

@@ -90,8 +90,7 @@ impl FieldFacts {
                     }
                 }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
-                    let repeated = facts.length.replace(parse_length(value)?).is_some();
-                    if repeated {
+                    if facts.length.replace(parse_length(value)?).is_some() {
                         return Err(Error::LengthRepeated);
                     }
                 }
@@ -179,9 +178,7 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
 
 /// Parses a `Content-Length`: `1*DIGIT` (RFC 9110, 8.6), at most 63 bits.
 fn parse_length(value: &[u8]) -> Result<u64, Error> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Error::LengthInvalid);
-    }
-    let digits = std::str::from_utf8(value).expect("digits are ASCII");
-    digits.parse::<i64>().map(i64::unsigned_abs).map_err(|_| Error::LengthInvalid)
+    let digits =
+        std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).map(i64::unsigned_abs).ok_or(Error::LengthInvalid)
 }

@@ -58,10 +58,7 @@ impl ResponseState {
         !matches!(self, ResponseState::Bodiless | ResponseState::Length(0))
     }
 
-    /// Queues a piece of the body. An empty piece is ignored in every state.
-    ///
-    /// # Errors
-    /// [`WrongLength`] before the head, after the end, and beyond the announced length.
+    /// See [`Connection::send`](crate::h1::Connection::send).
     pub(crate) fn send(&mut self, data: Bytes, write_queue: &mut WriteQueue) -> Result<(), WrongLength> {
         match self {
             // An empty chunk would end the body (RFC 9112, 7.1).
@@ -82,10 +79,7 @@ impl ResponseState {
         Ok(())
     }
 
-    /// Ends the body, with the last chunk if it is chunked.
-    ///
-    /// # Errors
-    /// [`WrongLength`] before the head, and if bytes of the announced length are missing.
+    /// See [`Connection::finish`](crate::h1::Connection::finish).
     pub(crate) fn finish(&mut self, write_queue: &mut WriteQueue) -> Result<(), WrongLength> {
         match self {
             ResponseState::Awaited => return Err(WrongLength),
