@@ -19,9 +19,7 @@ pub use crate::proto::body_error::BodyError;
 ///
 /// A request body that has arrived with its head is bytes in memory. Any other request body is read from the
 /// connection while the handler reads it: a handler that does not read stops the peer through TCP flow control. A
-/// request body can be used as the body of a response, which streams it back.
-///
-/// `Body` implements [`http_body::Body`] and [`Stream`].
+/// request body as the body of a response is streamed back.
 ///
 /// ```
 /// use gearshift_core::{Body, BodyError};
@@ -36,7 +34,6 @@ pub use crate::proto::body_error::BodyError;
 #[derive(Default)]
 pub struct Body(pub(crate) Inner);
 
-/// The kinds of body.
 #[derive(Default)]
 pub(crate) enum Inner {
     #[default]
@@ -48,9 +45,9 @@ pub(crate) enum Inner {
 
 /// The connection from which a request body is read.
 pub(crate) trait BodySource: Send + Sync {
-    /// The next piece; `None` at the end.
+    /// As [`Body::chunk`].
     fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
-    /// The number of bytes that were not read; `None` if only the end of the body will tell.
+    /// As [`Body::remaining`].
     fn remaining(&self) -> Option<u64>;
 }
 
@@ -58,11 +55,6 @@ impl Body {
     /// Creates an empty body.
     pub const fn empty() -> Body {
         Body(Inner::Empty)
-    }
-
-    /// Creates a body that reads from `source`.
-    pub(crate) fn lease(source: Arc<dyn BodySource>) -> Body {
-        Body(Inner::Lease(source))
     }
 
     /// Creates a body from a stream of chunks. Its length is not known: it is sent with the chunked coding, or to an
@@ -74,7 +66,7 @@ impl Body {
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        Body(Inner::Stream(Box::pin(FromStream { stream: Box::pin(stream) })))
+        Body(Inner::Stream(Box::pin(FromStream(Box::pin(stream)))))
     }
 
     /// Creates a body from any `http_body::Body`. If the size hint is exact, the body is sent with that
@@ -243,9 +235,7 @@ impl Stream for Body {
 }
 
 /// The adapter behind [`Body::from_stream`].
-struct FromStream<S> {
-    stream: Pin<Box<S>>,
-}
+struct FromStream<S>(Pin<Box<S>>);
 
 impl<S, E> http_body::Body for FromStream<S>
 where
@@ -259,7 +249,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let next = ready!(self.stream.as_mut().poll_next(cx));
-        Poll::Ready(next.map(|chunk| chunk.map(Frame::data).map_err(|error| BodyError::Source(error.into()))))
+        let chunk = self.0.as_mut().poll_next(cx);
+        chunk.map_ok(Frame::data).map_err(|error| BodyError::Source(error.into()))
     }
 }

@@ -456,7 +456,7 @@ impl Connection {
             self.closing = true;
         }
         exchange.response = if facts.is_head { ResponseState::Bodiless } else { response };
-        let expects_body = exchange.response.expects_body();
+        let expects_body = !matches!(exchange.response, ResponseState::Bodiless | ResponseState::Length(0));
         let connection = match (self.closing, facts.is_http10) {
             (true, _) => Some("close"),
             (false, true) => Some("keep-alive"),

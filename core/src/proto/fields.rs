@@ -140,10 +140,4 @@ impl<'a> Iterator for FieldsIter<'a> {
         let name = std::str::from_utf8(span.name.of(self.section)).expect("a field name is ASCII");
         Some((name, span.value.of(self.section)))
     }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.spans.size_hint()
-    }
 }
-
-impl ExactSizeIterator for FieldsIter<'_> {}

@@ -24,9 +24,8 @@ use crate::proto::{memo, request_line, target};
 /// The largest number of empty lines before a request line (RFC 9112, 2.2).
 const MAX_EMPTY_LINES: u8 = 2;
 
-/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete.
-///
-/// The caller passes a new `scan` for each head, and the same one until that head is complete.
+/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete. The caller passes a
+/// new `scan` for each head, and the same one until that head is complete.
 ///
 /// # Errors
 /// An [`Error`] if the head breaks a rule or a limit. The connection must not read on after an error.
@@ -83,14 +82,10 @@ fn read_uncached(
             return accept(read_buffer, parsed, limits).map(Some);
         }
     }
-    match scan.lines(read_buffer.as_slice(), limits)? {
-        None => Ok(None),
-        Some(len) => {
-            let bytes = &read_buffer.as_slice()[..len];
-            let parsed = parse(bytes, limits).or_else(|| parse(&with_known_version(bytes)?, limits));
-            accept(read_buffer, parsed.ok_or(Error::RequestLine)?, limits).map(Some)
-        }
-    }
+    let Some(len) = scan.lines(read_buffer.as_slice(), limits)? else { return Ok(None) };
+    let bytes = &read_buffer.as_slice()[..len];
+    let parsed = parse(bytes, limits).or_else(|| parse(&with_known_version(bytes)?, limits));
+    accept(read_buffer, parsed.ok_or(Error::RequestLine)?, limits).map(Some)
 }
 
 /// Copies a head of HTTP/1.2 or above as a head of HTTP/1.1, the highest minor version that the server implements (RFC
@@ -120,19 +115,10 @@ fn skip_empty_lines(read_buffer: &mut ReadBuffer, scan: &mut Scan) -> Result<boo
     }
 }
 
-/// A head with valid grammar that respects the limits. Its target and fields are not interpreted yet.
-struct Parsed {
-    len: usize,
-    method: Method,
-    version: Version,
-    target: Span,
-    fields_start: usize,
-    fields: FieldSpans,
-}
-
-/// Parses a complete head at the start of `bytes`. Returns `None` if the head is incomplete or malformed.
+/// Parses a complete head at the start of `bytes`. Returns its length and its parts without [`Head::bytes`] and
+/// [`Head::path`]. Returns `None` if the head is incomplete or malformed, or exceeds a limit.
 #[inline]
-fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
+fn parse(bytes: &[u8], limits: &Limits) -> Option<(usize, Head)> {
     let mut room = [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(bytes, &mut room[..limits.fields.min(Limits::MAX_FIELDS)]);
@@ -178,26 +164,26 @@ fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
         return None;
     }
     let method = Method::from_bytes(method.as_bytes()).ok()?;
-    Some(Parsed { len, method, version, target, fields_start, fields })
+    Some((len, Head { method, version, target, fields_start, fields, ..Head::default() }))
 }
 
-/// Interprets the target and the fields, caches the field section, and removes the head from the read buffer.
+/// Interprets the target and the fields of a parsed head, caches the field section, and removes the head from the read
+/// buffer.
 fn accept(
     read_buffer: &mut ReadBuffer,
-    parsed: Parsed,
+    (len, mut head): (usize, Head),
     limits: &Limits,
 ) -> Result<(Request, (Framing, Facts)), Error> {
     let bytes = read_buffer.as_slice();
-    let Parsed { len, method, version, target, fields_start, fields } = parsed;
-    let path = target::check(&method, target.of(bytes))?;
-    let path = Span::within(bytes, path).expect("the path is within the target");
-    let section = &bytes[fields_start..len];
-    let facts = FieldFacts::of(section, &fields)?;
-    memo::remember_fields(section, &fields, facts, limits);
-    let facts = facts.with_line(&method, version)?;
+    let path = target::check(&head.method, head.target.of(bytes))?;
+    head.path = Span::within(bytes, path).expect("the path is within the target");
+    let section = &bytes[head.fields_start..len];
+    let facts = FieldFacts::of(section, &head.fields)?;
+    memo::remember_fields(section, &head.fields, facts, limits);
+    let facts = facts.with_line(&head.method, head.version)?;
+    head.bytes = read_buffer.take(len);
     let mut request = Request::recycled();
-    let head = &mut request.inner_mut().head;
     // This drops the recycled vector of spans. Heads with cached fields reuse it in `recall`.
-    *head = Head { bytes: read_buffer.take(len), method, version, target, path, fields_start, fields };
+    request.inner_mut().head = head;
     Ok((request, facts))
 }

@@ -53,11 +53,6 @@ impl ResponseState {
         }
     }
 
-    /// Whether the caller has body data to send.
-    pub(crate) fn expects_body(self) -> bool {
-        !matches!(self, ResponseState::Bodiless | ResponseState::Length(0))
-    }
-
     /// See [`Connection::send`](crate::h1::Connection::send).
     pub(crate) fn send(&mut self, data: Bytes, write_queue: &mut WriteQueue) -> Result<(), WrongLength> {
         match self {

@@ -81,7 +81,7 @@ impl<T: Transport> Driving<T> {
             }
         };
         if let Some(request) = request {
-            request.inner_mut().body = Body::lease(lease.clone());
+            request.inner_mut().body = Body(BodyInner::Lease(lease.clone()));
         }
         self.io = IoOwner::Lent(Lender::new(lease));
     }
