@@ -14,7 +14,7 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
     // Returns false if the peer sends nothing more.
     let mut receive = |connection: &mut Connection| {
         match pieces.next() {
-            Some(piece) => connection.read_buffer_mut().extend(piece),
+            Some(piece) => connection.read_buffer.extend(piece),
             None if end && !connection.has_ended() => connection.received_end(),
             None => return false,
         }
@@ -41,7 +41,7 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end
         connection.refuse(refusal, 0);
         break format!("refused: {refusal:?}");
     };
-    seen.extend([last, String::from_utf8_lossy(connection.write_queue().front()).into_owned()]);
+    seen.extend([last, String::from_utf8_lossy(connection.write_queue.front()).into_owned()]);
     seen
 }
 
@@ -72,7 +72,7 @@ fn read_body(
 /// Creates a connection that has received `bytes`.
 fn connection(limits: &Arc<Limits>, bytes: &str) -> Connection {
     let mut connection = Connection::new(limits.clone(), false, false);
-    connection.read_buffer_mut().extend(bytes.as_bytes());
+    connection.read_buffer.extend(bytes.as_bytes());
     connection
 }
 
@@ -172,11 +172,11 @@ fn the_connection_stays_open_if_a_body_arrives_before_100_continue() {
     assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "abc"));
     assert!(matches!(connection.next_piece(), Ok(Piece::NeedBytes)));
     assert!(!connection.send_continue(), "100 Continue is not sent once the body has begun");
-    connection.read_buffer_mut().extend(b"0\r\n\r\n");
+    connection.read_buffer.extend(b"0\r\n\r\n");
     assert!(matches!(connection.next_piece(), Ok(Piece::End)));
     connection.respond_whole(&mut Response::text("ok"), 0);
     assert!(!connection.is_closing());
-    assert!(!connection.write_queue().front().windows(5).any(|window| window == b"close"));
+    assert!(!connection.write_queue.front().windows(5).any(|window| window == b"close"));
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn an_unread_body_that_arrives_before_100_continue_is_drained() {
         assert_eq!(connection.is_closing(), !has_begun, "{framing}, {pieces:?}");
         if has_begun {
             assert!(matches!(connection.next_event(), Event::NeedBytes));
-            connection.read_buffer_mut().extend(pieces[1].as_bytes());
-            connection.read_buffer_mut().extend(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+            connection.read_buffer.extend(pieces[1].as_bytes());
+            connection.read_buffer.extend(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
             assert!(matches!(connection.next_event(), Event::Request(request) if request.path() == "/next"));
         }
     }

@@ -17,7 +17,7 @@ const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\
 type Drive = fn(connection: &mut Connection, from: &str);
 
 fn receive(connection: &mut Connection, bytes: &str) {
-    connection.read_buffer_mut().extend(bytes.as_bytes());
+    connection.read_buffer.extend(bytes.as_bytes());
 }
 
 /// Receives `bytes` and calls `next_event`.
@@ -423,8 +423,8 @@ fn a_connection_is_closing_after_a_response_with_connection_close() {
 fn an_empty_piece_is_ignored_in_every_state() {
     for state in ["Awaited", "Length", "Chunked", "UntilClose", "Bodiless", "Done"] {
         let mut connection = response_in(state);
-        let queued = connection.write_queue().len();
+        let queued = connection.write_queue.len();
         assert!(connection.send(Bytes::new()).is_ok(), "{state}");
-        assert_eq!((response_state(&connection).as_str(), connection.write_queue().len()), (state, queued));
+        assert_eq!((response_state(&connection).as_str(), connection.write_queue.len()), (state, queued));
     }
 }

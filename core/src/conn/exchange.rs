@@ -186,7 +186,7 @@ fn poll_stream<T: Transport>(
             return Poll::Ready(None);
         }
         let mut starved = false;
-        while !starved && owner.with(|io| io.connection.write_queue().len()) < max_queued {
+        while !starved && owner.with(|io| io.connection.write_queue.len()) < max_queued {
             match source.poll_next(cx) {
                 Poll::Ready(Some(Some(piece))) => {
                     if let Err(error) = owner.with(|io| io.connection.send(piece)) {
@@ -208,7 +208,7 @@ fn poll_stream<T: Transport>(
                 Poll::Pending => starved = true,
             }
         }
-        let queued = owner.with(|io| io.connection.write_queue().len());
+        let queued = owner.with(|io| io.connection.write_queue.len());
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service)) {
             Poll::Ready(Err(_)) => return Poll::Ready(None),
             Poll::Ready(Ok(())) if starved => {
@@ -235,7 +235,7 @@ async fn switch<T: Transport>(
     });
     poll_fn(|cx| owner.with(|io| io.poll_flush(cx, service))).await.ok()?;
     let mut io = *owner.take_back();
-    let read_buffer = io.connection.read_buffer_mut();
+    let read_buffer = &mut io.connection.read_buffer;
     let early = read_buffer.take(read_buffer.len());
     io.transport.set_deadline(None);
     match io.transport.into_stream() {

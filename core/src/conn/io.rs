@@ -44,7 +44,7 @@ impl<T: Transport> Io<T> {
     /// Reads into the read buffer, see [`Transport::poll_read`].
     #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<usize>> {
-        let read = self.transport.poll_read(cx, self.connection.read_buffer_mut());
+        let read = self.transport.poll_read(cx, &mut self.connection.read_buffer);
         if let Poll::Ready(Ok(n)) = read {
             service.counters().here().received(n);
         }
@@ -53,7 +53,7 @@ impl<T: Transport> Io<T> {
 
     /// Reads into the read buffer without a wait, see [`Transport::try_read`].
     pub(crate) fn try_read(&mut self, service: &Service) -> io::Result<usize> {
-        let read = self.transport.try_read(self.connection.read_buffer_mut());
+        let read = self.transport.try_read(&mut self.connection.read_buffer);
         if let Ok(n) = read {
             service.counters().here().received(n);
         }
@@ -63,9 +63,9 @@ impl<T: Transport> Io<T> {
     /// Writes from the write queue, see [`Transport::poll_write`]. Also returns the number of bytes written.
     #[inline]
     fn poll_write(&mut self, cx: &mut Context<'_>, service: &Service) -> (usize, Poll<io::Result<()>>) {
-        let before = self.connection.write_queue().len();
-        let written = self.transport.poll_write(cx, self.connection.write_queue_mut());
-        let moved = before - self.connection.write_queue().len();
+        let before = self.connection.write_queue.len();
+        let written = self.transport.poll_write(cx, &mut self.connection.write_queue);
+        let moved = before - self.connection.write_queue.len();
         service.counters().here().sent(moved);
         (moved, written)
     }
@@ -82,7 +82,7 @@ impl<T: Transport> Io<T> {
 
     #[inline]
     fn poll_write_queue(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
-        if self.connection.write_queue().is_empty() {
+        if self.connection.write_queue.is_empty() {
             return Poll::Ready(Ok(()));
         }
         // Most writes succeed at once and need no deadline.
@@ -144,7 +144,7 @@ impl<T: Transport> Io<T> {
         if self.connection.is_body_pending() {
             return;
         }
-        if self.connection.read_buffer().is_empty() && !matches!(self.try_read(service), Ok(n) if n > 0) {
+        if self.connection.read_buffer.is_empty() && !matches!(self.try_read(service), Ok(n) if n > 0) {
             self.connection.close_after_this();
         }
     }
@@ -166,8 +166,8 @@ impl<T: Transport> Io<T> {
 
     /// Frees the buffers, which an idle connection does not need.
     pub(crate) fn release(&mut self) {
-        self.connection.read_buffer_mut().release();
-        self.connection.write_queue_mut().release();
+        self.connection.read_buffer.release();
+        self.connection.write_queue.release();
         self.deadlines.release();
     }
 }

@@ -214,7 +214,7 @@ impl Service {
         let config = &self.config;
         let mut connection = Connection::new(self.limits.clone(), config.server_header, config.date_header);
         connection.refuse(Error::Overload, self.clock.unix_seconds());
-        connection.write_queue().front().to_vec()
+        connection.write_queue.front().to_vec()
     }
 
     /// Counts a connection for which there was no room, or a request that was incomplete when a stop was requested.

@@ -48,19 +48,19 @@ pub enum Event {
 /// The server side of one HTTP/1.1 connection, without I/O (RFC 9112).
 ///
 /// A `Connection` owns no socket, reads no clock, spawns no task and never blocks. The caller appends received bytes
-/// to the [`read_buffer`](Connection::read_buffer_mut), calls [`next_event`](Connection::next_event), responds, and
-/// sends the bytes of the [`write_queue`](Connection::write_queue_mut):
+/// to the [`read_buffer`](Connection::read_buffer), calls [`next_event`](Connection::next_event), responds, and
+/// sends the bytes of the [`write_queue`](Connection::write_queue):
 ///
 /// ```
 /// use gearshift_core::h1::{Connection, Event};
 /// use gearshift_core::{Limits, Response};
 ///
 /// let mut connection = Connection::new(Limits::default().into(), true, false);
-/// connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+/// connection.read_buffer.extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 /// let Event::Request(request) = connection.next_event() else { panic!() };
 /// assert_eq!(request.path(), "/");
 /// connection.respond_whole(&mut Response::text("hi"), 0);
-/// assert!(connection.write_queue_mut().front().starts_with(b"HTTP/1.1 200 OK\r\n"));
+/// assert!(connection.write_queue.front().starts_with(b"HTTP/1.1 200 OK\r\n"));
 /// assert!(matches!(connection.next_event(), Event::NeedBytes));
 /// ```
 ///
@@ -127,9 +127,11 @@ pub enum Event {
 /// `respond`, `respond_whole` and `switch` panic if the response is not `Awaited`. `send` ignores an empty piece in
 /// every state.
 pub struct Connection {
+    /// The received bytes that were not consumed. The caller appends to them.
+    pub read_buffer: ReadBuffer,
+    /// The bytes to send. The caller takes them out.
+    pub write_queue: WriteQueue,
     limits: Arc<Limits>,
-    read_buffer: ReadBuffer,
-    write_queue: WriteQueue,
     state: State,
     /// No head is read after the current exchange.
     closing: bool,
@@ -182,30 +184,6 @@ impl Connection {
             server,
             date,
         }
-    }
-
-    /// The received bytes that were not consumed.
-    #[inline]
-    pub fn read_buffer(&self) -> &ReadBuffer {
-        &self.read_buffer
-    }
-
-    /// The buffer to which the caller appends received bytes.
-    #[inline]
-    pub fn read_buffer_mut(&mut self) -> &mut ReadBuffer {
-        &mut self.read_buffer
-    }
-
-    /// The bytes to send.
-    #[inline]
-    pub fn write_queue(&self) -> &WriteQueue {
-        &self.write_queue
-    }
-
-    /// The queue from which the caller takes bytes to send.
-    #[inline]
-    pub fn write_queue_mut(&mut self) -> &mut WriteQueue {
-        &mut self.write_queue
     }
 
     /// Records that the peer sends no more bytes: a read returned 0.

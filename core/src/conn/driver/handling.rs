@@ -192,7 +192,7 @@ impl<T: Transport> Driving<T> {
         let (IoOwner::Own(io), service) = (&self.io, &self.service) else { return };
         if self.turn.answered() as usize >= service.limits.pipeline {
             self.step = Step::Flush(AfterFlush::Yield);
-        } else if io.connection.write_queue().len() >= service.limits.output {
+        } else if io.connection.write_queue.len() >= service.limits.output {
             self.step = Step::Flush(AfterFlush::Next);
         }
     }

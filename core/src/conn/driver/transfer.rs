@@ -111,7 +111,7 @@ impl<T: Transport> Driving<T> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let read_buffer = io.connection.read_buffer_mut();
+            let read_buffer = &mut io.connection.read_buffer;
             read_buffer.discard(read_buffer.len());
             match ready!(io.poll_read(cx, &self.service)) {
                 Ok(n) if n > 0 && state.linger > n as u64 => state.linger -= n as u64,

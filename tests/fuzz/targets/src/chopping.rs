@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
     /// Receives the next piece of the wire.
     fn receive(&mut self) {
         match self.pieces.next() {
-            Some(piece) => self.connection.read_buffer_mut().extend(piece),
+            Some(piece) => self.connection.read_buffer.extend(piece),
             None => {
                 assert!(!self.connection.has_ended(), "bytes are wanted of a peer that sends no more");
                 self.connection.received_end();
@@ -92,7 +92,7 @@ impl<'a> Run<'a> {
 
     /// Moves the queued bytes to the output, without `100 Continue`, which depends on the chopping.
     fn send(&mut self) {
-        let write_queue = self.connection.write_queue_mut();
+        let write_queue = &mut self.connection.write_queue;
         while !write_queue.is_empty() {
             let chunk = write_queue.front();
             if chunk != b"HTTP/1.1 100 Continue\r\n\r\n" {
@@ -150,7 +150,7 @@ impl<'a> Run<'a> {
                 Buffered::Whole(body) => return Some(body),
                 Buffered::Partial => return None,
                 Buffered::NeedBytes => {
-                    let held = self.connection.read_buffer().len();
+                    let held = self.connection.read_buffer.len();
                     let max = self.body_buffer.max(self.limits.head);
                     assert!(held <= max, "{held} bytes are held, and more are wanted");
                     self.receive();
