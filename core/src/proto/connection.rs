@@ -364,8 +364,7 @@ impl Connection {
 
     /// Whether the current request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
     pub fn offers_upgrade(&self) -> bool {
-        matches!(&self.state, State::Exchange(exchange)
-            if exchange.facts.offers_upgrade || exchange.facts.is_connect)
+        matches!(&self.state, State::Exchange(exchange) if exchange.facts.offers_upgrade)
     }
 
     /// Queues a complete response and takes the body out of it. `seconds` is the Unix time for its `Date` field.

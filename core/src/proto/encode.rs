@@ -1,9 +1,13 @@
 //! The encoding of response heads (RFC 9112, 4) and of chunk sizes (RFC 9112, 7.1).
 
+use std::cell::RefCell;
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use crate::proto::date;
+const SERVER: &[u8] = b"\r\nServer: gearshift";
 
 /// How the head of a response announces the length of the body (RFC 9112, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ pub(crate) fn head(
         }
     }
     if standard.server || standard.date {
-        date::append(into, standard.seconds, standard.server, standard.date);
+        standard_fields(into, standard);
     }
     match length {
         BodyLength::Known(len) => content_length(into, len),
@@ -98,6 +102,43 @@ fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, stand
     }));
     into.extend_from_slice(b": ");
     into.extend_from_slice(value.as_bytes());
+}
+
+/// The fields `Server` and `Date`, each after a line end, with the Unix time of `Date`.
+struct Lines {
+    seconds: u64,
+    text: Vec<u8>,
+}
+
+thread_local! {
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines { seconds: u64::MAX, text: Vec::new() }) };
+}
+
+/// Appends the fields of `standard`, each after a line end (RFC 9110, 5.6.7). They are formatted once per second and
+/// thread.
+#[inline]
+fn standard_fields(into: &mut Vec<u8>, StandardFields { server, date, seconds }: StandardFields) {
+    LINES.with_borrow_mut(|lines| {
+        if lines.seconds != seconds {
+            lines.write(seconds);
+        }
+        let from = if server { 0 } else { SERVER.len() };
+        let to = if date { lines.text.len() } else { SERVER.len() };
+        into.extend_from_slice(&lines.text[from..to]);
+    });
+}
+
+impl Lines {
+    #[cold]
+    fn write(&mut self, seconds: u64) {
+        // The last second of the year 9999: an HTTP date has four digits for the year.
+        const LAST: u64 = 253_402_300_799;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
+        self.seconds = seconds;
+        self.text.clear();
+        self.text.extend_from_slice(SERVER);
+        write!(self.text, "\r\nDate: {}", httpdate::HttpDate::from(time)).expect("writing to a Vec succeeds");
+    }
 }
 
 #[inline]
@@ -174,6 +215,21 @@ mod tests {
             assert_eq!(text, format!("\r\nContent-Length: {number}").as_bytes());
             chunk_size(&mut size, number as usize);
             assert_eq!(size, format!("{number:x}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn writes_the_standard_fields_that_are_wanted() {
+        for (seconds, server, date, expected) in [
+            (784_111_777, true, true, "\r\nServer: gearshift\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_778, false, true, "\r\nDate: Sun, 06 Nov 1994 08:49:38 GMT"),
+            (784_111_778, true, false, "\r\nServer: gearshift"),
+            (784_111_778, false, false, ""),
+            (u64::MAX, false, true, "\r\nDate: Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            let mut text = Vec::new();
+            standard_fields(&mut text, StandardFields { server, date, seconds });
+            assert_eq!(String::from_utf8_lossy(&text), expected);
         }
     }
 }

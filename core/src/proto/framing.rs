@@ -25,19 +25,17 @@ pub(crate) struct Facts {
     pub(crate) is_http10: bool,
     /// The request has a body and `Expect: 100-continue` (RFC 9110, 10.1.1).
     pub(crate) expects_continue: bool,
-    /// The request offers a protocol upgrade (RFC 9110, 7.8).
+    /// The request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
     pub(crate) offers_upgrade: bool,
     /// The method is HEAD.
     pub(crate) is_head: bool,
-    /// The method is CONNECT.
-    pub(crate) is_connect: bool,
 }
 
 impl Facts {
     /// Whether the response may have a body and the connection stays open without a `Connection` field.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.keep_alive && !self.is_http10 && !self.is_head && !self.is_connect
+        self.keep_alive && !self.is_http10 && !self.is_head
     }
 }
 
@@ -125,9 +123,9 @@ impl FieldFacts {
             keep_alive: !self.close && (!is_http10 || self.keep_alive),
             is_http10,
             expects_continue: self.expects_continue && !is_http10 && framing != Framing::Length(0),
-            offers_upgrade: self.upgrade_option && self.upgrade_field && !is_http10,
+            offers_upgrade: *method == Method::CONNECT
+                || self.upgrade_option && self.upgrade_field && !is_http10,
             is_head: *method == Method::HEAD,
-            is_connect: *method == Method::CONNECT,
         };
         Ok((framing, facts))
     }

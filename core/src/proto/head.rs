@@ -19,7 +19,7 @@ use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::Request;
 use crate::proto::request_parts::Head;
 use crate::proto::scan::Scan;
-use crate::proto::{memo, request_line, target};
+use crate::proto::{memo, target};
 
 /// The largest number of empty lines before a request line (RFC 9112, 2.2).
 const MAX_EMPTY_LINES: u8 = 2;
@@ -53,7 +53,7 @@ fn recall(
     let bytes = read_buffer.as_slice();
     let mut request = Request::recycled();
     let head = &mut request.inner_mut().head;
-    let end = memo::recall_line(bytes, limits, head).or_else(|| request_line::read(bytes, limits, head))?;
+    let end = memo::recall_line(bytes, limits, head).or_else(|| read_line(bytes, limits, head))?;
     let (facts, len) = memo::recall_fields(&bytes[end..], limits, &mut head.fields)?;
     let len = end + len;
     if len > limits.head {
@@ -65,6 +65,34 @@ fn recall(
         head.bytes = read_buffer.take(len);
     }
     Some((request, facts))
+}
+
+/// Reads a common request line at the start of `bytes` into `head`: GET, POST, PUT or HEAD, a path, and a version (RFC
+/// 9112, 3). Returns its length with its line end, or `None` for any other line. Each byte is read once.
+fn read_line(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
+    let (method, start) = match bytes {
+        [b'G', b'E', b'T', b' ', b'/', ..] => (Method::GET, 4),
+        [b'P', b'O', b'S', b'T', b' ', b'/', ..] => (Method::POST, 5),
+        [b'P', b'U', b'T', b' ', b'/', ..] => (Method::PUT, 4),
+        [b'H', b'E', b'A', b'D', b' ', b'/', ..] => (Method::HEAD, 5),
+        _ => return None,
+    };
+    let (path, target) = target::measure(&bytes[start..]);
+    let (name, rest) = bytes[start + target..].split_first_chunk::<8>()?;
+    let version = match rest {
+        [b'1', b'\r', b'\n', ..] if name == b" HTTP/1." => Version::HTTP_11,
+        [b'0', b'\r', b'\n', ..] if name == b" HTTP/1." => Version::HTTP_10,
+        _ => return None,
+    };
+    let end = start + target + " HTTP/1.1\r\n".len();
+    if end - "\r\n".len() > limits.request_line || end > Limits::MAX_HEAD {
+        return None;
+    }
+    // The casts lose nothing: positions up to `MAX_HEAD` fit into 16 bits.
+    let span = |len: usize| Span { start: start as u16, len: len as u16 };
+    (head.method, head.version, head.target, head.path) = (method, version, span(target), span(path));
+    memo::remember_line(&bytes[..end], head);
+    Some(end)
 }
 
 /// Reads a head without the cache.
