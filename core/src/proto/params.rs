@@ -1,6 +1,5 @@
 //! The parameters that the router finds in the path of a request.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::proto::fields::Span;
@@ -22,14 +21,16 @@ impl Params {
 
 /// The error of [`Request::parse_param`](crate::Request::parse_param). As a response it is 404: a path whose
 /// parameter cannot be parsed names no resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParamError {
     /// The route has no parameter with this name.
+    #[error("the route has no parameter '{name}'")]
     Missing {
         /// The requested name.
         name: String,
     },
     /// The value of the parameter is not of the requested type.
+    #[error("'{value}' is no valid {name}")]
     Invalid {
         /// The requested name.
         name: String,
@@ -37,14 +38,3 @@ pub enum ParamError {
         value: String,
     },
 }
-
-impl fmt::Display for ParamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ParamError::Missing { name } => write!(f, "the route has no parameter '{name}'"),
-            ParamError::Invalid { name, value } => write!(f, "'{value}' is no valid {name}"),
-        }
-    }
-}
-
-impl std::error::Error for ParamError {}

@@ -242,16 +242,9 @@ impl fmt::Debug for Request {
 }
 
 /// The error of a request whose head is larger than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request head holds at most {} bytes", Limits::MAX_HEAD)]
 pub struct HeadTooLarge;
-
-impl fmt::Display for HeadTooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a request head holds at most {} bytes", Limits::MAX_HEAD)
-    }
-}
-
-impl std::error::Error for HeadTooLarge {}
 
 /// The path of a target in any of the four forms (RFC 9112, 3.2). The target is not validated.
 fn path_of(bytes: &Bytes, target: Span) -> Span {

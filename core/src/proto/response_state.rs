@@ -3,8 +3,6 @@
 //! The head decides how the body is delimited (RFC 9112, 6.3). [`ResponseState`] holds the caller to that decision, so
 //! that a body of another length never reaches the peer unnoticed.
 
-use std::fmt;
-
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
@@ -89,16 +87,9 @@ impl ResponseState {
 
 /// The error of a response body whose length differs from the `Content-Length` in its head. The response cannot be
 /// repaired: the connection must be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the response body is not as long as its head says")]
 pub struct WrongLength;
-
-impl fmt::Display for WrongLength {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the response body is not as long as its head says")
-    }
-}
-
-impl std::error::Error for WrongLength {}
 
 /// Whether `status` is final and its responses have a body (RFC 9110, 6.4.1).
 #[inline]
