@@ -350,8 +350,8 @@ fn documented(title: &str) -> Vec<[&'static str; 3]> {
         .collect()
 }
 
-/// Compares the rows with the documentation and executes them from each of their states. `start` creates a connection in
-/// a state, and `state` returns its state.
+/// Compares the rows with the documentation and executes them from each of their states. `start` creates a connection
+/// in a state, and `state` returns its state.
 fn check(
     title: &str,
     states: &[&str],

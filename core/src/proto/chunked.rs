@@ -30,20 +30,28 @@ pub(crate) struct Decoder {
 #[derive(Debug)]
 enum At {
     /// In a chunk size. `digits` counts the digits read, up to [`SIZE_DIGITS`].
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// In the extensions of a chunk of `size` bytes.
-    Extension { size: u64, part: Extension },
+    Extension {
+        size: u64,
+        part: Extension,
+    },
     /// After the CR of the line with the chunk size.
-    SizeLf { size: u64 },
+    SizeLf {
+        size: u64,
+    },
     /// In the data of a chunk, of which `left` bytes remain.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// After the data of a chunk.
     DataCr,
     /// After the CR that follows the data of a chunk.
     DataLf,
-    /// In the trailer section.
     Trailers(Box<Scan>),
-    /// After the trailer section.
     End,
 }
 
@@ -66,16 +74,12 @@ enum Extension {
 }
 
 impl Decoder {
-    /// Creates a decoder at the start of a body.
     pub(crate) fn new() -> Decoder {
         Decoder { at: At::Size { size: 0, digits: 0 }, total: 0, overhead: 0 }
     }
 
-    /// Decodes the next piece of the body and consumes its bytes in `read_buffer`.
-    ///
-    /// # Errors
-    /// An [`Error`] if the coding is malformed or the body exceeds [`Limits::body`]. The decoder must not be used
-    /// after an error.
+    /// Decodes the next piece of the body and consumes its bytes in `read_buffer`. The decoder must not be used after
+    /// an error.
     pub(crate) fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Piece, Error> {
         loop {
             match &mut self.at {
@@ -98,17 +102,17 @@ impl Decoder {
                 }
                 _ => {
                     let mut used = 0;
-                    while self.is_in_framing() {
-                        match read_buffer.as_slice().get(used) {
-                            Some(&byte) => self.step(byte, limits)?,
-                            None => {
-                                read_buffer.discard(used);
-                                return Ok(Piece::NeedBytes);
-                            }
-                        }
+                    for &byte in read_buffer.as_slice() {
+                        self.step(byte, limits)?;
                         used += 1;
+                        if !self.is_in_framing() {
+                            break;
+                        }
                     }
                     read_buffer.discard(used);
+                    if self.is_in_framing() {
+                        return Ok(Piece::NeedBytes);
+                    }
                 }
             }
         }
@@ -235,46 +239,41 @@ mod tests {
 
     #[test]
     fn decodes_however_it_is_chopped() {
-        let table: &[(&str, Result<Option<(&str, usize)>, Error>)] = &[
-            ("0\r\n\r\n", Ok(Some(("", 0)))),
-            ("3\r\nabc\r\n0\r\n\r\nrest", Ok(Some(("abc", 4)))),
-            ("3\r\nabc\r\nA\r\n0123456789\r\n000\r\n\r\n", Ok(Some(("abc0123456789", 0)))),
-            ("3;a=b;c=\"d\\\" e\"\r\nabc\r\n0;x\r\n\r\n", Ok(Some(("abc", 0)))),
-            ("3 ; a = b ;c\r\nabc\r\n0\r\n\r\n", Ok(Some(("abc", 0)))),
-            ("0\r\nA: b\r\n c: d\r\n\r\n", Err(Error::Folding)),
-            ("0\r\nA: b\r\nC: d\r\n\r\n", Ok(Some(("", 0)))),
-            ("3\r\nab", Ok(None)),
-            ("0\r\n\r", Ok(None)),
-            ("", Ok(None)),
-            ("\r\n", Err(Error::ChunkSize)),
-            ("+3\r\nabc", Err(Error::ChunkSize)),
-            ("0x3\r\nabc", Err(Error::ChunkSize)),
-            ("3\nabc", Err(Error::ChunkSize)),
-            (" 3\r\nabc", Err(Error::ChunkSize)),
-            ("3\rx", Err(Error::ChunkSize)),
-            ("00000000000000003\r\nabc\r\n0\r\n\r\n", Ok(Some(("abc", 0)))),
-            ("7fffffffffffffff\r\n", Err(Error::BodyTooLarge)),
-            ("8000000000000000\r\n", Err(Error::ChunkSize)),
-            ("00010000000000000003\r\n", Err(Error::ChunkSize)),
-            ("fffffffffffffffff\r\n", Err(Error::ChunkSize)),
-            ("3 \r\nabc", Err(Error::ChunkExtension)),
-            ("3;\r\nabc", Err(Error::ChunkExtension)),
-            ("3;a\nabc", Err(Error::ChunkExtension)),
-            ("3;a=\r\nabc", Err(Error::ChunkExtension)),
-            ("3;a=\"\r\nabc", Err(Error::ChunkExtension)),
-            ("3;a b\r\nabc", Err(Error::ChunkExtension)),
-            ("3\r\nabcd\r\n", Err(Error::ChunkEnd)),
-            ("3\r\nabc\n", Err(Error::ChunkEnd)),
-            ("3\r\nabc\rx", Err(Error::ChunkEnd)),
-            ("0\r\nContent-Length: 3\r\n\r\n", Err(Error::Trailer)),
-            ("0\r\nA b: c\r\n\r\n", Err(Error::FieldName)),
-            ("0\r\nA: b\n\r\n", Err(Error::LineEnd)),
-            ("0\r\n\n", Err(Error::LineEnd)),
+        let table: &[(Result<Option<(&str, usize)>, Error>, &[&str])] = &[
+            (Ok(Some(("", 0))), &["0\r\n\r\n", "0\r\nA: b\r\nC: d\r\n\r\n"]),
+            (Ok(Some(("abc", 4))), &["3\r\nabc\r\n0\r\n\r\nrest"]),
+            (Ok(Some(("abc0123456789", 0))), &["3\r\nabc\r\nA\r\n0123456789\r\n000\r\n\r\n"]),
+            (
+                Ok(Some(("abc", 0))),
+                &[
+                    "3;a=b;c=\"d\\\" e\"\r\nabc\r\n0;x\r\n\r\n",
+                    "3 ; a = b ;c\r\nabc\r\n0\r\n\r\n",
+                    "00000000000000003\r\nabc\r\n0\r\n\r\n",
+                ],
+            ),
+            (Ok(None), &["3\r\nab", "0\r\n\r", ""]),
+            (
+                Err(Error::ChunkSize),
+                &["\r\n", "+3\r\nabc", "0x3\r\nabc", "3\nabc", " 3\r\nabc", "3\rx", "8000000000000000\r\n"],
+            ),
+            (Err(Error::ChunkSize), &["00010000000000000003\r\n", "fffffffffffffffff\r\n"]),
+            (Err(Error::BodyTooLarge), &["7fffffffffffffff\r\n"]),
+            (
+                Err(Error::ChunkExtension),
+                &["3 \r\nabc", "3;\r\nabc", "3;a\nabc", "3;a=\r\nabc", "3;a=\"\r\nabc", "3;a b\r\nabc"],
+            ),
+            (Err(Error::ChunkEnd), &["3\r\nabcd\r\n", "3\r\nabc\n", "3\r\nabc\rx"]),
+            (Err(Error::Trailer), &["0\r\nContent-Length: 3\r\n\r\n"]),
+            (Err(Error::Folding), &["0\r\nA: b\r\n c: d\r\n\r\n"]),
+            (Err(Error::FieldName), &["0\r\nA b: c\r\n\r\n"]),
+            (Err(Error::LineEnd), &["0\r\nA: b\n\r\n", "0\r\n\n"]),
         ];
-        for (wire, expected) in table {
+        for (expected, wires) in table {
             let expected = expected.map(|end| end.map(|(body, left)| (body.as_bytes().to_vec(), left)));
-            for step in [1, 2, 3, 7, wire.len().max(1)] {
-                assert_eq!(decode(wire.as_bytes(), step), expected, "{wire:?} by {step}");
+            for wire in *wires {
+                for step in [1, 2, 3, 7, wire.len().max(1)] {
+                    assert_eq!(decode(wire.as_bytes(), step), expected, "{wire:?} by {step}");
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::Request;
 use crate::proto::request_body::RequestBody;
-use crate::proto::response::Response;
+use crate::proto::response::{Response, TEXT};
 use crate::proto::response_state::{ResponseState, asks_to_close, has_body};
 use crate::proto::scan::Scan;
 use crate::proto::write_queue::WriteQueue;
@@ -254,10 +254,8 @@ impl Connection {
                     }
                     match head::read(&mut self.read_buffer, scan, &self.limits) {
                         Ok(Some((mut request, (framing, facts)))) => {
-                            match self.begin(framing, facts, &mut request) {
-                                Ok(()) => return Event::Request(request),
-                                Err(error) => return Event::Refused(error),
-                            }
+                            let begun = self.begin(framing, facts, &mut request);
+                            return begun.map_or_else(Event::Refused, |()| Event::Request(request));
                         }
                         Ok(None) if self.has_ended => {
                             self.state = State::Closed;
@@ -490,7 +488,6 @@ impl Connection {
             State::Head(_) | State::Closed => (false, self.is_head_request()),
         };
         if !is_response_begun {
-            const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
             let text = error.to_string();
             let standard = StandardFields { server: self.server, date: self.date, seconds };
             let length = BodyLength::Known(text.len() as u64);

@@ -38,13 +38,12 @@ pub(crate) struct StandardFields {
 pub(crate) fn head(
     into: &mut Vec<u8>,
     status: StatusCode,
-    fields: &[(HeaderName, HeaderValue)],
+    mut fields: &[(HeaderName, HeaderValue)],
     length: BodyLength,
     connection: Option<&str>,
     mut standard: StandardFields,
 ) {
     into.reserve(256);
-    let mut fields = fields;
     match fields {
         // The most common beginning of a response.
         [(header::CONTENT_TYPE, value), rest @ ..] if status == StatusCode::OK => {

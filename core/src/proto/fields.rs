@@ -17,10 +17,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The bytes of the span in `bytes`.
-    ///
-    /// # Panics
-    /// If `bytes` ends before the span.
+    /// The bytes of the span in `bytes`, which must not end before it.
     #[inline]
     pub(crate) fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[usize::from(self.start)..][..usize::from(self.len)]
@@ -41,7 +38,6 @@ pub(crate) struct FieldSpan {
     pub(crate) value: Span,
 }
 
-/// The field lines of a head, in order.
 pub(crate) type FieldSpans = Vec<FieldSpan>;
 
 /// The header fields of a request, in the order in which the peer sent them.

@@ -27,7 +27,6 @@ pub(crate) struct Facts {
     pub(crate) expects_continue: bool,
     /// The request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
     pub(crate) offers_upgrade: bool,
-    /// The method is HEAD.
     pub(crate) is_head: bool,
 }
 
@@ -53,10 +52,7 @@ pub(crate) struct FieldFacts {
 }
 
 impl FieldFacts {
-    /// Reads the field lines in `section`.
-    ///
-    /// # Errors
-    /// An [`Error`] for each field that two parsers could understand differently.
+    /// Reads the field lines in `section`. A field that two parsers could understand differently is an error.
     pub(crate) fn of(section: &[u8], fields: &FieldSpans) -> Result<FieldFacts, Error> {
         let mut facts = FieldFacts::default();
         for field in fields {
@@ -101,10 +97,8 @@ impl FieldFacts {
         Ok(facts)
     }
 
-    /// Combines the fields with the method and the version of the request line.
-    ///
-    /// # Errors
-    /// An [`Error`] for a combination that is not allowed.
+    /// Combines the fields with the method and the version of the request line. A combination that is not allowed is an
+    /// error.
     #[inline]
     pub(crate) fn with_line(self, method: &Method, version: Version) -> Result<(Framing, Facts), Error> {
         let is_http10 = version == Version::HTTP_10;

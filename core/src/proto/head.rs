@@ -4,8 +4,8 @@
 //!
 //! 1. [`memo`](super::memo) recognises field sections that the thread has parsed before.
 //! 2. `httparse` parses a complete head. It accepts line ends other than CR LF, so this file checks every line end.
-//! 3. [`Scan`] decides about incomplete and malformed heads. It reports the same error at the same byte, in however many
-//!    pieces a head arrives.
+//! 3. [`Scan`] decides about incomplete and malformed heads. It reports the same error at the same byte, in however
+//!    many pieces a head arrives.
 
 use std::mem::MaybeUninit;
 
@@ -24,11 +24,8 @@ use crate::proto::{memo, target};
 /// The largest number of empty lines before a request line (RFC 9112, 2.2).
 const MAX_EMPTY_LINES: u8 = 2;
 
-/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete. The caller passes a
-/// new `scan` for each head, and the same one until that head is complete.
-///
-/// # Errors
-/// An [`Error`] if the head breaks a rule or a limit. The connection must not read on after an error.
+/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete. The caller passes
+/// a new `scan` for each head, and the same one until that head is complete. It must not read on after an error.
 #[inline]
 pub(crate) fn read(
     read_buffer: &mut ReadBuffer,

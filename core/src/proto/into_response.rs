@@ -9,14 +9,14 @@ use http::{HeaderMap, StatusCode};
 
 use crate::proto::BoxError;
 use crate::proto::body::{Body, BodyError};
-use crate::proto::params::ParamError;
+use crate::proto::request::ParamError;
 use crate::proto::response::Response;
 
 /// A value that a handler may return.
 ///
 /// Text becomes `text/plain`, bytes become `application/octet-stream`, a status of 400 or above gets its reason phrase
-/// as the body, and `None` becomes 404. Tuples add a status, fields, or both. Both variants of a `Result` are
-/// converted, so that an error type decides its own status:
+/// as text, and `None` becomes 404. Tuples add a status, fields, or both. Both variants of a `Result` are converted, so
+/// that an error type decides its own status:
 ///
 /// ```
 /// use gearshift_core::{IntoResponse, Response, StatusCode};
@@ -77,7 +77,6 @@ impl IntoResponse for String {
     }
 }
 
-/// `application/octet-stream`.
 impl IntoResponse for Bytes {
     fn into_response(self) -> Response {
         const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -85,7 +84,6 @@ impl IntoResponse for Bytes {
     }
 }
 
-/// `application/octet-stream`.
 impl IntoResponse for Vec<u8> {
     fn into_response(self) -> Response {
         Bytes::from(self).into_response()
@@ -99,7 +97,6 @@ impl IntoResponse for Body {
     }
 }
 
-/// A status of 400 or above has its reason phrase as a `text/plain` body. Other statuses have an empty body.
 impl IntoResponse for StatusCode {
     fn into_response(self) -> Response {
         match self.canonical_reason() {
@@ -161,7 +158,6 @@ impl IntoResponse for io::Error {
     }
 }
 
-/// `None` becomes 404.
 impl<R: IntoResponse> IntoResponse for Option<R> {
     fn into_response(self) -> Response {
         self.map_or_else(|| StatusCode::NOT_FOUND.into_response(), R::into_response)

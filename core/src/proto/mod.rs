@@ -14,7 +14,6 @@ mod head;
 pub(crate) mod into_response;
 pub(crate) mod limits;
 mod memo;
-pub(crate) mod params;
 pub(crate) mod read_buffer;
 pub(crate) mod request;
 mod request_body;

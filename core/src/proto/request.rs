@@ -10,7 +10,6 @@ use http::{Extensions, Method, Uri, Version};
 use crate::proto::body::Body;
 use crate::proto::fields::{FieldSpan, FieldSpans, Fields, Span};
 use crate::proto::limits::Limits;
-use crate::proto::params::ParamError;
 use crate::proto::request_parts::{self, Head, RequestParts};
 
 /// A request: a parsed head, and a body that may still be arriving.
@@ -239,6 +238,26 @@ impl fmt::Debug for Request {
             .field("body", &self.inner().body)
             .finish_non_exhaustive()
     }
+}
+
+/// The error of [`Request::parse_param`](crate::Request::parse_param). As a response it is 404: a path whose
+/// parameter cannot be parsed names no resource.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParamError {
+    /// The route has no parameter with this name.
+    #[error("the route has no parameter '{name}'")]
+    Missing {
+        /// The requested name.
+        name: String,
+    },
+    /// The value of the parameter is not of the requested type.
+    #[error("'{value}' is no valid {name}")]
+    Invalid {
+        /// The requested name.
+        name: String,
+        /// The value in the path, percent-decoded.
+        value: String,
+    },
 }
 
 /// The error of a request whose head is larger than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).

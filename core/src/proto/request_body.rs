@@ -1,7 +1,5 @@
-//! The body of a request while it arrives: how much of it is left, and its decoding.
-//!
-//! A [`RequestBody`] holds no bytes of a body with a `Content-Length`: these stay in the read buffer until they are
-//! taken. Of a chunked body it holds the data that was decoded and not taken.
+//! The body of a request while it arrives. The bytes of a body with a `Content-Length` stay in the read buffer until
+//! they are taken. Of a chunked body, the data that was decoded and not taken is kept here.
 
 use bytes::{Bytes, BytesMut};
 
@@ -69,10 +67,8 @@ impl RequestBody {
     /// Begins the body behind a head with this `framing`. A body that `read_buffer` holds completely is taken out of
     /// it and returned, with [`RequestBody::Done`]. Otherwise the returned [`Body`] is empty.
     ///
-    /// # Errors
-    /// [`Error::BodyTooLarge`] if the announced length exceeds [`Limits::body`], and every error of a chunked body in
-    /// the bytes that have arrived. A chunked body is decoded here so that its errors do not depend on whether a
-    /// handler reads it.
+    /// A chunked body is decoded as far as it has arrived, so that its errors do not depend on whether a handler reads
+    /// it.
     pub(crate) fn begin(
         framing: Framing,
         read_buffer: &mut ReadBuffer,
@@ -128,11 +124,8 @@ impl RequestBody {
         }
     }
 
-    /// Takes the next piece out of `read_buffer`.
-    ///
-    /// # Errors
-    /// [`BodyError::Incomplete`] from [`RequestBody::Broken`]; [`BodyError::TooLarge`] and [`BodyError::Malformed`]
-    /// from a chunked body. The caller then replaces the body with [`RequestBody::Broken`].
+    /// Takes the next piece out of `read_buffer`. After an error, the caller replaces the body with
+    /// [`RequestBody::Broken`].
     pub(crate) fn next_piece(
         &mut self,
         read_buffer: &mut ReadBuffer,

@@ -12,7 +12,6 @@ use http::{Extensions, Method, Version};
 
 use crate::proto::body::{Body, Inner};
 use crate::proto::fields::{FieldSpans, Span};
-use crate::proto::params::Params;
 
 /// The parts of a [`Request`](crate::Request).
 #[derive(Default)]
@@ -37,6 +36,21 @@ pub(crate) struct Head {
     /// The start of the field section. The spans of `fields` are relative to it.
     pub(crate) fields_start: usize,
     pub(crate) fields: FieldSpans,
+}
+
+/// The parameters of a route: their names, shared with the route, and the spans of their values in the head.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Params {
+    pub(crate) names: Option<Arc<[Box<str>]>>,
+    pub(crate) values: Vec<Span>,
+}
+
+impl Params {
+    /// The span of the value of `name`.
+    pub(crate) fn get(&self, name: &str) -> Option<Span> {
+        let at = self.names.as_deref()?.iter().position(|known| **known == *name)?;
+        self.values.get(at).copied()
+    }
 }
 
 /// The largest number of boxes in the pool of one thread.

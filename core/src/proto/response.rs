@@ -54,7 +54,7 @@ pub(crate) type FieldList = SmallVec<[(HeaderName, HeaderValue); 2]>;
 /// The function that takes the connection over once it is no longer HTTP.
 pub(crate) type Upgrade = Box<dyn FnOnce(Stream) -> BoxFuture<()> + Send>;
 
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 impl Response {

@@ -34,11 +34,8 @@ static CLASS: [u8; 256] = {
 };
 
 /// Checks that `target` has a form that `method` allows: `*` for OPTIONS, `host:port` for CONNECT, or a path or an
-/// `http` or `https` URL (RFC 9112, 3.2). Returns its path, a subslice of `target`; the path of `*` and of `host:port`
-/// is the whole target.
-///
-/// # Errors
-/// [`Error::Target`].
+/// `http` or `https` URL (RFC 9112, 3.2). Returns its path, a subslice of `target`, or [`Error::Target`]. The path of
+/// `*` and of `host:port` is the whole target.
 pub(crate) fn check<'a>(method: &Method, target: &'a [u8]) -> Result<&'a [u8], Error> {
     let path = match target {
         _ if *method == Method::CONNECT => is_authority_with_port(target).then_some(target),
@@ -174,70 +171,40 @@ mod tests {
 
     #[test]
     fn tells_targets_that_fit_their_method() {
-        for (method, target, fine) in [
-            (Method::GET, "/", true),
-            (Method::GET, "/a%20b?c=d/?&%zz", true),
-            (Method::GET, "/a%2", false),
-            (Method::GET, "/a%zz", false),
-            (Method::GET, "/a#b", false),
-            (Method::GET, "/a\\b", false),
-            (Method::GET, "/a?{b}", true),
-            (Method::GET, "a", false),
-            (Method::GET, "*", false),
-            (Method::OPTIONS, "*", true),
-            (Method::OPTIONS, "**", false),
-            (Method::GET, "http://a/b", true),
-            (Method::GET, "HTTPS://a:1?b", true),
-            (Method::GET, "http://a", true),
-            (Method::GET, "http:///b", false),
-            (Method::GET, "http://u@a/b", false),
-            (Method::GET, "ftp://a/b", false),
-            (Method::GET, "a:80", false),
-            (Method::CONNECT, "a:80", true),
-            (Method::CONNECT, "[::1]:80", true),
-            (Method::CONNECT, "[::1]", false),
-            (Method::CONNECT, "[::1]:", false),
-            (Method::CONNECT, "a", false),
-            (Method::CONNECT, "a:", false),
-            (Method::CONNECT, ":80", false),
-            (Method::CONNECT, "/", false),
-        ] {
-            assert_eq!(check(&method, target.as_bytes()).is_ok(), fine, "{method} {target}");
+        let table: [(Method, &[&str], &[&str]); 4] = [
+            (
+                Method::GET,
+                &["/", "/a%20b?c=d/?&%zz", "/a?{b}"],
+                &["/a%2", "/a%zz", "/a#b", "/a\\b", "a", "*"],
+            ),
+            (
+                Method::GET,
+                &["http://a/b", "HTTPS://a:1?b", "http://a"],
+                &["http:///b", "http://u@a/b", "ftp://a/b", "a:80"],
+            ),
+            (Method::OPTIONS, &["*"], &["**"]),
+            (Method::CONNECT, &["a:80", "[::1]:80"], &["[::1]", "[::1]:", "a", "a:", ":80", "/"]),
+        ];
+        for (method, fitting, others) in table {
+            for target in fitting {
+                assert!(check(&method, target.as_bytes()).is_ok(), "{method} {target}");
+            }
+            for target in others {
+                assert!(check(&method, target.as_bytes()).is_err(), "{method} {target}");
+            }
         }
     }
 
     #[test]
     fn tells_hosts() {
-        for (value, fine) in [
-            ("", false),
-            ("a", true),
-            ("a:", true),
-            ("a:80", true),
-            ("127.0.0.1:65535", true),
-            ("[::1]", true),
-            ("[::1]:80", true),
-            ("a%41", true),
-            ("a:65536", false),
-            ("a:b", false),
-            ("a:+1", false),
-            (":80", false),
-            ("a b", false),
-            ("a,b", false),
-            ("a/b", false),
-            ("u@a", false),
-            ("[::1", false),
-            ("[::1]x", false),
-            ("[zz]", false),
-            ("[v1.a:b]:80", true),
-            ("[v.a]", false),
-            ("[v1.]", false),
-            ("[v1a]", false),
-            ("[vg.a]", false),
-            ("[v1.a/]", false),
-            ("a:1:2", false),
-            ("::1", false),
+        for value in ["a", "a:", "a:80", "127.0.0.1:65535", "[::1]", "[::1]:80", "a%41", "[v1.a:b]:80"] {
+            assert!(is_host(value.as_bytes()), "'{value}'");
+        }
+        for value in [
+            "", "a:65536", "a:b", "a:+1", ":80", "a b", "a,b", "a/b", "u@a", "[::1", "[::1]x", "[zz]",
+            "[v.a]", "[v1.]", "[v1a]", "[vg.a]", "[v1.a/]", "a:1:2", "::1",
         ] {
-            assert_eq!(is_host(value.as_bytes()), fine, "'{value}'");
+            assert!(!is_host(value.as_bytes()), "'{value}'");
         }
     }
 }
