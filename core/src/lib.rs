@@ -38,7 +38,7 @@ pub use proto::read_buffer::ReadBuffer;
 pub use proto::request::{HeadTooLarge, ParamError, Request};
 pub use proto::response::Response;
 pub use proto::stream::Stream;
-pub use proto::write_queue::{self, WriteQueue};
+pub use proto::write_queue::WriteQueue;
 pub use proto::{BoxError, BoxFuture};
 
 pub use runtime::body_reader::BodyReader;

@@ -144,13 +144,10 @@ impl Body {
             }
             Inner::Lease(source) => source.poll_chunk(cx),
             Inner::Stream(body) => loop {
-                match ready!(body.as_mut().poll_frame(cx)) {
-                    None => return Poll::Ready(None),
-                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
-                        _ => continue,
-                    },
+                let Some(frame) = ready!(body.as_mut().poll_frame(cx)?) else { return Poll::Ready(None) };
+                match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
+                    _ => continue,
                 }
             },
         }

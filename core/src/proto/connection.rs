@@ -139,10 +139,8 @@ pub struct Connection {
     has_ended: bool,
     /// The connection stopped reading although the peer may still be sending.
     input_abandoned: bool,
-    /// Responses have a `Server` field.
-    server: bool,
-    /// Responses have a `Date` field.
-    date: bool,
+    /// The fields of each response, without the time.
+    standard: StandardFields,
 }
 
 enum State {
@@ -177,12 +175,11 @@ impl Connection {
             limits: limits.clamped(),
             read_buffer: ReadBuffer::new(),
             write_queue: WriteQueue::new(),
-            state: State::Head(Scan::head()),
+            state: State::Head(Scan::default()),
             closing: false,
             has_ended: false,
             input_abandoned: false,
-            server,
-            date,
+            standard: StandardFields { server, date, seconds: 0 },
         }
     }
 
@@ -272,7 +269,7 @@ impl Connection {
                     return Event::AwaitResponse;
                 }
                 State::Exchange(exchange) => match exchange.request {
-                    RequestBody::Done => self.state = State::Head(Scan::head()),
+                    RequestBody::Done => self.state = State::Head(Scan::default()),
                     _ => {
                         if let Some(event) = self.drain() {
                             return event;
@@ -379,13 +376,13 @@ impl Connection {
             _ => panic!("the body of a whole response is a stream"),
         };
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
-        let plain = exchange.facts.is_plain()
-            && exchange.response == ResponseState::Awaited
-            && !exchange.awaits_continue;
-        if plain && !self.closing && has_body(status) && !asks_to_close(fields) {
+        let facts = exchange.facts;
+        let plain = facts.keep_alive && !facts.is_http10 && !facts.is_head && !exchange.awaits_continue;
+        let awaited = exchange.response == ResponseState::Awaited;
+        if plain && awaited && !self.closing && has_body(status) && !asks_to_close(fields) {
             // `respond` comes to the same result, with more checks.
             let length = BodyLength::Known(bytes.len() as u64);
-            let standard = StandardFields { server: self.server, date: self.date, seconds };
+            let standard = StandardFields { seconds, ..self.standard };
             let tail = self.write_queue.tail();
             encode::head(tail, status, fields, length, None, standard);
             self.write_queue.push(bytes);
@@ -437,7 +434,7 @@ impl Connection {
             (false, true) => Some("keep-alive"),
             (false, false) => None,
         };
-        let standard = StandardFields { server: self.server, date: self.date, seconds };
+        let standard = StandardFields { seconds, ..self.standard };
         encode::head(self.write_queue.tail(), status, fields, announced, connection, standard);
         expects_body
     }
@@ -454,7 +451,7 @@ impl Connection {
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
         assert!(exchange.response == ResponseState::Awaited, "the request was answered already");
         let connection = (status == StatusCode::SWITCHING_PROTOCOLS).then_some("upgrade");
-        let standard = StandardFields { server: self.server, date: self.date, seconds };
+        let standard = StandardFields { seconds, ..self.standard };
         encode::head(self.write_queue.tail(), status, fields, BodyLength::Omitted, connection, standard);
         self.state = State::Closed;
     }
@@ -489,7 +486,7 @@ impl Connection {
         };
         if !is_response_begun {
             let text = error.to_string();
-            let standard = StandardFields { server: self.server, date: self.date, seconds };
+            let standard = StandardFields { seconds, ..self.standard };
             let length = BodyLength::Known(text.len() as u64);
             let fields =
                 [(header::CONTENT_TYPE, TEXT), (header::RETRY_AFTER, HeaderValue::from(Error::RETRY_AFTER))];
@@ -547,17 +544,15 @@ impl Connection {
             }
             let piece = self.next_piece();
             let State::Exchange(exchange) = &mut self.state else { return Some(Event::Finished) };
-            match piece {
-                Ok(Piece::End) => return None,
-                Ok(Piece::Data(ref data)) => exchange.drained += data.len() as u64,
-                Ok(Piece::NeedBytes) => {}
-                Err(_) => self.closing = true,
+            if let Ok(Piece::Data(data)) = &piece {
+                exchange.drained += data.len() as u64;
             }
             let remaining = exchange.request.remaining().unwrap_or(0);
-            if exchange.drained.saturating_add(remaining) > self.limits.drain {
-                self.closing = true;
-            } else if matches!(piece, Ok(Piece::NeedBytes)) {
-                return Some(Event::NeedBytes);
+            match piece {
+                Ok(Piece::End) => return None,
+                _ if exchange.drained.saturating_add(remaining) > self.limits.drain => self.closing = true,
+                Ok(Piece::NeedBytes) => return Some(Event::NeedBytes),
+                Ok(Piece::Data(_)) | Err(_) => {}
             }
         }
     }

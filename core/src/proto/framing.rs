@@ -30,14 +30,6 @@ pub(crate) struct Facts {
     pub(crate) is_head: bool,
 }
 
-impl Facts {
-    /// Whether the response may have a body and the connection stays open without a `Connection` field.
-    #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.keep_alive && !self.is_http10 && !self.is_head
-    }
-}
-
 /// The facts that depend on the fields alone and not on the request line. [`memo`](super::memo) caches them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FieldFacts {
@@ -143,7 +135,7 @@ enum Encoding {
 impl Encoding {
     /// Adds the value of another line.
     fn and(self, value: &[u8]) -> Encoding {
-        value.split(|&byte| byte == b',').map(trim).fold(self, |encoding, coding| {
+        value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).fold(self, |encoding, coding| {
             let chunked = coding.eq_ignore_ascii_case(b"chunked");
             match encoding {
                 Encoding::None if chunked => Encoding::Chunked,
@@ -158,14 +150,7 @@ impl Encoding {
 
 /// The non-empty members of a comma-separated list, without the white space around them (RFC 9110, 5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
-}
-
-fn trim(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
-        bytes = rest;
-    }
-    bytes
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
 /// Parses a `Content-Length`: `1*DIGIT` (RFC 9110, 8.6), at most 63 bits.

@@ -23,7 +23,7 @@ mod response_state;
 mod scan;
 pub(crate) mod stream;
 mod target;
-pub mod write_queue;
+pub(crate) mod write_queue;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -2,9 +2,8 @@
 //!
 //! A read goes into a scratch buffer that the connections of a thread share. The received bytes are then copied into
 //! the buffer of the connection. The scratch buffer is large and is initialised once: reading needs no unsafe code
-//! and no zeroing, and a connection without input needs no memory. Heads and body pieces leave the read buffer as
-//! [`Bytes`] that share its memory. The buffer of an idle connection returns to a pool of the thread, so that neither
-//! idle nor busy connections allocate.
+//! and no zeroing. Heads and body pieces leave the read buffer as [`Bytes`] that share its memory. The buffer of an
+//! idle connection returns to a pool of the thread, so that neither idle nor busy connections allocate.
 //!
 //! A read that fills much of the scratch buffer is not copied: the scratch buffer itself becomes the buffer of the
 //! connection. It is used for reading again once all [`Bytes`] that share its memory were dropped.

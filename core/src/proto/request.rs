@@ -268,16 +268,14 @@ pub struct HeadTooLarge;
 /// The path of a target in any of the four forms (RFC 9112, 3.2). The target is not validated.
 fn path_of(bytes: &Bytes, target: Span) -> Span {
     let whole = target.of(bytes);
-    let authority = match whole.windows(3).position(|three| three == b"://") {
-        Some(at) if whole[0] != b'/' => at + 3,
+    let start = match memchr::memmem::find(whole, b"://") {
+        Some(at) if whole[0] != b'/' => match memchr::memchr(b'/', &whole[at + 3..]) {
+            Some(slash) => at + 3 + slash,
+            // An absolute target without a path has the path `/`. A slash of `://` provides the byte.
+            None => return Span { start: target.start + at as u16 + 2, len: 1 },
+        },
         _ => 0,
     };
-    let start = match whole[authority..].iter().position(|&byte| byte == b'/') {
-        Some(at) if authority > 0 => authority + at,
-        // An absolute target without a path has the path `/`. A slash of `://` provides the byte.
-        None if authority > 0 => return Span { start: target.start + authority as u16 - 1, len: 1 },
-        _ => 0,
-    };
-    let len = whole[start..].iter().position(|&byte| byte == b'?').unwrap_or(whole.len() - start);
+    let len = memchr::memchr(b'?', &whole[start..]).unwrap_or(whole.len() - start);
     Span { start: target.start + start as u16, len: len as u16 }
 }

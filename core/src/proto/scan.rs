@@ -6,8 +6,8 @@
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
 
-/// The progress of a line-by-line check of an incomplete head or trailer section.
-#[derive(Clone, Debug, Default)]
+/// The progress of a line-by-line check of an incomplete head or trailer section. The default is the start of a head.
+#[derive(Debug, Default)]
 pub(crate) struct Scan {
     /// The number of bytes that were searched for line ends.
     searched: usize,
@@ -24,11 +24,6 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    /// Creates the scan of a head.
-    pub(crate) fn head() -> Scan {
-        Scan::default()
-    }
-
     /// Creates the scan of a trailer section: field lines without a request line.
     pub(crate) fn trailers() -> Scan {
         Scan { past_method: true, in_fields: true, ..Scan::default() }
@@ -163,7 +158,7 @@ mod tests {
     use super::*;
 
     fn scan(text: &str, step: usize, limits: &Limits) -> Result<Option<usize>, Error> {
-        let mut scan = Scan::head();
+        let mut scan = Scan::default();
         let mut end = 0;
         while end < text.len() {
             end = (end + step).min(text.len());

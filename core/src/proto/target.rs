@@ -133,12 +133,8 @@ fn is_literal_address(value: &[u8]) -> bool {
         [b'v' | b'V', rest @ ..] => is_future_address(rest),
         address => std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
     };
-    let is_end = match &value[end + 1..] {
-        [] => true,
-        [b':', port @ ..] => is_port(port),
-        _ => false,
-    };
-    is_address && is_end
+    let rest = &value[end + 1..];
+    is_address && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
 }
 
 /// Whether `value`, without its leading `v`, is `1*HEXDIG "." 1*( unreserved / sub-delims / ":" )` (RFC 3986, 3.2.2).

@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 /// The size in bytes up to which [`WriteQueue::push`] copies.
-pub const COPIED: usize = 4 * 1024;
+const COPIED: usize = 4 * 1024;
 /// The largest capacity, in bytes, of a tail in the pool.
 const MAX_RECYCLED: usize = 16 * 1024;
 /// The largest number of tails in the pool of one thread.
@@ -65,7 +65,7 @@ impl WriteQueue {
         self.tail = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(1024));
     }
 
-    /// Queues `bytes`. More than [`COPIED`] bytes are queued without a copy.
+    /// Queues `bytes`. More than 4 KiB are queued without a copy.
     #[inline]
     pub fn push(&mut self, bytes: Bytes) {
         if bytes.len() <= COPIED {
@@ -141,9 +141,7 @@ impl WriteQueue {
     pub fn release(&mut self) {
         if self.is_empty() && self.tail.capacity() != 0 {
             recycle(std::mem::take(&mut self.tail));
-            if self.chunks.capacity() != 0 {
-                self.chunks = VecDeque::new();
-            }
+            self.chunks = VecDeque::new();
         }
     }
 }
