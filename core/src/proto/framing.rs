@@ -76,7 +76,8 @@ impl FieldFacts {
                     }
                 }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
-                    if facts.length.replace(parse_length(value)?).is_some() {
+                    let repeated = facts.length.replace(parse_length(value)?).is_some();
+                    if repeated {
                         return Err(Error::LengthRepeated);
                     }
                 }
