@@ -420,13 +420,10 @@ impl Connection {
         }
         let facts = exchange.facts;
         let (announced, response) = ResponseState::after_head(status, fields, length, facts);
-        if !facts.keep_alive
+        self.closing |= !facts.keep_alive
             || exchange.awaits_continue
             || asks_to_close(fields)
-            || response == ResponseState::UntilClose
-        {
-            self.closing = true;
-        }
+            || response == ResponseState::UntilClose;
         exchange.response = if facts.is_head { ResponseState::Bodiless } else { response };
         let expects_body = !matches!(exchange.response, ResponseState::Bodiless | ResponseState::Length(0));
         let connection = match (self.closing, facts.is_http10) {

@@ -23,7 +23,6 @@ thread_local! {
     static MEMO: RefCell<Memo> = const { RefCell::new(Memo { line: None, sections: Vec::new(), last: 0 }) };
 }
 
-/// The cache of one thread.
 struct Memo {
     line: Option<Line>,
     sections: Vec<Section>,

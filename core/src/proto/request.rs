@@ -36,13 +36,11 @@ impl Request {
         Request(Some(request_parts::take()))
     }
 
-    /// The parts, for this crate.
     #[inline]
     pub(crate) fn inner(&self) -> &RequestParts {
         self.0.as_deref().expect("a request has its parts until it is dropped")
     }
 
-    /// The parts, for this crate.
     #[inline]
     pub(crate) fn inner_mut(&mut self) -> &mut RequestParts {
         self.0.as_deref_mut().expect("a request has its parts until it is dropped")

@@ -75,8 +75,7 @@ impl ResponseState {
     /// See [`Connection::finish`](crate::h1::Connection::finish).
     pub(crate) fn finish(&mut self, write_queue: &mut WriteQueue) -> Result<(), WrongLength> {
         match self {
-            ResponseState::Awaited => return Err(WrongLength),
-            ResponseState::Length(left) if *left > 0 => return Err(WrongLength),
+            ResponseState::Awaited | ResponseState::Length(1..) => return Err(WrongLength),
             ResponseState::Chunked => write_queue.tail().extend_from_slice(b"0\r\n\r\n"),
             _ => {}
         }
