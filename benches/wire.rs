@@ -43,20 +43,20 @@ fn answer(connection: &mut Connection, wire: &[u8]) -> usize {
 
 /// The same with a given response. Also returns the number of bytes to send.
 fn answer_with(connection: &mut Connection, wire: &[u8], response: impl Fn() -> Response) -> (usize, usize) {
-    connection.read_buffer_mut().extend(wire);
+    connection.read_buffer.extend(wire);
     let mut answered = 0;
     loop {
         match connection.next_event() {
             Event::Request(request) => {
                 black_box(request.path());
-                connection.respond_whole(response(), 1_700_000_000);
+                connection.respond_whole(&mut response(), 1_700_000_000);
                 answered += 1;
             }
             Event::NeedBytes => break,
             other => panic!("{other:?}"),
         }
     }
-    let write_queue = connection.write_queue_mut();
+    let write_queue = &mut connection.write_queue;
     let bytes = write_queue.len();
     write_queue.sent(black_box(bytes));
     (answered, bytes)
@@ -151,16 +151,16 @@ fn chunked(criterion: &mut Criterion) {
         group.bench_function(format!("with its head, in chunks of {size}"), |bencher| {
             bencher.iter(|| {
                 let mut connection = connection();
-                connection.read_buffer_mut().extend(black_box(wire.as_bytes()));
+                connection.read_buffer.extend(black_box(wire.as_bytes()));
                 assert_eq!(request(&mut connection).body().remaining(), Some(LEN as u64));
             });
         });
         group.bench_function(format!("after its head, in chunks of {size}"), |bencher| {
             bencher.iter(|| {
                 let mut connection = connection();
-                connection.read_buffer_mut().extend(HEAD.as_bytes());
+                connection.read_buffer.extend(HEAD.as_bytes());
                 request(&mut connection);
-                connection.read_buffer_mut().extend(black_box(body.as_bytes()));
+                connection.read_buffer.extend(black_box(body.as_bytes()));
                 let mut total = 0;
                 loop {
                     match connection.next_piece().expect("the body is well-formed") {

@@ -34,12 +34,11 @@ pub use proto::into_response::IntoResponse;
 #[cfg(feature = "json")]
 pub use proto::into_response::Json;
 pub use proto::limits::Limits;
-pub use proto::params::ParamError;
 pub use proto::read_buffer::ReadBuffer;
-pub use proto::request::{HeadTooLarge, Request};
+pub use proto::request::{HeadTooLarge, ParamError, Request};
 pub use proto::response::Response;
 pub use proto::stream::Stream;
-pub use proto::write_queue::{self, WriteQueue};
+pub use proto::write_queue::WriteQueue;
 pub use proto::{BoxError, BoxFuture};
 
 pub use runtime::body_reader::BodyReader;

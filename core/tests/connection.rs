@@ -3,63 +3,64 @@
 use std::sync::Arc;
 
 use gearshift_core::h1::{Connection, Error, Event, Piece};
-use gearshift_core::{BodyError, Limits, Response};
+use gearshift_core::{BodyError, Limits, Request, Response};
 use proptest::prelude::*;
 
 /// Feeds `pieces` to a connection and answers each request. Returns one line for each event, and the bytes of the
 /// responses as the last line. `end` ends the peer's sending side after the pieces.
 fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Arc<Limits>, end: bool) -> Vec<String> {
     let mut pieces = pieces.into_iter();
-    let mut connection = Connection::new(limits.clone(), false, false);
-    let mut seen = Vec::new();
-    loop {
-        match connection.next_event() {
-            Event::NeedBytes => match pieces.next() {
-                Some(piece) => connection.read_buffer_mut().extend(piece),
-                None if end && !connection.has_ended() => connection.received_end(),
-                None => break seen.push("waits".into()),
-            },
-            Event::Request(request) => {
-                match read_body(&mut connection, &mut pieces, end, request.into_parts_for_test()) {
-                    Ok(body) => seen.push(body),
-                    // A malformed body gets the same response before and after the call of a handler.
-                    Err(error) => {
-                        connection.refuse(error, 0);
-                        break seen.push(format!("refused: {error:?}"));
-                    }
-                }
-                connection.respond_whole(Response::text("ok"), 0);
-            }
-            Event::AwaitResponse => unreachable!("every request is answered at once"),
-            Event::Refused(error) => {
-                connection.refuse(error, 0);
-                break seen.push(format!("refused: {error:?}"));
-            }
-            Event::Finished => break seen.push("finished".into()),
+    let mut connection = connection(limits, "");
+    // Returns false if the peer sends nothing more.
+    let mut receive = |connection: &mut Connection| {
+        match pieces.next() {
+            Some(piece) => connection.read_buffer.extend(piece),
+            None if end && !connection.has_ended() => connection.received_end(),
+            None => return false,
         }
-    }
-    let write_queue = connection.write_queue_mut();
-    seen.push(String::from_utf8_lossy(write_queue.front()).into_owned());
+        true
+    };
+    let mut seen = Vec::new();
+    let last = loop {
+        let refusal = match connection.next_event() {
+            Event::NeedBytes if receive(&mut connection) => continue,
+            Event::NeedBytes => break "waits".to_owned(),
+            Event::Request(request) => match read_body(&mut connection, request, &mut receive) {
+                Ok(body) => {
+                    seen.push(body);
+                    connection.respond_whole(&mut Response::text("ok"), 0);
+                    continue;
+                }
+                // A malformed body gets the same response before and after the call of a handler.
+                Err(error) => error,
+            },
+            Event::AwaitResponse => unreachable!("every request is answered at once"),
+            Event::Refused(error) => error,
+            Event::Finished => break "finished".to_owned(),
+        };
+        connection.refuse(refusal, 0);
+        break format!("refused: {refusal:?}");
+    };
+    seen.extend([last, String::from_utf8_lossy(connection.write_queue.front()).into_owned()]);
     seen
 }
 
 /// Reads the body of a request. Returns one line that describes the request.
-fn read_body<'a>(
+fn read_body(
     connection: &mut Connection,
-    pieces: &mut impl Iterator<Item = &'a [u8]>,
-    end: bool,
-    (head, here): (String, Vec<u8>),
+    request: Request,
+    receive: &mut impl FnMut(&mut Connection) -> bool,
 ) -> Result<String, Error> {
-    let mut body = here;
+    let head =
+        format!("{} {} {:?} {:?}", request.method(), request.target(), request.version(), request.headers());
+    let here = futures_lite::future::block_on(request.into_body().bytes(usize::MAX));
+    let mut body = here.expect("the bytes are in memory").to_vec();
     let outcome = loop {
         match connection.next_piece() {
             Ok(Piece::Data(data)) => body.extend_from_slice(&data),
             Ok(Piece::End) => break "whole".to_owned(),
-            Ok(Piece::NeedBytes) => match pieces.next() {
-                Some(piece) => connection.read_buffer_mut().extend(piece),
-                None if end && !connection.has_ended() => connection.received_end(),
-                None => break "unfinished".to_owned(),
-            },
+            Ok(Piece::NeedBytes) if receive(connection) => {}
+            Ok(Piece::NeedBytes) => break "unfinished".to_owned(),
             Err(BodyError::Malformed(error)) => return Err(error),
             Err(BodyError::TooLarge { .. }) => return Err(Error::BodyTooLarge),
             Err(error) => break error.to_string(),
@@ -68,55 +69,34 @@ fn read_body<'a>(
     Ok(format!("{head} {:?} {outcome}", String::from_utf8_lossy(&body)))
 }
 
-/// Access to the head and the body of a request.
-trait IntoParts {
-    /// Returns a description of the head, and the part of the body that is in memory.
-    fn into_parts_for_test(self) -> (String, Vec<u8>);
-}
-
-impl IntoParts for gearshift_core::Request {
-    fn into_parts_for_test(self) -> (String, Vec<u8>) {
-        let head = format!("{} {} {:?} {:?}", self.method(), self.target(), self.version(), self.headers());
-        let body = futures_lite::future::block_on(self.into_body().bytes(usize::MAX))
-            .expect("the bytes are in memory");
-        (head, body.to_vec())
-    }
+/// Creates a connection that has received `bytes`.
+fn connection(limits: &Arc<Limits>, bytes: &str) -> Connection {
+    let mut connection = Connection::new(limits.clone(), false, false);
+    connection.read_buffer.extend(bytes.as_bytes());
+    connection
 }
 
 #[test]
 fn valid_requests_are_answered() {
-    let limits = Arc::new(Limits::default());
-    let host = "Host: a\r\n";
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
     for (wire, expected) in [
-        (format!("GET / HTTP/1.1\r\n{host}\r\n"), vec!["GET", "waits"]),
-        (format!("\r\nGET / HTTP/1.1\r\n{host}\r\n"), vec!["GET", "waits"]),
+        (&[GET][..], &["GET", "waits"][..]),
+        (&["\r\n", GET], &["GET", "waits"]),
+        (&[GET, "GET /b HTTP/1.1\r\nHost: a\r\n\r\n"], &["GET", "GET", "waits"]),
         (
-            format!("GET / HTTP/1.1\r\n{host}\r\n\r\nGET /b HTTP/1.1\r\n{host}\r\n"),
-            vec!["GET", "GET", "waits"],
+            &["GET / HTTP/1.1\r\nHost: a\r\nConnection: a, close\r\n\r\n", "GET / HTTP/1.1"],
+            &["GET", "finished"],
         ),
-        (
-            format!("GET / HTTP/1.1\r\n{host}Connection: a, close\r\n\r\nGET / HTTP/1.1"),
-            vec!["GET", "finished"],
-        ),
-        ("GET / HTTP/1.0\r\n\r\n".into(), vec!["GET", "finished"]),
-        ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n".into(), vec!["GET", "waits"]),
-        (
-            format!("POST / HTTP/1.1\r\n{host}Content-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n{host}\r\n"),
-            vec!["POST", "GET", "waits"],
-        ),
-        (
-            format!(
-                "POST / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\n{host}\r\n"
-            ),
-            vec!["POST", "GET", "waits"],
-        ),
-        (
-            format!("GET / HTTP/1.1\r\nX: \t y \t\r\n{host}\r\n"),
-            vec!["GET / HTTP/1.1 {\"X\": \"y\"", "waits"],
-        ),
-        (format!("GET / HTTP/1.1\r\nX:\r\n{host}\r\n"), vec!["GET / HTTP/1.1 {\"X\": \"\"", "waits"]),
+        (&["GET / HTTP/1.0\r\n\r\n"], &["GET", "finished"]),
+        (&["GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"], &["GET", "waits"]),
+        (&[POST, "Content-Length: 3\r\n\r\nabc", GET], &["POST", "GET", "waits"]),
+        (&[POST, "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", GET], &["POST", "GET", "waits"]),
+        (&["GET / HTTP/1.1\r\nX: \t y \t\r\nHost: a\r\n\r\n"], &["GET / HTTP/1.1 {\"X\": \"y\"", "waits"]),
+        (&["GET / HTTP/1.1\r\nX:\r\nHost: a\r\n\r\n"], &["GET / HTTP/1.1 {\"X\": \"\"", "waits"]),
     ] {
-        let seen = run([wire.as_bytes()], &limits, false);
+        let wire = wire.concat();
+        let seen = run([wire.as_bytes()], &Arc::default(), false);
         assert_eq!(seen.len(), expected.len() + 1, "{wire:?} gave {seen:?}");
         for (seen, expected) in seen.iter().zip(expected) {
             assert!(seen.starts_with(expected), "{wire:?}: {seen:?} should begin with {expected:?}");
@@ -175,10 +155,9 @@ fn ambiguous_and_malformed_heads_are_refused() {
 
 #[test]
 fn a_body_that_was_cut_is_an_error() {
-    let limits = Arc::new(Limits::default());
     for (framing, body) in [("Content-Length: 5", "abc"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")] {
         let wire = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}");
-        let seen = run([wire.as_bytes()], &limits, true);
+        let seen = run([wire.as_bytes()], &Arc::default(), true);
         assert!(seen[0].ends_with("\"abc\" the body was cut short"), "{seen:?}");
         assert_eq!(seen[1], "finished");
     }
@@ -186,20 +165,18 @@ fn a_body_that_was_cut_is_an_error() {
 
 #[test]
 fn the_connection_stays_open_if_a_body_arrives_before_100_continue() {
-    let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let mut connection = Connection::new(Limits::default().into(), false, false);
-    connection.read_buffer_mut().extend(head);
-    connection.read_buffer_mut().extend(b"3\r\nabc\r\n");
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut connection = connection(&Arc::default(), &format!("{head}3\r\nabc\r\n"));
     assert!(matches!(connection.next_event(), Event::Request(_)));
     assert!(!connection.awaits_continue(), "the peer has sent part of the body");
     assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "abc"));
     assert!(matches!(connection.next_piece(), Ok(Piece::NeedBytes)));
     assert!(!connection.send_continue(), "100 Continue is not sent once the body has begun");
-    connection.read_buffer_mut().extend(b"0\r\n\r\n");
+    connection.read_buffer.extend(b"0\r\n\r\n");
     assert!(matches!(connection.next_piece(), Ok(Piece::End)));
-    connection.respond_whole(Response::text("ok"), 0);
+    connection.respond_whole(&mut Response::text("ok"), 0);
     assert!(!connection.is_closing());
-    assert!(!connection.write_queue().front().windows(5).any(|window| window == b"close"));
+    assert!(!connection.write_queue.front().windows(5).any(|window| window == b"close"));
 }
 
 #[test]
@@ -211,18 +188,16 @@ fn an_unread_body_that_arrives_before_100_continue_is_drained() {
         ("Transfer-Encoding: chunked", &["3\r", "\nabc\r\n0\r\n\r\n"]),
         ("Transfer-Encoding: chunked", &["3\r\nabc\r\n", "0\r\n\r\n"]),
     ] {
-        let mut connection = Connection::new(Limits::default().into(), false, false);
-        let head =
-            format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{framing}\r\n\r\n{}", pieces[0]);
-        connection.read_buffer_mut().extend(head.as_bytes());
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
+        let mut connection = connection(&Arc::default(), &format!("{head}{framing}\r\n\r\n{}", pieces[0]));
         assert!(matches!(connection.next_event(), Event::Request(_)));
-        connection.respond_whole(Response::text("ok"), 0);
+        connection.respond_whole(&mut Response::text("ok"), 0);
         let has_begun = !pieces[0].is_empty();
         assert_eq!(connection.is_closing(), !has_begun, "{framing}, {pieces:?}");
         if has_begun {
             assert!(matches!(connection.next_event(), Event::NeedBytes));
-            connection.read_buffer_mut().extend(pieces[1].as_bytes());
-            connection.read_buffer_mut().extend(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+            connection.read_buffer.extend(pieces[1].as_bytes());
+            connection.read_buffer.extend(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
             assert!(matches!(connection.next_event(), Event::Request(request) if request.path() == "/next"));
         }
     }
@@ -234,11 +209,10 @@ fn the_rest_of_a_body_beyond_the_drain_limit_is_not_awaited() {
     limits.drain = 10;
     let limits = Arc::new(limits);
     for (length, is_drained) in [(10, true), (11, false), (1_000_000, false)] {
-        let mut connection = Connection::new(limits.clone(), false, false);
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
-        connection.read_buffer_mut().extend(head.as_bytes());
+        let mut connection = connection(&limits, &head);
         assert!(matches!(connection.next_event(), Event::Request(_)));
-        connection.respond_whole(Response::text("ok"), 0);
+        connection.respond_whole(&mut Response::text("ok"), 0);
         match connection.next_event() {
             Event::NeedBytes => assert!(is_drained, "{length} bytes are awaited"),
             Event::Finished => assert!(!is_drained && connection.must_linger()),
@@ -265,9 +239,7 @@ fn limits_above_the_maximum_count_as_the_maximum() {
         (of_fields(Limits::MAX_FIELDS + 1), Some(Error::TooManyFields)),
         (format!("GET /{} HTTP/1.1\r\n", "a".repeat(Limits::MAX_HEAD)), Some(Error::RequestLineTooLong)),
     ] {
-        let mut connection = Connection::new(limits.clone(), false, false);
-        connection.read_buffer_mut().extend(head.as_bytes());
-        match connection.next_event() {
+        match connection(&limits, &head).next_event() {
             Event::Request(_) => assert_eq!(refusal, None, "{} bytes", head.len()),
             Event::Refused(error) => assert_eq!(refusal, Some(error), "{} bytes", head.len()),
             event => panic!("{event:?}"),

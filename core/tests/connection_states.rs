@@ -8,72 +8,65 @@ use gearshift_core::{BodyError, Bytes, HeaderValue, Limits, Response, StatusCode
 
 const SOURCE: &str = include_str!("../src/proto/connection.rs");
 
-/// The input that leads to each state of the request side in which the response is `Awaited`.
-const REQUESTS: [(&str, &str); 4] = [
-    ("Done", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ("Length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"),
-    ("Chunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    ("Broken", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"),
-];
+/// The heads that lead to the states `Done`, `Length` and `Chunked` of the request side.
+const DONE: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const LENGTH: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// A function that creates a connection in the state `from` and makes the call of a row.
-type Drive = fn(from: &str) -> Connection;
-
-fn connection() -> Connection {
-    let mut limits = Limits::default();
-    (limits.body, limits.drain) = (100, 10);
-    Connection::new(limits.into(), false, false)
-}
+/// Makes the call of a row on a connection in the state `from`.
+type Drive = fn(connection: &mut Connection, from: &str);
 
 fn receive(connection: &mut Connection, bytes: &str) {
-    connection.read_buffer_mut().extend(bytes.as_bytes());
+    connection.read_buffer.extend(bytes.as_bytes());
+}
+
+/// Receives `bytes` and calls `next_event`.
+fn hear(connection: &mut Connection, bytes: &str) {
+    receive(connection, bytes);
+    let _ = connection.next_event();
 }
 
 /// Creates a connection that has received `bytes`, and calls `next_event`.
 fn after(bytes: &str) -> Connection {
-    let mut connection = connection();
-    receive(&mut connection, bytes);
-    let _ = connection.next_event();
+    let mut limits = Limits::default();
+    (limits.body, limits.drain) = (100, 10);
+    let mut connection = Connection::new(limits.into(), false, false);
+    hear(&mut connection, bytes);
     connection
 }
 
 /// Creates a connection whose request side is in `state`. In an exchange the response is `Awaited`.
 fn request_in(state: &str) -> Connection {
-    let mut connection = match state {
-        "Head" => connection(),
-        "Rejected" => after("\0"),
-        "Closed" => {
-            let mut connection = connection();
-            connection.close();
-            connection
-        }
-        _ => after(REQUESTS.iter().find(|(name, _)| *name == state).expect("a state of an exchange").1),
-    };
-    if state == "Broken" {
-        connection.break_body(BodyError::TimedOut);
+    let mut connection = after(match state {
+        "Head" | "Closed" => "",
+        "Done" => DONE,
+        "Length" | "Broken" => LENGTH,
+        "Chunked" => CHUNKED,
+        "Rejected" => "\0",
+        _ => panic!("{state} is no state of the request side"),
+    });
+    match state {
+        "Closed" => connection.close(),
+        "Broken" => drop(connection.break_body(BodyError::TimedOut)),
+        _ => {}
     }
     assert_eq!(request_state(&connection), state);
     connection
 }
 
-/// Creates a connection whose request side is in `state` and whose response is `Done`.
-fn answered_in(state: &str) -> Connection {
-    let mut connection = request_in(state);
-    connection.respond_whole(Response::text("ok"), 0);
-    assert_eq!(response_state(&connection), "Done");
-    connection
-}
-
 /// Creates a connection whose response side is in `state`.
 fn response_in(state: &str) -> Connection {
-    let head = |version| after(&format!("GET / HTTP/1.{version}\r\nHost: a\r\n\r\n"));
-    let mut connection = head(if state == "UntilClose" { 0 } else { 1 });
+    let mut connection = after(match state {
+        "None" => "",
+        "UntilClose" => "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+        _ => DONE,
+    });
     match state {
-        "Awaited" => {}
+        "None" | "Awaited" => {}
         "Length" => assert!(connection.respond(StatusCode::OK, &[], Some(3), 0)),
         "Chunked" | "UntilClose" => assert!(connection.respond(StatusCode::OK, &[], None, 0)),
         "Bodiless" => assert!(!connection.respond(StatusCode::NO_CONTENT, &[], None, 0)),
-        "Done" => connection.respond_whole(Response::text("ok"), 0),
+        "Done" => connection.respond_whole(&mut Response::text("ok"), 0),
         _ => panic!("{state} is no state of the response side"),
     }
     assert_eq!(response_state(&connection), state);
@@ -96,352 +89,250 @@ fn response_state(connection: &Connection) -> String {
     debug_state(connection, "response")
 }
 
-/// Takes the pieces of the body that have arrived. Returns the result after them.
-fn read_body(connection: &mut Connection) -> Result<Piece, BodyError> {
-    loop {
-        match connection.next_piece() {
-            Ok(Piece::Data(_)) => {}
-            other => return other,
-        }
-    }
+/// Completes the response.
+fn answer(connection: &mut Connection) {
+    connection.respond_whole(&mut Response::text("ok"), 0);
+    assert_eq!(response_state(connection), "Done");
 }
 
-/// The bytes that complete the body of a request in `REQUESTS`.
-fn rest(state: &str) -> &'static str {
-    if state == "Length" { "abc" } else { "3\r\nabc\r\n0\r\nA: b\r\n\r\n" }
+fn expect_need_of_bytes(connection: &mut Connection) {
+    assert!(matches!(connection.next_event(), Event::NeedBytes));
+}
+
+fn expect_finish(connection: &mut Connection) {
+    assert!(matches!(connection.next_event(), Event::Finished));
+}
+
+/// Receives the bytes that complete the body of a request whose state is `from`.
+fn receive_rest(connection: &mut Connection, from: &str) {
+    receive(connection, if from == "Length" { "abc" } else { "3\r\nabc\r\n0\r\nA: b\r\n\r\n" });
+}
+
+fn buffer_rest(connection: &mut Connection, from: &str) {
+    receive_rest(connection, from);
+    connection.buffer_body(100);
 }
 
 /// The rows of the request side: the second column of the table, and a function for each call that it names.
 const REQUEST_ROWS: &[(&str, &[Drive])] = &[
-    ("`next_event`, the head is incomplete", &[|_| after("GET / HTTP/1.1\r\n")]),
+    ("`next_event`, the head is incomplete", &[|connection, _| hear(connection, "GET / HTTP/1.1\r\n")]),
     (
         "`next_event`, the head has no body, or its body has arrived",
         &[
-            |_| after(REQUESTS[0].1),
-            |_| after(&format!("{}abc", REQUESTS[1].1)),
-            |_| after(&format!("{}3\r\nabc\r\n0\r\n\r\n", REQUESTS[2].1)),
+            |connection, _| hear(connection, DONE),
+            |connection, _| hear(connection, &format!("{LENGTH}abc")),
+            |connection, _| hear(connection, &format!("{CHUNKED}3\r\nabc\r\n0\r\n\r\n")),
         ],
     ),
     (
         "`next_event`, the head has a `Content-Length` and more of its body is to come",
-        &[|_| after(REQUESTS[1].1), |_| after(&format!("{}ab", REQUESTS[1].1))],
+        &[|connection, _| hear(connection, LENGTH), |connection, _| hear(connection, &format!("{LENGTH}ab"))],
     ),
     (
         "`next_event`, the head is chunked and more of its body is to come",
-        &[|_| after(REQUESTS[2].1), |_| after(&format!("{}3\r\nab", REQUESTS[2].1))],
+        &[
+            |connection, _| hear(connection, CHUNKED),
+            |connection, _| hear(connection, &format!("{CHUNKED}3\r\nab")),
+        ],
     ),
     (
         "`next_event`, the bytes break a rule or a limit",
         &[
-            |_| after("GET\0"),
-            |_| after("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n"),
-            |_| after(&format!("{}x\r\n", REQUESTS[2].1)),
+            |connection, _| hear(connection, "GET\0"),
+            |connection, _| hear(connection, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n"),
+            |connection, _| hear(connection, &format!("{CHUNKED}x\r\n")),
         ],
     ),
     (
         "`next_event` after `received_end`, the head is incomplete",
-        &[|_| {
-            let mut connection = after("GET / HTTP/1.1\r\n");
+        &[|connection, _| {
+            hear(connection, "GET / HTTP/1.1\r\n");
             connection.received_end();
-            assert!(matches!(connection.next_event(), Event::Finished));
-            connection
+            expect_finish(connection);
         }],
     ),
     (
         "`next_event` while closing",
-        &[|_| {
-            let mut connection = connection();
+        &[|connection, _| {
             connection.close_after_this();
-            receive(&mut connection, REQUESTS[0].1);
-            assert!(matches!(connection.next_event(), Event::Finished));
-            connection
+            receive(connection, DONE);
+            expect_finish(connection);
         }],
     ),
     (
         "`next_piece` or `buffer_body` takes the last byte",
         &[
-            |from| {
-                let mut connection = request_in(from);
-                receive(&mut connection, rest(from));
+            |connection, from| {
+                receive_rest(connection, from);
                 assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "abc"));
-                connection
             },
-            |from| {
-                let mut connection = request_in(from);
-                receive(&mut connection, rest(from));
-                connection.buffer_body(100);
-                connection
-            },
+            buffer_rest,
         ],
     ),
     (
         "`next_piece` or `buffer_body` takes the last chunk and the trailer section",
         &[
-            |from| {
-                let mut connection = request_in(from);
-                receive(&mut connection, rest(from));
-                assert!(matches!(read_body(&mut connection), Ok(Piece::End)));
-                connection
+            |connection, from| {
+                receive_rest(connection, from);
+                while let Ok(Piece::Data(_)) = connection.next_piece() {}
+                assert!(matches!(connection.next_piece(), Ok(Piece::End)));
             },
-            |from| {
-                let mut connection = request_in(from);
-                receive(&mut connection, rest(from));
-                connection.buffer_body(100);
-                connection
-            },
+            buffer_rest,
         ],
     ),
     (
         "`next_piece`, the coding is malformed or the body exceeds `Limits::body`",
         &[
-            |from| {
-                let mut connection = request_in(from);
-                receive(&mut connection, "x\r\n");
+            |connection, _| {
+                receive(connection, "x\r\n");
                 assert!(matches!(connection.next_piece(), Err(BodyError::Malformed(Error::ChunkSize))));
-                connection
             },
-            |from| {
-                let mut connection = request_in(from);
-                receive(&mut connection, "65\r\n");
+            |connection, _| {
+                receive(connection, "65\r\n");
                 assert!(matches!(connection.next_piece(), Err(BodyError::TooLarge { limit: 100 })));
-                connection
             },
         ],
     ),
     (
-        "`next_piece` after `received_end` or `fail_body`, nothing is left to take",
+        "`next_piece` after `received_end` or `time_out_body`, nothing is left to take",
         &[
-            |from| {
-                let mut connection = request_in(from);
+            |connection, _| {
                 connection.received_end();
                 assert!(matches!(connection.next_piece(), Err(BodyError::Incomplete)));
-                connection
             },
-            |from| {
-                let mut connection = request_in(from);
-                receive(&mut connection, if from == "Length" { "a" } else { "1\r\na" });
-                connection.fail_body(BodyError::TimedOut);
+            |connection, from| {
+                receive(connection, if from == "Length" { "a" } else { "1\r\na" });
+                connection.time_out_body();
                 assert!(matches!(connection.next_piece(), Ok(Piece::Data(data)) if data == "a"));
-                assert_eq!(request_state(&connection), from, "the state changes only when no byte is left");
+                assert_eq!(request_state(connection), from, "the state changes only when no byte is left");
                 assert!(matches!(connection.next_piece(), Err(BodyError::TimedOut)));
-                connection
             },
         ],
     ),
     (
         "`break_body`",
-        &[|from| {
-            let mut connection = request_in(from);
+        &[|connection, _| {
             connection.break_body(BodyError::TimedOut);
             assert!(connection.is_closing());
-            connection
         }],
     ),
     (
         "`next_event`, the response is `Done`",
-        &[|from| {
-            let mut connection = answered_in(from);
-            assert!(matches!(connection.next_event(), Event::NeedBytes));
-            connection
+        &[|connection, _| {
+            answer(connection);
+            expect_need_of_bytes(connection);
         }],
     ),
     (
         "`next_event`, the response is `Done`, the rest arrives within `Limits::drain`",
-        &[|from| {
-            let mut connection = answered_in(from);
-            assert!(matches!(connection.next_event(), Event::NeedBytes));
-            assert_eq!(request_state(&connection), from);
-            receive(&mut connection, rest(from));
-            assert!(matches!(connection.next_event(), Event::NeedBytes));
-            connection
+        &[|connection, from| {
+            answer(connection);
+            expect_need_of_bytes(connection);
+            assert_eq!(request_state(connection), from);
+            receive_rest(connection, from);
+            expect_need_of_bytes(connection);
         }],
     ),
     (
         "`next_event`, the response is `Done`, the rest exceeds `Limits::drain` or fails",
         &[
-            |from| {
-                let mut connection = match from {
-                    "Length" => after("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n"),
-                    _ => request_in(from),
-                };
-                connection.respond_whole(Response::text("ok"), 0);
-                if from == "Chunked" {
-                    receive(&mut connection, "b\r\n01234567890");
+            |connection, from| {
+                if from == "Length" {
+                    *connection = after("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n");
                 }
-                assert!(matches!(connection.next_event(), Event::Finished));
-                connection
+                answer(connection);
+                if from == "Chunked" {
+                    receive(connection, "b\r\n01234567890");
+                }
+                expect_finish(connection);
             },
-            |from| {
-                let mut connection = answered_in(from);
+            |connection, _| {
+                answer(connection);
                 connection.received_end();
-                assert!(matches!(connection.next_event(), Event::Finished));
-                connection
+                expect_finish(connection);
             },
         ],
     ),
     (
         "`next_event` while closing, the response is `Done`",
-        &[|from| {
-            let mut connection = request_in(from);
+        &[|connection, _| {
             connection.close_after_this();
-            connection.respond_whole(Response::text("ok"), 0);
-            assert!(matches!(connection.next_event(), Event::Finished));
-            connection
+            answer(connection);
+            expect_finish(connection);
         }],
     ),
     (
         "`switch`, the response is `Awaited`",
-        &[|from| {
-            let mut connection = request_in(from);
-            connection.switch(StatusCode::SWITCHING_PROTOCOLS, &[], 0);
-            connection
-        }],
+        &[|connection, _| connection.switch(StatusCode::SWITCHING_PROTOCOLS, &[], 0)],
     ),
     (
         "`close`, `refuse`",
-        &[
-            |from| {
-                let mut connection = request_in(from);
-                connection.close();
-                connection
-            },
-            |from| {
-                let mut connection = request_in(from);
-                connection.refuse(Error::HeadTimeout, 0);
-                connection
-            },
-        ],
+        &[|connection, _| connection.close(), |connection, _| connection.refuse(Error::HeadTimeout, 0)],
     ),
 ];
 
 /// The rows of the response side, like [`REQUEST_ROWS`].
 const RESPONSE_ROWS: &[(&str, &[Drive])] = &[
-    ("`next_event` returns a request", &[|_| after(REQUESTS[0].1)]),
-    (
-        "`respond_whole`",
-        &[|from| {
-            let mut connection = response_in(from);
-            connection.respond_whole(Response::text("ok"), 0);
-            connection
-        }],
-    ),
+    ("`next_event` returns a request", &[|connection, _| hear(connection, DONE)]),
+    ("`respond_whole`", &[|connection, _| answer(connection)]),
     (
         "`respond` to HEAD, or with 204 or 304",
         &[
-            |_| {
-                let mut connection = after("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+            |connection, _| {
+                *connection = after("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
                 assert!(!connection.respond(StatusCode::OK, &[], Some(3), 0));
-                connection
             },
-            |from| {
-                let mut connection = response_in(from);
-                assert!(!connection.respond(StatusCode::NO_CONTENT, &[], Some(3), 0));
-                connection
-            },
-            |from| {
-                let mut connection = response_in(from);
-                assert!(!connection.respond(StatusCode::NOT_MODIFIED, &[], None, 0));
-                connection
-            },
+            |connection, _| assert!(!connection.respond(StatusCode::NO_CONTENT, &[], Some(3), 0)),
+            |connection, _| assert!(!connection.respond(StatusCode::NOT_MODIFIED, &[], None, 0)),
         ],
     ),
     (
         "`respond` with a length",
-        &[|from| {
-            let mut connection = response_in(from);
-            assert!(connection.respond(StatusCode::OK, &[], Some(3), 0));
-            connection
-        }],
+        &[|connection, _| assert!(connection.respond(StatusCode::OK, &[], Some(3), 0))],
     ),
     (
         "`respond` without a length, to HTTP/1.1",
-        &[|from| {
-            let mut connection = response_in(from);
+        &[|connection, _| {
             assert!(connection.respond(StatusCode::OK, &[], None, 0));
             assert!(!connection.is_closing());
-            connection
         }],
     ),
     (
         "`respond` without a length, to HTTP/1.0",
-        &[|_| {
-            let mut connection = after("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        &[|connection, _| {
+            *connection = after("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
             assert!(connection.respond(StatusCode::OK, &[], None, 0));
             assert!(connection.is_closing());
-            connection
         }],
     ),
-    (
-        "`send` within the length",
-        &[|from| {
-            let mut connection = response_in(from);
-            assert!(connection.send(Bytes::from_static(b"abc")).is_ok());
-            connection
-        }],
-    ),
+    ("`send` within the length", &[|connection, _| assert!(connection.send("abc".into()).is_ok())]),
     (
         "`send` beyond the length, or `finish` before its end: `WrongLength`",
         &[
-            |from| {
-                let mut connection = response_in(from);
-                assert!(connection.send(Bytes::from_static(b"abcd")).is_err());
-                connection
-            },
-            |from| {
-                let mut connection = response_in(from);
-                assert!(connection.finish().is_err());
-                connection
-            },
+            |connection, _| assert!(connection.send("abcd".into()).is_err()),
+            |connection, _| assert!(connection.finish().is_err()),
         ],
     ),
-    (
-        "`send`",
-        &[|from| {
-            let mut connection = response_in(from);
-            assert!(connection.send(Bytes::from_static(b"abc")).is_ok());
-            connection
-        }],
-    ),
+    ("`send`", &[|connection, _| assert!(connection.send("abc".into()).is_ok())]),
     (
         "`finish`",
-        &[|from| {
-            let mut connection = response_in(from);
+        &[|connection, from| {
             if from == "Length" {
-                assert!(connection.send(Bytes::from_static(b"abc")).is_ok());
+                assert!(connection.send("abc".into()).is_ok());
             }
             assert!(connection.finish().is_ok());
-            connection
         }],
     ),
-    (
-        "`send`: `WrongLength`",
-        &[|from| {
-            let mut connection = response_in(from);
-            assert!(connection.send(Bytes::from_static(b"abc")).is_err());
-            connection
-        }],
-    ),
-    (
-        "`finish`: `WrongLength`",
-        &[|from| {
-            let mut connection = response_in(from);
-            assert!(connection.finish().is_err());
-            connection
-        }],
-    ),
+    ("`send`: `WrongLength`", &[|connection, _| assert!(connection.send("abc".into()).is_err())]),
+    ("`finish`: `WrongLength`", &[|connection, _| assert!(connection.finish().is_err())]),
     (
         "the request side moves to `Head` or `Closed`",
         &[
-            |_| {
-                let mut connection = response_in("Done");
-                assert!(matches!(connection.next_event(), Event::NeedBytes));
-                connection
+            |connection, _| {
+                *connection = response_in("Done");
+                expect_need_of_bytes(connection);
             },
-            |from| {
-                let mut connection = response_in(from);
-                connection.close();
-                connection
-            },
+            |connection, _| connection.close(),
         ],
     ),
 ];
@@ -459,25 +350,31 @@ fn documented(title: &str) -> Vec<[&'static str; 3]> {
         .collect()
 }
 
-/// Compares the rows with the documentation and executes them from each of their states.
-fn check(title: &str, states: &[&str], rows: &[(&str, &[Drive])], state: fn(&Connection) -> String) {
+/// Compares the rows with the documentation and executes them from each of their states. `start` creates a connection
+/// in a state, and `state` returns its state.
+fn check(
+    title: &str,
+    states: &[&str],
+    rows: &[(&str, &[Drive])],
+    start: fn(&str) -> Connection,
+    state: fn(&Connection) -> String,
+) {
     let documented = documented(title);
     let described: Vec<_> = documented.iter().map(|row| row[1]).collect();
     let executed: Vec<_> = rows.iter().map(|row| row.0).collect();
     assert_eq!(described, executed, "the rows of the documentation and of the test");
+    let name = |cell: &'static str| if cell == "(none)" { "None" } else { cell.trim_matches('`') };
     for ([from, call, to], (_, drives)) in documented.into_iter().zip(rows) {
         let from = match from {
             "every state" => states.to_vec(),
-            from => from.split(", ").map(|state| state.trim_matches('`')).collect(),
+            from => from.split(", ").map(name).collect(),
         };
         for from in from {
             for (n, drive) in drives.iter().enumerate() {
-                let to = match to {
-                    "unchanged" => from,
-                    "(none)" => "None",
-                    to => to.trim_matches('`'),
-                };
-                assert_eq!(state(&drive(from)), to, "{from}: {call}, drive {n}");
+                let mut connection = start(from);
+                drive(&mut connection, from);
+                let to = if to == "unchanged" { from } else { name(to) };
+                assert_eq!(state(&connection), to, "{from}: {call}, drive {n}");
             }
         }
     }
@@ -486,33 +383,30 @@ fn check(title: &str, states: &[&str], rows: &[(&str, &[Drive])], state: fn(&Con
 #[test]
 fn the_request_side_moves_as_documented() {
     let states = ["Head", "Done", "Length", "Chunked", "Broken", "Rejected", "Closed"];
-    check("/// The request side. ", &states, REQUEST_ROWS, request_state);
+    check("/// The request side. ", &states, REQUEST_ROWS, request_in, request_state);
 }
 
 #[test]
 fn the_response_side_moves_as_documented() {
     let states = ["Awaited", "Length", "Chunked", "UntilClose", "Bodiless", "Done"];
-    check("/// The response side:", &states, RESPONSE_ROWS, response_state);
+    check("/// The response side:", &states, RESPONSE_ROWS, response_in, response_state);
 }
 
 #[test]
 fn next_event_waits_for_the_response_in_every_exchange() {
-    for state in ["Done", "Length", "Chunked", "Broken"] {
-        let mut connection = request_in(state);
-        receive(&mut connection, REQUESTS[0].1);
+    let requests = ["Done", "Length", "Chunked", "Broken"].map(|state| (state, request_in(state)));
+    let responses =
+        ["Awaited", "Length", "Chunked", "UntilClose", "Bodiless"].map(|state| (state, response_in(state)));
+    for (state, mut connection) in requests.into_iter().chain(responses) {
+        let before = (request_state(&connection), response_state(&connection));
+        receive(&mut connection, DONE);
         assert!(matches!(connection.next_event(), Event::AwaitResponse), "{state}");
-        assert_eq!(request_state(&connection), state);
-    }
-    for state in ["Awaited", "Length", "Chunked", "UntilClose", "Bodiless"] {
-        let mut connection = response_in(state);
-        receive(&mut connection, REQUESTS[0].1);
-        assert!(matches!(connection.next_event(), Event::AwaitResponse), "{state}");
-        assert_eq!(response_state(&connection), state);
+        assert_eq!((request_state(&connection), response_state(&connection)), before);
     }
     for state in ["Rejected", "Closed"] {
         let mut connection = request_in(state);
-        receive(&mut connection, REQUESTS[0].1);
-        assert!(matches!(connection.next_event(), Event::Finished), "{state}");
+        receive(&mut connection, DONE);
+        expect_finish(&mut connection);
         assert_eq!(request_state(&connection), state);
     }
 }
@@ -520,12 +414,8 @@ fn next_event_waits_for_the_response_in_every_exchange() {
 #[test]
 fn a_connection_is_closing_after_a_response_with_connection_close() {
     let mut connection = response_in("Awaited");
-    connection.respond(
-        StatusCode::OK,
-        &[(header::CONNECTION, HeaderValue::from_static("close"))],
-        Some(0),
-        0,
-    );
+    let fields = [(header::CONNECTION, HeaderValue::from_static("close"))];
+    connection.respond(StatusCode::OK, &fields, Some(0), 0);
     assert!(connection.is_closing());
 }
 
@@ -533,8 +423,8 @@ fn a_connection_is_closing_after_a_response_with_connection_close() {
 fn an_empty_piece_is_ignored_in_every_state() {
     for state in ["Awaited", "Length", "Chunked", "UntilClose", "Bodiless", "Done"] {
         let mut connection = response_in(state);
-        let queued = connection.write_queue().len();
+        let queued = connection.write_queue.len();
         assert!(connection.send(Bytes::new()).is_ok(), "{state}");
-        assert_eq!((response_state(&connection).as_str(), connection.write_queue().len()), (state, queued));
+        assert_eq!((response_state(&connection).as_str(), connection.write_queue.len()), (state, queued));
     }
 }

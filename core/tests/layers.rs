@@ -21,12 +21,9 @@ fn a_layer_imports_only_from_the_layers_before_it() {
                 }
                 let text = std::fs::read_to_string(&path).expect("a source file");
                 files += 1;
-                for (number, line) in text.lines().enumerate() {
-                    faults.extend(
-                        fault(line, rank).map(|fault| {
-                            format!("{}:{}: {fault}: {}", path.display(), number + 1, line.trim())
-                        }),
-                    );
+                for (line, number) in text.lines().zip(1..) {
+                    let fault = fault(line, rank);
+                    faults.extend(fault.map(|fault| format!("{}:{number}: {fault}: {line}", path.display())));
                 }
             }
         }

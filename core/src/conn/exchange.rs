@@ -55,7 +55,7 @@ pub(crate) async fn exchange<T: Transport>(
     }
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
-            owner.with(|io| io.connection.respond_in_place(&mut response, service.clock.unix_seconds()));
+            owner.with(|io| io.connection.respond_whole(&mut response, service.clock.unix_seconds()));
             Ok(true)
         }
         _ => stream(&mut owner, &service, &mut response).await,
@@ -98,7 +98,7 @@ async fn stream<T: Transport>(
     if awaits_first && let Some(instead) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
         drop(source);
         *response = instead;
-        owner.with(|io| io.connection.respond_in_place(response, service.clock.unix_seconds()));
+        owner.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
         return Ok(true);
     }
     let (length, seconds) = (source.remaining(), service.clock.unix_seconds());
@@ -151,7 +151,7 @@ fn poll_stream<T: Transport>(
             return Poll::Ready(Err(Closed));
         }
         let mut starved = false;
-        while !starved && owner.with(|io| io.connection.write_queue().len()) < max_queued {
+        while !starved && owner.with(|io| io.connection.write_queue.len()) < max_queued {
             let (is_end, sent) = match source.poll_next(cx) {
                 Poll::Ready(Some(Some(piece))) => (false, owner.with(|io| io.connection.send(piece))),
                 Poll::Ready(Some(None)) => (true, owner.with(|io| io.connection.finish())),
@@ -173,7 +173,7 @@ fn poll_stream<T: Transport>(
                 return Poll::Ready(Ok(true));
             }
         }
-        let queued = owner.with(|io| io.connection.write_queue().len());
+        let queued = owner.with(|io| io.connection.write_queue.len());
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service))? {
             Poll::Ready(()) if starved => {
                 return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(Err);
@@ -199,7 +199,7 @@ async fn switch<T: Transport>(
     poll_fn(|cx| owner.with(|io| io.poll_flush(cx, service))).await?;
     owner.take_back();
     let IoOwner::Own(mut io) = owner else { return Err(Closed) };
-    let read_buffer = io.connection.read_buffer_mut();
+    let read_buffer = &mut io.connection.read_buffer;
     let early = read_buffer.take(read_buffer.len());
     io.transport.set_deadline(None);
     match io.transport.into_stream() {

@@ -61,13 +61,13 @@ impl<T: Transport> Io<T> {
     /// Reads into the read buffer, see [`Transport::poll_read`].
     #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<usize>> {
-        let read = self.transport.poll_read(cx, self.connection.read_buffer_mut());
+        let read = self.transport.poll_read(cx, &mut self.connection.read_buffer);
         read.map(|read| self.received(read, service))
     }
 
     /// Reads into the read buffer without a wait, see [`Transport::try_read`].
     pub(crate) fn try_read(&mut self, service: &Service) -> io::Result<usize> {
-        let read = self.transport.try_read(self.connection.read_buffer_mut());
+        let read = self.transport.try_read(&mut self.connection.read_buffer);
         self.received(read, service)
     }
 
@@ -86,12 +86,12 @@ impl<T: Transport> Io<T> {
     /// [`Io::spawn_after_flush`].
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
-        while !self.connection.write_queue().is_empty() {
+        while !self.connection.write_queue.is_empty() {
             // Most writes succeed at once and need no deadline.
             let is_waiting = self.deadlines.writing().is_some();
-            let before = self.connection.write_queue().len();
-            let written = self.transport.poll_write(cx, self.connection.write_queue_mut());
-            let moved = before - self.connection.write_queue().len();
+            let before = self.connection.write_queue.len();
+            let written = self.transport.poll_write(cx, &mut self.connection.write_queue);
+            let moved = before - self.connection.write_queue.len();
             service.counters().here().sent(moved);
             if is_waiting && moved > 0 {
                 self.wrote(moved, service);
@@ -127,7 +127,7 @@ impl<T: Transport> Io<T> {
     /// Makes the current response the last of the connection, unless bytes of another request have arrived. A server
     /// that stops answers the requests that have arrived.
     pub(crate) fn close_unless_more_came(&mut self, service: &Service) {
-        let may_close = !self.connection.is_body_pending() && self.connection.read_buffer().is_empty();
+        let may_close = !self.connection.is_body_pending() && self.connection.read_buffer.is_empty();
         if may_close && !matches!(self.try_read(service), Ok(n) if n > 0) {
             self.connection.close_after_this();
         }
@@ -148,8 +148,8 @@ impl<T: Transport> Io<T> {
 
     /// Frees the buffers, which an idle connection does not need.
     pub(crate) fn release(&mut self) {
-        self.connection.read_buffer_mut().release();
-        self.connection.write_queue_mut().release();
+        self.connection.read_buffer.release();
+        self.connection.write_queue.release();
         self.deadlines.release();
     }
 }

@@ -150,12 +150,12 @@ impl<T: Transport> Io<T> {
 
     /// Whether a probe can be sent now: no response has begun, and the write queue is empty.
     fn may_probe(&self) -> bool {
-        self.connection.may_probe() && self.connection.write_queue().is_empty()
+        self.connection.may_probe() && self.connection.write_queue.is_empty()
     }
 
     /// Whether bytes may be read before the response is sent.
     fn may_read_ahead(&self) -> bool {
-        !self.connection.has_ended() && self.connection.read_buffer().len() < MAX_READ_AHEAD
+        !self.connection.has_ended() && self.connection.read_buffer.len() < MAX_READ_AHEAD
     }
 
     /// Reads the bytes that have arrived, without a wait.

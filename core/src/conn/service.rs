@@ -187,7 +187,7 @@ impl Service {
     pub(crate) fn refusal(&self) -> Vec<u8> {
         let mut connection = self.new_connection();
         connection.refuse(Error::Overload, self.clock.unix_seconds());
-        connection.write_queue().front().to_vec()
+        connection.write_queue.front().to_vec()
     }
 
     /// Counts a connection for which there was no room, or a request that was incomplete when a stop was requested.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 
 use crate::proto::BoxError;
 
@@ -18,9 +19,7 @@ pub use crate::proto::body_error::BodyError;
 ///
 /// A request body that has arrived with its head is bytes in memory. Any other request body is read from the
 /// connection while the handler reads it: a handler that does not read stops the peer through TCP flow control. A
-/// request body can be used as the body of a response, which streams it back.
-///
-/// `Body` implements [`http_body::Body`] and [`Stream`].
+/// request body as the body of a response is streamed back.
 ///
 /// ```
 /// use gearshift_core::{Body, BodyError};
@@ -35,7 +34,6 @@ pub use crate::proto::body_error::BodyError;
 #[derive(Default)]
 pub struct Body(pub(crate) Inner);
 
-/// The kinds of body.
 #[derive(Default)]
 pub(crate) enum Inner {
     #[default]
@@ -47,9 +45,9 @@ pub(crate) enum Inner {
 
 /// The connection from which a request body is read.
 pub(crate) trait BodySource: Send + Sync {
-    /// The next piece; `None` at the end.
+    /// As [`Body::chunk`].
     fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
-    /// The number of bytes that were not read; `None` if only the end of the body will tell.
+    /// As [`Body::remaining`].
     fn remaining(&self) -> Option<u64>;
 }
 
@@ -57,11 +55,6 @@ impl Body {
     /// Creates an empty body.
     pub const fn empty() -> Body {
         Body(Inner::Empty)
-    }
-
-    /// Creates a body that reads from `source`.
-    pub(crate) fn lease(source: Arc<dyn BodySource>) -> Body {
-        Body(Inner::Lease(source))
     }
 
     /// Creates a body from a stream of chunks. Its length is not known: it is sent with the chunked coding, or to an
@@ -73,7 +66,7 @@ impl Body {
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        Body(Inner::Stream(Box::pin(FromStream { stream: Box::pin(stream) })))
+        Body(Inner::Stream(Box::pin(FromStream(Box::pin(stream)))))
     }
 
     /// Creates a body from any `http_body::Body`. If the size hint is exact, the body is sent with that
@@ -86,7 +79,7 @@ impl Body {
         if body.is_end_stream() {
             return Body::empty();
         }
-        Body(Inner::Stream(Box::pin(FromHttp { body: Box::pin(body) })))
+        Body(Inner::Stream(Box::pin(body.map_err(|error| BodyError::Source(error.into())))))
     }
 
     /// Waits for the next piece of the body; returns `None` at the end.
@@ -107,10 +100,7 @@ impl Body {
         if self.remaining().is_some_and(|len| len > limit as u64) {
             return Err(too_large());
         }
-        let first = match self.chunk().await {
-            Some(chunk) => chunk?,
-            None => return Ok(Bytes::new()),
-        };
+        let Some(first) = self.chunk().await.transpose()? else { return Ok(Bytes::new()) };
         if first.len() > limit {
             return Err(too_large());
         }
@@ -154,13 +144,10 @@ impl Body {
             }
             Inner::Lease(source) => source.poll_chunk(cx),
             Inner::Stream(body) => loop {
-                match ready!(body.as_mut().poll_frame(cx)) {
-                    None => return Poll::Ready(None),
-                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
-                        _ => continue,
-                    },
+                let Some(frame) = ready!(body.as_mut().poll_frame(cx)?) else { return Poll::Ready(None) };
+                match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
+                    _ => continue,
                 }
             },
         }
@@ -245,9 +232,7 @@ impl Stream for Body {
 }
 
 /// The adapter behind [`Body::from_stream`].
-struct FromStream<S> {
-    stream: Pin<Box<S>>,
-}
+struct FromStream<S>(Pin<Box<S>>);
 
 impl<S, E> http_body::Body for FromStream<S>
 where
@@ -261,36 +246,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let next = ready!(self.stream.as_mut().poll_next(cx));
-        Poll::Ready(next.map(|chunk| chunk.map(Frame::data).map_err(|error| BodyError::Source(error.into()))))
-    }
-}
-
-/// The adapter behind [`Body::from_http`]. It maps the error type.
-struct FromHttp<B> {
-    body: Pin<Box<B>>,
-}
-
-impl<B> http_body::Body for FromHttp<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.body.as_mut().poll_frame(cx).map_err(|error| BodyError::Source(error.into()))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let chunk = self.0.as_mut().poll_next(cx);
+        chunk.map_ok(Frame::data).map_err(|error| BodyError::Source(error.into()))
     }
 }

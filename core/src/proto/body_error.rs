@@ -1,6 +1,5 @@
 //! The error of reading a body, and the HTTP status and `io::Error` it becomes.
 
-use std::fmt;
 use std::io;
 
 use http::StatusCode;
@@ -11,26 +10,34 @@ use crate::proto::error::Error as H1Error;
 /// The reason why a body could not be read to its end.
 ///
 /// A handler that returns it answers with [`BodyError::status`].
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
     /// The body is larger than a limit.
+    // The same text as for a body that is rejected by its `Content-Length`.
+    #[error("{}", H1Error::BodyTooLarge)]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
     },
     /// The chunked coding of the body is malformed (RFC 9112, 7.1).
-    Malformed(H1Error),
+    #[error("{0}")]
+    Malformed(#[source] H1Error),
     /// The peer stopped sending before the end of the body.
+    #[error("the body was cut short")]
     Incomplete,
     /// The peer sent nothing for too long, or sent too slowly.
+    #[error("the body paused for too long")]
     TimedOut,
     /// The exchange is over: the response was sent, or the connection was closed.
+    #[error("the request is over")]
     Gone,
     /// Reading from the connection failed.
-    Io(io::Error),
+    #[error("the connection failed: {0}")]
+    Io(#[source] io::Error),
     /// The stream behind a body of the application failed.
-    Source(BoxError),
+    #[error("the body's source failed: {0}")]
+    Source(#[source] BoxError),
 }
 
 impl BodyError {
@@ -42,32 +49,6 @@ impl BodyError {
             BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
             BodyError::Incomplete | BodyError::Io(_) | BodyError::Gone => StatusCode::BAD_REQUEST,
             BodyError::Source(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // The same text as for a body that is rejected by its `Content-Length`.
-            BodyError::TooLarge { .. } => H1Error::BodyTooLarge.fmt(f),
-            BodyError::Malformed(error) => error.fmt(f),
-            BodyError::Incomplete => f.write_str("the body was cut short"),
-            BodyError::TimedOut => f.write_str("the body paused for too long"),
-            BodyError::Gone => f.write_str("the request is over"),
-            BodyError::Io(error) => write!(f, "the connection failed: {error}"),
-            BodyError::Source(error) => write!(f, "the body's source failed: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BodyError::Malformed(error) => Some(error),
-            BodyError::Io(error) => Some(error),
-            BodyError::Source(error) => Some(&**error),
-            _ => None,
         }
     }
 }

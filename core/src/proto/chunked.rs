@@ -4,11 +4,10 @@
 //! sizes, extensions, the CR LF after each chunk, and the trailer section, which it validates and drops. The only line
 //! end is CR LF.
 
-use bytes::Bytes;
-
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
+use crate::proto::request_body::Piece;
 use crate::proto::scan::{Scan, is_token};
 
 /// The number of hexadecimal digits in 64 bits. A chunk size with more digits must begin with zeros.
@@ -16,17 +15,6 @@ const SIZE_DIGITS: u8 = 16;
 /// The largest number of overhead bytes in one body: extensions, and leading zeros beyond [`SIZE_DIGITS`]. It bounds
 /// the work per byte of data.
 const MAX_OVERHEAD: u16 = 4096;
-
-/// The result of [`Decoder::next`].
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Chunk {
-    /// The read buffer holds no more of the body.
-    NeedBytes,
-    /// The data of the current chunk that has arrived.
-    Data(Bytes),
-    /// The end of the body, after the trailer section.
-    End,
-}
 
 /// The decoder of one body.
 #[derive(Debug)]
@@ -42,20 +30,28 @@ pub(crate) struct Decoder {
 #[derive(Debug)]
 enum At {
     /// In a chunk size. `digits` counts the digits read, up to [`SIZE_DIGITS`].
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// In the extensions of a chunk of `size` bytes.
-    Extension { size: u64, part: Extension },
+    Extension {
+        size: u64,
+        part: Extension,
+    },
     /// After the CR of the line with the chunk size.
-    SizeLf { size: u64 },
+    SizeLf {
+        size: u64,
+    },
     /// In the data of a chunk, of which `left` bytes remain.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// After the data of a chunk.
     DataCr,
     /// After the CR that follows the data of a chunk.
     DataLf,
-    /// In the trailer section.
     Trailers(Box<Scan>),
-    /// After the trailer section.
     End,
 }
 
@@ -63,19 +59,13 @@ enum At {
 /// 9112, 7.1.1).
 #[derive(Clone, Copy, Debug)]
 enum Extension {
-    /// In white space before `;`.
     BeforeSemicolon,
-    /// After `;`, before a name.
     BeforeName,
-    /// In a name.
     Name,
     /// In white space after a name. `=` or `;` must follow.
     AfterName,
-    /// After `=`, before a value.
     BeforeValue,
-    /// In a token value.
     Token,
-    /// In a quoted value.
     Quoted,
     /// After a backslash in a quoted value.
     Escaped,
@@ -84,33 +74,27 @@ enum Extension {
 }
 
 impl Decoder {
-    /// Creates a decoder at the start of a body.
     pub(crate) fn new() -> Decoder {
         Decoder { at: At::Size { size: 0, digits: 0 }, total: 0, overhead: 0 }
     }
 
-    /// Decodes the next piece of the body and consumes its bytes in `read_buffer`.
-    ///
-    /// # Errors
-    /// An [`Error`] if the coding is malformed or the body exceeds [`Limits::body`]. The decoder must not be used
-    /// after an error.
-    pub(crate) fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Chunk, Error> {
+    /// Decodes the next piece of the body and consumes its bytes in `read_buffer`. The decoder must not be used after
+    /// an error.
+    pub(crate) fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Piece, Error> {
         loop {
             match &mut self.at {
-                At::End => return Ok(Chunk::End),
-                At::Data { .. } if read_buffer.is_empty() => return Ok(Chunk::NeedBytes),
+                At::End => return Ok(Piece::End),
+                At::Data { .. } if read_buffer.is_empty() => return Ok(Piece::NeedBytes),
                 At::Data { left } => {
-                    let n =
-                        usize::try_from(*left).map_or(read_buffer.len(), |left| left.min(read_buffer.len()));
-                    *left -= n as u64;
+                    let data = read_buffer.take_of(left);
                     if *left == 0 {
                         self.at = At::DataCr;
                     }
-                    return Ok(Chunk::Data(read_buffer.take(n)));
+                    return Ok(Piece::Data(data));
                 }
                 At::Trailers(scan) => {
                     let Some(len) = scan.lines(read_buffer.as_slice(), limits)? else {
-                        return Ok(Chunk::NeedBytes);
+                        return Ok(Piece::NeedBytes);
                     };
                     check_trailers(&read_buffer.as_slice()[..len])?;
                     read_buffer.discard(len);
@@ -118,17 +102,17 @@ impl Decoder {
                 }
                 _ => {
                     let mut used = 0;
-                    while self.is_in_framing() {
-                        match read_buffer.as_slice().get(used) {
-                            Some(&byte) => self.step(byte, limits)?,
-                            None => {
-                                read_buffer.discard(used);
-                                return Ok(Chunk::NeedBytes);
-                            }
-                        }
+                    for &byte in read_buffer.as_slice() {
+                        self.step(byte, limits)?;
                         used += 1;
+                        if !self.is_in_framing() {
+                            break;
+                        }
                     }
                     read_buffer.discard(used);
+                    if self.is_in_framing() {
+                        return Ok(Piece::NeedBytes);
+                    }
                 }
             }
         }
@@ -194,23 +178,23 @@ impl Decoder {
 impl Extension {
     /// Reads one byte. Returns `None` for the CR that ends the line.
     fn step(self, byte: u8) -> Result<Option<Extension>, Error> {
+        use Extension::{
+            AfterName, AfterQuoted, BeforeName, BeforeSemicolon, BeforeValue, Escaped, Name, Quoted, Token,
+        };
         let token = is_token(byte);
         Ok(Some(match (self, byte) {
-            (Extension::Name | Extension::Token | Extension::AfterQuoted, b'\r') => return Ok(None),
-            (Extension::BeforeSemicolon | Extension::AfterName, b';') => Extension::BeforeName,
-            (Extension::Name | Extension::Token | Extension::AfterQuoted, b';') => Extension::BeforeName,
-            (Extension::Name | Extension::AfterName, b'=') => Extension::BeforeValue,
-            (Extension::BeforeValue, b'"') => Extension::Quoted,
-            (Extension::Quoted, b'"') => Extension::AfterQuoted,
-            (Extension::Quoted, b'\\') => Extension::Escaped,
-            (Extension::Quoted | Extension::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Extension::Quoted,
-            (Extension::BeforeSemicolon | Extension::Token | Extension::AfterQuoted, b' ' | b'\t') => {
-                Extension::BeforeSemicolon
-            }
-            (Extension::Name | Extension::AfterName, b' ' | b'\t') => Extension::AfterName,
-            (Extension::BeforeName | Extension::BeforeValue, b' ' | b'\t') => self,
-            (Extension::BeforeName | Extension::Name, _) if token => Extension::Name,
-            (Extension::BeforeValue | Extension::Token, _) if token => Extension::Token,
+            (Name | Token | AfterQuoted, b'\r') => return Ok(None),
+            (BeforeSemicolon | Name | AfterName | Token | AfterQuoted, b';') => BeforeName,
+            (Name | AfterName, b'=') => BeforeValue,
+            (BeforeValue, b'"') => Quoted,
+            (Quoted, b'"') => AfterQuoted,
+            (Quoted, b'\\') => Escaped,
+            (Quoted | Escaped, b'\t' | b' '..=b'~' | 0x80..) => Quoted,
+            (BeforeSemicolon | Token | AfterQuoted, b' ' | b'\t') => BeforeSemicolon,
+            (Name | AfterName, b' ' | b'\t') => AfterName,
+            (BeforeName | BeforeValue, b' ' | b'\t') => self,
+            (BeforeName | Name, _) if token => Name,
+            (BeforeValue | Token, _) if token => Token,
             _ => return Err(Error::ChunkExtension),
         }))
     }
@@ -219,24 +203,11 @@ impl Extension {
 /// Rejects trailer fields that a recipient needs before the body: framing, routing, authentication and content format
 /// (RFC 9110, 6.5.1).
 fn check_trailers(section: &[u8]) -> Result<(), Error> {
-    const FORBIDDEN: [&[u8]; 13] = [
-        b"content-length",
-        b"transfer-encoding",
-        b"host",
-        b"connection",
-        b"content-encoding",
-        b"content-type",
-        b"content-range",
-        b"trailer",
-        b"te",
-        b"upgrade",
-        b"expect",
-        b"authorization",
-        b"cookie",
-    ];
+    const FORBIDDEN: &str = "content-length transfer-encoding host connection content-encoding content-type \
+        content-range trailer te upgrade expect authorization cookie";
     for line in section.split(|&byte| byte == b'\n') {
         let Some(colon) = memchr::memchr(b':', line) else { continue };
-        if FORBIDDEN.iter().any(|name| line[..colon].eq_ignore_ascii_case(name)) {
+        if FORBIDDEN.split(' ').any(|name| line[..colon].eq_ignore_ascii_case(name.as_bytes())) {
             return Err(Error::Trailer);
         }
     }
@@ -254,11 +225,11 @@ mod tests {
         let mut pieces = wire.chunks(step);
         loop {
             match decoder.next(&mut read_buffer, &limits)? {
-                Chunk::Data(data) => body.extend_from_slice(&data),
-                Chunk::End => {
+                Piece::Data(data) => body.extend_from_slice(&data),
+                Piece::End => {
                     return Ok(Some((body, read_buffer.len() + pieces.map(<[u8]>::len).sum::<usize>())));
                 }
-                Chunk::NeedBytes => match pieces.next() {
+                Piece::NeedBytes => match pieces.next() {
                     Some(piece) => read_buffer.extend(piece),
                     None => return Ok(None),
                 },
@@ -268,46 +239,41 @@ mod tests {
 
     #[test]
     fn decodes_however_it_is_chopped() {
-        let table: &[(&str, Result<Option<(&str, usize)>, Error>)] = &[
-            ("0\r\n\r\n", Ok(Some(("", 0)))),
-            ("3\r\nabc\r\n0\r\n\r\nrest", Ok(Some(("abc", 4)))),
-            ("3\r\nabc\r\nA\r\n0123456789\r\n000\r\n\r\n", Ok(Some(("abc0123456789", 0)))),
-            ("3;a=b;c=\"d\\\" e\"\r\nabc\r\n0;x\r\n\r\n", Ok(Some(("abc", 0)))),
-            ("3 ; a = b ;c\r\nabc\r\n0\r\n\r\n", Ok(Some(("abc", 0)))),
-            ("0\r\nA: b\r\n c: d\r\n\r\n", Err(Error::Folding)),
-            ("0\r\nA: b\r\nC: d\r\n\r\n", Ok(Some(("", 0)))),
-            ("3\r\nab", Ok(None)),
-            ("0\r\n\r", Ok(None)),
-            ("", Ok(None)),
-            ("\r\n", Err(Error::ChunkSize)),
-            ("+3\r\nabc", Err(Error::ChunkSize)),
-            ("0x3\r\nabc", Err(Error::ChunkSize)),
-            ("3\nabc", Err(Error::ChunkSize)),
-            (" 3\r\nabc", Err(Error::ChunkSize)),
-            ("3\rx", Err(Error::ChunkSize)),
-            ("00000000000000003\r\nabc\r\n0\r\n\r\n", Ok(Some(("abc", 0)))),
-            ("7fffffffffffffff\r\n", Err(Error::BodyTooLarge)),
-            ("8000000000000000\r\n", Err(Error::ChunkSize)),
-            ("00010000000000000003\r\n", Err(Error::ChunkSize)),
-            ("fffffffffffffffff\r\n", Err(Error::ChunkSize)),
-            ("3 \r\nabc", Err(Error::ChunkExtension)),
-            ("3;\r\nabc", Err(Error::ChunkExtension)),
-            ("3;a\nabc", Err(Error::ChunkExtension)),
-            ("3;a=\r\nabc", Err(Error::ChunkExtension)),
-            ("3;a=\"\r\nabc", Err(Error::ChunkExtension)),
-            ("3;a b\r\nabc", Err(Error::ChunkExtension)),
-            ("3\r\nabcd\r\n", Err(Error::ChunkEnd)),
-            ("3\r\nabc\n", Err(Error::ChunkEnd)),
-            ("3\r\nabc\rx", Err(Error::ChunkEnd)),
-            ("0\r\nContent-Length: 3\r\n\r\n", Err(Error::Trailer)),
-            ("0\r\nA b: c\r\n\r\n", Err(Error::FieldName)),
-            ("0\r\nA: b\n\r\n", Err(Error::LineEnd)),
-            ("0\r\n\n", Err(Error::LineEnd)),
+        let table: &[(Result<Option<(&str, usize)>, Error>, &[&str])] = &[
+            (Ok(Some(("", 0))), &["0\r\n\r\n", "0\r\nA: b\r\nC: d\r\n\r\n"]),
+            (Ok(Some(("abc", 4))), &["3\r\nabc\r\n0\r\n\r\nrest"]),
+            (Ok(Some(("abc0123456789", 0))), &["3\r\nabc\r\nA\r\n0123456789\r\n000\r\n\r\n"]),
+            (
+                Ok(Some(("abc", 0))),
+                &[
+                    "3;a=b;c=\"d\\\" e\"\r\nabc\r\n0;x\r\n\r\n",
+                    "3 ; a = b ;c\r\nabc\r\n0\r\n\r\n",
+                    "00000000000000003\r\nabc\r\n0\r\n\r\n",
+                ],
+            ),
+            (Ok(None), &["3\r\nab", "0\r\n\r", ""]),
+            (
+                Err(Error::ChunkSize),
+                &["\r\n", "+3\r\nabc", "0x3\r\nabc", "3\nabc", " 3\r\nabc", "3\rx", "8000000000000000\r\n"],
+            ),
+            (Err(Error::ChunkSize), &["00010000000000000003\r\n", "fffffffffffffffff\r\n"]),
+            (Err(Error::BodyTooLarge), &["7fffffffffffffff\r\n"]),
+            (
+                Err(Error::ChunkExtension),
+                &["3 \r\nabc", "3;\r\nabc", "3;a\nabc", "3;a=\r\nabc", "3;a=\"\r\nabc", "3;a b\r\nabc"],
+            ),
+            (Err(Error::ChunkEnd), &["3\r\nabcd\r\n", "3\r\nabc\n", "3\r\nabc\rx"]),
+            (Err(Error::Trailer), &["0\r\nContent-Length: 3\r\n\r\n"]),
+            (Err(Error::Folding), &["0\r\nA: b\r\n c: d\r\n\r\n"]),
+            (Err(Error::FieldName), &["0\r\nA b: c\r\n\r\n"]),
+            (Err(Error::LineEnd), &["0\r\nA: b\n\r\n", "0\r\n\n"]),
         ];
-        for (wire, expected) in table {
+        for (expected, wires) in table {
             let expected = expected.map(|end| end.map(|(body, left)| (body.as_bytes().to_vec(), left)));
-            for step in [1, 2, 3, 7, wire.len().max(1)] {
-                assert_eq!(decode(wire.as_bytes(), step), expected, "{wire:?} by {step}");
+            for wire in *wires {
+                for step in [1, 2, 3, 7, wire.len().max(1)] {
+                    assert_eq!(decode(wire.as_bytes(), step), expected, "{wire:?} by {step}");
+                }
             }
         }
     }

@@ -1,7 +1,5 @@
-//! One HTTP/1.1 connection, seen from the server, without I/O.
-//!
-//! The file holds the connection's states and the moves between them. The states of the two sides of an exchange are
-//! in `request_body` and `response_state`.
+//! One HTTP/1.1 connection, seen from the server, without I/O: its states and the moves between them. The states of the
+//! two sides of an exchange are in `request_body` and `response_state`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +9,7 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
 use crate::proto::body::{BodyError, Inner as BodyInner};
-use crate::proto::encode::{self, BodyLength, Persistence, StandardFields};
+use crate::proto::encode::{self, BodyLength, StandardFields};
 use crate::proto::error::Error;
 use crate::proto::framing::{Facts, Framing};
 use crate::proto::head;
@@ -19,13 +17,12 @@ use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::Request;
 use crate::proto::request_body::RequestBody;
-use crate::proto::response::Response;
+use crate::proto::response::{Response, TEXT};
 use crate::proto::response_state::{ResponseState, asks_to_close, has_body};
 use crate::proto::scan::Scan;
 use crate::proto::write_queue::WriteQueue;
 
-pub use crate::proto::request_body::Buffered;
-pub use crate::proto::request_body::Piece;
+pub use crate::proto::request_body::{Buffered, Piece};
 pub use crate::proto::response_state::WrongLength;
 
 /// The interim response that asks the peer for the request body (RFC 9110, 15.2.1).
@@ -51,19 +48,19 @@ pub enum Event {
 /// The server side of one HTTP/1.1 connection, without I/O (RFC 9112).
 ///
 /// A `Connection` owns no socket, reads no clock, spawns no task and never blocks. The caller appends received bytes
-/// to the [`read_buffer`](Connection::read_buffer_mut), calls [`next_event`](Connection::next_event), responds, and
-/// sends the bytes of the [`write_queue`](Connection::write_queue_mut):
+/// to the [`read_buffer`](Connection::read_buffer), calls [`next_event`](Connection::next_event), responds, and
+/// sends the bytes of the [`write_queue`](Connection::write_queue):
 ///
 /// ```
 /// use gearshift_core::h1::{Connection, Event};
 /// use gearshift_core::{Limits, Response};
 ///
 /// let mut connection = Connection::new(Limits::default().into(), true, false);
-/// connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+/// connection.read_buffer.extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 /// let Event::Request(request) = connection.next_event() else { panic!() };
 /// assert_eq!(request.path(), "/");
-/// connection.respond_whole(Response::text("hi"), 0);
-/// assert!(connection.write_queue_mut().front().starts_with(b"HTTP/1.1 200 OK\r\n"));
+/// connection.respond_whole(&mut Response::text("hi"), 0);
+/// assert!(connection.write_queue.front().starts_with(b"HTTP/1.1 200 OK\r\n"));
 /// assert!(matches!(connection.next_event(), Event::NeedBytes));
 /// ```
 ///
@@ -96,7 +93,7 @@ pub enum Event {
 /// | `Length` | `next_piece` or `buffer_body` takes the last byte | `Done` |
 /// | `Chunked` | `next_piece` or `buffer_body` takes the last chunk and the trailer section | `Done` |
 /// | `Chunked` | `next_piece`, the coding is malformed or the body exceeds `Limits::body` | `Broken` |
-/// | `Length`, `Chunked` | `next_piece` after `received_end` or `fail_body`, nothing is left to take | `Broken` |
+/// | `Length`, `Chunked` | `next_piece` after `received_end` or `time_out_body`, nothing is left to take | `Broken` |
 /// | `Done`, `Length`, `Chunked`, `Broken` | `break_body` | `Broken` |
 /// | `Done` | `next_event`, the response is `Done` | `Head` |
 /// | `Length`, `Chunked` | `next_event`, the response is `Done`, the rest arrives within `Limits::drain` | `Head` |
@@ -130,23 +127,20 @@ pub enum Event {
 /// `respond`, `respond_whole` and `switch` panic if the response is not `Awaited`. `send` ignores an empty piece in
 /// every state.
 pub struct Connection {
+    /// The received bytes that were not consumed. The caller appends to them.
+    pub read_buffer: ReadBuffer,
+    /// The bytes to send. The caller takes them out.
+    pub write_queue: WriteQueue,
     limits: Arc<Limits>,
-    read_buffer: ReadBuffer,
-    write_queue: WriteQueue,
     state: State,
-    /// The reason why no more of the current request's body will arrive. The reader gets it after the data that has
-    /// arrived. Not in [`Exchange`], so that a state without a chunked body owns no memory.
-    failure: Option<Box<BodyError>>,
     /// No head is read after the current exchange.
     closing: bool,
     /// The peer sends no more bytes.
     has_ended: bool,
     /// The connection stopped reading although the peer may still be sending.
     input_abandoned: bool,
-    /// Responses have a `Server` field.
-    server: bool,
-    /// Responses have a `Date` field.
-    date: bool,
+    /// The fields of each response, without the time.
+    standard: StandardFields,
 }
 
 enum State {
@@ -167,6 +161,8 @@ struct Exchange {
     facts: Facts,
     /// The peer expects `100 Continue` and has sent nothing of the body.
     awaits_continue: bool,
+    /// No more of the body will arrive. The reader gets [`BodyError::TimedOut`] after the data that has arrived.
+    body_timed_out: bool,
     /// The number of body bytes that were read and dropped after the response.
     drained: u64,
 }
@@ -179,38 +175,12 @@ impl Connection {
             limits: limits.clamped(),
             read_buffer: ReadBuffer::new(),
             write_queue: WriteQueue::new(),
-            state: State::Head(Scan::head()),
-            failure: None,
+            state: State::Head(Scan::default()),
             closing: false,
             has_ended: false,
             input_abandoned: false,
-            server,
-            date,
+            standard: StandardFields { server, date, seconds: 0 },
         }
-    }
-
-    /// The received bytes that were not consumed.
-    #[inline]
-    pub fn read_buffer(&self) -> &ReadBuffer {
-        &self.read_buffer
-    }
-
-    /// The buffer to which the caller appends received bytes.
-    #[inline]
-    pub fn read_buffer_mut(&mut self) -> &mut ReadBuffer {
-        &mut self.read_buffer
-    }
-
-    /// The bytes to send.
-    #[inline]
-    pub fn write_queue(&self) -> &WriteQueue {
-        &self.write_queue
-    }
-
-    /// The queue from which the caller takes bytes to send.
-    #[inline]
-    pub fn write_queue_mut(&mut self) -> &mut WriteQueue {
-        &mut self.write_queue
     }
 
     /// Records that the peer sends no more bytes: a read returned 0.
@@ -281,10 +251,8 @@ impl Connection {
                     }
                     match head::read(&mut self.read_buffer, scan, &self.limits) {
                         Ok(Some((mut request, (framing, facts)))) => {
-                            match self.begin(framing, facts, &mut request) {
-                                Ok(()) => return Event::Request(request),
-                                Err(error) => return Event::Refused(error),
-                            }
+                            let begun = self.begin(framing, facts, &mut request);
+                            return begun.map_or_else(Event::Refused, |()| Event::Request(request));
                         }
                         Ok(None) if self.has_ended => {
                             self.state = State::Closed;
@@ -301,11 +269,12 @@ impl Connection {
                     return Event::AwaitResponse;
                 }
                 State::Exchange(exchange) => match exchange.request {
-                    RequestBody::Done => self.state = State::Head(Scan::head()),
-                    _ => match self.drain() {
-                        Some(event) => return event,
-                        None => continue,
-                    },
+                    RequestBody::Done => self.state = State::Head(Scan::default()),
+                    _ => {
+                        if let Some(event) = self.drain() {
+                            return event;
+                        }
+                    }
                 },
             }
         }
@@ -320,15 +289,13 @@ impl Connection {
         let State::Exchange(exchange) = &mut self.state else { return Err(BodyError::Gone) };
         // A peer that has sent body bytes does not wait for `100 Continue` (RFC 9110, 10.1.1).
         exchange.awaits_continue &= self.read_buffer.is_empty();
-        match exchange.request.next_piece(&mut self.read_buffer, &self.limits) {
-            Ok(Piece::NeedBytes) => match self.failure.take() {
-                Some(failure) => Err(self.break_body(*failure)),
-                None if self.has_ended => Err(self.break_body(BodyError::Incomplete)),
-                None => Ok(Piece::NeedBytes),
-            },
-            Ok(piece) => Ok(piece),
-            Err(error) => Err(self.break_body(error)),
-        }
+        let error = match exchange.request.next_piece(&mut self.read_buffer, &self.limits) {
+            Ok(Piece::NeedBytes) if exchange.body_timed_out => BodyError::TimedOut,
+            Ok(Piece::NeedBytes) if self.has_ended => BodyError::Incomplete,
+            Ok(piece) => return Ok(piece),
+            Err(error) => error,
+        };
+        Err(self.break_body(error))
     }
 
     /// Takes the whole body of the current request once it has arrived. A body of more than `limit` bytes is only
@@ -339,10 +306,10 @@ impl Connection {
     }
 
     /// Records that no more of the current request's body will arrive. [`Connection::next_piece`] returns the data
-    /// that has arrived, then `error`.
-    pub fn fail_body(&mut self, error: BodyError) {
-        if let State::Exchange(_) = self.state {
-            self.failure = Some(Box::new(error));
+    /// that has arrived, then [`BodyError::TimedOut`].
+    pub fn time_out_body(&mut self) {
+        if let State::Exchange(exchange) = &mut self.state {
+            exchange.body_timed_out = true;
         }
     }
 
@@ -360,18 +327,15 @@ impl Connection {
     /// Queues `100 Continue` if the peer waits for it (RFC 9110, 10.1.1). Nothing is queued if body bytes have
     /// arrived since. Returns whether the peer was waiting.
     pub fn send_continue(&mut self) -> bool {
-        match &mut self.state {
-            State::Exchange(exchange)
-                if exchange.awaits_continue && exchange.response == ResponseState::Awaited =>
-            {
-                exchange.awaits_continue = false;
-                if self.read_buffer.is_empty() {
-                    self.write_queue.tail().extend_from_slice(CONTINUE);
-                }
-                true
-            }
-            _ => false,
+        let State::Exchange(exchange) = &mut self.state else { return false };
+        if !exchange.awaits_continue || exchange.response != ResponseState::Awaited {
+            return false;
         }
+        exchange.awaits_continue = false;
+        if self.read_buffer.is_empty() {
+            self.send_probe();
+        }
+        true
     }
 
     /// Whether [`Connection::send_probe`] is allowed: the peer speaks HTTP/1.1, which has interim responses
@@ -395,41 +359,32 @@ impl Connection {
 
     /// Whether the current request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
     pub fn offers_upgrade(&self) -> bool {
-        matches!(&self.state, State::Exchange(exchange)
-            if exchange.facts.offers_upgrade || exchange.facts.is_connect)
+        matches!(&self.state, State::Exchange(exchange) if exchange.facts.offers_upgrade)
     }
 
-    /// Queues a complete response. `seconds` is the Unix time for its `Date` field.
+    /// Queues a complete response and takes the body out of it. `seconds` is the Unix time for its `Date` field.
     ///
     /// # Panics
     /// If the response is not awaited, or if the body is neither empty nor made of bytes.
     #[inline]
-    pub fn respond_whole(&mut self, mut response: Response, seconds: u64) {
-        self.respond_in_place(&mut response, seconds);
-    }
-
-    /// As [`Connection::respond_whole`]; takes the body out of `response`, whose other parts stay where they are:
-    /// moving a response would copy the inline memory of its fields.
-    #[inline]
-    pub(crate) fn respond_in_place(&mut self, response: &mut Response, seconds: u64) {
+    pub fn respond_whole(&mut self, response: &mut Response, seconds: u64) {
         let Response { status, fields, body, .. } = response;
         let status = *status;
-        let body = std::mem::take(body);
-        let bytes = match body.0 {
+        let bytes = match std::mem::take(body).0 {
             BodyInner::Empty => Bytes::new(),
             BodyInner::Full(bytes) => bytes,
             _ => panic!("the body of a whole response is a stream"),
         };
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
-        let plain = exchange.facts.is_plain()
-            && exchange.response == ResponseState::Awaited
-            && !exchange.awaits_continue;
-        if plain && !self.closing && has_body(status) && !asks_to_close(fields) {
+        let facts = exchange.facts;
+        let plain = facts.keep_alive && !facts.is_http10 && !facts.is_head && !exchange.awaits_continue;
+        let awaited = exchange.response == ResponseState::Awaited;
+        if plain && awaited && !self.closing && has_body(status) && !asks_to_close(fields) {
             // `respond` comes to the same result, with more checks.
             let length = BodyLength::Known(bytes.len() as u64);
-            let standard = StandardFields { server: self.server, date: self.date, seconds };
+            let standard = StandardFields { seconds, ..self.standard };
             let tail = self.write_queue.tail();
-            encode::head(tail, status, fields, length, Persistence::Default, standard);
+            encode::head(tail, status, fields, length, None, standard);
             self.write_queue.push(bytes);
             exchange.response = ResponseState::Done;
             return;
@@ -465,22 +420,19 @@ impl Connection {
         }
         let facts = exchange.facts;
         let (announced, response) = ResponseState::after_head(status, fields, length, facts);
-        if !facts.keep_alive
+        self.closing |= !facts.keep_alive
             || exchange.awaits_continue
             || asks_to_close(fields)
-            || response == ResponseState::UntilClose
-        {
-            self.closing = true;
-        }
+            || response == ResponseState::UntilClose;
         exchange.response = if facts.is_head { ResponseState::Bodiless } else { response };
-        let expects_body = exchange.response.expects_body();
-        let persistence = match (self.closing, facts.is_http10) {
-            (true, _) => Persistence::Close,
-            (false, true) => Persistence::KeepAlive,
-            (false, false) => Persistence::Default,
+        let expects_body = !matches!(exchange.response, ResponseState::Bodiless | ResponseState::Length(0));
+        let connection = match (self.closing, facts.is_http10) {
+            (true, _) => Some("close"),
+            (false, true) => Some("keep-alive"),
+            (false, false) => None,
         };
-        let standard = StandardFields { server: self.server, date: self.date, seconds };
-        encode::head(self.write_queue.tail(), status, fields, announced, persistence, standard);
+        let standard = StandardFields { seconds, ..self.standard };
+        encode::head(self.write_queue.tail(), status, fields, announced, connection, standard);
         expects_body
     }
 
@@ -495,12 +447,9 @@ impl Connection {
     pub fn switch(&mut self, status: StatusCode, fields: &[(HeaderName, HeaderValue)], seconds: u64) {
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
         assert!(exchange.response == ResponseState::Awaited, "the request was answered already");
-        let persistence = match status {
-            StatusCode::SWITCHING_PROTOCOLS => Persistence::Upgrade,
-            _ => Persistence::Default,
-        };
-        let standard = StandardFields { server: self.server, date: self.date, seconds };
-        encode::head(self.write_queue.tail(), status, fields, BodyLength::Omitted, persistence, standard);
+        let connection = (status == StatusCode::SWITCHING_PROTOCOLS).then_some("upgrade");
+        let standard = StandardFields { seconds, ..self.standard };
+        encode::head(self.write_queue.tail(), status, fields, BodyLength::Omitted, connection, standard);
         self.state = State::Closed;
     }
 
@@ -533,15 +482,14 @@ impl Connection {
             State::Head(_) | State::Closed => (false, self.is_head_request()),
         };
         if !is_response_begun {
-            const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
             let text = error.to_string();
-            let standard = StandardFields { server: self.server, date: self.date, seconds };
+            let standard = StandardFields { seconds, ..self.standard };
             let length = BodyLength::Known(text.len() as u64);
             let fields =
                 [(header::CONTENT_TYPE, TEXT), (header::RETRY_AFTER, HeaderValue::from(Error::RETRY_AFTER))];
             let fields = if error == Error::Overload { &fields[..] } else { &fields[..1] };
             let tail = self.write_queue.tail();
-            encode::head(tail, error.status(), fields, length, Persistence::Close, standard);
+            encode::head(tail, error.status(), fields, length, Some("close"), standard);
             if !is_head {
                 tail.extend_from_slice(text.as_bytes());
             }
@@ -557,42 +505,26 @@ impl Connection {
         self.state = State::Closed;
     }
 
-    /// Begins the exchange of a request whose head was parsed.
+    /// Begins the exchange of a request whose head was parsed. The body goes into `request` if it has arrived
+    /// completely.
     #[inline]
     fn begin(&mut self, framing: Framing, facts: Facts, request: &mut Request) -> Result<(), Error> {
-        if framing != Framing::Length(0) {
-            return self.begin_with_body(framing, facts, request);
-        }
-        self.state = State::Exchange(Exchange {
+        let mut exchange = Exchange {
             request: RequestBody::Done,
             response: ResponseState::Awaited,
             facts,
             awaits_continue: false,
+            body_timed_out: false,
             drained: 0,
-        });
-        Ok(())
-    }
-
-    /// Does the same for a request with a body. The body goes into `request` if it has arrived completely.
-    fn begin_with_body(
-        &mut self,
-        framing: Framing,
-        facts: Facts,
-        request: &mut Request,
-    ) -> Result<(), Error> {
-        // The state if `RequestBody::begin` fails.
-        self.state = State::Rejected { is_head: facts.is_head };
-        self.failure = None;
-        let has_begun = !self.read_buffer.is_empty();
-        let (request_body, body) = RequestBody::begin(framing, &mut self.read_buffer, &self.limits)?;
-        self.state = State::Exchange(Exchange {
-            request: request_body,
-            response: ResponseState::Awaited,
-            facts,
-            awaits_continue: facts.expects_continue && !has_begun,
-            drained: 0,
-        });
-        request.inner_mut().body = body;
+        };
+        if framing != Framing::Length(0) {
+            // The state if the body is refused.
+            self.state = State::Rejected { is_head: facts.is_head };
+            exchange.awaits_continue = facts.expects_continue && self.read_buffer.is_empty();
+            (exchange.request, request.inner_mut().body) =
+                RequestBody::begin(framing, &mut self.read_buffer, &self.limits)?;
+        }
+        self.state = State::Exchange(exchange);
         Ok(())
     }
 
@@ -609,20 +541,15 @@ impl Connection {
             }
             let piece = self.next_piece();
             let State::Exchange(exchange) = &mut self.state else { return Some(Event::Finished) };
+            if let Ok(Piece::Data(data)) = &piece {
+                exchange.drained += data.len() as u64;
+            }
+            let remaining = exchange.request.remaining().unwrap_or(0);
             match piece {
                 Ok(Piece::End) => return None,
-                Ok(Piece::Data(ref data)) => exchange.drained += data.len() as u64,
-                Ok(Piece::NeedBytes) => {}
-                Err(_) => self.closing = true,
-            }
-            let remaining = match exchange.request {
-                RequestBody::Length(left) => left,
-                _ => 0,
-            };
-            if exchange.drained.saturating_add(remaining) > self.limits.drain {
-                self.closing = true;
-            } else if matches!(piece, Ok(Piece::NeedBytes)) {
-                return Some(Event::NeedBytes);
+                _ if exchange.drained.saturating_add(remaining) > self.limits.drain => self.closing = true,
+                Ok(Piece::NeedBytes) => return Some(Event::NeedBytes),
+                Ok(Piece::Data(_)) | Err(_) => {}
             }
         }
     }

@@ -1,22 +1,13 @@
 //! The encoding of response heads (RFC 9112, 4) and of chunk sizes (RFC 9112, 7.1).
 
+use std::cell::RefCell;
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use crate::proto::date;
-
-/// What the `Connection` field of a response says (RFC 9110, 7.6.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Persistence {
-    /// No field: the default of the version applies.
-    Default,
-    /// `close`: the connection closes after this response.
-    Close,
-    /// `keep-alive`: the connection to an HTTP/1.0 peer stays open.
-    KeepAlive,
-    /// `upgrade`: the connection changes its protocol.
-    Upgrade,
-}
+const SERVER: &[u8] = b"\r\nServer: gearshift";
 
 /// How the head of a response announces the length of the body (RFC 9112, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +30,7 @@ pub(crate) struct StandardFields {
 }
 
 /// Appends a head to `into`. `Content-Length`, `Transfer-Encoding` and `Connection` in `fields` are ignored: `length`
-/// and `persistence` decide them. `Server` and `Date` in `fields` replace those of `standard`.
+/// and `connection` decide them (RFC 9110, 7.6.1). `Server` and `Date` in `fields` replace those of `standard`.
 ///
 /// Each line is written together with the line end of the line before it. The constant parts are then copied in few
 /// pieces.
@@ -47,13 +38,12 @@ pub(crate) struct StandardFields {
 pub(crate) fn head(
     into: &mut Vec<u8>,
     status: StatusCode,
-    fields: &[(HeaderName, HeaderValue)],
+    mut fields: &[(HeaderName, HeaderValue)],
     length: BodyLength,
-    persistence: Persistence,
+    connection: Option<&str>,
     mut standard: StandardFields,
 ) {
     into.reserve(256);
-    let mut fields = fields;
     match fields {
         // The most common beginning of a response.
         [(header::CONTENT_TYPE, value), rest @ ..] if status == StatusCode::OK => {
@@ -72,19 +62,18 @@ pub(crate) fn head(
         }
     }
     if standard.server || standard.date {
-        date::append(into, standard.seconds, standard.server, standard.date);
+        standard_fields(into, standard);
     }
     match length {
         BodyLength::Known(len) => content_length(into, len),
         BodyLength::Chunked => into.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
         BodyLength::Omitted => {}
     }
-    into.extend_from_slice(match persistence {
-        Persistence::Default => b"\r\n\r\n",
-        Persistence::Close => b"\r\nConnection: close\r\n\r\n",
-        Persistence::KeepAlive => b"\r\nConnection: keep-alive\r\n\r\n",
-        Persistence::Upgrade => b"\r\nConnection: upgrade\r\n\r\n",
-    });
+    if let Some(option) = connection {
+        into.extend_from_slice(b"\r\nConnection: ");
+        into.extend_from_slice(option.as_bytes());
+    }
+    into.extend_from_slice(b"\r\n\r\n");
 }
 
 /// Appends the status line. The version is that of the server, also in a response to HTTP/1.0 (RFC 9110, 2.5).
@@ -114,25 +103,51 @@ fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, stand
     into.extend_from_slice(value.as_bytes());
 }
 
+/// The fields `Server` and `Date`, each after a line end, with the Unix time of `Date`.
+struct Lines {
+    seconds: u64,
+    text: Vec<u8>,
+}
+
+thread_local! {
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines { seconds: u64::MAX, text: Vec::new() }) };
+}
+
+/// Appends the fields of `standard`, each after a line end (RFC 9110, 5.6.7). They are formatted once per second and
+/// thread.
+#[inline]
+fn standard_fields(into: &mut Vec<u8>, StandardFields { server, date, seconds }: StandardFields) {
+    LINES.with_borrow_mut(|lines| {
+        if lines.seconds != seconds {
+            lines.write(seconds);
+        }
+        let from = if server { 0 } else { SERVER.len() };
+        let to = if date { lines.text.len() } else { SERVER.len() };
+        into.extend_from_slice(&lines.text[from..to]);
+    });
+}
+
+impl Lines {
+    #[cold]
+    fn write(&mut self, seconds: u64) {
+        // The last second of the year 9999: an HTTP date has four digits for the year.
+        const LAST: u64 = 253_402_300_799;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
+        self.seconds = seconds;
+        self.text.clear();
+        self.text.extend_from_slice(SERVER);
+        write!(self.text, "\r\nDate: {}", httpdate::HttpDate::from(time)).expect("writing to a Vec succeeds");
+    }
+}
+
 #[inline]
 fn content_length(into: &mut Vec<u8>, len: u64) {
     into.extend_from_slice(b"\r\nContent-Length: ");
     match len {
         0..10 => into.push(b'0' + len as u8),
         10..100 => into.extend_from_slice(&[b'0' + (len / 10) as u8, b'0' + (len % 10) as u8]),
-        _ => long_decimal(into, len),
+        _ => into.extend_from_slice(itoa::Buffer::new().format(len).as_bytes()),
     }
-}
-
-fn long_decimal(into: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    while number > 0 {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-    into.extend_from_slice(&digits[at..]);
 }
 
 /// Appends the line before a chunk of `len` bytes.
@@ -155,12 +170,12 @@ mod tests {
 
     #[test]
     fn writes_heads() {
-        let table: &[(StatusCode, &[(&str, &str)], BodyLength, Persistence, &str)] = &[
+        let table: &[(StatusCode, &[(&str, &str)], BodyLength, Option<&str>, &str)] = &[
             (
                 StatusCode::OK,
                 &[("content-type", "text/plain"), ("x-a-bc", "d")],
                 BodyLength::Known(13),
-                Persistence::Default,
+                None,
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-A-Bc: d\r\nServer: gearshift\r\n\
                  Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 13\r\n\r\n",
             ),
@@ -168,7 +183,7 @@ mod tests {
                 StatusCode::NOT_FOUND,
                 &[("server", "mine"), ("date", "never"), ("content-length", "9"), ("connection", "x")],
                 BodyLength::Chunked,
-                Persistence::Close,
+                Some("close"),
                 "HTTP/1.1 404 Not Found\r\nServer: mine\r\nDate: never\r\nTransfer-Encoding: chunked\r\n\
                  Connection: close\r\n\r\n",
             ),
@@ -176,17 +191,17 @@ mod tests {
                 StatusCode::from_u16(599).unwrap(),
                 &[("server", "s"), ("date", "d")],
                 BodyLength::Omitted,
-                Persistence::KeepAlive,
+                Some("keep-alive"),
                 "HTTP/1.1 599 \r\nServer: s\r\nDate: d\r\nConnection: keep-alive\r\n\r\n",
             ),
         ];
-        for (status, fields, length, persistence, expected) in table {
+        for (status, fields, length, connection, expected) in table {
             let fields: Vec<_> = fields
                 .iter()
                 .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value)))
                 .collect();
             let mut text = Vec::new();
-            head(&mut text, *status, &fields, *length, *persistence, STANDARD);
+            head(&mut text, *status, &fields, *length, *connection, STANDARD);
             assert_eq!(String::from_utf8_lossy(&text), *expected);
         }
     }
@@ -199,6 +214,21 @@ mod tests {
             assert_eq!(text, format!("\r\nContent-Length: {number}").as_bytes());
             chunk_size(&mut size, number as usize);
             assert_eq!(size, format!("{number:x}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn writes_the_standard_fields_that_are_wanted() {
+        for (seconds, server, date, expected) in [
+            (784_111_777, true, true, "\r\nServer: gearshift\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_778, false, true, "\r\nDate: Sun, 06 Nov 1994 08:49:38 GMT"),
+            (784_111_778, true, false, "\r\nServer: gearshift"),
+            (784_111_778, false, false, ""),
+            (u64::MAX, false, true, "\r\nDate: Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            let mut text = Vec::new();
+            standard_fields(&mut text, StandardFields { server, date, seconds });
+            assert_eq!(String::from_utf8_lossy(&text), expected);
         }
     }
 }

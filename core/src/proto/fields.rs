@@ -8,7 +8,8 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// A range of bytes in a head, which has at most [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes.
+/// A range of bytes in a head or in its field section, which have at most
+/// [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) start: u16,
@@ -16,10 +17,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The bytes of the span in the head `bytes`.
-    ///
-    /// # Panics
-    /// If `bytes` is shorter than the head of the span.
+    /// The bytes of the span in `bytes`, which must not end before it.
     #[inline]
     pub(crate) fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[usize::from(self.start)..][..usize::from(self.len)]
@@ -33,14 +31,13 @@ impl Span {
     }
 }
 
-/// The name and the value of one field line.
+/// The name and the value of one field line, as spans of the field section.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldSpan {
     pub(crate) name: Span,
     pub(crate) value: Span,
 }
 
-/// The field lines of a head, in order.
 pub(crate) type FieldSpans = Vec<FieldSpan>;
 
 /// The header fields of a request, in the order in which the peer sent them.
@@ -49,6 +46,8 @@ pub(crate) type FieldSpans = Vec<FieldSpan>;
 #[derive(Clone, Copy)]
 pub struct Fields<'a> {
     pub(crate) head: &'a Bytes,
+    /// The start of the field section in `head`.
+    pub(crate) start: usize,
     pub(crate) spans: &'a [FieldSpan],
 }
 
@@ -110,7 +109,7 @@ impl<'a> IntoIterator for Fields<'a> {
     type IntoIter = FieldsIter<'a>;
 
     fn into_iter(self) -> FieldsIter<'a> {
-        FieldsIter { head: self.head, spans: self.spans.iter() }
+        FieldsIter { section: &self.head[self.start..], spans: self.spans.iter() }
     }
 }
 
@@ -125,7 +124,7 @@ impl fmt::Debug for Fields<'_> {
 /// The iterator over [`Fields`]: names as the peer wrote them, values as bytes.
 #[derive(Clone, Debug)]
 pub struct FieldsIter<'a> {
-    head: &'a [u8],
+    section: &'a [u8],
     spans: std::slice::Iter<'a, FieldSpan>,
 }
 
@@ -134,13 +133,7 @@ impl<'a> Iterator for FieldsIter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let span = self.spans.next()?;
-        let name = std::str::from_utf8(span.name.of(self.head)).expect("a field name is ASCII");
-        Some((name, span.value.of(self.head)))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.spans.size_hint()
+        let name = std::str::from_utf8(span.name.of(self.section)).expect("a field name is ASCII");
+        Some((name, span.value.of(self.section)))
     }
 }
-
-impl ExactSizeIterator for FieldsIter<'_> {}

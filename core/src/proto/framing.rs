@@ -25,20 +25,9 @@ pub(crate) struct Facts {
     pub(crate) is_http10: bool,
     /// The request has a body and `Expect: 100-continue` (RFC 9110, 10.1.1).
     pub(crate) expects_continue: bool,
-    /// The request offers a protocol upgrade (RFC 9110, 7.8).
+    /// The request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
     pub(crate) offers_upgrade: bool,
-    /// The method is HEAD.
     pub(crate) is_head: bool,
-    /// The method is CONNECT.
-    pub(crate) is_connect: bool,
-}
-
-impl Facts {
-    /// Whether the response may have a body and the connection stays open without a `Connection` field.
-    #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.keep_alive && !self.is_http10 && !self.is_head && !self.is_connect
-    }
 }
 
 /// The facts that depend on the fields alone and not on the request line. [`memo`](super::memo) caches them.
@@ -55,14 +44,11 @@ pub(crate) struct FieldFacts {
 }
 
 impl FieldFacts {
-    /// Reads the fields of a head. `fields` are spans of `bytes`.
-    ///
-    /// # Errors
-    /// An [`Error`] for each field that two parsers could understand differently.
-    pub(crate) fn of(bytes: &[u8], fields: &FieldSpans) -> Result<FieldFacts, Error> {
+    /// Reads the field lines in `section`. A field that two parsers could understand differently is an error.
+    pub(crate) fn of(section: &[u8], fields: &FieldSpans) -> Result<FieldFacts, Error> {
         let mut facts = FieldFacts::default();
         for field in fields {
-            let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+            let (name, value) = (field.name.of(section), field.value.of(section));
             // The length of the name excludes most fields without a comparison.
             match name.len() {
                 4 if name.eq_ignore_ascii_case(b"host") => {
@@ -104,10 +90,8 @@ impl FieldFacts {
         Ok(facts)
     }
 
-    /// Combines the fields with the method and the version of the request line.
-    ///
-    /// # Errors
-    /// An [`Error`] for a combination that is not allowed.
+    /// Combines the fields with the method and the version of the request line. A combination that is not allowed is an
+    /// error.
     #[inline]
     pub(crate) fn with_line(self, method: &Method, version: Version) -> Result<(Framing, Facts), Error> {
         let is_http10 = version == Version::HTTP_10;
@@ -126,9 +110,9 @@ impl FieldFacts {
             keep_alive: !self.close && (!is_http10 || self.keep_alive),
             is_http10,
             expects_continue: self.expects_continue && !is_http10 && framing != Framing::Length(0),
-            offers_upgrade: self.upgrade_option && self.upgrade_field && !is_http10,
+            offers_upgrade: *method == Method::CONNECT
+                || self.upgrade_option && self.upgrade_field && !is_http10,
             is_head: *method == Method::HEAD,
-            is_connect: *method == Method::CONNECT,
         };
         Ok((framing, facts))
     }
@@ -152,7 +136,7 @@ enum Encoding {
 impl Encoding {
     /// Adds the value of another line.
     fn and(self, value: &[u8]) -> Encoding {
-        value.split(|&byte| byte == b',').map(trim).fold(self, |encoding, coding| {
+        value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).fold(self, |encoding, coding| {
             let chunked = coding.eq_ignore_ascii_case(b"chunked");
             match encoding {
                 Encoding::None if chunked => Encoding::Chunked,
@@ -167,21 +151,12 @@ impl Encoding {
 
 /// The non-empty members of a comma-separated list, without the white space around them (RFC 9110, 5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
-}
-
-fn trim(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
-        bytes = rest;
-    }
-    bytes
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
 /// Parses a `Content-Length`: `1*DIGIT` (RFC 9110, 8.6), at most 63 bits.
 fn parse_length(value: &[u8]) -> Result<u64, Error> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Error::LengthInvalid);
-    }
-    let digits = std::str::from_utf8(value).expect("digits are ASCII");
-    digits.parse::<i64>().map(i64::unsigned_abs).map_err(|_| Error::LengthInvalid)
+    let digits =
+        std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).map(i64::unsigned_abs).ok_or(Error::LengthInvalid)
 }

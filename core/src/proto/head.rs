@@ -4,8 +4,8 @@
 //!
 //! 1. [`memo`](super::memo) recognises field sections that the thread has parsed before.
 //! 2. `httparse` parses a complete head. It accepts line ends other than CR LF, so this file checks every line end.
-//! 3. [`Scan`] decides about incomplete and malformed heads. It reports the same error at the same byte, in however many
-//!    pieces a head arrives.
+//! 3. [`Scan`] decides about incomplete and malformed heads. It reports the same error at the same byte, in however
+//!    many pieces a head arrives.
 
 use std::mem::MaybeUninit;
 
@@ -16,19 +16,16 @@ use crate::proto::fields::{FieldSpan, FieldSpans, Span};
 use crate::proto::framing::{Facts, FieldFacts, Framing};
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
-use crate::proto::request::{Head, Request};
+use crate::proto::request::Request;
+use crate::proto::request_parts::Head;
 use crate::proto::scan::Scan;
-use crate::proto::{memo, request_line, target};
+use crate::proto::{memo, target};
 
 /// The largest number of empty lines before a request line (RFC 9112, 2.2).
 const MAX_EMPTY_LINES: u8 = 2;
 
-/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete.
-///
-/// The caller passes a new `scan` for each head, and the same one until that head is complete.
-///
-/// # Errors
-/// An [`Error`] if the head breaks a rule or a limit. The connection must not read on after an error.
+/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete. The caller passes
+/// a new `scan` for each head, and the same one until that head is complete. It must not read on after an error.
 #[inline]
 pub(crate) fn read(
     read_buffer: &mut ReadBuffer,
@@ -53,17 +50,46 @@ fn recall(
     let bytes = read_buffer.as_slice();
     let mut request = Request::recycled();
     let head = &mut request.inner_mut().head;
-    let end = memo::recall_line(bytes, limits, head).or_else(|| request_line::read(bytes, limits, head))?;
-    let (facts, len) = memo::recall_fields(&bytes[end..], end, limits, &mut head.fields)?;
+    let end = memo::recall_line(bytes, limits, head).or_else(|| read_line(bytes, limits, head))?;
+    let (facts, len) = memo::recall_fields(&bytes[end..], limits, &mut head.fields)?;
     let len = end + len;
     if len > limits.head {
         return None;
     }
+    head.fields_start = end;
     let facts = facts.with_line(&head.method, head.version);
     if facts.is_ok() {
         head.bytes = read_buffer.take(len);
     }
     Some((request, facts))
+}
+
+/// Reads a common request line at the start of `bytes` into `head`: GET, POST, PUT or HEAD, a path, and a version (RFC
+/// 9112, 3). Returns its length with its line end, or `None` for any other line. Each byte is read once.
+fn read_line(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
+    let (method, start) = match bytes {
+        [b'G', b'E', b'T', b' ', b'/', ..] => (Method::GET, 4),
+        [b'P', b'O', b'S', b'T', b' ', b'/', ..] => (Method::POST, 5),
+        [b'P', b'U', b'T', b' ', b'/', ..] => (Method::PUT, 4),
+        [b'H', b'E', b'A', b'D', b' ', b'/', ..] => (Method::HEAD, 5),
+        _ => return None,
+    };
+    let (path, target) = target::measure(&bytes[start..]);
+    let (name, rest) = bytes[start + target..].split_first_chunk::<8>()?;
+    let version = match rest {
+        [b'1', b'\r', b'\n', ..] if name == b" HTTP/1." => Version::HTTP_11,
+        [b'0', b'\r', b'\n', ..] if name == b" HTTP/1." => Version::HTTP_10,
+        _ => return None,
+    };
+    let end = start + target + " HTTP/1.1\r\n".len();
+    if end - "\r\n".len() > limits.request_line || end > Limits::MAX_HEAD {
+        return None;
+    }
+    // The casts lose nothing: positions up to `MAX_HEAD` fit into 16 bits.
+    let span = |len: usize| Span { start: start as u16, len: len as u16 };
+    (head.method, head.version, head.target, head.path) = (method, version, span(target), span(path));
+    memo::remember_line(&bytes[..end], head);
+    Some(end)
 }
 
 /// Reads a head without the cache.
@@ -81,14 +107,10 @@ fn read_uncached(
             return accept(read_buffer, parsed, limits).map(Some);
         }
     }
-    match scan.lines(read_buffer.as_slice(), limits)? {
-        None => Ok(None),
-        Some(len) => {
-            let bytes = &read_buffer.as_slice()[..len];
-            let parsed = parse(bytes, limits).or_else(|| parse(&with_known_version(bytes)?, limits));
-            accept(read_buffer, parsed.ok_or(Error::RequestLine)?, limits).map(Some)
-        }
-    }
+    let Some(len) = scan.lines(read_buffer.as_slice(), limits)? else { return Ok(None) };
+    let bytes = &read_buffer.as_slice()[..len];
+    let parsed = parse(bytes, limits).or_else(|| parse(&with_known_version(bytes)?, limits));
+    accept(read_buffer, parsed.ok_or(Error::RequestLine)?, limits).map(Some)
 }
 
 /// Copies a head of HTTP/1.2 or above as a head of HTTP/1.1, the highest minor version that the server implements (RFC
@@ -118,19 +140,10 @@ fn skip_empty_lines(read_buffer: &mut ReadBuffer, scan: &mut Scan) -> Result<boo
     }
 }
 
-/// A head with valid grammar that respects the limits. Its target and fields are not interpreted yet.
-struct Parsed {
-    len: usize,
-    fields_start: usize,
-    method: Method,
-    version: Version,
-    target: Span,
-    fields: FieldSpans,
-}
-
-/// Parses a complete head at the start of `bytes`. Returns `None` if the head is incomplete or malformed.
+/// Parses a complete head at the start of `bytes`. Returns its length and its parts without [`Head::bytes`] and
+/// [`Head::path`]. Returns `None` if the head is incomplete or malformed, or exceeds a limit.
 #[inline]
-fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
+fn parse(bytes: &[u8], limits: &Limits) -> Option<(usize, Head)> {
     let mut room = [const { MaybeUninit::uninit() }; Limits::MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(bytes, &mut room[..limits.fields.min(Limits::MAX_FIELDS)]);
@@ -144,62 +157,58 @@ fn parse(bytes: &[u8], limits: &Limits) -> Option<Parsed> {
     if len > limits.head || fields_start - "\r\n".len() > limits.request_line {
         return None;
     }
+    let section = bytes.get(fields_start..len)?;
+    let lines = section.strip_suffix(b"\r\n")?;
+    if !bytes[..fields_start].ends_with(b"\r\n") {
+        return None;
+    }
+    // Whether the field line from `start` to `end` ends in CR LF and is within its limit. No line ends at 0.
+    let is_line = |start: usize, end: usize| {
+        end == 0
+            || lines[start..end].strip_suffix(b"\r\n").is_some_and(|line| line.len() <= limits.field_line)
+    };
     // The start of the line before the current field.
-    let mut line = fields_start;
+    let mut line = 0;
     let mut fields = FieldSpans::new();
     for field in request.headers.iter() {
-        let name = Span::within(bytes, field.name.as_bytes())?;
+        let name = Span::within(section, field.name.as_bytes())?;
         let start = usize::from(name.start);
         // The address of an empty value from `httparse` is arbitrary.
         let value = if field.value.is_empty() {
             Span { start: name.start + name.len, len: 0 }
         } else {
-            Span::within(bytes, field.value)?
+            Span::within(section, field.value)?
         };
-        if !is_line_end(bytes, start, line, fields_start, limits) {
+        if !is_line(line, start) {
             return None;
         }
         line = start;
         fields.push(FieldSpan { name, value });
     }
-    let last = len - "\r\n".len();
-    if bytes[last] != b'\r' || !is_line_end(bytes, last, line, fields_start, limits) {
+    if !is_line(line, lines.len()) {
         return None;
     }
-    Some(Parsed {
-        len,
-        fields_start,
-        method: Method::from_bytes(method.as_bytes()).ok()?,
-        version,
-        target,
-        fields,
-    })
+    let method = Method::from_bytes(method.as_bytes()).ok()?;
+    Some((len, Head { method, version, target, fields_start, fields, ..Head::default() }))
 }
 
-/// Whether the field line that begins at `line` ends in CR LF directly before `next` and is within its limit. `next`
-/// may be the first field line: the line before it is then the request line, whose length was checked.
-#[inline]
-fn is_line_end(bytes: &[u8], next: usize, line: usize, fields_start: usize, limits: &Limits) -> bool {
-    let len = next.wrapping_sub(line).wrapping_sub("\r\n".len());
-    next >= fields_start && bytes[next - 2] == b'\r' && (next == fields_start || len <= limits.field_line)
-}
-
-/// Interprets the target and the fields, caches the field section, and removes the head from the read buffer.
+/// Interprets the target and the fields of a parsed head, caches the field section, and removes the head from the read
+/// buffer.
 fn accept(
     read_buffer: &mut ReadBuffer,
-    parsed: Parsed,
+    (len, mut head): (usize, Head),
     limits: &Limits,
 ) -> Result<(Request, (Framing, Facts)), Error> {
     let bytes = read_buffer.as_slice();
-    let Parsed { len, fields_start, method, version, target, fields } = parsed;
-    let path = target::check(&method, target.of(bytes))?;
-    let path = Span::within(bytes, path).expect("the path is within the target");
-    let facts = FieldFacts::of(bytes, &fields)?;
-    memo::remember_fields(&bytes[fields_start..len], fields_start, &fields, facts, limits);
-    let facts = facts.with_line(&method, version)?;
+    let path = target::check(&head.method, head.target.of(bytes))?;
+    head.path = Span::within(bytes, path).expect("the path is within the target");
+    let section = &bytes[head.fields_start..len];
+    let facts = FieldFacts::of(section, &head.fields)?;
+    memo::remember_fields(section, &head.fields, facts, limits);
+    let facts = facts.with_line(&head.method, head.version)?;
+    head.bytes = read_buffer.take(len);
     let mut request = Request::recycled();
-    let head = &mut request.inner_mut().head;
     // This drops the recycled vector of spans. Heads with cached fields reuse it in `recall`.
-    *head = Head { bytes: read_buffer.take(len), method, version, target, path, fields };
+    request.inner_mut().head = head;
     Ok((request, facts))
 }

@@ -8,16 +8,15 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use crate::proto::BoxError;
-use crate::proto::body::Body;
-use crate::proto::body::BodyError;
-use crate::proto::params::ParamError;
+use crate::proto::body::{Body, BodyError};
+use crate::proto::request::ParamError;
 use crate::proto::response::Response;
 
 /// A value that a handler may return.
 ///
 /// Text becomes `text/plain`, bytes become `application/octet-stream`, a status of 400 or above gets its reason phrase
-/// as the body, and `None` becomes 404. Tuples add a status, fields, or both. Both variants of a `Result` are
-/// converted, so that an error type decides its own status:
+/// as text, and `None` becomes 404. Tuples add a status, fields, or both. Both variants of a `Result` are converted, so
+/// that an error type decides its own status:
 ///
 /// ```
 /// use gearshift_core::{IntoResponse, Response, StatusCode};
@@ -78,7 +77,6 @@ impl IntoResponse for String {
     }
 }
 
-/// `application/octet-stream`.
 impl IntoResponse for Bytes {
     fn into_response(self) -> Response {
         const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -86,7 +84,6 @@ impl IntoResponse for Bytes {
     }
 }
 
-/// `application/octet-stream`.
 impl IntoResponse for Vec<u8> {
     fn into_response(self) -> Response {
         Bytes::from(self).into_response()
@@ -100,7 +97,6 @@ impl IntoResponse for Body {
     }
 }
 
-/// A status of 400 or above has its reason phrase as a `text/plain` body. Other statuses have an empty body.
 impl IntoResponse for StatusCode {
     fn into_response(self) -> Response {
         match self.canonical_reason() {
@@ -139,9 +135,7 @@ impl<R: IntoResponse> IntoResponse for (HeaderMap, R) {
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();
         response.fields.retain(|(name, _)| !self.0.contains_key(&*name));
-        for (name, value) in &self.0 {
-            response.fields.push((name.clone(), value.clone()));
-        }
+        response.fields.extend(self.0.iter().map(|(name, value)| (name.clone(), value.clone())));
         response
     }
 }
@@ -149,10 +143,7 @@ impl<R: IntoResponse> IntoResponse for (HeaderMap, R) {
 impl<R: IntoResponse, E: IntoResponse> IntoResponse for Result<R, E> {
     #[inline]
     fn into_response(self) -> Response {
-        match self {
-            Ok(value) => value.into_response(),
-            Err(error) => error.into_response(),
-        }
+        self.map_or_else(E::into_response, R::into_response)
     }
 }
 
@@ -162,21 +153,14 @@ impl IntoResponse for io::Error {
     fn into_response(self) -> Response {
         match self.downcast::<BodyError>() {
             Ok(error) => error.into_response(),
-            Err(error) => {
-                log::error!("a handler failed: {error}");
-                StatusCode::INTERNAL_SERVER_ERROR.into_response()
-            }
+            Err(error) => BoxError::from(error).into_response(),
         }
     }
 }
 
-/// `None` becomes 404.
 impl<R: IntoResponse> IntoResponse for Option<R> {
     fn into_response(self) -> Response {
-        match self {
-            Some(value) => value.into_response(),
-            None => StatusCode::NOT_FOUND.into_response(),
-        }
+        self.map_or_else(|| StatusCode::NOT_FOUND.into_response(), R::into_response)
     }
 }
 

@@ -7,10 +7,10 @@ use std::cell::RefCell;
 
 use http::{Method, Version};
 
-use crate::proto::fields::{FieldSpan, FieldSpans, Span};
+use crate::proto::fields::{FieldSpans, Span};
 use crate::proto::framing::FieldFacts;
 use crate::proto::limits::Limits;
-use crate::proto::request::Head;
+use crate::proto::request_parts::Head;
 
 /// The largest number of cached sections.
 const MAX_SECTIONS: usize = 4;
@@ -23,7 +23,6 @@ thread_local! {
     static MEMO: RefCell<Memo> = const { RefCell::new(Memo { line: None, sections: Vec::new(), last: 0 }) };
 }
 
-/// The cache of one thread.
 struct Memo {
     line: Option<Line>,
     sections: Vec<Section>,
@@ -43,8 +42,7 @@ struct Line {
 /// A field section with its empty line, and the result of parsing it.
 struct Section {
     bytes: Vec<u8>,
-    /// Spans relative to the start of the section.
-    fields: Vec<FieldSpan>,
+    fields: FieldSpans,
     facts: FieldFacts,
     /// The values of `Limits::field_line` and `Limits::fields` with which the section was parsed.
     limits: (usize, usize),
@@ -78,12 +76,10 @@ pub(crate) fn remember_line(bytes: &[u8], head: &Head) {
     });
 }
 
-/// If `bytes` begin with a cached field section, returns its facts and its length, and sets `spans`. `at` is the
-/// position of `bytes` in the head.
+/// If `bytes` begin with a cached field section, returns its facts and its length, and sets `spans`.
 #[inline]
 pub(crate) fn recall_fields(
     bytes: &[u8],
-    at: usize,
     limits: &Limits,
     spans: &mut FieldSpans,
 ) -> Option<(FieldFacts, usize)> {
@@ -94,39 +90,20 @@ pub(crate) fn recall_fields(
             memo.last = memo.sections.iter().position(is_hit)?;
         }
         let section = &memo.sections[memo.last];
-        let at = u16::try_from(at).ok()?;
-        u16::try_from(usize::from(at) + section.bytes.len()).ok()?;
-        let shift = |span: Span| Span { start: span.start + at, len: span.len };
-        let moved = section
-            .fields
-            .iter()
-            .map(|field| FieldSpan { name: shift(field.name), value: shift(field.value) });
-        spans.clear();
-        spans.extend(moved);
+        spans.clone_from(&section.fields);
         Some((section.facts, section.bytes.len()))
     })
 }
 
-/// Caches the parsed field section `bytes`. `at` is its position in the head. The section replaces the one that
-/// follows the section used last.
-pub(crate) fn remember_fields(
-    bytes: &[u8],
-    at: usize,
-    fields: &FieldSpans,
-    facts: FieldFacts,
-    limits: &Limits,
-) {
+/// Caches the parsed field section `bytes`. It replaces the section that follows the one used last.
+pub(crate) fn remember_fields(bytes: &[u8], fields: &FieldSpans, facts: FieldFacts, limits: &Limits) {
     if bytes.len() > MAX_SECTION {
         return;
     }
-    let at = at as u16;
-    let shift = |span: Span| Span { start: span.start - at, len: span.len };
-    let fields = fields.iter().map(|field| FieldSpan { name: shift(field.name), value: shift(field.value) });
     MEMO.with_borrow_mut(|memo| {
         if memo.sections.len() < MAX_SECTIONS {
             memo.last = memo.sections.len();
-            let empty = Section { bytes: Vec::new(), fields: Vec::new(), facts, limits: (0, 0) };
-            memo.sections.push(empty);
+            memo.sections.push(Section { bytes: Vec::new(), fields: Vec::new(), facts, limits: (0, 0) });
         } else {
             memo.last = (memo.last + 1) % MAX_SECTIONS;
         }
@@ -134,8 +111,7 @@ pub(crate) fn remember_fields(
         let section = &mut memo.sections[memo.last];
         section.bytes.clear();
         section.bytes.extend_from_slice(bytes);
-        section.fields.clear();
-        section.fields.extend(fields);
+        section.fields.clone_from(fields);
         section.facts = facts;
         section.limits = (limits.field_line, limits.fields);
     });

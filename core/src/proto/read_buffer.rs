@@ -2,9 +2,8 @@
 //!
 //! A read goes into a scratch buffer that the connections of a thread share. The received bytes are then copied into
 //! the buffer of the connection. The scratch buffer is large and is initialised once: reading needs no unsafe code
-//! and no zeroing, and a connection without input needs no memory. Heads and body pieces leave the read buffer as
-//! [`Bytes`] that share its memory. The buffer of an idle connection returns to a pool of the thread, so that neither
-//! idle nor busy connections allocate.
+//! and no zeroing. Heads and body pieces leave the read buffer as [`Bytes`] that share its memory. The buffer of an
+//! idle connection returns to a pool of the thread, so that neither idle nor busy connections allocate.
 //!
 //! A read that fills much of the scratch buffer is not copied: the scratch buffer itself becomes the buffer of the
 //! connection. It is used for reading again once all [`Bytes`] that share its memory were dropped.
@@ -110,12 +109,6 @@ impl ReadBuffer {
         self.drained
     }
 
-    /// Records that a read found nothing.
-    #[inline]
-    pub fn set_drained(&mut self) {
-        self.drained = true;
-    }
-
     /// The memory for the next read, never empty. The caller writes to its start and calls [`ReadBuffer::filled`].
     #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {
@@ -176,6 +169,13 @@ impl ReadBuffer {
         }
     }
 
+    /// Consumes and returns the first bytes, at most `left` of them, and subtracts their number from `left`.
+    pub(crate) fn take_of(&mut self, left: &mut u64) -> Bytes {
+        let n = usize::try_from(*left).map_or(self.len(), |left| left.min(self.len()));
+        *left -= n as u64;
+        self.take(n)
+    }
+
     /// Consumes and drops the first `n` bytes.
     ///
     /// # Panics
@@ -198,26 +198,15 @@ impl ReadBuffer {
 
     #[inline]
     fn append(&mut self, bytes: &[u8]) {
-        let buffer = match &mut self.unread {
-            Unread::Copied(buffer) => buffer,
-            Unread::Large(_) => self.copied(),
-        };
+        if let Unread::Large(rest) = &self.unread {
+            self.unread = Unread::Copied(BytesMut::from(&rest[..]));
+        }
+        let Unread::Copied(buffer) = &mut self.unread else { unreachable!("a large read was just copied") };
         if buffer.capacity() == 0 && bytes.len() <= BUFFER_SIZE {
             let kept = POOL.with_borrow_mut(|pool| pool.buffers.pop());
             *buffer = kept.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_SIZE));
         }
         buffer.extend_from_slice(bytes);
-    }
-
-    /// Copies what is left of a large read, so that more can be appended to it.
-    #[inline(never)]
-    fn copied(&mut self) -> &mut BytesMut {
-        let copy = BytesMut::from(self.as_slice());
-        self.unread = Unread::Copied(copy);
-        match &mut self.unread {
-            Unread::Copied(buffer) => buffer,
-            Unread::Large(_) => unreachable!("it was just copied"),
-        }
     }
 
     /// Returns the memory to the pool of the thread, unless [`Bytes`] share it or its size is unusual.

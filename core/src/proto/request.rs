@@ -10,10 +10,7 @@ use http::{Extensions, Method, Uri, Version};
 use crate::proto::body::Body;
 use crate::proto::fields::{FieldSpan, FieldSpans, Fields, Span};
 use crate::proto::limits::Limits;
-use crate::proto::params::{ParamError, decode};
-use crate::proto::request_parts::{PooledParts, RequestParts};
-
-pub(crate) use crate::proto::request_parts::Head;
+use crate::proto::request_parts::{self, Head, RequestParts};
 
 /// A request: a parsed head, and a body that may still be arriving.
 ///
@@ -29,25 +26,24 @@ pub(crate) use crate::proto::request_parts::Head;
 /// assert_eq!(request.query_param("q").as_deref(), Some("hello world"));
 /// assert_eq!(request.header("host"), None);
 /// ```
-pub struct Request(PooledParts);
+// Invariant: the field is `Some` until the drop.
+pub struct Request(Option<Box<RequestParts>>);
 
 impl Request {
     /// Creates a request with recycled memory. The caller must set its head: it is that of an earlier request.
     #[inline]
     pub(crate) fn recycled() -> Request {
-        Request(PooledParts::take())
+        Request(Some(request_parts::take()))
     }
 
-    /// The parts, for this crate.
     #[inline]
     pub(crate) fn inner(&self) -> &RequestParts {
-        &self.0
+        self.0.as_deref().expect("a request has its parts until it is dropped")
     }
 
-    /// The parts, for this crate.
     #[inline]
     pub(crate) fn inner_mut(&mut self) -> &mut RequestParts {
-        &mut self.0
+        self.0.as_deref_mut().expect("a request has its parts until it is dropped")
     }
 
     fn from_head(head: Head, body: Body) -> Request {
@@ -67,26 +63,26 @@ impl Request {
         let bytes = Bytes::copy_from_slice(target.as_bytes());
         let target = Span::within(&bytes, &bytes).expect("the target is short enough for a head");
         let path = path_of(&bytes, target);
-        let head = Head { bytes, method, version: Version::HTTP_11, target, path, fields: FieldSpans::new() };
+        let head = Head { bytes, method, version: Version::HTTP_11, target, path, ..Head::default() };
         Request::from_head(head, body.into())
     }
 
     /// The method (RFC 9110, 9). A HEAD request that a GET route answers keeps the method HEAD.
     #[inline]
     pub fn method(&self) -> &Method {
-        &self.0.head.method
+        &self.inner().head.method
     }
 
     /// The version of the request: HTTP/1.0 or HTTP/1.1. A higher minor version counts as HTTP/1.1 (RFC 9110, 2.5).
     #[inline]
     pub fn version(&self) -> Version {
-        self.0.head.version
+        self.inner().head.version
     }
 
     /// The request target as the peer sent it (RFC 9112, 3.2).
     #[inline]
     pub fn target(&self) -> &str {
-        std::str::from_utf8(self.0.head.target.of(&self.0.head.bytes))
+        std::str::from_utf8(self.inner().head.target.of(&self.inner().head.bytes))
             .expect("a target is checked to be ASCII")
     }
 
@@ -100,7 +96,7 @@ impl Request {
     /// [`Request::path`] as bytes.
     #[inline]
     pub(crate) fn path_bytes(&self) -> &[u8] {
-        self.0.head.path.of(&self.0.head.bytes)
+        self.inner().head.path.of(&self.inner().head.bytes)
     }
 
     /// The query: the part of the target after the first `?`, percent-encoded. `None` without a `?`.
@@ -111,11 +107,7 @@ impl Request {
     /// The names and values in the query, decoded as `application/x-www-form-urlencoded`. Bytes that are not UTF-8 are
     /// replaced by U+FFFD.
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        let pairs = self.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        pairs.map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode_form(name), decode_form(value))
-        })
+        form_urlencoded::parse(self.query().unwrap_or_default().as_bytes())
     }
 
     /// The first value with the name `name` in the query, decoded as in [`Request::query_pairs`].
@@ -126,7 +118,8 @@ impl Request {
     /// The header fields, in the order in which the peer sent them.
     #[inline]
     pub fn headers(&self) -> Fields<'_> {
-        Fields { head: &self.0.head.bytes, spans: &self.0.head.fields }
+        let head = &self.inner().head;
+        Fields { head: &head.bytes, start: head.fields_start, spans: &head.fields }
     }
 
     /// The value of the first header field with this name, which is compared without regard to case. `None` if there
@@ -135,9 +128,11 @@ impl Request {
         self.headers().get_str(name)
     }
 
-    /// A parameter of the route's path, percent-decoded: the value of `name` for a route `/hello/{name}`.
+    /// A parameter of the route's path, percent-decoded: the value of `name` for a route `/hello/{name}`. Bytes that
+    /// are not UTF-8 are replaced by U+FFFD.
     pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.0.params.get(name).map(|span| decode(span.of(&self.0.head.bytes)))
+        let raw = self.inner().params.get(name)?.of(&self.inner().head.bytes);
+        Some(percent_encoding::percent_decode(raw).decode_utf8_lossy())
     }
 
     /// A parameter of the route's path, percent-decoded and parsed as `T`.
@@ -146,32 +141,33 @@ impl Request {
     /// [`ParamError`] if the route has no such parameter, or if its value is not a `T`. A handler that returns the
     /// error answers with 404.
     pub fn parse_param<T: FromStr>(&self, name: &str) -> Result<T, ParamError> {
-        ParamError::parse(name, self.0.params.get(name).map(|span| span.of(&self.0.head.bytes)))
+        let value = self.param(name).ok_or_else(|| ParamError::Missing { name: name.to_owned() })?;
+        value.parse().map_err(|_| ParamError::Invalid { name: name.to_owned(), value: value.into_owned() })
     }
 
     /// The body.
     pub fn body(&self) -> &Body {
-        &self.0.body
+        &self.inner().body
     }
 
     /// The body, to read while the head stays available.
     pub fn body_mut(&mut self) -> &mut Body {
-        &mut self.0.body
+        &mut self.inner_mut().body
     }
 
     /// Drops the head and returns the body.
     pub fn into_body(mut self) -> Body {
-        std::mem::take(&mut self.0.body)
+        std::mem::take(&mut self.inner_mut().body)
     }
 
     /// The values that middleware has attached to the request.
     pub fn extensions(&self) -> &Extensions {
-        &self.0.extensions
+        &self.inner().extensions
     }
 
     /// The values attached to the request, to add values for handlers.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.0.extensions
+        &mut self.inner_mut().extensions
     }
 
     /// Converts the request to the type of the `http` crate. Field values share the memory of the head.
@@ -180,12 +176,12 @@ impl Request {
     /// If the `http` crate rejects the target.
     pub fn into_http(mut self) -> Result<http::Request<Body>, http::Error> {
         let mut request = http::Request::builder()
-            .method(self.0.head.method.clone())
-            .version(self.0.head.version)
+            .method(self.inner().head.method.clone())
+            .version(self.inner().head.version)
             .uri(Uri::try_from(self.target())?)
             .body(())?;
         *request.headers_mut() = self.headers().to_map();
-        *request.extensions_mut() = std::mem::take(&mut self.0.extensions);
+        *request.extensions_mut() = std::mem::take(&mut self.inner_mut().extensions);
         Ok(request.map(|()| self.into_body()))
     }
 
@@ -194,7 +190,8 @@ impl Request {
     /// # Errors
     /// [`HeadTooLarge`] if these have more than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes together.
     pub fn from_http(request: http::Request<impl Into<Body>>) -> Result<Request, HeadTooLarge> {
-        let (parts, body) = request.into_parts();
+        let (http::request::Parts { method, uri, version, headers, extensions, .. }, body) =
+            request.into_parts();
         let mut bytes = BytesMut::new();
         let mut place = |part: &[u8]| {
             let start = u16::try_from(bytes.len()).map_err(|_| HeadTooLarge)?;
@@ -202,21 +199,30 @@ impl Request {
             bytes.put_slice(part);
             Ok(Span { start, len })
         };
-        let target = place(parts.uri.to_string().as_bytes())?;
+        let target = place(uri.to_string().as_bytes())?;
         let mut fields = FieldSpans::new();
-        for (name, value) in &parts.headers {
-            fields
-                .push(FieldSpan { name: place(name.as_str().as_bytes())?, value: place(value.as_bytes())? });
+        for (name, value) in &headers {
+            let (name, value) = (place(name.as_str().as_bytes())?, place(value.as_bytes())?);
+            fields.push(FieldSpan { name, value });
         }
         if bytes.len() > Limits::MAX_HEAD {
             return Err(HeadTooLarge);
         }
         let bytes = bytes.freeze();
         let path = path_of(&bytes, target);
-        let head = Head { bytes, method: parts.method, version: parts.version, target, path, fields };
+        let head = Head { bytes, method, version, target, path, fields_start: 0, fields };
         let mut request = Request::from_head(head, body.into());
-        request.0.extensions = parts.extensions;
+        request.inner_mut().extensions = extensions;
         Ok(request)
+    }
+}
+
+impl Drop for Request {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(parts) = self.0.take() {
+            request_parts::recycle(parts);
+        }
     }
 }
 
@@ -227,45 +233,47 @@ impl fmt::Debug for Request {
             .field("target", &self.target())
             .field("version", &self.version())
             .field("headers", &self.headers())
-            .field("body", &self.0.body)
+            .field("body", &self.inner().body)
             .finish_non_exhaustive()
     }
 }
 
-/// The error of a request whose head is larger than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadTooLarge;
-
-impl fmt::Display for HeadTooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a request head holds at most {} bytes", Limits::MAX_HEAD)
-    }
+/// The error of [`Request::parse_param`](crate::Request::parse_param). As a response it is 404: a path whose
+/// parameter cannot be parsed names no resource.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParamError {
+    /// The route has no parameter with this name.
+    #[error("the route has no parameter '{name}'")]
+    Missing {
+        /// The requested name.
+        name: String,
+    },
+    /// The value of the parameter is not of the requested type.
+    #[error("'{value}' is no valid {name}")]
+    Invalid {
+        /// The requested name.
+        name: String,
+        /// The value in the path, percent-decoded.
+        value: String,
+    },
 }
 
-impl std::error::Error for HeadTooLarge {}
+/// The error of a request whose head is larger than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request head holds at most {} bytes", Limits::MAX_HEAD)]
+pub struct HeadTooLarge;
 
 /// The path of a target in any of the four forms (RFC 9112, 3.2). The target is not validated.
 fn path_of(bytes: &Bytes, target: Span) -> Span {
     let whole = target.of(bytes);
-    let authority = match whole.windows(3).position(|three| three == b"://") {
-        Some(at) if whole[0] != b'/' => at + 3,
+    let start = match memchr::memmem::find(whole, b"://") {
+        Some(at) if whole[0] != b'/' => match memchr::memchr(b'/', &whole[at + 3..]) {
+            Some(slash) => at + 3 + slash,
+            // An absolute target without a path has the path `/`. A slash of `://` provides the byte.
+            None => return Span { start: target.start + at as u16 + 2, len: 1 },
+        },
         _ => 0,
     };
-    let start = match whole[authority..].iter().position(|&byte| byte == b'/') {
-        Some(at) if authority > 0 => authority + at,
-        // An absolute target without a path has the path `/`. A slash of `://` provides the byte.
-        None if authority > 0 => return Span { start: target.start + authority as u16 - 1, len: 1 },
-        _ => 0,
-    };
-    let len = whole[start..].iter().position(|&byte| byte == b'?').unwrap_or(whole.len() - start);
+    let len = memchr::memchr(b'?', &whole[start..]).unwrap_or(whole.len() - start);
     Span { start: target.start + start as u16, len: len as u16 }
-}
-
-/// Decodes a name or a value of `application/x-www-form-urlencoded`.
-fn decode_form(raw: &str) -> Cow<'_, str> {
-    if raw.contains('+') {
-        Cow::Owned(decode(raw.replace('+', " ").as_bytes()).into_owned())
-    } else {
-        decode(raw.as_bytes())
-    }
 }

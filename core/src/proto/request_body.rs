@@ -1,12 +1,10 @@
-//! The body of a request while it arrives: how much of it is left, and its decoding.
-//!
-//! A [`RequestBody`] holds no bytes of a body with a `Content-Length`: these stay in the read buffer until they are
-//! taken. Of a chunked body it holds the data that was decoded and not taken.
+//! The body of a request while it arrives. The bytes of a body with a `Content-Length` stay in the read buffer until
+//! they are taken. Of a chunked body, the data that was decoded and not taken is kept here.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::proto::body::{Body, BodyError};
-use crate::proto::chunked::{Chunk, Decoder};
+use crate::proto::chunked::Decoder;
 use crate::proto::error::Error;
 use crate::proto::framing::Framing;
 use crate::proto::limits::Limits;
@@ -57,7 +55,7 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Chunk, Error> {
+    fn next(&mut self, read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<Piece, Error> {
         match self.error {
             Some(error) => Err(error),
             None => self.decoder.next(read_buffer, limits),
@@ -69,10 +67,8 @@ impl RequestBody {
     /// Begins the body behind a head with this `framing`. A body that `read_buffer` holds completely is taken out of
     /// it and returned, with [`RequestBody::Done`]. Otherwise the returned [`Body`] is empty.
     ///
-    /// # Errors
-    /// [`Error::BodyTooLarge`] if the announced length exceeds [`Limits::body`], and every error of a chunked body in
-    /// the bytes that have arrived. A chunked body is decoded here so that its errors do not depend on whether a
-    /// handler reads it.
+    /// A chunked body is decoded as far as it has arrived, so that its errors do not depend on whether a handler reads
+    /// it.
     pub(crate) fn begin(
         framing: Framing,
         read_buffer: &mut ReadBuffer,
@@ -93,10 +89,10 @@ impl RequestBody {
         let (mut first, mut rest) = (Bytes::new(), Vec::new());
         let is_whole = loop {
             match decoder.next(read_buffer, limits)? {
-                Chunk::Data(data) if first.is_empty() => first = data,
-                Chunk::Data(data) => rest.extend_from_slice(&data),
-                Chunk::NeedBytes => break false,
-                Chunk::End => break true,
+                Piece::Data(data) if first.is_empty() => first = data,
+                Piece::Data(data) => rest.extend_from_slice(&data),
+                Piece::NeedBytes => break false,
+                Piece::End => break true,
             }
         };
         if !rest.is_empty() {
@@ -128,11 +124,8 @@ impl RequestBody {
         }
     }
 
-    /// Takes the next piece out of `read_buffer`.
-    ///
-    /// # Errors
-    /// [`BodyError::Incomplete`] from [`RequestBody::Broken`]; [`BodyError::TooLarge`] and [`BodyError::Malformed`]
-    /// from a chunked body. The caller then replaces the body with [`RequestBody::Broken`].
+    /// Takes the next piece out of `read_buffer`. After an error, the caller replaces the body with
+    /// [`RequestBody::Broken`].
     pub(crate) fn next_piece(
         &mut self,
         read_buffer: &mut ReadBuffer,
@@ -143,23 +136,21 @@ impl RequestBody {
             RequestBody::Broken => Err(BodyError::Incomplete),
             RequestBody::Length(_) if read_buffer.is_empty() => Ok(Piece::NeedBytes),
             RequestBody::Length(left) => {
-                let n = usize::try_from(*left).map_or(read_buffer.len(), |left| left.min(read_buffer.len()));
-                *left -= n as u64;
+                let data = read_buffer.take_of(left);
                 if *left == 0 {
                     *self = RequestBody::Done;
                 }
-                Ok(Piece::Data(read_buffer.take(n)))
+                Ok(Piece::Data(data))
             }
             RequestBody::Chunked(chunks) if !chunks.decoded.is_empty() => {
                 Ok(Piece::Data(chunks.decoded.split().freeze()))
             }
             RequestBody::Chunked(chunks) => match chunks.next(read_buffer, limits) {
-                Ok(Chunk::NeedBytes) => Ok(Piece::NeedBytes),
-                Ok(Chunk::Data(data)) => Ok(Piece::Data(data)),
-                Ok(Chunk::End) => {
+                Ok(Piece::End) => {
                     *self = RequestBody::Done;
                     Ok(Piece::End)
                 }
+                Ok(piece) => Ok(piece),
                 Err(Error::BodyTooLarge) => Err(BodyError::TooLarge { limit: limits.body }),
                 Err(error) => Err(BodyError::Malformed(error)),
             },
@@ -185,12 +176,12 @@ impl RequestBody {
             },
             RequestBody::Chunked(chunks) => loop {
                 match chunks.next(read_buffer, limits) {
-                    Ok(Chunk::Data(data)) => chunks.decoded.extend_from_slice(&data),
-                    Ok(Chunk::End) => break Body::from(chunks.decoded.split().freeze()),
-                    Ok(Chunk::NeedBytes) if chunks.decoded.len() > max_len || has_ended => {
+                    Ok(Piece::Data(data)) => chunks.decoded.extend_from_slice(&data),
+                    Ok(Piece::End) => break Body::from(chunks.decoded.split().freeze()),
+                    Ok(Piece::NeedBytes) if chunks.decoded.len() > max_len || has_ended => {
                         return Buffered::Partial;
                     }
-                    Ok(Chunk::NeedBytes) => return Buffered::NeedBytes,
+                    Ok(Piece::NeedBytes) => return Buffered::NeedBytes,
                     Err(error) => {
                         chunks.error = Some(error);
                         return Buffered::Partial;

@@ -5,7 +5,6 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +12,6 @@ use http::{Extensions, Method, Version};
 
 use crate::proto::body::{Body, Inner};
 use crate::proto::fields::{FieldSpans, Span};
-use crate::proto::params::Params;
 
 /// The parts of a [`Request`](crate::Request).
 #[derive(Default)]
@@ -35,13 +33,25 @@ pub(crate) struct Head {
     pub(crate) version: Version,
     pub(crate) target: Span,
     pub(crate) path: Span,
+    /// The start of the field section. The spans of `fields` are relative to it.
+    pub(crate) fields_start: usize,
     pub(crate) fields: FieldSpans,
 }
 
-/// Boxed [`RequestParts`] that go to the pool of the current thread when they are dropped.
-///
-/// Invariant: the field is `Some` until the drop.
-pub(crate) struct PooledParts(Option<Box<RequestParts>>);
+/// The parameters of a route: their names, shared with the route, and the spans of their values in the head.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Params {
+    pub(crate) names: Option<Arc<[Box<str>]>>,
+    pub(crate) values: Vec<Span>,
+}
+
+impl Params {
+    /// The span of the value of `name`.
+    pub(crate) fn get(&self, name: &str) -> Option<Span> {
+        let at = self.names.as_deref()?.iter().position(|known| **known == *name)?;
+        self.values.get(at).copied()
+    }
+}
 
 /// The largest number of boxes in the pool of one thread.
 const MAX_POOLED: usize = 64;
@@ -51,53 +61,33 @@ thread_local! {
     static POOL: RefCell<Vec<Box<RequestParts>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl PooledParts {
-    /// Takes parts from the pool of the current thread, or new ones. The caller must set `head`: it has the method,
-    /// version and spans of an earlier request.
-    #[inline]
-    pub(crate) fn take() -> PooledParts {
-        PooledParts(Some(POOL.with_borrow_mut(Vec::pop).unwrap_or_default()))
-    }
+/// Takes parts from the pool of the current thread, or new ones. The caller must set `head`: it has the method, version
+/// and spans of an earlier request.
+#[inline]
+pub(crate) fn take() -> Box<RequestParts> {
+    POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-impl Deref for PooledParts {
-    type Target = RequestParts;
-
-    #[inline]
-    fn deref(&self) -> &RequestParts {
-        self.0.as_deref().expect("a request has its parts until it is dropped")
+/// Returns parts to the pool of the current thread.
+#[inline]
+pub(crate) fn recycle(mut parts: Box<RequestParts>) {
+    // Values that hold shared memory or a connection are dropped now. Vectors keep their memory.
+    parts.head.bytes = Bytes::new();
+    if !matches!(parts.body.0, Inner::Empty) {
+        parts.body = Body::empty();
     }
-}
-
-impl DerefMut for PooledParts {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut RequestParts {
-        self.0.as_deref_mut().expect("a request has its parts until it is dropped")
+    parts.context = None;
+    if parts.params.names.take().is_some() {
+        parts.params.values.clear();
     }
-}
-
-impl Drop for PooledParts {
-    #[inline]
-    fn drop(&mut self) {
-        let Some(mut inner) = self.0.take() else { return };
-        // Values that hold shared memory or a connection are dropped now. Vectors keep their memory.
-        inner.head.bytes = Bytes::new();
-        if !matches!(inner.body.0, Inner::Empty) {
-            inner.body = Body::empty();
-        }
-        inner.context = None;
-        if inner.params.names.take().is_some() {
-            inner.params.values.clear();
-        }
-        if !inner.extensions.is_empty() {
-            inner.extensions = Extensions::new();
-        }
-        // `try_with`: a request can be dropped by the destructor of another thread-local value.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < MAX_POOLED {
-                pool.push(inner);
-            }
-        });
+    if !parts.extensions.is_empty() {
+        parts.extensions = Extensions::new();
     }
+    // `try_with`: a request can be dropped by the destructor of another thread-local value.
+    let _ = POOL.try_with(|pool| {
+        let mut pool = pool.borrow_mut();
+        if pool.len() < MAX_POOLED {
+            pool.push(parts);
+        }
+    });
 }

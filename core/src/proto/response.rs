@@ -7,7 +7,7 @@ use std::panic::Location;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use crate::proto::BoxFuture;
 use crate::proto::body::Body;
@@ -54,7 +54,7 @@ pub(crate) type FieldList = SmallVec<[(HeaderName, HeaderValue); 2]>;
 /// The function that takes the connection over once it is no longer HTTP.
 pub(crate) type Upgrade = Box<dyn FnOnce(Stream) -> BoxFuture<()> + Send>;
 
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 impl Response {
@@ -67,25 +67,18 @@ impl Response {
     /// Creates a response with `status`, an empty body and no fields.
     #[inline]
     pub fn status_only(status: StatusCode) -> Response {
-        Response { status, fields: FieldList::new(), body: Body::empty(), extra: None }
-    }
-
-    /// Creates a response with status 200, `body` and its `Content-Type`.
-    #[inline]
-    pub(crate) fn typed(content_type: HeaderValue, body: Body) -> Response {
-        let fields = smallvec![(header::CONTENT_TYPE, content_type)];
-        Response { status: StatusCode::OK, fields, body, extra: None }
+        Response::new(()).with_status(status)
     }
 
     /// Creates a response with status 200 and a `text/plain; charset=utf-8` body.
     #[inline]
     pub fn text(text: impl Into<Body>) -> Response {
-        Response::typed(TEXT, text.into())
+        Response::new(text).with_value(header::CONTENT_TYPE, TEXT)
     }
 
     /// Creates a response with status 200 and a `text/html; charset=utf-8` body.
     pub fn html(html: impl Into<Body>) -> Response {
-        Response::typed(HTML, html.into())
+        Response::new(html).with_value(header::CONTENT_TYPE, HTML)
     }
 
     /// Creates a response with status 200 and `value` as an `application/json` body. If `value` cannot be serialised,
@@ -94,7 +87,7 @@ impl Response {
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Response {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         match serde_json::to_vec(value) {
-            Ok(json) => Response::typed(JSON, json.into()),
+            Ok(json) => Response::new(json).with_value(header::CONTENT_TYPE, JSON),
             Err(error) => {
                 log::error!("a response could not be serialised: {error}");
                 Response::status_only(StatusCode::INTERNAL_SERVER_ERROR)
@@ -113,9 +106,9 @@ impl Response {
         F: FnOnce(Stream) -> U + Send + 'static,
         U: Future<Output = ()> + Send + 'static,
     {
-        let mut response = Response::status_only(StatusCode::SWITCHING_PROTOCOLS);
-        response.extra().upgrade = Some(Box::new(move |stream| Box::pin(then(stream))));
-        response.with_value(header::UPGRADE, protocol)
+        Response::tunnel(then)
+            .with_status(StatusCode::SWITCHING_PROTOCOLS)
+            .with_value(header::UPGRADE, protocol)
     }
 
     /// Creates the response to a successful CONNECT: status 200, after which the connection is a tunnel (RFC 9110,
@@ -125,7 +118,7 @@ impl Response {
         F: FnOnce(Stream) -> U + Send + 'static,
         U: Future<Output = ()> + Send + 'static,
     {
-        let mut response = Response::status_only(StatusCode::OK);
+        let mut response = Response::new(());
         response.extra().upgrade = Some(Box::new(move |stream| Box::pin(then(stream))));
         response
     }
@@ -227,10 +220,7 @@ impl Response {
         B::Error: Into<crate::proto::BoxError>,
     {
         let (parts, body) = response.into_parts();
-        let mut fields = FieldList::new();
-        for (name, value) in &parts.headers {
-            fields.push((name.clone(), value.clone()));
-        }
+        let fields = parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         Response { status: parts.status, fields, body: Body::from_http(body), extra: None }
     }
 }

@@ -3,8 +3,6 @@
 //! The head decides how the body is delimited (RFC 9112, 6.3). [`ResponseState`] holds the caller to that decision, so
 //! that a body of another length never reaches the peer unnoticed.
 
-use std::fmt;
-
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
@@ -39,7 +37,7 @@ impl ResponseState {
         length: Option<u64>,
         facts: Facts,
     ) -> (BodyLength, ResponseState) {
-        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let bodiless = !has_body(status);
         match length {
             _ if status == StatusCode::NO_CONTENT => (BodyLength::Omitted, ResponseState::Bodiless),
             Some(0) if bodiless || facts.is_head => {
@@ -53,15 +51,7 @@ impl ResponseState {
         }
     }
 
-    /// Whether the caller has body data to send.
-    pub(crate) fn expects_body(self) -> bool {
-        !matches!(self, ResponseState::Bodiless | ResponseState::Length(0))
-    }
-
-    /// Queues a piece of the body. An empty piece is ignored in every state.
-    ///
-    /// # Errors
-    /// [`WrongLength`] before the head, after the end, and beyond the announced length.
+    /// See [`Connection::send`](crate::h1::Connection::send).
     pub(crate) fn send(&mut self, data: Bytes, write_queue: &mut WriteQueue) -> Result<(), WrongLength> {
         match self {
             // An empty chunk would end the body (RFC 9112, 7.1).
@@ -82,14 +72,10 @@ impl ResponseState {
         Ok(())
     }
 
-    /// Ends the body, with the last chunk if it is chunked.
-    ///
-    /// # Errors
-    /// [`WrongLength`] before the head, and if bytes of the announced length are missing.
+    /// See [`Connection::finish`](crate::h1::Connection::finish).
     pub(crate) fn finish(&mut self, write_queue: &mut WriteQueue) -> Result<(), WrongLength> {
         match self {
-            ResponseState::Awaited => return Err(WrongLength),
-            ResponseState::Length(left) if *left > 0 => return Err(WrongLength),
+            ResponseState::Awaited | ResponseState::Length(1..) => return Err(WrongLength),
             ResponseState::Chunked => write_queue.tail().extend_from_slice(b"0\r\n\r\n"),
             _ => {}
         }
@@ -100,16 +86,9 @@ impl ResponseState {
 
 /// The error of a response body whose length differs from the `Content-Length` in its head. The response cannot be
 /// repaired: the connection must be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the response body is not as long as its head says")]
 pub struct WrongLength;
-
-impl fmt::Display for WrongLength {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the response body is not as long as its head says")
-    }
-}
-
-impl std::error::Error for WrongLength {}
 
 /// Whether `status` is final and its responses have a body (RFC 9110, 6.4.1).
 #[inline]

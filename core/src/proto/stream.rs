@@ -96,38 +96,27 @@ impl AsyncWrite for Stream {
 }
 
 #[cfg(feature = "tokio-io")]
-mod tokio_io {
-    use std::io;
-    use std::pin::Pin;
-    use std::task::{Context, Poll, ready};
+impl tokio::io::AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(self, cx, into.initialize_unfilled()).map_ok(|n| into.advance(n))
+    }
+}
 
-    use tokio::io::ReadBuf;
-
-    use super::Stream;
-
-    impl tokio::io::AsyncRead for Stream {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            into: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            let n = ready!(futures_io::AsyncRead::poll_read(self, cx, into.initialize_unfilled()))?;
-            into.advance(n);
-            Poll::Ready(Ok(()))
-        }
+#[cfg(feature = "tokio-io")]
+impl tokio::io::AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(self, cx, from)
     }
 
-    impl tokio::io::AsyncWrite for Stream {
-        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-            futures_io::AsyncWrite::poll_write(self, cx, from)
-        }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(self, cx)
+    }
 
-        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            futures_io::AsyncWrite::poll_flush(self, cx)
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            futures_io::AsyncWrite::poll_close(self, cx)
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_close(self, cx)
     }
 }

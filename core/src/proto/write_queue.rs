@@ -1,8 +1,7 @@
 //! The bytes that a connection has to send: a queue of owned chunks.
 //!
 //! Heads and small bodies are copied to one growing tail, so that a batch of pipelined responses leaves in one write.
-//! A large body is queued as its [`Bytes`], without a copy. The queue owns all of its bytes. A backend whose writes
-//! complete later (io_uring) takes the chunk in flight out of the queue with [`WriteQueue::take_chunk`].
+//! A large body is queued as its [`Bytes`], without a copy.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,7 +10,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 /// The size in bytes up to which [`WriteQueue::push`] copies.
-pub const COPIED: usize = 4 * 1024;
+const COPIED: usize = 4 * 1024;
 /// The largest capacity, in bytes, of a tail in the pool.
 const MAX_RECYCLED: usize = 16 * 1024;
 /// The largest number of tails in the pool of one thread.
@@ -23,8 +22,8 @@ thread_local! {
 
 /// The bytes that one connection has to send.
 ///
-/// Invariant: the bytes are those of `chunks`, front to back, then those of `tail`. The first `sent`
-/// bytes of `tail` were sent already. `sent` is 0 unless `chunks` is empty.
+/// Invariant: the bytes are those of `chunks`, front to back, then those of `tail` from `sent` on. `sent` is 0 unless
+/// `chunks` is empty, and less than the length of `tail` unless both are 0.
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     chunks: VecDeque<Bytes>,
@@ -66,7 +65,7 @@ impl WriteQueue {
         self.tail = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(1024));
     }
 
-    /// Queues `bytes`. More than [`COPIED`] bytes are queued without a copy.
+    /// Queues `bytes`. More than 4 KiB are queued without a copy.
     #[inline]
     pub fn push(&mut self, bytes: Bytes) {
         if bytes.len() <= COPIED {
@@ -78,7 +77,12 @@ impl WriteQueue {
 
     #[inline(never)]
     fn push_chunk(&mut self, bytes: Bytes) {
-        self.seal();
+        if !self.tail.is_empty() {
+            let mut tail = Bytes::from(std::mem::take(&mut self.tail));
+            tail.advance(std::mem::take(&mut self.sent));
+            self.chunk_bytes += tail.len();
+            self.chunks.push_back(tail);
+        }
         self.chunk_bytes += bytes.len();
         self.chunks.push_back(bytes);
     }
@@ -101,7 +105,7 @@ impl WriteQueue {
     /// Fills `slices` with the first chunks to send, for a vectored write. Returns the number of slices filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let queued = self.chunks.iter().map(|chunk| &chunk[..]);
-        let tail = std::iter::once(&self.tail[if self.chunks.is_empty() { self.sent } else { 0 }..]);
+        let tail = std::iter::once(&self.tail[self.sent..]);
         let mut n = 0;
         for (slot, bytes) in slices.iter_mut().zip(queued.chain(tail).filter(|bytes| !bytes.is_empty())) {
             *slot = IoSlice::new(bytes);
@@ -133,51 +137,11 @@ impl WriteQueue {
         }
     }
 
-    /// Removes and returns the first chunk, for a write operation that owns it until it completes.
-    pub fn take_chunk(&mut self) -> Option<Bytes> {
-        self.seal();
-        let chunk = self.chunks.pop_front()?;
-        self.chunk_bytes -= chunk.len();
-        Some(chunk)
-    }
-
-    /// Puts the unsent rest of a chunk from [`WriteQueue::take_chunk`] back at the front.
-    pub fn put_back(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.seal();
-            self.chunk_bytes += chunk.len();
-            self.chunks.push_front(chunk);
-        }
-    }
-
-    /// Drops all bytes.
-    pub fn clear(&mut self) {
-        self.chunks.clear();
-        self.chunk_bytes = 0;
-        self.tail.clear();
-        self.sent = 0;
-    }
-
     /// Returns the memory to the pool if the queue is empty.
     pub fn release(&mut self) {
         if self.is_empty() && self.tail.capacity() != 0 {
             recycle(std::mem::take(&mut self.tail));
-            self.sent = 0;
-            if self.chunks.capacity() != 0 {
-                self.chunks = VecDeque::new();
-            }
-        }
-    }
-
-    /// Moves the tail to `chunks`, so that a chunk can be queued behind it.
-    fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            let mut tail = Bytes::from(std::mem::take(&mut self.tail));
-            if self.chunks.is_empty() {
-                tail.advance(std::mem::take(&mut self.sent));
-            }
-            self.chunk_bytes += tail.len();
-            self.chunks.push_back(tail);
+            self.chunks = VecDeque::new();
         }
     }
 }

@@ -8,8 +8,7 @@ use http::header::{self, HeaderValue};
 
 use crate::proto::body::BodyError;
 use crate::proto::into_response::IntoResponse;
-use crate::proto::params::ParamError;
-use crate::proto::request::Request;
+use crate::proto::request::{ParamError, Request};
 use crate::proto::response::Response;
 use crate::runtime::config::Overload;
 use crate::runtime::handle::Elapsed;

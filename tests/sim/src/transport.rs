@@ -73,20 +73,12 @@ impl SimTransport {
             if state.links[at].gone && !state.links[at].reset {
                 // The system takes the bytes. The answer from the side of the peer that has left is a reset.
                 let n = from.len();
-                from.clear();
+                from.sent(n);
                 let soon = state.now + Duration::from_micros(100);
                 state.links[at].moved();
                 state.schedule(soon, Event::Bounce(at));
                 state.note(format_args!("[{at}] is sent {n} bytes and has left"));
                 break;
-            }
-            if short && from.len() > 1 && state.rng.bool() {
-                // Backends whose writes complete later put bytes back.
-                if let Some(mut chunk) = from.take_chunk() {
-                    let rest = chunk.split_off(state.rng.usize(..=chunk.len()));
-                    from.put_back(rest);
-                    from.put_back(chunk);
-                }
             }
             let (n, bytes) = match state.links[at].send(from, max) {
                 Ok(sent) => sent,

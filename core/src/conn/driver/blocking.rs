@@ -11,7 +11,6 @@ use crate::conn::driver::step::Step;
 use crate::conn::io::Closed;
 use crate::conn::lease::IoOwner;
 use crate::conn::transport::Transport;
-use crate::proto::body::BodyError;
 use crate::proto::connection::{Buffered, Connection};
 use crate::proto::request::Request;
 
@@ -67,7 +66,7 @@ impl<T: Transport> Driving<T> {
             let _ = io.poll_flush(cx, service)?;
             match ready!(io.poll_read_body(cx, service)) {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    io.connection.fail_body(BodyError::TimedOut);
+                    io.connection.time_out_body();
                     break;
                 }
                 read => read?,

@@ -81,7 +81,7 @@ impl<T: Transport> Driving<T> {
             }
         };
         if let Some(request) = request {
-            request.inner_mut().body = Body::lease(lease.clone());
+            request.inner_mut().body = Body(BodyInner::Lease(lease.clone()));
         }
         self.io = IoOwner::Lent(Lender(lease));
     }
@@ -165,7 +165,7 @@ impl<T: Transport> Driving<T> {
         if let Some(line) = line {
             line.log(response.status);
         }
-        io.connection.respond_in_place(response, seconds);
+        io.connection.respond_whole(response, seconds);
         self.count();
     }
 
@@ -191,7 +191,7 @@ impl<T: Transport> Driving<T> {
         self.turn.answered += 1;
         if self.turn.answered as usize >= service.limits.pipeline {
             self.step = Step::Flush(AfterFlush::Yield);
-        } else if io.connection.write_queue().len() >= service.limits.output {
+        } else if io.connection.write_queue.len() >= service.limits.output {
             self.step = Step::Flush(AfterFlush::Next);
         }
     }

@@ -100,7 +100,7 @@ impl<T: Transport> Driving<T> {
         };
         let end_of_turn = left.saturating_sub(MAX_LINGER_PER_TURN);
         while *left >= end_of_turn {
-            let read_buffer = io.connection.read_buffer_mut();
+            let read_buffer = &mut io.connection.read_buffer;
             read_buffer.discard(read_buffer.len());
             match ready!(io.poll_read(cx, &self.service)) {
                 Ok(n) if n > 0 && *left > n as u64 => *left -= n as u64,

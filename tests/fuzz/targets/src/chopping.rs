@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
     /// Receives the next piece of the wire.
     fn receive(&mut self) {
         match self.pieces.next() {
-            Some(piece) => self.connection.read_buffer_mut().extend(piece),
+            Some(piece) => self.connection.read_buffer.extend(piece),
             None => {
                 assert!(!self.connection.has_ended(), "bytes are wanted of a peer that sends no more");
                 self.connection.received_end();
@@ -92,10 +92,13 @@ impl<'a> Run<'a> {
 
     /// Moves the queued bytes to the output, without `100 Continue`, which depends on the chopping.
     fn send(&mut self) {
-        while let Some(chunk) = self.connection.write_queue_mut().take_chunk() {
-            if chunk != "HTTP/1.1 100 Continue\r\n\r\n" {
-                self.seen.output.extend_from_slice(&chunk);
+        let write_queue = &mut self.connection.write_queue;
+        while !write_queue.is_empty() {
+            let chunk = write_queue.front();
+            if chunk != b"HTTP/1.1 100 Continue\r\n\r\n" {
+                self.seen.output.extend_from_slice(chunk);
             }
+            write_queue.sent(chunk.len());
         }
     }
 
@@ -124,7 +127,7 @@ impl<'a> Run<'a> {
         self.send();
         let status = if choice % 8 == 2 { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
         match choice % 3 {
-            0 => self.connection.respond_whole(Response::new(body).with_status(status), 0),
+            0 => self.connection.respond_whole(&mut Response::new(body).with_status(status), 0),
             _ => {
                 let length = (choice % 3 == 1).then_some(body.len() as u64);
                 if self.connection.respond(status, &[], length, 0) {
@@ -147,7 +150,7 @@ impl<'a> Run<'a> {
                 Buffered::Whole(body) => return Some(body),
                 Buffered::Partial => return None,
                 Buffered::NeedBytes => {
-                    let held = self.connection.read_buffer().len();
+                    let held = self.connection.read_buffer.len();
                     let max = self.body_buffer.max(self.limits.head);
                     assert!(held <= max, "{held} bytes are held, and more are wanted");
                     self.receive();

@@ -33,9 +33,9 @@ pub fn chunked(input: &[u8]) {
 fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>, is_with_head: bool) {
     let mut connection = Connection::new(limits.clone(), false, false);
     let mut pieces = Pieces::new(wire, cuts);
-    connection.read_buffer_mut().extend(HEAD);
+    connection.read_buffer.extend(HEAD);
     if is_with_head && let Some(piece) = pieces.next() {
-        connection.read_buffer_mut().extend(piece);
+        connection.read_buffer.extend(piece);
     }
     let arrived = &wire[..wire.len() - pieces.rest().len()];
     let request = match connection.next_event() {
@@ -62,7 +62,7 @@ pub(crate) fn read(
             Piece::NeedBytes => {
                 connection.send_continue();
                 match pieces.next() {
-                    Some(piece) => connection.read_buffer_mut().extend(piece),
+                    Some(piece) => connection.read_buffer.extend(piece),
                     None => return Ok(false),
                 }
             }
@@ -93,7 +93,7 @@ pub(crate) fn check(
     }
     match (end, expected) {
         (Ok(true), Ok(len)) => {
-            assert_eq!(connection.read_buffer().len() + pieces.rest().len(), wire.len() - len);
+            assert_eq!(connection.read_buffer.len() + pieces.rest().len(), wire.len() - len);
             return Some(len);
         }
         (Ok(false), Err(Stop::Short)) | (Err(BodyError::Malformed(_)), Err(Stop::Wrong)) => {}

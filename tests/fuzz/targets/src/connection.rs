@@ -68,7 +68,7 @@ impl Rig<'_> {
     fn turn(&mut self) -> bool {
         match self.connection.next_event() {
             Event::NeedBytes => {
-                let held = self.connection.read_buffer().len();
+                let held = self.connection.read_buffer.len();
                 assert!(held <= self.limits.head, "{held} bytes are held, and more are wanted");
                 let unread = self.connection.body_remaining();
                 assert!(
@@ -106,15 +106,15 @@ impl Rig<'_> {
             Some(piece) => {
                 // Both ways to fill the buffer.
                 match self.choices.byte() % 2 {
-                    0 if piece.len() <= self.connection.read_buffer_mut().spare_mut().len() => {
-                        self.connection.read_buffer_mut().spare_mut()[..piece.len()].copy_from_slice(piece);
-                        self.connection.read_buffer_mut().filled(piece.len());
+                    0 if piece.len() <= self.connection.read_buffer.spare_mut().len() => {
+                        self.connection.read_buffer.spare_mut()[..piece.len()].copy_from_slice(piece);
+                        self.connection.read_buffer.filled(piece.len());
                     }
-                    _ => self.connection.read_buffer_mut().extend(piece),
+                    _ => self.connection.read_buffer.extend(piece),
                 }
             }
             None if self.choices.byte() % 4 == 1 && self.connection.is_head_begun() => {
-                let is_head = self.connection.read_buffer().as_slice().starts_with(b"HEAD ");
+                let is_head = self.connection.read_buffer.as_slice().starts_with(b"HEAD ");
                 self.refuse(Error::HeadTimeout, Some(Some(is_head)));
             }
             None => self.connection.received_end(),
@@ -124,27 +124,20 @@ impl Rig<'_> {
 
     /// Moves the queued bytes to the output, in chunks or in writes of any length.
     fn send(&mut self) {
-        let write_queue = self.connection.write_queue_mut();
+        let write_queue = &mut self.connection.write_queue;
         while !write_queue.is_empty() {
             let before = write_queue.len();
+            let front = write_queue.front();
             let n = match self.choices.byte() {
-                0 => {
-                    let chunk = write_queue.take_chunk().expect("it is not empty");
-                    self.output.extend_from_slice(&chunk);
-                    chunk.len()
-                }
-                n => {
-                    let front = write_queue.front();
-                    let n = (usize::from(n) * 16).min(front.len());
-                    self.output.extend_from_slice(&front[..n]);
-                    write_queue.sent(n);
-                    n
-                }
+                0 => front.len(),
+                n => (usize::from(n) * 16).min(front.len()),
             };
+            self.output.extend_from_slice(&front[..n]);
+            write_queue.sent(n);
             assert!(n > 0 && write_queue.len() == before - n, "{n} of {before} bytes were taken");
         }
         write_queue.release();
-        self.connection.read_buffer_mut().release();
+        self.connection.read_buffer.release();
     }
 
     /// Refuses. `told`: whether the peer receives the refusal, and whether it has no body (`None`: that depends on the
@@ -226,7 +219,7 @@ impl Rig<'_> {
                     break;
                 }
                 Ok(Piece::NeedBytes) => {
-                    let held = self.connection.read_buffer().len();
+                    let held = self.connection.read_buffer.len();
                     assert!(held <= self.limits.head, "{held} bytes are held, and more are wanted");
                     let waited = self.connection.awaits_continue();
                     assert!(!waited || held == 0 && asked.taken == 0, "some of the body has come");
@@ -288,9 +281,9 @@ impl Rig<'_> {
         let body = response.body().remaining().expect("it is not a stream");
         let bytes = vec![b'b'; body as usize];
         // The text of an error is other bytes, of which there are as many.
-        let response = if body > 0 { replace_body(response, bytes.clone()) } else { response };
+        let mut response = if body > 0 { replace_body(response, bytes.clone()) } else { response };
         let waits = self.connection.awaits_continue();
-        self.connection.respond_whole(response, 0);
+        self.connection.respond_whole(&mut response, 0);
         assert!(self.connection.is_closing() || !waits, "it is not known what the peer sends next");
         match status.is_informational() {
             true => self.expect(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), Some(asked.is_head)),
@@ -361,7 +354,7 @@ impl Rig<'_> {
     /// Nothing comes of a connection that has ended, whatever it receives.
     fn end(mut self) {
         self.send();
-        self.connection.read_buffer_mut().extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        self.connection.read_buffer.extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(matches!(self.connection.next_event(), Event::Finished));
         assert!(matches!(self.connection.next_piece(), Err(BodyError::Gone)));
         assert!(!self.connection.is_body_pending() && !self.connection.awaits_continue());

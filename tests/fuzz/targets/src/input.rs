@@ -79,8 +79,8 @@ pub(crate) fn forget() {
         let number = NEVER_BEFORE.replace(NEVER_BEFORE.get() + 1);
         let mut connection = Connection::new(limits.clone(), false, false);
         let head = format!("GET /forget/{number} HTTP/1.1\r\nHost: forget\r\nNumber: {number}\r\n\r\n");
-        connection.read_buffer_mut().extend(head.as_bytes());
+        connection.read_buffer.extend(head.as_bytes());
         assert!(matches!(connection.next_event(), Event::Request(_)), "a plain request was not taken");
-        connection.respond_whole(Response::text(""), 0);
+        connection.respond_whole(&mut Response::text(""), 0);
     }
 }
