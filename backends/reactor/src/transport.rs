@@ -54,10 +54,15 @@ impl ReactorTransport {
         self.slot.poll(direction, cx, || self.handle.swept())
     }
 
-    fn poll_receive(&self, cx: &mut Context<'_>, into: &mut dyn Room) -> Poll<io::Result<usize>> {
+    /// Calls `attempt` to receive, and waits for the socket if the attempt finds nothing.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(&mut Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_ready(Direction::Read, cx))?;
-            match self.receive(into) {
+            match attempt(self) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
             }
@@ -67,17 +72,13 @@ impl ReactorTransport {
     /// One read. The socket stays readable after a read that filled its buffer, or that came with the end: there may
     /// be more.
     #[inline]
-    fn receive(&self, into: &mut dyn Room) -> io::Result<usize> {
+    fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
         let taken = self.slot.take(READABLE | CLOSED);
-        let room = into.room();
-        let received = retry(|| (&self.socket).read(room));
+        let received = retry(|| (&self.socket).read(into));
         match &received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(n) if *n > 0 && *n < room.len() && taken & CLOSED == 0 => {}
+            Ok(n) if *n > 0 && *n < into.len() && taken & CLOSED == 0 => {}
             _ => self.slot.restore(taken | READABLE),
-        }
-        if let Ok(n) = received {
-            into.filled(n);
         }
         received
     }
@@ -116,11 +117,14 @@ impl ReactorTransport {
 impl Transport for ReactorTransport {
     #[inline]
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
-        self.poll_receive(cx, into)
+        self.poll_receive(cx, |transport| transport.try_read(into))
     }
 
+    #[inline]
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
-        self.receive(into)
+        let n = self.receive(into.spare_mut())?;
+        into.filled(n);
+        Ok(n)
     }
 
     #[inline]
@@ -183,32 +187,6 @@ impl fmt::Debug for ReactorTransport {
     }
 }
 
-/// A buffer for received bytes.
-trait Room {
-    fn room(&mut self) -> &mut [u8];
-    fn filled(&mut self, n: usize);
-}
-
-impl Room for ReadBuffer {
-    #[inline]
-    fn room(&mut self) -> &mut [u8] {
-        self.spare_mut()
-    }
-
-    #[inline]
-    fn filled(&mut self, n: usize) {
-        ReadBuffer::filled(self, n);
-    }
-}
-
-impl Room for &mut [u8] {
-    fn room(&mut self) -> &mut [u8] {
-        self
-    }
-
-    fn filled(&mut self, _: usize) {}
-}
-
 /// Repeats a system call that a signal interrupted.
 #[inline]
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
@@ -224,8 +202,8 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 pub(crate) struct Plain(pub(crate) ReactorTransport);
 
 impl AsyncRead for Plain {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.0.poll_receive(cx, &mut into)
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_receive(cx, |transport| transport.receive(into))
     }
 }
 
