@@ -5,14 +5,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_queue::SegQueue;
 use gearshift_core::BoxFuture;
-use gearshift_reactor::Handle;
+use gearshift_reactor::{EventLoop, Handle};
 
-use crate::executor::{TaskHeader, Work};
+use crate::executor::TaskHeader;
 use crate::local;
 
-/// One event loop, as other threads see it.
+/// A task that is ready.
+pub(crate) enum Command {
+    /// Polls a task that was woken.
+    Wake(Arc<TaskHeader>),
+    /// Polls a new task.
+    Spawn(BoxFuture<()>),
+}
+
+/// One event loop, as other threads see it. Two values are equal if they are the same loop.
 #[derive(Clone)]
 pub(crate) struct Worker(Arc<CommandQueue>);
+
+/// The commands of other threads that the loop has not read.
+struct CommandQueue {
+    handle: Handle,
+    commands: SegQueue<Command>,
+    /// Whether the loop's wait was interrupted since the loop last began to read.
+    is_notified: AtomicBool,
+    is_closed: AtomicBool,
+}
 
 impl Worker {
     pub(crate) fn new(handle: &Handle) -> Worker {
@@ -20,96 +37,35 @@ impl Worker {
             handle: handle.clone(),
             commands: SegQueue::new(),
             is_notified: AtomicBool::new(false),
-            is_stopped: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
         }))
     }
 
-    /// The loop that the calling thread runs.
-    pub(crate) fn current() -> Option<Worker> {
-        local::with(|local| local.worker.clone())
-    }
-
-    /// Runs a task on the loop. The task is dropped if the loop has ended.
-    pub(crate) fn spawn(&self, task: BoxFuture<()>) {
-        match local::is(self) {
-            true => local::spawn(Work::Background(task)),
-            false => self.0.send(Command::Spawn(task)),
-        }
-    }
-
-    /// Makes the loop end.
-    pub(crate) fn stop(&self) {
-        self.0.is_stopped.store(true, Ordering::Release);
-        self.0.handle.wake();
-    }
-
-    /// Whether the loop has to end.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.0.is_stopped.load(Ordering::Acquire)
-    }
-
-    /// The commands to the loop.
-    pub(crate) fn commands(&self) -> &CommandQueue {
-        &self.0
-    }
-}
-
-impl gearshift_reactor::EventLoop for Worker {
-    fn handle(&self) -> &Handle {
-        &self.0.handle
-    }
-}
-
-impl PartialEq for Worker {
-    #[inline]
-    fn eq(&self, other: &Worker) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-/// A message to an event loop.
-pub(crate) enum Command {
-    /// Polls a task, which was woken.
-    Wake(Arc<TaskHeader>),
-    /// Runs a new task.
-    Spawn(BoxFuture<()>),
-}
-
-/// The commands that an event loop has not read.
-pub(crate) struct CommandQueue {
-    handle: Handle,
-    commands: SegQueue<Command>,
-    /// Whether the loop's wait was interrupted since the loop last began to read.
-    is_notified: AtomicBool,
-    is_stopped: AtomicBool,
-    is_closed: AtomicBool,
-}
-
-impl CommandQueue {
-    /// Sends a command. It is dropped if the loop has ended.
+    /// Sends a command from another thread. It is dropped if the loop has ended.
     pub(crate) fn send(&self, command: Command) {
-        self.commands.push(command);
-        if self.is_closed.load(Ordering::SeqCst) {
+        let queue = &*self.0;
+        queue.commands.push(command);
+        if queue.is_closed.load(Ordering::SeqCst) {
             self.clear();
-        } else if !self.is_notified.swap(true, Ordering::AcqRel) {
-            self.handle.wake();
+        } else if !queue.is_notified.swap(true, Ordering::AcqRel) {
+            queue.handle.wake();
         }
     }
 
     /// The next command. Called by the loop only.
     pub(crate) fn next(&self) -> Option<Command> {
-        self.commands.pop()
+        self.0.commands.pop()
     }
 
     /// Whether commands may have come since the last call. Called by the loop only.
     pub(crate) fn has_news(&self) -> bool {
-        self.is_notified.load(Ordering::Relaxed) && self.is_notified.swap(false, Ordering::AcqRel)
+        let is_notified = &self.0.is_notified;
+        is_notified.load(Ordering::Relaxed) && is_notified.swap(false, Ordering::AcqRel)
     }
 
     /// Drops all commands, now and from now on, because the loop has ended.
     pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::SeqCst);
+        self.0.is_closed.store(true, Ordering::SeqCst);
         self.clear();
     }
 
@@ -117,5 +73,24 @@ impl CommandQueue {
         while let Some(command) = self.next() {
             drop(command);
         }
+    }
+}
+
+impl EventLoop for Worker {
+    fn spawn(&self, task: BoxFuture<()>) {
+        let mut command = Some(Command::Spawn(task));
+        local::with(|local| {
+            if local.worker == *self {
+                local.ready.extend(command.take());
+            }
+        });
+        command.into_iter().for_each(|command| self.send(command));
+    }
+}
+
+impl PartialEq for Worker {
+    #[inline]
+    fn eq(&self, other: &Worker) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }

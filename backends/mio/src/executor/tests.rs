@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
 
-use gearshift_reactor::Reactor;
+use gearshift_reactor::{EventLoop as _, Reactor};
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn rig() -> Rig {
 
 impl Rig {
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        local::spawn(Work::Background(Box::pin(future)));
+        self.worker.spawn(Box::pin(future));
     }
 
     fn turn(&mut self) {
@@ -138,7 +138,7 @@ fn what_is_sent_to_a_loop_that_has_ended_is_dropped() {
     drop(rig);
     let (tell, told) = mpsc::channel();
     let task = Tell(tell);
-    worker.commands().send(Command::Spawn(Box::pin(async move { drop(task) })));
+    worker.spawn(Box::pin(async move { drop(task) }));
     assert_eq!(told.try_recv(), Ok(()));
 }
 
