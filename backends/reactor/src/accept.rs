@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_lite::future::yield_now;
-use gearshift_core::{AcceptPause, Driving, Latch, Listener, Peer, Phase, Service, drive};
+use gearshift_core::{AcceptPause, Driving, Latch, Listener, Peer, Phase, Service, drive, latch};
 use socket2::Socket;
 
 use crate::handle::Handle;
@@ -36,12 +36,8 @@ pub fn accept(
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let slot = handle.register(listener.as_fd(), READABLE)?;
     let (handle, service, pause) = (handle.clone(), service.clone(), AcceptPause::new());
-    let acceptor = Acceptor { handle, slot, listener, service, pause, is_paused: false };
-    let guard = accepting.guard();
-    Ok(async move {
-        acceptor.run(begin).await;
-        drop(guard);
-    })
+    let _accepting = accepting.guard();
+    Ok(Acceptor { handle, slot, listener, service, pause, is_paused: false, _accepting }.run(begin))
 }
 
 /// A listener that is registered with a reactor.
@@ -53,6 +49,7 @@ struct Acceptor {
     pause: AcceptPause,
     /// Whether accepting has failed, and pauses until the slot's deadline.
     is_paused: bool,
+    _accepting: latch::Guard,
 }
 
 impl Acceptor {

@@ -25,8 +25,6 @@ mod socket;
 mod transport;
 mod workers;
 
-use std::io;
-
 use gearshift_core::{App, Backend, Config, Report, ServeError, Server, backend, lifecycle};
 
 use crate::workers::TokioWorkers;
@@ -60,13 +58,6 @@ impl Tokio {
     pub const fn per_core() -> Tokio {
         Tokio { shape: Shape::PerCore }
     }
-
-    fn workers(self, config: &Config) -> io::Result<TokioWorkers> {
-        match self.shape {
-            Shape::WorkStealing if config.workers_or_cores() > 1 => TokioWorkers::stealing(config),
-            _ => TokioWorkers::per_core(config),
-        }
-    }
 }
 
 impl Backend for Tokio {
@@ -87,7 +78,10 @@ impl Backend for Tokio {
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        let workers = self.workers(server.config())?;
+        let workers = match self.shape {
+            Shape::WorkStealing if server.config().workers_or_cores() > 1 => TokioWorkers::stealing(&server)?,
+            _ => TokioWorkers::per_core(&server)?,
+        };
         lifecycle::run(server, app, workers)
     }
 }
