@@ -57,7 +57,7 @@ impl PartialEq for Handle {
 pub(crate) struct State {
     poller: Box<dyn Poller>,
     /// The reactor that upgraded connections move to, if that is another one.
-    streams: OnceLock<Handle>,
+    pub(crate) streams: OnceLock<Handle>,
     start: Instant,
     table: Mutex<Table>,
     pub(crate) timers: Timers,
@@ -68,7 +68,7 @@ pub(crate) struct State {
     /// The time at which the reactor stops waiting by itself: [`AWAKE`] if it does not wait, [`NEVER`] if only an
     /// event ends the wait.
     pub(crate) asleep_until: AtomicU64,
-    turns: AtomicU64,
+    pub(crate) turns: AtomicU64,
     /// The shortest time limit of the server: a deadline that is set now is not due earlier.
     shortest: u64,
     /// The least distance between two sweeps.
@@ -77,20 +77,9 @@ pub(crate) struct State {
 
 /// The sockets of a reactor.
 #[derive(Default)]
-pub(crate) struct Table {
+struct Table {
     slots: Slab<Arc<Slot>>,
     registered: usize,
-}
-
-impl Table {
-    /// Hands an event to the slot it belongs to, and the wakers of that slot to `wake`.
-    pub(crate) fn announce(&self, token: usize, readiness: u8, wake: impl FnMut(Waker)) {
-        let slot = self.slots.get(token & ((1 << HALF) - 1));
-        // The index may have been given to another socket since the system reported the event.
-        if let Some(slot) = slot.filter(|slot| slot.token == token) {
-            slot.announce(readiness, wake);
-        }
-    }
 }
 
 impl Handle {
@@ -127,17 +116,14 @@ impl Handle {
         let _ = self.0.streams.set(other.clone());
     }
 
-    pub(crate) fn streams(&self) -> Option<Handle> {
-        self.0.streams.get().cloned()
-    }
-
     /// The number of turns so far.
     pub fn turns(&self) -> u64 {
         self.0.turns.load(Ordering::Relaxed)
     }
 
     /// The number of registered sockets.
-    pub fn registered(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn registered(&self) -> usize {
         lock(&self.0.table).slots.len()
     }
 
@@ -205,14 +191,24 @@ impl Handle {
 }
 
 impl State {
-    /// Counts a turn.
-    pub(crate) fn begin_turn(&self) {
-        self.turns.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Locks the sockets, so that events can be handed to them.
-    pub(crate) fn table(&self) -> impl std::ops::Deref<Target = Table> + '_ {
-        lock(&self.table)
+    /// Hands events, each a token and a readiness, to the slots they belong to, and the wakers of these slots to
+    /// `woken`. Returns the number of events.
+    pub(crate) fn announce(
+        &self,
+        events: impl Iterator<Item = (usize, u8)>,
+        woken: &mut Vec<Waker>,
+    ) -> usize {
+        let table = lock(&self.table);
+        let mut count = 0;
+        for (token, readiness) in events {
+            count += 1;
+            let slot = table.slots.get(token & ((1 << HALF) - 1));
+            // The index may have been given to another socket since the system reported the event.
+            if let Some(slot) = slot.filter(|slot| slot.token == token) {
+                slot.announce(readiness, |waker| woken.push(waker));
+            }
+        }
+        count
     }
 
     /// The earlier of the next sweep and the next timer, or [`NEVER`].
@@ -224,16 +220,10 @@ impl State {
     /// Hands the wakers of all deadlines and timers that are due to `woken`.
     #[inline]
     pub(crate) fn expire(&self, woken: &mut Vec<Waker>) {
-        let due = self.next_due();
-        if due != NEVER {
-            let now = self.nanos(Instant::now());
-            if now >= due {
-                self.expire_by(now, woken);
-            }
+        if self.next_due() == NEVER {
+            return;
         }
-    }
-
-    fn expire_by(&self, now: u64, woken: &mut Vec<Waker>) {
+        let now = self.nanos(Instant::now());
         if now >= self.next_sweep.load(Ordering::Relaxed) {
             self.sweep(now, woken);
         }

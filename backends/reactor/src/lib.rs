@@ -15,7 +15,6 @@
 mod accept;
 #[cfg(feature = "blocking")]
 mod background;
-mod connect;
 mod event_loops;
 mod handle;
 mod reactor;
@@ -24,6 +23,8 @@ mod shared_reactor;
 mod slot;
 #[cfg(feature = "blocking")]
 mod task;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod transport;
 

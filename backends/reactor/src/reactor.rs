@@ -113,7 +113,7 @@ impl Reactor {
             }
         };
         let shared = &self.handle.0;
-        shared.begin_turn();
+        shared.turns.fetch_add(1, Ordering::Relaxed);
         let polled = self.poll.poll(&mut self.events, timeout);
         shared.asleep_until.store(AWAKE, Ordering::Relaxed);
         let news = match polled {
@@ -128,13 +128,8 @@ impl Reactor {
 
     /// Hands the events to the slots they belong to.
     fn announce(&mut self) -> usize {
-        let mut news = 0;
-        let table = self.handle.0.table();
-        for event in &self.events {
-            news += 1;
-            table.announce(event.token().0, readiness(event), |waker| self.woken.push(waker));
-        }
-        news
+        let events = self.events.iter().map(|event| (event.token().0, readiness(event)));
+        self.handle.0.announce(events, &mut self.woken)
     }
 }
 
@@ -208,4 +203,4 @@ impl Wake for Notice {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,16 +1,18 @@
-//! A connection on a reactor: the driver's transport, and the byte stream after an upgrade.
+//! A connection on a reactor: the driver's transport, the byte stream after an upgrade, and the stream to another
+//! server.
 
-use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
+use gearshift_core::{Endpoint, ReadBuffer, Stream, Transport, WriteQueue};
 use socket2::Socket;
 
 use crate::handle::Handle;
@@ -38,19 +40,14 @@ impl ReactorTransport {
         ReactorTransport::with_readiness(handle, socket, READABLE | WRITABLE)
     }
 
-    pub(crate) fn with_readiness(handle: &Handle, socket: Socket, ready: u8) -> io::Result<ReactorTransport> {
+    fn with_readiness(handle: &Handle, socket: Socket, ready: u8) -> io::Result<ReactorTransport> {
         let slot = handle.register(socket.as_fd(), ready)?;
         Ok(ReactorTransport { slot, handle: handle.clone(), socket })
     }
 
-    /// The socket itself.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
     /// Ready when the socket is ready, or with `TimedOut`.
     #[inline]
-    pub(crate) fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.slot.poll(direction, cx, || self.handle.swept())
     }
 
@@ -165,7 +162,7 @@ impl Transport for ReactorTransport {
 
     fn into_stream(mut self) -> io::Result<Stream> {
         self.set_deadline(None);
-        if let Some(other) = self.handle.streams() {
+        if let Some(other) = self.handle.0.streams.get().cloned() {
             self.handle.deregister(&self.slot, self.socket.as_fd())?;
             // The other reactor has reported nothing of this socket, so it counts as ready at first.
             self.slot = other.register(self.socket.as_fd(), READABLE | WRITABLE)?;
@@ -181,12 +178,6 @@ impl Drop for ReactorTransport {
     }
 }
 
-impl fmt::Debug for ReactorTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReactorTransport").field("socket", &self.socket).finish_non_exhaustive()
-    }
-}
-
 /// Repeats a system call that a signal interrupted.
 #[inline]
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
@@ -198,8 +189,33 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
+impl Handle {
+    /// Connects to `to`, without blocking.
+    ///
+    /// # Errors
+    /// Errors of the system. For a Unix socket whose queue is full that is `WouldBlock`.
+    pub async fn connect(self, to: Endpoint) -> io::Result<Stream> {
+        let socket = match to {
+            Endpoint::Tcp(address) => {
+                let socket = Socket::from(TcpStream::from(mio::net::TcpStream::connect(address)?));
+                socket.set_tcp_nodelay(true)?;
+                socket
+            }
+            Endpoint::Unix(path) => Socket::from(UnixStream::from(mio::net::UnixStream::connect(path)?)),
+        };
+        // The registration follows the call, because the system reports a socket that does not connect yet as
+        // closed. It reports the state at the registration as the first event.
+        let transport = ReactorTransport::with_readiness(&self, socket, 0)?;
+        poll_fn(|cx| transport.poll_ready(Direction::Write, cx)).await?;
+        match transport.socket.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(Stream::new(Plain(transport))),
+        }
+    }
+}
+
 /// The same connection as a byte stream without deadlines.
-pub(crate) struct Plain(pub(crate) ReactorTransport);
+struct Plain(ReactorTransport);
 
 impl AsyncRead for Plain {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {

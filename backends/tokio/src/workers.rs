@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gearshift_core::{Config, Engine, Latch, Listener, Server, Service, Threads, Workers, latch};
+use gearshift_core::threads::OffloadThreads;
+use gearshift_core::{Engine, Latch, Listener, Server, Service, Threads, Workers, latch};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::NAME;
@@ -25,7 +26,7 @@ pub(crate) struct TokioWorkers {
     threads: Threads,
     /// Dropping it ends `threads`.
     running: latch::Guard,
-    config: Config,
+    compute_threads: usize,
 }
 
 impl TokioWorkers {
@@ -79,14 +80,18 @@ impl TokioWorkers {
             stealing: None,
             threads: Threads::new(server.shutdown()),
             running: latch.guard(),
-            config: server.config().clone(),
+            compute_threads: server.config().compute_threads_or_cores(),
         }
     }
 }
 
 impl Workers for TokioWorkers {
     fn engine(&self) -> impl Engine {
-        TokioEngine::new(self.handles.clone(), &self.config)
+        TokioEngine {
+            handles: self.handles.clone(),
+            next: AtomicUsize::new(0),
+            threads: OffloadThreads::new(self.compute_threads),
+        }
     }
 
     fn accept(

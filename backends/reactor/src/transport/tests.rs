@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use gearshift_core::{Bytes, Endpoint};
-use socket2::{Domain, Type};
 
 use super::*;
 use crate::Reactor;
-
-const LONG: Duration = Duration::from_secs(3600);
+use crate::testing::{LONG, pair};
 
 struct Rig {
     reactor: Reactor,
@@ -21,8 +19,7 @@ struct Rig {
 
 fn rig() -> Rig {
     let reactor = Reactor::new(LONG).unwrap();
-    let (ours, peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
-    ours.set_nonblocking(true).unwrap();
+    let (ours, peer) = pair();
     let transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
     Rig { reactor, transport, peer, read_buffer: ReadBuffer::new(), write_queue: WriteQueue::new() }
 }
