@@ -1,4 +1,4 @@
-//! Timers and sockets of async-std's own, in tasks of the backend.
+//! Timers, sockets and the number of threads of async-std's own.
 
 use std::net::TcpListener;
 use std::thread;
@@ -53,4 +53,12 @@ fn a_socket_of_async_std_wakes_a_task() {
         }
     });
     echo.join().unwrap();
+}
+
+#[test]
+fn says_how_to_set_the_number_of_threads() {
+    let mut config = Config::default();
+    config.workers = Some(1000);
+    let Err(error) = AsyncStd.check(&config) else { panic!("there are not so many threads") };
+    assert!(error.to_string().contains("ASYNC_STD_THREAD_COUNT=1000"), "{error}");
 }

@@ -7,6 +7,8 @@
 //! in the next round, after the reactor was asked for events. A task that keeps waking itself therefore delays no
 //! other task and no event.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +18,26 @@ use std::time::Duration;
 use gearshift_core::BoxFuture;
 use slab::Slab;
 
-use crate::local;
 use crate::worker::{Command, Worker};
+
+thread_local! {
+    static LOCAL: RefCell<Option<LocalQueue>> = const { RefCell::new(None) };
+}
+
+/// The queue of the event loop that the calling thread runs. No other thread sees it.
+pub(crate) struct LocalQueue {
+    /// The same loop, as other threads see it.
+    pub(crate) worker: Worker,
+    /// Tasks that are ready, in order.
+    pub(crate) ready: VecDeque<Command>,
+}
+
+/// Calls `f` with the queue of the calling thread's loop, if it runs one. `f` must neither wake nor drop a waker, nor
+/// drop a task: all of these may call this function again.
+#[inline]
+pub(crate) fn with_local<T>(f: impl FnOnce(&mut LocalQueue) -> T) -> Option<T> {
+    LOCAL.try_with(|local| local.borrow_mut().as_mut().map(f)).ok().flatten()
+}
 
 /// The tasks of one event loop. See the [module](self).
 pub(crate) struct Executor {
@@ -42,7 +62,7 @@ pub(crate) struct TaskHeader {
 impl Executor {
     /// Makes the calling thread the one that runs the loop of `worker`.
     pub(crate) fn enter(worker: &Worker) -> Executor {
-        local::enter(worker);
+        LOCAL.set(Some(LocalQueue { worker: worker.clone(), ready: VecDeque::new() }));
         Executor { tasks: Slab::new(), worker: worker.clone() }
     }
 
@@ -50,12 +70,12 @@ impl Executor {
     pub(crate) fn round(&mut self) {
         if self.worker.has_news() {
             while let Some(command) = self.worker.next() {
-                local::with(|local| local.ready.push_back(command));
+                with_local(|local| local.ready.push_back(command));
             }
         }
-        let ready = local::with(|local| local.ready.len()).unwrap_or(0);
+        let ready = with_local(|local| local.ready.len()).unwrap_or(0);
         for _ in 0..ready {
-            let next = local::with(|local| local.ready.pop_front()).flatten();
+            let next = with_local(|local| local.ready.pop_front()).flatten();
             let header = match next.expect("only rounds take from the queue") {
                 Command::Wake(header) => header,
                 Command::Spawn(future) => self.add(future),
@@ -66,7 +86,7 @@ impl Executor {
 
     /// How long the reactor may wait: without limit (`None`) if no task is ready, otherwise not at all.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
-        let is_idle = local::with(|local| local.ready.is_empty());
+        let is_idle = with_local(|local| local.ready.is_empty());
         (is_idle == Some(false)).then_some(Duration::ZERO)
     }
 
@@ -101,7 +121,7 @@ impl Drop for Executor {
     fn drop(&mut self) {
         self.worker.close();
         self.tasks.drain().for_each(discard);
-        local::leave().into_iter().flat_map(|left| left.ready).for_each(discard);
+        LOCAL.take().into_iter().flat_map(|left| left.ready).for_each(discard);
     }
 }
 
@@ -118,7 +138,7 @@ impl Wake for TaskHeader {
             return;
         }
         let mut header = Some(self);
-        local::with(|local| {
+        with_local(|local| {
             if header.as_ref().is_some_and(|header| header.worker == local.worker) {
                 local.ready.extend(header.take().map(Command::Wake));
             }

@@ -5,8 +5,8 @@
 //! shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on the
 //! worker that accepted it. Workers share nothing with each other while they serve requests.
 //!
-//! The executor is in this crate. Read `run` below, then `executor.rs`, `local.rs` and `worker.rs`. The threads,
-//! readiness and timers come from [`gearshift_reactor`].
+//! The executor is in this crate. Read `run` below, then `executor.rs` and `worker.rs`. The threads, readiness and
+//! timers come from [`gearshift_reactor`].
 //!
 //! # Cost
 //! A request takes one receive and one send, and its share of one wait for all connections that became ready
@@ -21,7 +21,6 @@
 //! share one worker while other workers are idle.
 
 mod executor;
-mod local;
 mod worker;
 
 use std::io;

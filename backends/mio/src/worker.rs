@@ -7,8 +7,7 @@ use crossbeam_queue::SegQueue;
 use gearshift_core::BoxFuture;
 use gearshift_reactor::{EventLoop, Handle};
 
-use crate::executor::TaskHeader;
-use crate::local;
+use crate::executor::{TaskHeader, with_local};
 
 /// A task that is ready.
 pub(crate) enum Command {
@@ -79,7 +78,7 @@ impl Worker {
 impl EventLoop for Worker {
     fn spawn(&self, task: BoxFuture<()>) {
         let mut command = Some(Command::Spawn(task));
-        local::with(|local| {
+        with_local(|local| {
             if local.worker == *self {
                 local.ready.extend(command.take());
             }

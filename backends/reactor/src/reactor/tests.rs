@@ -9,7 +9,7 @@ use super::*;
 use crate::ReactorTransport;
 use crate::handle::HALF;
 use crate::slot::{Direction, Slot};
-use crate::testing::{Counter, LONG, pair};
+use crate::testing::{Counter, LONG, Rig, once_it_waits, pair, rig};
 
 fn wait(reactor: &mut Reactor) {
     assert_ne!(reactor.turn(Some(LONG)).unwrap(), 0);
@@ -95,10 +95,7 @@ fn a_deadline_is_met_by_a_sweep() {
 
 #[test]
 fn a_deadline_moved_later_costs_nothing_and_is_not_met_early() {
-    let mut reactor = Reactor::new(LONG).unwrap();
-    let (ours, _peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let mut read_buffer = ReadBuffer::new();
+    let Rig { mut reactor, mut transport, peer: _peer, mut read_buffer, .. } = rig();
     let mut cx = Context::from_waker(Waker::noop());
     let now = Instant::now();
     transport.set_deadline(Some(now + Duration::from_millis(1)));
@@ -114,16 +111,10 @@ fn a_deadline_moved_later_costs_nothing_and_is_not_met_early() {
 
 #[test]
 fn an_earlier_deadline_interrupts_a_longer_sleep() {
-    let mut reactor = Reactor::new(LONG).unwrap();
-    let (ours, _peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let Rig { mut reactor, mut transport, peer: _peer, .. } = rig();
     let (wakes, waker) = Counter::new();
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    let handle = reactor.handle().clone();
-    let other = thread::spawn(move || {
-        while handle.0.asleep_until.load(Ordering::SeqCst) == AWAKE {
-            thread::yield_now();
-        }
+    let other = once_it_waits(reactor.handle(), move || {
         // The waker precedes the deadline, so that the sweep finds it however late this thread goes on.
         let polled = transport.poll_read(&mut Context::from_waker(&waker), &mut ReadBuffer::new());
         transport.set_deadline(Some(Instant::now() + Duration::from_millis(5)));
@@ -192,15 +183,8 @@ fn block_on_is_woken_by_other_threads_at_any_time() {
 
 #[test]
 fn block_on_waits_in_its_reactor() {
-    let mut reactor = Reactor::new(LONG).unwrap();
-    let (ours, peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let mut read_buffer = ReadBuffer::new();
-    let handle = reactor.handle().clone();
-    let other = thread::spawn(move || {
-        while handle.0.asleep_until.load(Ordering::SeqCst) == AWAKE {
-            thread::yield_now();
-        }
+    let Rig { mut reactor, mut transport, peer, mut read_buffer, .. } = rig();
+    let other = once_it_waits(reactor.handle(), move || {
         peer.send(b"hello").unwrap();
         peer
     });
@@ -211,10 +195,8 @@ fn block_on_waits_in_its_reactor() {
 
 #[test]
 fn a_wake_up_on_the_reactors_own_thread_costs_no_system_call() {
-    let mut reactor = Reactor::new(LONG).unwrap();
-    let (ours, peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let (mut read_buffer, mut reads) = (ReadBuffer::new(), 0);
+    let Rig { mut reactor, mut transport, peer, mut read_buffer, .. } = rig();
+    let mut reads = 0;
     let handle = reactor.handle().clone();
     let output = reactor.block_on(std::future::poll_fn(|cx| {
         while transport.poll_read(cx, &mut read_buffer).is_ready() {
@@ -233,9 +215,7 @@ fn a_wake_up_on_the_reactors_own_thread_costs_no_system_call() {
 
 #[test]
 fn a_slot_is_freed_with_its_connection() {
-    let reactor = Reactor::new(LONG).unwrap();
-    let (ours, _peer) = pair();
-    let transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let Rig { reactor, transport, .. } = rig();
     assert_eq!(reactor.handle().registered(), 1);
     drop(transport);
     assert_eq!(reactor.handle().registered(), 0);

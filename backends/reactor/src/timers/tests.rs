@@ -6,7 +6,7 @@ use std::task::Wake;
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::testing::LONG;
+use crate::testing::{LONG, once_it_waits};
 
 /// Puts its number on a list when it is woken.
 struct Numbered(usize, Arc<Mutex<Vec<usize>>>);
@@ -95,14 +95,12 @@ fn a_sleep_moves_to_another_thread_and_interrupts_a_longer_wait() {
     let near = handle.sleep(begun + Duration::from_millis(20));
     assert!(block_on(poll_once(&mut far)).is_none());
     let (tell, told) = mpsc::channel();
-    let other = thread::spawn(move || {
-        // The reactor waits for the far timer: the near one has to interrupt it.
-        while handle.0.asleep_until.load(Ordering::SeqCst) == crate::handle::AWAKE {
-            thread::yield_now();
-        }
+    let woken = handle.clone();
+    // The reactor waits for the far timer: the near one has to interrupt it.
+    let other = once_it_waits(&handle, move || {
         block_on(near);
         tell.send(()).unwrap();
-        handle.wake();
+        woken.wake();
     });
     while told.try_recv().is_err() {
         reactor.turn(None).unwrap();
