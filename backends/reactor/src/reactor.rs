@@ -14,7 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
 
 use crate::handle::{AWAKE, Handle, NEVER, Poller};
-use crate::slot::{CLOSED, READABLE, WRITABLE};
+use crate::slot::readiness;
 
 /// The largest number of events taken from the system in one turn.
 const BATCH: usize = 1024;
@@ -128,7 +128,7 @@ impl Reactor {
 
     /// Hands the events to the slots they belong to.
     fn announce(&mut self) -> usize {
-        let events = self.events.iter().map(|event| (event.token().0, readiness(event)));
+        let events = self.events.iter().map(|event| (event.token().0, event_readiness(event)));
         self.handle.0.announce(events, &mut self.woken)
     }
 }
@@ -139,20 +139,10 @@ impl Drop for Reactor {
     }
 }
 
-/// An event, in the bits of a slot.
-fn readiness(event: &Event) -> u8 {
+fn event_readiness(event: &Event) -> u8 {
     let failed = event.is_error();
-    let mut bits = 0;
-    if event.is_readable() {
-        bits |= READABLE;
-    }
-    if event.is_writable() || event.is_write_closed() || failed {
-        bits |= WRITABLE;
-    }
-    if event.is_read_closed() || failed {
-        bits |= CLOSED;
-    }
-    bits
+    let writable = event.is_writable() || event.is_write_closed() || failed;
+    readiness(event.is_readable(), writable, event.is_read_closed() || failed)
 }
 
 /// The poller of a [`Reactor`], as its handles see it.

@@ -21,7 +21,7 @@ use rustix::time::{
 
 use crate::handle::{Handle, NEVER, Poller};
 use crate::lock;
-use crate::slot::{CLOSED, READABLE, WRITABLE};
+use crate::slot::readiness;
 
 /// The token of [`Handle::wake`].
 const WAKE: usize = usize::MAX;
@@ -81,20 +81,14 @@ impl SharedReactor {
         events.clear();
         self.handle.0.turns.fetch_add(1, Ordering::Relaxed);
         self.poller.wait(events, timeout)?;
-        let mut timer_fired = false;
-        let of_sockets = events.iter().filter_map(|event| match event.data.u64() as usize {
-            WAKE => {
-                self.poller.is_woken.store(false, Ordering::SeqCst);
-                None
-            }
-            TIMER => {
-                timer_fired = true;
-                None
-            }
-            token => Some((token, readiness(event.flags))),
-        });
-        self.handle.0.announce(of_sockets, woken);
-        if timer_fired {
+        let has = |special| events.iter().any(|event| token(event) == special);
+        if has(WAKE) {
+            self.poller.is_woken.store(false, Ordering::SeqCst);
+        }
+        self.handle
+            .0
+            .announce(events.iter().map(|event| (token(event), event_readiness(event.flags))), woken);
+        if has(TIMER) {
             // The timer has to be set again for what is due next.
             *lock(&self.poller.armed) = None;
             self.handle.0.expire(woken);
@@ -121,19 +115,18 @@ impl Drop for SharedReactor {
     }
 }
 
-/// An event, in the bits of a slot.
-fn readiness(flags: EventFlags) -> u8 {
-    let mut bits = 0;
-    if flags.intersects(EventFlags::IN | EventFlags::PRI) {
-        bits |= READABLE;
-    }
-    if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
-        bits |= WRITABLE;
-    }
-    if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-        bits |= CLOSED;
-    }
-    bits
+fn token(event: &Event) -> usize {
+    event.data.u64() as usize
+}
+
+fn event_readiness(flags: EventFlags) -> u8 {
+    let has = |any: EventFlags| flags.intersects(any);
+    let failed = EventFlags::HUP | EventFlags::ERR;
+    readiness(
+        has(EventFlags::IN | EventFlags::PRI),
+        has(EventFlags::OUT | failed),
+        has(EventFlags::RDHUP | failed),
+    )
 }
 
 /// The poller of a [`SharedReactor`].

@@ -18,6 +18,11 @@ pub(crate) const WRITABLE: u8 = 2;
 /// and does not report it again, so the owner reads until it finds the end.
 pub(crate) const CLOSED: u8 = 4;
 
+/// The readiness that an event reports.
+pub(crate) fn readiness(readable: bool, writable: bool, closed: bool) -> u8 {
+    u8::from(readable) * READABLE | u8::from(writable) * WRITABLE | u8::from(closed) * CLOSED
+}
+
 /// The direction of a wait.
 #[derive(Clone, Copy)]
 pub(crate) enum Direction {
@@ -77,7 +82,7 @@ impl Slot {
 
     /// Adds `bits` to the readiness, and passes the wakers of the tasks that waited for them to `wake`.
     pub(crate) fn announce(&self, bits: u8, mut wake: impl FnMut(Waker)) {
-        self.readiness.fetch_or(bits, Ordering::AcqRel);
+        self.restore(bits);
         if bits & Direction::Read.bits() != 0 {
             self.reader.take().map(&mut wake);
         }

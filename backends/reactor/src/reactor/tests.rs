@@ -8,7 +8,7 @@ use gearshift_core::{ReadBuffer, Transport};
 use super::*;
 use crate::ReactorTransport;
 use crate::handle::HALF;
-use crate::slot::{Direction, Slot};
+use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 use crate::testing::{Counter, LONG, Rig, once_it_waits, pair, rig};
 
 fn wait(reactor: &mut Reactor) {

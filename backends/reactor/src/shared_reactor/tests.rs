@@ -8,7 +8,7 @@ use gearshift_core::Endpoint;
 
 use super::*;
 use crate::reactor::tests::meet_a_deadline;
-use crate::slot::Direction;
+use crate::slot::{Direction, READABLE, WRITABLE};
 use crate::testing::{Counter, LONG, pair};
 use crate::timers::tests::{fire_in_order, outlive};
 
