@@ -69,9 +69,7 @@ impl Worker {
     }
 
     fn clear(&self) {
-        while let Some(command) = self.next() {
-            drop(command);
-        }
+        while self.next().is_some() {}
     }
 }
 

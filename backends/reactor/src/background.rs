@@ -10,9 +10,6 @@ use gearshift_core::{BoxFuture, Latch, Threads, latch};
 
 use crate::lock;
 
-/// The name of the thread.
-const NAME: &str = "background";
-
 /// A handle to the background thread, which runs spawned tasks until [`Background::stop`]. Clones refer to the same
 /// thread.
 #[derive(Clone)]
@@ -36,7 +33,7 @@ impl Background {
         let (executor, latch) = (Arc::new(Executor::new()), Latch::new());
         let running = Arc::new(Mutex::new(Some(latch.guard())));
         let background = Background { executor: Arc::downgrade(&executor), running };
-        threads.spawn(NAME.into(), move || {
+        threads.spawn("background".into(), move || {
             let running = executor.clone();
             let ended = run(Box::pin(async move { running.run(latch.released()).await }));
             // Dropping the executor drops the remaining tasks.

@@ -51,7 +51,7 @@ struct Loops<L> {
     backend: &'static str,
     all: Vec<(Handle, L)>,
     next: AtomicUsize,
-    threads: OffloadThreads,
+    offload: OffloadThreads,
 }
 
 impl<L: EventLoop> EventLoops<L> {
@@ -84,7 +84,7 @@ impl<L: EventLoop> EventLoops<L> {
             })?;
         }
         let (next, offload) = (AtomicUsize::new(0), OffloadThreads::new(config.compute_threads_or_cores()));
-        Ok(EventLoops { loops: Arc::new(Loops { backend, all, next, threads: offload }), running, threads })
+        Ok(EventLoops { loops: Arc::new(Loops { backend, all, next, offload }), running, threads })
     }
 }
 
@@ -150,7 +150,7 @@ impl<L: EventLoop> Engine for LoopsEngine<L> {
     }
 
     fn offload(&self, kind: Work, job: Job) {
-        self.0.threads.run(kind, job);
+        self.0.offload.run(kind, job);
     }
 
     fn stats(&self) -> EngineStats {

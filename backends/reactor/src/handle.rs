@@ -38,8 +38,11 @@ pub(crate) trait Poller: Send + Sync {
     /// Makes one waiting thread return.
     fn wake(&self) -> io::Result<()>;
 
-    /// Makes a thread return by `at`, because a deadline or a timer is due then.
-    fn wake_by(&self, at: Instant) -> io::Result<()>;
+    /// Makes a thread return by `at`, because a deadline or a timer is due then. A thread that is woken earlier looks
+    /// for itself when it has to return.
+    fn wake_by(&self, _at: Instant) -> io::Result<()> {
+        self.wake()
+    }
 }
 
 /// Registers sockets and timers with a reactor, and wakes it, from any thread.
@@ -129,8 +132,15 @@ impl Handle {
 
     /// Registers a socket, which counts as ready for `readiness` until an attempt shows that it is not.
     pub(crate) fn register(&self, socket: BorrowedFd<'_>, readiness: u8) -> io::Result<Arc<Slot>> {
+        let slot = {
+            let mut table = lock(&self.0.table);
+            table.registered = table.registered.wrapping_add(1);
+            let generation = table.registered << HALF;
+            let entry = table.slots.vacant_entry();
+            let token = generation | entry.key();
+            entry.insert(Arc::new(Slot::new(token, readiness))).clone()
+        };
         // The slot precedes the registration, so that the first event finds it.
-        let slot = self.0.insert(readiness);
         if let Err(error) = self.0.poller.register(socket, slot.token) {
             self.forget(&slot);
             return Err(error);
@@ -269,16 +279,6 @@ impl State {
     /// Fires all timers, now and from now on, because nothing waits in the poller any more.
     pub(crate) fn close(&self) {
         self.timers.close().for_each(Waker::wake);
-    }
-
-    fn insert(&self, readiness: u8) -> Arc<Slot> {
-        let mut table = lock(&self.table);
-        table.registered = table.registered.wrapping_add(1);
-        let generation = table.registered << HALF;
-        let entry = table.slots.vacant_entry();
-        let slot = Arc::new(Slot::new(generation | entry.key(), readiness));
-        entry.insert(slot.clone());
-        slot
     }
 
     #[inline]

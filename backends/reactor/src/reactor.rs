@@ -164,11 +164,6 @@ impl Poller for OwnedPoller {
     fn wake(&self) -> io::Result<()> {
         self.waker.wake()
     }
-
-    /// The thread computes the time of its next wait itself.
-    fn wake_by(&self, _: Instant) -> io::Result<()> {
-        self.waker.wake()
-    }
 }
 
 /// The waker of [`Reactor::block_on`].

@@ -86,26 +86,20 @@ impl ReactorTransport {
         cx: &mut Context<'_>,
         attempt: impl Fn(&Socket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        // The socket counts as writable until two attempts fail. The second attempt finds room that appeared before
-        // the bit was cleared. Room that appears later sets the bit.
-        let mut again = false;
+        let attempt = || match retry(|| attempt(&self.socket)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            sent => Some(sent),
+        };
         loop {
-            if !again && !self.slot.is(WRITABLE) {
-                ready!(self.poll_ready(Direction::Write, cx))?;
+            ready!(self.poll_ready(Direction::Write, cx))?;
+            if let Some(sent) = attempt() {
+                return Poll::Ready(sent);
             }
-            match retry(|| attempt(&self.socket)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !again {
-                        self.slot.take(WRITABLE);
-                    }
-                    again = !again;
-                }
-                sent => {
-                    if again {
-                        self.slot.restore(WRITABLE);
-                    }
-                    return Poll::Ready(sent);
-                }
+            // A second attempt finds room that appeared before the bit was cleared. Room that appears later sets it.
+            self.slot.take(WRITABLE);
+            if let Some(sent) = attempt() {
+                self.slot.restore(WRITABLE);
+                return Poll::Ready(sent);
             }
         }
     }

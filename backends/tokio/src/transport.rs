@@ -40,15 +40,10 @@ impl TokioTransport {
 impl Transport for TokioTransport {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         if self.socket.poll_read_ready(cx)?.is_ready() {
-            match self.socket.poll_read(cx, into.spare_mut()) {
-                Poll::Pending => into.release(),
-                read => {
-                    return read.map_ok(|n| {
-                        into.filled(n);
-                        n
-                    });
-                }
+            if let Poll::Ready(read) = self.socket.poll_read(cx, into.spare_mut()) {
+                return Poll::Ready(read.inspect(|&n| into.filled(n)));
             }
+            into.release();
         }
         self.reading.poll(cx, self.deadline).map(Err)
     }
