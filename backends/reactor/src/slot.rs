@@ -20,7 +20,7 @@ pub(crate) const CLOSED: u8 = 4;
 
 /// The readiness that an event reports.
 pub(crate) fn readiness(readable: bool, writable: bool, closed: bool) -> u8 {
-    u8::from(readable) * READABLE | u8::from(writable) * WRITABLE | u8::from(closed) * CLOSED
+    (u8::from(readable) * READABLE) | (u8::from(writable) * WRITABLE) | (u8::from(closed) * CLOSED)
 }
 
 /// The direction of a wait.
