@@ -18,7 +18,7 @@ use std::time::Duration;
 use gearshift_core::BoxFuture;
 use slab::Slab;
 
-use crate::worker::{Command, Worker};
+use crate::worker::{Command, CommandQueue, Worker};
 
 thread_local! {
     static LOCAL: RefCell<Option<LocalQueue>> = const { RefCell::new(None) };
@@ -42,7 +42,7 @@ pub(crate) fn with_local<T>(f: impl FnOnce(&mut LocalQueue) -> T) -> Option<T> {
 /// The tasks of one event loop. See the [module](self).
 pub(crate) struct Executor {
     tasks: Slab<Task>,
-    worker: Worker,
+    queue: Arc<CommandQueue>,
 }
 
 struct Task {
@@ -60,16 +60,16 @@ pub(crate) struct TaskHeader {
 }
 
 impl Executor {
-    /// Makes the calling thread the one that runs the loop of `worker`.
-    pub(crate) fn enter(worker: &Worker) -> Executor {
-        LOCAL.set(Some(LocalQueue { worker: worker.clone(), ready: VecDeque::new() }));
-        Executor { tasks: Slab::new(), worker: worker.clone() }
+    /// Makes the calling thread the one that runs the loop of `queue`.
+    pub(crate) fn enter(queue: Arc<CommandQueue>) -> Executor {
+        LOCAL.set(Some(LocalQueue { worker: Worker::of(&queue), ready: VecDeque::new() }));
+        Executor { tasks: Slab::new(), queue }
     }
 
     /// Polls each task that is ready now, once.
     pub(crate) fn round(&mut self) {
-        if self.worker.has_news() {
-            while let Some(command) = self.worker.next() {
+        if self.queue.has_news() {
+            while let Some(command) = self.queue.next() {
                 with_local(|local| local.ready.push_back(command));
             }
         }
@@ -92,7 +92,7 @@ impl Executor {
 
     fn add(&mut self, future: BoxFuture<()>) -> Arc<TaskHeader> {
         let entry = self.tasks.vacant_entry();
-        let (worker, key) = (self.worker.clone(), entry.key());
+        let (worker, key) = (Worker::of(&self.queue), entry.key());
         let header = Arc::new(TaskHeader { worker, key, is_queued: true.into() });
         entry.insert(Task { future, header: header.clone() });
         header
@@ -119,7 +119,6 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        self.worker.close();
         self.tasks.drain().for_each(discard);
         LOCAL.take().into_iter().flat_map(|left| left.ready).for_each(discard);
     }

@@ -31,7 +31,7 @@ use gearshift_core::{App, Backend, Config, Latch, Report, ServeError, Server, ba
 use gearshift_reactor::{EventLoop as _, EventLoops, Reactor};
 
 use crate::executor::Executor;
-use crate::worker::Worker;
+use crate::worker::{CommandQueue, Worker};
 
 const NAME: &str = "mio";
 
@@ -56,22 +56,22 @@ impl Backend for Mio {
         self.check(server.config())?;
         let workers = server.config().workers_or_cores();
         let loops = EventLoops::start(&server, NAME, workers, |handle, running| {
-            let (worker, running) = (Worker::new(handle), running.clone());
-            (worker.clone(), move |reactor| run(reactor, &worker, running))
+            let (queue, running) = (CommandQueue::new(handle), running.clone());
+            (Worker::of(&queue), move |reactor| run(reactor, queue, running))
         })?;
         lifecycle::run(server, app, loops)
     }
 }
 
 /// Runs one event loop until `running` is released.
-fn run(mut reactor: Reactor, worker: &Worker, running: Latch) -> io::Result<()> {
-    let mut executor = Executor::enter(worker);
+fn run(mut reactor: Reactor, queue: Arc<CommandQueue>, running: Latch) -> io::Result<()> {
     let is_stopped = Arc::new(AtomicBool::new(false));
     let stopping = is_stopped.clone();
-    worker.spawn(Box::pin(async move {
+    Worker::of(&queue).spawn(Box::pin(async move {
         running.released().await;
         stopping.store(true, Ordering::Relaxed);
     }));
+    let mut executor = Executor::enter(queue);
     while !is_stopped.load(Ordering::Relaxed) {
         executor.round();
         reactor.turn(executor.idle_for())?;

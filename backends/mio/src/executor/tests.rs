@@ -17,8 +17,8 @@ struct Rig {
 
 fn rig() -> Rig {
     let reactor = Reactor::new(Duration::from_secs(3600)).unwrap();
-    let worker = Worker::new(reactor.handle());
-    let executor = Executor::enter(&worker);
+    let queue = CommandQueue::new(reactor.handle());
+    let (worker, executor) = (Worker::of(&queue), Executor::enter(queue));
     Rig { reactor, worker, executor }
 }
 
