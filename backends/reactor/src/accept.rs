@@ -13,7 +13,7 @@ use gearshift_core::{AcceptPause, Driving, Latch, Listener, Peer, Phase, Service
 use socket2::Socket;
 
 use crate::handle::Handle;
-use crate::slot::{CLOSED, Direction, READABLE, Slot};
+use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 use crate::transport::ReactorTransport;
 
 /// The number of connections accepted in a row before other tasks run.
@@ -60,10 +60,13 @@ impl Acceptor {
         loop {
             for _ in 0..IN_A_ROW {
                 match poll_fn(|cx| self.poll_next(cx)).await {
-                    Some((socket, peer)) => match ReactorTransport::new(&self.handle, socket) {
-                        Ok(transport) => begin(drive(transport, peer, &self.service)),
-                        Err(error) => self.failed(&error),
-                    },
+                    // The first bytes have mostly arrived with the connection, so it counts as ready.
+                    Some((socket, peer)) => {
+                        match ReactorTransport::new(&self.handle, socket, READABLE | WRITABLE) {
+                            Ok(transport) => begin(drive(transport, peer, &self.service)),
+                            Err(error) => self.failed(&error),
+                        }
+                    }
                     None => return,
                 }
             }

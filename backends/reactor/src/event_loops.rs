@@ -126,7 +126,9 @@ impl<L: EventLoop> LoopsEngine<L> {
     fn home(&self) -> &(Handle, L) {
         let Loops { all, next, .. } = &*self.0;
         let current = CURRENT.with_borrow(|current| {
-            current.as_ref().and_then(|current| all.iter().find(|(handle, _)| handle == current))
+            current
+                .as_ref()
+                .and_then(|current| all.iter().find(|(handle, _)| Arc::ptr_eq(&handle.0, &current.0)))
         });
         current.unwrap_or_else(|| &all[next.fetch_add(1, Ordering::Relaxed) % all.len()])
     }

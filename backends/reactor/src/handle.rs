@@ -49,13 +49,6 @@ pub(crate) trait Poller: Send + Sync {
 #[derive(Clone)]
 pub struct Handle(pub(crate) Arc<State>);
 
-/// Two handles are equal if they are of the same reactor.
-impl PartialEq for Handle {
-    fn eq(&self, other: &Handle) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
 /// The state that a reactor shares with its handles. All times are in nanoseconds since `start`.
 pub(crate) struct State {
     poller: Box<dyn Poller>,

@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::handle::{AWAKE, Handle};
 use crate::reactor::Reactor;
+use crate::slot::{READABLE, WRITABLE};
 use crate::transport::ReactorTransport;
 
 /// A time limit that no test reaches.
@@ -56,7 +57,7 @@ pub(crate) struct Rig {
 pub(crate) fn rig() -> Rig {
     let reactor = Reactor::new(LONG).unwrap();
     let (ours, peer) = pair();
-    let transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let transport = ReactorTransport::new(reactor.handle(), ours, READABLE | WRITABLE).unwrap();
     Rig { reactor, transport, peer, read_buffer: ReadBuffer::new(), write_queue: WriteQueue::new() }
 }
 

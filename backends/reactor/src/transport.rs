@@ -31,17 +31,12 @@ pub struct ReactorTransport {
 }
 
 impl ReactorTransport {
-    /// Registers a connection that was just accepted. It counts as readable and writable at first, because the
-    /// first bytes have mostly arrived with it.
+    /// Registers a connection, which counts as ready for `readiness` until an attempt shows that it is not.
     ///
     /// # Errors
     /// Errors of the system.
-    pub fn new(handle: &Handle, socket: Socket) -> io::Result<ReactorTransport> {
-        ReactorTransport::with_readiness(handle, socket, READABLE | WRITABLE)
-    }
-
-    fn with_readiness(handle: &Handle, socket: Socket, ready: u8) -> io::Result<ReactorTransport> {
-        let slot = handle.register(socket.as_fd(), ready)?;
+    pub(crate) fn new(handle: &Handle, socket: Socket, readiness: u8) -> io::Result<ReactorTransport> {
+        let slot = handle.register(socket.as_fd(), readiness)?;
         Ok(ReactorTransport { slot, handle: handle.clone(), socket })
     }
 
@@ -199,7 +194,7 @@ impl Handle {
         };
         // The registration follows the call, because the system reports a socket that does not connect yet as
         // closed. It reports the state at the registration as the first event.
-        let transport = ReactorTransport::with_readiness(&self, socket, 0)?;
+        let transport = ReactorTransport::new(&self, socket, 0)?;
         poll_fn(|cx| transport.poll_ready(Direction::Write, cx)).await?;
         match transport.socket.take_error()? {
             Some(error) => Err(error),

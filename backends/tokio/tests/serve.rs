@@ -135,19 +135,14 @@ fn a_request_in_flight_is_answered_during_a_stop_and_cut_at_the_end_of_the_grace
 }
 
 #[test]
-fn an_application_that_fails_to_start_is_reported() {
+fn an_application_that_fails_or_panics_during_its_start_is_reported() {
     for shape in SHAPES {
-        let app = App::start(|_| async { Err::<Router, _>("no database".into()) });
-        let error = Running::start(shape, app).ended().expect_err("the application fails");
+        let fails = App::start(|_| async { Err::<Router, _>("no database".into()) });
+        let error = Running::start(shape, fails).ended().expect_err("the application fails");
         assert!(matches!(&error, ServeError::Start(why) if why.to_string() == "no database"), "{error}");
+        let panics = App::new(|_| -> Router { panic!("a bad route") });
+        assert!(matches!(Running::start(shape, panics).ended(), Err(ServeError::Start(_))));
     }
-}
-
-#[test]
-fn an_application_that_panics_during_its_start_is_reported() {
-    let app = App::new(|_| -> Router { panic!("a bad route") });
-    let ended = Running::start((Tokio::default(), 1), app).ended();
-    assert!(matches!(ended, Err(ServeError::Start(_))));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_late_event_does_not_reach_a_stranger() {
 /// A deadline is met on the reactor of `handle`, which `turn` turns.
 pub(crate) fn meet_a_deadline<T>(handle: &Handle, mut turn: impl FnMut() -> T) {
     let (ours, _peer) = pair();
-    let mut transport = ReactorTransport::new(handle, ours).unwrap();
+    let mut transport = ReactorTransport::new(handle, ours, READABLE | WRITABLE).unwrap();
     let mut read_buffer = ReadBuffer::new();
     let (wakes, waker) = Counter::new();
     let mut cx = Context::from_waker(&waker);
