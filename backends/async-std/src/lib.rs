@@ -15,13 +15,11 @@
 //! handler brings from async-std work as well: they are on async-io's reactor.
 //!
 //! # Cost
-//! A request takes one receive and one send, and its share of one wait. At 64 connections that is 2.0 system calls.
-//!
-//! With one connection, a request takes 4 to 7 system calls, where the smol backend takes 3: one wait, one receive,
-//! one send, and 1 to 4 `futex` calls that hand the request from the reactor's thread to a thread of the executor. The
-//! threads of the executor belong to async-std and wait inside async-io, so they cannot wait in the reactor. To let
-//! the reactor wait inside async-io costs 10 calls with one thread, and more with several: async-io changes three
-//! registrations and a timer for each wait, and its threads take turns in waiting.
+//! A request takes one receive and one send, and its share of one wait: 2.0 system calls at 64 connections. With one
+//! connection it takes 4 to 7, where the smol backend takes 3, because 1 to 4 `futex` calls hand the request from the
+//! reactor's thread to a thread of the executor. These threads wait inside async-io and cannot wait in the reactor. To
+//! let the reactor wait inside async-io costs 10 calls or more, because async-io changes three registrations and a
+//! timer for each wait.
 //!
 //! Tasks change threads, so a request also pays for cache misses that the smol and mio backends do not have. An open
 //! connection is one task and one slot in the reactor, and no thread.
@@ -32,21 +30,16 @@
 //! that uses async-std. Wrap such a handler in [`blocking`](gearshift_core::blocking) or
 //! [`compute`](gearshift_core::compute).
 
-mod runtime;
-
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_std::task;
+use futures_lite::future::{or, yield_now};
 use gearshift_core::config::cores;
 use gearshift_core::{
-    App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
-    backend, latch, lifecycle, park,
+    App, Backend, BoxFuture, Config, Driving, Latch, Report, ServeError, Server, backend, lifecycle, park,
 };
-use gearshift_reactor::{Handle, Reactor, accept, yield_now};
-
-use crate::runtime::AsyncStdEngine;
+use gearshift_reactor::{EventLoop, EventLoops, Reactor, ReactorTransport};
 
 const NAME: &str = "async-std";
 /// The environment variable from which async-std takes its number of threads.
@@ -81,55 +74,30 @@ impl Backend for AsyncStd {
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        let workers = AsyncStdWorkers::start(&server)?;
-        lifecycle::run(server, app, workers)
+        let loops = EventLoops::start(&server, NAME, 1, |_, running| {
+            let turning = running.clone();
+            (Tasks(running.clone()), move |reactor| run(reactor, &turning))
+        })?;
+        lifecycle::run(server, app, loops)
     }
 }
 
-/// The reactor of one server, which runs on a thread. The executor is that of the process.
-struct AsyncStdWorkers {
-    handle: Handle,
-    latch: Latch,
-    /// Dropping it ends the tasks of the server.
-    running: latch::Guard,
-    threads: Threads,
-    config: Config,
-}
+/// The tasks of one server on the executor of the process. The executor outlives the server, so the release of the
+/// latch ends each task.
+#[derive(Clone)]
+struct Tasks(Latch);
 
-impl AsyncStdWorkers {
-    fn start(server: &Server) -> io::Result<AsyncStdWorkers> {
-        let config = server.config().clone();
-        let reactor = Reactor::new(config.shortest_timeout())?;
-        let handle = reactor.handle().clone();
-        let (threads, latch) = (Threads::new(server.shutdown()), Latch::new());
-        let (running, turning) = (latch.guard(), latch.clone());
-        threads.spawn(NAME.into(), move || run(reactor, &turning))?;
-        Ok(AsyncStdWorkers { handle, latch, running, threads, config })
-    }
-}
-
-impl Workers for AsyncStdWorkers {
-    fn engine(&self) -> impl Engine {
-        AsyncStdEngine::new(&self.latch, &self.handle, &self.config)
+impl EventLoop for Tasks {
+    fn workers(&self) -> usize {
+        threads()
     }
 
-    fn accept(
-        &mut self,
-        listeners: Vec<Listener>,
-        service: &Arc<Service>,
-        accepting: &Latch,
-    ) -> io::Result<()> {
-        for listener in listeners {
-            let begin = |driving| drop(task::spawn(driving));
-            task::spawn(accept(&self.handle, listener, service, accepting, begin)?);
-        }
-        Ok(())
+    fn spawn(&self, task: BoxFuture<()>) {
+        task::spawn(or(self.0.released(), task));
     }
 
-    fn stop(self) -> io::Result<()> {
-        drop(self.running);
-        self.handle.wake();
-        self.threads.join()
+    fn drive(&self, connection: Driving<ReactorTransport>) {
+        task::spawn(connection);
     }
 }
 

@@ -1,7 +1,6 @@
-//! Timers and sockets of async-std's own, in tasks of the backend.
+//! Timers, sockets and the number of threads of async-std's own.
 
 use std::net::TcpListener;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,27 +8,18 @@ use async_std::net::TcpStream;
 use async_std::task;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use gearshift_async_std::AsyncStd;
-use gearshift_core::{App, Backend, Config, Response, Runtime, Server, StatusCode};
+use gearshift_core::{App, Backend, Config, Router, Runtime, Server};
 
-/// Runs `task` as a background task of a server.
-fn run<T, F>(task: impl FnOnce(Runtime) -> F) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + Send + 'static,
-{
+/// Runs `task` as a background task of a server: it is the start of the application.
+fn run<F: Future<Output = ()> + Send>(task: impl FnOnce(Runtime) -> F + Send + 'static) {
     let server = Server::bind(&[], Config::default()).unwrap();
     let shutdown = server.shutdown();
-    let (send, receive) = mpsc::channel();
-    let app = App::new(move |runtime| {
-        send.send(runtime).unwrap();
-        async |_| Response::status_only(StatusCode::OK)
+    let app = App::start(async move |runtime: Runtime| {
+        task(runtime).await;
+        shutdown.graceful();
+        Ok(Router::new())
     });
-    let server = thread::spawn(move || AsyncStd.serve(server, app));
-    let runtime: Runtime = receive.recv().unwrap();
-    let output = runtime.block_on(runtime.spawn(task(runtime.clone()))).unwrap();
-    shutdown.graceful();
-    server.join().unwrap().unwrap();
-    output
+    AsyncStd.serve(server, app).unwrap();
 }
 
 #[test]
@@ -52,18 +42,23 @@ fn a_socket_of_async_std_wakes_a_task() {
         let (peer, _) = listener.accept().unwrap();
         std::io::copy(&mut &peer, &mut &peer).unwrap();
     });
-    let echoed = run(async move |runtime| {
+    run(async move |runtime| {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let mut echoed = 0;
         for _ in 0..100 {
             stream.write_all(b"hello").await.unwrap();
             let mut got = [0; 5];
             stream.read_exact(&mut got).await.unwrap();
             runtime.sleep(Duration::from_micros(100)).await;
-            echoed += usize::from(&got == b"hello");
+            assert_eq!(&got, b"hello");
         }
-        echoed
     });
-    assert_eq!(echoed, 100);
     echo.join().unwrap();
+}
+
+#[test]
+fn says_how_to_set_the_number_of_threads() {
+    let mut config = Config::default();
+    config.workers = Some(1000);
+    let Err(error) = AsyncStd.check(&config) else { panic!("there are not so many threads") };
+    assert!(error.to_string().contains("ASYNC_STD_THREAD_COUNT=1000"), "{error}");
 }

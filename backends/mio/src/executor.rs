@@ -7,125 +7,107 @@
 //! in the next round, after the reactor was asked for events. A task that keeps waking itself therefore delays no
 //! other task and no event.
 
-use std::future::Future;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use gearshift_core::{BoxFuture, Driving};
-use gearshift_reactor::ReactorTransport;
+use gearshift_core::BoxFuture;
 use slab::Slab;
 
-use crate::local;
-use crate::worker::{Command, Worker};
+use crate::worker::{Command, CommandQueue, Worker};
 
-/// What a task runs.
-pub(crate) enum Work {
-    /// Serves a connection. It is not wrapped into the other variant, because a future inside a future takes its
-    /// memory twice.
-    Connection(Box<Driving<ReactorTransport>>),
-    /// Runs anything else.
-    Background(BoxFuture<()>),
+thread_local! {
+    static LOCAL: RefCell<Option<LocalQueue>> = const { RefCell::new(None) };
 }
 
-impl Work {
-    fn is_done(&mut self, cx: &mut Context<'_>) -> bool {
-        match self {
-            Work::Connection(driving) => Pin::new(&mut **driving).poll(cx).is_ready(),
-            Work::Background(future) => future.as_mut().poll(cx).is_ready(),
-        }
-    }
+/// The queue of the event loop that the calling thread runs. No other thread sees it.
+pub(crate) struct LocalQueue {
+    /// The same loop, as other threads see it.
+    pub(crate) worker: Worker,
+    /// Tasks that are ready, in order.
+    pub(crate) ready: VecDeque<Command>,
+}
+
+/// Calls `f` with the queue of the calling thread's loop, if it runs one. `f` must neither wake nor drop a waker, nor
+/// drop a task: all of these may call this function again.
+#[inline]
+pub(crate) fn with_local<T>(f: impl FnOnce(&mut LocalQueue) -> T) -> Option<T> {
+    LOCAL.try_with(|local| local.borrow_mut().as_mut().map(f)).ok().flatten()
 }
 
 /// The tasks of one event loop. See the [module](self).
 pub(crate) struct Executor {
     tasks: Slab<Task>,
-    spawned: u32,
-    worker: Worker,
+    queue: Arc<CommandQueue>,
 }
 
 struct Task {
-    work: Work,
-    generation: u32,
+    future: BoxFuture<()>,
+    header: Arc<TaskHeader>,
 }
 
 /// The part of a task that its wakers hold.
 pub(crate) struct TaskHeader {
     worker: Worker,
-    /// The task's index in the executor.
-    key: u32,
-    /// Differs from the generations of earlier tasks at the same index.
-    generation: u32,
+    /// The task's index in the executor. Another task may have it after this one has ended.
+    key: usize,
     /// Whether the task is on a queue already.
     is_queued: AtomicBool,
 }
 
 impl Executor {
-    /// Makes the calling thread the one that runs the loop of `worker`.
-    pub(crate) fn enter(worker: &Worker) -> Executor {
-        local::enter(worker);
-        Executor { tasks: Slab::new(), spawned: 0, worker: worker.clone() }
+    /// Makes the calling thread the one that runs the loop of `queue`.
+    pub(crate) fn enter(queue: Arc<CommandQueue>) -> Executor {
+        LOCAL.set(Some(LocalQueue { worker: Worker::of(&queue), ready: VecDeque::new() }));
+        Executor { tasks: Slab::new(), queue }
     }
 
     /// Polls each task that is ready now, once.
     pub(crate) fn round(&mut self) {
-        if self.worker.commands().has_news() {
-            self.read_commands();
+        if self.queue.has_news() {
+            while let Some(command) = self.queue.next() {
+                with_local(|local| local.ready.push_back(command));
+            }
         }
-        self.admit();
-        let ready = local::with(|local| local.ready.len()).unwrap_or(0);
+        let ready = with_local(|local| local.ready.len()).unwrap_or(0);
         for _ in 0..ready {
-            let next = local::with(|local| local.ready.pop_front()).flatten();
-            self.poll(next.expect("only rounds take from the queue"));
+            let next = with_local(|local| local.ready.pop_front()).flatten();
+            let header = match next.expect("only rounds take from the queue") {
+                Command::Wake(header) => header,
+                Command::Spawn(future) => self.add(future),
+            };
+            self.poll(header);
         }
     }
 
     /// How long the reactor may wait: without limit (`None`) if no task is ready, otherwise not at all.
     pub(crate) fn idle_for(&self) -> Option<Duration> {
-        let is_idle = local::with(|local| local.ready.is_empty() && local.spawned.is_empty());
+        let is_idle = with_local(|local| local.ready.is_empty());
         (is_idle == Some(false)).then_some(Duration::ZERO)
     }
 
-    fn read_commands(&mut self) {
-        while let Some(command) = self.worker.commands().next() {
-            local::with(|local| match command {
-                Command::Wake(header) => local.ready.push_back(header),
-                Command::Spawn(future) => local.spawned.push(Work::Background(future)),
-            });
-        }
-    }
-
-    /// Adds the spawned tasks, which are ready from the beginning.
-    fn admit(&mut self) {
-        local::with(|local| {
-            for work in local.spawned.drain(..) {
-                self.spawned = self.spawned.wrapping_add(1);
-                let generation = self.spawned;
-                let key = self.tasks.insert(Task { work, generation });
-                let key = u32::try_from(key).expect("memory does not hold that many tasks");
-                let worker = self.worker.clone();
-                local.ready.push_back(Arc::new(TaskHeader {
-                    worker,
-                    key,
-                    generation,
-                    is_queued: true.into(),
-                }));
-            }
-        });
+    fn add(&mut self, future: BoxFuture<()>) -> Arc<TaskHeader> {
+        let entry = self.tasks.vacant_entry();
+        let (worker, key) = (Worker::of(&self.queue), entry.key());
+        let header = Arc::new(TaskHeader { worker, key, is_queued: true.into() });
+        entry.insert(Task { future, header: header.clone() });
+        header
     }
 
     fn poll(&mut self, header: Arc<TaskHeader>) {
-        let (key, generation) = (header.key as usize, header.generation);
         // Before the poll, so that a wake-up during the poll queues the task again.
         header.is_queued.swap(false, Ordering::AcqRel);
-        let Some(task) = self.tasks.get_mut(key).filter(|task| task.generation == generation) else {
+        let key = header.key;
+        let Some(task) = self.tasks.get_mut(key).filter(|task| Arc::ptr_eq(&task.header, &header)) else {
             return;
         };
         let waker = Waker::from(header);
-        let polled = catch_unwind(AssertUnwindSafe(|| task.work.is_done(&mut Context::from_waker(&waker))));
+        let mut cx = Context::from_waker(&waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut cx).is_ready()));
         if polled.is_err() {
             log::error!("a task panicked outside of its handler");
         }
@@ -137,16 +119,13 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        self.worker.commands().close();
         self.tasks.drain().for_each(discard);
-        if let Some(mut left) = local::leave() {
-            left.spawned.drain(..).for_each(|work| discard(Task { work, generation: 0 }));
-        }
+        LOCAL.take().into_iter().flat_map(|left| left.ready).for_each(discard);
     }
 }
 
 /// Drops a task, which may panic.
-fn discard(task: Task) {
+fn discard<T>(task: T) {
     if catch_unwind(AssertUnwindSafe(|| drop(task))).is_err() {
         log::error!("a task panicked while it was dropped");
     }
@@ -158,14 +137,14 @@ impl Wake for TaskHeader {
             return;
         }
         let mut header = Some(self);
-        local::with(|local| {
+        with_local(|local| {
             if header.as_ref().is_some_and(|header| header.worker == local.worker) {
-                local.ready.extend(header.take());
+                local.ready.extend(header.take().map(Command::Wake));
             }
         });
         if let Some(header) = header {
             let worker = header.worker.clone();
-            worker.commands().send(Command::Wake(header));
+            worker.send(Command::Wake(header));
         }
     }
 

@@ -5,7 +5,7 @@
 //! shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on the
 //! worker that accepted it. Workers share nothing with each other while they serve requests.
 //!
-//! The executor is in this crate. Read `run` below, then `executor.rs`, `local.rs` and `worker.rs`. Readiness and
+//! The executor is in this crate. Read `run` below, then `executor.rs` and `worker.rs`. The threads, readiness and
 //! timers come from [`gearshift_reactor`].
 //!
 //! # Cost
@@ -21,22 +21,17 @@
 //! share one worker while other workers are idle.
 
 mod executor;
-mod local;
-mod runtime;
 mod worker;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use gearshift_core::{
-    App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
-    backend, lifecycle,
-};
-use gearshift_reactor::{EventLoop as _, EventLoops, Reactor, accept};
+use gearshift_core::{App, Backend, Config, Latch, Report, ServeError, Server, backend, lifecycle};
+use gearshift_reactor::{EventLoop as _, EventLoops, Reactor};
 
-use crate::executor::{Executor, Work};
-use crate::runtime::MioEngine;
-use crate::worker::Worker;
+use crate::executor::Executor;
+use crate::worker::{CommandQueue, Worker};
 
 const NAME: &str = "mio";
 
@@ -59,65 +54,25 @@ impl Backend for Mio {
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        let workers = MioWorkers::start(&server)?;
-        lifecycle::run(server, app, workers)
+        let workers = server.config().workers_or_cores();
+        let loops = EventLoops::start(&server, NAME, workers, |handle, running| {
+            let (queue, running) = (CommandQueue::new(handle), running.clone());
+            (Worker::of(&queue), move |reactor| run(reactor, queue, running))
+        })?;
+        lifecycle::run(server, app, loops)
     }
 }
 
-/// The event loops of one server. Each runs on a thread.
-struct MioWorkers {
-    workers: Arc<EventLoops<Worker>>,
-    threads: Threads,
-    config: Config,
-}
-
-impl MioWorkers {
-    fn start(server: &Server) -> io::Result<MioWorkers> {
-        let config = server.config().clone();
-        let reactors = (0..config.workers_or_cores())
-            .map(|_| Reactor::new(config.shortest_timeout()))
-            .collect::<io::Result<Vec<Reactor>>>()?;
-        let workers = EventLoops::new(reactors.iter().map(|reactor| Worker::new(reactor.handle())).collect());
-        let threads = Threads::new(server.shutdown());
-        for (n, (reactor, worker)) in reactors.into_iter().zip(workers.all()).enumerate() {
-            let worker = worker.clone();
-            threads.spawn(format!("{NAME}-{n}"), move || run(reactor, &worker))?;
-        }
-        Ok(MioWorkers { workers, threads, config })
-    }
-}
-
-impl Workers for MioWorkers {
-    fn engine(&self) -> impl Engine {
-        MioEngine::new(&self.workers, &self.config)
-    }
-
-    fn accept(
-        &mut self,
-        listeners: Vec<Listener>,
-        service: &Arc<Service>,
-        accepting: &Latch,
-    ) -> io::Result<()> {
-        let shares = Listener::share(listeners, self.workers.all().len())?;
-        for (worker, share) in self.workers.all().iter().zip(shares) {
-            for listener in share {
-                let begin = |driving| local::spawn(Work::Connection(Box::new(driving)));
-                worker.spawn(Box::pin(accept(worker.handle(), listener, service, accepting, begin)?));
-            }
-        }
-        Ok(())
-    }
-
-    fn stop(self) -> io::Result<()> {
-        self.workers.all().iter().for_each(Worker::stop);
-        self.threads.join()
-    }
-}
-
-/// Runs one event loop until the server ends.
-fn run(mut reactor: Reactor, worker: &Worker) -> io::Result<()> {
-    let mut executor = Executor::enter(worker);
-    while !worker.is_stopped() {
+/// Runs one event loop until `running` is released.
+fn run(mut reactor: Reactor, queue: Arc<CommandQueue>, running: Latch) -> io::Result<()> {
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let stopping = is_stopped.clone();
+    Worker::of(&queue).spawn(Box::pin(async move {
+        running.released().await;
+        stopping.store(true, Ordering::Relaxed);
+    }));
+    let mut executor = Executor::enter(queue);
+    while !is_stopped.load(Ordering::Relaxed) {
         executor.round();
         reactor.turn(executor.idle_for())?;
     }

@@ -1,100 +1,34 @@
 //! One event loop, as other threads see it: a queue of commands, and the reactor in which the loop waits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use crossbeam_queue::SegQueue;
 use gearshift_core::BoxFuture;
-use gearshift_reactor::Handle;
+use gearshift_reactor::{EventLoop, Handle};
 
-use crate::executor::{TaskHeader, Work};
-use crate::local;
+use crate::executor::{TaskHeader, with_local};
 
-/// One event loop, as other threads see it.
-#[derive(Clone)]
-pub(crate) struct Worker(Arc<CommandQueue>);
-
-impl Worker {
-    pub(crate) fn new(handle: &Handle) -> Worker {
-        Worker(Arc::new(CommandQueue {
-            handle: handle.clone(),
-            commands: SegQueue::new(),
-            is_notified: AtomicBool::new(false),
-            is_stopped: AtomicBool::new(false),
-            is_closed: AtomicBool::new(false),
-        }))
-    }
-
-    /// The loop that the calling thread runs.
-    pub(crate) fn current() -> Option<Worker> {
-        local::with(|local| local.worker.clone())
-    }
-
-    /// Runs a task on the loop. The task is dropped if the loop has ended.
-    pub(crate) fn spawn(&self, task: BoxFuture<()>) {
-        match local::is(self) {
-            true => local::spawn(Work::Background(task)),
-            false => self.0.send(Command::Spawn(task)),
-        }
-    }
-
-    /// Makes the loop end.
-    pub(crate) fn stop(&self) {
-        self.0.is_stopped.store(true, Ordering::Release);
-        self.0.handle.wake();
-    }
-
-    /// Whether the loop has to end.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.0.is_stopped.load(Ordering::Acquire)
-    }
-
-    /// The commands to the loop.
-    pub(crate) fn commands(&self) -> &CommandQueue {
-        &self.0
-    }
-}
-
-impl gearshift_reactor::EventLoop for Worker {
-    fn handle(&self) -> &Handle {
-        &self.0.handle
-    }
-}
-
-impl PartialEq for Worker {
-    #[inline]
-    fn eq(&self, other: &Worker) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-/// A message to an event loop.
+/// A task that is ready.
 pub(crate) enum Command {
-    /// Polls a task, which was woken.
+    /// Polls a task that was woken.
     Wake(Arc<TaskHeader>),
-    /// Runs a new task.
+    /// Polls a new task.
     Spawn(BoxFuture<()>),
 }
 
-/// The commands that an event loop has not read.
+/// The commands of other threads that the loop has not read.
 pub(crate) struct CommandQueue {
     handle: Handle,
     commands: SegQueue<Command>,
     /// Whether the loop's wait was interrupted since the loop last began to read.
     is_notified: AtomicBool,
-    is_stopped: AtomicBool,
-    is_closed: AtomicBool,
 }
 
 impl CommandQueue {
-    /// Sends a command. It is dropped if the loop has ended.
-    pub(crate) fn send(&self, command: Command) {
-        self.commands.push(command);
-        if self.is_closed.load(Ordering::SeqCst) {
-            self.clear();
-        } else if !self.is_notified.swap(true, Ordering::AcqRel) {
-            self.handle.wake();
-        }
+    pub(crate) fn new(handle: &Handle) -> Arc<CommandQueue> {
+        let is_notified = AtomicBool::new(false);
+        Arc::new(CommandQueue { handle: handle.clone(), commands: SegQueue::new(), is_notified })
     }
 
     /// The next command. Called by the loop only.
@@ -106,16 +40,44 @@ impl CommandQueue {
     pub(crate) fn has_news(&self) -> bool {
         self.is_notified.load(Ordering::Relaxed) && self.is_notified.swap(false, Ordering::AcqRel)
     }
+}
 
-    /// Drops all commands, now and from now on, because the loop has ended.
-    pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::SeqCst);
-        self.clear();
+/// One event loop, as other threads see it. Only the loop's thread keeps the queue, so that the commands end with the
+/// thread. Two values are equal if they are the same loop.
+#[derive(Clone)]
+pub(crate) struct Worker(Weak<CommandQueue>);
+
+impl Worker {
+    pub(crate) fn of(queue: &Arc<CommandQueue>) -> Worker {
+        Worker(Arc::downgrade(queue))
     }
 
-    fn clear(&self) {
-        while let Some(command) = self.next() {
-            drop(command);
+    /// Sends a command from another thread. It is dropped if the loop has ended.
+    pub(crate) fn send(&self, command: Command) {
+        if let Some(queue) = self.0.upgrade() {
+            queue.commands.push(command);
+            if !queue.is_notified.swap(true, Ordering::AcqRel) {
+                queue.handle.wake();
+            }
         }
+    }
+}
+
+impl EventLoop for Worker {
+    fn spawn(&self, task: BoxFuture<()>) {
+        let mut command = Some(Command::Spawn(task));
+        with_local(|local| {
+            if local.worker == *self {
+                local.ready.extend(command.take());
+            }
+        });
+        command.into_iter().for_each(|command| self.send(command));
+    }
+}
+
+impl PartialEq for Worker {
+    #[inline]
+    fn eq(&self, other: &Worker) -> bool {
+        self.0.ptr_eq(&other.0)
     }
 }

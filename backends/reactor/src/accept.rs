@@ -8,16 +8,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use gearshift_core::{AcceptPause, Driving, Latch, Listener, Peer, Phase, Service, drive};
+use futures_lite::future::yield_now;
+use gearshift_core::{AcceptPause, Driving, Latch, Listener, Peer, Phase, Service, drive, latch};
 use socket2::Socket;
 
 use crate::handle::Handle;
-use crate::slot::{CLOSED, Direction, READABLE, Slot};
+use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 use crate::transport::ReactorTransport;
-use crate::yield_now;
 
-/// A future that accepts from `listener` until the server stops, and holds a guard of `accepting` until then. It hands
-/// each connection, as a future to be driven, to `begin`.
+/// The number of connections accepted in a row before other tasks run.
+const IN_A_ROW: usize = 64;
+
+/// A future that accepts from `listener` until the server stops, and holds a guard of `accepting` until then. It
+/// registers each connection, and hands it to `begin` as a future to be driven.
+///
+/// While the server is full, and for a while after the system ran out of descriptors, connections wait in the system's
+/// queue. When the shutdown begins, the connections in the queue are accepted, and then the listener is closed.
 ///
 /// # Errors
 /// An error of the system.
@@ -26,55 +32,41 @@ pub fn accept(
     listener: Listener,
     service: &Arc<Service>,
     accepting: &Latch,
-    mut begin: impl FnMut(Driving<ReactorTransport>) + Send + 'static,
+    begin: impl FnMut(Driving<ReactorTransport>) + Send + 'static,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let acceptor = Acceptor::new(handle, listener)?;
-    let (service, guard) = (service.clone(), accepting.guard());
-    Ok(async move {
-        let _guard = guard;
-        let connections = service.clone();
-        acceptor.run(service, move |transport, peer| begin(drive(transport, peer, &connections))).await;
-    })
+    let slot = handle.register(listener.as_fd(), READABLE)?;
+    let (handle, service, pause) = (handle.clone(), service.clone(), AcceptPause::new());
+    let _accepting = accepting.guard();
+    Ok(Acceptor { handle, slot, listener, service, pause, is_paused: false, _accepting }.run(begin))
 }
 
-/// The number of connections accepted in a row before other tasks run.
-const IN_A_ROW: usize = 64;
-
 /// A listener that is registered with a reactor.
-pub struct Acceptor {
+struct Acceptor {
     handle: Handle,
     slot: Arc<Slot>,
     listener: Listener,
+    service: Arc<Service>,
     pause: AcceptPause,
     /// Whether accepting has failed, and pauses until the slot's deadline.
     is_paused: bool,
+    _accepting: latch::Guard,
 }
 
 impl Acceptor {
-    /// Registers a listener.
-    ///
-    /// # Errors
-    /// Errors of the system.
-    pub fn new(handle: &Handle, listener: Listener) -> io::Result<Acceptor> {
-        let slot = handle.register(listener.as_fd(), READABLE)?;
-        let pause = AcceptPause::new();
-        Ok(Acceptor { handle: handle.clone(), slot, listener, pause, is_paused: false })
-    }
-
-    /// Accepts connections while the server runs, registers them, and passes them to `begin`. While the server is
-    /// full, and for a while after the system ran out of descriptors, connections wait in the system's queue. When
-    /// the shutdown begins, the connections in the queue are accepted, and then the listener is closed.
-    pub async fn run(mut self, service: Arc<Service>, mut begin: impl FnMut(ReactorTransport, Peer)) {
+    async fn run(mut self, mut begin: impl FnMut(Driving<ReactorTransport>)) {
         let slot = self.slot.clone();
         let _subscription =
-            service.shutdown().subscribe(move || slot.announce(READABLE, |waker| waker.wake()));
+            self.service.shutdown().subscribe(move || slot.announce(READABLE, |waker| waker.wake()));
         loop {
             for _ in 0..IN_A_ROW {
-                match poll_fn(|cx| self.poll_next(cx, &service)).await {
-                    Some((socket, peer)) => match ReactorTransport::new(&self.handle, socket) {
-                        Ok(transport) => begin(transport, peer),
-                        Err(error) => self.failed(&error, &service),
-                    },
+                match poll_fn(|cx| self.poll_next(cx)).await {
+                    // The first bytes have mostly arrived with the connection, so it counts as ready.
+                    Some((socket, peer)) => {
+                        match ReactorTransport::new(&self.handle, socket, READABLE | WRITABLE) {
+                            Ok(transport) => begin(drive(transport, peer, &self.service)),
+                            Err(error) => self.failed(&error),
+                        }
+                    }
                     None => return,
                 }
             }
@@ -83,8 +75,9 @@ impl Acceptor {
     }
 
     /// The next connection, or `None` if there will be no other.
-    fn poll_next(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Option<(Socket, Peer)>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Socket, Peer)>> {
         loop {
+            let service = &self.service;
             let phase = service.shutdown().phase();
             if phase == Phase::Forced {
                 return Poll::Ready(None);
@@ -119,7 +112,7 @@ impl Acceptor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(None),
                 Err(error) => {
                     self.slot.restore(READABLE);
-                    self.failed(&error, service);
+                    self.failed(&error);
                     // Descriptors become free only when open connections close, and there was none.
                     if self.is_paused && phase != Phase::Running && none_was_open {
                         return Poll::Ready(None);
@@ -130,8 +123,8 @@ impl Acceptor {
     }
 
     /// Begins a pause, unless the peer caused the failure.
-    fn failed(&mut self, error: &io::Error, service: &Service) {
-        if let Some(pause) = self.pause.failed(error, &self.listener, service) {
+    fn failed(&mut self, error: &io::Error) {
+        if let Some(pause) = self.pause.failed(error, &self.listener, &self.service) {
             self.is_paused = true;
             self.handle.set_deadline(&self.slot, Some(Instant::now() + pause));
         }

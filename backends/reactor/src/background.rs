@@ -1,18 +1,14 @@
 //! The background thread of a blocking backend. It runs background tasks, which therefore make progress while handlers
 //! hold all workers.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Poll, Waker};
 
 use async_executor::Executor;
-use gearshift_core::{BoxFuture, Threads};
+use gearshift_core::{BoxFuture, Latch, Threads, latch};
 
 use crate::lock;
-
-/// The name of the thread.
-const NAME: &str = "background";
 
 /// A handle to the background thread, which runs spawned tasks until [`Background::stop`]. Clones refer to the same
 /// thread.
@@ -20,14 +16,8 @@ const NAME: &str = "background";
 pub struct Background {
     /// The thread holds the only strong reference, so that the tasks are dropped when the thread ends.
     executor: Weak<Executor<'static>>,
-    stop: Arc<Mutex<Stop>>,
-}
-
-/// The request that the thread ends.
-enum Stop {
-    /// There is none yet. The waker wakes the thread.
-    NotRequested(Waker),
-    Requested,
+    /// Dropping the guard ends the thread.
+    running: Arc<Mutex<Option<latch::Guard>>>,
 }
 
 impl Background {
@@ -40,12 +30,12 @@ impl Background {
         threads: &Threads,
         run: impl FnOnce(BoxFuture<()>) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Background> {
-        let executor = Arc::new(Executor::new());
-        let stop = Arc::new(Mutex::new(Stop::NotRequested(Waker::noop().clone())));
-        let background = Background { executor: Arc::downgrade(&executor), stop: stop.clone() };
-        threads.spawn(NAME.into(), move || {
+        let (executor, latch) = (Arc::new(Executor::new()), Latch::new());
+        let running = Arc::new(Mutex::new(Some(latch.guard())));
+        let background = Background { executor: Arc::downgrade(&executor), running };
+        threads.spawn("background".into(), move || {
             let running = executor.clone();
-            let ended = run(Box::pin(async move { running.run(stopped(stop)).await }));
+            let ended = run(Box::pin(async move { running.run(latch.released()).await }));
             // Dropping the executor drops the remaining tasks.
             drop(executor);
             ended
@@ -62,20 +52,6 @@ impl Background {
 
     /// Makes the thread end.
     pub fn stop(&self) {
-        if let Stop::NotRequested(waker) = std::mem::replace(&mut *lock(&self.stop), Stop::Requested) {
-            waker.wake();
-        }
+        drop(lock(&self.running).take());
     }
-}
-
-/// Waits until a stop is requested.
-async fn stopped(stop: Arc<Mutex<Stop>>) {
-    poll_fn(|cx| match &mut *lock(&stop) {
-        Stop::Requested => Poll::Ready(()),
-        Stop::NotRequested(waker) => {
-            waker.clone_from(cx.waker());
-            Poll::Pending
-        }
-    })
-    .await;
 }

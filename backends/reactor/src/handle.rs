@@ -38,8 +38,11 @@ pub(crate) trait Poller: Send + Sync {
     /// Makes one waiting thread return.
     fn wake(&self) -> io::Result<()>;
 
-    /// Makes a thread return by `at`, because a deadline or a timer is due then.
-    fn wake_by(&self, at: Instant) -> io::Result<()>;
+    /// Makes a thread return by `at`, because a deadline or a timer is due then. A thread that is woken earlier looks
+    /// for itself when it has to return.
+    fn wake_by(&self, _at: Instant) -> io::Result<()> {
+        self.wake()
+    }
 }
 
 /// Registers sockets and timers with a reactor, and wakes it, from any thread.
@@ -50,7 +53,7 @@ pub struct Handle(pub(crate) Arc<State>);
 pub(crate) struct State {
     poller: Box<dyn Poller>,
     /// The reactor that upgraded connections move to, if that is another one.
-    streams: OnceLock<Handle>,
+    pub(crate) streams: OnceLock<Handle>,
     start: Instant,
     table: Mutex<Table>,
     pub(crate) timers: Timers,
@@ -61,7 +64,7 @@ pub(crate) struct State {
     /// The time at which the reactor stops waiting by itself: [`AWAKE`] if it does not wait, [`NEVER`] if only an
     /// event ends the wait.
     pub(crate) asleep_until: AtomicU64,
-    turns: AtomicU64,
+    pub(crate) turns: AtomicU64,
     /// The shortest time limit of the server: a deadline that is set now is not due earlier.
     shortest: u64,
     /// The least distance between two sweeps.
@@ -70,20 +73,9 @@ pub(crate) struct State {
 
 /// The sockets of a reactor.
 #[derive(Default)]
-pub(crate) struct Table {
+struct Table {
     slots: Slab<Arc<Slot>>,
     registered: usize,
-}
-
-impl Table {
-    /// Hands an event to the slot it belongs to, and the wakers of that slot to `wake`.
-    pub(crate) fn announce(&self, token: usize, readiness: u8, wake: impl FnMut(Waker)) {
-        let slot = self.slots.get(token & ((1 << HALF) - 1));
-        // The index may have been given to another socket since the system reported the event.
-        if let Some(slot) = slot.filter(|slot| slot.token == token) {
-            slot.announce(readiness, wake);
-        }
-    }
 }
 
 impl Handle {
@@ -120,24 +112,28 @@ impl Handle {
         let _ = self.0.streams.set(other.clone());
     }
 
-    pub(crate) fn streams(&self) -> Option<Handle> {
-        self.0.streams.get().cloned()
-    }
-
     /// The number of turns so far.
     pub fn turns(&self) -> u64 {
         self.0.turns.load(Ordering::Relaxed)
     }
 
     /// The number of registered sockets.
-    pub fn registered(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn registered(&self) -> usize {
         lock(&self.0.table).slots.len()
     }
 
     /// Registers a socket, which counts as ready for `readiness` until an attempt shows that it is not.
     pub(crate) fn register(&self, socket: BorrowedFd<'_>, readiness: u8) -> io::Result<Arc<Slot>> {
+        let slot = {
+            let mut table = lock(&self.0.table);
+            table.registered = table.registered.wrapping_add(1);
+            let generation = table.registered << HALF;
+            let entry = table.slots.vacant_entry();
+            let token = generation | entry.key();
+            entry.insert(Arc::new(Slot::new(token, readiness))).clone()
+        };
         // The slot precedes the registration, so that the first event finds it.
-        let slot = self.0.insert(readiness);
         if let Err(error) = self.0.poller.register(socket, slot.token) {
             self.forget(&slot);
             return Err(error);
@@ -198,14 +194,24 @@ impl Handle {
 }
 
 impl State {
-    /// Counts a turn.
-    pub(crate) fn begin_turn(&self) {
-        self.turns.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Locks the sockets, so that events can be handed to them.
-    pub(crate) fn table(&self) -> impl std::ops::Deref<Target = Table> + '_ {
-        lock(&self.table)
+    /// Hands events, each a token and a readiness, to the slots they belong to, and the wakers of these slots to
+    /// `woken`. Returns the number of events.
+    pub(crate) fn announce(
+        &self,
+        events: impl Iterator<Item = (usize, u8)>,
+        woken: &mut Vec<Waker>,
+    ) -> usize {
+        let table = lock(&self.table);
+        let mut count = 0;
+        for (token, readiness) in events {
+            count += 1;
+            let slot = table.slots.get(token & ((1 << HALF) - 1));
+            // The index may have been given to another socket since the system reported the event.
+            if let Some(slot) = slot.filter(|slot| slot.token == token) {
+                slot.announce(readiness, |waker| woken.push(waker));
+            }
+        }
+        count
     }
 
     /// The earlier of the next sweep and the next timer, or [`NEVER`].
@@ -217,16 +223,10 @@ impl State {
     /// Hands the wakers of all deadlines and timers that are due to `woken`.
     #[inline]
     pub(crate) fn expire(&self, woken: &mut Vec<Waker>) {
-        let due = self.next_due();
-        if due != NEVER {
-            let now = self.nanos(Instant::now());
-            if now >= due {
-                self.expire_by(now, woken);
-            }
+        if self.next_due() == NEVER {
+            return;
         }
-    }
-
-    fn expire_by(&self, now: u64, woken: &mut Vec<Waker>) {
+        let now = self.nanos(Instant::now());
         if now >= self.next_sweep.load(Ordering::Relaxed) {
             self.sweep(now, woken);
         }
@@ -272,16 +272,6 @@ impl State {
     /// Fires all timers, now and from now on, because nothing waits in the poller any more.
     pub(crate) fn close(&self) {
         self.timers.close().for_each(Waker::wake);
-    }
-
-    fn insert(&self, readiness: u8) -> Arc<Slot> {
-        let mut table = lock(&self.table);
-        table.registered = table.registered.wrapping_add(1);
-        let generation = table.registered << HALF;
-        let entry = table.slots.vacant_entry();
-        let slot = Arc::new(Slot::new(generation | entry.key(), readiness));
-        entry.insert(slot.clone());
-        slot
     }
 
     #[inline]

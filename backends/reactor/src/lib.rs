@@ -8,14 +8,13 @@
 //! * [`Reactor`] collects events for one thread, which calls [`Reactor::turn`] or [`Reactor::block_on`].
 //! * `SharedReactor` collects events for several threads, which wait in it at once. Linux only.
 //! * [`Handle`] registers sockets and timers with either reactor, from any thread.
-//! * [`ReactorTransport`] is a connection, [`Acceptor`] a listener, [`Sleep`] a timer.
-//! * [`EventLoops`] is the list of a server's event loops.
+//! * [`accept()`] accepts connections, [`ReactorTransport`] is one, and [`Sleep`] is a timer.
+//! * [`EventLoops`] is a server of event loops.
 //! * `Task` and `Background` are what the two blocking backends share. They need the feature `blocking`.
 
 mod accept;
 #[cfg(feature = "blocking")]
 mod background;
-mod connect;
 mod event_loops;
 mod handle;
 mod reactor;
@@ -24,10 +23,12 @@ mod shared_reactor;
 mod slot;
 #[cfg(feature = "blocking")]
 mod task;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod transport;
 
-pub use accept::{Acceptor, accept};
+pub use accept::accept;
 #[cfg(feature = "blocking")]
 pub use background::Background;
 pub use event_loops::{EventLoop, EventLoops};
@@ -40,24 +41,9 @@ pub use task::{Schedule, Task};
 pub use timers::Sleep;
 pub use transport::ReactorTransport;
 
-use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 
 /// Locks a mutex whose data is complete even after a panic under the lock, so that poison has no meaning.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Lets the other tasks that are ready run first.
-pub async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await
 }

@@ -14,7 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
 
 use crate::handle::{AWAKE, Handle, NEVER, Poller};
-use crate::slot::{CLOSED, READABLE, WRITABLE};
+use crate::slot::readiness;
 
 /// The largest number of events taken from the system in one turn.
 const BATCH: usize = 1024;
@@ -113,7 +113,7 @@ impl Reactor {
             }
         };
         let shared = &self.handle.0;
-        shared.begin_turn();
+        shared.turns.fetch_add(1, Ordering::Relaxed);
         let polled = self.poll.poll(&mut self.events, timeout);
         shared.asleep_until.store(AWAKE, Ordering::Relaxed);
         let news = match polled {
@@ -128,13 +128,8 @@ impl Reactor {
 
     /// Hands the events to the slots they belong to.
     fn announce(&mut self) -> usize {
-        let mut news = 0;
-        let table = self.handle.0.table();
-        for event in &self.events {
-            news += 1;
-            table.announce(event.token().0, readiness(event), |waker| self.woken.push(waker));
-        }
-        news
+        let events = self.events.iter().map(|event| (event.token().0, event_readiness(event)));
+        self.handle.0.announce(events, &mut self.woken)
     }
 }
 
@@ -144,20 +139,10 @@ impl Drop for Reactor {
     }
 }
 
-/// An event, in the bits of a slot.
-fn readiness(event: &Event) -> u8 {
+fn event_readiness(event: &Event) -> u8 {
     let failed = event.is_error();
-    let mut bits = 0;
-    if event.is_readable() {
-        bits |= READABLE;
-    }
-    if event.is_writable() || event.is_write_closed() || failed {
-        bits |= WRITABLE;
-    }
-    if event.is_read_closed() || failed {
-        bits |= CLOSED;
-    }
-    bits
+    let writable = event.is_writable() || event.is_write_closed() || failed;
+    readiness(event.is_readable(), writable, event.is_read_closed() || failed)
 }
 
 /// The poller of a [`Reactor`], as its handles see it.
@@ -177,11 +162,6 @@ impl Poller for OwnedPoller {
     }
 
     fn wake(&self) -> io::Result<()> {
-        self.waker.wake()
-    }
-
-    /// The thread computes the time of its next wait itself.
-    fn wake_by(&self, _: Instant) -> io::Result<()> {
         self.waker.wake()
     }
 }
@@ -208,4 +188,4 @@ impl Wake for Notice {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

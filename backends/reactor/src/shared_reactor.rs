@@ -4,7 +4,6 @@
 //! free takes the next event itself, and no thread hands work over. Deadlines and timers arrive as an event too, of
 //! a `timerfd` that is armed for the earliest of them: a timeout for each wait would end the waits of all threads.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +21,7 @@ use rustix::time::{
 
 use crate::handle::{Handle, NEVER, Poller};
 use crate::lock;
-use crate::slot::{CLOSED, READABLE, WRITABLE};
+use crate::slot::readiness;
 
 /// The token of [`Handle::wake`].
 const WAKE: usize = usize::MAX;
@@ -80,11 +79,18 @@ impl SharedReactor {
     pub fn turn(&self, events: &mut SharedEvents, timeout: Option<Duration>) -> io::Result<usize> {
         let SharedEvents { events, woken } = events;
         events.clear();
-        self.handle.0.begin_turn();
+        self.handle.0.turns.fetch_add(1, Ordering::Relaxed);
         self.poller.wait(events, timeout)?;
-        let timer_fired = self.announce(events, woken);
-        if timer_fired {
-            self.poller.disarm();
+        let has = |special| events.iter().any(|event| token(event) == special);
+        if has(WAKE) {
+            self.poller.is_woken.store(false, Ordering::SeqCst);
+        }
+        self.handle
+            .0
+            .announce(events.iter().map(|event| (token(event), event_readiness(event.flags))), woken);
+        if has(TIMER) {
+            // The timer has to be set again for what is due next.
+            *lock(&self.poller.armed) = None;
             self.handle.0.expire(woken);
             match self.handle.0.next_due() {
                 NEVER => {}
@@ -93,20 +99,6 @@ impl SharedReactor {
         }
         woken.drain(..).for_each(Waker::wake);
         Ok(events.len())
-    }
-
-    /// Hands the events to the slots they belong to. Returns whether the timer has fired.
-    fn announce(&self, events: &[Event], woken: &mut Vec<Waker>) -> bool {
-        let mut timer_fired = false;
-        let table = self.handle.0.table();
-        for event in events {
-            match event.data.u64() as usize {
-                WAKE => self.poller.is_woken.store(false, Ordering::SeqCst),
-                TIMER => timer_fired = true,
-                token => table.announce(token, readiness(event.flags), |waker| woken.push(waker)),
-            }
-        }
-        timer_fired
     }
 }
 
@@ -123,25 +115,18 @@ impl Drop for SharedReactor {
     }
 }
 
-impl fmt::Debug for SharedReactor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedReactor").field("registered", &self.handle.registered()).finish_non_exhaustive()
-    }
+fn token(event: &Event) -> usize {
+    event.data.u64() as usize
 }
 
-/// An event, in the bits of a slot.
-fn readiness(flags: EventFlags) -> u8 {
-    let mut bits = 0;
-    if flags.intersects(EventFlags::IN | EventFlags::PRI) {
-        bits |= READABLE;
-    }
-    if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
-        bits |= WRITABLE;
-    }
-    if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-        bits |= CLOSED;
-    }
-    bits
+fn event_readiness(flags: EventFlags) -> u8 {
+    let has = |any: EventFlags| flags.intersects(any);
+    let failed = EventFlags::HUP | EventFlags::ERR;
+    readiness(
+        has(EventFlags::IN | EventFlags::PRI),
+        has(EventFlags::OUT | failed),
+        has(EventFlags::RDHUP | failed),
+    )
 }
 
 /// The poller of a [`SharedReactor`].
@@ -170,19 +155,11 @@ impl SharedPoller {
     }
 
     fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.map(|timeout| {
-            let timeout = timeout.min(MAX_TIMEOUT);
-            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() }
-        });
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout.min(MAX_TIMEOUT)).ok());
         match epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// The timer has fired: it has to be set again for what is due next.
-    fn disarm(&self) {
-        *lock(&self.armed) = None;
     }
 }
 
@@ -211,9 +188,8 @@ impl Poller for Arc<SharedPoller> {
         }
         // A time of zero would not set the timer.
         let left = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-        let never_again = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let once = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let times = Itimerspec { it_interval: never_again, it_value: once };
+        let once = Timespec::try_from(left).map_err(io::Error::other)?;
+        let times = Itimerspec { it_interval: Timespec::default(), it_value: once };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
         *armed = Some(at);
         Ok(())

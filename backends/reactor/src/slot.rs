@@ -5,11 +5,10 @@
 //! and then looks for a waker, the owner leaves a waker and then looks at the bits again.
 
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use crate::lock;
+use atomic_waker::AtomicWaker;
 
 /// A read may find something.
 pub(crate) const READABLE: u8 = 1;
@@ -18,6 +17,11 @@ pub(crate) const WRITABLE: u8 = 2;
 /// The peer has ended its side, or the connection failed. The system may report this together with the last bytes,
 /// and does not report it again, so the owner reads until it finds the end.
 pub(crate) const CLOSED: u8 = 4;
+
+/// The readiness that an event reports.
+pub(crate) fn readiness(readable: bool, writable: bool, closed: bool) -> u8 {
+    (u8::from(readable) * READABLE) | (u8::from(writable) * WRITABLE) | (u8::from(closed) * CLOSED)
+}
 
 /// The direction of a wait.
 #[derive(Clone, Copy)]
@@ -41,14 +45,9 @@ pub(crate) struct Slot {
     pub(crate) token: usize,
     /// In nanoseconds since the reactor's start. 0 if there is no deadline.
     deadline: AtomicU64,
-    wakers: Mutex<Wakers>,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
     readiness: AtomicU8,
-}
-
-#[derive(Default)]
-struct Wakers {
-    read: Option<Waker>,
-    write: Option<Waker>,
 }
 
 impl Slot {
@@ -56,7 +55,8 @@ impl Slot {
         Slot {
             token,
             deadline: AtomicU64::new(0),
-            wakers: Mutex::default(),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
             readiness: AtomicU8::new(readiness),
         }
     }
@@ -82,21 +82,19 @@ impl Slot {
 
     /// Adds `bits` to the readiness, and passes the wakers of the tasks that waited for them to `wake`.
     pub(crate) fn announce(&self, bits: u8, mut wake: impl FnMut(Waker)) {
-        self.readiness.fetch_or(bits, Ordering::AcqRel);
-        let mut wakers = lock(&self.wakers);
+        self.restore(bits);
         if bits & Direction::Read.bits() != 0 {
-            wakers.read.take().map(&mut wake);
+            self.reader.take().map(&mut wake);
         }
         if bits & Direction::Write.bits() != 0 {
-            wakers.write.take().map(&mut wake);
+            self.writer.take().map(&mut wake);
         }
     }
 
     /// Passes the wakers of all waiting tasks to `wake`, because the deadline has passed.
     pub(crate) fn announce_due(&self, mut wake: impl FnMut(Waker)) {
-        let mut wakers = lock(&self.wakers);
-        wakers.read.take().map(&mut wake);
-        wakers.write.take().map(&mut wake);
+        self.reader.take().map(&mut wake);
+        self.writer.take().map(&mut wake);
     }
 
     /// Ready when the socket is ready in this direction. `TimedOut` if it is not, and the deadline is not after
@@ -122,16 +120,9 @@ impl Slot {
     }
 
     pub(crate) fn leave_waker(&self, direction: Direction, waker: &Waker) {
-        let mut wakers = lock(&self.wakers);
-        let place = match direction {
-            Direction::Read => &mut wakers.read,
-            Direction::Write => &mut wakers.write,
-        };
-        if !place.as_ref().is_some_and(|left| left.will_wake(waker)) {
-            let old = place.replace(waker.clone());
-            // Dropping a waker may run foreign code, which must not happen under the lock.
-            drop(wakers);
-            drop(old);
+        match direction {
+            Direction::Read => self.reader.register(waker),
+            Direction::Write => self.writer.register(waker),
         }
     }
 

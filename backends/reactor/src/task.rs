@@ -154,20 +154,18 @@ impl Wake for Task {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut state = self.state.load(Ordering::SeqCst);
-        loop {
-            let next = match state & ((1 << STATE_BITS) - 1) {
-                IDLE => QUEUED,
-                RUNNING => state | NOTIFIED,
-                // The worker may wait inside its handler, for the second time since it was notified.
-                NOTIFIED => return self.schedule.unpark(state >> STATE_BITS),
-                _ => return,
-            };
-            match self.state.compare_exchange_weak(state, next, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) if next == QUEUED => return self.schedule.push(self.clone()),
-                Ok(_) => return self.schedule.unpark(state >> STATE_BITS),
-                Err(current) => state = current,
+        let woken = self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| {
+            match state & ((1 << STATE_BITS) - 1) {
+                IDLE => Some(QUEUED),
+                RUNNING => Some(state | NOTIFIED),
+                _ => None,
             }
+        });
+        match woken {
+            Ok(IDLE) => self.schedule.push(self.clone()),
+            Err(QUEUED) => {}
+            // A worker that was notified before may wait inside its handler, for the second time since.
+            Ok(state) | Err(state) => self.schedule.unpark(state >> STATE_BITS),
         }
     }
 }

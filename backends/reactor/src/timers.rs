@@ -1,8 +1,6 @@
 //! The timers of a reactor, in order, and the future that waits for one.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,14 +49,7 @@ impl Timers {
         if queue.is_closed {
             return None;
         }
-        let replaced = match queue.wakers.entry(key) {
-            Entry::Occupied(entry) if entry.get().will_wake(waker) => None,
-            Entry::Occupied(mut entry) => Some(entry.insert(waker.clone())),
-            Entry::Vacant(entry) => {
-                entry.insert(waker.clone());
-                None
-            }
-        };
+        let replaced = queue.wakers.insert(key, waker.clone());
         let is_earliest = self.update_earliest(&queue) == key.0;
         // Dropping a waker may run foreign code, which must not happen under the lock.
         drop(queue);
@@ -162,12 +153,6 @@ impl Drop for Sleep {
     }
 }
 
-impl fmt::Debug for Sleep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep").field("until", &self.until).finish_non_exhaustive()
-    }
-}
-
 /// The reactor for timers that outlive their own, on a thread that runs as long as the process. It starts at first
 /// use: when a server has ended, and a thread of the program still waits for a time. `None` if the system has no
 /// resources for it.
@@ -185,4 +170,4 @@ fn successor() -> Option<&'static Handle> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

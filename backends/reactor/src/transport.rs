@@ -1,16 +1,18 @@
-//! A connection on a reactor: the driver's transport, and the byte stream after an upgrade.
+//! A connection on a reactor: the driver's transport, the byte stream after an upgrade, and the stream to another
+//! server.
 
-use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
+use gearshift_core::{Endpoint, ReadBuffer, Stream, Transport, WriteQueue};
 use socket2::Socket;
 
 use crate::handle::Handle;
@@ -29,35 +31,30 @@ pub struct ReactorTransport {
 }
 
 impl ReactorTransport {
-    /// Registers a connection that was just accepted. It counts as readable and writable at first, because the
-    /// first bytes have mostly arrived with it.
+    /// Registers a connection, which counts as ready for `readiness` until an attempt shows that it is not.
     ///
     /// # Errors
     /// Errors of the system.
-    pub fn new(handle: &Handle, socket: Socket) -> io::Result<ReactorTransport> {
-        ReactorTransport::with_readiness(handle, socket, READABLE | WRITABLE)
-    }
-
-    pub(crate) fn with_readiness(handle: &Handle, socket: Socket, ready: u8) -> io::Result<ReactorTransport> {
-        let slot = handle.register(socket.as_fd(), ready)?;
+    pub(crate) fn new(handle: &Handle, socket: Socket, readiness: u8) -> io::Result<ReactorTransport> {
+        let slot = handle.register(socket.as_fd(), readiness)?;
         Ok(ReactorTransport { slot, handle: handle.clone(), socket })
-    }
-
-    /// The socket itself.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
     }
 
     /// Ready when the socket is ready, or with `TimedOut`.
     #[inline]
-    pub(crate) fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.slot.poll(direction, cx, || self.handle.swept())
     }
 
-    fn poll_receive(&self, cx: &mut Context<'_>, into: &mut dyn Room) -> Poll<io::Result<usize>> {
+    /// Calls `attempt` to receive, and waits for the socket if the attempt finds nothing.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(&mut Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_ready(Direction::Read, cx))?;
-            match self.receive(into) {
+            match attempt(self) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
             }
@@ -67,17 +64,13 @@ impl ReactorTransport {
     /// One read. The socket stays readable after a read that filled its buffer, or that came with the end: there may
     /// be more.
     #[inline]
-    fn receive(&self, into: &mut dyn Room) -> io::Result<usize> {
+    fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
         let taken = self.slot.take(READABLE | CLOSED);
-        let room = into.room();
-        let received = retry(|| (&self.socket).read(room));
+        let received = retry(|| (&self.socket).read(into));
         match &received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(n) if *n > 0 && *n < room.len() && taken & CLOSED == 0 => {}
+            Ok(n) if *n > 0 && *n < into.len() && taken & CLOSED == 0 => {}
             _ => self.slot.restore(taken | READABLE),
-        }
-        if let Ok(n) = received {
-            into.filled(n);
         }
         received
     }
@@ -88,26 +81,20 @@ impl ReactorTransport {
         cx: &mut Context<'_>,
         attempt: impl Fn(&Socket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        // The socket counts as writable until two attempts fail. The second attempt finds room that appeared before
-        // the bit was cleared. Room that appears later sets the bit.
-        let mut again = false;
+        let attempt = || match retry(|| attempt(&self.socket)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            sent => Some(sent),
+        };
         loop {
-            if !again && !self.slot.is(WRITABLE) {
-                ready!(self.poll_ready(Direction::Write, cx))?;
+            ready!(self.poll_ready(Direction::Write, cx))?;
+            if let Some(sent) = attempt() {
+                return Poll::Ready(sent);
             }
-            match retry(|| attempt(&self.socket)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !again {
-                        self.slot.take(WRITABLE);
-                    }
-                    again = !again;
-                }
-                sent => {
-                    if again {
-                        self.slot.restore(WRITABLE);
-                    }
-                    return Poll::Ready(sent);
-                }
+            // A second attempt finds room that appeared before the bit was cleared. Room that appears later sets it.
+            self.slot.take(WRITABLE);
+            if let Some(sent) = attempt() {
+                self.slot.restore(WRITABLE);
+                return Poll::Ready(sent);
             }
         }
     }
@@ -116,11 +103,14 @@ impl ReactorTransport {
 impl Transport for ReactorTransport {
     #[inline]
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
-        self.poll_receive(cx, into)
+        self.poll_receive(cx, |transport| transport.try_read(into))
     }
 
+    #[inline]
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
-        self.receive(into)
+        let n = self.receive(into.spare_mut())?;
+        into.filled(n);
+        Ok(n)
     }
 
     #[inline]
@@ -161,7 +151,7 @@ impl Transport for ReactorTransport {
 
     fn into_stream(mut self) -> io::Result<Stream> {
         self.set_deadline(None);
-        if let Some(other) = self.handle.streams() {
+        if let Some(other) = self.handle.0.streams.get().cloned() {
             self.handle.deregister(&self.slot, self.socket.as_fd())?;
             // The other reactor has reported nothing of this socket, so it counts as ready at first.
             self.slot = other.register(self.socket.as_fd(), READABLE | WRITABLE)?;
@@ -177,38 +167,6 @@ impl Drop for ReactorTransport {
     }
 }
 
-impl fmt::Debug for ReactorTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReactorTransport").field("socket", &self.socket).finish_non_exhaustive()
-    }
-}
-
-/// A buffer for received bytes.
-trait Room {
-    fn room(&mut self) -> &mut [u8];
-    fn filled(&mut self, n: usize);
-}
-
-impl Room for ReadBuffer {
-    #[inline]
-    fn room(&mut self) -> &mut [u8] {
-        self.spare_mut()
-    }
-
-    #[inline]
-    fn filled(&mut self, n: usize) {
-        ReadBuffer::filled(self, n);
-    }
-}
-
-impl Room for &mut [u8] {
-    fn room(&mut self) -> &mut [u8] {
-        self
-    }
-
-    fn filled(&mut self, _: usize) {}
-}
-
 /// Repeats a system call that a signal interrupted.
 #[inline]
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
@@ -220,12 +178,37 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
+impl Handle {
+    /// Connects to `to`, without blocking.
+    ///
+    /// # Errors
+    /// Errors of the system. For a Unix socket whose queue is full that is `WouldBlock`.
+    pub async fn connect(self, to: Endpoint) -> io::Result<Stream> {
+        let socket = match to {
+            Endpoint::Tcp(address) => {
+                let socket = Socket::from(TcpStream::from(mio::net::TcpStream::connect(address)?));
+                socket.set_tcp_nodelay(true)?;
+                socket
+            }
+            Endpoint::Unix(path) => Socket::from(UnixStream::from(mio::net::UnixStream::connect(path)?)),
+        };
+        // The registration follows the call, because the system reports a socket that does not connect yet as
+        // closed. It reports the state at the registration as the first event.
+        let transport = ReactorTransport::new(&self, socket, 0)?;
+        poll_fn(|cx| transport.poll_ready(Direction::Write, cx)).await?;
+        match transport.socket.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(Stream::new(Plain(transport))),
+        }
+    }
+}
+
 /// The same connection as a byte stream without deadlines.
-pub(crate) struct Plain(pub(crate) ReactorTransport);
+struct Plain(ReactorTransport);
 
 impl AsyncRead for Plain {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.0.poll_receive(cx, &mut into)
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_receive(cx, |transport| transport.receive(into))
     }
 }
 

@@ -5,10 +5,9 @@
 //! the shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on
 //! the worker that accepted it.
 //!
-//! The executor is smol's. Read `run` below, then `worker.rs`. Readiness and timers come from [`gearshift_reactor`],
-//! which registers a socket once, where smol's own reactor registers it for each wait. What a handler brings along
-//! from smol (timers, sockets, channels) works as it is: smol's own reactor runs on a separate thread, and its
-//! wake-ups reach the worker.
+//! The executor is smol's. The threads, readiness and timers come from [`gearshift_reactor`], which registers a socket
+//! once, where smol's own reactor registers it for each wait. What a handler brings along from smol (timers, sockets,
+//! channels) works as it is: smol's own reactor runs on a separate thread, and its wake-ups reach the worker.
 //!
 //! # Cost
 //! A request takes one receive and one send, and its share of one wait for all connections that became ready
@@ -21,21 +20,15 @@
 //! [`compute`](gearshift_core::compute). The kernel spreads connections by hash, not by load: a few connections may
 //! share one worker while other workers are idle.
 
-mod runtime;
-mod worker;
-
+use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use gearshift_core::{
-    App, Backend, Config, Engine, Latch, Listener, Report, ServeError, Server, Service, Threads, Workers,
-    backend, latch, lifecycle,
+    App, Backend, BoxFuture, Config, Driving, Latch, Report, ServeError, Server, backend, lifecycle,
 };
-use gearshift_reactor::{EventLoop as _, EventLoops, Reactor, accept};
+use gearshift_reactor::{EventLoop, EventLoops, Reactor, ReactorTransport};
 use smol::Executor;
-
-use crate::runtime::SmolEngine;
-use crate::worker::Worker;
 
 const NAME: &str = "smol";
 
@@ -58,76 +51,38 @@ impl Backend for Smol {
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        let workers = SmolWorkers::start(&server)?;
-        lifecycle::run(server, app, workers)
+        let workers = server.config().workers_or_cores();
+        let loops = EventLoops::start(&server, NAME, workers, |_, running| {
+            let (executor, running) = (Arc::new(Executor::new()), running.clone());
+            (Worker(Arc::downgrade(&executor)), move |reactor| run(reactor, executor, running))
+        })?;
+        lifecycle::run(server, app, loops)
     }
 }
 
-/// The executors of one server. Each runs on a thread.
-struct SmolWorkers {
-    workers: Arc<EventLoops<Worker>>,
-    /// Dropping it ends the executors.
-    running: latch::Guard,
-    threads: Threads,
-    config: Config,
-}
+/// One executor, as other threads see it. Only the worker's thread keeps it, so that the tasks end with the thread.
+#[derive(Clone)]
+struct Worker(Weak<Executor<'static>>);
 
-impl SmolWorkers {
-    fn start(server: &Server) -> io::Result<SmolWorkers> {
-        let config = server.config().clone();
-        let reactors = (0..config.workers_or_cores())
-            .map(|_| Reactor::new(config.shortest_timeout()))
-            .collect::<io::Result<Vec<Reactor>>>()?;
-        let executors: Vec<_> = reactors.iter().map(|_| Arc::new(Executor::new())).collect();
-        let each = executors.iter().zip(&reactors);
-        let workers = EventLoops::new(
-            each.map(|(executor, reactor)| Worker::new(executor, reactor.handle())).collect(),
-        );
-        let (threads, latch) = (Threads::new(server.shutdown()), Latch::new());
-        let running = latch.guard();
-        for (n, (reactor, executor)) in reactors.into_iter().zip(executors).enumerate() {
-            let (worker, latch) = (workers.all()[n].clone(), latch.clone());
-            threads.spawn(format!("{NAME}-{n}"), move || run(reactor, executor, worker, &latch))?;
+impl Worker {
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(executor) = self.0.upgrade() {
+            executor.spawn(task).detach();
         }
-        Ok(SmolWorkers { workers, running, threads, config })
     }
 }
 
-impl Workers for SmolWorkers {
-    fn engine(&self) -> impl Engine {
-        SmolEngine::new(&self.workers, &self.config)
+impl EventLoop for Worker {
+    fn spawn(&self, task: BoxFuture<()>) {
+        self.run(task);
     }
 
-    fn accept(
-        &mut self,
-        listeners: Vec<Listener>,
-        service: &Arc<Service>,
-        accepting: &Latch,
-    ) -> io::Result<()> {
-        let shares = Listener::share(listeners, self.workers.all().len())?;
-        for (worker, share) in self.workers.all().iter().zip(shares) {
-            for listener in share {
-                let home = worker.clone();
-                let begin = move |driving| home.spawn(driving);
-                worker.spawn(accept(worker.handle(), listener, service, accepting, begin)?);
-            }
-        }
-        Ok(())
-    }
-
-    fn stop(self) -> io::Result<()> {
-        drop(self.running);
-        self.threads.join()
+    fn drive(&self, connection: Driving<ReactorTransport>) {
+        self.run(connection);
     }
 }
 
-/// Runs one executor until the server ends.
-fn run(
-    mut reactor: Reactor,
-    executor: Arc<Executor<'static>>,
-    worker: Worker,
-    running: &Latch,
-) -> io::Result<()> {
-    let _entered = worker.enter();
+/// Runs one executor until `running` is released.
+fn run(mut reactor: Reactor, executor: Arc<Executor<'static>>, running: Latch) -> io::Result<()> {
     reactor.block_on(executor.run(running.released()))
 }

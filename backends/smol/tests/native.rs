@@ -1,34 +1,24 @@
 //! Timers and sockets of smol's own, in tasks of the backend.
 
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gearshift_core::{App, Backend, Config, Response, Runtime, Server, StatusCode};
+use gearshift_core::{App, Backend, Config, Router, Runtime, Server};
 use gearshift_smol::Smol;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::{Async, Timer};
 
-/// Runs `task` as a background task of a server.
-fn run<T, F>(task: impl FnOnce(Runtime) -> F) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + Send + 'static,
-{
+/// Runs `task` as a background task of a server: it is the start of the application.
+fn run<F: Future<Output = ()> + Send>(task: impl FnOnce(Runtime) -> F + Send + 'static) {
     let server = Server::bind(&[], Config::default()).unwrap();
     let shutdown = server.shutdown();
-    let (send, receive) = mpsc::channel();
-    let app = App::new(move |runtime| {
-        send.send(runtime).unwrap();
-        async |_| Response::status_only(StatusCode::OK)
+    let app = App::start(async move |runtime: Runtime| {
+        task(runtime).await;
+        shutdown.graceful();
+        Ok(Router::new())
     });
-    let server = thread::spawn(move || Smol.serve(server, app));
-    let runtime: Runtime = receive.recv().unwrap();
-    let output = runtime.block_on(runtime.spawn(task(runtime.clone()))).unwrap();
-    shutdown.graceful();
-    server.join().unwrap().unwrap();
-    output
+    Smol.serve(server, app).unwrap();
 }
 
 #[test]
@@ -51,18 +41,15 @@ fn a_socket_of_smol_wakes_a_task() {
         let (peer, _) = listener.accept().unwrap();
         std::io::copy(&mut &peer, &mut &peer).unwrap();
     });
-    let echoed = run(async move |runtime| {
+    run(async move |runtime| {
         let mut stream = Async::<TcpStream>::connect(address).await.unwrap();
-        let mut echoed = 0;
         for _ in 0..100 {
             stream.write_all(b"hello").await.unwrap();
             let mut got = [0; 5];
             stream.read_exact(&mut got).await.unwrap();
             runtime.sleep(Duration::from_micros(100)).await;
-            echoed += usize::from(&got == b"hello");
+            assert_eq!(&got, b"hello");
         }
-        echoed
     });
-    assert_eq!(echoed, 100);
     echo.join().unwrap();
 }

@@ -1,35 +1,43 @@
 //! The acceptor: a task for each listener, which spawns a task for each connection.
 
+use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use futures_lite::future;
-use gearshift_core::{AcceptPause, Endpoint, Listener, Peer, Phase, Service, drive};
+use gearshift_core::{AcceptPause, Endpoint, Latch, Listener, Peer, Phase, Service, drive, latch};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::socket::TokioSocket;
 use crate::transport::TokioTransport;
 
-/// A listener, registered with the reactor of the runtime in which the acceptor was created.
-pub(crate) struct Acceptor {
+/// A future that accepts from `listener` until the server stops, and holds a guard of `accepting` until then. It spawns
+/// a task for each connection. The listener is registered with the current runtime.
+///
+/// # Errors
+/// The reactor refuses the socket.
+pub(crate) fn accept(
+    listener: Listener,
+    service: &Arc<Service>,
+    accepting: &Latch,
+) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+    let (socket, service) = (ListenerSocket::of(&listener)?, service.clone());
+    Ok(Acceptor { listener, socket, service, _accepting: accepting.guard() }.run())
+}
+
+/// A listener, registered with the reactor of a runtime.
+struct Acceptor {
     listener: Listener,
     socket: ListenerSocket,
     service: Arc<Service>,
+    _accepting: latch::Guard,
 }
 
 impl Acceptor {
-    /// Registers the listener with the current runtime.
-    ///
-    /// # Errors
-    /// The reactor refuses the socket.
-    pub(crate) fn new(listener: Listener, service: Arc<Service>) -> io::Result<Acceptor> {
-        Ok(Acceptor { socket: ListenerSocket::of(&listener)?, listener, service })
-    }
-
     /// Accepts connections until a stop is requested. Then accepts the connections that the kernel has queued already,
     /// because their peers are connected, and closes the listener.
-    pub(crate) async fn run(self) {
+    async fn run(self) {
         future::or(self.service.shutdown().reached(Phase::Graceful), self.accept_until_stopped()).await;
         let mut pause = AcceptPause::new();
         while self.service.shutdown().phase() == Phase::Graceful {

@@ -25,8 +25,6 @@ mod socket;
 mod transport;
 mod workers;
 
-use std::io;
-
 use gearshift_core::{App, Backend, Config, Report, ServeError, Server, backend, lifecycle};
 
 use crate::workers::TokioWorkers;
@@ -37,35 +35,19 @@ const NAME: &str = "tokio";
 /// The tokio backend; see the [crate](self).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokio {
-    shape: Shape,
-}
-
-/// The distribution of connections over runtimes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Shape {
-    /// One runtime for all threads.
-    #[default]
-    WorkStealing,
-    /// One runtime for each thread.
-    PerCore,
+    /// Whether each thread has its own runtime. Otherwise all threads have one.
+    per_core: bool,
 }
 
 impl Tokio {
     /// Creates a backend with one runtime, whose threads share all connections. This is the default.
     pub const fn work_stealing() -> Tokio {
-        Tokio { shape: Shape::WorkStealing }
+        Tokio { per_core: false }
     }
 
     /// Creates a backend with a runtime for each thread. A connection stays on the thread that has accepted it.
     pub const fn per_core() -> Tokio {
-        Tokio { shape: Shape::PerCore }
-    }
-
-    fn workers(self, config: &Config) -> io::Result<TokioWorkers> {
-        match self.shape {
-            Shape::WorkStealing if config.workers_or_cores() > 1 => TokioWorkers::stealing(config),
-            _ => TokioWorkers::per_core(config),
-        }
+        Tokio { per_core: true }
     }
 }
 
@@ -75,9 +57,9 @@ impl Backend for Tokio {
     }
 
     fn model(&self) -> &'static str {
-        match self.shape {
-            Shape::WorkStealing => "tasks on tokio's work-stealing threads",
-            Shape::PerCore => "tasks on a tokio event loop for each core",
+        match self.per_core {
+            false => "tasks on tokio's work-stealing threads",
+            true => "tasks on a tokio event loop for each core",
         }
     }
 
@@ -87,7 +69,10 @@ impl Backend for Tokio {
 
     fn serve(&self, server: Server, app: App) -> Result<Report, ServeError> {
         self.check(server.config())?;
-        let workers = self.workers(server.config())?;
+        let workers = match self.per_core || server.config().workers_or_cores() == 1 {
+            false => TokioWorkers::stealing(&server)?,
+            true => TokioWorkers::per_core(&server)?,
+        };
         lifecycle::run(server, app, workers)
     }
 }

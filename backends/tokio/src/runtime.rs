@@ -5,33 +5,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use gearshift_core::threads::OffloadThreads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use tokio::runtime::Handle;
 
 use crate::socket::TokioSocket;
 
 /// The engine of one server.
-#[derive(Debug)]
 pub(crate) struct TokioEngine {
     /// One handle for each runtime: one in total, or one per core. Never empty.
-    handles: Vec<Handle>,
+    pub(crate) handles: Vec<Handle>,
     /// The next runtime for a call from a thread that has none.
-    next: AtomicUsize,
+    pub(crate) next: AtomicUsize,
     /// The pool for computations.
-    threads: OffloadThreads,
+    pub(crate) threads: OffloadThreads,
 }
 
 impl TokioEngine {
-    /// Creates the engine of the runtimes of `handles`.
-    ///
-    /// # Panics
-    /// If `handles` is empty.
-    pub(crate) fn new(handles: Vec<Handle>, config: &Config) -> TokioEngine {
-        assert!(!handles.is_empty(), "a server has at least one runtime");
-        let threads = OffloadThreads::new(config.compute_threads_or_cores());
-        TokioEngine { handles, next: AtomicUsize::new(0), threads }
-    }
-
     /// The runtime of the calling thread if it belongs to this server, otherwise each runtime of the server in turn.
     fn handle(&self) -> Handle {
         match Handle::try_current() {

@@ -17,6 +17,10 @@ pub(crate) enum TokioSocket {
     Unix(UnixStream),
 }
 
+/// Both directions of a socket of tokio.
+pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> ReadWrite for S {}
+
 impl TokioSocket {
     /// Registers a non-blocking socket with the reactor of the current runtime. `peer` is `None` for a Unix socket.
     ///
@@ -51,38 +55,18 @@ impl TokioSocket {
         }
     }
 
+    /// The socket, for reading and writing.
+    pub(crate) fn io(&mut self) -> Pin<&mut dyn ReadWrite> {
+        match self {
+            TokioSocket::Tcp(stream) => Pin::new(stream),
+            TokioSocket::Unix(stream) => Pin::new(stream),
+        }
+    }
+
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(into);
-        ready!(match self {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
-        })?;
+        ready!(self.io().poll_read(cx, &mut into))?;
         Poll::Ready(Ok(into.filled().len()))
-    }
-
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(cx, from),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_write(cx, from),
-        }
-    }
-
-    pub(crate) fn poll_write_vectored(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, from),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, from),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }
 
@@ -103,7 +87,7 @@ impl futures_io::AsyncRead for TokioSocket {
 
 impl futures_io::AsyncWrite for TokioSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        TokioSocket::poll_write(self.get_mut(), cx, from)
+        self.get_mut().io().poll_write(cx, from)
     }
 
     fn poll_write_vectored(
@@ -111,7 +95,7 @@ impl futures_io::AsyncWrite for TokioSocket {
         cx: &mut Context<'_>,
         from: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        TokioSocket::poll_write_vectored(self.get_mut(), cx, from)
+        self.get_mut().io().poll_write_vectored(cx, from)
     }
 
     /// Does nothing, because the socket has no buffer.
@@ -120,6 +104,6 @@ impl futures_io::AsyncWrite for TokioSocket {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        TokioSocket::poll_shutdown(self.get_mut(), cx)
+        self.get_mut().io().poll_shutdown(cx)
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use gearshift_core::{
@@ -18,27 +18,44 @@ const SHAPES: [(Tokio, usize); 4] = [
     (Tokio::per_core(), 3),
 ];
 
-type Outcome = Result<Report, ServeError>;
-
-fn config(workers: usize) -> Config {
-    let mut config = Config::default();
-    config.workers = Some(workers);
-    config
+/// A server on a separate thread.
+struct Running {
+    addr: SocketAddr,
+    shutdown: Shutdown,
+    thread: JoinHandle<Result<Report, ServeError>>,
 }
 
-/// Runs a server on a separate thread. Returns its address, its shutdown handle and the thread.
-fn serve(backend: Tokio, config: Config, app: App) -> (SocketAddr, Shutdown, JoinHandle<Outcome>) {
-    let server = Server::bind(&["127.0.0.1:0".parse().expect("an address")], config).expect("a free port");
-    let addr = match server.endpoints().next() {
-        Some(Endpoint::Tcp(addr)) => *addr,
-        other => panic!("not a TCP listener: {other:?}"),
-    };
-    let shutdown = server.shutdown();
-    (addr, shutdown, std::thread::spawn(move || backend.serve(server, app)))
-}
+impl Running {
+    fn start((backend, workers): (Tokio, usize), app: App) -> Running {
+        Running::with((backend, workers), app, |_| {})
+    }
 
-fn outcome(server: JoinHandle<Outcome>) -> Outcome {
-    server.join().expect("the backend does not panic")
+    fn with((backend, workers): (Tokio, usize), app: App, set: impl FnOnce(&mut Config)) -> Running {
+        let mut config = Config::default();
+        config.workers = Some(workers);
+        set(&mut config);
+        let server =
+            Server::bind(&["127.0.0.1:0".parse().expect("an address")], config).expect("a free port");
+        let addr = match server.endpoints().next() {
+            Some(Endpoint::Tcp(addr)) => *addr,
+            other => panic!("not a TCP listener: {other:?}"),
+        };
+        let shutdown = server.shutdown();
+        Running { addr, shutdown, thread: thread::spawn(move || backend.serve(server, app)) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).expect("the server listens")
+    }
+
+    fn ended(self) -> Result<Report, ServeError> {
+        self.thread.join().expect("the backend does not panic")
+    }
+
+    fn stop(self) -> Report {
+        self.shutdown.graceful();
+        self.ended().expect("the server has run")
+    }
 }
 
 /// Sends a request and reads its response, whose body is `ok`.
@@ -65,26 +82,17 @@ fn expect_ok(peer: &mut TcpStream) {
 }
 
 #[test]
-fn a_number_of_threads_is_refused() {
-    let mut config = Config::default();
-    assert!(Tokio::default().check(&config).is_ok());
-    config.threads = Some(1);
-    assert!(matches!(Tokio::default().check(&config), Err(ServeError::Setting { backend: "tokio", .. })));
-}
-
-#[test]
 fn many_connections_are_served_and_closed_by_a_stop() {
-    for (backend, workers) in SHAPES {
+    for shape in SHAPES {
         let app = App::new(|_| Router::new().get("/", sync(|_| "ok")).get("/later", async |_| "ok"));
-        let (addr, shutdown, server) = serve(backend, config(workers), app);
-        let mut peers: Vec<_> =
-            (0..16).map(|_| TcpStream::connect(addr).expect("the server listens")).collect();
+        let server = Running::start(shape, app);
+        let addr = server.addr;
+        let mut peers: Vec<_> = (0..16).map(|_| server.connect()).collect();
         for peer in &mut peers {
             request(peer, "/");
             request(peer, "/later");
         }
-        shutdown.graceful();
-        assert_eq!(outcome(server).expect("the server has run"), Report::default(), "{backend:?}");
+        assert_eq!(server.stop(), Report::default(), "{shape:?}");
         for peer in &mut peers {
             assert_eq!(peer.read(&mut [0]).expect("the connection is closed"), 0);
         }
@@ -93,8 +101,8 @@ fn many_connections_are_served_and_closed_by_a_stop() {
 }
 
 #[test]
-fn a_request_in_flight_is_answered_during_a_stop() {
-    for (backend, workers) in SHAPES {
+fn a_request_in_flight_is_answered_during_a_stop_and_cut_at_the_end_of_the_grace_period() {
+    for (shape, ends) in SHAPES.into_iter().flat_map(|shape| [(shape, true), (shape, false)]) {
         let (arrive, arrived) = mpsc::channel();
         let app = App::new(move |runtime| {
             Router::new().get("/", move |_: Request| {
@@ -102,73 +110,44 @@ fn a_request_in_flight_is_answered_during_a_stop() {
                 let sleep = runtime.sleep(Duration::from_millis(50));
                 async move {
                     sleep.await;
+                    if !ends {
+                        std::future::pending::<()>().await;
+                    }
                     "ok"
                 }
             })
         });
-        let (addr, shutdown, server) = serve(backend, config(workers), app);
-        let mut peer = TcpStream::connect(addr).expect("the server listens");
-        send(&mut peer, "/");
-        arrived.recv().expect("the handler is called");
-        shutdown.graceful();
-        expect_ok(&mut peer);
-        let report = outcome(server).expect("the server has run");
-        assert_eq!((report.finished, report.cut), (1, 0), "{backend:?}");
-    }
-}
-
-#[test]
-fn a_request_in_flight_is_cut_at_the_end_of_the_grace_period() {
-    for (backend, workers) in SHAPES {
-        let (arrive, arrived) = mpsc::channel();
-        let app = App::new(move |_| {
-            Router::new().get("/", move |_: Request| {
-                arrive.send(()).expect("the test waits");
-                std::future::pending::<&'static str>()
-            })
+        let server = Running::with(shape, app, |config| {
+            if !ends {
+                config.graceful_timeout = Duration::from_millis(20);
+            }
         });
-        let mut config = config(workers);
-        config.graceful_timeout = Duration::from_millis(20);
-        let (addr, shutdown, server) = serve(backend, config, app);
-        let mut peer = TcpStream::connect(addr).expect("the server listens");
+        let mut peer = server.connect();
         send(&mut peer, "/");
         arrived.recv().expect("the handler is called");
-        shutdown.graceful();
-        let report = outcome(server).expect("the server has run");
-        assert_eq!((report.finished, report.cut), (0, 1), "{backend:?}");
+        server.shutdown.graceful();
+        if ends {
+            expect_ok(&mut peer);
+        }
+        let report = server.ended().expect("the server has run");
+        assert_eq!((report.finished, report.cut), (u64::from(ends), u64::from(!ends)), "{shape:?}");
     }
 }
 
 #[test]
-fn an_application_that_fails_to_start_is_reported() {
-    for (backend, workers) in SHAPES {
-        let app = App::start(|_| async { Err::<Router, _>("no database".into()) });
-        let (_, _, server) = serve(backend, config(workers), app);
-        let error = outcome(server).expect_err("the application fails");
+fn an_application_that_fails_or_panics_during_its_start_is_reported() {
+    for shape in SHAPES {
+        let fails = App::start(|_| async { Err::<Router, _>("no database".into()) });
+        let error = Running::start(shape, fails).ended().expect_err("the application fails");
         assert!(matches!(&error, ServeError::Start(why) if why.to_string() == "no database"), "{error}");
+        let panics = App::new(|_| -> Router { panic!("a bad route") });
+        assert!(matches!(Running::start(shape, panics).ended(), Err(ServeError::Start(_))));
     }
-}
-
-#[test]
-fn an_application_that_panics_during_its_start_is_reported() {
-    let app = App::new(|_| -> Router { panic!("a bad route") });
-    let (_, _, server) = serve(Tokio::default(), config(1), app);
-    assert!(matches!(outcome(server), Err(ServeError::Start(_))));
-}
-
-#[test]
-fn a_stop_ends_the_start_of_an_application_after_the_grace_period() {
-    let app = App::start(|_| std::future::pending::<Result<Router, gearshift_core::BoxError>>());
-    let mut config = config(1);
-    config.graceful_timeout = Duration::from_millis(20);
-    let (_, shutdown, server) = serve(Tokio::default(), config, app);
-    shutdown.graceful();
-    assert_eq!(outcome(server).expect("the server was stopped"), Report::default());
 }
 
 #[test]
 fn a_stop_waits_for_tasks_and_runs_on_stop() {
-    for (backend, workers) in SHAPES {
+    for shape in SHAPES {
         let (tell, told) = mpsc::channel();
         let (task, stop) = (tell.clone(), tell);
         let app = App::new(move |runtime| {
@@ -181,26 +160,24 @@ fn a_stop_waits_for_tasks_and_runs_on_stop() {
             Router::new()
         });
         let app = app.on_stop(move || async move { stop.send("stop").expect("the test listens") });
-        let (addr, shutdown, server) = serve(backend, config(workers), app);
-        drop(TcpStream::connect(addr).expect("the server listens"));
+        let server = Running::start(shape, app);
+        drop(server.connect());
         // The task reports only after the start, so the stop cannot come before it.
         let first = told.recv().expect("the task ends");
-        shutdown.graceful();
-        outcome(server).expect("the server has run");
-        assert_eq!((first, told.recv()), ("task", Ok("stop")), "{backend:?}");
+        server.stop();
+        assert_eq!((first, told.recv()), ("task", Ok("stop")), "{shape:?}");
     }
 }
 
 #[test]
 fn no_connection_is_accepted_beyond_the_maximum() {
-    for (backend, workers) in [(Tokio::work_stealing(), 1), (Tokio::work_stealing(), 2)] {
-        let mut config = config(workers);
-        config.max_connections = 1;
-        let (addr, shutdown, server) =
-            serve(backend, config, App::new(|_| Router::new().get("/", sync(|_| "ok"))));
-        let mut first = TcpStream::connect(addr).expect("the server listens");
+    for shape in [(Tokio::work_stealing(), 1), (Tokio::work_stealing(), 2)] {
+        let app = App::new(|_| Router::new().get("/", sync(|_| "ok")));
+        let server = Running::with(shape, app, |config| config.max_connections = 1);
+        let mut first = server.connect();
         request(&mut first, "/");
-        let mut second = TcpStream::connect(addr).expect("the kernel queues it");
+        // The kernel queues the second connection.
+        let mut second = server.connect();
         send(&mut second, "/");
         request(&mut first, "/");
         second.set_nonblocking(true).expect("the socket works");
@@ -208,8 +185,7 @@ fn no_connection_is_accepted_beyond_the_maximum() {
         second.set_nonblocking(false).expect("the socket works");
         drop(first);
         expect_ok(&mut second);
-        shutdown.graceful();
-        outcome(server).expect("the server has run");
+        server.stop();
     }
 }
 
@@ -218,45 +194,39 @@ fn a_connection_survives_a_handler_that_blocks_its_thread_beyond_keep_alive() {
     let (release, held) = mpsc::channel::<()>();
     let (arrive, arrived) = mpsc::channel();
     let held = Mutex::new(held);
-    let app = App::new(move |_| {
-        Router::new().get("/", sync(|_| "ok")).get(
-            "/hold",
-            sync(move |_| {
-                arrive.send(()).expect("the test waits");
-                held.lock().expect("one handler runs at a time").recv().expect("the test releases it");
-                "ok"
-            }),
-        )
+    let hold = sync(move |_| {
+        arrive.send(()).expect("the test waits");
+        held.lock().expect("one handler runs at a time").recv().expect("the test releases it");
+        "ok"
     });
-    let mut config = config(1);
-    config.keep_alive = Duration::from_secs(1);
-    let (addr, shutdown, server) = serve(Tokio::default(), config, app);
-    let mut peer = TcpStream::connect(addr).expect("the server listens");
+    let app = App::new(move |_| Router::new().get("/", sync(|_| "ok")).get("/hold", hold));
+    let server =
+        Running::with((Tokio::default(), 1), app, |config| config.keep_alive = Duration::from_secs(1));
+    let mut peer = server.connect();
     request(&mut peer, "/");
-    let mut holder = TcpStream::connect(addr).expect("the server listens");
+    let mut holder = server.connect();
     send(&mut holder, "/hold");
     arrived.recv().expect("the handler is called");
     send(&mut peer, "/");
     // The keep-alive deadline of the first connection passes while its second request is unread.
-    std::thread::sleep(Duration::from_millis(1100));
+    thread::sleep(Duration::from_millis(1100));
     release.send(()).expect("the handler waits");
     expect_ok(&mut holder);
     expect_ok(&mut peer);
     request(&mut peer, "/");
-    shutdown.graceful();
-    outcome(server).expect("the server has run");
+    server.stop();
 }
 
 #[test]
 fn a_runtime_works_on_threads_that_the_backend_does_not_own() {
-    for (backend, workers) in SHAPES {
+    for shape in SHAPES {
         let (give, given) = mpsc::channel();
         let app = App::new(move |runtime| {
             give.send(runtime).expect("the test waits");
             Router::new().get("/", sync(|_| "ok"))
         });
-        let (addr, shutdown, server) = serve(backend, config(workers), app);
-        let runtime = given.recv().expect("the application starts");
+        let server = Running::start(shape, app);
+        let (runtime, addr) = (given.recv().expect("the application starts"), server.addr);
         let inner = runtime.clone();
         let answered = runtime.block_on(async move {
             inner.sleep(Duration::from_millis(1)).await;
@@ -267,7 +237,6 @@ fn a_runtime_works_on_threads_that_the_backend_does_not_own() {
             (sum, format!("{stream:?}").is_empty())
         });
         assert_eq!(answered, (10, false));
-        shutdown.graceful();
-        outcome(server).expect("the server has run");
+        server.stop();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
 
-use gearshift_reactor::Reactor;
+use gearshift_reactor::{EventLoop as _, Reactor};
 
 use super::*;
 
@@ -17,14 +17,14 @@ struct Rig {
 
 fn rig() -> Rig {
     let reactor = Reactor::new(Duration::from_secs(3600)).unwrap();
-    let worker = Worker::new(reactor.handle());
-    let executor = Executor::enter(&worker);
+    let queue = CommandQueue::new(reactor.handle());
+    let (worker, executor) = (Worker::of(&queue), Executor::enter(queue));
     Rig { reactor, worker, executor }
 }
 
 impl Rig {
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        local::spawn(Work::Background(Box::pin(future)));
+        self.worker.spawn(Box::pin(future));
     }
 
     fn turn(&mut self) {
@@ -58,8 +58,10 @@ fn wakes_from_other_threads_are_all_seen() {
     const WAKES: usize = 200;
     let mut rig = rig();
     let done = Arc::new(AtomicUsize::new(0));
+    let (elsewhere, wakers) = mpsc::channel::<Waker>();
+    thread::spawn(move || wakers.into_iter().for_each(Waker::wake));
     for _ in 0..TASKS {
-        let done = done.clone();
+        let (done, elsewhere) = (done.clone(), elsewhere.clone());
         rig.spawn(async move {
             for _ in 0..WAKES {
                 let mut asked = false;
@@ -67,7 +69,7 @@ fn wakes_from_other_threads_are_all_seen() {
                     if std::mem::replace(&mut asked, true) {
                         return Poll::Ready(());
                     }
-                    ELSEWHERE.with(|elsewhere| elsewhere.send(cx.waker().clone()).unwrap());
+                    elsewhere.send(cx.waker().clone()).unwrap();
                     Poll::Pending
                 })
                 .await;
@@ -79,15 +81,6 @@ fn wakes_from_other_threads_are_all_seen() {
         rig.reactor.turn(rig.executor.idle_for()).unwrap();
         rig.executor.round();
     }
-}
-
-thread_local! {
-    /// Wakes whatever it is sent, on another thread.
-    static ELSEWHERE: mpsc::Sender<Waker> = {
-        let (send, receive) = mpsc::channel::<Waker>();
-        thread::spawn(move || receive.into_iter().for_each(Waker::wake));
-        send
-    };
 }
 
 #[test]
@@ -127,19 +120,12 @@ fn a_waker_that_outlives_its_task_wakes_no_stranger() {
 
 #[test]
 fn what_is_sent_to_a_loop_that_has_ended_is_dropped() {
-    struct Tell(mpsc::Sender<()>);
-    impl Drop for Tell {
-        fn drop(&mut self) {
-            let _ = self.0.send(());
-        }
-    }
     let rig = rig();
     let worker = rig.worker.clone();
     drop(rig);
-    let (tell, told) = mpsc::channel();
-    let task = Tell(tell);
-    worker.commands().send(Command::Spawn(Box::pin(async move { drop(task) })));
-    assert_eq!(told.try_recv(), Ok(()));
+    let (tell, told) = mpsc::channel::<()>();
+    worker.spawn(Box::pin(async move { drop(tell) }));
+    assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Disconnected));
 }
 
 #[test]

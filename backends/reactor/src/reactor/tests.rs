@@ -1,39 +1,15 @@
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll};
 use std::thread;
 
 use gearshift_core::{ReadBuffer, Transport};
-use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::ReactorTransport;
 use crate::handle::HALF;
-use crate::slot::{Direction, Slot};
-
-const LONG: Duration = Duration::from_secs(3600);
-
-#[derive(Default)]
-struct Counter(AtomicUsize);
-
-impl Wake for Counter {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
-impl Counter {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-fn pair() -> (Socket, Socket) {
-    let (ours, peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
-    ours.set_nonblocking(true).unwrap();
-    (ours, peer)
-}
+use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
+use crate::testing::{Counter, LONG, Rig, once_it_waits, pair, rig};
 
 fn wait(reactor: &mut Reactor) {
     assert_ne!(reactor.turn(Some(LONG)).unwrap(), 0);
@@ -58,8 +34,7 @@ fn news_wakes_who_waits_for_it_and_nobody_else() {
     let slot = reactor.handle().register(ours.as_fd(), 0).unwrap();
     wait(&mut reactor);
     assert_eq!(slot.take(READABLE | WRITABLE), WRITABLE);
-    let (reads, writes) = (Arc::new(Counter::default()), Arc::new(Counter::default()));
-    let (read_waker, write_waker) = (Waker::from(reads.clone()), Waker::from(writes.clone()));
+    let ((reads, read_waker), (writes, write_waker)) = (Counter::new(), Counter::new());
     assert!(slot.poll(Direction::Read, &mut Context::from_waker(&read_waker), || 0).is_pending());
     assert!(slot.poll(Direction::Write, &mut Context::from_waker(&write_waker), || 0).is_pending());
     slot.announce(READABLE, Waker::wake);
@@ -89,24 +64,21 @@ fn a_late_event_does_not_reach_a_stranger() {
     assert_eq!(stranger.take(READABLE | WRITABLE), WRITABLE);
 }
 
-#[test]
-fn a_deadline_is_met_by_a_sweep() {
-    let mut reactor = Reactor::new(LONG).unwrap();
+/// A deadline is met on the reactor of `handle`, which `turn` turns.
+pub(crate) fn meet_a_deadline<T>(handle: &Handle, mut turn: impl FnMut() -> T) {
     let (ours, _peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let mut transport = ReactorTransport::new(handle, ours, READABLE | WRITABLE).unwrap();
     let mut read_buffer = ReadBuffer::new();
-    let wakes = Arc::new(Counter::default());
-    let waker = Waker::from(wakes.clone());
+    let (wakes, waker) = Counter::new();
     let mut cx = Context::from_waker(&waker);
-    let begun = Instant::now();
-    let after = Duration::from_millis(20);
-    transport.set_deadline(Some(begun + after));
+    let at = Instant::now() + Duration::from_millis(20);
+    transport.set_deadline(Some(at));
     assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
     assert!(read_buffer.is_empty());
     while wakes.count() == 0 {
-        reactor.turn(None).unwrap();
+        turn();
     }
-    assert!(begun.elapsed() >= after);
+    assert!(Instant::now() >= at);
     let Poll::Ready(Err(error)) = transport.poll_read(&mut cx, &mut read_buffer) else {
         panic!("it still waits")
     };
@@ -116,11 +88,14 @@ fn a_deadline_is_met_by_a_sweep() {
 }
 
 #[test]
-fn a_deadline_moved_later_costs_nothing_and_is_not_met_early() {
+fn a_deadline_is_met_by_a_sweep() {
     let mut reactor = Reactor::new(LONG).unwrap();
-    let (ours, _peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let mut read_buffer = ReadBuffer::new();
+    meet_a_deadline(&reactor.handle().clone(), || reactor.turn(None).unwrap());
+}
+
+#[test]
+fn a_deadline_moved_later_costs_nothing_and_is_not_met_early() {
+    let Rig { mut reactor, mut transport, peer: _peer, mut read_buffer, .. } = rig();
     let mut cx = Context::from_waker(Waker::noop());
     let now = Instant::now();
     transport.set_deadline(Some(now + Duration::from_millis(1)));
@@ -136,17 +111,10 @@ fn a_deadline_moved_later_costs_nothing_and_is_not_met_early() {
 
 #[test]
 fn an_earlier_deadline_interrupts_a_longer_sleep() {
-    let mut reactor = Reactor::new(LONG).unwrap();
-    let (ours, _peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let wakes = Arc::new(Counter::default());
-    let waker = Waker::from(wakes.clone());
+    let Rig { mut reactor, mut transport, peer: _peer, .. } = rig();
+    let (wakes, waker) = Counter::new();
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    let handle = reactor.handle().clone();
-    let other = thread::spawn(move || {
-        while handle.0.asleep_until.load(Ordering::SeqCst) == AWAKE {
-            thread::yield_now();
-        }
+    let other = once_it_waits(reactor.handle(), move || {
         // The waker precedes the deadline, so that the sweep finds it however late this thread goes on.
         let polled = transport.poll_read(&mut Context::from_waker(&waker), &mut ReadBuffer::new());
         transport.set_deadline(Some(Instant::now() + Duration::from_millis(5)));
@@ -215,15 +183,8 @@ fn block_on_is_woken_by_other_threads_at_any_time() {
 
 #[test]
 fn block_on_waits_in_its_reactor() {
-    let mut reactor = Reactor::new(LONG).unwrap();
-    let (ours, peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let mut read_buffer = ReadBuffer::new();
-    let handle = reactor.handle().clone();
-    let other = thread::spawn(move || {
-        while handle.0.asleep_until.load(Ordering::SeqCst) == AWAKE {
-            thread::yield_now();
-        }
+    let Rig { mut reactor, mut transport, peer, mut read_buffer, .. } = rig();
+    let other = once_it_waits(reactor.handle(), move || {
         peer.send(b"hello").unwrap();
         peer
     });
@@ -234,10 +195,8 @@ fn block_on_waits_in_its_reactor() {
 
 #[test]
 fn a_wake_up_on_the_reactors_own_thread_costs_no_system_call() {
-    let mut reactor = Reactor::new(LONG).unwrap();
-    let (ours, peer) = pair();
-    let mut transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    let (mut read_buffer, mut reads) = (ReadBuffer::new(), 0);
+    let Rig { mut reactor, mut transport, peer, mut read_buffer, .. } = rig();
+    let mut reads = 0;
     let handle = reactor.handle().clone();
     let output = reactor.block_on(std::future::poll_fn(|cx| {
         while transport.poll_read(cx, &mut read_buffer).is_ready() {
@@ -256,9 +215,7 @@ fn a_wake_up_on_the_reactors_own_thread_costs_no_system_call() {
 
 #[test]
 fn a_slot_is_freed_with_its_connection() {
-    let reactor = Reactor::new(LONG).unwrap();
-    let (ours, _peer) = pair();
-    let transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
+    let Rig { reactor, transport, .. } = rig();
     assert_eq!(reactor.handle().registered(), 1);
     drop(transport);
     assert_eq!(reactor.handle().registered(), 0);

@@ -1,30 +1,18 @@
-use std::future::Future;
 use std::os::fd::AsFd;
-use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
-use std::task::{Context, Wake};
+use std::task::Context;
 use std::thread::{self, JoinHandle};
 
 use futures_lite::future::{block_on, poll_once};
-use gearshift_core::{Endpoint, ReadBuffer, Transport};
-use socket2::{Domain, Socket, Type};
+use gearshift_core::Endpoint;
 
 use super::*;
-use crate::ReactorTransport;
-use crate::slot::Direction;
+use crate::reactor::tests::meet_a_deadline;
+use crate::slot::{Direction, READABLE, WRITABLE};
+use crate::testing::{Counter, LONG, pair};
+use crate::timers::tests::{fire_in_order, outlive};
 
-const LONG: Duration = Duration::from_secs(3600);
 const THREADS: usize = 8;
-
-#[derive(Default)]
-struct Counter(AtomicUsize);
-
-impl Wake for Counter {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::AcqRel);
-    }
-}
 
 /// Threads that wait in one reactor, and tell how many events each of their turns had.
 struct Crew {
@@ -76,12 +64,6 @@ impl Crew {
     }
 }
 
-fn pair() -> (Socket, Socket) {
-    let (ours, peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
-    ours.set_nonblocking(true).unwrap();
-    (ours, peer)
-}
-
 #[test]
 fn an_event_reaches_exactly_one_thread() {
     const SOCKETS: usize = 100;
@@ -95,8 +77,7 @@ fn an_event_reaches_exactly_one_thread() {
     while events < SOCKETS {
         events += crew.events();
     }
-    let reads = Arc::new(Counter::default());
-    let waker = Waker::from(reads.clone());
+    let (reads, waker) = Counter::new();
     for round in 1..=ROUNDS {
         for slot in &slots {
             slot.take(READABLE | WRITABLE);
@@ -105,12 +86,12 @@ fn an_event_reaches_exactly_one_thread() {
         for (_, peer) in &sockets {
             peer.send(b"x").unwrap();
         }
-        while reads.0.load(Ordering::Acquire) < round * SOCKETS || events < (round + 1) * SOCKETS {
+        while reads.count() < round * SOCKETS || events < (round + 1) * SOCKETS {
             events += crew.events();
             thread::yield_now();
         }
     }
-    assert_eq!(reads.0.load(Ordering::Acquire), ROUNDS * SOCKETS);
+    assert_eq!(reads.count(), ROUNDS * SOCKETS);
     assert_eq!(events + crew.events(), (ROUNDS + 1) * SOCKETS);
     crew.end();
 }
@@ -153,25 +134,7 @@ fn a_timer_wakes_one_thread() {
 fn timers_fire_in_order_and_not_early() {
     let reactor = SharedReactor::new(LONG).unwrap();
     let mut events = SharedEvents::new(4);
-    let begun = Instant::now();
-    let mut sleeps: Vec<_> = [30, 10, 20]
-        .into_iter()
-        .map(|n| {
-            let wakes = Arc::new(Counter::default());
-            let mut sleep = reactor.handle().sleep(begun + Duration::from_millis(n));
-            let waker = Waker::from(wakes.clone());
-            let is_set = Pin::new(&mut sleep).poll(&mut Context::from_waker(&waker)).is_pending();
-            (n, sleep, wakes, is_set)
-        })
-        .collect();
-    sleeps.sort_by_key(|(n, ..)| *n);
-    for (n, sleep, wakes, is_set) in &mut sleeps {
-        while *is_set && wakes.0.load(Ordering::Acquire) == 0 {
-            reactor.turn(&mut events, None).unwrap();
-        }
-        assert!(begun.elapsed() >= Duration::from_millis(*n));
-        assert!(block_on(poll_once(sleep)).is_some());
-    }
+    fire_in_order(reactor.handle(), || reactor.turn(&mut events, None).unwrap());
 }
 
 #[test]
@@ -189,25 +152,13 @@ fn a_dropped_timer_and_a_time_that_never_comes_end_no_turn() {
 #[test]
 fn a_sleep_outlives_its_reactor() {
     let crew = crew();
-    let at = Instant::now() + Duration::from_millis(50);
-    let mut sleep = crew.reactor.handle().sleep(at);
-    assert!(block_on(poll_once(&mut sleep)).is_none());
-    crew.end();
-    block_on(sleep);
-    assert!(Instant::now() >= at);
+    outlive(&crew.reactor.handle().clone(), || crew.end());
 }
 
 #[test]
 fn a_deadline_is_met_by_a_sweep() {
     let crew = crew();
-    let (ours, _peer) = pair();
-    let mut transport = ReactorTransport::new(crew.reactor.handle(), ours).unwrap();
-    let mut read_buffer = ReadBuffer::new();
-    let at = Instant::now() + Duration::from_millis(20);
-    transport.set_deadline(Some(at));
-    let read = block_on(std::future::poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)));
-    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    assert!(Instant::now() >= at);
+    meet_a_deadline(crew.reactor.handle(), thread::yield_now);
     crew.end();
 }
 

@@ -1,31 +1,12 @@
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::task::Waker;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use gearshift_core::{Bytes, Endpoint};
-use socket2::{Domain, Type};
 
 use super::*;
-use crate::Reactor;
-
-const LONG: Duration = Duration::from_secs(3600);
-
-struct Rig {
-    reactor: Reactor,
-    transport: ReactorTransport,
-    peer: Socket,
-    read_buffer: ReadBuffer,
-    write_queue: WriteQueue,
-}
-
-fn rig() -> Rig {
-    let reactor = Reactor::new(LONG).unwrap();
-    let (ours, peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
-    ours.set_nonblocking(true).unwrap();
-    let transport = ReactorTransport::new(reactor.handle(), ours).unwrap();
-    Rig { reactor, transport, peer, read_buffer: ReadBuffer::new(), write_queue: WriteQueue::new() }
-}
+use crate::testing::{Rig, rig};
 
 impl Rig {
     fn read(&mut self) -> Poll<Result<usize, io::ErrorKind>> {
@@ -40,16 +21,6 @@ impl Rig {
 
     fn turn(&mut self) {
         self.reactor.turn(None).unwrap();
-    }
-
-    /// Turns until something has become of the read.
-    fn wait_for_read(&mut self) -> Result<usize, io::ErrorKind> {
-        loop {
-            match self.read() {
-                Poll::Ready(read) => return read,
-                Poll::Pending => self.turn(),
-            }
-        }
     }
 }
 
@@ -108,7 +79,10 @@ fn the_end_that_comes_later_is_found() {
     assert_eq!(rig.read(), Poll::Ready(Ok(5)));
     assert!(rig.read().is_pending());
     rig.peer.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(rig.wait_for_read(), Ok(0));
+    while rig.read().is_pending() {
+        rig.turn();
+    }
+    assert_eq!(rig.read(), Poll::Ready(Ok(0)));
 }
 
 #[test]
@@ -191,43 +165,32 @@ fn a_long_write_goes_on_as_the_peer_reads() {
 fn a_stream_goes_on_where_the_transport_was() {
     let Rig { mut reactor, transport, peer, .. } = rig();
     let mut stream = transport.into_stream().unwrap();
-    let talk = std::thread::spawn(move || {
-        futures_lite::future::block_on(async {
-            let mut got = [0; 5];
-            stream.read_exact(&mut got).await.unwrap();
-            stream.write_all(&got).await.unwrap();
-            stream.close().await.unwrap();
-        });
-    });
-    let mut echoed = Vec::new();
     peer.send(b"hello").unwrap();
-    while !talk.is_finished() {
-        reactor.turn(Some(Duration::from_millis(1))).unwrap();
-    }
-    talk.join().unwrap();
+    let talk = async {
+        let mut got = [0; 5];
+        stream.read_exact(&mut got).await.unwrap();
+        stream.write_all(&got).await.unwrap();
+        stream.close().await.unwrap();
+    };
+    reactor.block_on(talk).unwrap();
+    let mut echoed = Vec::new();
     (&peer).read_to_end(&mut echoed).unwrap();
     assert_eq!(echoed, b"hello");
 }
 
 #[test]
 fn connects_and_says_why_it_cannot() {
-    let mut reactor = Reactor::new(LONG).unwrap();
+    let Rig { mut reactor, .. } = rig();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let handle = reactor.handle().clone();
-    let talk = std::thread::spawn(move || {
-        futures_lite::future::block_on(async {
-            let mut stream = handle.clone().connect(Endpoint::Tcp(address)).await.unwrap();
-            let (mut accepted, _) = listener.accept().unwrap();
-            stream.write_all(b"x").await.unwrap();
-            let mut got = [0; 1];
-            TcpStream::read_exact(&mut accepted, &mut got).unwrap();
-            drop((listener, stream));
-            handle.connect(Endpoint::Tcp(address)).await.map(drop).map_err(|error| error.kind())
-        })
-    });
-    while !talk.is_finished() {
-        reactor.turn(Some(Duration::from_millis(1))).unwrap();
-    }
-    assert_eq!(talk.join().unwrap(), Err(io::ErrorKind::ConnectionRefused));
+    let talk = async {
+        let mut stream = handle.clone().connect(Endpoint::Tcp(address)).await.unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        stream.write_all(b"x").await.unwrap();
+        accepted.read_exact(&mut [0; 1]).unwrap();
+        drop((listener, stream));
+        handle.connect(Endpoint::Tcp(address)).await.map(drop).map_err(|error| error.kind())
+    };
+    assert_eq!(reactor.block_on(talk).unwrap(), Err(io::ErrorKind::ConnectionRefused));
 }
