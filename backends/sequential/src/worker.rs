@@ -105,20 +105,25 @@ impl Worker {
         while !self.is_stopped.load(Ordering::SeqCst) {
             for _ in 0..MAX_RUNS_PER_TURN {
                 let Some(task) = self.ready.pop() else { break };
-                if self.turned_at.get().elapsed() >= MAX_TURN_AGE {
+                if self.is_turn_old() {
                     self.turn(Some(Duration::ZERO), || true)?;
                 }
                 task.run(0, self);
             }
-            if self.ready.is_empty() {
+            // Without a recent turn, the reactor may hold events of connections that wait for the thread.
+            if !self.ready.is_empty() || self.is_turn_old() {
+                self.turn(Some(Duration::ZERO), || true)?;
+            } else {
                 self.found_idle();
                 self.wait()?;
                 self.found_idle();
-            } else {
-                self.turn(Some(Duration::ZERO), || true)?;
             }
         }
         Ok(())
+    }
+
+    fn is_turn_old(&self) -> bool {
+        self.turned_at.get().elapsed() >= MAX_TURN_AGE
     }
 
     /// Tells the service that no connection waits for the thread.

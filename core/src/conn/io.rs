@@ -54,6 +54,7 @@ impl<T: Transport> Io<T> {
     pub(crate) fn spawn_after_flush(&mut self, mut after: After) {
         match &mut self.after {
             Some(before) => before.tasks.append(&mut after.tasks),
+            None if after.tasks.is_empty() => {}
             None => self.after = Some(Box::new(after)),
         }
     }
