@@ -24,9 +24,9 @@
 //! | `sequential`, `threadpool`, `mio` | these backends; on by default |
 //! | `tokio`, `async-std`, `smol` | these backends |
 //! | `all` | every backend |
-//! | `cli` | a command line for programs, [`cli`](mod@cli); on by default |
+//! | `cli` | a command line for programs, `gearshift::cli`; on by default |
 //! | `json`, `form` | request and response bodies of these [types](Request#method.json) |
-//! | `hyper` | adapters for hyper and the pooled client of hyper-util, [`hyper`](mod@hyper) |
+//! | `hyper` | adapters for hyper and the pooled client of hyper-util, `gearshift::hyper` |
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
 //!
 //! A feature says which backends are compiled in. A value, a [`Backend`], says which of them runs.

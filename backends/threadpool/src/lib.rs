@@ -13,8 +13,9 @@
 //!
 //! # Cost
 //! A request costs one `recv`, one `send` and its share of an `epoll_wait`. When several connections become ready at
-//! once, a parked thread is woken for them. An idle connection costs one task and one slot in the reactor. A thread
-//! costs its stack, of which the system provides the pages that are used. The waits inside one async handler overlap.
+//! once, a parked thread is woken for them, unless their requests are quick. An idle connection costs one task and one
+//! slot in the reactor. A thread costs its stack, of which the system provides the pages that are used. The waits
+//! inside one async handler overlap.
 //!
 //! # When it stalls
 //! The server stalls while handlers hold all N threads, whether they wait, block or compute. Other requests then wait
@@ -24,6 +25,7 @@
 //! long waits better.
 
 mod pool;
+mod round;
 mod runtime;
 mod stand_in;
 

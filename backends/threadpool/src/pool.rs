@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 use gearshift_core::clock::{AtomicCoarseInstant, CoarseInstant};
@@ -32,26 +32,18 @@ use gearshift_core::park::{self, Park};
 use gearshift_core::{BoxFuture, Service};
 use gearshift_reactor::{Handle, Schedule, SharedEvents, SharedReactor, Task};
 
+use crate::round::Round;
 use crate::stand_in::StandIn;
 
 /// Maximum number of workers that watch at the same time. With two, a worker that begins to run a task usually leaves
 /// another one watching, and need not wake one.
 const WATCHERS: usize = 2;
-/// Maximum number of tasks that a worker runs before it takes events from the reactor, if no worker watches.
-const TASKS_PER_ROUND: u32 = 64;
-/// Maximum time that a worker runs tasks before it takes events from the reactor, if no worker watches.
-const MAX_ROUND_TIME: Duration = Duration::from_millis(10);
 /// Maximum number of events that a turn of the reactor takes from the system. All workers take the tasks of a turn.
 const EVENTS_A_TURN: usize = 64;
 /// Maximum number of turns of a thread that catches up. More events than these would delay the tasks.
 const MAX_TURNS: usize = 64;
-
 /// Maximum time for which a ready task waits for a worker that was not woken for it; see [`Pool::share`].
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
-
-/// Mean time below which the tasks of a worker are quick: running one takes less time than waking a worker for it.
-const QUICK_TASK: Duration = Duration::from_micros(20);
-
 /// Time without a free worker after which connections may have waited for one.
 const LONG_BUSY: Duration = Duration::from_millis(100);
 /// Time in which the acceptor accepts the connections that have waited during such a time.
@@ -114,41 +106,6 @@ impl Seat {
         if !self.is_woken.swap(true, SeqCst) {
             self.thread.get().into_iter().for_each(Thread::unpark);
         }
-    }
-}
-
-/// The tasks that a worker runs between two turns of the reactor.
-#[derive(Default)]
-struct Round {
-    begun: CoarseInstant,
-    tasks: u32,
-    /// The time from which tasks are measured, and the number of tasks before it.
-    measured: Option<(Instant, u32)>,
-    /// Whether the tasks that were measured last took less than [`QUICK_TASK`] each.
-    is_quick: bool,
-}
-
-impl Round {
-    fn begin(&mut self) {
-        (self.begun, self.tasks) = (CoarseInstant::now(), 0);
-    }
-
-    /// Measures the tasks from now to the end of the round.
-    fn measure(&mut self) {
-        if self.measured.is_none() {
-            self.measured = Some((Instant::now(), self.tasks));
-        }
-    }
-
-    fn end(&mut self) {
-        if let Some((since, before)) = self.measured.take() {
-            self.is_quick = since.elapsed() < QUICK_TASK * (self.tasks - before);
-        }
-    }
-
-    /// Whether the events in the reactor must wait no longer.
-    fn is_long(&self) -> bool {
-        self.tasks >= TASKS_PER_ROUND || self.tasks > 0 && self.begun.elapsed() >= MAX_ROUND_TIME
     }
 }
 
@@ -224,9 +181,12 @@ impl Pool {
         let mut round = Round::default();
         round.begin();
         while !self.is_stopped.load(SeqCst) {
-            if self.watching.load(SeqCst) == 0 && round.is_long() {
+            if round.is_long() {
                 round.end();
-                self.catch_up()?;
+                // A worker that watches takes the events.
+                if self.watching.load(SeqCst) == 0 {
+                    self.catch_up()?;
+                }
                 round.begin();
             }
             match self.ready.pop() {
