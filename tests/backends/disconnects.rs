@@ -35,6 +35,7 @@ pub(crate) const AREA: Area = (
         ("a_stream_is_dropped_when_its_peer_resets", stream),
         ("a_token_cancels_a_handler_in_place", token_in_place),
         ("a_token_cancels_a_job", token_in_a_job),
+        ("a_token_cancels_a_job_of_an_async_handler", token_in_an_async_job),
         ("a_token_cancels_a_task", token_in_a_task),
         ("a_token_is_not_cancelled_while_the_peer_is_there", token_is_silent),
         ("requests_whose_peers_have_left_are_not_started", abandoned),
@@ -251,6 +252,20 @@ fn token_in_a_job(backend: Backend) {
             one(blocking(move |request: Request| {
                 until_cancelled(&request.cancel_token(), &told);
             }))
+        });
+        token_told(&server, &seen, leave);
+    }
+}
+
+fn token_in_an_async_job(backend: Backend) {
+    for leave in [drop, reset] {
+        let seen = Seen::default();
+        let told = seen.clone();
+        let server = Running::start(backend, few_workers(backend), move |_| {
+            one(move |request: Request| {
+                let (runtime, told) = (request.runtime().clone(), told.clone());
+                async move { runtime.blocking(move || until_cancelled(&request.cancel_token(), &told)).await }
+            })
         });
         token_told(&server, &seen, leave);
     }

@@ -27,6 +27,7 @@ pub(crate) const AREA: Area = (
         ("the_backlog_is_served_beyond_max_connections", backlog),
         ("a_blocking_request_does_not_delay_the_backlog", backlog_at_once),
         ("a_request_in_flight_and_the_backlog_are_finished", in_flight_and_backlog),
+        ("a_response_beside_an_unread_body_announces_the_close", unread_body),
         ("a_handler_that_never_ends_is_cut", never_ends),
         ("a_handler_that_does_not_return_is_abandoned", does_not_return),
         ("force_ends_a_wait_for_a_body", waits_for_a_body),
@@ -280,6 +281,31 @@ fn in_flight_and_backlog(backend: Backend) {
     let report = server.ended().expect("the server ends without an error");
     assert_eq!((report.finished, report.cut), (2, 0));
     assert!(TcpStream::connect(addr).is_err(), "the listener is closed");
+}
+
+/// The rest of the body arrives after the response. A reset of the connection could destroy the response.
+fn unread_body(backend: Backend) {
+    const BODY: usize = 200_000;
+    let (hold, held) = Hold::new();
+    let server = Launched::start(backend, patient(backend), move |_| {
+        let handler = move |_: Request| {
+            held.wait();
+            "done"
+        };
+        Router::new().post("/", blocking(handler))
+    });
+    let mut client = server.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {BODY}\r\n\r\n"));
+    client.send(vec![b'x'; BODY / 2]);
+    hold.expect_begun();
+    server.shutdown().graceful();
+    hold.release();
+    let answer = client.answer();
+    assert!(answer.text() == "done" && answer.closes());
+    client.send(vec![b'x'; BODY / 2]);
+    client.half_close();
+    client.expect_end();
+    server.stop();
 }
 
 fn never_ends(backend: Backend) {

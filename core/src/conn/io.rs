@@ -126,10 +126,11 @@ impl<T: Transport> Io<T> {
     }
 
     /// Makes the current response the last of the connection, unless bytes of another request have arrived. A server
-    /// that stops answers the requests that have arrived.
+    /// that stops answers the requests that have arrived, but does not wait for the rest of an unread body.
     pub(crate) fn close_unless_more_came(&mut self, service: &Service) {
-        let may_close = !self.connection.is_body_pending() && self.connection.read_buffer.is_empty();
-        if may_close && !matches!(self.try_read(service), Ok(n) if n > 0) {
+        let has_more = !self.connection.is_body_pending()
+            && (!self.connection.read_buffer.is_empty() || matches!(self.try_read(service), Ok(n) if n > 0));
+        if !has_more {
             self.connection.close_after_this();
         }
     }

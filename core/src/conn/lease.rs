@@ -34,7 +34,8 @@ struct State<T> {
     io: Option<Box<Io<T>>>,
     /// The waker of the task that waits for a piece of the body.
     reader: Option<Waker>,
-    /// The time of the last probe that a cancel token has caused.
+    /// The time of the last probe that a cancel token has caused. Before the first one: the time when a token saw the end
+    /// of the peer's sending side.
     probed: Option<Instant>,
     /// The waker of the driver's task, once the driver has polled the connection during the lease.
     driver: Option<Waker>,
@@ -148,8 +149,10 @@ impl<T> IoOwner<T> {
 impl<T: Transport> CheckPeer for Lease<T> {
     fn has_left(&self) -> bool {
         let mut state = lock(&self.state);
-        let State { io, probed, .. } = &mut *state;
-        io.as_mut().is_some_and(|io| io.check_from_handler(probed, &self.service))
+        let State { io, probed, driver, .. } = &mut *state;
+        let waker = driver.as_ref().unwrap_or(Waker::noop());
+        io.as_mut()
+            .is_some_and(|io| io.check_from_handler(probed, &mut Context::from_waker(waker), &self.service))
     }
 }
 

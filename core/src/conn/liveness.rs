@@ -14,7 +14,7 @@
 //! | a handler holds its thread, on a blocking backend | [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled) reads ahead, and probes a peer that has ended its sending side |
 
 use std::io;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::conn::io::{Closed, Io};
@@ -131,7 +131,12 @@ impl<T: Transport> Io<T> {
 
     /// Returns whether the peer has left, for a handler that holds its thread. `probed` is the time of the last probe,
     /// or the time when the end of the peer's sending side was seen.
-    pub(crate) fn check_from_handler(&mut self, probed: &mut Option<Instant>, service: &Service) -> bool {
+    pub(crate) fn check_from_handler(
+        &mut self,
+        probed: &mut Option<Instant>,
+        cx: &mut Context<'_>,
+        service: &Service,
+    ) -> bool {
         let may_read = !self.connection.is_body_pending() && self.may_read_ahead();
         if (may_read && self.read_ahead(service).is_err()) || self.has_left() {
             return true;
@@ -145,7 +150,7 @@ impl<T: Transport> Io<T> {
         }
         *probed = Some(now);
         self.connection.send_probe();
-        matches!(self.poll_flush(&mut Context::from_waker(Waker::noop()), service), Poll::Ready(Err(_)))
+        matches!(self.poll_flush(cx, service), Poll::Ready(Err(_)))
     }
 
     /// Whether a probe can be sent now: no response has begun, and the write queue is empty.

@@ -41,11 +41,13 @@ impl<T: Transport> Driving<T> {
         self.is_calling = true;
         let mut answer = self.service.handler.call(request);
         self.is_calling = false;
-        if !has_pending_body && self.service.threads_block() {
-            self.take_back();
-        }
         match answer {
-            Answer::Ready(ref mut response) => self.answer(response, line),
+            Answer::Ready(ref mut response) => {
+                if !has_pending_body && self.service.threads_block() {
+                    self.take_back();
+                }
+                self.answer(response, line);
+            }
             Answer::Later(future, policy) => {
                 let policy = policy.unwrap_or(self.service.config.on_disconnect);
                 self.step = Step::Handle(future, policy, line);
@@ -55,8 +57,9 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Begins a lease of the connection. A request with an unread body reads it through the lease. On a blocking
-    /// backend the cancel tokens also use the lease, to check the peer while the handler holds the thread.
+    /// Begins a lease of the connection, which lasts until the handler has answered. A request with an unread body reads
+    /// it through the lease. On a blocking backend the cancel tokens also use the lease, to check the peer while the
+    /// handler holds the thread.
     #[inline(never)]
     fn lend(&mut self, request: Option<&mut Request>) {
         let (service, IoOwner::Own(mut io)) = (&self.service, self.io.take()) else { return };
@@ -123,6 +126,9 @@ impl<T: Transport> Driving<T> {
         let line = line.take();
         // The response has its own deadlines.
         self.io.with(Io::handler_ends);
+        if !self.io.with(|io| io.has_body_reader) {
+            self.take_back();
+        }
         self.step = Step::Next;
         self.answer(&mut response, line);
         Poll::Ready(Ok(()))
