@@ -143,7 +143,7 @@ impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BackendError::NotCompiledIn { name } => {
-                write!(f, "backend {name} is not compiled in: build with the feature '{name}'; ")?;
+                write!(f, "backend {name} is not compiled in: enable the feature '{name}' of gearshift; ")?;
             }
             BackendError::Unknown { name } => write!(f, "there is no backend '{name}'; ")?,
             BackendError::None => f.write_str("there is no backend; ")?,

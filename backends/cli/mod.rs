@@ -105,7 +105,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     match backend.serve(server, app) {
         Ok(Report { finished, cut, refused, .. }) => {
             log::info!(
-                "stopped; of the requests in flight, {finished} were answered and {cut} were cut; {refused} were refused"
+                "stopped; {finished} requests were answered during the stop, {cut} were cut, {refused} were refused"
             );
             if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
         }

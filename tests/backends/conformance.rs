@@ -347,8 +347,8 @@ const OTHERS: &str = "
 ## What other servers answer
 
 Of 47 requests that were put to servers for Python in November 2026, byte for byte and with their default settings,
-these found the servers disagreeing with one another or with us. `c` is for closed. Our column is made of the cases
-here. Versions: gunicorn 27.0.1 (sync), uvicorn 0.54.0 with httptools and with h11, hypercorn 0.18.0, granian 2.8.7,
+the table has those on which the servers differ. `c` is for closed. The column of gearshift is made from the tests.
+Versions: gunicorn 27.0.1 (sync), uvicorn 0.54.0 with httptools and with h11, hypercorn 0.18.0, granian 2.8.7,
 waitress 3.0.2.
 
 | request | gunicorn | httptools | h11 | hypercorn | granian | waitress | gearshift | why |
@@ -356,6 +356,6 @@ waitress 3.0.2.
 ";
 
 const TAIL: &str = "
-Two answers were other ones at first. A length that no machine can hold was 413, and is 400, since there is no limit
+Gearshift has changed two of its answers. A length that no machine can hold was 413, and is 400, since there is no limit
 that would admit it. A method in lower case was 405 on a known path, and is 501, unless the application serves it.
 ";

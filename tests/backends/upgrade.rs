@@ -19,7 +19,7 @@ pub(crate) const AREA: Area = (
         ("answers_earlier_requests_first", pipelined),
         ("is_refused_without_an_offer", not_offered),
         ("tunnels_a_connect", tunnel),
-        ("serves_others_meanwhile", meanwhile),
+        ("serves_others_at_the_same_time", serves_others),
         ("goes_on_within_the_grace_period", within_grace),
     ],
 );
@@ -151,7 +151,7 @@ fn tunnel(backend: Backend) {
     assert_eq!(client.answer().status, 502, "nothing listens at the target");
 }
 
-fn meanwhile(backend: Backend) {
+fn serves_others(backend: Backend) {
     let server = start(backend);
     let mut upgraded: Vec<_> = (0..8).map(|_| server.client()).collect();
     for client in &mut upgraded {

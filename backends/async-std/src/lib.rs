@@ -83,7 +83,7 @@ impl Backend for AsyncStd {
 }
 
 /// The tasks of one server on the executor of the process. The executor outlives the server, so the release of the
-/// latch ends each task.
+/// latch ends each background task. A connection ends by itself, at the latest on a forced stop.
 #[derive(Clone)]
 struct Tasks(Latch);
 
@@ -101,8 +101,8 @@ impl EventLoop for Tasks {
     }
 }
 
-/// Turns the reactor until the server ends. Called on a separate thread, which lets a task of the executor go on
-/// when several connections are ready together.
+/// Turns the reactor until the server ends, on a separate thread. The thread passes the reactor to a task of the
+/// executor while several connections are ready.
 fn run(mut reactor: Reactor, running: &Latch) -> io::Result<()> {
     while running.guards() > 0 {
         if reactor.turn(None)? > 1 {

@@ -107,7 +107,7 @@ impl Handle {
         self.0.report(self.0.poller.wake());
     }
 
-    /// Has upgraded connections move to the reactor of `other`, which runs the tasks that own them.
+    /// Makes upgraded connections move to the reactor of `other`, which runs the tasks that own them.
     pub fn move_streams_to(&self, other: &Handle) {
         let _ = self.0.streams.set(other.clone());
     }

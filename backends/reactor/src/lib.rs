@@ -9,7 +9,7 @@
 //! * `SharedReactor` collects events for several threads, which wait in it at once. Linux only.
 //! * [`Handle`] registers sockets and timers with either reactor, from any thread.
 //! * [`accept()`] accepts connections, [`ReactorTransport`] is one, and [`Sleep`] is a timer.
-//! * [`EventLoops`] is a server of event loops.
+//! * [`EventLoops`] has the threads and the engine of a backend with event loops.
 //! * `Task` and `Background` are what the two blocking backends share. They need the feature `blocking`.
 
 mod accept;

@@ -84,7 +84,7 @@ impl Reactor {
 
     /// Announces that the owner is about to wait. Returns the time at which the next deadline or timer is due.
     pub(crate) fn sleep_until(&mut self) -> Option<Instant> {
-        // The announcement precedes the look: a thread that sets an earlier time in between sees it and wakes us.
+        // The announcement precedes the look: a thread that sets an earlier time in between wakes the reactor.
         let shared = &self.handle.0;
         shared.asleep_until.store(shared.next_due(), Ordering::SeqCst);
         match shared.next_due() {

@@ -4,8 +4,8 @@
 //! One thread has one reactor. The thread takes the next connection that is ready and drives it until the connection is
 //! pending. If the connection is pending because of its handler, the thread stays with it: the thread waits in the
 //! reactor for the events of the handler, and queues the other connections that become ready. Handlers therefore never
-//! overlap. They need no locks among each other, and a handler sees the complete effects of the handlers before it. The
-//! model suits command line tools, tests, and code that cannot be shared between threads.
+//! overlap. A lock that only handlers take is never contended, and a handler sees the complete effects of the handlers
+//! before it. The model suits command line tools and tests.
 //!
 //! Background tasks run on a second thread, which serves no requests.
 //!

@@ -15,8 +15,8 @@ use gearshift_reactor::{Handle, Reactor, Schedule, Task};
 
 /// Maximum number of connections that run between two turns of the reactor.
 const MAX_RUNS_PER_TURN: usize = 64;
-/// Time after the last turn of the reactor from which a turn runs before the next connection. The driver of that
-/// connection then knows whether the peer has closed it.
+/// Age of the last turn from which the worker turns the reactor before it runs a connection. The turn reports a peer that
+/// has left, so that its request is not begun.
 const MAX_TURN_AGE: Duration = Duration::from_millis(10);
 /// Pause after an error of the reactor during the wait of a handler.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -33,7 +33,7 @@ pub(crate) struct Worker {
     /// Whether the wait of the thread has to end. A wake-up of the current task, a ready task and a stop set it.
     is_woken: AtomicBool,
     is_stopped: AtomicBool,
-    /// The last turn of the reactor. A turn during the wait of a handler counts.
+    /// Time of the last turn of the reactor, also of one during a handler's wait.
     turned_at: AtomicCoarseInstant,
     /// The thread that runs [`Worker::run`].
     thread: OnceLock<ThreadId>,
@@ -65,7 +65,7 @@ impl Worker {
         self.clone()
     }
 
-    /// The number of queued connections.
+    /// The number of queued tasks.
     pub(crate) fn waiting(&self) -> usize {
         self.ready.len()
     }

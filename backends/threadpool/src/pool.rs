@@ -14,7 +14,7 @@
 //! watches instead (`stand_in`). Every thread first stores its own change of state and then reads the states of the
 //! others, so that of two threads at least one sees the change of the other.
 //!
-//! A worker that runs quick tasks wakes no other worker for the ones it does not run now. It relies on a watching worker
+//! A worker that runs quick tasks wakes no other worker for the other ready tasks. It relies on a watching worker
 //! that looks for ready tasks every millisecond ([`Pool::share`]).
 
 use std::cell::{Cell, RefCell};
@@ -38,15 +38,15 @@ use crate::stand_in::StandIn;
 /// Maximum number of workers that watch at the same time. With two, a worker that begins to run a task usually leaves
 /// another one watching, and need not wake one.
 const WATCHERS: usize = 2;
-/// Maximum number of events that a turn of the reactor takes from the system. All workers take the tasks of a turn.
+/// Maximum number of events that a turn of the reactor takes from the system. The tasks that a turn wakes go to all workers.
 const EVENTS_A_TURN: usize = 64;
-/// Maximum number of turns of a thread that catches up. More events than these would delay the tasks.
+/// Maximum number of turns of a thread that catches up. With more events the thread returns to the tasks.
 const MAX_TURNS: usize = 64;
 /// Maximum time for which a ready task waits for a worker that was not woken for it; see [`Pool::share`].
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
 /// Time without a free worker after which connections may have waited for one.
 const LONG_BUSY: Duration = Duration::from_millis(100);
-/// Time in which the acceptor accepts the connections that have waited during such a time.
+/// Time after a busy period in which the acceptor empties the backlog of that period.
 const SETTLE: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -213,7 +213,7 @@ impl Pool {
     }
 
     /// Records that a worker found no task. After a long time without a free worker, the acceptor may still have connections
-    /// in the backlog that waited for one.
+    /// in the backlog that waited for a worker.
     fn idle_begins(&self) {
         let now = CoarseInstant::now();
         if now.since(self.idle_at.get()) >= LONG_BUSY {
@@ -259,8 +259,8 @@ impl Pool {
         if self.must_not_wait() || self.watching.load(SeqCst) == 0 {
             self.parked().retain(|parked| *parked != number);
         }
-        // A wake-up of the seat may come from the last task of this worker, so the wait ends only when another thread has
-        // taken the worker from the list. A worker in the list that ran a task would receive wake-ups and ignore them.
+        // Only another thread removes this worker from the list. An earlier wake-up may belong to the last task of the worker,
+        // and does not end the wait.
         while self.parked().contains(&number) {
             self.workers[number].park();
         }

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | the first head, and a head of which a part has arrived | `header_timeout` | 408, or no response if no byte has arrived; the connection closes |
 //! | the next head, before its first byte | `keep_alive` | the connection closes |
-//! | bytes of a body | `body_timeout`, `min_rate` | the body fails with `BodyError::TimedOut` |
+//! | bytes of a body | `body_timeout`, `min_rate` | the body fails with `BodyError::TimedOut`, which is a 408 if the handler returns it |
 //! | the rest of a body that its handler left unread | `body_timeout` | the connection closes |
 //! | the peer receives bytes of a response | `write_timeout`, `min_rate` | the connection closes |
 //! | the handler's response begins | `handler_timeout` | 503; the connection closes |
@@ -28,7 +28,8 @@ pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60)
 /// See the [module](self). The deadline of a wait that has not begun is `None`.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    /// Deadline for the request head being received, and for the first head of the connection.
+    /// Deadline of the head that the connection waits for: of the first one since the accept, of a later one since its first
+    /// byte.
     head: Option<Instant>,
     /// Deadline of the current wait for bytes: of a head, of an unread body, or during the lingering close.
     pub(crate) bytes: Option<Instant>,
@@ -191,7 +192,7 @@ impl<T: Transport> Io<T> {
         if let Some(rates) = &mut self.deadlines.rates {
             rates.reading = MinRate::default();
         }
-        // A check remains after a streamed response, and a wait after a panic.
+        // A streamed response leaves its liveness check, and a handler that panicked leaves its deadline.
         if self.deadlines.handler.is_some() || self.peer_check.is_some() {
             self.handler_ends();
         }

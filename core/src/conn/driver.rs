@@ -151,7 +151,7 @@ impl<T: Transport> Future for Driving<T> {
 }
 
 impl<T> Driving<T> {
-    /// Whether a handler is running or waits for its response. A pending connection of a blocking backend keeps its
+    /// Whether the future of a handler is pending. A pending connection of a blocking backend keeps its
     /// thread while this returns true.
     #[inline]
     pub fn is_handling(&self) -> bool {

@@ -28,8 +28,7 @@ pub(crate) struct Io<T> {
     pub(crate) transport: T,
     pub(crate) connection: Connection,
     pub(crate) deadlines: Deadlines,
-    /// Whether a handler that may read the body is called. On a blocking backend the handler holds its thread, so the
-    /// connection is woken at once.
+    /// Whether a handler that may read the body was called and has not responded.
     pub(crate) has_body_reader: bool,
     /// The timer of the next liveness check, while a handler or a streamed body is pending.
     pub(crate) peer_check: Option<Box<PeerCheck>>,

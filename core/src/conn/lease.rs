@@ -110,7 +110,7 @@ impl<T> IoOwner<T> {
         self.with_driver(None, act)
     }
 
-    /// Does the same for the driver's task. If another task reads the body, the transport still wakes the driver's task
+    /// Calls `act` with the connection for the driver's task. If another task reads the body, the transport still wakes the driver's task
     /// when it can write.
     #[inline]
     pub(crate) fn poll_with<R>(

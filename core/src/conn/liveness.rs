@@ -67,7 +67,7 @@ impl<T: Transport> Io<T> {
         self.poll_peer(cx, service)
     }
 
-    /// Does the same while the next piece of a streamed response is pending, which has no deadline. Ready once the peer
+    /// Does what [`Io::poll_watch`] does, while the next piece of a streamed response is pending, which has no deadline. Ready once the peer
     /// has left.
     pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Closed> {
         if self.deadlines.handler.is_some() {
@@ -178,7 +178,7 @@ impl<T: Transport> Io<T> {
     /// # Errors
     /// An error of the socket: the peer has left.
     pub(crate) fn probe_after_long_wait(&mut self, service: &Service) -> io::Result<Option<BoxFuture<()>>> {
-        // The end is not within reach behind more bytes than may be read ahead.
+        // More than `MAX_READ_AHEAD` bytes may precede the end.
         if !self.transport.has_unread_end() || !self.may_read_ahead() {
             return Ok(None);
         }

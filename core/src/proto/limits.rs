@@ -27,7 +27,7 @@ pub struct Limits {
     /// The largest rest of a request body, in bytes, that is read and dropped after the response to keep the
     /// connection open. If more is left, the connection closes. Default: 256 KiB.
     pub drain: u64,
-    /// The number of bytes in the write queue from which on no more response data is produced, until the peer takes
+    /// The number of bytes in the write queue at which the driver stops polling the response body, until the peer takes
     /// some. Default: 256 KiB.
     pub output: usize,
     /// The number of pipelined requests that one connection answers before other connections have their turn.

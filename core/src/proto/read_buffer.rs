@@ -14,11 +14,11 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// The size of the scratch buffer in bytes: the most that one read returns.
 const SCRATCH_SIZE: usize = 512 * 1024;
-/// The most that a read returns after one that returned less than that, in bytes.
+/// The size of a read in bytes, unless the read before it filled that size.
 const FIRST_READ: usize = 64 * 1024;
 /// The smallest read, in bytes, that is not copied. The memory in use is then at most twice the bytes that it holds.
 const LARGE_READ: usize = SCRATCH_SIZE / 2;
-/// The largest number of scratch buffers in use by connections that one thread takes back.
+/// The largest number of scratch buffers, lent to connections, that a thread keeps for later reads.
 const MAX_LENT: usize = 4;
 /// The capacity of a pooled buffer in bytes.
 const BUFFER_SIZE: usize = 8 * 1024;

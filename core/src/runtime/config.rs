@@ -49,8 +49,9 @@ use crate::proto::limits::Limits;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The number of event loops, or of threads of a work-stealing runtime. `None`: one for each core. Backends with a
-    /// single thread refuse values other than 1.
+    /// The number of event loops, or of threads of a work-stealing runtime. `None`: one for each core. `sequential`
+    /// and `threadpool` refuse values other than 1. `async-std` refuses values other than its own number of threads:
+    /// `ASYNC_STD_THREAD_COUNT`, or one for each core.
     pub workers: Option<usize>,
     /// The number of threads of the `threadpool` backend. `None`: 16 for each core. Other backends refuse the setting.
     pub threads: Option<usize>,

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | starting | `serve` is called | the application's start runs; connections wait in the kernel's queue |
 //! | serving | the application has started | connections are accepted and driven |
-//! | draining | [`Shutdown::graceful`] | the connections in the kernel's queue are accepted, then the listeners close; idle connections close; requests in flight are answered, each with `Connection: close` |
+//! | draining | [`Shutdown::graceful`] | the connections in the kernel's queue are accepted, then the listeners close; idle connections close; requests in flight are answered, the last of each connection with `Connection: close` |
 //! | cut | the end of the grace period, or [`Shutdown::force`] | connections are closed; the futures of handlers are dropped |
 //! | stopping | no connection is open, or the open ones have not ended within [`LAST_WAIT`] | the application's `on_stop` runs; background tasks get the rest of the grace period |
 //! | stopped | `on_stop` and the tasks have ended, or the time is over | the backend's threads end; a thread that a handler holds is left behind |

@@ -2,10 +2,10 @@
 //!
 //! | step | waits for | next step |
 //! | --- | --- | --- |
-//! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | `Handle`, `Exchange`, `Flush` or `Prepare` |
-//! | `Prepare` | the reply to a probe of the peer, and the rest of a small body, on blocking backends | `Handle`, or the end |
-//! | `Handle` | the handler's future | `Next` or `Exchange` |
-//! | `Exchange` | pieces of a streamed response, and the peer that receives them | `Next`, or the end |
+//! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | any step but `Linger`; the end, if the peer has left |
+//! | `Prepare` | the reply to a probe of the peer, and the rest of a small body, on blocking backends | as for a request in `Next`; the end |
+//! | `Handle` | the future of a handler | `Next`, `Exchange` or `Flush`; the end, if the peer has left |
+//! | `Exchange` | pieces of a streamed response, and the peer that receives them | `Next` or `Flush`; the end |
 //! | `Flush` | the peer to receive the queued bytes | `Next`, `Read`, `Linger`, or the end |
 //! | `Read` | bytes of the peer | `Next`, `Flush`, or the end |
 //! | `Linger` | the peer to close after the last response | the end |
@@ -22,7 +22,7 @@ pub(super) enum Step<T> {
     Next,
     Flush(AfterFlush),
     Read,
-    /// The timer is the time in which the system of a closed peer answers a probe.
+    /// The timer ends when the system of a closed peer would have answered the probe.
     Prepare(Request, Option<BoxFuture<()>>),
     /// `OnDisconnect` is the policy for a peer that leaves.
     Handle(BoxFuture<Response>, OnDisconnect, Option<AccessLine>),
