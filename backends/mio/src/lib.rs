@@ -72,9 +72,10 @@ fn run(mut reactor: Reactor, queue: Arc<CommandQueue>, running: Latch) -> io::Re
         stopping.store(true, Ordering::Relaxed);
     }));
     let mut executor = Executor::enter(queue);
+    // The round comes last, so that no turn waits after the task has ended.
     while !is_stopped.load(Ordering::Relaxed) {
-        executor.round();
         reactor.turn(executor.idle_for())?;
+        executor.round();
     }
     Ok(())
 }

@@ -133,3 +133,23 @@ fn a_connection_costs_little_beside_its_future() {
     let beside = size_of::<Task>() + 2 * size_of::<usize>() + size_of::<TaskHeader>();
     assert!(beside <= 80, "{beside}");
 }
+
+#[test]
+fn the_release_of_the_latch_ends_the_loop_with_a_single_wake_up() {
+    let reactor = Reactor::new(Duration::from_secs(3600)).unwrap();
+    let queue = CommandQueue::new(reactor.handle());
+    let worker = Worker::of(&queue);
+    let latch = gearshift_core::Latch::new();
+    let guard = latch.guard();
+    let (tell, told) = mpsc::channel();
+    let (begin, begun) = mpsc::channel();
+    thread::spawn(move || {
+        crate::run(reactor, queue, latch).unwrap();
+        tell.send(()).unwrap();
+    });
+    worker.spawn(Box::pin(async move { begin.send(()).unwrap() }));
+    begun.recv().unwrap();
+    thread::sleep(Duration::from_millis(20));
+    drop(guard);
+    told.recv_timeout(Duration::from_secs(30)).unwrap();
+}
