@@ -15,12 +15,15 @@ pub(crate) const AREA: Area = (
     "signals",
     &[
         ("the_first_finishes_requests_that_have_arrived_and_the_status_is_0", first),
+        ("no_thread_is_left_behind_by_the_first", idle),
         ("the_second_ends_long_requests_and_the_status_is_1", second),
         ("the_second_ends_handlers_that_block_and_the_status_is_1", blocked),
     ],
 );
 
 const CLIENTS: usize = 16;
+/// Number of stops without load.
+const ROUNDS: usize = 20;
 /// An upper bound on the time of a stop that waits for short requests only. The grace period and long requests exceed
 /// it.
 const AT_ONCE: Duration = Duration::from_secs(6);
@@ -37,6 +40,18 @@ fn first(backend: Backend) {
         let (answered, lost) = load.outcome();
         assert!(lost.is_empty(), "after {answered} answers {} were lost: {lost:#?}", lost.len());
         wait_until("the log says that nothing was cut", || program.log().contains(" 0 were cut"));
+    }
+}
+
+/// A thread may be about to wait, or about to wake up, when the server stops.
+fn idle(backend: Backend) {
+    for _ in 0..ROUNDS {
+        let mut program = Program::start(backend, &[]);
+        assert_eq!(program.client().get("/plaintext").status, 200);
+        program.signal(Signal::TERM);
+        assert_eq!(program.status(), Some(0), "{}", program.log());
+        wait_until("the log says that the server has stopped", || program.log().contains(" 0 were cut"));
+        assert!(!program.log().contains("left behind"), "{}", program.log());
     }
 }
 
