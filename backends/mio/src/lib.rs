@@ -72,9 +72,12 @@ fn run(mut reactor: Reactor, queue: Arc<CommandQueue>, running: Latch) -> io::Re
         stopping.store(true, Ordering::Relaxed);
     }));
     let mut executor = Executor::enter(queue);
-    while !is_stopped.load(Ordering::Relaxed) {
+    loop {
         executor.round();
+        // Looked at before the turn, whose wait may have no end: the wake-up of the release was used for this round.
+        if is_stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         reactor.turn(executor.idle_for())?;
     }
-    Ok(())
 }
