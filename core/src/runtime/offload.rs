@@ -1,6 +1,7 @@
 //! Offloaded work: the job that a thread of a pool runs, and the wait for its output.
 
 use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use async_task::Runnable;
 
@@ -25,13 +26,27 @@ where
     if runtime.runs_in_place(kind) {
         return Ok(work());
     }
+    let mut work = Contained(Some(work));
+    let run = async move { Contained(work.0.take().map(|work| work())) };
     // The work never waits, so that it is scheduled only once, by the pool.
     let task = async_task::Builder::new().propagate_panic(true);
-    let (runnable, output) = task.spawn(|()| async { work() }, drop::<Runnable>);
+    let (runnable, output) = task.spawn(|()| run, drop::<Runnable>);
     let _place = runtime.admit(kind, Box::new(move || _ = runnable.run()), may_refuse)?;
-    match output.fallible().await {
+    match output.fallible().await.and_then(|mut output| output.0.take()) {
         Some(output) => Ok(output),
         // A backend that stops has dropped the job. It drops this future next.
         None => pending().await,
+    }
+}
+
+/// A value of the application in a task of `async_task`, which aborts the process if a drop panics.
+struct Contained<T>(Option<T>);
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+            log::error!("a job panicked while it was dropped");
+        }
     }
 }
