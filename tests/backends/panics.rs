@@ -25,6 +25,7 @@ pub(crate) const AREA: Area = (
         ("a_streamed_body_that_panics_is_cut", in_body),
         ("a_panic_outside_a_handler_ends_its_own_connection", outside),
         ("a_job_that_panics_when_it_is_dropped_affects_no_other", dropped_jobs),
+        ("a_task_that_panics_when_it_is_dropped_ends_alone", dropped_tasks),
     ],
 );
 
@@ -208,4 +209,35 @@ async fn drop_jobs(runtime: Runtime, freed: Arc<AtomicUsize>) -> i32 {
     drop(running);
     drop(end);
     runtime.blocking(|| 7).await
+}
+
+fn dropped_tasks(backend: Backend) {
+    let freed = Arc::new(AtomicUsize::new(0));
+    let counted = freed.clone();
+    let mut config = few_workers(backend);
+    config.graceful_timeout = PATIENCE;
+    let server = Launched::start(backend, config, move |runtime| {
+        one(move |_: Request| {
+            let [cancelled, left] = [(); 2].map(|()| {
+                let bomb = Bomb { bytes: Vec::new(), freed: counted.clone() };
+                runtime.spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(bomb);
+                })
+            });
+            left.detach();
+            let begins = runtime.sleep(Duration::from_millis(5));
+            async move {
+                begins.await;
+                cancelled.cancel();
+                format!("{:?}", cancelled.await)
+            }
+        })
+    });
+    for _ in 0..2 {
+        assert_eq!(server.client().get("/").said(), (200, "Err(Cancelled)".into()));
+    }
+    server.shutdown().force();
+    server.ended().expect("the server ends without an error");
+    wait_until("every task is dropped", || freed.load(Ordering::SeqCst) == 4);
 }

@@ -1,12 +1,12 @@
 //! Offloaded work: the job that a thread of a pool runs, and the wait for its output.
 
 use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use async_task::Runnable;
 
 use crate::runtime::handle::{Runtime, Work};
 use crate::runtime::pool::Busy;
+use crate::runtime::task::Contained;
 
 /// A function for a thread of a pool to run. It does not panic.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
@@ -36,17 +36,5 @@ where
         Some(output) => Ok(output),
         // A backend that stops has dropped the job. It drops this future next.
         None => pending().await,
-    }
-}
-
-/// A value of the application in a task of `async_task`, which aborts the process if a drop panics.
-struct Contained<T>(Option<T>);
-
-impl<T> Drop for Contained<T> {
-    fn drop(&mut self) {
-        let value = self.0.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
-            log::error!("a job panicked while it was dropped");
-        }
     }
 }

@@ -54,9 +54,9 @@ impl<T: Send + 'static> Task<T> {
         }));
         let task = Task(state.clone());
         let mut finish = Finish { state, _counted: counted };
-        let mut future = Some(Box::pin(future));
+        let mut future = Contained(Some(Box::pin(future)));
         let body = poll_fn(move |cx| {
-            let outcome = match &mut future {
+            let outcome = match &mut future.0 {
                 Some(running) if !finish.is_cancelled(cx) => {
                     let began = CoarseInstant::now();
                     let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
@@ -73,7 +73,7 @@ impl<T: Send + 'static> Task<T> {
                 _ => Err(TaskError::Cancelled),
             };
             // The future is dropped before the waiter learns that the task has ended.
-            future = None;
+            future.clear();
             finish.with(outcome);
             Poll::Ready(())
         });
@@ -202,6 +202,26 @@ impl<T> Finish<T> {
 impl<T> Drop for Finish<T> {
     fn drop(&mut self) {
         self.with(Err(TaskError::Cancelled));
+    }
+}
+
+/// A value of the application that an executor may drop. A panic of the drop is logged: it would end the thread of the
+/// executor, and `async_task` aborts the process.
+pub(crate) struct Contained<T>(pub(crate) Option<T>);
+
+impl<T> Contained<T> {
+    /// Drops the value.
+    pub(crate) fn clear(&mut self) {
+        let value = self.0.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            log::error!("a task or a job panicked while it was dropped: {}", panic_message(&*panic));
+        }
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
