@@ -53,7 +53,7 @@ impl<T: Send + 'static> Task<T> {
             waiter: None,
         }));
         let task = Task(state.clone());
-        let mut finish = Finish { state, _counted: counted };
+        let mut finish = Finish { state, counted };
         let mut future = Contained(Some(Box::pin(future)));
         let body = poll_fn(move |cx| {
             let outcome = match &mut future.0 {
@@ -171,7 +171,7 @@ impl std::error::Error for TaskError {}
 /// the task.
 struct Finish<T> {
     state: Arc<Mutex<State<T>>>,
-    _counted: Option<Guard>,
+    counted: Option<Guard>,
 }
 
 impl<T> Finish<T> {
@@ -184,8 +184,10 @@ impl<T> Finish<T> {
         state.cancelled
     }
 
-    /// Stores the result, unless there is one, and wakes the waiter.
+    /// Stores the result, unless there is one, and wakes the waiter. The task is not counted any more once the waiter has
+    /// the result.
     fn with(&mut self, outcome: Result<T, TaskError>) {
+        drop(self.counted.take());
         let mut state = lock(&self.state);
         state.task = None;
         if !state.finished {
@@ -237,4 +239,24 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
 /// Locks `mutex` and ignores poisoning: no critical section in this crate leaves its data inconsistent by a panic.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::runtime::latch::Latch;
+
+    #[test]
+    fn a_task_that_has_a_result_is_not_counted() {
+        let latch = Latch::new();
+        let stalls = Arc::new(Stalls::new("none", std::time::Duration::MAX));
+        let (task, body) = Task::new(async {}, Location::caller(), Some(latch.guard()), stalls);
+        let mut body = pin!(body);
+        assert_eq!(latch.guards(), 1);
+        assert!(body.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(task.is_finished());
+        assert_eq!(latch.guards(), 0, "an executor may keep the future for longer");
+    }
 }
