@@ -1,14 +1,14 @@
 //! A handler that panics is answered with 500, and affects no other request.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use gearshift::{Backend, Body, Bytes, Request, Response, Router, Runtime, blocking, compute, sync};
 use test_support::app::ON_PURPOSE;
 use test_support::backend::{begins_with_head, few_workers};
-use test_support::server::{Launched, Running};
+use test_support::server::{Launched, Running, one};
 use test_support::suite::Area;
 use test_support::{PATIENCE, wait_until};
 
@@ -24,6 +24,8 @@ pub(crate) const AREA: Area = (
         ("answers_before_a_panic_are_sent", earlier_answers),
         ("a_streamed_body_that_panics_is_cut", in_body),
         ("a_panic_outside_a_handler_ends_its_own_connection", outside),
+        ("a_job_that_panics_when_it_is_dropped_affects_no_other", dropped_jobs),
+        ("a_task_that_panics_when_it_is_dropped_ends_alone", dropped_tasks),
     ],
 );
 
@@ -125,7 +127,7 @@ fn in_body(backend: Backend) {
     assert_eq!(neighbour.get("/").text(), "fine", "another connection goes on");
 }
 
-/// A body that counts its drop and then panics. It is dropped with its connection, whose writes have failed.
+/// A value that counts its drop and then panics.
 struct Bomb {
     bytes: Vec<u8>,
     freed: Arc<AtomicUsize>,
@@ -161,7 +163,7 @@ fn outside(backend: Backend) {
     });
     let mut clients: Vec<_> = (0..PEERS).map(|_| server.client()).collect();
     clients.iter_mut().for_each(|client| client.send_get("/bomb"));
-    // The clients do not read, so each write fails in the end.
+    // The clients do not read, so each write fails in the end, and the body is dropped with its connection.
     wait_until("every body is freed", || freed.load(Ordering::SeqCst) == PEERS);
     assert_eq!(server.client().get("/").text(), "fine");
     for client in &mut clients {
@@ -171,4 +173,71 @@ fn outside(backend: Backend) {
     }
     assert_eq!(server.client().get("/").text(), "fine");
     server.stop();
+}
+
+fn dropped_jobs(backend: Backend) {
+    let mut config = few_workers(backend);
+    config.blocking_threads = 1;
+    let freed = Arc::new(AtomicUsize::new(0));
+    let counted = freed.clone();
+    let server = Running::start(backend, config, move |runtime| {
+        one(move |_: Request| {
+            let task = runtime.spawn(drop_jobs(runtime.clone(), counted.clone()));
+            async move { format!("{:?}", task.await) }
+        })
+    });
+    assert_eq!(server.get("/").said(), (200, "Ok(7)".into()));
+    assert_eq!(freed.load(Ordering::SeqCst), 2);
+}
+
+/// Drops a job in the queue of a pool of one thread, then one whose output the thread drops. Returns the output of a
+/// third job.
+async fn drop_jobs(runtime: Runtime, freed: Arc<AtomicUsize>) -> i32 {
+    const SOON: Duration = Duration::from_millis(1);
+    let [output, input] = [(); 2].map(|()| Bomb { bytes: Vec::new(), freed: freed.clone() });
+    let (begin, begun) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let mut running = Box::pin(runtime.blocking(move || {
+        let _ = begin.send(());
+        let _ = ended.recv();
+        output
+    }));
+    while begun.try_recv().is_err() {
+        let _ = runtime.timeout(SOON, running.as_mut()).await;
+    }
+    let _ = runtime.timeout(SOON, runtime.blocking(move || drop(input))).await;
+    drop(running);
+    drop(end);
+    runtime.blocking(|| 7).await
+}
+
+fn dropped_tasks(backend: Backend) {
+    let freed = Arc::new(AtomicUsize::new(0));
+    let counted = freed.clone();
+    let mut config = few_workers(backend);
+    config.graceful_timeout = PATIENCE;
+    let server = Launched::start(backend, config, move |runtime| {
+        one(move |_: Request| {
+            let [cancelled, left] = [(); 2].map(|()| {
+                let bomb = Bomb { bytes: Vec::new(), freed: counted.clone() };
+                runtime.spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(bomb);
+                })
+            });
+            left.detach();
+            let begins = runtime.sleep(Duration::from_millis(5));
+            async move {
+                begins.await;
+                cancelled.cancel();
+                format!("{:?}", cancelled.await)
+            }
+        })
+    });
+    for _ in 0..2 {
+        assert_eq!(server.client().get("/").said(), (200, "Err(Cancelled)".into()));
+    }
+    server.shutdown().force();
+    server.ended().expect("the server ends without an error");
+    wait_until("every task is dropped", || freed.load(Ordering::SeqCst) == 4);
 }

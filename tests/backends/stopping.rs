@@ -32,6 +32,7 @@ pub(crate) const AREA: Area = (
         ("a_handler_that_does_not_return_is_abandoned", does_not_return),
         ("force_ends_a_wait_for_a_body", waits_for_a_body),
         ("background_tasks_are_awaited_and_then_dropped", background_tasks),
+        ("the_threads_of_the_server_end", threads_end),
         ("on_stop_runs_after_the_connections", on_stop),
         ("on_stop_runs_in_a_server_that_is_stopped_before_it_starts", on_stop_before_the_start),
         ("on_stop_may_panic_or_never_end", on_stop_fails),
@@ -395,6 +396,25 @@ fn background_tasks(backend: Backend) {
         server.ended().expect("the server ends without an error");
         assert_eq!(ended.recv_timeout(PATIENCE).is_ok(), ends);
     }
+}
+
+/// A thread that ends drops its tasks. Neither a client nor a timer ends its wait instead of the stop.
+fn threads_end(backend: Backend) {
+    let mut config = patient(backend);
+    config.keep_alive = 100 * PATIENCE;
+    let (end, ended) = mpsc::channel::<()>();
+    let server = Launched::start(backend, config, move |runtime| {
+        let task = async move {
+            std::future::pending::<()>().await;
+            drop(end);
+        };
+        runtime.spawn(task).detach();
+        hello(runtime)
+    });
+    assert_eq!(server.client().get("/").status, 200);
+    server.shutdown().force();
+    server.ended().expect("the server ends without an error");
+    assert_eq!(ended.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
 }
 
 fn on_stop(backend: Backend) {

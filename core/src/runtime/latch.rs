@@ -1,8 +1,11 @@
 //! A latch: it waits until the last of several guards is dropped, on any thread.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
 
 use crate::runtime::task::lock;
 
@@ -23,8 +26,8 @@ pub struct Latch(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     guards: usize,
-    /// The wakers of the futures that wait for the release, without duplicates.
-    waiters: Vec<Waker>,
+    /// One waker for each future that waits for the release.
+    waiters: Slab<Waker>,
 }
 
 impl Latch {
@@ -46,17 +49,7 @@ impl Latch {
 
     /// Waits until the latch has no guards. The future is ready if it has none at the time of a poll.
     pub fn released(&self) -> impl Future<Output = ()> + Send + use<> {
-        let latch = self.clone();
-        poll_fn(move |cx| {
-            let mut state = lock(&latch.0);
-            if state.guards == 0 {
-                return Poll::Ready(());
-            }
-            if !state.waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-                state.waiters.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
+        Released { latch: self.clone(), key: None }
     }
 }
 
@@ -68,10 +61,72 @@ impl Drop for Guard {
         let mut state = lock(&self.0.0);
         state.guards -= 1;
         if state.guards == 0 {
-            let waiters = std::mem::take(&mut state.waiters);
+            let waiters: Vec<Waker> = state.waiters.iter().map(|(_, waiter)| waiter.clone()).collect();
             // Waking or dropping a waker can run any code, so it happens without the lock.
             drop(state);
             waiters.into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+/// The future of [`Latch::released`]. Its drop removes its waker: a latch may outlive many futures.
+struct Released {
+    latch: Latch,
+    /// The key of its waker in [`State::waiters`].
+    key: Option<usize>,
+}
+
+impl Future for Released {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut state = lock(&this.latch.0);
+        if state.guards == 0 {
+            return Poll::Ready(());
+        }
+        let key = *this.key.get_or_insert_with(|| state.waiters.insert(cx.waker().clone()));
+        let waiter = &mut state.waiters[key];
+        if !waiter.will_wake(cx.waker()) {
+            let old = std::mem::replace(waiter, cx.waker().clone());
+            drop(state);
+            drop(old);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        let waiter = self.key.map(|key| lock(&self.latch.0).waiters.remove(key));
+        drop(waiter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Counted;
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn a_latch_keeps_no_waker_of_a_future_that_was_dropped() {
+        let (latch, counted) = (Latch::new(), Arc::new(Counted));
+        let guard = latch.guard();
+        let waker = Waker::from(counted.clone());
+        for _ in 0..2 {
+            let mut released = pin!(latch.released());
+            assert!(released.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(Arc::strong_count(&counted), 3);
+        }
+        assert_eq!(Arc::strong_count(&counted), 2);
+        drop(guard);
     }
 }

@@ -6,6 +6,7 @@ use async_task::Runnable;
 
 use crate::runtime::handle::{Runtime, Work};
 use crate::runtime::pool::Busy;
+use crate::runtime::task::Contained;
 
 /// A function for a thread of a pool to run. It does not panic.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
@@ -25,11 +26,13 @@ where
     if runtime.runs_in_place(kind) {
         return Ok(work());
     }
+    let mut work = Contained(Some(work));
+    let run = async move { Contained(work.0.take().map(|work| work())) };
     // The work never waits, so that it is scheduled only once, by the pool.
     let task = async_task::Builder::new().propagate_panic(true);
-    let (runnable, output) = task.spawn(|()| async { work() }, drop::<Runnable>);
+    let (runnable, output) = task.spawn(|()| run, drop::<Runnable>);
     let _place = runtime.admit(kind, Box::new(move || _ = runnable.run()), may_refuse)?;
-    match output.fallible().await {
+    match output.fallible().await.and_then(|mut output| output.0.take()) {
         Some(output) => Ok(output),
         // A backend that stops has dropped the job. It drops this future next.
         None => pending().await,

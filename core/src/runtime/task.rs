@@ -53,10 +53,10 @@ impl<T: Send + 'static> Task<T> {
             waiter: None,
         }));
         let task = Task(state.clone());
-        let mut finish = Finish { state, _counted: counted };
-        let mut future = Some(Box::pin(future));
+        let mut finish = Finish { state, counted };
+        let mut future = Contained(Some(Box::pin(future)));
         let body = poll_fn(move |cx| {
-            let outcome = match &mut future {
+            let outcome = match &mut future.0 {
                 Some(running) if !finish.is_cancelled(cx) => {
                     let began = CoarseInstant::now();
                     let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
@@ -73,7 +73,7 @@ impl<T: Send + 'static> Task<T> {
                 _ => Err(TaskError::Cancelled),
             };
             // The future is dropped before the waiter learns that the task has ended.
-            future = None;
+            future.clear();
             finish.with(outcome);
             Poll::Ready(())
         });
@@ -171,7 +171,7 @@ impl std::error::Error for TaskError {}
 /// the task.
 struct Finish<T> {
     state: Arc<Mutex<State<T>>>,
-    _counted: Option<Guard>,
+    counted: Option<Guard>,
 }
 
 impl<T> Finish<T> {
@@ -184,8 +184,10 @@ impl<T> Finish<T> {
         state.cancelled
     }
 
-    /// Stores the result, unless there is one, and wakes the waiter.
+    /// Stores the result, unless there is one, and wakes the waiter. The task is not counted any more once the waiter has
+    /// the result.
     fn with(&mut self, outcome: Result<T, TaskError>) {
+        drop(self.counted.take());
         let mut state = lock(&self.state);
         state.task = None;
         if !state.finished {
@@ -205,6 +207,26 @@ impl<T> Drop for Finish<T> {
     }
 }
 
+/// A value of the application that an executor may drop. A panic of the drop is logged: it would end the thread of the
+/// executor, and `async_task` aborts the process.
+pub(crate) struct Contained<T>(pub(crate) Option<T>);
+
+impl<T> Contained<T> {
+    /// Drops the value.
+    pub(crate) fn clear(&mut self) {
+        let value = self.0.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            log::error!("a task or a job panicked while it was dropped: {}", panic_message(&*panic));
+        }
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// The message of a panic payload.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
@@ -217,4 +239,24 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
 /// Locks `mutex` and ignores poisoning: no critical section in this crate leaves its data inconsistent by a panic.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::runtime::latch::Latch;
+
+    #[test]
+    fn a_task_that_has_a_result_is_not_counted() {
+        let latch = Latch::new();
+        let stalls = Arc::new(Stalls::new("none", std::time::Duration::MAX));
+        let (task, body) = Task::new(async {}, Location::caller(), Some(latch.guard()), stalls);
+        let mut body = pin!(body);
+        assert_eq!(latch.guards(), 1);
+        assert!(body.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(task.is_finished());
+        assert_eq!(latch.guards(), 0, "an executor may keep the future for longer");
+    }
 }
