@@ -83,7 +83,7 @@ impl Worker {
     /// Makes [`Worker::run`] return.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
-        self.unpark();
+        Park::unpark(self);
     }
 
     /// Serves ready connections on the calling thread until [`Worker::stop`].
@@ -96,6 +96,7 @@ impl Worker {
         REACTOR.set(Some(reactor));
         let ended = self.serve_ready();
         drop(REACTOR.take());
+        // The tasks hold their queue, which is the worker.
         while self.ready.pop().is_some() {}
         ended
     }
@@ -139,7 +140,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Runs one turn of the reactor of this thread, which lasts at most `timeout`.
+    /// Runs one turn of the reactor of this thread, which lasts at most `timeout`. It does not wait if `is_awake` returns true
+    /// after the wait was announced to the threads that wake the worker.
     fn turn(&self, timeout: Option<Duration>, is_awake: impl FnOnce() -> bool) -> io::Result<()> {
         let turned = REACTOR.with_borrow_mut(|reactor| match reactor {
             Some(reactor) => reactor.turn_unless(timeout, is_awake).map(drop),
@@ -153,7 +155,7 @@ impl Worker {
 impl Schedule for Worker {
     fn push(&self, task: Arc<Task>) {
         self.ready.push(task);
-        self.unpark();
+        Park::unpark(self);
     }
 
     fn push_back(&self, task: Arc<Task>) {
@@ -179,11 +181,5 @@ impl Park for Worker {
         if !was_woken && !self.is_here() {
             self.handle.wake();
         }
-    }
-}
-
-impl Worker {
-    fn unpark(&self) {
-        Park::unpark(self);
     }
 }

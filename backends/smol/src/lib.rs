@@ -3,7 +3,7 @@
 //! # Model
 //! Each worker is a thread that runs a smol executor and waits in its own reactor. It has its own listeners on
 //! the shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on
-//! the worker that accepted it.
+//! the worker that accepted it. Workers share nothing with each other while they serve requests.
 //!
 //! The executor is smol's. The threads, readiness and timers come from [`gearshift_reactor`], which registers a socket
 //! once, where smol's own reactor registers it for each wait. What a handler brings along from smol (timers, sockets,
@@ -11,7 +11,7 @@
 //!
 //! # Cost
 //! A request takes one receive and one send, and its share of one wait for all connections that became ready
-//! together: 3.0 system calls with one connection, 2.0 with 64. An open connection is one task and one slot in the
+//! together: 3.0 system calls with one connection, 2.0 to 2.3 with 64. An open connection is one task and one slot in the
 //! reactor, and no thread. A timer or socket of smol's own costs a hand-over from the thread of smol's reactor.
 //!
 //! # When it stalls

@@ -59,7 +59,7 @@ thread_local! {
 pub(crate) struct Pool {
     reactor: SharedReactor,
     ready: SegQueue<Arc<Task>>,
-    workers: Box<[Seat]>,
+    workers: Box<[ParkingPlace]>,
     /// Number of workers that watch. The background thread does not count.
     watching: AtomicUsize,
     /// Number of workers that watch for at most [`LOOK_PERIOD`].
@@ -74,7 +74,9 @@ pub(crate) struct Pool {
     is_waking: AtomicBool,
     /// Number of handlers, background tasks and threads of the application that may wait for the reactor.
     held: AtomicUsize,
+    /// The wait of the background thread.
     stand_in: Arc<StandIn>,
+    /// Whether the background thread watches, or is about to.
     is_standing_in: AtomicBool,
     is_stopped: AtomicBool,
     /// The last time at which a worker found no task.
@@ -86,12 +88,12 @@ pub(crate) struct Pool {
 
 /// The place where one worker parks.
 #[derive(Default)]
-struct Seat {
+struct ParkingPlace {
     thread: OnceLock<Thread>,
     is_woken: AtomicBool,
 }
 
-impl Seat {
+impl ParkingPlace {
     fn enter(&self) {
         let _ = self.thread.set(thread::current());
     }
@@ -119,7 +121,7 @@ impl Pool {
         Ok(Arc::new(Pool {
             reactor: SharedReactor::new(shortest_timeout)?,
             ready: SegQueue::new(),
-            workers: (0..threads).map(|_| Seat::default()).collect(),
+            workers: (0..threads).map(|_| ParkingPlace::default()).collect(),
             watching: AtomicUsize::new(0),
             looking: AtomicUsize::new(0),
             has_shared: AtomicBool::new(false),
