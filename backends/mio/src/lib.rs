@@ -10,8 +10,8 @@
 //!
 //! # Cost
 //! A request takes one receive and one send, and its share of one wait for all connections that became ready
-//! together: 3.0 system calls with one connection, 2.0 to 2.3 with 64. An open connection is one task and one slot in the
-//! reactor, and no thread.
+//! together: 3.0 system calls with one connection, 2.0 to 2.3 with 64. An open connection is one task and one slot in
+//! the reactor, and no thread.
 //!
 //! # When it stalls
 //! A handler that blocks or computes stalls every connection of its worker, and the connections in the worker's

@@ -11,8 +11,8 @@
 //!
 //! # Cost
 //! A request takes one receive and one send, and its share of one wait for all connections that became ready
-//! together: 3.0 system calls with one connection, 2.0 to 2.3 with 64. An open connection is one task and one slot in the
-//! reactor, and no thread. A timer or socket of smol's own costs a hand-over from the thread of smol's reactor.
+//! together: 3.0 system calls with one connection, 2.0 to 2.3 with 64. An open connection is one task and one slot in
+//! the reactor, and no thread. A timer or socket of smol's own costs a hand-over from the thread of smol's reactor.
 //!
 //! # When it stalls
 //! A handler that blocks or computes stalls every connection of its worker, and the connections in the worker's
