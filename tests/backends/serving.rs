@@ -118,7 +118,9 @@ fn half_closed(backend: Backend) {
         client.half_close();
     }
     for client in &mut clients {
-        assert_eq!(client.answer().status, 200);
+        // On a busy machine a request can wait so long for a thread that the server probes the peer first.
+        let answer = std::iter::repeat_with(|| client.answer()).find(|answer| answer.status != 100);
+        assert_eq!(answer.map(|answer| answer.status), Some(200));
         client.expect_end();
     }
 }
