@@ -164,7 +164,7 @@ impl Wake for Task {
         match woken {
             Ok(IDLE) => self.schedule.push(self.clone()),
             Err(QUEUED) => {}
-            // A worker that was notified before may wait inside its handler, for the second time since.
+            // Also if the task was notified already: its handler may wait in `Runtime::block_on`.
             Ok(state) | Err(state) => self.schedule.unpark(state >> STATE_BITS),
         }
     }

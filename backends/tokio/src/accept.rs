@@ -40,8 +40,8 @@ impl Acceptor {
     async fn run(self) {
         future::or(self.service.shutdown().reached(Phase::Graceful), self.accept_until_stopped()).await;
         let mut pause = AcceptPause::new();
+        // `Listener::accept` calls the kernel directly, because the reactor may not know the newest connections yet.
         while self.service.shutdown().phase() == Phase::Graceful {
-            // This calls the kernel directly, because the reactor may not know the newest connections yet.
             // Before the attempt: a connection that closes after it releases the descriptor for the next attempt.
             let none_was_open = self.service.connections() == 0;
             match self.listener.accept() {

@@ -20,7 +20,7 @@ const MIN_BLOCKING_THREADS: usize = 512;
 pub(crate) struct TokioWorkers {
     /// One handle for each runtime. Never empty.
     handles: Vec<Handle>,
-    /// The runtime that has threads of its own, if there is one.
+    /// The work-stealing runtime, which owns its threads. `None` if `threads` run the runtimes.
     stealing: Option<Runtime>,
     /// The threads with a runtime each.
     threads: Threads,

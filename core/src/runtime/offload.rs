@@ -34,7 +34,7 @@ where
     let _place = runtime.admit(kind, Box::new(move || _ = runnable.run()), may_refuse)?;
     match output.fallible().await.and_then(|mut output| output.0.take()) {
         Some(output) => Ok(output),
-        // A backend that stops has dropped the job. It drops this future next.
+        // A backend that stops has dropped the job. The backend drops this future next.
         None => pending().await,
     }
 }

@@ -179,7 +179,7 @@ impl fmt::Debug for App {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The number of requests that were answered after the stop was requested, and were answered.
+    /// The number of requests that were answered after the stop was requested.
     pub finished: u64,
     /// The number of requests that were cut at the end of the grace period or by a forced stop.
     pub cut: u64,

@@ -149,7 +149,6 @@ fn the_release_of_the_latch_ends_the_loop_with_a_single_wake_up() {
     });
     worker.spawn(Box::pin(async move { begin.send(()).unwrap() }));
     begun.recv().unwrap();
-    thread::sleep(Duration::from_millis(20));
     drop(guard);
     told.recv_timeout(Duration::from_secs(30)).unwrap();
 }
