@@ -19,7 +19,8 @@ use gearshift_core::{App, Config, Report, ServeError, Server, backend};
 #[derive(Clone, Copy)]
 pub struct Backend(&'static dyn backend::Backend);
 
-/// Declares `COMPILED_IN` and `KNOWN` from one line for each backend: its feature, which is also its name, and its value.
+/// Declares `COMPILED_IN` and `KNOWN` from one line for each backend: its feature, which is also its name, and its
+/// value.
 macro_rules! backends {
     ($($feature:literal => $backend:expr,)+) => {
         /// The compiled-in backends, in order of preference.

@@ -1,5 +1,5 @@
-//! The cost of a request on each backend over loopback: plain text, JSON, an echo of 64 KiB, and a stream of 100 chunks,
-//! on 1, 16 and 64 keep-alive connections.
+//! The cost of a request on each backend over loopback: plain text, JSON, an echo of 64 KiB, and a stream of 100
+//! chunks, on 1, 16 and 64 keep-alive connections.
 //!
 //! `cargo bench --bench backends` takes a minute and a half; `-- json/16` or `-- mio` runs a part.
 //!

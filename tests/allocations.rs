@@ -18,8 +18,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const WARM_UP: usize = 500;
 /// Requests that are counted.
 const COUNTED: usize = 2000;
-/// How often they are counted at most. An executor that moves tasks between threads may bring the connection to a thread
-/// that has no buffers yet; a request that allocates does so in each count.
+/// How often they are counted at most. An executor that moves tasks between threads may bring the connection to a
+/// thread that has no buffers yet; a request that allocates does so in each count.
 const COUNTS: usize = 4;
 
 fn main() -> ExitCode {
@@ -76,8 +76,8 @@ fn allowed(backend: Backend) -> usize {
     in_queues + in_turns
 }
 
-/// Settings with one thread, so that all requests find the buffers that the warm-up has left, where the backend has such
-/// a setting.
+/// Settings with one thread, so that all requests find the buffers that the warm-up has left, where the backend has
+/// such a setting.
 fn small(backend: Backend) -> Config {
     let mut config = Config::default();
     config.threads = Some(1);

@@ -1,4 +1,5 @@
-//! The flags of the command line. A flag that gunicorn or uvicorn has too is called as it is there. Each setting has an environment variable.
+//! The flags of the command line. A flag that gunicorn or uvicorn has too is called as it is there. Each setting has an
+//! environment variable.
 
 use std::time::Duration;
 

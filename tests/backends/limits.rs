@@ -228,8 +228,8 @@ fn dribbling_body(backend: Backend) {
     }
 }
 
-/// Requests some megabytes and reads `piece` bytes in each `pause`. A busy machine can delay single reads; the client then
-/// makes up for them. Returns whether it received everything.
+/// Requests some megabytes and reads `piece` bytes in each `pause`. A busy machine can delay single reads; the client
+/// then makes up for them. Returns whether it received everything.
 fn takes_slowly(backend: Backend, config: impl FnOnce(&mut Config), piece: usize, pause: Duration) -> bool {
     const ALL: usize = 8 << 20;
     let server = {

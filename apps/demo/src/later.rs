@@ -13,7 +13,8 @@ use crate::{Refusal, work};
 pub(crate) struct Jobs(Arc<AtomicU64>);
 
 impl Jobs {
-    /// Responds at once, and works when the response is on the wire. A stop waits for the work, within the grace period.
+    /// Responds at once, and works when the response is on the wire. A stop waits for the work, within the grace
+    /// period.
     pub(crate) fn defer(&self, request: Request) -> Result<Response, Refusal> {
         let (pause, runtime, done) = (work::millis(&request)?, request.runtime().clone(), self.0.clone());
         let work = async move {

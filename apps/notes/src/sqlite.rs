@@ -1,7 +1,8 @@
 //! Notes in a SQLite file. Calls of SQLite block, so each operation is one job for [`Runtime::blocking`].
 //!
-//! SQLite has one writer at a time. The writer's connection is a second pool with one connection: changes wait for it in order and
-//! without a thread. Readers do not wait for the writer, because the log of the file is written ahead (WAL).
+//! SQLite has one writer at a time. The writer's connection is a second pool with one connection: changes wait for it
+//! in order and without a thread. Readers do not wait for the writer, because the log of the file is written ahead
+//! (WAL).
 
 use std::sync::Arc;
 use std::thread;

@@ -1,9 +1,9 @@
 //! Makes thumbnails of pictures that strangers upload. A request takes a core about a tenth of a second.
 //!
 //! The application shows how to separate an upload from its computation. The handler awaits the upload, up to a size
-//! limit. The computation runs on [`Runtime::compute`](gearshift::Runtime::compute), whose threads also limit how many pictures are decoded at once.
-//! The route `/thumbnail/in-place` computes on the thread of the connection. On a blocking backend this makes no
-//! difference; on an event loop it stalls all other connections of that loop.
+//! limit. The computation runs on [`Runtime::compute`](gearshift::Runtime::compute), whose threads also limit how many
+//! pictures are decoded at once. The route `/thumbnail/in-place` computes on the thread of the connection. On a
+//! blocking backend this makes no difference; on an event loop it stalls all other connections of that loop.
 //!
 //! `cargo run --release -p thumbnails -- --backend mio`
 

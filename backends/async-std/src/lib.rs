@@ -15,10 +15,10 @@
 //! handler brings from async-std work as well: they are on async-io's reactor.
 //!
 //! # Cost
-//! A request takes one receive and one send, and its share of one wait: 2.0 to 2.3 system calls at 64 connections. With one
-//! connection it takes 4 to 7, where the smol backend takes 3, because 1 to 4 `futex` calls hand the request from the
-//! reactor's thread to a thread of the executor. These threads wait inside async-io and cannot wait in the reactor. To
-//! let the reactor wait inside async-io costs 10 calls or more, because async-io changes three registrations and a
+//! A request takes one receive and one send, and its share of one wait: 2.0 to 2.3 system calls at 64 connections. With
+//! one connection it takes 4 to 7, where the smol backend takes 3, because 1 to 4 `futex` calls hand the request from
+//! the reactor's thread to a thread of the executor. These threads wait inside async-io and cannot wait in the reactor.
+//! To let the reactor wait inside async-io costs 10 calls or more, because async-io changes three registrations and a
 //! timer for each wait.
 //!
 //! Tasks change threads, so a request also pays for cache misses that the smol and mio backends do not have. An open

@@ -55,8 +55,8 @@ struct Loops<L> {
 }
 
 impl<L: EventLoop> EventLoops<L> {
-    /// Starts `n` event loops of the backend with this name, at least one. For each, `new` gets the handle
-    /// of its reactor and a latch. It returns the executor, and the function that the thread calls with the reactor. That
+    /// Starts `n` event loops of the backend with this name, at least one. For each, `new` gets the handle of its
+    /// reactor and a latch. It returns the executor, and the function that the thread calls with the reactor. That
     /// function returns once the latch is released, or with an error of the system.
     ///
     /// # Errors

@@ -76,8 +76,8 @@ impl Work {
 }
 
 impl Task {
-    /// Queues a task for each listener. It accepts until the server stops, as [`accept`](crate::accept()) does, and queues
-    /// a task for each connection.
+    /// Queues a task for each listener. It accepts until the server stops, as [`accept`](crate::accept()) does, and
+    /// queues a task for each connection.
     ///
     /// # Errors
     /// An error of the system.

@@ -15,8 +15,8 @@ use gearshift_reactor::{Handle, Reactor, Schedule, Task};
 
 /// Maximum number of connections that run between two turns of the reactor.
 const MAX_RUNS_PER_TURN: usize = 64;
-/// Age of the last turn from which the worker turns the reactor before it runs a connection. The turn reports a peer that
-/// has left, so that its request is not begun.
+/// Age of the last turn from which the worker turns the reactor before it runs a connection. The turn reports a peer
+/// that has left, so that its request is not begun.
 const MAX_TURN_AGE: Duration = Duration::from_millis(10);
 /// Pause after an error of the reactor during the wait of a handler.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -140,8 +140,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Runs one turn of the reactor of this thread, which lasts at most `timeout`. It does not wait if `is_awake` returns true
-    /// after the wait was announced to the threads that wake the worker.
+    /// Runs one turn of the reactor of this thread, which lasts at most `timeout`. It does not wait if `is_awake`
+    /// returns true after the wait was announced to the threads that wake the worker.
     fn turn(&self, timeout: Option<Duration>, is_awake: impl FnOnce() -> bool) -> io::Result<()> {
         let turned = REACTOR.with_borrow_mut(|reactor| match reactor {
             Some(reactor) => reactor.turn_unless(timeout, is_awake).map(drop),

@@ -38,7 +38,8 @@ use crate::stand_in::StandIn;
 /// Maximum number of workers that watch at the same time. With two, a worker that begins to run a task usually leaves
 /// another one watching, and need not wake one.
 const WATCHERS: usize = 2;
-/// Maximum number of events that a turn of the reactor takes from the system. The tasks that a turn wakes go to all workers.
+/// Maximum number of events that a turn of the reactor takes from the system. The tasks that a turn wakes go to all
+/// workers.
 const EVENTS_A_TURN: usize = 64;
 /// Maximum number of turns of a thread that catches up. With more events the thread returns to the tasks.
 const MAX_TURNS: usize = 64;
@@ -51,7 +52,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 thread_local! {
     static EVENTS: RefCell<SharedEvents> = RefCell::new(SharedEvents::new(EVENTS_A_TURN));
-    /// Whether this thread is in a turn of the reactor. It takes a task after the turn, so a push in the turn wakes no worker.
+    /// Whether this thread is in a turn of the reactor. It takes a task after the turn, so a push in the turn wakes no
+    /// worker.
     static IN_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -112,8 +114,8 @@ impl ParkingPlace {
 }
 
 impl Pool {
-    /// Creates a pool for `threads` workers, and starts none of them. `shortest_timeout` is the shortest time limit of the
-    /// server.
+    /// Creates a pool for `threads` workers, and starts none of them. `shortest_timeout` is the shortest time limit of
+    /// the server.
     ///
     /// # Errors
     /// The system provides no file descriptor.
@@ -214,8 +216,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Records that a worker found no task. After a long time without a free worker, the acceptor may still have connections
-    /// in the backlog that waited for a worker.
+    /// Records that a worker found no task. After a long time without a free worker, the acceptor may still have
+    /// connections in the backlog that waited for a worker.
     fn idle_begins(&self) {
         let now = CoarseInstant::now();
         if now.since(self.idle_at.get()) >= LONG_BUSY {
@@ -261,14 +263,14 @@ impl Pool {
         if self.must_not_wait() || self.watching.load(SeqCst) == 0 {
             self.parked().retain(|parked| *parked != number);
         }
-        // Only another thread removes this worker from the list. An earlier wake-up may belong to the last task of the worker,
-        // and does not end the wait.
+        // Only another thread removes this worker from the list. An earlier wake-up may belong to the last task of the
+        // worker, and does not end the wait.
         while self.parked().contains(&number) {
             self.workers[number].park();
         }
         self.is_waking.store(false, SeqCst);
-        // This worker may run a task now although it was woken to watch. A worker that stopped watching while this one was
-        // counted did not see that it was the last.
+        // This worker may run a task now although it was woken to watch. A worker that stopped watching while this one
+        // was counted did not see that it was the last.
         if self.watching.load(SeqCst) == 0 && !self.ready.is_empty() {
             self.ensure_watched();
         }
@@ -286,9 +288,9 @@ impl Pool {
         turned
     }
 
-    /// Announces the events that the system has ready, without waiting for more. Waits for another thread in this method,
-    /// which may have taken events and not announced them yet. One of these events may be the end of a peer whose request
-    /// the calling thread runs next.
+    /// Announces the events that the system has ready, without waiting for more. Waits for another thread in this
+    /// method, which may have taken events and not announced them yet. One of these events may be the end of a peer
+    /// whose request the calling thread runs next.
     fn catch_up(&self) -> io::Result<()> {
         let _catching_up = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..MAX_TURNS {
@@ -301,9 +303,9 @@ impl Pool {
         Ok(())
     }
 
-    /// Lets another worker take the ready tasks that the calling worker does not run now. A wake-up costs a system call and
-    /// takes longer than a quick task. So if the last tasks of the calling worker `were_quick`, and another worker watches
-    /// for at most [`LOOK_PERIOD`], this method wakes no worker.
+    /// Lets another worker take the ready tasks that the calling worker does not run now. A wake-up costs a system call
+    /// and takes longer than a quick task. So if the last tasks of the calling worker `were_quick`, and another worker
+    /// watches for at most [`LOOK_PERIOD`], this method wakes no worker.
     fn share(&self, were_quick: bool) {
         if were_quick {
             if !self.has_shared.load(SeqCst) {
@@ -316,8 +318,8 @@ impl Pool {
         self.wake_another();
     }
 
-    /// Wakes a worker for a ready task, unless one was woken and has not looked yet. A woken worker wakes the next one while
-    /// more tasks are ready.
+    /// Wakes a worker for a ready task, unless one was woken and has not looked yet. A woken worker wakes the next one
+    /// while more tasks are ready.
     fn wake_another(&self) {
         if self.is_waking.load(SeqCst) || self.is_waking.swap(true, SeqCst) {
             return;
@@ -330,8 +332,8 @@ impl Pool {
         }
     }
 
-    /// Makes a parked worker watch, now that no worker watches. If no worker is parked and something waits for the reactor,
-    /// wakes the background thread.
+    /// Makes a parked worker watch, now that no worker watches. If no worker is parked and something waits for the
+    /// reactor, wakes the background thread.
     fn ensure_watched(&self) {
         let parked = self.parked().pop();
         match parked {
@@ -341,8 +343,8 @@ impl Pool {
         }
     }
 
-    /// Polls `tasks`, the future of all background tasks, on the calling thread until it is ready. Watches while no worker
-    /// watches and something waits for the reactor.
+    /// Polls `tasks`, the future of all background tasks, on the calling thread until it is ready. Watches while no
+    /// worker watches and something waits for the reactor.
     ///
     /// # Errors
     /// A wait or the reactor fails.

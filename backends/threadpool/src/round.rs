@@ -1,5 +1,5 @@
-//! A round: tasks that a worker runs one after another. After a long round the worker takes events from the reactor if no
-//! other worker watches. The worker measures in each round whether its tasks are quick.
+//! A round: tasks that a worker runs one after another. After a long round the worker takes events from the reactor if
+//! no other worker watches. The worker measures in each round whether its tasks are quick.
 
 use std::time::{Duration, Instant};
 

@@ -45,8 +45,9 @@ impl StandIn {
         }
         let has_events = both.get(1).is_some_and(|reactor| !reactor.revents().is_empty());
         if !both[0].revents().is_empty() {
-            // The read comes first: a wake-up between the two is seen by the caller, which looks for work after this. In the
-            // other order the read could take the event of a wake-up whose flag stays set, and no wake-up would follow.
+            // The read comes first: a wake-up between the two is seen by the caller, which looks for work after this.
+            // In the other order the read could take the event of a wake-up whose flag stays set, and no wake-up would
+            // follow.
             let _ = read(&self.event, &mut [0; 8]);
             self.is_woken.store(false, Ordering::SeqCst);
         }

@@ -1,7 +1,7 @@
 //! Resource usage of a server from `/proc`; see proc(5) and the kernel's Documentation/scheduler/sched-stats.rst.
 //!
-//! `schedstat` counts the CPU time of running threads in ns. `stat` counts in ticks of mostly 10 ms, too coarse for half
-//! a second. But only `stat` separates user from kernel time, and it includes threads that have exited.
+//! `schedstat` counts the CPU time of running threads in ns. `stat` counts in ticks of mostly 10 ms, too coarse for
+//! half a second. But only `stat` separates user from kernel time, and it includes threads that have exited.
 
 use std::fs;
 use std::path::Path;

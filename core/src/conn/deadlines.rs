@@ -28,8 +28,8 @@ pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60)
 /// See the [module](self). The deadline of a wait that has not begun is `None`.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    /// Deadline of the head that the connection waits for: of the first one since the accept, of a later one since its first
-    /// byte.
+    /// Deadline of the head that the connection waits for: of the first one since the accept, of a later one since its
+    /// first byte.
     head: Option<Instant>,
     /// Deadline of the current wait for bytes: of a head, of an unread body, or during the lingering close.
     pub(crate) bytes: Option<Instant>,
@@ -98,8 +98,8 @@ impl<T: Transport> Io<T> {
         self.transport.set_deadline(self.deadlines.earliest());
     }
 
-    /// Returns whether `error` reports another deadline than `at`, which is later or absent. The transport then gets the
-    /// deadline `at`, so that the caller can continue its wait.
+    /// Returns whether `error` reports another deadline than `at`, which is later or absent. The transport then gets
+    /// the deadline `at`, so that the caller can continue its wait.
     pub(crate) fn is_early(&mut self, error: &io::Error, at: Option<Instant>, service: &Service) -> bool {
         let early = error.kind() == io::ErrorKind::TimedOut && !is_over(at, service);
         if early {

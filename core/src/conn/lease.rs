@@ -34,8 +34,8 @@ struct State<T> {
     io: Option<Box<Io<T>>>,
     /// The waker of the task that waits for a piece of the body.
     reader: Option<Waker>,
-    /// The time of the last probe that a cancel token has caused. Before the first one: the time when a token saw the end
-    /// of the peer's sending side.
+    /// The time of the last probe that a cancel token has caused. Before the first one: the time when a token saw the
+    /// end of the peer's sending side.
     probed: Option<Instant>,
     /// The waker of the driver's task, once the driver has polled the connection during the lease.
     driver: Option<Waker>,
@@ -110,8 +110,8 @@ impl<T> IoOwner<T> {
         self.with_driver(None, act)
     }
 
-    /// Calls `act` with the connection for the driver's task. If another task reads the body, the transport still wakes the driver's task
-    /// when it can write.
+    /// Calls `act` with the connection for the driver's task. If another task reads the body, the transport still wakes
+    /// the driver's task when it can write.
     #[inline]
     pub(crate) fn poll_with<R>(
         &mut self,

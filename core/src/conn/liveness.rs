@@ -67,8 +67,8 @@ impl<T: Transport> Io<T> {
         self.poll_peer(cx, service)
     }
 
-    /// Does what [`Io::poll_watch`] does, while the next piece of a streamed response is pending, which has no deadline. Ready once the peer
-    /// has left.
+    /// Does what [`Io::poll_watch`] does, while the next piece of a streamed response is pending, which has no
+    /// deadline. Ready once the peer has left.
     pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Closed> {
         if self.deadlines.handler.is_some() {
             self.handler_ends();

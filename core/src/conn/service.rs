@@ -145,8 +145,8 @@ impl Service {
         }
     }
 
-    /// The earliest time at which the bytes found now can have moved. A connection without a thread may have waited for a
-    /// thread since then.
+    /// The earliest time at which the bytes found now can have moved. A connection without a thread may have waited for
+    /// a thread since then.
     pub(crate) fn moved_at(&self, holds_thread: bool) -> Instant {
         let now = self.clock.now();
         match holds_thread {

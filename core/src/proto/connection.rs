@@ -31,7 +31,8 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The result of [`Connection::next_event`].
 #[derive(Debug)]
 pub enum Event {
-    /// The read buffer holds no complete head, or the rest of an unread body has not arrived. The caller appends received bytes and asks again.
+    /// The read buffer holds no complete head, or the rest of an unread body has not arrived. The caller appends
+    /// received bytes and asks again.
     NeedBytes,
     /// A request. It contains its body if the body had arrived completely; otherwise
     /// [`Connection::is_body_pending`] is true and [`Connection::next_piece`] gives the body.

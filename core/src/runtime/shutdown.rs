@@ -19,7 +19,8 @@ use crate::runtime::task::lock;
 pub enum Phase {
     /// The server runs.
     Running = 0,
-    /// The server accepts the connections in the kernel's queue and no others, closes idle connections, and completes requests in flight.
+    /// The server accepts the connections in the kernel's queue and no others, closes idle connections, and completes
+    /// requests in flight.
     Graceful = 1,
     /// The server cuts all connections and ends.
     Forced = 2,

@@ -184,8 +184,8 @@ impl<T> Finish<T> {
         state.cancelled
     }
 
-    /// Stores the result, unless there is one, and wakes the waiter. The task is not counted any more once the waiter has
-    /// the result.
+    /// Stores the result, unless there is one, and wakes the waiter. The task is not counted any more once the waiter
+    /// has the result.
     fn with(&mut self, outcome: Result<T, TaskError>) {
         drop(self.counted.take());
         let mut state = lock(&self.state);

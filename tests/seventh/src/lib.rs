@@ -1,8 +1,8 @@
 //! A backend that exists for the tests: it shows what a seventh backend of gearshift consists of.
 //!
 //! # Model
-//! All workers run one executor, [`async_executor`]. A task that is ready runs on the next worker that is free. One more
-//! thread waits in the reactor, wakes the tasks, and runs none of them.
+//! All workers run one executor, [`async_executor`]. A task that is ready runs on the next worker that is free. One
+//! more thread waits in the reactor, wakes the tasks, and runs none of them.
 //!
 //! # Cost
 //! A request takes one receive and one send. Each wake-up of a task is a hand-over from the thread of the reactor to a

@@ -3,8 +3,8 @@
 //!
 //! `cargo run --release -p peer-floor -- 8005`
 //!
-//! Each core has a thread with its own listener, poller and connections. It is deliberately incorrect: requests that are
-//! received together get one response, bodies are not supported, there are no limits or deadlines, and the date is
+//! Each core has a thread with its own listener, poller and connections. It is deliberately incorrect: requests that
+//! are received together get one response, bodies are not supported, there are no limits or deadlines, and the date is
 //! constant. It is therefore only suitable for `/plaintext` without pipelining.
 
 use std::io::{self, ErrorKind, Read, Write};

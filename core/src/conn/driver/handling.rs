@@ -57,9 +57,9 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Begins a lease of the connection, which lasts until the handler has answered. A request with an unread body reads
-    /// it through the lease. On a blocking backend the cancel tokens also use the lease, to check the peer while the
-    /// handler holds the thread.
+    /// Begins a lease of the connection, which lasts until the handler has answered. A request with an unread body
+    /// reads it through the lease. On a blocking backend the cancel tokens also use the lease, to check the peer while
+    /// the handler holds the thread.
     #[inline(never)]
     fn lend(&mut self, request: Option<&mut Request>) {
         let (service, IoOwner::Own(mut io)) = (&self.service, self.io.take()) else { return };
@@ -144,8 +144,8 @@ impl<T: Transport> Driving<T> {
     }
 
     /// Queues a response whose body is in memory, or begins an exchange for any other. The step is `Next` when this is
-    /// called. The rest of `response` is of no use afterwards. The response is not moved, because a move copies the inline
-    /// memory of its fields.
+    /// called. The rest of `response` is of no use afterwards. The response is not moved, because a move copies the
+    /// inline memory of its fields.
     #[inline(always)]
     pub(super) fn answer(&mut self, response: &mut Response, line: Option<AccessLine>) {
         let service = &self.service;

@@ -13,6 +13,11 @@ use super::Io;
 use crate::proto::BoxFuture;
 use crate::runtime::handle::Runtime;
 
+/// The default of [`Connector::max_connections`].
+const MAX_CONNECTIONS: usize = 1024;
+/// The default of [`Connector::connect_timeout`].
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Connects to the host and port of a URI with [`Runtime::connect`], for hyper-util's client and other clients that
 /// take a `tower_service::Service<Uri>`.
 ///
@@ -49,8 +54,8 @@ impl Connector {
     pub fn new(runtime: &Runtime) -> Connector {
         Connector {
             runtime: runtime.clone(),
-            permits: Arc::new(Semaphore::new(1024)),
-            timeout: Duration::from_secs(10),
+            permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            timeout: CONNECT_TIMEOUT,
         }
     }
 
