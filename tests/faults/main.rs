@@ -3,7 +3,7 @@
 //!
 //! `cargo test --test faults -- mio::` runs the cases of one backend. Tests of a whole process (its memory, its
 //! descriptors, its exit status) start it as a child. `GEARSHIFT_FAULT_ROUNDS=100` makes the tests of stops under load
-//! run 100 rounds instead of 10.
+//! run 100 rounds instead of 10, and `GEARSHIFT_SOAK_SECONDS=1800` sets how long the soak lasts.
 
 mod abandoned;
 mod bodies;
@@ -16,6 +16,7 @@ mod panics;
 mod readers;
 mod resets;
 mod signals;
+mod soak;
 mod stops;
 mod storms;
 
@@ -27,7 +28,7 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
-const AREAS: [Area; 10] = [
+const AREAS: [Area; 11] = [
     abandoned::AREA,
     heads::AREA,
     bodies::AREA,
@@ -38,6 +39,7 @@ const AREAS: [Area; 10] = [
     storms::AREA,
     stops::AREA,
     signals::AREA,
+    soak::AREA,
 ];
 
 /// The tests that make sense on some backends only.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use gearshift::{Body, Bytes, Request, Response, Router, StatusCode, blocking, sync};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use gearshift::{Body, Bytes, HeaderValue, Request, Response, Router, StatusCode, Stream, blocking, sync};
 
 use crate::app::{self, ON_PURPOSE};
 
@@ -68,6 +69,7 @@ pub fn with_waits(waits: Arc<Waits>) -> Router {
                 Ok::<_, StatusCode>("blocked")
             }),
         )
+        .get("/test/upgrade", sync(|_| Response::upgrade(HeaderValue::from_static("echo"), echo)))
         .get("/test/waits", sync(move |_| said.begun.load(Ordering::SeqCst).to_string()))
 }
 
@@ -75,6 +77,16 @@ pub fn with_waits(waits: Arc<Waits>) -> Router {
 fn millis(request: &Request) -> Result<Duration, StatusCode> {
     let ms = request.param("ms").and_then(|ms| ms.parse().ok()).ok_or(StatusCode::NOT_FOUND)?;
     Ok(Duration::from_millis(ms))
+}
+
+/// A protocol that echoes all bytes.
+async fn echo(mut stream: Stream) {
+    let mut room = [0; 1000];
+    while let Ok(n @ 1..) = stream.read(&mut room).await {
+        if stream.write_all(&room[..n]).await.is_err() {
+            return;
+        }
+    }
 }
 
 #[expect(clippy::panic)]
