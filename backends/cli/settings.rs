@@ -64,6 +64,18 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_BACKLOG")]
     backlog: Option<u16>,
 
+    /// Permissions of a Unix socket, in octal, such as 660 [default: those of the umask]
+    #[arg(long, value_name = "MODE", env = "GEARSHIFT_UNIX_MODE", value_parser = values::mode)]
+    unix_mode: Option<u32>,
+
+    /// Owner of a Unix socket, a name or a number [default: the user of the process]
+    #[arg(long, value_name = "USER", env = "GEARSHIFT_UNIX_USER", value_parser = values::user)]
+    unix_user: Option<u32>,
+
+    /// Group of a Unix socket, a name or a number [default: the group of the process]
+    #[arg(long, value_name = "GROUP", env = "GEARSHIFT_UNIX_GROUP", value_parser = values::group)]
+    unix_group: Option<u32>,
+
     /// Maximum number of open connections [default: 10000]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_CONNECTIONS", value_parser = values::count)]
     max_connections: Option<usize>,
@@ -202,6 +214,9 @@ impl Settings {
         let never = |threshold: Duration| if threshold.is_zero() { Duration::MAX } else { threshold };
         set(&mut config.stall_threshold, self.stall_threshold.map(never));
         set(&mut config.backlog, self.backlog);
+        config.unix_mode = self.unix_mode;
+        config.unix_user = self.unix_user;
+        config.unix_group = self.unix_group;
         set(&mut config.max_connections, self.max_connections);
         set(&mut config.overload, self.overload);
         set(&mut config.max_requests, self.max_requests.map(|n| Some(n).filter(|n| *n != 0)));
@@ -272,13 +287,14 @@ mod tests {
              --max-fields 15 --overload refuse --max-age 16 --min-rate 17 --timeout 18 --on-disconnect detach \
              --linger 19 --max-drain 20 --max-request-line 21 --max-field 22 --max-output 4096 --max-pipeline 23 \
              --blocking-threads 24 --compute-threads 25 --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
-             --access-log --no-date-header --no-server-header",
+             --unix-mode 660 --unix-user 28 --unix-group 29 --access-log --no-date-header --no-server-header",
         );
         assert_eq!(
             format!("{config:?}"),
             "Config { workers: Some(3), threads: Some(4), blocking_threads: 24, compute_threads: Some(25), \
-             pool_queue: 26, pool_overload: Refuse, stall_threshold: 27ms, backlog: 5, max_connections: 6, \
-             overload: Refuse, max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
+             pool_queue: 26, pool_overload: Refuse, stall_threshold: 27ms, backlog: 5, \
+             unix_mode: Some(432), unix_user: Some(28), unix_group: Some(29), max_connections: 6, overload: Refuse, \
+             max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
              body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \
              write_timeout: 660s, linger: 19s, graceful_timeout: 12s, date_header: false, server_header: false, \
              access_log: true, limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gearshift_core::{Limits, OnDisconnect, Overload};
+use nix::unistd::{Group, User};
 
 /// Reads `5` or `5s`, `500ms`, `2m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -42,6 +43,29 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("not a number of 1 or more".to_owned()),
+    }
+}
+
+/// Reads the permissions of a file, in octal.
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "not three octal digits such as 660".to_owned())
+}
+
+/// Reads the number of a user, or looks up the number of a name.
+pub(crate) fn user(text: &str) -> Result<u32, String> {
+    id(text, "user", |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
+}
+
+/// Reads the number of a group, or looks up the number of a name.
+pub(crate) fn group(text: &str) -> Result<u32, String> {
+    id(text, "group", |name| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw())))
+}
+
+fn id(text: &str, kind: &str, look_up: impl Fn(&str) -> nix::Result<Option<u32>>) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number) => Ok(number),
+        Err(_) => look_up(text).map_err(|error| error.to_string())?.ok_or(format!("there is no such {kind}")),
     }
 }
 
@@ -135,6 +159,9 @@ mod tests {
     #[test]
     fn numbers_and_keywords_are_read_or_refused() {
         check(fields, [("256", 256)], &["257"]);
+        check(mode, [("660", 0o660), ("0", 0)], &["", "668", "1000", "0o660", "-1"]);
+        check(user, [("root", 0), ("0", 0), ("1234", 1234)], &["", "no such user", "-1"]);
+        check(group, [("root", 0), ("4294967295", u32::MAX)], &["no such group", "4294967296"]);
         check(overload, [("refuse", Overload::Refuse)], &["Wait", ""]);
         check(on_disconnect, [("ignore", OnDisconnect::Ignore)], &["abort"]);
     }

@@ -1,16 +1,23 @@
 //! Listening addresses: ports in use, several addresses, and Unix sockets.
 
-use std::io;
+use std::fs;
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use gearshift::{Backend, Bind, Config, Endpoint, ServeError, Server, TestServer};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{getegid, geteuid};
+use socket2::{Domain, SockAddr, Socket, Type};
 use test_support::PATIENCE;
 use test_support::backend::few_workers;
 use test_support::client::Client;
+use test_support::program;
 use test_support::server::Running;
 use test_support::suite::Area;
 
@@ -21,6 +28,11 @@ pub(crate) const AREA: Area = (
         ("gives_a_port_back_when_it_stops", port_again),
         ("serves_a_unix_socket_and_removes_it", unix_socket),
         ("refuses_a_unix_socket_that_another_server_has", unix_socket_in_use),
+        ("a_file_that_is_not_a_socket_is_left_alone", not_a_socket),
+        ("only_a_dead_socket_is_replaced", dead_socket),
+        ("a_socket_whose_backlog_is_full_is_in_use", full_backlog),
+        ("the_socket_of_a_successor_survives_a_stop", successor),
+        ("the_permissions_of_a_unix_socket_are_settings", permissions),
         ("serves_all_its_addresses", several),
     ],
 );
@@ -111,6 +123,116 @@ fn unix_socket_in_use(backend: Backend) {
     let thread = thread::spawn(move || backend.serve(server, demo::app()));
     expect_in_use(bind(&address), &address);
     assert_eq!(unix_client(&path).get("/plaintext").status, 200, "the first server keeps its socket file");
+    shutdown.force();
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
+}
+
+/// Binds the address `unix:PATH`.
+fn bind_path(path: &Path) -> Result<Server, ServeError> {
+    Server::bind(&[Bind::Unix(path.to_owned())], Config::default())
+}
+
+fn expect_kind(bound: Result<Server, ServeError>, kind: io::ErrorKind) {
+    match bound {
+        Err(ServeError::Bind { source, .. }) => assert_eq!(source.kind(), kind, "{source}"),
+        other => panic!("not an error: {other:?}"),
+    }
+}
+
+fn not_a_socket(backend: Backend) {
+    let path = free_path();
+    fs::write(&path, "kept").expect("a file in the folder for temporary files");
+    let address = format!("unix:{}", path.display());
+    let (status, log) = program::run(backend, &["--bind", &address]);
+    assert_eq!(status, Some(3), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains(&address), "{log}");
+    assert_eq!(fs::read_to_string(&path).expect("the file is still there"), "kept");
+    fs::remove_file(&path).expect("it can be removed");
+
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe with a name");
+    expect_kind(bind_path(&path), io::ErrorKind::AlreadyExists);
+    assert!(fs::symlink_metadata(&path).expect("it is still there").file_type().is_fifo());
+    fs::remove_file(&path).expect("it can be removed");
+
+    let dead = free_path();
+    drop(UnixListener::bind(&dead).expect("the path is free"));
+    symlink(&dead, &path).expect("a link");
+    expect_kind(bind_path(&path), io::ErrorKind::AlreadyExists);
+    assert!(fs::symlink_metadata(&path).expect("it is still there").is_symlink());
+    fs::remove_file(&path).expect("it can be removed");
+    fs::remove_file(&dead).expect("it can be removed");
+}
+
+fn dead_socket(backend: Backend) {
+    let path = free_path();
+    drop(UnixListener::bind(&path).expect("the path is free"));
+    let server = bind_path(&path).expect("nobody listens on the socket");
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
+    assert_eq!(unix_client(&path).get("/plaintext").status, 200);
+    shutdown.force();
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
+    assert!(!path.exists(), "the socket file is gone");
+}
+
+fn full_backlog(_: Backend) {
+    let path = free_path();
+    let address = SockAddr::unix(&path).expect("a short path");
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    let listener = socket();
+    listener.bind(&address).expect("the path is free");
+    listener.listen(1).expect("it is bound");
+    let mut waiting = Vec::new();
+    loop {
+        let client = socket();
+        client.set_nonblocking(true).expect("a socket has this option");
+        match client.connect(&address) {
+            Ok(()) => waiting.push(client),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("not a full backlog: {error}"),
+        }
+    }
+    let (sender, bound) = mpsc::channel();
+    let taken = path.clone();
+    thread::spawn(move || _ = sender.send(bind_path(&taken)));
+    expect_kind(bound.recv_timeout(PATIENCE).expect("the attempt ends"), io::ErrorKind::AddrInUse);
+    assert!(path.exists(), "the socket keeps its file");
+    fs::remove_file(&path).expect("it can be removed");
+}
+
+fn successor(backend: Backend) {
+    let path = free_path();
+    let server = bind_path(&path).expect("the path is free");
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
+    assert_eq!(unix_client(&path).get("/plaintext").status, 200);
+    fs::remove_file(&path).expect("it can be removed");
+    let successor = UnixListener::bind(&path).expect("the path is free");
+    shutdown.graceful();
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
+    let mut client = UnixStream::connect(&path).expect("the successor listens");
+    let (mut accepted, _) = successor.accept().expect("a connection");
+    client.write_all(b"x").expect("the successor has the connection");
+    accepted.read_exact(&mut [0; 1]).expect("the successor has the connection");
+    fs::remove_file(&path).expect("it can be removed");
+}
+
+fn permissions(backend: Backend) {
+    // Only a privileged process can give a file away.
+    let (user, group) = match geteuid().is_root() {
+        true => (1234, 1235),
+        false => (geteuid().as_raw(), getegid().as_raw()),
+    };
+    let path = free_path();
+    let mut config = few_workers(backend);
+    (config.unix_mode, config.unix_user, config.unix_group) = (Some(0o640), Some(user), Some(group));
+    let server = Server::bind(&[Bind::Unix(path.clone())], config).expect("the path is free");
+    let file = fs::symlink_metadata(&path).expect("the socket has a file");
+    assert_eq!((file.mode() & 0o777, file.uid(), file.gid()), (0o640, user, group));
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
+    assert_eq!(unix_client(&path).get("/plaintext").status, 200);
     shutdown.force();
     thread.join().expect("the server does not panic").expect("the server ends without an error");
 }

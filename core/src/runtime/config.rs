@@ -75,6 +75,13 @@ pub struct Config {
     pub stall_threshold: Duration,
     /// The number of connections that the kernel holds until they are accepted: the argument of `listen(2)`.
     pub backlog: u16,
+    /// The permissions of the files of Unix sockets, as in `0o660`. A peer needs the permission to write. `None`: as the
+    /// umask of the process says.
+    pub unix_mode: Option<u32>,
+    /// The user that owns the files of Unix sockets, by number. `None`: the user of the process.
+    pub unix_user: Option<u32>,
+    /// The group of the files of Unix sockets, by number. `None`: the group of the process.
+    pub unix_group: Option<u32>,
     /// The largest number of open connections. [`Config::overload`] is the policy for further ones.
     pub max_connections: usize,
     /// The policy for connections beyond [`Config::max_connections`].
@@ -134,6 +141,9 @@ impl Default for Config {
             pool_overload: Overload::Wait,
             stall_threshold: Duration::from_millis(50),
             backlog: 2048,
+            unix_mode: None,
+            unix_user: None,
+            unix_group: None,
             max_connections: 10_000,
             overload: Overload::Wait,
             max_requests: Some(1_000_000),

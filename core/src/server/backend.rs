@@ -75,7 +75,7 @@ impl Server {
     /// [`ServeError::Bind`] for the first address that cannot be bound.
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
         let bind = |bind: &Bind| {
-            Listener::bind(bind, config.backlog)
+            Listener::bind(bind, &config)
                 .map_err(|source| ServeError::Bind { address: bind.to_string(), source })
         };
         let listeners = binds.iter().map(bind).collect::<Result<_, _>>()?;

@@ -14,9 +14,11 @@ use rustix::net::SocketFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::conn::context::Peer;
+use crate::runtime::config::Config;
 use crate::runtime::endpoint::Endpoint;
 #[cfg(doc)]
 use crate::server::accept::AcceptPause;
+use crate::server::unix_socket::{self, SocketFile};
 
 /// The address on which a server listens, as configured.
 ///
@@ -34,8 +36,9 @@ use crate::server::accept::AcceptPause;
 pub enum Bind {
     /// A host name or IP address, and a port: `HOST:PORT`.
     Tcp(String),
-    /// The path of a Unix socket, which the server creates and removes. The server replaces a socket file on which no
-    /// process listens.
+    /// The path of a Unix socket, which the server creates and removes. The server replaces a socket on which no process
+    /// listens, and no other file. [`Config::unix_mode`], [`Config::unix_user`] and [`Config::unix_group`] are its
+    /// permissions.
     Unix(PathBuf),
     /// The number of a file descriptor inherited from the parent process, on which it listens.
     Fd(u16),
@@ -79,10 +82,11 @@ impl fmt::Display for Bind {
 /// Accepted sockets are non-blocking and, on Linux, have `TCP_NODELAY` set.
 #[derive(Debug)]
 pub struct Listener {
+    /// The first field, because the socket file has to be dropped before the socket.
+    origin: Origin,
     socket: Socket,
     local: Endpoint,
     backlog: u16,
-    origin: Origin,
 }
 
 /// How a listening socket was made.
@@ -91,22 +95,27 @@ enum Origin {
     /// The server has bound it to a TCP address, to which `sibling` binds more sockets with `SO_REUSEPORT`.
     Tcp,
     /// The server has created its socket file, which is removed when the listener is dropped.
-    Unix,
+    Unix { _file: SocketFile },
     /// It was inherited, or is a sibling of another listener.
     Other,
 }
 
 impl Listener {
-    /// Binds a socket and listens. `backlog` is the number of connections that the kernel holds until they are
-    /// accepted. A host name is looked up, which blocks; the first of its addresses that can be bound is used.
+    /// Binds a socket and listens. `config` has the backlog, and the permissions of a Unix socket. A host name is looked
+    /// up, which blocks; the first of its addresses that can be bound is used.
     ///
     /// # Errors
-    /// `AddrInUse` if a process listens on the address, including this one; `InvalidInput` if an inherited descriptor
-    /// does not listen; or another error of the operating system.
-    pub fn bind(bind: &Bind, backlog: u16) -> io::Result<Listener> {
+    /// `AddrInUse` if a process listens on the address, including this one; `AlreadyExists` if the path of a Unix socket
+    /// names a file that is not a socket; `InvalidInput` if an inherited descriptor does not listen; or another error of
+    /// the operating system.
+    pub fn bind(bind: &Bind, config: &Config) -> io::Result<Listener> {
+        let backlog = config.backlog;
         match bind {
             Bind::Tcp(address) => bind_tcp(address, backlog),
-            Bind::Unix(path) => bind_unix(path, backlog),
+            Bind::Unix(path) => {
+                let (socket, file) = unix_socket::bind(path, config)?;
+                Listener::new(socket, backlog, Origin::Unix { _file: file })
+            }
             Bind::Fd(number) => inherit(*number, backlog),
         }
     }
@@ -144,7 +153,7 @@ impl Listener {
     /// Creates a listener from a socket that listens.
     fn new(socket: Socket, backlog: u16, origin: Origin) -> io::Result<Listener> {
         let local = Endpoint::from_sockaddr(&socket.local_addr()?);
-        Ok(Listener { socket, local, backlog, origin })
+        Ok(Listener { origin, socket, local, backlog })
     }
 
     /// Creates one more listener for the same address.
@@ -160,14 +169,6 @@ impl Listener {
             _ => self.socket.try_clone()?,
         };
         Listener::new(socket, self.backlog, Origin::Other)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let (Endpoint::Unix(path), Origin::Unix) = (&self.local, &self.origin) {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 
@@ -207,25 +208,6 @@ fn bind_tcp(address: &str, backlog: u16) -> io::Result<Listener> {
         }
     }
     Err(failure)
-}
-
-/// Binds a Unix socket. Replaces a socket file that refuses connections.
-fn bind_unix(path: &PathBuf, backlog: u16) -> io::Result<Listener> {
-    let address = SockAddr::unix(path)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    if let Err(error) = socket.bind(&address) {
-        let alive = || Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&address);
-        let is_dead_socket =
-            matches!(alive(), Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused);
-        if error.kind() != io::ErrorKind::AddrInUse || !is_dead_socket {
-            return Err(error);
-        }
-        std::fs::remove_file(path)?;
-        socket.bind(&address)?;
-    }
-    socket.listen(backlog.into())?;
-    Listener::new(socket, backlog, Origin::Unix)
 }
 
 /// Duplicates an inherited descriptor by its number. Taking ownership of the number itself would need unsafe code.

@@ -4,3 +4,4 @@ pub(crate) mod accept;
 pub mod backend;
 pub mod lifecycle;
 pub(crate) mod listener;
+mod unix_socket;

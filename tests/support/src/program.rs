@@ -10,10 +10,12 @@ use std::net::SocketAddr;
 use std::process::{self, ChildStderr, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use gearshift::{Backend, cli};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
+use crate::PATIENCE;
 use crate::app;
 use crate::backend::few_workers;
 use crate::client::Client;
@@ -156,6 +158,33 @@ impl Drop for Program {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Runs a server that does not start, with these flags and the size of [`few_workers`]. Returns its exit status and what
+/// it has written to standard error.
+///
+/// # Panics
+/// If the process cannot be started, or does not end.
+pub fn run(backend: Backend, flags: &[&str]) -> (Option<i32>, String) {
+    let mut process = small(backend)
+        .args(flags)
+        .env(DESCRIPTORS, "")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the executable of the test can be started");
+    let ended = Instant::now() + PATIENCE;
+    let status = loop {
+        match process.try_wait().expect("the process is a child of this one") {
+            None if Instant::now() < ended => thread::sleep(Duration::from_millis(2)),
+            status => break status,
+        }
+    };
+    let _ = process.kill();
+    let mut log = String::new();
+    let mut stderr = process.stderr.take().expect("standard error is piped");
+    stderr.read_to_string(&mut log).expect("the log is UTF-8");
+    (status.expect("the server does not start").code(), log)
 }
 
 /// The command that starts this executable as a server with the default number of workers and threads.
