@@ -1,5 +1,5 @@
 //! The flags of the command line. A flag that gunicorn or uvicorn has too is called as it is there. Each setting has an
-//! environment variable.
+//! environment variable. Each time may be `never`.
 
 use std::time::Duration;
 
@@ -97,11 +97,11 @@ pub struct Settings {
     keep_alive: Option<Duration>,
 
     /// Timeout for receiving a request head [default: 10s]
-    #[arg(long, value_name = "TIME", env = "GEARSHIFT_HEADER_TIMEOUT", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_HEADER_TIMEOUT", value_parser = values::timeout)]
     header_timeout: Option<Duration>,
 
     /// Timeout for receiving further bytes of a request body [default: 30s]
-    #[arg(long, value_name = "TIME", env = "GEARSHIFT_BODY_TIMEOUT", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_BODY_TIMEOUT", value_parser = values::timeout)]
     body_timeout: Option<Duration>,
 
     /// On a blocking backend, largest body that is received before its request begins; 0: none [default: 64k]
@@ -112,8 +112,8 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MIN_RATE", value_parser = values::size::<u32>)]
     min_rate: Option<u32>,
 
-    /// Timeout for a waiting handler to begin its response; then 503 [default: 30s]
-    #[arg(long, value_name = "TIME", env = "GEARSHIFT_TIMEOUT", value_parser = values::duration)]
+    /// Timeout for a waiting handler to begin its response, or never; then 503 [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_TIMEOUT", value_parser = values::timeout)]
     timeout: Option<Duration>,
 
     /// Policy for a waiting handler whose client disconnects: cancel, detach or ignore [default: cancel]
@@ -121,7 +121,7 @@ pub struct Settings {
     on_disconnect: Option<OnDisconnect>,
 
     /// Timeout for sending further bytes of a response [default: 30s]
-    #[arg(long, value_name = "TIME", env = "GEARSHIFT_WRITE_TIMEOUT", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_WRITE_TIMEOUT", value_parser = values::timeout)]
     write_timeout: Option<Duration>,
 
     /// Time to keep reading from a refused client, so that it receives the reason [default: 2s]
@@ -211,8 +211,7 @@ impl Settings {
         config.compute_threads = self.compute_threads;
         set(&mut config.pool_queue, self.pool_queue);
         set(&mut config.pool_overload, self.pool_overload);
-        let never = |threshold: Duration| if threshold.is_zero() { Duration::MAX } else { threshold };
-        set(&mut config.stall_threshold, self.stall_threshold.map(never));
+        set(&mut config.stall_threshold, self.stall_threshold);
         set(&mut config.backlog, self.backlog);
         config.unix_mode = self.unix_mode;
         config.unix_user = self.unix_user;
@@ -310,7 +309,12 @@ mod tests {
 
     #[test]
     fn zero_switches_a_limit_off() {
-        assert_eq!(config("--stall-threshold 0").stall_threshold, Duration::MAX);
         assert_eq!(config("--max-requests 0").max_requests, None);
+    }
+
+    #[test]
+    fn never_is_a_time() {
+        assert_eq!(config("--timeout never").handler_timeout, Duration::MAX);
+        assert_eq!(config("--keep-alive never").keep_alive, Duration::MAX);
     }
 }

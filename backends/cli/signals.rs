@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gearshift_core::Shutdown;
+use gearshift_core::clock::after;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
@@ -64,7 +65,7 @@ fn watch(signals: &Receiver<()>, grace: Duration, overdue: impl Fn()) {
     if signals.recv().is_err() {
         return;
     }
-    let (graceful, mut forced) = (Instant::now() + grace + SLACK, None);
+    let (graceful, mut forced) = (after(Instant::now(), grace.saturating_add(SLACK)), None);
     loop {
         let deadline = forced.unwrap_or(graceful);
         match signals.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -83,13 +84,15 @@ mod tests {
 
     #[test]
     fn a_third_signal_does_not_end_a_server_that_stops() {
-        let (sender, receiver) = mpsc::channel();
-        for _ in 0..3 {
-            sender.send(()).expect("the receiver exists");
+        for grace in [Duration::from_secs(30), Duration::MAX] {
+            let (sender, receiver) = mpsc::channel();
+            for _ in 0..3 {
+                sender.send(()).expect("the receiver exists");
+            }
+            drop(sender);
+            let is_overdue = Cell::new(false);
+            watch(&receiver, grace, || is_overdue.set(true));
+            assert!(!is_overdue.get());
         }
-        drop(sender);
-        let is_overdue = Cell::new(false);
-        watch(&receiver, Duration::from_secs(30), || is_overdue.set(true));
-        assert!(!is_overdue.get());
     }
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 use gearshift_core::{Limits, OnDisconnect, Overload};
 use nix::unistd::{Group, User};
 
-/// Reads `5` or `5s`, `500ms`, `2m`, `1h`.
+/// Reads `5` or `5s`, `500ms`, `2m`, `1h`, or `never`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if text == "never" {
+        return Ok(Duration::MAX);
+    }
     let (number, unit) = split(text);
     let millis = match unit {
         "ms" => 1,
@@ -15,11 +18,20 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => return Err(format!("'{unit}' is not a unit of time: ms, s, m or h")),
     };
-    let number: u64 = number.parse().map_err(|_| "not a duration such as 5, 5s, 500ms or 2m".to_owned())?;
-    // No limit needs more than a year, and `Instant` can represent a year from now.
+    let number: u64 =
+        number.parse().map_err(|_| "not a duration such as 5, 5s, 500ms, 2m or never".to_owned())?;
+    // A longer time is more likely a mistake than a limit.
     match number.checked_mul(millis).filter(|millis| *millis <= 365 * 24 * 3_600_000) {
         Some(millis) => Ok(Duration::from_millis(millis)),
-        None => Err("longer than a year".to_owned()),
+        None => Err("longer than a year; write never for no limit".to_owned()),
+    }
+}
+
+/// Reads a duration that is not zero.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("is 0; write never for no limit".to_owned()),
+        timeout => Ok(timeout),
     }
 }
 
@@ -64,6 +76,8 @@ pub(crate) fn group(text: &str) -> Result<u32, String> {
 
 fn id(text: &str, kind: &str, look_up: impl Fn(&str) -> nix::Result<Option<u32>>) -> Result<u32, String> {
     match text.parse() {
+        // The system takes this number for no user and no group.
+        Ok(u32::MAX) => Err(format!("not the number of a {kind}")),
         Ok(number) => Ok(number),
         Err(_) => look_up(text).map_err(|error| error.to_string())?.ok_or(format!("there is no such {kind}")),
     }
@@ -141,6 +155,8 @@ mod tests {
         let millis =
             [("5", 5_000), ("0", 0), ("5s", 5_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)];
         let valid = millis.map(|(text, millis)| (text, Duration::from_millis(millis)));
+        check(duration, [("never", Duration::MAX)], &["Never"]);
+        check(timeout, [("1ms", Duration::from_millis(1)), ("never", Duration::MAX)], &["0", "0ms", ""]);
         let too_long = ["99999999999999999999", "18446744073709551615h", "9999h9"];
         check(duration, valid, &["", "s", "-1", "1.5", "5 s", "5S", "5d"]);
         check(duration, [], &too_long);
@@ -161,7 +177,7 @@ mod tests {
         check(fields, [("256", 256)], &["257"]);
         check(mode, [("660", 0o660), ("0", 0)], &["", "668", "1000", "0o660", "-1"]);
         check(user, [("root", 0), ("0", 0), ("1234", 1234)], &["", "no such user", "-1"]);
-        check(group, [("root", 0), ("4294967295", u32::MAX)], &["no such group", "4294967296"]);
+        check(group, [("root", 0), ("4294967294", u32::MAX - 1)], &["no such group", "4294967295"]);
         check(overload, [("refuse", Overload::Refuse)], &["Wait", ""]);
         check(on_disconnect, [("ignore", OnDisconnect::Ignore)], &["abort"]);
     }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use gearshift::clock::MAX_WAIT;
 use gearshift::{
     Backend, BoxError, BoxFuture, IntoResponse, Request, Response, Router, Runtime, StatusCode, Stream,
     blocking, compute, sync,
@@ -24,6 +25,7 @@ pub(crate) const AREA: Area = (
         ("sleep_takes_its_time", sleep),
         ("timeout_returns_the_output_in_time", timeout_in_time),
         ("timeout_drops_a_future_that_is_late", timeout_too_late),
+        ("a_wait_of_the_longest_duration_does_not_end", endless),
         ("timeout_bounds_the_wait_for_a_body", timeout_of_a_body),
         ("timeout_bounds_the_wait_of_a_blocking_handler_for_a_body", timeout_of_a_body_in_a_job),
         ("a_hundred_sleeps_at_once_take_as_long_as_one", many_sleeps),
@@ -85,6 +87,23 @@ fn timeout_in_time(backend: Backend) {
         };
         let output = runtime.timeout(Duration::from_secs(60), wait).await?;
         ensure(output == 7, || format!("{output}"))
+    });
+}
+
+fn endless(backend: Backend) {
+    expect_ok(backend, |runtime| async move {
+        for duration in [Duration::MAX, Duration::from_secs(u64::MAX / 2), MAX_WAIT, MAX_WAIT / 2] {
+            let output = runtime.timeout(duration, runtime.sleep(Duration::from_millis(1))).await;
+            ensure(output.is_ok(), || format!("a timeout of {duration:?} was over"))?;
+            let output = runtime.timeout(Duration::from_millis(1), runtime.sleep(duration)).await;
+            ensure(output.is_err(), || format!("a sleep of {duration:?} ended"))?;
+            let sleeping = runtime.spawn(runtime.sleep(duration));
+            runtime.sleep(Duration::from_millis(1)).await;
+            sleeping.cancel();
+            let ended = sleeping.await;
+            ensure(ended.is_err(), || format!("a task that sleeps for {duration:?} ended"))?;
+        }
+        Ok(())
     });
 }
 

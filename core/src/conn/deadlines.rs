@@ -21,9 +21,7 @@ use crate::conn::io::Io;
 use crate::conn::min_rate::MinRate;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
-
-/// The longest timeout. A longer setting counts as this one, which every clock and timer can represent.
-pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+use crate::runtime::clock::after;
 
 /// See the [module](self). The deadline of a wait that has not begun is `None`.
 #[derive(Debug, Default)]
@@ -84,7 +82,7 @@ impl Deadlines {
 
 /// Returns the time after `timeout` from now.
 fn deadline_in(service: &Service, timeout: Duration) -> Instant {
-    service.clock.now() + timeout.min(MAX_TIMEOUT)
+    after(service.clock.now(), timeout)
 }
 
 /// Whether there is a deadline, and it has passed.

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::conn::deadlines::MAX_TIMEOUT;
+use crate::runtime::clock::MAX_WAIT;
 
 /// The waits for a peer during one body or one flush.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl MinRate {
         if self.since.is_some() {
             return;
         }
-        let timeout = timeout.min(MAX_TIMEOUT);
+        let timeout = timeout.min(MAX_WAIT);
         self.max_wait = match rate {
             0 => timeout,
             rate => {

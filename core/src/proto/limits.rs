@@ -22,10 +22,10 @@ pub struct Limits {
     /// [`Limits::MAX_HEAD`] are reduced to it. Default: 32 KiB.
     pub head: usize,
     /// The largest request body in bytes. A longer one is answered with 413, before it is read if its `Content-Length`
-    /// is known. Default: 2 GiB.
+    /// is known. With 0, no request may have a body. Default: 2 GiB.
     pub body: u64,
     /// The largest rest of a request body, in bytes, that is read and dropped after the response to keep the
-    /// connection open. If more is left, the connection closes. Default: 256 KiB.
+    /// connection open. If more is left, the connection closes. With 0, it closes if anything is left. Default: 256 KiB.
     pub drain: u64,
     /// The number of bytes in the write queue at which the driver stops polling the response body, until the peer takes
     /// some. Default: 256 KiB.

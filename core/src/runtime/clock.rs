@@ -10,6 +10,16 @@ use rustix::time::ClockId::{Monotonic as MONOTONIC, Realtime as REALTIME};
 use rustix::time::ClockId::{MonotonicCoarse as MONOTONIC, RealtimeCoarse as REALTIME};
 use rustix::time::clock_gettime;
 
+/// The longest wait: 30 years. Every clock and timer can represent its end. A longer duration, such as
+/// [`Duration::MAX`], counts as this one, and so means "never".
+pub const MAX_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// Returns the time `wait` after `start`, and at most [`MAX_WAIT`] after it.
+#[inline]
+pub fn after(start: Instant, wait: Duration) -> Instant {
+    start + wait.min(MAX_WAIT)
+}
+
 /// The source of time for all deadlines and for the `Date` field of a server.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {

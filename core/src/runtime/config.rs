@@ -20,6 +20,10 @@ use crate::proto::limits::Limits;
 /// config.limits.body = 1 << 20;
 /// ```
 ///
+/// A timeout of more than [`MAX_WAIT`](crate::clock::MAX_WAIT), such as [`Duration::MAX`], means "never". A setting that
+/// may be 0 says what 0 means. [`Server::bind`](crate::Server::bind) refuses 0 for every other setting, because no
+/// request would be served.
+///
 /// | Setting | Flag | Default | Consequence beyond it |
 /// | --- | --- | --- | --- |
 /// | `limits.request_line` | `--max-request-line` | 8,190 bytes | 414 |
@@ -49,19 +53,22 @@ use crate::proto::limits::Limits;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The number of event loops, or of threads of a work-stealing runtime. `None`: one for each core. `sequential`
-    /// and `threadpool` refuse values other than 1. `async-std` refuses values other than its own number of threads:
-    /// `ASYNC_STD_THREAD_COUNT`, or one for each core.
+    /// The number of event loops, or of threads of a work-stealing runtime, up to [`Config::MAX_THREADS`]. `None`: one
+    /// for each core. `sequential` and `threadpool` refuse values other than 1. `async-std` refuses values other than its
+    /// own number of threads: `ASYNC_STD_THREAD_COUNT`, or one for each core.
     pub workers: Option<usize>,
-    /// The number of threads of the `threadpool` backend. `None`: 16 for each core. Other backends refuse the setting.
+    /// The number of threads of the `threadpool` backend, up to [`Config::MAX_THREADS`]. `None`: 16 for each core. Other
+    /// backends refuse the setting.
     pub threads: Option<usize>,
     /// The number of blocking jobs, from [`Runtime::blocking`](crate::Runtime::blocking), that run at once on backends
-    /// whose threads must not block. Except on tokio, all servers of the process share at most 500 threads for them.
+    /// whose threads must not block, up to [`Config::MAX_THREADS`]. Except on tokio, all servers of the process share at
+    /// most 500 threads for them.
     pub blocking_threads: usize,
     /// The number of CPU-bound jobs, from [`Runtime::compute`](crate::Runtime::compute), that run at once on backends
-    /// whose threads must not block. `None`: one for each core.
+    /// whose threads must not block, up to [`Config::MAX_THREADS`]. `None`: one for each core.
     pub compute_threads: Option<usize>,
-    /// The number of jobs of each kind that may wait for a thread before further jobs are refused. It applies to
+    /// The number of jobs of each kind that may wait for a thread before further jobs are refused. With 0, a job is
+    /// refused if no thread is free. It applies to
     /// [`Runtime::try_blocking`](crate::Runtime::try_blocking) and
     /// [`Runtime::try_compute`](crate::Runtime::try_compute), and to handlers if [`Config::pool_overload`] is
     /// [`Overload::Refuse`]. Otherwise the number of handlers bounds the queue: a job leaves it when its handler is
@@ -71,9 +78,10 @@ pub struct Config {
     /// has [`Config::pool_queue`] jobs.
     pub pool_overload: Overload,
     /// The time for which a handler may hold the thread of an event loop without waiting. After a longer time its
-    /// route is logged.
+    /// route is logged. 0: never.
     pub stall_threshold: Duration,
-    /// The number of connections that the kernel holds until they are accepted: the argument of `listen(2)`.
+    /// The number of connections that the kernel holds until they are accepted: the argument of `listen(2)`. With 0,
+    /// Linux holds one.
     pub backlog: u16,
     /// The permissions of the files of Unix sockets, as in `0o660`. A peer needs the permission to write. `None`: as the
     /// umask of the process says.
@@ -86,11 +94,12 @@ pub struct Config {
     pub max_connections: usize,
     /// The policy for connections beyond [`Config::max_connections`].
     pub overload: Overload,
-    /// The number of requests after which a connection is closed. `None`: no limit.
+    /// The number of requests after which a connection is closed, at least 1. `None`: no limit.
     pub max_requests: Option<u64>,
-    /// The age at which a connection is closed, after its next response.
+    /// The age at which a connection is closed, after its next response. With 0, each connection has one response.
     pub max_age: Duration,
-    /// The time for which a connection may stay open without a request.
+    /// The time for which a connection may stay open without a request. With 0, a connection closes unless its next
+    /// request has arrived with the one before it.
     pub keep_alive: Duration,
     /// The time in which a request head must arrive. It starts with the connection for the first head, and with the
     /// first byte of the head for others.
@@ -104,7 +113,7 @@ pub struct Config {
     pub body_buffer: usize,
     /// The lowest rate, in bytes per second, at which a peer must send a request body and receive a response. It is an
     /// average over the time that the server waits for the peer, and applies after a grace time of
-    /// [`Config::body_timeout`] or [`Config::write_timeout`].
+    /// [`Config::body_timeout`] or [`Config::write_timeout`]. 0: no minimum.
     pub min_rate: u32,
     /// The time in which a handler must begin its response. The time that it waits for the request body does not
     /// count. A handler can only be interrupted where it waits: code that holds its thread runs on until its next
@@ -116,9 +125,10 @@ pub struct Config {
     /// The time for which a peer may receive no byte of a response.
     pub write_timeout: Duration,
     /// The time for which a closing connection is still read, so that the peer receives the last response (RFC 9112,
-    /// 9.6).
+    /// 9.6). With 0, it closes at once.
     pub linger: Duration,
-    /// The time that requests in flight and background tasks have to end after a stop was requested.
+    /// The time that requests in flight and background tasks have to end after a stop was requested. With 0, they are cut
+    /// at once.
     pub graceful_timeout: Duration,
     /// Whether responses have a `Date` field (RFC 9110, 6.6.1).
     pub date_header: bool,
@@ -167,6 +177,9 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The largest number of threads of one kind.
+    pub const MAX_THREADS: usize = 1 << 15;
+
     /// The shortest timeout of a connection, at least 1 ms. No deadline that is set now is due earlier.
     ///
     /// Backends that check all deadlines periodically, instead of keeping a timer for each, use it as the period.

@@ -20,6 +20,7 @@ use crate::proto::BoxFuture;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 use crate::proto::stream::Stream;
+use crate::runtime::clock::after;
 use crate::runtime::config::Config;
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::endpoint::Endpoint;
@@ -182,12 +183,13 @@ impl Runtime {
         self.0.shutdown.reached(Phase::Graceful)
     }
 
-    /// Waits for `duration` from the time of the call.
+    /// Waits for `duration` from the time of the call. The wait for a `duration` of more than
+    /// [`MAX_WAIT`](crate::clock::MAX_WAIT), such as [`Duration::MAX`], does not end.
     ///
     /// The thread of an event loop does other work during the wait. A handler on a blocking backend holds its thread,
     /// and the futures that it has joined with this one run on.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        self.sleep_until(self.now() + duration)
+        self.sleep_until(after(self.now(), duration))
     }
 
     /// The current time of the clock of the engine.
@@ -200,7 +202,8 @@ impl Runtime {
         self.0.engine.sleep(at)
     }
 
-    /// Runs `future` for at most `duration` from the first poll, then drops it.
+    /// Runs `future` for at most `duration` from the first poll, then drops it. A `duration` of more than
+    /// [`MAX_WAIT`](crate::clock::MAX_WAIT), such as [`Duration::MAX`], is no limit.
     ///
     /// # Errors
     /// [`Elapsed`] if `future` was not ready in time.

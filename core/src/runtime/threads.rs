@@ -26,7 +26,7 @@ impl OffloadThreads {
     /// Runs `job` on a thread of the given kind.
     ///
     /// # Panics
-    /// If the operating system refuses to create the threads for CPU-bound work.
+    /// If the operating system refuses to create a single thread for CPU-bound work.
     pub fn run(&self, kind: Work, job: Job) {
         match kind {
             Work::Blocking => blocking::unblock(job).detach(),
@@ -34,13 +34,21 @@ impl OffloadThreads {
         }
     }
 
+    /// The threads for CPU-bound work. If the operating system refuses their number, there are fewer of them.
     fn compute(&self) -> &rayon_core::ThreadPool {
         self.compute.get_or_init(|| {
-            rayon_core::ThreadPoolBuilder::new()
-                .num_threads(self.compute_threads)
-                .thread_name(|n| format!("compute-{n}"))
-                .build()
-                .expect("the operating system creates a thread for each core")
+            let mut threads = self.compute_threads;
+            loop {
+                let name = |n| format!("compute-{n}");
+                match rayon_core::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build() {
+                    Ok(pool) => return pool,
+                    Err(error) => {
+                        assert!(threads > 1, "no thread for CPU-bound work: {error}");
+                        log::warn!("the system refuses {threads} threads for CPU-bound work: {error}");
+                        threads /= 2;
+                    }
+                }
+            }
         })
     }
 }

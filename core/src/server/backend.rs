@@ -60,6 +60,44 @@ pub fn check_event_loop(backend: &'static str, config: &Config) -> Result<(), Se
     }
 }
 
+/// Checks the values of the settings whose meaning does not depend on the backend.
+fn check_values(config: &Config) -> Result<(), ServeError> {
+    let limits = &config.limits;
+    let threads = [
+        ("workers", config.workers),
+        ("threads", config.threads),
+        ("blocking_threads", Some(config.blocking_threads)),
+        ("compute_threads", config.compute_threads),
+    ];
+    let is_zero = [
+        ("max_connections", config.max_connections == 0),
+        ("max_requests", config.max_requests == Some(0)),
+        ("header_timeout", config.header_timeout.is_zero()),
+        ("body_timeout", config.body_timeout.is_zero()),
+        ("handler_timeout", config.handler_timeout.is_zero()),
+        ("write_timeout", config.write_timeout.is_zero()),
+        ("limits.request_line", limits.request_line == 0),
+        ("limits.field_line", limits.field_line == 0),
+        ("limits.fields", limits.fields == 0),
+        ("limits.head", limits.head == 0),
+        ("limits.output", limits.output == 0),
+        ("limits.pipeline", limits.pipeline == 0),
+    ];
+    for (setting, count) in threads {
+        if count.is_some_and(|count| !(1..=Config::MAX_THREADS).contains(&count)) {
+            let reason = format!("is not between 1 and {}", Config::MAX_THREADS);
+            return Err(ServeError::Value { setting, reason });
+        }
+    }
+    if let Some((setting, _)) = is_zero.into_iter().find(|(_, is_zero)| *is_zero) {
+        return Err(ServeError::Value { setting, reason: "is 0".into() });
+    }
+    if config.unix_mode.is_some_and(|mode| mode > 0o777) {
+        return Err(ServeError::Value { setting: "unix_mode", reason: "is more than 0o777".into() });
+    }
+    Ok(())
+}
+
 /// A server without a backend: its listeners, its settings, and its [`Shutdown`].
 #[derive(Debug)]
 pub struct Server {
@@ -72,8 +110,10 @@ impl Server {
     /// Creates a server that listens on all of `binds`.
     ///
     /// # Errors
-    /// [`ServeError::Bind`] for the first address that cannot be bound.
+    /// [`ServeError::Value`] for a setting without a meaning, [`ServeError::Bind`] for the first address that cannot be
+    /// bound.
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
+        check_values(&config)?;
         let bind = |bind: &Bind| {
             Listener::bind(bind, &config)
                 .map_err(|source| ServeError::Bind { address: bind.to_string(), source })
@@ -208,6 +248,13 @@ pub enum ServeError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// A setting has a value with which no server can run.
+    Value {
+        /// The name of the setting.
+        setting: &'static str,
+        /// The reason, as the rest of a sentence that begins with the name of the setting.
+        reason: String,
+    },
     /// The backend does not support a setting.
     Setting {
         /// The name of the backend.
@@ -225,6 +272,7 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServeError::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            ServeError::Value { setting, reason } => write!(f, "the setting {setting} {reason}"),
             ServeError::Setting { backend, reason } => write!(f, "backend {backend} {reason}"),
             ServeError::Start(source) => write!(f, "the application did not start: {source}"),
             ServeError::System(source) => write!(f, "the backend could not run: {source}"),
@@ -237,7 +285,7 @@ impl std::error::Error for ServeError {
         match self {
             ServeError::Bind { source, .. } | ServeError::System(source) => Some(source),
             ServeError::Start(source) => Some(&**source),
-            ServeError::Setting { .. } => None,
+            ServeError::Value { .. } | ServeError::Setting { .. } => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::proto::BoxFuture;
+use crate::runtime::clock::after;
 use crate::runtime::handle::Runtime;
 
 /// Runs hyper's connections as background tasks of a [`Runtime`].
@@ -80,7 +81,7 @@ impl Timer {
 
 impl hyper::rt::Timer for Timer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        self.sleep_until(self.now() + duration)
+        self.sleep_until(after(self.now(), duration))
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
