@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use futures_lite::{future::yield_now, stream};
+use futures_lite::future::yield_now;
+use futures_lite::stream::{self, Stream as _};
 use gearshift_core::clock::{Clock, ManualClock};
 use gearshift_core::{
     Answer, Body, BodyError, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats, Handler, Job,
@@ -28,9 +29,11 @@ enum Read {
     Nothing,
     /// The end of the peer's sending side.
     End,
+    /// The peer has reset the connection.
+    Reset,
 }
 
-use Read::{End, Nothing, Text};
+use Read::{End, Nothing, Reset, Text};
 
 /// The state that a test shares with its transport.
 #[derive(Default)]
@@ -44,6 +47,8 @@ struct Script {
     max_queued: usize,
     deadline: Option<Instant>,
     is_shut: bool,
+    /// The waker of the last read.
+    reader: Option<Waker>,
     /// The waker of the last write.
     writer: Option<Waker>,
     /// Whether the system has reported the end of the peer's sending side.
@@ -66,7 +71,8 @@ impl Scripted {
 }
 
 impl Transport for Scripted {
-    fn poll_read(&mut self, _: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
+        self.0.lock().unwrap().reader = Some(cx.waker().clone());
         match self.try_read(into) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(),
             read => Poll::Ready(read),
@@ -80,6 +86,7 @@ impl Transport for Scripted {
                 Ok(text.len())
             }
             Some(End) => Ok(0),
+            Some(Reset) => Err(io::ErrorKind::ConnectionReset.into()),
             Some(Nothing) | None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -198,6 +205,11 @@ impl Rig {
         Pin::new(&mut self.driving).poll(&mut Context::from_waker(&waker)).is_ready()
     }
 
+    /// The number of times that the task of the connection was woken.
+    fn wakes(&self) -> usize {
+        self.wakes.0.load(Ordering::SeqCst)
+    }
+
     fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
     }
@@ -210,6 +222,11 @@ impl Rig {
     fn assert_written(&self, text: &str) {
         assert!(self.written().contains(text), "{text:?} is not in {}", self.written());
     }
+}
+
+/// Polls for the next piece of a body.
+fn poll_body(body: &mut Body, waker: &Waker) -> Poll<Option<Result<Bytes, BodyError>>> {
+    Pin::new(body).poll_next(&mut Context::from_waker(waker))
 }
 
 const EVENT_LOOP: bool = false;
@@ -489,11 +506,41 @@ fn a_write_wakes_the_driver_while_another_task_reads_the_body() {
     rig.script().room = 100;
     assert!(!rig.poll());
     let mut body = rig.kept.lock().unwrap().pop().unwrap();
-    let read = http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(Waker::noop()));
-    assert!(read.is_ready());
+    assert!(poll_body(&mut body, Waker::noop()).is_ready());
+    let before = rig.wakes();
     let writer = rig.script().writer.take().unwrap();
     writer.wake();
-    assert_eq!(rig.wakes.0.load(Ordering::SeqCst), 1);
+    assert_eq!(rig.wakes(), before + 1);
+}
+
+#[test]
+fn the_driver_watches_the_peer_again_when_another_task_has_read_the_body() {
+    let keep = head("POST /keep", "Content-Length: 3\r\n");
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [Text(keep), Nothing]);
+    assert!(!rig.poll());
+    let mut body = rig.kept.lock().unwrap().pop().unwrap();
+    assert!(poll_body(&mut body, Waker::noop()).is_pending());
+    rig.script().reads.push_back(Text("abc"));
+    assert!(poll_body(&mut body, Waker::noop()).is_ready());
+    assert_eq!(rig.wakes(), 1);
+    assert!(!rig.poll());
+    let reader = rig.script().reader.take().unwrap();
+    reader.wake();
+    assert_eq!(rig.wakes(), 2, "the transport would wake another task");
+}
+
+#[test]
+fn a_failure_that_another_task_reads_ends_the_connection() {
+    for line in ["POST /keep", "POST /keep-stream"] {
+        let head = head(line, "Content-Length: 3\r\n");
+        let mut rig = Rig::new(EVENT_LOOP, |_| {}, [Text(head), Nothing, Nothing]);
+        assert!(!rig.poll());
+        let mut body = rig.kept.lock().unwrap().pop().unwrap();
+        rig.script().reads = [Reset].into();
+        assert!(matches!(poll_body(&mut body, Waker::noop()), Poll::Ready(Some(Err(BodyError::Io(_))))));
+        assert_eq!(rig.wakes(), 1, "{line}");
+        assert!(rig.poll(), "{line}");
+    }
 }
 
 #[test]
@@ -504,13 +551,12 @@ fn a_body_that_another_task_reads_ends_with_its_connection() {
         let mut body = rig.kept.lock().unwrap().pop().unwrap();
         let reader = Arc::new(WakeCount::default());
         let waker = Waker::from(reader.clone());
-        let mut read = || http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(&waker));
-        assert!(read().is_pending());
+        assert!(poll_body(&mut body, &waker).is_pending());
         rig.service.shutdown().force();
         assert!(rig.poll());
         assert_eq!(Arc::strong_count(&rig.script), 1, "{line}: the transport was dropped");
         assert_eq!(reader.0.load(Ordering::SeqCst), 1, "{line}");
-        assert!(matches!(read(), Poll::Ready(Some(Err(BodyError::Gone)))), "{line}");
+        assert!(matches!(poll_body(&mut body, &waker), Poll::Ready(Some(Err(BodyError::Gone)))), "{line}");
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) const AREA: Area = (
             });
         }),
         ("a_waiting_handler_with_an_unread_body_is_dropped", leaves_unread),
+        ("a_waiting_handler_whose_body_a_task_reads_is_dropped", leaves_reading),
         ("a_handler_is_detached_if_its_route_says_so", detached),
         ("a_handler_is_left_alone_if_its_route_says_so", ignored),
         ("the_setting_applies_to_a_route_without_a_policy", setting),
@@ -115,6 +116,34 @@ fn leaves_unread(backend: Backend) {
     seen.expect_begun();
     reset(client);
     seen.expect_dropped();
+}
+
+/// The system tells of a reset once, and the task that reads the body learns it first.
+fn leaves_reading(backend: Backend) {
+    for leave in [drop, reset] {
+        let (seen, reading) = (Seen::default(), Arc::new(AtomicBool::new(false)));
+        let (told, begun) = (seen.clone(), reading.clone());
+        let server = Running::start(backend, begins_with_head(backend), move |_| {
+            Router::new().post("/", move |mut request: Request| {
+                let (flag, begun, runtime) = (told.begin(), begun.clone(), request.runtime().clone());
+                let reads = async move {
+                    while let Some(Ok(_)) = request.body_mut().chunk().await {
+                        begun.store(true, Ordering::SeqCst);
+                    }
+                };
+                runtime.spawn(reads).detach();
+                async move {
+                    let _flag = flag;
+                    future::pending::<()>().await;
+                }
+            })
+        });
+        let mut client = server.client();
+        client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345");
+        wait_until("the task reads", || reading.load(Ordering::SeqCst));
+        leave(client);
+        seen.expect_dropped();
+    }
 }
 
 /// A server whose handler waits for a second. The policy is set for the route or in the settings.

@@ -4,6 +4,7 @@
 //! `tests/wire`. The cases of one process share the server of the wire cases, and nothing else.
 
 mod after;
+mod bodies;
 mod bridge;
 mod case;
 mod conformance;
@@ -38,8 +39,9 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
-const AREAS: [Area; 23] = [
+const AREAS: [Area; 24] = [
     after::AREA,
+    bodies::AREA,
     bridge::AREA,
     crowd::AREA,
     descriptors::AREA,

@@ -3,8 +3,11 @@
 use std::io::{Read, Write};
 use std::thread;
 
-use gearshift::{Backend, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, sync};
-use test_support::backend::{blocks, few_workers};
+use futures_lite::{StreamExt, stream};
+use gearshift::{
+    Backend, Body, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, sync,
+};
+use test_support::backend::{begins_with_head, blocks, few_workers};
 use test_support::client::Client;
 use test_support::server::Running;
 use test_support::suite::Area;
@@ -14,6 +17,7 @@ pub(crate) const AREA: Area = (
     &[
         ("echoes_64_mib_with_a_length", |backend| echo(backend, false)),
         ("echoes_64_mib_in_chunks", |backend| echo(backend, true)),
+        ("an_async_handler_echoes_a_body_as_it_arrives", echo_async),
         ("a_blocking_reader_reads_16_mib_with_a_length", |backend| read(backend, false)),
         ("a_blocking_reader_reads_16_mib_in_chunks", |backend| read(backend, true)),
         ("a_reader_in_place_works_or_reports_an_error", in_place),
@@ -103,6 +107,29 @@ fn echo(backend: Backend, chunked: bool) {
     assert_eq!(check.len, LEN);
     sending.join().expect("the sender does not panic").expect("the server reads");
     assert_eq!(client.get("/plaintext").status, 200, "the connection goes on");
+}
+
+fn echo_async(backend: Backend) {
+    let server = Running::start(backend, begins_with_head(backend), |_| {
+        Router::new().post("/", async |request: Request| Response::new(request.into_body())).post(
+            "/later",
+            async |mut request: Request| {
+                let first = request.body_mut().chunk().await;
+                let rest = request.into_body();
+                Response::new(Body::from_stream(stream::iter(first).chain(rest)))
+            },
+        )
+    });
+    for path in ["/", "/later"] {
+        let mut client = server.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        client.send("5\r\n12345\r\n");
+        let body = LargeBody::begin(&mut client);
+        client.send("5\r\n67890\r\n0\r\n\r\n");
+        let mut echoed = Vec::new();
+        body.read(&mut client, |piece| echoed.extend_from_slice(piece));
+        assert_eq!(echoed, b"1234567890", "{path}");
+    }
 }
 
 /// The framing of a response whose body is too large to keep.

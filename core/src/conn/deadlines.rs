@@ -224,7 +224,6 @@ impl<T: Transport> Io<T> {
     /// Ends the handler's deadline and the liveness checks: the handler has returned its response, or is abandoned.
     pub(crate) fn handler_ends(&mut self) {
         self.peer_check = None;
-        self.has_body_reader = false;
         if self.deadlines.handler.take().is_some() {
             self.arm();
         }

@@ -23,6 +23,12 @@ impl From<io::Error> for Closed {
     }
 }
 
+/// Whether a read with this error ends the connection.
+fn is_failure(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    !matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
 /// See the [module](self).
 pub(crate) struct Io<T> {
     pub(crate) transport: T,
@@ -30,6 +36,9 @@ pub(crate) struct Io<T> {
     pub(crate) deadlines: Deadlines,
     /// Whether a handler that may read the body was called and has not responded.
     pub(crate) has_body_reader: bool,
+    /// Whether a read has failed or the system has recorded an error: the peer has left. The system reports an error
+    /// once, to a task that reads the body or to a cancel token; the driver learns it here.
+    pub(crate) has_failed: bool,
     /// The timer of the next liveness check, while a handler or a streamed body is pending.
     pub(crate) peer_check: Option<Box<PeerCheck>>,
     /// Tasks that begin once the write queue is empty.
@@ -44,6 +53,7 @@ impl<T: Transport> Io<T> {
             connection: service.new_connection(),
             deadlines: Deadlines::accepted(service),
             has_body_reader: false,
+            has_failed: false,
             peer_check: None,
             after: None,
         }
@@ -77,7 +87,7 @@ impl<T: Transport> Io<T> {
         match read {
             Ok(0) => self.connection.received_end(),
             Ok(n) => service.counters().here().received(n),
-            Err(_) => {}
+            Err(ref error) => self.has_failed |= is_failure(error),
         }
         read
     }

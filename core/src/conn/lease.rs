@@ -37,7 +37,8 @@ struct State<T> {
     /// The time of the last probe that a cancel token has caused. Before the first one: the time when a token saw the
     /// end of the peer's sending side.
     probed: Option<Instant>,
-    /// The waker of the driver's task, once the driver has polled the connection during the lease.
+    /// The waker of the driver's task, once the driver has polled the connection during the lease. It is woken when the
+    /// body has ended or failed, and by the writes that a reader begins.
     driver: Option<Waker>,
 }
 
@@ -166,11 +167,15 @@ impl<T: Transport> BodySource for Lease<T> {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         };
         let piece = poll_piece(io, cx, driver.as_ref().unwrap_or(cx.waker()), &self.service);
+        let is_over = !io.connection.is_body_pending() || matches!(piece, Poll::Ready(Some(Err(_))));
+        let driver = driver.as_ref().filter(|driver| is_over && !driver.will_wake(cx.waker())).cloned();
         let reader = piece.is_pending().then(|| cx.waker().clone());
         let previous = std::mem::replace(&mut state.reader, reader);
         drop(state);
         // Dropping a waker may run code of a runtime, so the lock is released first.
         drop(previous);
+        // The transport wakes the last task that has read. After the body this has to be the driver's.
+        driver.into_iter().for_each(Waker::wake);
         piece
     }
 

@@ -78,7 +78,7 @@ impl<T: Transport> Io<T> {
 
     /// Flushes, reads ahead, and checks the peer.
     fn poll_peer(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<EndOfWait> {
-        if let Poll::Ready(Err(_)) = self.poll_flush(cx, service) {
+        if matches!(self.poll_flush(cx, service), Poll::Ready(Err(_))) || self.has_failed {
             return Poll::Ready(EndOfWait::PeerLeft);
         }
         // The transport keeps one waker for reading. While a body is pending, that is the waker of its reader.
@@ -190,8 +190,9 @@ impl<T: Transport> Io<T> {
         Ok(Some(service.runtime.sleep_until(service.clock.now() + PROBE_TIMEOUT)))
     }
 
-    /// Returns whether the system has recorded an error of the socket, which means that the peer has left.
+    /// Returns whether the socket has failed, which means that the peer has left.
     pub(crate) fn has_left(&mut self) -> bool {
-        !matches!(self.transport.take_error(), Ok(None))
+        self.has_failed |= !matches!(self.transport.take_error(), Ok(None));
+        self.has_failed
     }
 }

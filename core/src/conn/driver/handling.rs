@@ -9,7 +9,7 @@ use crate::conn::driver::Driving;
 use crate::conn::driver::step::{AfterFlush, Step};
 use crate::conn::exchange::{exchange, handler_timed_out};
 use crate::conn::handler::Answer;
-use crate::conn::io::{Closed, Io};
+use crate::conn::io::Closed;
 use crate::conn::lease::{IoOwner, Lease, Lender};
 use crate::conn::liveness::EndOfWait;
 use crate::conn::transport::Transport;
@@ -124,9 +124,12 @@ impl<T: Transport> Driving<T> {
             },
         };
         let line = line.take();
-        // The response has its own deadlines.
-        self.io.with(Io::handler_ends);
-        if !self.io.with(|io| io.has_body_reader) {
+        // The response has its own deadlines. A streamed response may read the rest of the body.
+        let has_body_reader = self.io.with(|io| {
+            io.handler_ends();
+            std::mem::take(&mut io.has_body_reader)
+        });
+        if !has_body_reader {
             self.take_back();
         }
         self.step = Step::Next;
