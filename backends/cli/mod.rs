@@ -22,18 +22,28 @@
 //! | 4 | the backend is unknown or not compiled in |
 //!
 //! Each error is one line on standard error.
+//!
+//! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1 MiB,
+//! and further lines are dropped. One line reports their number when standard error takes lines again.
 
+mod log_queue;
 mod settings;
 mod signals;
 mod values;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::panic;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use gearshift_core::{App, Config, Report, ServeError, Server};
+use nix::poll::PollTimeout;
 
+use log_queue::{LogQueue, is_writable};
 pub use settings::Settings;
 use signals::SignalGuard;
 
@@ -43,6 +53,9 @@ const CUT: u8 = 1;
 const USAGE: u8 = 2;
 const CANNOT_START: u8 = 3;
 const NO_SUCH_BACKEND: u8 = 4;
+
+/// The queue of the log, once it is set up.
+static LOG: OnceLock<LogQueue> = OnceLock::new();
 
 /// Serves an application with the settings of the command line, until a signal; see the [module](self).
 pub fn run(app: impl Into<App>) -> ExitCode {
@@ -77,12 +90,16 @@ pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
 }
 
 /// Serves the application with these settings, until a signal. A program calls this once, because it sets up the log of
-/// the process.
+/// the process, unless the program has set a logger. Lines that are logged after the return may be lost if the process
+/// ends.
 pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     if settings.list_backends {
         return list_backends();
     }
-    log_to_stderr(settings.log_level);
+    if let Err(error) = log_to_stderr(settings.log_level) {
+        return fail(CANNOT_START, format_args!("the log could not be set up: {error}"));
+    }
+    let _flushed = FlushedLog;
     let backend = match settings.backend() {
         Ok(backend) => backend,
         Err(error) => return fail(NO_SUCH_BACKEND, error),
@@ -123,12 +140,35 @@ fn list_backends() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn log_to_stderr(level: log::LevelFilter) {
+/// Sets up the log of the process, and prevents reports of panics from blocking. A logger that the program has set stays.
+fn log_to_stderr(level: log::LevelFilter) -> io::Result<()> {
+    let queue = LogQueue::default();
     let plain = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
         writeln!(out, "{:5} {}", record.level(), record.args())
     };
-    // This fails if the program has set its own logger, which then stays.
-    let _ = env_logger::Builder::new().filter_level(level).format(plain).try_init();
+    let target = env_logger::Target::Pipe(Box::new(queue.clone()));
+    if env_logger::Builder::new().filter_level(level).format(plain).target(target).try_init().is_err() {
+        return Ok(());
+    }
+    // A descriptor of its own, because a thread that waits in a write to `io::stderr` would hold its lock.
+    queue.start(File::from(io::stderr().as_fd().try_clone_to_owned()?))?;
+    let report = panic::take_hook();
+    let dropped = queue.clone();
+    panic::set_hook(Box::new(move |panic| match is_writable(io::stderr().as_fd(), PollTimeout::ZERO) {
+        true => report(panic),
+        false => dropped.count_dropped(),
+    }));
+    let _ = LOG.set(queue);
+    Ok(())
+}
+
+/// Writes the log lines that are still queued when it is dropped.
+struct FlushedLog;
+
+impl Drop for FlushedLog {
+    fn drop(&mut self) {
+        LOG.get().into_iter().for_each(LogQueue::flush);
+    }
 }
 
 fn announce(backend: Backend, server: &Server) {
@@ -157,6 +197,13 @@ fn size(backend: Backend, config: &Config) -> String {
 }
 
 fn fail(status: u8, why: impl Display) -> ExitCode {
-    eprintln!("error: {why}");
+    match LOG.get() {
+        // Behind the lines that were logged before.
+        Some(log) => {
+            log.push(format!("error: {why}\n").as_bytes());
+            log.flush();
+        }
+        None => eprintln!("error: {why}"),
+    }
     ExitCode::from(status)
 }

@@ -11,6 +11,7 @@ mod descriptors;
 mod heads;
 mod leave;
 mod load;
+mod logs;
 mod neighbours;
 mod panics;
 mod readers;
@@ -38,6 +39,7 @@ const AREAS: [Area; 11] = [
     panics::AREA,
     storms::AREA,
     stops::AREA,
+    logs::AREA,
     signals::AREA,
     soak::AREA,
 ];

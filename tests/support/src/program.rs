@@ -66,7 +66,23 @@ impl Program {
         Program::launch(&mut default_size(backend), Some(descriptors))
     }
 
+    /// Starts a server as [`Program::start`] does, whose log only the caller reads.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_unread(backend: Backend, flags: &[&str]) -> (Program, BufReader<ChildStderr>) {
+        Program::spawn(small(backend).args(flags), None)
+    }
+
     fn launch(command: &mut Command, descriptors: Option<u64>) -> Program {
+        let (program, stderr) = Program::spawn(command, descriptors);
+        let kept = program.log.clone();
+        thread::spawn(move || keep(stderr, &kept));
+        program
+    }
+
+    /// Starts a server, and returns its log after the line with its address.
+    fn spawn(command: &mut Command, descriptors: Option<u64>) -> (Program, BufReader<ChildStderr>) {
         let mut process = command
             .env(DESCRIPTORS, descriptors.map_or_else(String::new, |limit| limit.to_string()))
             .stdin(Stdio::piped())
@@ -75,11 +91,8 @@ impl Program {
             .expect("the executable of the test can be started");
         let mut stderr = BufReader::new(process.stderr.take().expect("standard error is piped"));
         let addr = address(&mut stderr);
-        let log = Arc::new(Mutex::new(String::new()));
-        let kept = log.clone();
-        thread::spawn(move || keep(stderr, &kept));
         let stdin = process.stdin.take();
-        Program { process, _stdin: stdin, addr, log }
+        (Program { process, _stdin: stdin, addr, log: Arc::default() }, stderr)
     }
 
     /// The address that it listens on.
