@@ -56,6 +56,10 @@ pub struct Settings {
     #[arg(long, value_name = "WORD", env = "GEARSHIFT_POOL_OVERLOAD", value_parser = values::overload)]
     pool_overload: Option<Overload>,
 
+    /// Timeout for an outgoing connection, with the lookup of its name [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_CONNECT_TIMEOUT", value_parser = values::timeout)]
+    connect_timeout: Option<Duration>,
+
     /// Time after which a handler that stalls its event loop is logged; 0: never [default: 50ms]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_STALL_THRESHOLD", value_parser = values::duration)]
     stall_threshold: Option<Duration>,
@@ -211,6 +215,7 @@ impl Settings {
         config.compute_threads = self.compute_threads;
         set(&mut config.pool_queue, self.pool_queue);
         set(&mut config.pool_overload, self.pool_overload);
+        set(&mut config.connect_timeout, self.connect_timeout);
         set(&mut config.stall_threshold, self.stall_threshold);
         set(&mut config.backlog, self.backlog);
         config.unix_mode = self.unix_mode;
@@ -286,12 +291,12 @@ mod tests {
              --max-fields 15 --overload refuse --max-age 16 --min-rate 17 --timeout 18 --on-disconnect detach \
              --linger 19 --max-drain 20 --max-request-line 21 --max-field 22 --max-output 4096 --max-pipeline 23 \
              --blocking-threads 24 --compute-threads 25 --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
-             --unix-mode 660 --unix-user 28 --unix-group 29 --access-log --no-date-header --no-server-header",
+             --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log --no-date-header --no-server-header",
         );
         assert_eq!(
             format!("{config:?}"),
             "Config { workers: Some(3), threads: Some(4), blocking_threads: 24, compute_threads: Some(25), \
-             pool_queue: 26, pool_overload: Refuse, stall_threshold: 27ms, backlog: 5, \
+             pool_queue: 26, pool_overload: Refuse, connect_timeout: 30ms, stall_threshold: 27ms, backlog: 5, \
              unix_mode: Some(432), unix_user: Some(28), unix_group: Some(29), max_connections: 6, overload: Refuse, \
              max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
              body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \

@@ -67,7 +67,8 @@ enum Effect {
 use Effect::{GivenUp, Refused, Served};
 
 /// The settings that are times. The effects are those of zero and of a nanosecond.
-const TIMES: [(&str, fn(&mut Config) -> &mut Duration, Effect, Effect); 9] = [
+const TIMES: [(&str, fn(&mut Config) -> &mut Duration, Effect, Effect); 10] = [
+    ("connect_timeout", |config| &mut config.connect_timeout, Refused, Served),
     ("stall_threshold", |config| &mut config.stall_threshold, Served, Served),
     ("max_age", |config| &mut config.max_age, Served, Served),
     ("keep_alive", |config| &mut config.keep_alive, Served, Served),

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use gearshift::clock::MAX_WAIT;
 use gearshift::{
-    Backend, BoxError, BoxFuture, IntoResponse, Request, Response, Router, Runtime, StatusCode, Stream,
-    blocking, compute, sync,
+    Backend, BoxError, BoxFuture, Config, IntoResponse, Request, Response, Router, Runtime, StatusCode,
+    Stream, blocking, compute, sync,
 };
+use socket2::{Domain, Socket, Type};
 use test_support::PATIENCE;
 use test_support::backend::{blocks, concurrency, few_workers};
 use test_support::server::{Running, one};
@@ -35,6 +36,9 @@ pub(crate) const AREA: Area = (
         ("connect_looks_a_name_up", connect_by_name),
         ("connect_reaches_its_own_server", connect_to_itself),
         ("connect_fails_if_nothing_listens", connect_to_nobody),
+        ("connect_passes_over_addresses_that_do_not_answer", connect_past_silence),
+        ("connect_gives_up_after_its_timeout", connect_to_silence),
+        ("a_lookup_takes_no_thread_of_the_blocking_pool", lookup_beside_a_full_pool),
         ("several_connections_are_awaited_at_once", connect_at_once),
         ("a_thread_of_the_application_waits_while_handlers_block_all_threads", wait_elsewhere),
         ("block_on_works_where_a_thread_may_block", block_on),
@@ -56,7 +60,16 @@ where
     F: Future<Output = Result<(), BoxError>> + Send + 'static,
     W: Fn(Runtime) -> F + Send + Sync + 'static,
 {
-    let server = Running::start(backend, few_workers(backend), move |runtime| {
+    expect_ok_with(backend, few_workers(backend), work)
+}
+
+/// The same with other settings.
+fn expect_ok_with<F, W>(backend: Backend, config: Config, work: W) -> Duration
+where
+    F: Future<Output = Result<(), BoxError>> + Send + 'static,
+    W: Fn(Runtime) -> F + Send + Sync + 'static,
+{
+    let server = Running::start(backend, config, move |runtime| {
         one(move |_: Request| ok_or_why(work(runtime.clone())))
     });
     let began = Instant::now();
@@ -300,6 +313,76 @@ fn connect_to_nobody(backend: Backend) {
                 Err(error) => ensure(error.kind() == io::ErrorKind::NotFound, || error.to_string()),
                 Ok(_) => Err("something listens".into()),
             }
+        }
+    });
+}
+
+/// A listener on a loopback address that answers no further attempt to connect: its queue is full.
+struct Silence {
+    _listener: Socket,
+    _queued: TcpStream,
+    address: SocketAddr,
+}
+
+impl Silence {
+    fn at(last: u8) -> Silence {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let ip = Ipv4Addr::new(127, 0, 0, last);
+        listener.bind(&SocketAddr::from((ip, 0)).into()).expect("a free port");
+        // The system adds a place to the queue.
+        listener.listen(0).expect("it is bound");
+        let address = listener.local_addr().expect("it is bound").as_socket().expect("an IP address");
+        let queued = TcpStream::connect(address).expect("the queue has a place");
+        Silence { _listener: listener, _queued: queued, address }
+    }
+}
+
+/// With a wait for each address, one after the other, the connection would take longer than the test.
+fn connect_past_silence(backend: Backend) {
+    let silence = [2, 3, 4].map(Silence::at);
+    let echo: SocketAddr = echoing_listener().parse().expect("an address");
+    let mut addresses: Vec<_> = silence.iter().map(|silence| silence.address).collect();
+    addresses.push(echo);
+    expect_ok(backend, move |runtime| {
+        let addresses = addresses.clone();
+        async move { expect_echo(runtime.connect_any(addresses).await?).await }
+    });
+}
+
+fn connect_to_silence(backend: Backend) {
+    let silence = Silence::at(2);
+    let address = silence.address;
+    let mut config = few_workers(backend);
+    config.connect_timeout = Duration::from_millis(50);
+    expect_ok_with(backend, config, move |runtime| async move {
+        for outcome in [runtime.connect(&address.to_string()).await, runtime.connect_any([address]).await] {
+            let kind = outcome.err().map(|error| error.kind());
+            ensure(kind == Some(io::ErrorKind::TimedOut), || format!("{kind:?}"))?;
+        }
+        Ok(())
+    });
+}
+
+fn lookup_beside_a_full_pool(backend: Backend) {
+    let address = echoing_listener().replace("127.0.0.1", "localhost");
+    let mut config = few_workers(backend);
+    config.blocking_threads = 1;
+    expect_ok_with(backend, config, move |runtime| {
+        let address = address.clone();
+        async move {
+            let (release, released) = mpsc::channel::<()>();
+            let (begun, begins) = mpsc::channel();
+            let job = runtime.blocking(move || {
+                let _ = begun.send(());
+                let _ = released.recv();
+            });
+            let holder = runtime.spawn(job);
+            while begins.try_recv().is_err() {
+                runtime.sleep(Duration::from_millis(1)).await;
+            }
+            expect_echo(runtime.connect(&address).await?).await?;
+            drop(release);
+            Ok(holder.await?)
         }
     });
 }

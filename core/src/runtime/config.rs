@@ -48,6 +48,7 @@ use crate::proto::limits::Limits;
 /// | `blocking_threads` | `--blocking-threads` | 64 | jobs that block wait for a thread |
 /// | `compute_threads` | `--compute-threads` | one for each core | jobs that compute wait for a thread |
 /// | `pool_queue` | `--pool-queue`, `--pool-overload` | 1,024 jobs | the handler waits, or 503 with `Retry-After` |
+/// | `connect_timeout` | `--connect-timeout` | 30 s until an outgoing connection is established | `TimedOut` for the caller |
 /// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged and counted |
 /// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight and tasks are cut |
 #[derive(Clone, Debug)]
@@ -77,6 +78,9 @@ pub struct Config {
     /// The policy for a [`blocking()`](crate::blocking()) or [`compute()`](crate::compute()) handler when the queue
     /// has [`Config::pool_queue`] jobs.
     pub pool_overload: Overload,
+    /// The time in which [`Runtime::connect`](crate::Runtime::connect) and
+    /// [`Runtime::connect_any`](crate::Runtime::connect_any) must succeed, with the lookup of the name.
+    pub connect_timeout: Duration,
     /// The time for which a handler may hold the thread of an event loop without waiting. After a longer time its
     /// route is logged. 0: never.
     pub stall_threshold: Duration,
@@ -149,6 +153,7 @@ impl Default for Config {
             compute_threads: None,
             pool_queue: 1024,
             pool_overload: Overload::Wait,
+            connect_timeout: Duration::from_secs(30),
             stall_threshold: Duration::from_millis(50),
             backlog: 2048,
             unix_mode: None,

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::SocketAddr;
 use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,9 +22,11 @@ use crate::proto::response::Response;
 use crate::proto::stream::Stream;
 use crate::runtime::clock::after;
 use crate::runtime::config::Config;
+use crate::runtime::connect::Attempts;
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::endpoint::Endpoint;
 use crate::runtime::latch::Latch;
+use crate::runtime::lookup::Lookups;
 use crate::runtime::offload::{Job, offload};
 use crate::runtime::park;
 use crate::runtime::pool::{Busy, Place, Pool};
@@ -131,6 +133,8 @@ struct Shared {
     tasks_started: AtomicU64,
     blocking: Arc<Pool>,
     compute: Arc<Pool>,
+    lookups: Lookups,
+    connect_timeout: Duration,
     counters: Counters,
     stalls: Arc<Stalls>,
     connections: Arc<Connections>,
@@ -146,6 +150,8 @@ impl Runtime {
             tasks_started: AtomicU64::new(0),
             blocking: pool(Work::Blocking, config.blocking_threads),
             compute: pool(Work::Compute, config.compute_threads_or_cores()),
+            lookups: Lookups::new(),
+            connect_timeout: config.connect_timeout,
             counters: Counters::default(),
             stalls: Arc::new(Stalls::new(engine.backend(), config.stall_threshold)),
             connections: Arc::default(),
@@ -211,29 +217,56 @@ impl Runtime {
         before(pin!(future), self.sleep(duration)).await.ok_or(Elapsed(duration))
     }
 
-    /// Connects to `HOST:PORT` or `unix:PATH`. A host name is looked up through [`Runtime::blocking`], and its
-    /// addresses are tried one after the other.
+    /// Connects to `HOST:PORT` or `unix:PATH`, within [`Config::connect_timeout`].
+    ///
+    /// A host name is looked up on a thread that neither handlers nor [`Runtime::blocking`] use. Its addresses are tried
+    /// as [`Runtime::connect_any`] does. Dropping the future gives the attempt up.
     ///
     /// # Errors
-    /// `InvalidInput` if `to` has neither form, the error of the lookup, or the error of the last address.
+    /// `InvalidInput` if `to` has neither form, the error of the lookup, `TimedOut`, or the error of the last address.
     pub async fn connect(&self, to: &str) -> io::Result<Stream> {
-        let endpoints = if let Some(path) = to.strip_prefix("unix:") {
-            vec![Endpoint::Unix(path.into())]
-        } else if let Ok(address) = to.parse() {
-            vec![Endpoint::Tcp(address)]
-        } else {
-            let name = to.to_owned();
-            let addresses = self.blocking(move || name.to_socket_addrs()).await?;
-            addresses.map(Endpoint::Tcp).collect()
-        };
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("{to} has no address"));
-        for endpoint in endpoints {
-            match self.0.engine.connect(endpoint).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
+        let connecting = async {
+            if let Some(path) = to.strip_prefix("unix:") {
+                return self.connect_once(Endpoint::Unix(path.into())).await;
             }
-        }
-        Err(failure)
+            let addresses = match to.parse() {
+                Ok(address) => vec![address],
+                Err(_) => self.0.lookups.addresses(to).await?,
+            };
+            self.connect_first(addresses, to).await
+        };
+        self.timeout(self.0.connect_timeout, connecting).await?
+    }
+
+    /// Connects to one of several addresses of the same service, within [`Config::connect_timeout`].
+    ///
+    /// IPv6 and IPv4 addresses alternate, beginning with the first address. While an address does not answer, the next
+    /// one is tried beside it after 250 ms, and the first connection wins (RFC 8305). An address is given up after 10 s.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no address, `TimedOut`, or the error of the last address.
+    ///
+    /// ```
+    /// # use gearshift_core::{Runtime, Stream};
+    /// async fn connect(runtime: &Runtime) -> std::io::Result<Stream> {
+    ///     runtime.connect_any(["[2001:db8::1]:80".parse().unwrap(), "192.0.2.1:80".parse().unwrap()]).await
+    /// }
+    /// # drop(connect);
+    /// ```
+    pub async fn connect_any(&self, addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<Stream> {
+        let connecting = self.connect_first(addresses.into_iter().collect(), "the list");
+        self.timeout(self.0.connect_timeout, connecting).await?
+    }
+
+    /// Connects to the first of `addresses` that accepts. `origin` is where they come from.
+    async fn connect_first(&self, addresses: Vec<SocketAddr>, origin: &str) -> io::Result<Stream> {
+        let mut attempts = Attempts::new(self, addresses, origin);
+        poll_fn(|cx| attempts.poll(cx)).await
+    }
+
+    /// Connects to one address.
+    pub(crate) fn connect_once(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
+        self.0.engine.connect(to)
     }
 
     /// Starts a background task. It continues after the request that has started it.
@@ -444,6 +477,13 @@ impl fmt::Display for Elapsed {
 }
 
 impl std::error::Error for Elapsed {}
+
+/// The kind is `TimedOut`.
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}
 
 /// The status is 504: a service that the handler waited for did not answer in time.
 impl IntoResponse for Elapsed {

@@ -6,10 +6,12 @@
 pub(crate) mod body_reader;
 pub mod clock;
 pub mod config;
+pub(crate) mod connect;
 pub(crate) mod counters;
 pub(crate) mod endpoint;
 pub(crate) mod handle;
 pub mod latch;
+pub(crate) mod lookup;
 pub(crate) mod offload;
 pub mod park;
 pub(crate) mod pool;

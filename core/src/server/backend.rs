@@ -72,6 +72,7 @@ fn check_values(config: &Config) -> Result<(), ServeError> {
     let is_zero = [
         ("max_connections", config.max_connections == 0),
         ("max_requests", config.max_requests == Some(0)),
+        ("connect_timeout", config.connect_timeout.is_zero()),
         ("header_timeout", config.header_timeout.is_zero()),
         ("body_timeout", config.body_timeout.is_zero()),
         ("handler_timeout", config.handler_timeout.is_zero()),

@@ -87,8 +87,7 @@ impl Connector {
             let stream = self.runtime.connect(&address).await?;
             Ok(Io::with_permit(stream, permit))
         };
-        let connected = self.runtime.timeout(self.timeout, connecting).await;
-        connected.unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
+        self.runtime.timeout(self.timeout, connecting).await?
     }
 }
 
