@@ -23,9 +23,13 @@
 //!
 //! Each error is one line on standard error.
 //!
+//! If the soft limit of file descriptors is too low for the maximum number of connections, it is raised as far as the hard
+//! limit allows.
+//!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1 MiB,
 //! and further lines are dropped. One line reports their number when standard error takes lines again.
 
+mod descriptors;
 mod log_queue;
 mod settings;
 mod signals;
@@ -106,6 +110,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     };
     let config = settings.config();
     let grace = config.graceful_timeout;
+    descriptors::raise_limit(&config);
     let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
     let guarded = bound.and_then(|server| {
         let overdue = || {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
@@ -16,9 +16,9 @@ use futures_lite::future::yield_now;
 use futures_lite::stream::{self, Stream as _};
 use gearshift_core::clock::{Clock, ManualClock};
 use gearshift_core::{
-    Answer, Body, BodyError, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats, Handler, Job,
-    ReadBuffer, Report, Request, Response, Runtime, Service, Shutdown, Stream, Transport, Work, WriteQueue,
-    drive,
+    AcceptPause, Answer, Body, BodyError, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats,
+    Handler, Job, ReadBuffer, Report, Request, Response, Runtime, Service, Shutdown, Stream, Transport, Work,
+    WriteQueue, drive,
 };
 
 /// The result of one read.
@@ -584,4 +584,21 @@ fn a_question_does_not_read_beyond_what_is_read_ahead() {
     assert!(!rig.poll());
     assert!(rig.driving.is_handling());
     assert_eq!(rig.script().reads.len(), 1);
+}
+
+#[test]
+fn a_pause_of_accepting_ends_when_a_connection_closes() {
+    let rig = Rig::new(false, |_| {}, []);
+    let wakes = Arc::new(WakeCount::default());
+    let waker = Waker::from(wakes.clone());
+    let mut cx = Context::from_waker(&waker);
+    let open = rig.service.connections();
+    let mut pause = pin!(AcceptPause::over(&rig.service, open, pending()));
+    assert!(pause.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    drop(rig.driving);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert!(pause.as_mut().poll(&mut cx).is_ready());
+    // A connection that has closed between the attempt and the pause ends the pause at once.
+    assert!(pin!(AcceptPause::over(&rig.service, open, pending())).poll(&mut cx).is_ready());
 }

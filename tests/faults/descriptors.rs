@@ -15,6 +15,9 @@ pub(crate) const AREA: Area = (
         ("connections_wait_until_descriptors_are_free", served_in_the_end),
         ("connections_are_refused_where_that_is_the_setting", refused),
         ("a_stop_serves_the_waiting_connections", stopped),
+        ("running_out_is_logged_once_a_second_at_most", logged),
+        ("a_soft_limit_below_the_connections_is_raised", raised),
+        ("a_limit_that_cannot_be_raised_is_reported_once", reported),
     ],
 );
 
@@ -59,6 +62,39 @@ fn served_in_the_end(backend: Backend) {
     server.expect_alive();
     drop(Client::connect(server.addr()));
     server.expect_alive();
+}
+
+fn logged(backend: Backend) {
+    let (mut server, _first, others) = crowded(backend);
+    let began = Instant::now();
+    // Each of these connections closes and releases its descriptor, and the server runs out of descriptors again.
+    for mut client in others {
+        assert_eq!(client.answer().status, 200);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    server.expect_alive();
+    let lines = server.log().lines().filter(|line| line.contains("accepting pauses")).count() as u64;
+    assert!(lines > 0, "{}", server.log());
+    // One more for the time before, and one for the second that has begun.
+    assert!(lines <= began.elapsed().as_secs() + 2, "{lines} lines");
+}
+
+fn raised(backend: Backend) {
+    let server = Program::start_with_limits(backend, &["--max-connections", "2000"], 256, 4096);
+    let (soft, hard) = server.stats().descriptor_limits();
+    assert!(soft > 2000 && hard == 4096, "{soft} and {hard}");
+    assert!(!server.start_log.contains("WARN"), "{}", server.start_log);
+}
+
+fn reported(backend: Backend) {
+    let flags = ["--max-connections", "2000"];
+    let server = Program::start_with_limits(backend, &flags, 256, 512);
+    assert_eq!(server.stats().descriptor_limits(), (512, 512));
+    let warnings: Vec<_> = server.start_log.lines().filter(|line| line.starts_with("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{}", server.start_log);
+    assert!(warnings[0].contains("512") && warnings[0].contains("2000"), "{}", warnings[0]);
+    let server = Program::start_with_limits(backend, &["--max-connections", "100"], 256, 512);
+    assert!(!server.start_log.contains("WARN"), "{}", server.start_log);
 }
 
 fn refused(backend: Backend) {

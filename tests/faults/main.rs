@@ -29,7 +29,7 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
-const AREAS: [Area; 11] = [
+const AREAS: [Area; 12] = [
     abandoned::AREA,
     heads::AREA,
     bodies::AREA,

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_lite::future::yield_now;
-use gearshift_core::{AcceptPause, Driving, Latch, Listener, Peer, Phase, Service, drive, latch};
+use gearshift_core::{AcceptPause, BoxFuture, Driving, Latch, Listener, Peer, Phase, Service, drive, latch};
 use socket2::Socket;
 
 use crate::handle::Handle;
@@ -37,7 +37,7 @@ pub fn accept(
     let slot = handle.register(listener.as_fd(), READABLE)?;
     let (handle, service, pause) = (handle.clone(), service.clone(), AcceptPause::new());
     let _accepting = accepting.guard();
-    Ok(Acceptor { handle, slot, listener, service, pause, is_paused: false, _accepting }.run(begin))
+    Ok(Acceptor { handle, slot, listener, service, pause, paused: None, _accepting }.run(begin))
 }
 
 /// A listener that is registered with a reactor.
@@ -47,8 +47,8 @@ struct Acceptor {
     listener: Listener,
     service: Arc<Service>,
     pause: AcceptPause,
-    /// Whether accepting has failed, and pauses until the slot's deadline.
-    is_paused: bool,
+    /// Ready when the pause after a failure is over.
+    paused: Option<BoxFuture<()>>,
     _accepting: latch::Guard,
 }
 
@@ -62,9 +62,10 @@ impl Acceptor {
                 match poll_fn(|cx| self.poll_next(cx)).await {
                     // The first bytes have mostly arrived with the connection, so it counts as ready.
                     Some((socket, peer)) => {
+                        let open = self.service.connections();
                         match ReactorTransport::new(&self.handle, socket, READABLE | WRITABLE) {
                             Ok(transport) => begin(drive(transport, peer, &self.service)),
-                            Err(error) => self.failed(&error),
+                            Err(error) => self.failed(&error, open),
                         }
                     }
                     None => return,
@@ -82,26 +83,23 @@ impl Acceptor {
             if phase == Phase::Forced {
                 return Poll::Ready(None);
             }
-            // The slot wakes the task for readiness, for the deadline that ends a pause, and for a shutdown.
+            // The slot wakes the task for readiness and for a shutdown.
             self.slot.leave_waker(Direction::Read, cx.waker());
-            if self.is_paused && !self.slot.is_due(self.handle.swept()) {
-                return Poll::Pending;
+            if let Some(paused) = &mut self.paused {
+                ready!(paused.as_mut().poll(cx));
+                self.paused = None;
             }
             if phase == Phase::Running {
-                if !self.is_paused {
-                    ready!(self.slot.poll(Direction::Read, cx, || 0)).expect("no deadline is set");
-                }
+                ready!(self.slot.poll(Direction::Read, cx, || 0)).expect("no deadline is set");
                 // Looked at first, because a task that waits for room is woken by every connection that closes.
                 if !service.has_room() {
                     ready!(pin!(service.connections_until(|_| service.has_room())).poll(cx));
                 }
             }
-            self.is_paused = false;
-            self.handle.set_deadline(&self.slot, None);
             // The bits are cleared before the attempt, and set again unless the attempt finds the queue empty.
             self.slot.take(READABLE | CLOSED);
             // Before the attempt: a connection that closes after it releases the descriptor for the next attempt.
-            let none_was_open = service.connections() == 0;
+            let open = service.connections();
             match self.listener.accept() {
                 Ok(accepted) => {
                     self.slot.restore(READABLE);
@@ -112,9 +110,9 @@ impl Acceptor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(None),
                 Err(error) => {
                     self.slot.restore(READABLE);
-                    self.failed(&error);
+                    self.failed(&error, open);
                     // Descriptors become free only when open connections close, and there was none.
-                    if self.is_paused && phase != Phase::Running && none_was_open {
+                    if self.paused.is_some() && phase != Phase::Running && open == 0 {
                         return Poll::Ready(None);
                     }
                 }
@@ -122,11 +120,11 @@ impl Acceptor {
         }
     }
 
-    /// Begins a pause, unless the peer caused the failure.
-    fn failed(&mut self, error: &io::Error) {
+    /// Begins a pause, unless the peer caused the failure. `open` connections were open before the attempt that failed.
+    fn failed(&mut self, error: &io::Error, open: usize) {
         if let Some(pause) = self.pause.failed(error, &self.listener, &self.service) {
-            self.is_paused = true;
-            self.handle.set_deadline(&self.slot, Some(Instant::now() + pause));
+            let timer = self.handle.sleep(Instant::now() + pause);
+            self.paused = Some(Box::pin(AcceptPause::over(&self.service, open, timer)));
         }
     }
 }

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_lite::future;
 use gearshift_core::{AcceptPause, Endpoint, Latch, Listener, Peer, Phase, Service, drive, latch};
@@ -43,7 +45,7 @@ impl Acceptor {
         // `Listener::accept` calls the kernel directly, because the reactor may not know the newest connections yet.
         while self.service.shutdown().phase() == Phase::Graceful {
             // Before the attempt: a connection that closes after it releases the descriptor for the next attempt.
-            let none_was_open = self.service.connections() == 0;
+            let open = self.service.connections();
             match self.listener.accept() {
                 Ok((socket, peer)) => {
                     pause.accepted();
@@ -52,8 +54,8 @@ impl Acceptor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => match pause.failed(&error, &self.listener, &self.service) {
                     // Descriptors become free only when open connections close, and there was none.
-                    Some(_) if none_was_open => return,
-                    Some(duration) => tokio::time::sleep(duration).await,
+                    Some(_) if open == 0 => return,
+                    Some(pause) => self.pause(pause, open).await,
                     None => {}
                 },
             }
@@ -68,18 +70,29 @@ impl Acceptor {
             if !self.service.has_room() {
                 self.service.connections_until(|_| self.service.has_room()).await;
             }
-            match self.socket.accept().await {
+            // Of the last attempt, before it: a connection that closes after it releases the descriptor for the next.
+            let mut open = 0;
+            let accepted = future::poll_fn(|cx| {
+                open = self.service.connections();
+                self.socket.poll_accept(cx)
+            });
+            match accepted.await {
                 Ok((socket, peer)) => {
                     pause.accepted();
                     self.serve(Ok(socket), peer);
                 }
                 Err(error) => {
-                    if let Some(duration) = pause.failed(&error, &self.listener, &self.service) {
-                        tokio::time::sleep(duration).await;
+                    if let Some(pause) = pause.failed(&error, &self.listener, &self.service) {
+                        self.pause(pause, open).await;
                     }
                 }
             }
         }
+    }
+
+    /// Waits until a pause is over. `open` connections were open before the attempt that failed.
+    async fn pause(&self, pause: Duration, open: usize) {
+        AcceptPause::over(&self.service, open, tokio::time::sleep(pause)).await;
     }
 
     /// Spawns the task of a connection.
@@ -109,15 +122,13 @@ impl ListenerSocket {
     }
 
     /// Accepts the next connection, with one system call. Tokio makes the task yield after many connections.
-    async fn accept(&self) -> io::Result<(TokioSocket, Peer)> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TokioSocket, Peer)>> {
         match self {
             ListenerSocket::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok((TokioSocket::Tcp(stream), Some(peer)))
+                listener.poll_accept(cx).map_ok(|(stream, peer)| (TokioSocket::Tcp(stream), Some(peer)))
             }
             ListenerSocket::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((TokioSocket::Unix(stream), None))
+                listener.poll_accept(cx).map_ok(|(stream, _)| (TokioSocket::Unix(stream), None))
             }
         }
     }

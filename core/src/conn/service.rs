@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::conn::handler::Handler;
 use crate::proto::connection::Connection;
 use crate::proto::error::Error;
-use crate::runtime::clock::{AtomicCoarseInstant, Clock};
+use crate::runtime::clock::{AtomicCoarseInstant, Clock, CoarseInstant};
 use crate::runtime::config::{Config, Overload};
 use crate::runtime::counters::Counters;
 use crate::runtime::handle::Runtime;
@@ -39,6 +39,8 @@ pub struct Service {
     cut: AtomicU64,
     /// The last time at which a thread of a blocking backend had no connection to drive.
     idle_at: AtomicCoarseInstant,
+    /// The last time at which a pause of accepting was logged.
+    pause_logged: AtomicCoarseInstant,
     /// Wakes every connection when the phase of the shutdown changes.
     _wake_all: Subscription,
 }
@@ -73,6 +75,7 @@ impl Service {
                 cut: AtomicU64::new(0),
                 idle_at: AtomicCoarseInstant::new(clock.coarse()),
                 clock,
+                pause_logged: AtomicCoarseInstant::new(CoarseInstant::default()),
                 _wake_all: wake_all,
             }
         })
@@ -101,9 +104,7 @@ impl Service {
 
     /// Whether one more connection may be accepted, if only to be refused.
     pub fn has_room(&self) -> bool {
-        let is_refusing = self.config.overload == Overload::Refuse;
-        let refusals = if is_refusing { Overload::REFUSALS } else { 0 };
-        self.connections() < self.config.max_connections.saturating_add(refusals)
+        self.connections() < self.config.max_open()
     }
 
     /// Waits until `enough` returns true for the number of open connections. It is called first at once, then whenever
@@ -193,6 +194,11 @@ impl Service {
     /// Counts a connection for which there was no room, or a request that was incomplete when a stop was requested.
     pub(crate) fn was_refused(&self) {
         self.runtime.connections().refused.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether a pause of accepting may be logged: none was for the time `period`.
+    pub(crate) fn may_log_pause(&self, period: Duration) -> bool {
+        self.pause_logged.advance(self.clock.coarse(), period)
     }
 
     /// Counts a connection as open until the returned guard is dropped. Also returns whether there is room for it;

@@ -103,6 +103,13 @@ impl AtomicCoarseInstant {
         self.0.store(at.0, Ordering::Relaxed);
     }
 
+    /// Sets the value to `now` and returns true, if it is at least `age` earlier. Of several threads, one gets true.
+    pub fn advance(&self, now: CoarseInstant, age: Duration) -> bool {
+        let last = self.get();
+        let is_old = now.since(last) >= age;
+        is_old && self.0.compare_exchange(last.0, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// The value that was set last.
     #[inline]
     pub fn get(&self) -> CoarseInstant {
@@ -132,5 +139,27 @@ impl ManualClock {
     /// The current time, for deadlines.
     pub fn now(&self) -> Instant {
         self.start + Duration::from_nanos(self.elapsed.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_advances_once_in_a_period() {
+        let (second, start) = (Duration::from_secs(1), CoarseInstant(5_000_000_000));
+        let last = AtomicCoarseInstant::new(CoarseInstant::default());
+        assert!(last.advance(start, second));
+        assert!(!last.advance(CoarseInstant(5_999_999_999), second));
+        assert!(!last.advance(CoarseInstant(0), second), "a clock that lags");
+        assert!(last.advance(CoarseInstant(6_000_000_000), second));
+    }
+
+    #[test]
+    fn a_time_after_an_endless_wait_exists() {
+        let now = Instant::now();
+        assert_eq!(after(now, Duration::MAX), now + MAX_WAIT);
+        assert_eq!(after(now, Duration::from_nanos(1)), now + Duration::from_nanos(1));
     }
 }

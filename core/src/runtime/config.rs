@@ -197,6 +197,12 @@ impl Config {
             .max(Duration::from_millis(1))
     }
 
+    /// The largest number of connections that are open at once, with those that are being refused.
+    pub fn max_open(&self) -> usize {
+        let refusals = if self.overload == Overload::Refuse { Overload::REFUSALS } else { 0 };
+        self.max_connections.saturating_add(refusals)
+    }
+
     /// [`Config::workers`], or its default; at least 1.
     pub fn workers_or_cores(&self) -> usize {
         self.workers.unwrap_or_else(cores).max(1)

@@ -1,20 +1,24 @@
 //! The policy for failures of `accept`: pause, and refuse waiting connections if configured.
 
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::conn::service::Service;
 use crate::runtime::config::Overload;
+use crate::runtime::handle::before;
 use crate::server::listener::Listener;
 
 /// The pause after a failure of [`Listener::accept`].
 ///
 /// A server without free file descriptors or memory neither ends nor spins: it pauses accepting, each time for twice
-/// as long, and connections wait in the queue of the kernel. Under [`Overload::Refuse`], waiting connections are
+/// as long or until a connection closes, and connections wait in the queue of the kernel. Under [`Overload::Refuse`], waiting connections are
 /// refused one after the other with a file descriptor that was reserved for this purpose.
 #[derive(Debug)]
 pub struct AcceptPause {
@@ -29,6 +33,9 @@ impl AcceptPause {
     pub const SHORTEST: Duration = Duration::from_millis(10);
     /// The longest pause.
     pub const LONGEST: Duration = Duration::from_secs(1);
+    /// The time for which a server logs no pause after it has logged one. Each of its acceptors pauses separately, and
+    /// soon again after each connection that closes.
+    pub const LOG_PERIOD: Duration = Duration::from_secs(1);
     /// The largest number of connections refused in one pause.
     const REFUSALS: usize = 64;
 
@@ -53,7 +60,7 @@ impl AcceptPause {
             return None;
         }
         let pause = self.next;
-        if pause == AcceptPause::SHORTEST {
+        if service.may_log_pause(AcceptPause::LOG_PERIOD) {
             log::warn!("accepting pauses: {error}");
         }
         self.next = (pause * 2).min(AcceptPause::LONGEST);
@@ -62,6 +69,19 @@ impl AcceptPause {
             self.refuse(listener, service);
         }
         Some(pause)
+    }
+
+    /// Waits until a pause is over: `timer` is ready, or fewer connections are open than `open`, which is their number
+    /// before the attempt that failed. A connection that closes releases its file descriptor.
+    pub fn over<T>(service: &Arc<Service>, open: usize, timer: T) -> impl Future<Output = ()> + Send + use<T>
+    where
+        T: Future<Output = ()> + Send,
+    {
+        let service = service.clone();
+        async move {
+            let closes = service.connections_until(|now| now < open);
+            before(pin!(closes), timer).await;
+        }
     }
 
     /// Refuses connections in the queue of the kernel, each on the reserved file descriptor. The connections are

@@ -9,6 +9,8 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::conn::handler::Handler;
 use crate::conn::service::Service;
 use crate::proto::{BoxError, BoxFuture};
@@ -99,6 +101,17 @@ fn check_values(config: &Config) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Logs a warning if the process may open fewer file descriptors than there may be connections.
+fn warn_of_few_descriptors(config: &Config) {
+    let needed = config.max_open();
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit <= needed as u64) {
+        log::warn!(
+            "the process may open {limit} file descriptors, too few for {needed} connections: raise its limit, or lower \
+             max_connections"
+        );
+    }
+}
+
 /// A server without a backend: its listeners, its settings, and its [`Shutdown`].
 #[derive(Debug)]
 pub struct Server {
@@ -108,13 +121,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Creates a server that listens on all of `binds`.
+    /// Creates a server that listens on all of `binds`. Logs a warning if the process may not open as many file
+    /// descriptors as [`Config::max_connections`] needs.
     ///
     /// # Errors
     /// [`ServeError::Value`] for a setting without a meaning, [`ServeError::Bind`] for the first address that cannot be
     /// bound.
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
         check_values(&config)?;
+        warn_of_few_descriptors(&config);
         let bind = |bind: &Bind| {
             Listener::bind(bind, &config)
                 .map_err(|source| ServeError::Bind { address: bind.to_string(), source })

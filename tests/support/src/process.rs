@@ -34,6 +34,15 @@ impl Process {
         self.count("fd")
     }
 
+    /// The soft and the hard limit of its file descriptors.
+    pub fn descriptor_limits(self) -> (u64, u64) {
+        let limits = self.read("limits");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a limit");
+        let mut numbers = line.split_whitespace().map_while(|number| number.parse().ok());
+        let mut next = || numbers.next().expect("the limits are numbers");
+        (next(), next())
+    }
+
     /// The number of its threads.
     pub fn threads(self) -> usize {
         self.count("task")

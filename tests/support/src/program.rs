@@ -23,8 +23,8 @@ use crate::process::Process;
 use crate::routes;
 use crate::wait::wait_until;
 
-/// Tells this executable to serve. The value is the limit of its file descriptors. Without a value, the limit of this
-/// process holds.
+/// Tells this executable to serve. The value is the limit of its file descriptors, or the soft and the hard limit as in
+/// `256:1024`. Without a value, the limits of this process hold.
 const DESCRIPTORS: &str = "GEARSHIFT_TEST_DESCRIPTORS";
 /// The variable that async-std takes its number of workers from.
 const ASYNC_STD_THREADS: &str = "ASYNC_STD_THREAD_COUNT";
@@ -38,6 +38,8 @@ pub struct Program {
     /// The process ends when the other side of its standard input is closed.
     _stdin: Option<ChildStdin>,
     addr: SocketAddr,
+    /// What it has written to standard error before it began to listen.
+    pub start_log: String,
     log: Arc<Mutex<String>>,
 }
 
@@ -47,7 +49,7 @@ impl Program {
     /// # Panics
     /// If it does not start.
     pub fn start(backend: Backend, flags: &[&str]) -> Program {
-        Program::launch(small(backend).args(flags), None)
+        Program::launch(small(backend).args(flags), "")
     }
 
     /// Starts a server as [`Program::start`] does, whose file descriptors are limited.
@@ -55,7 +57,15 @@ impl Program {
     /// # Panics
     /// If it does not start.
     pub fn start_limited(backend: Backend, flags: &[&str], descriptors: u64) -> Program {
-        Program::launch(small(backend).args(flags), Some(descriptors))
+        Program::launch(small(backend).args(flags), &descriptors.to_string())
+    }
+
+    /// Starts a server as [`Program::start`] does, with a soft and a hard limit of file descriptors.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_with_limits(backend: Backend, flags: &[&str], soft: u64, hard: u64) -> Program {
+        Program::launch(small(backend).args(flags), &format!("{soft}:{hard}"))
     }
 
     /// Starts a server of the default size, whose file descriptors are limited.
@@ -63,7 +73,7 @@ impl Program {
     /// # Panics
     /// If it does not start.
     pub fn start_default_size(backend: Backend, descriptors: u64) -> Program {
-        Program::launch(&mut default_size(backend), Some(descriptors))
+        Program::launch(&mut default_size(backend), &descriptors.to_string())
     }
 
     /// Starts a server as [`Program::start`] does, whose log only the caller reads.
@@ -71,10 +81,10 @@ impl Program {
     /// # Panics
     /// If it does not start.
     pub fn start_unread(backend: Backend, flags: &[&str]) -> (Program, BufReader<ChildStderr>) {
-        Program::spawn(small(backend).args(flags), None)
+        Program::spawn(small(backend).args(flags), "")
     }
 
-    fn launch(command: &mut Command, descriptors: Option<u64>) -> Program {
+    fn launch(command: &mut Command, descriptors: &str) -> Program {
         let (program, stderr) = Program::spawn(command, descriptors);
         let kept = program.log.clone();
         thread::spawn(move || keep(stderr, &kept));
@@ -82,17 +92,17 @@ impl Program {
     }
 
     /// Starts a server, and returns its log after the line with its address.
-    fn spawn(command: &mut Command, descriptors: Option<u64>) -> (Program, BufReader<ChildStderr>) {
+    fn spawn(command: &mut Command, descriptors: &str) -> (Program, BufReader<ChildStderr>) {
         let mut process = command
-            .env(DESCRIPTORS, descriptors.map_or_else(String::new, |limit| limit.to_string()))
+            .env(DESCRIPTORS, descriptors)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the executable of the test can be started");
         let mut stderr = BufReader::new(process.stderr.take().expect("standard error is piped"));
-        let addr = address(&mut stderr);
+        let (start_log, addr) = address(&mut stderr);
         let stdin = process.stdin.take();
-        (Program { process, _stdin: stdin, addr, log: Arc::default() }, stderr)
+        (Program { process, _stdin: stdin, addr, start_log, log: Arc::default() }, stderr)
     }
 
     /// The address that it listens on.
@@ -218,8 +228,8 @@ fn small(backend: Backend) -> Command {
     command
 }
 
-/// Reads the log up to the line with the address that the server listens on.
-fn address(log: &mut BufReader<ChildStderr>) -> SocketAddr {
+/// Reads the log up to the line with the address that the server listens on. Returns the lines before it and the address.
+fn address(log: &mut BufReader<ChildStderr>) -> (String, SocketAddr) {
     let mut read = String::new();
     loop {
         let mut line = String::new();
@@ -230,7 +240,7 @@ fn address(log: &mut BufReader<ChildStderr>) -> SocketAddr {
         );
         if let Some((_, url)) = line.split_once("listening at http://") {
             let addr = url.split(' ').next().expect("a split has a first part");
-            return addr.trim().parse().expect("an address");
+            return (read, addr.trim().parse().expect("an address"));
         }
         read.push_str(&line);
     }
@@ -255,8 +265,9 @@ fn keep(log: BufReader<ChildStderr>, kept: &Mutex<String>) {
 /// If the limit of file descriptors cannot be set.
 pub fn run_if_asked_to() -> Option<ExitCode> {
     let descriptors = env::var(DESCRIPTORS).ok()?;
-    if let Ok(limit) = descriptors.parse() {
-        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    let (soft, hard) = descriptors.split_once(':').unwrap_or((&descriptors, &descriptors));
+    if let (Ok(soft), Ok(hard)) = (soft.parse(), hard.parse()) {
+        let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
         setrlimit(Resource::Nofile, limit).expect("a limit can be lowered");
     }
     app::silence_panics_on_purpose();
