@@ -66,7 +66,7 @@ fn response_in(state: &str) -> Connection {
         "Length" => assert!(connection.respond(StatusCode::OK, &[], Some(3), 0)),
         "Chunked" | "UntilClose" => assert!(connection.respond(StatusCode::OK, &[], None, 0)),
         "Bodiless" => assert!(!connection.respond(StatusCode::NO_CONTENT, &[], None, 0)),
-        "Done" => connection.respond_whole(&mut Response::text("ok"), 0),
+        "Done" => assert_eq!(connection.respond_whole(&mut Response::text("ok"), 0), 2),
         _ => panic!("{state} is no state of the response side"),
     }
     assert_eq!(response_state(&connection), state);
@@ -267,7 +267,12 @@ const REQUEST_ROWS: &[(&str, &[Drive])] = &[
     ),
     (
         "`close`, `refuse`",
-        &[|connection, _| connection.close(), |connection, _| connection.refuse(Error::HeadTimeout, 0)],
+        &[
+            |connection, _| connection.close(),
+            |connection, _| {
+                connection.refuse(Error::HeadTimeout, 0);
+            },
+        ],
     ),
 ];
 
@@ -276,13 +281,14 @@ const RESPONSE_ROWS: &[(&str, &[Drive])] = &[
     ("`next_event` returns a request", &[|connection, _| hear(connection, DONE)]),
     ("`respond_whole`", &[|connection, _| answer(connection)]),
     (
-        "`respond` to HEAD, or with 204 or 304",
+        "`respond` to HEAD, or with 204, 205 or 304",
         &[
             |connection, _| {
                 *connection = after("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
                 assert!(!connection.respond(StatusCode::OK, &[], Some(3), 0));
             },
             |connection, _| assert!(!connection.respond(StatusCode::NO_CONTENT, &[], Some(3), 0)),
+            |connection, _| assert!(!connection.respond(StatusCode::RESET_CONTENT, &[], Some(3), 0)),
             |connection, _| assert!(!connection.respond(StatusCode::NOT_MODIFIED, &[], None, 0)),
         ],
     ),

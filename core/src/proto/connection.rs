@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-use crate::proto::body::{BodyError, Inner as BodyInner};
+use crate::proto::body::{Body, BodyError, Inner as BodyInner};
 use crate::proto::encode::{self, BodyLength, StandardFields};
 use crate::proto::error::Error;
 use crate::proto::framing::{Facts, Framing};
@@ -18,7 +18,7 @@ use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::Request;
 use crate::proto::request_body::RequestBody;
 use crate::proto::response::{Response, TEXT};
-use crate::proto::response_state::{ResponseState, asks_to_close, has_body};
+use crate::proto::response_state::{ResponseState, asks_to_close, has_body, status_instead};
 use crate::proto::scan::Scan;
 use crate::proto::write_queue::WriteQueue;
 
@@ -113,7 +113,7 @@ pub enum Event {
 /// | --- | --- | --- |
 /// | (none) | `next_event` returns a request | `Awaited` |
 /// | `Awaited` | `respond_whole` | `Done` |
-/// | `Awaited` | `respond` to HEAD, or with 204 or 304 | `Bodiless` |
+/// | `Awaited` | `respond` to HEAD, or with 204, 205 or 304 | `Bodiless` |
 /// | `Awaited` | `respond` with a length | `Length` |
 /// | `Awaited` | `respond` without a length, to HTTP/1.1 | `Chunked` |
 /// | `Awaited` | `respond` without a length, to HTTP/1.0 | `UntilClose` |
@@ -149,8 +149,13 @@ enum State {
     Head(Scan),
     /// A request was returned. Its body, its response, or both may be incomplete.
     Exchange(Exchange),
-    /// A request was rejected before it was returned. `is_head` is whether its method is HEAD, as far as is known.
-    Rejected { is_head: bool },
+    /// A request was rejected before it was returned.
+    Rejected {
+        /// Whether its method is HEAD, as far as is known.
+        is_head: bool,
+        /// The request, if its head is valid and its body was the reason.
+        request: Option<Request>,
+    },
     /// Nothing more is read.
     Closed,
 }
@@ -198,6 +203,13 @@ impl Connection {
     #[inline]
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Head(_)) && self.read_buffer.is_empty()
+    }
+
+    /// Whether bytes behind the current request have arrived that may belong to another request. Empty lines do not
+    /// (RFC 9112, 2.2).
+    pub fn has_more(&self) -> bool {
+        !self.is_body_pending()
+            && self.read_buffer.as_slice().iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
     /// Whether the next head has arrived in part.
@@ -253,17 +265,17 @@ impl Connection {
                     match head::read(&mut self.read_buffer, scan, &self.limits) {
                         Ok(Some((mut request, (framing, facts)))) => {
                             let begun = self.begin(framing, facts, &mut request);
-                            return begun.map_or_else(Event::Refused, |()| Event::Request(request));
+                            return match begun {
+                                Ok(()) => Event::Request(request),
+                                Err(error) => self.reject(facts.is_head, Some(request), error),
+                            };
                         }
                         Ok(None) if self.has_ended => {
                             self.state = State::Closed;
                             return Event::Finished;
                         }
                         Ok(None) => return Event::NeedBytes,
-                        Err(error) => {
-                            self.state = State::Rejected { is_head: self.is_head_request() };
-                            return Event::Refused(error);
-                        }
+                        Err(error) => return self.reject(self.is_head_request(), None, error),
                     }
                 }
                 State::Exchange(exchange) if exchange.response != ResponseState::Done => {
@@ -325,6 +337,15 @@ impl Connection {
         error
     }
 
+    /// Records that nothing takes the rest of the current request's body any more, before the response. The response
+    /// is the last if the rest exceeds [`Limits::drain`] or is late. The size of the rest of a chunked body is not known,
+    /// so that the connection may still close while it drains that body.
+    pub fn abandon_body(&mut self) {
+        let State::Exchange(exchange) = &self.state else { return };
+        let is_too_large = exchange.request.remaining().is_some_and(|rest| rest > self.limits.drain);
+        self.closing |= is_too_large || exchange.body_timed_out;
+    }
+
     /// Queues `100 Continue` if the peer waits for it (RFC 9110, 10.1.1). Nothing is queued if body bytes have
     /// arrived since. Returns whether the peer was waiting.
     pub fn send_continue(&mut self) -> bool {
@@ -364,43 +385,60 @@ impl Connection {
     }
 
     /// Queues a complete response and takes the body out of it. `seconds` is the Unix time for its `Date` field.
+    /// Returns the number of bytes of the body that were queued: 0 if the response has no body on the wire.
+    ///
+    /// A response that cannot answer the request is replaced, see [`Connection::replace_invalid`].
     ///
     /// # Panics
     /// If the response is not awaited, or if the body is neither empty nor made of bytes.
     #[inline]
-    pub fn respond_whole(&mut self, response: &mut Response, seconds: u64) {
+    pub fn respond_whole(&mut self, response: &mut Response, seconds: u64) -> u64 {
         let Response { status, fields, body, .. } = response;
         let status = *status;
-        let bytes = match std::mem::take(body).0 {
-            BodyInner::Empty => Bytes::new(),
-            BodyInner::Full(bytes) => bytes,
-            _ => panic!("the body of a whole response is a stream"),
-        };
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
         let facts = exchange.facts;
         let plain = facts.keep_alive && !facts.is_http10 && !facts.is_head && !exchange.awaits_continue;
         let awaited = exchange.response == ResponseState::Awaited;
         if plain && awaited && !self.closing && has_body(status) && !asks_to_close(fields) {
             // `respond` comes to the same result, with more checks.
-            let length = BodyLength::Known(bytes.len() as u64);
+            let bytes = take_bytes(body);
+            let length = bytes.len() as u64;
             let standard = StandardFields { seconds, ..self.standard };
             let tail = self.write_queue.tail();
-            encode::head(tail, status, fields, length, None, standard);
+            encode::head(tail, status, fields, BodyLength::Known(length), None, standard);
             self.write_queue.push(bytes);
             exchange.response = ResponseState::Done;
-            return;
+            return length;
         }
-        self.respond(status, fields, Some(bytes.len() as u64), seconds);
+        self.respond_whole_checked(response, seconds)
+    }
+
+    #[inline(never)]
+    fn respond_whole_checked(&mut self, response: &mut Response, seconds: u64) -> u64 {
+        self.replace_invalid(response);
+        let bytes = take_bytes(&mut response.body);
+        let length = bytes.len() as u64;
+        let expects_body = self.respond(response.status, &response.fields, Some(length), seconds);
+        if expects_body {
+            self.write_queue.push(bytes);
+        }
         if let State::Exchange(exchange) = &mut self.state {
-            if exchange.response == ResponseState::Length(bytes.len() as u64) {
-                self.write_queue.push(bytes);
-            }
             exchange.response = ResponseState::Done;
+        }
+        if expects_body { length } else { 0 }
+    }
+
+    /// Replaces a response that cannot answer the current request: an interim response (1xx) by 500, and a 2xx to
+    /// CONNECT, which would open a tunnel (RFC 9110, 9.3.6), by 501. The replacement has neither fields nor a body.
+    pub fn replace_invalid(&self, response: &mut Response) {
+        let State::Exchange(exchange) = &self.state else { return };
+        if let Some(status) = status_instead(response.status, exchange.facts) {
+            *response = Response::status_only(status);
         }
     }
 
     /// Queues the head of a response. `length` is the length of the body in bytes, if it is known; `seconds` is the
-    /// Unix time for the `Date` field. An interim `status` (1xx) is replaced by 500.
+    /// Unix time for the `Date` field. A status that [`Connection::replace_invalid`] replaces is replaced here, too.
     ///
     /// Returns whether a body must follow with [`Connection::send`]. [`Connection::finish`] must follow in any case.
     ///
@@ -415,18 +453,17 @@ impl Connection {
     ) -> bool {
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
         assert!(exchange.response == ResponseState::Awaited, "the request was answered already");
-        if status.is_informational() {
-            log::error!("a handler answered with the interim status {status}");
-            (status, fields, length) = (StatusCode::INTERNAL_SERVER_ERROR, &[], Some(0));
-        }
         let facts = exchange.facts;
+        if let Some(instead) = status_instead(status, facts) {
+            (status, fields, length) = (instead, &[], Some(0));
+        }
         let (announced, response) = ResponseState::after_head(status, fields, length, facts);
         self.closing |= !facts.keep_alive
             || exchange.awaits_continue
             || asks_to_close(fields)
             || response == ResponseState::UntilClose;
-        exchange.response = if facts.is_head { ResponseState::Bodiless } else { response };
-        let expects_body = !matches!(exchange.response, ResponseState::Bodiless | ResponseState::Length(0));
+        exchange.response = response;
+        let expects_body = !matches!(response, ResponseState::Bodiless | ResponseState::Length(0));
         let connection = match (self.closing, facts.is_http10) {
             (true, _) => Some("close"),
             (false, true) => Some("keep-alive"),
@@ -474,15 +511,17 @@ impl Connection {
 
     /// Queues the response that tells the peer about `error`, and closes the connection. `seconds` is the Unix time
     /// for the `Date` field. Nothing is queued while another response is incomplete.
-    pub fn refuse(&mut self, error: Error, seconds: u64) {
+    ///
+    /// Returns the number of bytes of the body that were queued; `None` if no response was queued.
+    pub fn refuse(&mut self, error: Error, seconds: u64) -> Option<u64> {
         let (is_response_begun, is_head) = match &self.state {
             State::Exchange(Exchange { response, facts, .. }) => {
                 (!matches!(response, ResponseState::Awaited | ResponseState::Done), facts.is_head)
             }
-            State::Rejected { is_head } => (false, *is_head),
+            State::Rejected { is_head, .. } => (false, *is_head),
             State::Head(_) | State::Closed => (false, self.is_head_request()),
         };
-        if !is_response_begun {
+        let queued = (!is_response_begun).then(|| {
             let text = error.to_string();
             let standard = StandardFields { seconds, ..self.standard };
             let length = BodyLength::Known(text.len() as u64);
@@ -491,12 +530,15 @@ impl Connection {
             let fields = if error == Error::Overload { &fields[..] } else { &fields[..1] };
             let tail = self.write_queue.tail();
             encode::head(tail, error.status(), fields, length, Some("close"), standard);
-            if !is_head {
-                tail.extend_from_slice(text.as_bytes());
+            if is_head {
+                return 0;
             }
-        }
+            tail.extend_from_slice(text.as_bytes());
+            text.len() as u64
+        });
         self.close();
         self.input_abandoned = true;
+        queued
     }
 
     /// Closes the connection: nothing more is read. The write queue keeps its bytes.
@@ -519,14 +561,27 @@ impl Connection {
             drained: 0,
         };
         if framing != Framing::Length(0) {
-            // The state if the body is refused.
-            self.state = State::Rejected { is_head: facts.is_head };
             exchange.awaits_continue = facts.expects_continue && self.read_buffer.is_empty();
             (exchange.request, request.inner_mut().body) =
                 RequestBody::begin(framing, &mut self.read_buffer, &self.limits)?;
         }
         self.state = State::Exchange(exchange);
         Ok(())
+    }
+
+    #[cold]
+    fn reject(&mut self, is_head: bool, request: Option<Request>, error: Error) -> Event {
+        self.state = State::Rejected { is_head, request };
+        Event::Refused(error)
+    }
+
+    /// The request that was rejected because of its body, between [`Event::Refused`] and [`Connection::refuse`]. `None`
+    /// if its head was rejected.
+    pub fn rejected_request(&self) -> Option<&Request> {
+        match &self.state {
+            State::Rejected { request, .. } => request.as_ref(),
+            _ => None,
+        }
     }
 
     /// Reads and drops the rest of a request body after the response, so that the next head can be read. Returns
@@ -558,6 +613,19 @@ impl Connection {
     /// Whether the read buffer begins with a HEAD request, complete or not. Its response must not have a body.
     fn is_head_request(&self) -> bool {
         self.read_buffer.as_slice().starts_with(b"HEAD ")
+    }
+}
+
+/// Takes a body that is in memory.
+///
+/// # Panics
+/// If it is not.
+#[inline]
+fn take_bytes(body: &mut Body) -> Bytes {
+    match std::mem::take(body).0 {
+        BodyInner::Empty => Bytes::new(),
+        BodyInner::Full(bytes) => bytes,
+        _ => panic!("the body of a whole response is a stream"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
+use httpdate::HttpDate;
 
 const SERVER: &[u8] = b"\r\nServer: gearshift";
 
@@ -130,14 +131,18 @@ fn standard_fields(into: &mut Vec<u8>, StandardFields { server, date, seconds }:
 impl Lines {
     #[cold]
     fn write(&mut self, seconds: u64) {
-        // The last second of the year 9999: an HTTP date has four digits for the year.
-        const LAST: u64 = 253_402_300_799;
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
         self.seconds = seconds;
         self.text.clear();
         self.text.extend_from_slice(SERVER);
-        write!(self.text, "\r\nDate: {}", httpdate::HttpDate::from(time)).expect("writing to a Vec succeeds");
+        write!(self.text, "\r\nDate: {}", http_date(seconds)).expect("writing to a Vec succeeds");
     }
+}
+
+/// The date of a Unix time in seconds, as in the field `Date` (RFC 9110, 5.6.7). A time after the year 9999 counts as
+/// its last second, because an HTTP date has four digits for the year.
+pub(crate) fn http_date(seconds: u64) -> HttpDate {
+    const LAST: u64 = 253_402_300_799;
+    HttpDate::from(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
 }
 
 #[inline]

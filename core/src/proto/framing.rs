@@ -19,7 +19,8 @@ pub(crate) enum Framing {
 /// The facts about a head that [`Connection`](crate::h1::Connection) needs until the response is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// The peer wants the connection to stay open.
+    /// The peer wants the connection to stay open, and the method is not CONNECT: a peer that has sent the first bytes
+    /// of its tunnel must not see them parsed as a request (RFC 9931, 8).
     pub(crate) keep_alive: bool,
     /// The request has version HTTP/1.0.
     pub(crate) is_http10: bool,
@@ -28,6 +29,7 @@ pub(crate) struct Facts {
     /// The request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
     pub(crate) offers_upgrade: bool,
     pub(crate) is_head: bool,
+    pub(crate) is_connect: bool,
 }
 
 /// The facts that depend on the fields alone and not on the request line. [`memo`](super::memo) caches them.
@@ -106,13 +108,14 @@ impl FieldFacts {
             (Encoding::Unknown, None) => return Err(Error::EncodingUnknown),
             (Encoding::Other | Encoding::Invalid, None) => return Err(Error::EncodingInvalid),
         };
+        let is_connect = *method == Method::CONNECT;
         let facts = Facts {
-            keep_alive: !self.close && (!is_http10 || self.keep_alive),
+            keep_alive: !self.close && !is_connect && (!is_http10 || self.keep_alive),
             is_http10,
             expects_continue: self.expects_continue && !is_http10 && framing != Framing::Length(0),
-            offers_upgrade: *method == Method::CONNECT
-                || self.upgrade_option && self.upgrade_field && !is_http10,
+            offers_upgrade: is_connect || self.upgrade_option && self.upgrade_field && !is_http10,
             is_head: *method == Method::HEAD,
+            is_connect,
         };
         Ok((framing, facts))
     }

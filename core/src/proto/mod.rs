@@ -6,7 +6,7 @@ pub(crate) mod body;
 pub(crate) mod body_error;
 mod chunked;
 pub(crate) mod connection;
-mod encode;
+pub(crate) mod encode;
 pub(crate) mod error;
 pub(crate) mod fields;
 mod framing;

@@ -22,7 +22,7 @@ pub(crate) enum ResponseState {
     Chunked,
     /// A body that ends when the connection closes: the response to an HTTP/1.0 request.
     UntilClose,
-    /// The end. Body data is accepted and dropped: the response to HEAD, 204, or 304.
+    /// The end. Body data is accepted and dropped: the response to HEAD, 204, 205, or 304.
     Bodiless,
     /// Nothing.
     Done,
@@ -31,24 +31,33 @@ pub(crate) enum ResponseState {
 impl ResponseState {
     /// The state after a head, and the length that the head announces. `length` is the length of the body in bytes,
     /// if it is known.
+    ///
+    /// | response | announced length | body |
+    /// | --- | --- | --- |
+    /// | 204 | none (RFC 9110, 8.6) | dropped |
+    /// | 205 | 0 (RFC 9110, 15.3.6) | dropped |
+    /// | 304 | that of the handler's field `Content-Length`, or none (RFC 9110, 8.6) | dropped |
+    /// | to HEAD, the body is empty | the same: the handler may have made no body for HEAD | none |
+    /// | to HEAD, any other body | as for GET | dropped |
+    /// | a body of known length | its length | sent |
+    /// | a body of unknown length, to HTTP/1.1 | `Transfer-Encoding: chunked` | sent in chunks |
+    /// | a body of unknown length, to HTTP/1.0 | none | sent until the connection closes |
     pub(crate) fn after_head(
         status: StatusCode,
         fields: &[(HeaderName, HeaderValue)],
         length: Option<u64>,
         facts: Facts,
     ) -> (BodyLength, ResponseState) {
-        let bodiless = !has_body(status);
-        match length {
-            _ if status == StatusCode::NO_CONTENT => (BodyLength::Omitted, ResponseState::Bodiless),
-            Some(0) if bodiless || facts.is_head => {
-                (declared_length(fields, facts.is_head), ResponseState::Bodiless)
-            }
-            _ if bodiless => (BodyLength::Omitted, ResponseState::Bodiless),
-            Some(len) if facts.is_head => (BodyLength::Known(len), ResponseState::Bodiless),
-            Some(len) => (BodyLength::Known(len), ResponseState::Length(len)),
-            None if facts.is_http10 => (BodyLength::Omitted, ResponseState::UntilClose),
-            None => (BodyLength::Chunked, ResponseState::Chunked),
-        }
+        let (announced, state) = match (status, length) {
+            (StatusCode::NO_CONTENT, _) => (BodyLength::Omitted, ResponseState::Bodiless),
+            (StatusCode::RESET_CONTENT, _) => (BodyLength::Known(0), ResponseState::Bodiless),
+            (StatusCode::NOT_MODIFIED, _) => (given_length(fields), ResponseState::Bodiless),
+            (_, Some(0)) if facts.is_head => (given_length(fields), ResponseState::Bodiless),
+            (_, Some(len)) => (BodyLength::Known(len), ResponseState::Length(len)),
+            (_, None) if facts.is_http10 => (BodyLength::Omitted, ResponseState::UntilClose),
+            (_, None) => (BodyLength::Chunked, ResponseState::Chunked),
+        };
+        (announced, if facts.is_head { ResponseState::Bodiless } else { state })
     }
 
     /// See [`Connection::send`](crate::h1::Connection::send).
@@ -93,7 +102,18 @@ pub struct WrongLength;
 /// Whether `status` is final and its responses have a body (RFC 9110, 6.4.1).
 #[inline]
 pub(crate) fn has_body(status: StatusCode) -> bool {
-    status.as_u16() >= 200 && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+    status.as_u16() >= 200 && !matches!(status.as_u16(), 204 | 205 | 304)
+}
+
+/// The status to send if the status of the handler cannot answer the request: 500 for an interim status, which is no
+/// answer (RFC 9110, 15.2), and 501 for a 2xx to CONNECT, which would open a tunnel (RFC 9110, 9.3.6). `None` for any
+/// other status.
+pub(crate) fn status_instead(status: StatusCode, facts: Facts) -> Option<StatusCode> {
+    if status.is_informational() {
+        log::error!("a handler answered with the interim status {status}");
+        return Some(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    (facts.is_connect && status.is_success()).then_some(StatusCode::NOT_IMPLEMENTED)
 }
 
 /// Whether the handler set `Connection: close`.
@@ -104,12 +124,9 @@ pub(crate) fn asks_to_close(fields: &[(HeaderName, HeaderValue)]) -> bool {
         .any(|(name, value)| *name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
-/// The `Content-Length` that the handler set on a response without a body.
-fn declared_length(fields: &[(HeaderName, HeaderValue)], is_head: bool) -> BodyLength {
+/// The `Content-Length` of the handler, for the body that it did not make.
+fn given_length(fields: &[(HeaderName, HeaderValue)]) -> BodyLength {
     let given = fields.iter().find(|(name, _)| *name == header::CONTENT_LENGTH);
-    match given.and_then(|(_, value)| value.to_str().ok()?.parse().ok()) {
-        Some(len) => BodyLength::Known(len),
-        None if is_head => BodyLength::Known(0),
-        None => BodyLength::Omitted,
-    }
+    let length = given.and_then(|(_, value)| value.to_str().ok()?.parse().ok());
+    length.map_or(BodyLength::Omitted, BodyLength::Known)
 }

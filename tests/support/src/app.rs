@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 
+use futures_lite::stream;
 use gearshift::{
     Body, Bytes, HeaderValue, IntoResponse, Request, Response, Router, StatusCode, blocking, header, sync,
 };
@@ -33,6 +34,12 @@ pub fn app() -> Router {
         .get("/test/interim", sync(|_| StatusCode::PROCESSING))
         .get("/test/close", sync(|_| ("bye").into_response().with_header("connection", "close")))
         .get("/test/own", sync(own))
+        .any("/test/answer/{status}/{body}", sync(answer))
+        .any("status.test:80", sync(|_| ()))
+        .any("text.test:80", sync(|_| "no tunnel"))
+        .any("stream.test:80", async |_| answer_with("200", "stream"))
+        .any("nothing.test:80", sync(|_| StatusCode::NO_CONTENT))
+        .any("refused.test:80", sync(|_| StatusCode::FORBIDDEN))
         .get("/test/sized", async |request: Request| {
             Body::from_reader(request.runtime(), Some(10), &b"0123456789"[..])
         })
@@ -81,6 +88,26 @@ fn own(_: Request) -> Response {
         .with_header("transfer-encoding", "gzip")
         .with_header("x-twice", "1")
         .with_header("x-twice", "2")
+}
+
+/// The response with the status and the kind of body that the path names. `?9` sets `Content-Length: 9`.
+fn answer(request: Request) -> Option<Response> {
+    let response = answer_with(&request.param("status")?, &request.param("body")?)?;
+    Some(match request.query() {
+        Some(length) => response.with_header("content-length", length),
+        None => response,
+    })
+}
+
+fn answer_with(status: &str, body: &str) -> Option<Response> {
+    let piece = || stream::once(Ok::<_, io::Error>(Bytes::from_static(b"piece")));
+    let body = match body {
+        "none" => Body::empty(),
+        "text" => "text!".into(),
+        "stream" => Body::from_stream(piece()),
+        _ => return None,
+    };
+    Some(Response::new(body).with_status(status.parse().ok()?))
 }
 
 /// Part of the message of every panic that a test causes on purpose. The demo's `/panic` uses the same words.

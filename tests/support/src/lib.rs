@@ -11,6 +11,7 @@ pub mod app;
 pub mod backend;
 pub mod client;
 pub mod dribble;
+pub mod logs;
 pub mod process;
 pub mod program;
 pub mod routes;

@@ -41,6 +41,7 @@ pub(crate) fn check(mut output: &[u8], expected: &[Expected]) {
         assert!(length.is_none() || coding.is_none(), "two lengths in {head:?}");
         let has_none = matches!(expected.status, 100..200 | 204 | 304);
         assert!(!matches!(expected.status, 100..200 | 204) || length.is_none() && coding.is_none());
+        assert!(expected.status != 205 || length == Some(0), "{head:?} has content");
         let is_bodiless = expected.is_bodiless.unwrap_or(output.is_empty());
         let body = if is_bodiless || has_none {
             Vec::new()

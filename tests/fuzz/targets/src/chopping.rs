@@ -127,7 +127,9 @@ impl<'a> Run<'a> {
         self.send();
         let status = if choice % 8 == 2 { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
         match choice % 3 {
-            0 => self.connection.respond_whole(&mut Response::new(body).with_status(status), 0),
+            0 => {
+                self.connection.respond_whole(&mut Response::new(body).with_status(status), 0);
+            }
             _ => {
                 let length = (choice % 3 == 1).then_some(body.len() as u64);
                 if self.connection.respond(status, &[], length, 0) {

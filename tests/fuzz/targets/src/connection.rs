@@ -56,11 +56,22 @@ struct Rig<'a> {
 /// The current request.
 struct Asked {
     is_head: bool,
+    is_connect: bool,
     is_old: bool,
     /// The length of its body by its fields. `None` if the body is chunked.
     length: Option<u64>,
     /// Bytes of its body that were taken.
     taken: u64,
+}
+
+impl Asked {
+    /// The status that the peer gets instead of one that cannot answer the request.
+    fn status_instead(&self, status: StatusCode) -> Option<StatusCode> {
+        if status.is_informational() {
+            return Some(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        (self.is_connect && status.is_success()).then_some(StatusCode::NOT_IMPLEMENTED)
+    }
 }
 
 impl Rig<'_> {
@@ -151,7 +162,8 @@ impl Rig<'_> {
     }
 
     fn expect(&mut self, status: StatusCode, body: Vec<u8>, is_bodiless: Option<bool>) {
-        let is_never = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let is_never =
+            matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
         let is_bodiless = is_bodiless.map(|is_bodiless| is_bodiless || is_never);
         let body = if is_bodiless == Some(true) { Vec::new() } else { body };
         // Recorded now, because later reads may end the connection, too.
@@ -169,6 +181,7 @@ impl Rig<'_> {
         };
         let mut asked = Asked {
             is_head: *request.method() == Method::HEAD,
+            is_connect: *request.method() == Method::CONNECT,
             is_old: request.version() == Version::HTTP_10,
             length,
             taken: request.body().remaining().expect("it is not a stream"),
@@ -285,9 +298,9 @@ impl Rig<'_> {
         let waits = self.connection.awaits_continue();
         self.connection.respond_whole(&mut response, 0);
         assert!(self.connection.is_closing() || !waits, "it is not known what the peer sends next");
-        match status.is_informational() {
-            true => self.expect(StatusCode::INTERNAL_SERVER_ERROR, Vec::new(), Some(asked.is_head)),
-            false => self.expect(status, bytes, Some(asked.is_head)),
+        match asked.status_instead(status) {
+            Some(instead) => self.expect(instead, Vec::new(), Some(asked.is_head)),
+            None => self.expect(status, bytes, Some(asked.is_head)),
         }
     }
 
@@ -300,9 +313,9 @@ impl Rig<'_> {
         let follows = self.connection.respond(status, &fields, length, 0);
         assert!(self.connection.is_closing() || !waits, "it is not known what the peer sends next");
         assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
-        let (status, sends) = match status.is_informational() {
-            true => (StatusCode::INTERNAL_SERVER_ERROR, false),
-            false => (status, true),
+        let (status, sends) = match asked.status_instead(status) {
+            Some(instead) => (instead, false),
+            None => (status, true),
         };
         self.expect(status, if sends { body.clone() } else { Vec::new() }, Some(asked.is_head));
         let is_bodiless = self.expected.last().is_some_and(|expected| expected.is_bodiless == Some(true));
@@ -368,6 +381,7 @@ impl Rig<'_> {
             StatusCode::OK,
             StatusCode::NOT_FOUND,
             StatusCode::NO_CONTENT,
+            StatusCode::RESET_CONTENT,
             StatusCode::NOT_MODIFIED,
             StatusCode::CONTINUE,
             StatusCode::PAYLOAD_TOO_LARGE,

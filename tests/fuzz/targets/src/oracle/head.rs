@@ -179,7 +179,8 @@ fn judge<'a>(
     let has_option = |name: &[u8]| {
         options.iter().any(|list| members(list).any(|option| option.eq_ignore_ascii_case(name)))
     };
-    let closes = has_option(b"close") || is_old && !has_option(b"keep-alive");
+    // RFC 9931, 8: a CONNECT that opens no tunnel is the last request.
+    let closes = has_option(b"close") || method == b"CONNECT" || is_old && !has_option(b"keep-alive");
     let expects = !expectations.is_empty() && !is_old && framing != Framing::Length(0);
     Some(Head { method, target, path, is_old, fields, framing, closes, expects, len })
 }

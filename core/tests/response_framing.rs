@@ -1,0 +1,174 @@
+//! How a response says where it ends: each method and version with each kind of status and of body.
+
+use gearshift_core::h1::{Connection, Event};
+use gearshift_core::{HeaderName, HeaderValue, Limits, Response, StatusCode, header};
+
+/// Statuses whose responses may have content.
+const ORDINARY: &[u16] = &[200, 201, 206, 299, 301, 400, 404, 426, 500, 599];
+const SUCCESSFUL: &[u16] = &[200, 201, 204, 205, 206, 299];
+const REFUSING: &[u16] = &[301, 400, 403, 426, 500, 502];
+const INTERIM: &[u16] = &[100, 101, 102, 103, 199];
+
+/// What the columns of [`TABLE`] stand for: the body, and whether the handler has set `Content-Length: 9`.
+const COLUMNS: [(Body, bool); 5] = [
+    (Body::Empty, false),
+    (Body::Empty, true),
+    (Body::Known, true),
+    (Body::Unknown, false),
+    (Body::Unknown, true),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Body {
+    Empty,
+    /// `TEXT`.
+    Known,
+    /// `TEXT`, of which the connection does not know the length.
+    Unknown,
+}
+
+const TEXT: &str = "text!";
+
+/// The methods and versions, the statuses of the handler, the status on the wire unless it is that of the handler, and
+/// the framing for each column: the value of `Content-Length`, `chunked`, or `-` for neither, and the text if it is
+/// sent.
+type Row = (&'static [&'static str], &'static [u16], Option<u16>, [&'static str; 5]);
+
+const TABLE: &[Row] = &[
+    // request                               body    none   none,9  text,9     stream           stream,9
+    (
+        &["GET 1.1", "POST 1.1", "OPTIONS 1.1"],
+        ORDINARY,
+        None,
+        ["0", "0", "5 text!", "chunked text!", "chunked text!"],
+    ),
+    (&["GET 1.0", "POST 1.0"], ORDINARY, None, ["0", "0", "5 text!", "- text!", "- text!"]),
+    // RFC 9110, 8.6 and 9.3.2: the length of the response to GET, or none.
+    (&["HEAD 1.1"], ORDINARY, None, ["-", "9", "5", "chunked", "chunked"]),
+    (&["HEAD 1.0"], ORDINARY, None, ["-", "9", "5", "-", "-"]),
+    // RFC 9110, 9.3.6: a 2xx would be a tunnel.
+    (&["CONNECT 1.1", "CONNECT 1.0"], SUCCESSFUL, Some(501), ["0", "0", "0", "0", "0"]),
+    (&["CONNECT 1.1"], REFUSING, None, ["0", "0", "5 text!", "chunked text!", "chunked text!"]),
+    (&["CONNECT 1.0"], REFUSING, None, ["0", "0", "5 text!", "- text!", "- text!"]),
+    // RFC 9110, 8.6 and 15.3.5.
+    (&["GET 1.1", "GET 1.0", "HEAD 1.1", "HEAD 1.0", "POST 1.1"], &[204], None, ["-", "-", "-", "-", "-"]),
+    // RFC 9110, 15.3.6.
+    (&["GET 1.1", "GET 1.0", "HEAD 1.1", "HEAD 1.0", "POST 1.1"], &[205], None, ["0", "0", "0", "0", "0"]),
+    // RFC 9110, 8.6 and 15.4.5: the length of the 200 response, which only the handler knows, or none.
+    (&["GET 1.1", "GET 1.0", "HEAD 1.1", "HEAD 1.0", "CONNECT 1.1"], &[304], None, ["-", "9", "9", "-", "9"]),
+    // RFC 9110, 15.2: a 1xx is no final response.
+    (&["GET 1.1", "GET 1.0", "POST 1.1", "CONNECT 1.1"], INTERIM, Some(500), ["0", "0", "0", "0", "0"]),
+    (&["HEAD 1.1", "HEAD 1.0"], INTERIM, Some(500), ["-", "-", "-", "-", "-"]),
+];
+
+/// A connection that has received a request, after which the peer wants it to stay open.
+fn asked(request: &str) -> Connection {
+    let mut connection = Connection::new(Limits::default().into(), false, false);
+    let (method, version) = request.split_once(' ').expect("a method and a version");
+    let target = if method == "CONNECT" { "a:80" } else { "/" };
+    let head = format!("{method} {target} HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+    connection.read_buffer.extend(head.as_bytes());
+    assert!(matches!(connection.next_event(), Event::Request(_)), "{request}");
+    connection
+}
+
+fn fields(is_length_given: bool) -> Vec<(HeaderName, HeaderValue)> {
+    // These are ignored, whatever the response.
+    let mut fields = vec![
+        (header::TRANSFER_ENCODING, HeaderValue::from_static("gzip")),
+        (header::CONNECTION, HeaderValue::from_static("keep-alive")),
+    ];
+    if is_length_given {
+        fields.push((header::CONTENT_LENGTH, HeaderValue::from_static("9")));
+    }
+    fields
+}
+
+/// Answers in one call. Returns the number of bytes of the body that the connection reports.
+fn answer_whole(connection: &mut Connection, status: StatusCode, body: Body, is_length_given: bool) -> u64 {
+    let mut response = Response::new(if body == Body::Empty { "" } else { TEXT }).with_status(status);
+    for (name, value) in fields(is_length_given) {
+        response = response.with_value(name, value);
+    }
+    connection.respond_whole(&mut response, 0)
+}
+
+/// Answers in several calls.
+fn answer_in_pieces(connection: &mut Connection, status: StatusCode, body: Body, is_length_given: bool) {
+    let length = match body {
+        Body::Empty => Some(0),
+        Body::Known => Some(TEXT.len() as u64),
+        Body::Unknown => None,
+    };
+    if connection.respond(status, &fields(is_length_given), length, 0) {
+        for piece in ["te", "xt!"] {
+            connection.send(piece.into()).expect("the body is as long as announced");
+        }
+    }
+    connection.finish().expect("the body is as long as announced");
+}
+
+/// The status on the wire, and the framing as a cell of the table.
+fn written(connection: &mut Connection) -> (u16, String) {
+    let mut bytes = Vec::new();
+    while !connection.write_queue.is_empty() {
+        let chunk = connection.write_queue.front().to_vec();
+        connection.write_queue.sent(chunk.len());
+        bytes.extend(chunk);
+    }
+    let text = String::from_utf8(bytes).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+    let framing: Vec<_> = lines
+        .filter_map(|line| line.strip_prefix("Content-Length: ").or(line.strip_prefix("Transfer-Encoding: ")))
+        .collect();
+    assert!(framing.len() <= 1, "{head}");
+    let body = match framing.first() {
+        Some(&"chunked") if !body.is_empty() => {
+            let data = body.strip_suffix("0\r\n\r\n").expect("a last chunk");
+            data.split("\r\n").skip(1).step_by(2).collect()
+        }
+        _ => body.to_owned(),
+    };
+    let framing = framing.first().copied().unwrap_or("-");
+    (status, format!("{framing} {body}").trim_end().to_owned())
+}
+
+#[test]
+fn each_response_announces_the_body_that_follows() {
+    for (requests, statuses, replaced, cells) in TABLE {
+        for (request, status) in
+            requests.iter().flat_map(|request| statuses.iter().map(move |status| (request, *status)))
+        {
+            for ((body, is_length_given), cell) in COLUMNS.into_iter().zip(cells) {
+                let case = format!("{request}, {status}, {body:?}, length given: {is_length_given}");
+                let on_wire = (replaced.unwrap_or(status), (*cell).to_owned());
+                let status = StatusCode::from_u16(status).expect("a status");
+
+                let mut connection = asked(request);
+                answer_in_pieces(&mut connection, status, body, is_length_given);
+                assert_eq!(written(&mut connection), on_wire, "{case}, in pieces");
+                expect_persistence(connection, request, cell, &case);
+
+                // A body in memory has a length.
+                if body != Body::Unknown {
+                    let mut connection = asked(request);
+                    let queued = answer_whole(&mut connection, status, body, is_length_given);
+                    assert_eq!(written(&mut connection), on_wire, "{case}, whole");
+                    let sent = if cell.ends_with(TEXT) { TEXT.len() } else { 0 };
+                    assert_eq!(queued, sent as u64, "{case}");
+                    expect_persistence(connection, request, cell, &case);
+                }
+            }
+        }
+    }
+}
+
+/// The connection closes after CONNECT, and after a body that ends with the connection, and stays open otherwise.
+fn expect_persistence(mut connection: Connection, request: &str, cell: &str, case: &str) {
+    let closes = request.starts_with("CONNECT") || cell == "- text!";
+    assert_eq!(connection.is_closing(), closes, "{case}");
+    connection.read_buffer.extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(matches!(connection.next_event(), Event::Request(_)), !closes, "{case}");
+}
