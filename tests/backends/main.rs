@@ -37,7 +37,7 @@ use gearshift::Backend;
 use libtest_mimic::{Arguments, Trial};
 use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
-use test_support::{app, program};
+use test_support::{app, logs, program};
 
 const AREAS: [Area; 24] = [
     after::AREA,
@@ -116,7 +116,7 @@ fn main() -> ExitCode {
     }
     program::allow_many_descriptors();
     app::silence_panics_on_purpose();
-    stalls::listen();
+    logs::keep();
     let mut trials = vec![wire::same_bytes_everywhere()];
     for &backend in Backend::available() {
         trials.extend(wire::trials(backend));

@@ -1,15 +1,20 @@
 //! The log names handlers that block an event loop, and no others.
 
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use gearshift::{Backend, Config, Request, Response, Router, Runtime, sync};
-use log::{LevelFilter, Log, Metadata, Record};
+use futures_lite::{StreamExt, stream};
+use gearshift::{
+    Answer, Backend, Body, Bytes, Config, Handler, IntoResponse, OnDisconnect, Request, Response, Router,
+    Runtime, on_disconnect, sync,
+};
 use test_support::backend::{blocks, few_workers};
 use test_support::server::Running;
 use test_support::suite::Area;
-use test_support::{PATIENCE, wait_until};
+use test_support::{PATIENCE, logs, wait_until};
 
 pub(crate) const AREA: Area = (
     "stalls",
@@ -19,40 +24,17 @@ pub(crate) const AREA: Area = (
         ("a_handler_that_blocks_with_its_body_on_the_wire_is_named", blocking_upload),
         ("a_background_task_that_blocks_is_named", blocking_task),
         ("requests_of_one_turn_are_counted_together", pipelined),
+        ("a_streamed_response_that_blocks_is_named", blocking_stream),
+        ("a_stream_is_not_charged_for_the_handlers_before_it", stream_after_handler),
+        ("a_handler_without_a_route_is_not_named_by_an_earlier_route", without_route),
+        ("a_route_that_is_found_late_is_named", late_route),
+        ("a_handler_that_blocks_after_its_peer_has_left_is_named", detached),
         ("a_handler_that_waits_or_offloads_is_not_named", well_behaved),
     ],
 );
 
-/// The log lines about stalls, of all servers of this process.
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// A logger that keeps the lines about stalls and drops all others.
-struct StallLog;
-
-impl Log for StallLog {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "gearshift::stall"
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            LINES.lock().unwrap_or_else(PoisonError::into_inner).push(record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-/// Makes [`StallLog`] the logger of the process.
-pub(crate) fn listen() {
-    static LOG: StallLog = StallLog;
-    log::set_logger(&LOG).expect("the process has no other logger");
-    log::set_max_level(LevelFilter::Warn);
-}
-
 fn lines_about(what: &str) -> Vec<String> {
-    let said = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-    said.iter().filter(|line| line.contains(what)).cloned().collect()
+    logs::lines(logs::STALL, what)
 }
 
 const LONG: Duration = Duration::from_millis(200);
@@ -81,6 +63,14 @@ fn start_with(backend: Backend, config: Config) -> (Running, Runtime) {
             .get("/", sync(|_| "fine"))
             .get(&path("sync/{n}"), sync(|_| block()))
             .get(&path("async"), async |_: Request| block())
+            .get(&path("quick"), async |_: Request| "quick")
+            .get(&path("stream"), sync(|_| Response::new(blocking_body())))
+            .get(
+                &path("quick-stream"),
+                sync(|_| {
+                    Response::new(Body::from_stream(stream::once(Ok::<_, io::Error>(Bytes::from("quick")))))
+                }),
+            )
             .get(&path("pipelined"), sync(|_| thread::sleep(Duration::from_millis(30))))
             .post(&path("upload"), async |request: Request| {
                 let body = request.into_body().bytes(100).await;
@@ -163,6 +153,109 @@ fn pipelined(backend: Backend) {
         assert_eq!(client.answer().status, 200);
     }
     expect(backend, &runtime, &format!("one of 4 requests, the last for /{backend}/pipelined,"), 120);
+}
+
+/// A body that blocks its thread before its only piece.
+fn blocking_body() -> Body {
+    Body::from_stream(stream::once(()).map(|()| Ok::<_, io::Error>(Bytes::from(block()))))
+}
+
+fn blocking_stream(backend: Backend) {
+    let (server, runtime) = start(backend);
+    let mut client = server.client();
+    assert_eq!(client.get(&format!("/{backend}/quick")).text(), "quick");
+    assert_eq!(client.get(&format!("/{backend}/stream")).text(), "blocked");
+    expect(backend, &runtime, &format!("/{backend}/stream "), LONG.as_millis());
+    assert_eq!(lines_about(&format!("/{backend}/quick")), Vec::<String>::new());
+}
+
+fn stream_after_handler(backend: Backend) {
+    let (server, runtime) = start(backend);
+    let mut client = server.client();
+    let paths = [format!("/{backend}/sync/7"), format!("/{backend}/quick-stream")];
+    client.send(paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).concat());
+    assert_eq!(client.answer().text(), "blocked");
+    assert_eq!(client.answer().text(), "quick");
+    let said = format!("one of 2 requests, the last for /{backend}/quick-stream,");
+    expect(backend, &runtime, &said, LONG.as_millis());
+}
+
+/// Starts a server whose handler blocks at `/block`, and calls a router for all other paths: at once, or in its future.
+fn start_around_a_router(backend: Backend) -> (Running, Runtime) {
+    let (tell, told) = mpsc::channel();
+    let server = Running::start(backend, few_workers(backend), move |runtime: Runtime| {
+        tell.send(runtime).expect("the test waits");
+        let router = Router::new()
+            .get(&format!("/{backend}/inner"), sync(|_| "inner"))
+            .get(&format!("/{backend}/late"), sync(|_| block()));
+        Around(Arc::new(router))
+    });
+    (server, told.recv().expect("the application has started"))
+}
+
+/// See [`start_around_a_router`].
+struct Around(Arc<Router>);
+
+impl Handler for Around {
+    fn call(&self, request: Request) -> Answer {
+        if request.path() == "/block" {
+            return Answer::Ready(block().into_response());
+        }
+        if !request.path().ends_with("/late") {
+            return self.0.call(request);
+        }
+        let (router, wait) = (self.0.clone(), request.runtime().sleep(Duration::from_millis(1)));
+        let routed = async move {
+            wait.await;
+            router.call(request).response().await
+        };
+        Answer::Later(Box::pin(routed), None)
+    }
+}
+
+fn without_route(backend: Backend) {
+    let (server, runtime) = start_around_a_router(backend);
+    let mut client = server.client();
+    assert_eq!(client.get(&format!("/{backend}/inner")).text(), "inner");
+    assert_eq!(client.get("/block").text(), "blocked");
+    wait_until("the stall is counted", || blocks(backend) || runtime.stats().stalls == 1);
+    assert_eq!(lines_about(&format!("/{backend}/inner")), Vec::<String>::new());
+}
+
+fn late_route(backend: Backend) {
+    let (server, runtime) = start_around_a_router(backend);
+    let mut client = server.client();
+    assert_eq!(client.get(&format!("/{backend}/inner")).text(), "inner");
+    assert_eq!(client.get(&format!("/{backend}/late")).text(), "blocked");
+    expect(backend, &runtime, &format!("/{backend}/late "), LONG.as_millis());
+}
+
+fn detached(backend: Backend) {
+    let (tell, told) = mpsc::channel();
+    let may_block = Arc::new(AtomicBool::new(false));
+    let blocks = may_block.clone();
+    let server = Running::start(backend, few_workers(backend), move |runtime: Runtime| {
+        tell.send(runtime.clone()).expect("the test waits");
+        let handler = move |_: Request| {
+            let (runtime, blocks) = (runtime.clone(), blocks.clone());
+            async move {
+                while !blocks.load(Ordering::SeqCst) {
+                    runtime.sleep(Duration::from_millis(2)).await;
+                }
+                block()
+            }
+        };
+        Router::new().get(&format!("/{backend}/detached"), on_disconnect(OnDisconnect::Detach, handler))
+    });
+    let runtime = told.recv().expect("the application has started");
+    let mut client = server.client();
+    client.send_get(&format!("/{backend}/detached"));
+    wait_until("the handler has begun", || runtime.stats().requests_in_flight == 1);
+    drop(client);
+    wait_until("the handler is detached", || runtime.stats().tasks_running == 1);
+    may_block.store(true, Ordering::SeqCst);
+    wait_until("the stall is logged", || !lines_about(&format!("/{backend}/detached ")).is_empty());
+    assert_eq!(runtime.stats().stalls, 1);
 }
 
 fn well_behaved(backend: Backend) {

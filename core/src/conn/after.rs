@@ -2,6 +2,7 @@
 
 use crate::proto::response::Later;
 use crate::runtime::handle::Runtime;
+use crate::runtime::stall::Origin;
 
 /// The tasks of one or several responses. Dropping the value spawns them. It is dropped when the responses were
 /// written, or when the connection ends before that.
@@ -19,7 +20,7 @@ impl After {
 impl Drop for After {
     fn drop(&mut self) {
         for (task, place) in self.tasks.drain(..) {
-            self.runtime.spawn_at(task, place, true).detach();
+            self.runtime.spawn_at(task, Origin::Spawned(place), true).detach();
         }
     }
 }

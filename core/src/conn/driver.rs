@@ -88,7 +88,7 @@ pub struct Driving<T> {
     step: Step<T>,
     /// The requests that were answered since the last flush.
     turn: Tally,
-    /// The route of the handler in `Step::Handle`, for the stall detector.
+    /// The route of the handler in `Step::Handle`, or of the response in `Step::Exchange`, for the stall detector.
     route: RouteName,
     /// The Unix time in seconds that was read in this turn; 0 if none was.
     seconds: u64,
@@ -176,6 +176,7 @@ impl<T: Transport> Driving<T> {
         if !std::mem::take(&mut self.is_calling) && !self.is_handling() {
             return Err(Closed);
         }
+        self.handler_paused(RouteName::current());
         self.step = Step::Next;
         if !self.io.with(|io| io.connection.is_body_pending()) {
             self.take_back();
@@ -211,7 +212,7 @@ impl<T: Transport> Driving<T> {
             Step::Handle(..) => return self.poll_handler(cx),
             Step::Exchange(exchange) => {
                 let polled = exchange.as_mut().poll(cx);
-                self.handler_paused(1);
+                self.handler_paused(self.route);
                 let mut io = ready!(polled)?;
                 io.stop_waiting_for_body();
                 self.io = IoOwner::Own(io);

@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     /// The number of answered requests that the counters include already, because their status is not 2xx or an
     /// exchange has counted them.
     counted: u32,
+    /// The number of requests whose handlers the stall detector has timed, with the one that is not answered yet.
+    pub(crate) timed: u32,
     /// Whether the counters include this connection in the requests in flight.
     busy: bool,
 }

@@ -32,7 +32,7 @@ use crate::runtime::park;
 use crate::runtime::pool::{Busy, Place, Pool};
 use crate::runtime::scope::Scope;
 use crate::runtime::shutdown::{Phase, Shutdown};
-use crate::runtime::stall::Stalls;
+use crate::runtime::stall::{Origin, Stalls};
 use crate::runtime::stats::Stats;
 use crate::runtime::task::Task;
 
@@ -278,17 +278,12 @@ impl Runtime {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.spawn_at(future, Location::caller(), true)
+        self.spawn_at(future, Origin::Spawned(Location::caller()), true)
     }
 
-    /// Does the same as [`Runtime::spawn`]. Log lines name `place` as the origin of the task. If `counts` is not set, a
-    /// stop does not wait for the task, and the statistics do not have it.
-    pub(crate) fn spawn_at<F>(
-        &self,
-        future: F,
-        place: &'static Location<'static>,
-        counts: bool,
-    ) -> Task<F::Output>
+    /// Does the same as [`Runtime::spawn`]. Log lines name `origin`. If `counts` is not set, a stop does not wait for
+    /// the task, and the statistics do not have it.
+    pub(crate) fn spawn_at<F>(&self, future: F, origin: Origin, counts: bool) -> Task<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
@@ -296,7 +291,7 @@ impl Runtime {
             self.0.tasks_started.fetch_add(1, Ordering::Relaxed);
             self.0.tasks.guard()
         });
-        let (task, body) = Task::new(future, place, counted, self.0.stalls.clone());
+        let (task, body) = Task::new(future, origin, counted, self.0.stalls.clone());
         self.0.engine.spawn(Box::pin(body));
         task
     }

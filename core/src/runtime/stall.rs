@@ -3,8 +3,13 @@
 //! Each poll of a handler is timed with the coarse clock, which costs a few nanoseconds. Sync handlers of pipelined
 //! requests are timed together. The [`Router`](crate::Router) stores the number of the route in a thread-local
 //! variable, which is one store for each request. The number is resolved to a name only for a report.
+//!
+//! The variable has the route of the last router that the thread has called. The driver therefore resets it before it
+//! calls a handler, and sets it before it polls the future of a handler, between whose polls the thread works for other
+//! requests.
 
 use std::cell::Cell;
+use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -23,7 +28,7 @@ static NAMES: LazyLock<Mutex<Vec<Box<str>>>> =
     LazyLock::new(|| Mutex::new(vec!["a handler without a route".into()]));
 
 thread_local! {
-    /// The route whose handler the thread has called last.
+    /// The route whose handler the thread has called or polled last.
     static CURRENT: Cell<RouteName> = const { Cell::new(RouteName::NONE) };
 }
 
@@ -41,13 +46,13 @@ impl RouteName {
         RouteName(u32::try_from(at).expect("memory does not hold that many routes"))
     }
 
-    /// Records that the calling thread is about to call a handler of this route.
+    /// Records that the calling thread is about to call a handler of this route, or to poll its future.
     #[inline]
     pub(crate) fn enter(self) {
         CURRENT.set(self);
     }
 
-    /// The route whose handler the calling thread has called last.
+    /// The route whose handler the calling thread has called or polled last.
     #[inline]
     pub(crate) fn current() -> RouteName {
         CURRENT.get()
@@ -56,6 +61,24 @@ impl RouteName {
     /// The name, for a report.
     fn name(self) -> Box<str> {
         lock(&NAMES)[self.0 as usize].clone()
+    }
+}
+
+/// What a background task works on, as log lines refer to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin {
+    /// The application has spawned the task here.
+    Spawned(&'static Location<'static>),
+    /// The task is a handler of this route whose peer has left.
+    Detached(RouteName),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Spawned(place) => write!(f, "the background task of {place}"),
+            Origin::Detached(route) => write!(f, "the detached handler of {}", route.name()),
+        }
     }
 }
 
@@ -93,12 +116,12 @@ impl Stalls {
         now
     }
 
-    /// Reports a stall if the poll of a background task, spawned at `spawned`, has lasted for too long since `began`.
+    /// Reports a stall if the poll of a background task has lasted for too long since `began`.
     #[inline]
-    pub(crate) fn polled_task(&self, began: CoarseInstant, spawned: &'static Location<'static>) {
+    pub(crate) fn polled_task(&self, began: CoarseInstant, origin: Origin) {
         let held = began.elapsed();
         if held >= self.threshold {
-            self.report(held, &format!("the background task of {spawned}"));
+            self.report(held, &origin.to_string());
         }
     }
 
@@ -136,7 +159,7 @@ mod tests {
         for (threshold, counted) in [(Duration::MAX, 0), (Duration::ZERO, 0), (Duration::from_nanos(1), 2)] {
             let stalls = Stalls::new("test", threshold);
             stalls.polled(began, RouteName::NONE, 1);
-            stalls.polled_task(began, Location::caller());
+            stalls.polled_task(began, Origin::Spawned(Location::caller()));
             assert_eq!(stalls.count(), counted);
         }
     }

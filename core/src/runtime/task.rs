@@ -5,14 +5,14 @@
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::runtime::clock::CoarseInstant;
 use crate::runtime::latch::Guard;
-use crate::runtime::stall::Stalls;
+use crate::runtime::stall::{Origin, Stalls};
 
 /// The handle to a background task, from [`Runtime::spawn`](crate::Runtime::spawn).
 ///
@@ -38,7 +38,7 @@ impl<T: Send + 'static> Task<T> {
     /// run. That future does not panic.
     pub(crate) fn new<F>(
         future: F,
-        spawned: &'static Location<'static>,
+        origin: Origin,
         counted: Option<Guard>,
         stalls: Arc<Stalls>,
     ) -> (Task<T>, impl Future<Output = ()> + Send + use<T, F>)
@@ -60,12 +60,12 @@ impl<T: Send + 'static> Task<T> {
                 Some(running) if !finish.is_cancelled(cx) => {
                     let began = CoarseInstant::now();
                     let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
-                    stalls.polled_task(began, spawned);
+                    stalls.polled_task(began, origin);
                     match polled {
                         Ok(polled) => Ok(ready!(polled)),
                         Err(panic) => {
                             let message = panic_message(&*panic);
-                            log::error!("the background task of {spawned} panicked: {message}");
+                            log::error!("{origin} panicked: {message}");
                             Err(TaskError::Panicked)
                         }
                     }
@@ -252,7 +252,8 @@ mod tests {
     fn a_task_that_has_a_result_is_not_counted() {
         let latch = Latch::new();
         let stalls = Arc::new(Stalls::new("none", std::time::Duration::MAX));
-        let (task, body) = Task::new(async {}, Location::caller(), Some(latch.guard()), stalls);
+        let origin = Origin::Spawned(std::panic::Location::caller());
+        let (task, body) = Task::new(async {}, origin, Some(latch.guard()), stalls);
         let mut body = pin!(body);
         assert_eq!(latch.guards(), 1);
         assert!(body.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());

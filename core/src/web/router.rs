@@ -22,7 +22,8 @@ use crate::server::backend::App;
 /// matches the rest of the path. The router matches the percent-encoded path, and static segments have precedence over
 /// parameters.
 ///
-/// A GET route also answers HEAD. Requests without a handler are answered as follows:
+/// A GET route also answers HEAD; the body of its response is dropped. Requests without a handler are answered as
+/// follows:
 ///
 /// | Request | Response |
 /// | --- | --- |
@@ -125,7 +126,9 @@ impl Router {
         self
     }
 
-    /// Sets the handler for requests whose path has no route. It replaces the 404 response.
+    /// Sets the handler for requests whose path has no route. It replaces the 404 response, and the 501 to CONNECT. A
+    /// fallback that answers CONNECT with a status of 2xx, and not with [`Response::tunnel`], does not reach the peer,
+    /// which would take that response for a tunnel (RFC 9110, 9.3.6): the peer gets 501.
     pub fn fallback(mut self, handler: impl Handler) -> Router {
         self.fallback = Some(Box::new(handler));
         self
@@ -187,7 +190,6 @@ impl Handler for Router {
 impl Router {
     /// Answers a request whose path has no route, including `OPTIONS *` and CONNECT.
     fn unrouted(&self, request: Request) -> Answer {
-        RouteName::NONE.enter();
         if let Some(fallback) = &self.fallback {
             return fallback.call(request);
         }

@@ -18,7 +18,7 @@ use crate::proto::request::Request;
 use crate::proto::response::Response;
 use crate::runtime::config::OnDisconnect;
 use crate::runtime::shutdown::Phase;
-use crate::runtime::stall::RouteName;
+use crate::runtime::stall::{Origin, RouteName};
 
 impl<T: Transport> Driving<T> {
     /// Calls the handler. Sets the step to `Handle` if the handler returns a future, otherwise answers.
@@ -39,6 +39,7 @@ impl<T: Transport> Driving<T> {
             self.lend(has_pending_body.then_some(&mut request));
         }
         self.is_calling = true;
+        RouteName::NONE.enter();
         let mut answer = self.service.handler.call(request);
         self.is_calling = false;
         match answer {
@@ -51,8 +52,7 @@ impl<T: Transport> Driving<T> {
             Answer::Later(future, policy) => {
                 let policy = policy.unwrap_or(self.service.config.on_disconnect);
                 self.step = Step::Handle(future, policy, line);
-                self.route = RouteName::current();
-                self.handler_paused(self.turn.answered + 1);
+                self.handler_paused(RouteName::current());
             }
         }
     }
@@ -96,12 +96,13 @@ impl<T: Transport> Driving<T> {
 
     /// Polls the handler's future. While it is pending, watches the peer and the handler's deadline.
     pub(super) fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let Step::Handle(future, policy, line) = &mut self.step else { return Poll::Ready(Ok(())) };
-        let (service, policy) = (&self.service, *policy);
+        let Step::Handle(future, policy, _) = &mut self.step else { return Poll::Ready(Ok(())) };
+        let policy = *policy;
+        // The thread may have called handlers of other connections since. A router may be called in the future.
+        self.route.enter();
         let polled = future.as_mut().poll(cx);
-        if !service.threads_block() {
-            self.since = service.runtime.stalls().polled(self.since, self.route, 1);
-        }
+        self.handler_paused(RouteName::current());
+        let service = &self.service;
         let mut response = match polled {
             Poll::Ready(response) => response,
             Poll::Pending => match ready!(self.io.poll_with(cx, |io, cx| io.poll_watch(cx, service, policy)))
@@ -116,14 +117,18 @@ impl<T: Transport> Driving<T> {
                     if policy == OnDisconnect::Detach
                         && let Step::Handle(future, ..) = std::mem::replace(&mut self.step, Step::Next)
                     {
-                        service.runtime.spawn(async move { drop(future.await) }).detach();
+                        let origin = Origin::Detached(self.route);
+                        service.runtime.spawn_at(async move { drop(future.await) }, origin, true).detach();
                     }
                     service.was_cut_if_forced();
                     return Poll::Ready(Err(Closed));
                 }
             },
         };
-        let line = line.take();
+        let line = match &mut self.step {
+            Step::Handle(_, _, line) => line.take(),
+            _ => None,
+        };
         // The response has its own deadlines. A streamed response may read the rest of the body.
         let has_body_reader = self.io.with(|io| {
             io.handler_ends();
@@ -137,12 +142,17 @@ impl<T: Transport> Driving<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Tells the stall detector that `handlers` handlers have returned or are pending. The detector logs a handler that
-    /// held an event loop for too long.
+    /// Tells the stall detector that the handler of the current request, or the body of its response, has returned or is
+    /// pending. The detector logs `route` if the thread was held for too long since the last call. Handlers that were
+    /// called in that time and not reported are reported together.
     #[inline]
-    pub(super) fn handler_paused(&mut self, handlers: u32) {
+    pub(super) fn handler_paused(&mut self, route: RouteName) {
+        self.route = route;
         if !self.service.threads_block() {
-            self.since = self.service.runtime.stalls().polled(self.since, self.route, handlers);
+            // The current request is not among those that were answered.
+            let handlers = (self.turn.answered + 1 - self.turn.timed).max(1);
+            self.turn.timed = self.turn.answered + 1;
+            self.since = self.service.runtime.stalls().polled(self.since, route, handlers);
         }
     }
 
@@ -181,6 +191,7 @@ impl<T: Transport> Driving<T> {
     /// Begins to send a response that needs several polls.
     #[inline(never)]
     fn exchange(&mut self, response: &mut Response, line: Option<AccessLine>) {
+        self.handler_paused(RouteName::current());
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
             self.service.was_cut_if_forced();

@@ -24,9 +24,11 @@ impl<T: Transport> Driving<T> {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, then: AfterFlush) -> Poll<Result<(), Closed>> {
         let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Err(Closed)) };
         let service = &self.service;
-        if !service.threads_block() && self.turn.answered != 0 {
-            self.since =
-                service.runtime.stalls().polled(self.since, RouteName::current(), self.turn.answered);
+        // Only sync handlers, which were called in this turn, are not timed yet.
+        if !service.threads_block() && self.turn.answered > self.turn.timed {
+            let handlers = self.turn.answered - self.turn.timed;
+            self.turn.timed = self.turn.answered;
+            self.since = service.runtime.stalls().polled(self.since, RouteName::current(), handlers);
         }
         ready!(io.poll_flush(cx, service))?;
         self.turn.settle(service.counters());

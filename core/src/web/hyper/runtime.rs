@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::proto::BoxFuture;
 use crate::runtime::clock::after;
 use crate::runtime::handle::Runtime;
+use crate::runtime::stall::Origin;
 
 /// Runs hyper's connections as background tasks of a [`Runtime`].
 ///
@@ -51,7 +52,7 @@ where
     /// Starts `future`. A panic in it ends the task alone, and is logged.
     #[track_caller]
     fn execute(&self, future: F) {
-        self.0.spawn_at(future, Location::caller(), false).detach();
+        self.0.spawn_at(future, Origin::Spawned(Location::caller()), false).detach();
     }
 }
 
