@@ -7,6 +7,7 @@ mod after;
 mod bodies;
 mod bridge;
 mod case;
+mod closing;
 mod conformance;
 mod crowd;
 mod descriptors;
@@ -39,10 +40,11 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 24] = [
+const AREAS: [Area; 25] = [
     after::AREA,
     bodies::AREA,
     bridge::AREA,
+    closing::AREA,
     crowd::AREA,
     descriptors::AREA,
     disconnects::AREA,

@@ -42,7 +42,7 @@ pub(crate) async fn exchange<T: Transport>(
     line: Option<AccessLine>,
 ) -> Result<Box<Io<T>>, Closed> {
     owner.with(|io| io.has_body_reader = false);
-    if service.shutdown.is_requested() {
+    if service.keeps_no_connection() {
         owner.with(|io| io.close_unless_more_came(&service));
     }
     let after = After::new(&service.runtime, response.take_after());
@@ -55,7 +55,7 @@ pub(crate) async fn exchange<T: Transport>(
     }
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
-            owner.with(|io| io.connection.respond_whole(&mut response, service.clock.unix_seconds()));
+            respond_whole(&mut owner, &service, &mut response);
             Ok(true)
         }
         _ => stream(&mut owner, &service, &mut response).await,
@@ -98,8 +98,11 @@ async fn stream<T: Transport>(
     if awaits_first && let Some(instead) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
         drop(source);
         *response = instead;
-        owner.with(|io| io.connection.respond_whole(response, service.clock.unix_seconds()));
+        respond_whole(owner, service, response);
         return Ok(true);
+    }
+    if owner.is_unread() {
+        owner.with(|io| io.connection.abandon_body());
     }
     let (length, seconds) = (source.remaining(), service.clock.unix_seconds());
     if !owner.with(|io| io.connection.respond(response.status, &response.fields, length, seconds)) {
@@ -108,6 +111,14 @@ async fn stream<T: Transport>(
         return owner.with(|io| io.connection.finish()).map(|()| true).map_err(|_| Closed);
     }
     poll_fn(|cx| poll_stream(owner, cx, service, &mut source)).await
+}
+
+/// Queues a response whose body is in memory. Nothing reads the rest of the request's body after this.
+fn respond_whole<T: Transport>(owner: &mut IoOwner<T>, service: &Service, response: &mut Response) {
+    owner.with(|io| {
+        io.connection.abandon_body();
+        io.connection.respond_whole(response, service.clock.unix_seconds());
+    });
 }
 
 /// Waits for the first piece of the body and watches the peer during the wait. Returns the response to send instead if

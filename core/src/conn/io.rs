@@ -135,10 +135,13 @@ impl<T: Transport> Io<T> {
     }
 
     /// Makes the current response the last of the connection, unless bytes of another request have arrived. A server
-    /// that stops answers the requests that have arrived, but does not wait for the rest of an unread body.
+    /// that stops, or keeps no idle connection, answers the requests that have arrived. It does not wait for the rest
+    /// of an unread body.
     pub(crate) fn close_unless_more_came(&mut self, service: &Service) {
-        let has_more = !self.connection.is_body_pending()
-            && (!self.connection.read_buffer.is_empty() || matches!(self.try_read(service), Ok(n) if n > 0));
+        let has_more = self.connection.has_more()
+            || (!self.connection.is_body_pending()
+                && matches!(self.try_read(service), Ok(n) if n > 0)
+                && self.connection.has_more());
         if !has_more {
             self.connection.close_after_this();
         }

@@ -132,6 +132,14 @@ impl<T> IoOwner<T> {
         result.expect("the connection is gone")
     }
 
+    /// Whether nothing but the driver can read the rest of the request's body.
+    pub(crate) fn is_unread(&self) -> bool {
+        match self {
+            IoOwner::Lent(lender) => Arc::strong_count(&lender.0) == 1,
+            IoOwner::Own(_) | IoOwner::Gone => true,
+        }
+    }
+
     /// Replaces the owner by `Gone` and returns it.
     pub(crate) fn take(&mut self) -> IoOwner<T> {
         std::mem::replace(self, IoOwner::Gone)

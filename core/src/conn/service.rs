@@ -184,6 +184,13 @@ impl Service {
         Connection::new(self.limits.clone(), self.config.server_header, self.config.date_header)
     }
 
+    /// Whether no connection stays open behind its response: the server stops, or the settings allow no idle
+    /// connection.
+    #[inline]
+    pub(crate) fn keeps_no_connection(&self) -> bool {
+        self.shutdown.is_requested() || self.config.keep_alive.is_zero()
+    }
+
     /// The bytes of the response to a connection for which there is no room: 503.
     pub(crate) fn refusal(&self) -> Vec<u8> {
         let mut connection = self.new_connection();

@@ -25,7 +25,8 @@ pub struct Limits {
     /// is known. With 0, no request may have a body. Default: 2 GiB.
     pub body: u64,
     /// The largest rest of a request body, in bytes, that is read and dropped after the response to keep the
-    /// connection open. If more is left, the connection closes. With 0, it closes if anything is left. Default: 256 KiB.
+    /// connection open. If more is left, the connection closes, and the response says so if the length of the body is
+    /// known. With 0, it closes if anything is left. Default: 256 KiB.
     pub drain: u64,
     /// The number of bytes in the write queue at which the driver stops polling the response body, until the peer takes
     /// some. Default: 256 KiB.

@@ -31,7 +31,7 @@ use crate::proto::limits::Limits;
 /// | `limits.fields` | `--max-fields` | 100 | 431 |
 /// | `limits.head` | `--max-head` | 32 KiB | 431 |
 /// | `limits.body` | `--max-body` | 2 GiB | 413, before the body is read if its length is known |
-/// | `limits.drain` | `--max-drain` | 256 KiB | the connection closes after the response |
+/// | `limits.drain` | `--max-drain` | 256 KiB | the connection closes after the response, which says `Connection: close` if the length of the body is known |
 /// | `limits.output` | `--max-output` | 256 KiB | the response is written before more of it is produced |
 /// | `limits.pipeline` | `--max-pipeline` | 64 requests a turn | the other connections get their turn |
 /// | `header_timeout` | `--header-timeout` | 10 s for the whole head; for the first head, from the start of the connection | 408, or a close without a response if no byte has arrived |

@@ -365,7 +365,9 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
         || state.stopped.is_some()
         || ask.expect
         || ask.action.is_none()
-        || !link.client.is_clean;
+        || !link.client.is_clean
+        // The rest of the body may be more than the server drains.
+        || (ask.framing != Framing::None && may_leave_body(ask) && ask.body.len() as u64 > state.drain);
     match reply.close {
         true if !may => Some(format!("the response to request {n} closes without a reason")),
         false if must && reply.status != 503 => {

@@ -64,9 +64,6 @@ impl<T: Transport> Driving<T> {
     fn lend(&mut self, request: Option<&mut Request>) {
         let (service, IoOwner::Own(mut io)) = (&self.service, self.io.take()) else { return };
         let Some(state) = &self.state else { return };
-        if request.is_some() && service.clock.unix_seconds() >= state.expires {
-            io.connection.close_after_this();
-        }
         io.has_body_reader = request.is_some();
         let lease = match self.lease.take().filter(|lease| Arc::strong_count(lease) == 1) {
             Some(lease) => {
@@ -169,15 +166,17 @@ impl<T: Transport> Driving<T> {
         let seconds = self.seconds;
         let is_expired = self.state.as_ref().is_some_and(|state| seconds >= state.expires);
         let is_in_memory = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
-        let IoOwner::Own(io) = &mut self.io else { return self.exchange(response, line) };
         if is_expired {
-            io.connection.close_after_this();
+            self.io.with(|io| io.connection.close_after_this());
         }
+        let IoOwner::Own(io) = &mut self.io else { return self.exchange(response, line) };
         if !is_in_memory || response.extra.is_some() {
             return self.exchange(response, line);
         }
-        if service.shutdown.is_requested() {
+        if service.keeps_no_connection() {
             io.close_unless_more_came(service);
+        }
+        if service.shutdown.is_requested() {
             service.answered();
         }
         self.turn.responds(response.status, service.counters());
