@@ -168,11 +168,11 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_PIPELINE", value_parser = values::count)]
     max_pipeline: Option<usize>,
 
-    /// Log every response
+    /// Log every response, and every request that was given up
     #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     access_log: bool,
 
-    /// Do not log responses, even if the environment asks for it
+    /// Do not log responses and requests, even if the environment asks for it
     #[arg(long, overrides_with = "access_log")]
     no_access_log: bool,
 

@@ -3,6 +3,7 @@
 //! `cargo test --test backends -- mio::` runs the cases of one backend, `-- wire::head` those of one file in
 //! `tests/wire`. The cases of one process share the server of the wire cases, and nothing else.
 
+mod access;
 mod after;
 mod bodies;
 mod bridge;
@@ -40,7 +41,8 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 25] = [
+const AREAS: [Area; 26] = [
+    access::AREA,
     after::AREA,
     bodies::AREA,
     bridge::AREA,

@@ -98,7 +98,7 @@ fn reported(backend: Backend) {
 }
 
 fn refused(backend: Backend) {
-    let flags = ["--keep-alive", "60s", "--overload", "refuse"];
+    let flags = ["--keep-alive", "60s", "--overload", "refuse", "--access-log"];
     let mut server = Program::start_limited(backend, &flags, MAX_DESCRIPTORS);
     let mut first = server.client();
     assert_eq!(first.get("/plaintext").status, 200);
@@ -113,6 +113,9 @@ fn refused(backend: Backend) {
         }
     }
     assert!(served > 0 && refused > CONNECTIONS / 3, "{served} were served and {refused} were refused");
+    wait_until("each refusal is in the access log", || {
+        server.log().matches("] \"-\" 503 30 ").count() == refused
+    });
     assert_eq!(first.get("/plaintext").status, 200, "an accepted connection is served");
     drop(others);
     let began = Instant::now();

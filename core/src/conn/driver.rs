@@ -55,7 +55,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         served: 0,
         expires: service.clock.unix_seconds().saturating_add(service.config.max_age.as_secs()),
     };
-    let mut io = Box::new(Io::new(transport, service));
+    let mut io = Box::new(Io::new(transport, peer, service));
     let mut step = Step::Next;
     if !has_room {
         service.was_refused();
@@ -181,7 +181,7 @@ impl<T: Transport> Driving<T> {
         if !self.io.with(|io| io.connection.is_body_pending()) {
             self.take_back();
         }
-        self.answer(&mut response, None);
+        self.answer(&mut response);
         Ok(())
     }
 
@@ -192,7 +192,11 @@ impl<T: Transport> Driving<T> {
         match &mut self.step {
             Step::Next => {
                 let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Err(Closed)) };
-                match io.connection.next_event() {
+                let event = io.connection.next_event();
+                if let Some(access) = &mut io.access {
+                    access.event(&event, &io.connection);
+                }
+                match event {
                     Event::Request(request) if service.threads_block() => self.receive_for_thread(request)?,
                     Event::Request(request) => self.begin(request),
                     Event::NeedBytes => self.step = Step::Flush(AfterFlush::Read),

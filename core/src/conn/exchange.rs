@@ -12,7 +12,6 @@ use std::task::{Context, Poll};
 
 use http::{StatusCode, header};
 
-use crate::conn::access::AccessLine;
 use crate::conn::after::After;
 use crate::conn::exchange::source::Source;
 use crate::conn::io::{Closed, Io};
@@ -39,7 +38,6 @@ pub(crate) async fn exchange<T: Transport>(
     mut owner: IoOwner<T>,
     service: Arc<Service>,
     mut response: Response,
-    line: Option<AccessLine>,
 ) -> Result<Box<Io<T>>, Closed> {
     owner.with(|io| io.has_body_reader = false);
     if service.keeps_no_connection() {
@@ -48,11 +46,12 @@ pub(crate) async fn exchange<T: Transport>(
     let after = After::new(&service.runtime, response.take_after());
     if let Some(upgrade) = response.take_upgrade() {
         if owner.with(|io| io.connection.offers_upgrade()) {
-            log_access(line, response.status, &service, true);
+            count(response.status, &service, true);
             return switch(owner, &service, response, upgrade).await;
         }
         response = upgrade_required(response);
     }
+    owner.with(|io| io.connection.replace_invalid(&mut response));
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
             respond_whole(&mut owner, &service, &mut response);
@@ -60,7 +59,7 @@ pub(crate) async fn exchange<T: Transport>(
         }
         _ => stream(&mut owner, &service, &mut response).await,
     };
-    log_access(line, response.status, &service, matches!(sent, Ok(true)));
+    count(response.status, &service, matches!(sent, Ok(true)));
     sent.inspect_err(|_| service.was_cut_if_forced())?;
     owner.take_back();
     let IoOwner::Own(mut io) = owner else { return Err(Closed) };
@@ -105,10 +104,10 @@ async fn stream<T: Transport>(
         owner.with(|io| io.connection.abandon_body());
     }
     let (length, seconds) = (source.remaining(), service.clock.unix_seconds());
-    if !owner.with(|io| io.connection.respond(response.status, &response.fields, length, seconds)) {
+    if !owner.with(|io| io.respond(response, length, seconds)) {
         // The body may hold a lease of the connection.
         drop(source);
-        return owner.with(|io| io.connection.finish()).map(|()| true).map_err(|_| Closed);
+        return owner.with(Io::finish).map(|()| true).map_err(|_| Closed);
     }
     poll_fn(|cx| poll_stream(owner, cx, service, &mut source)).await
 }
@@ -117,7 +116,7 @@ async fn stream<T: Transport>(
 fn respond_whole<T: Transport>(owner: &mut IoOwner<T>, service: &Service, response: &mut Response) {
     owner.with(|io| {
         io.connection.abandon_body();
-        io.connection.respond_whole(response, service.clock.unix_seconds());
+        io.respond_whole(response, service.clock.unix_seconds());
     });
 }
 
@@ -164,8 +163,8 @@ fn poll_stream<T: Transport>(
         let mut starved = false;
         while !starved && owner.with(|io| io.connection.write_queue.len()) < max_queued {
             let (is_end, sent) = match source.poll_next(cx) {
-                Poll::Ready(Some(Some(piece))) => (false, owner.with(|io| io.connection.send(piece))),
-                Poll::Ready(Some(None)) => (true, owner.with(|io| io.connection.finish())),
+                Poll::Ready(Some(Some(piece))) => (false, owner.with(|io| io.send(piece))),
+                Poll::Ready(Some(None)) => (true, owner.with(Io::finish)),
                 Poll::Ready(None) if service.shutdown.phase() == Phase::Forced => {
                     return Poll::Ready(Err(Closed));
                 }
@@ -206,7 +205,7 @@ async fn switch<T: Transport>(
     upgrade: Upgrade,
 ) -> Result<Box<Io<T>>, Closed> {
     let seconds = service.clock.unix_seconds();
-    owner.with(|io| io.connection.switch(response.status, &response.fields, seconds));
+    owner.with(|io| io.switch(&response, seconds));
     poll_fn(|cx| owner.with(|io| io.poll_flush(cx, service))).await?;
     owner.take_back();
     let IoOwner::Own(mut io) = owner else { return Err(Closed) };
@@ -228,13 +227,10 @@ fn upgrade_required(response: Response) -> Response {
     required
 }
 
-/// Counts a response, and logs it if the access log is on.
-fn log_access(line: Option<AccessLine>, status: StatusCode, service: &Service, is_whole: bool) {
+/// Counts a response.
+fn count(status: StatusCode, service: &Service, is_whole: bool) {
     service.counters().here().responded(status);
     if is_whole && service.shutdown.is_requested() {
         service.answered();
-    }
-    if let Some(line) = line {
-        line.log(status);
     }
 }

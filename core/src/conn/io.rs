@@ -1,18 +1,25 @@
 //! The transport, the HTTP/1.1 state and the deadlines of one connection.
 //!
 //! [`Io`] keeps the three together, so that the driver can lend all of them to a request body. Its methods read and
-//! write within the [`deadlines`](super::deadlines), and count the bytes.
+//! write within the [`deadlines`](super::deadlines), count the bytes, and queue responses with their records for the
+//! access log.
 
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::conn::access::AccessLog;
 use crate::conn::after::After;
+use crate::conn::context::Peer;
 use crate::conn::deadlines::Deadlines;
 use crate::conn::liveness::PeerCheck;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
-use crate::proto::connection::Connection;
+use crate::proto::connection::{Connection, WrongLength};
 use crate::proto::error::Error;
+use crate::proto::response::Response;
 
 /// The connection has ended, or must be closed without a flush.
 pub(crate) struct Closed;
@@ -43,11 +50,14 @@ pub(crate) struct Io<T> {
     pub(crate) peer_check: Option<Box<PeerCheck>>,
     /// Tasks that begin once the write queue is empty.
     after: Option<Box<After>>,
+    /// The access log of the connection, if the settings ask for one.
+    pub(crate) access: Option<Box<AccessLog>>,
 }
 
 impl<T: Transport> Io<T> {
     /// Creates the state of a connection that was accepted now.
-    pub(crate) fn new(transport: T, service: &Service) -> Io<T> {
+    pub(crate) fn new(transport: T, peer: Peer, service: &Service) -> Io<T> {
+        let access = service.config.access_log.then(|| Box::new(AccessLog::new(peer, &service.clock)));
         Io {
             transport,
             connection: service.new_connection(),
@@ -56,6 +66,7 @@ impl<T: Transport> Io<T> {
             has_failed: false,
             peer_check: None,
             after: None,
+            access,
         }
     }
 
@@ -103,6 +114,9 @@ impl<T: Transport> Io<T> {
             let written = self.transport.poll_write(cx, &mut self.connection.write_queue);
             let moved = before - self.connection.write_queue.len();
             service.counters().here().sent(moved);
+            if let Some(access) = &mut self.access {
+                access.sent(moved);
+            }
             if is_waiting && moved > 0 {
                 self.wrote(moved, service);
             }
@@ -154,16 +168,89 @@ impl<T: Transport> Io<T> {
             || (!self.connection.has_ended() && matches!(self.try_read(service), Ok(n) if n > 0))
     }
 
-    /// Queues the response to a request that is refused before the application sees it.
-    pub(crate) fn refuse(&mut self, error: Error, service: &Service) {
-        service.counters().rejected(error.status());
-        self.connection.refuse(error, service.clock.unix_seconds());
-    }
-
     /// Frees the buffers, which an idle connection does not need.
     pub(crate) fn release(&mut self) {
         self.connection.read_buffer.release();
         self.connection.write_queue.release();
         self.deadlines.release();
+    }
+}
+
+/// The responses, each with its record for the access log. Nothing else queues a response.
+impl<T> Io<T> {
+    /// Queues a complete response, see [`Connection::respond_whole`].
+    #[inline(always)]
+    pub(crate) fn respond_whole(&mut self, response: &mut Response, seconds: u64) {
+        match self.access {
+            None => _ = self.connection.respond_whole(response, seconds),
+            Some(_) => self.respond_whole_recorded(response, seconds),
+        }
+    }
+
+    #[cold]
+    fn respond_whole_recorded(&mut self, response: &mut Response, seconds: u64) {
+        let before = self.connection.write_queue.len();
+        let body = self.connection.respond_whole(response, seconds);
+        self.record(response.status, before, Some(body));
+    }
+
+    /// Queues the head of a response, see [`Connection::respond`]. `length` is the length of the body, if it is known.
+    pub(crate) fn respond(&mut self, response: &Response, length: Option<u64>, seconds: u64) -> bool {
+        let before = self.connection.write_queue.len();
+        let expects_body = self.connection.respond(response.status, &response.fields, length, seconds);
+        self.record(response.status, before, None);
+        expects_body
+    }
+
+    /// Queues a piece of the response body, see [`Connection::send`].
+    pub(crate) fn send(&mut self, piece: Bytes) -> Result<(), WrongLength> {
+        let len = piece.len() as u64;
+        self.connection.send(piece)?;
+        if let Some(access) = &mut self.access {
+            let is_whole = self.connection.is_response_whole();
+            access.queued(len, self.connection.write_queue.len(), is_whole);
+        }
+        Ok(())
+    }
+
+    /// Ends the response, see [`Connection::finish`].
+    pub(crate) fn finish(&mut self) -> Result<(), WrongLength> {
+        self.connection.finish()?;
+        if let Some(access) = &mut self.access {
+            access.queued(0, self.connection.write_queue.len(), true);
+            // The end of a body may be found after its last byte was sent.
+            access.sent(0);
+        }
+        Ok(())
+    }
+
+    /// Queues the head of an upgrade, see [`Connection::switch`].
+    pub(crate) fn switch(&mut self, response: &Response, seconds: u64) {
+        let before = self.connection.write_queue.len();
+        self.connection.switch(response.status, &response.fields, seconds);
+        self.record(response.status, before, Some(0));
+    }
+
+    /// Queues the response to a request that is refused before the application sees it.
+    pub(crate) fn refuse(&mut self, error: Error, service: &Service) {
+        service.counters().rejected(error.status());
+        if let Some(access) = &mut self.access {
+            access.begin(self.connection.rejected_request());
+        }
+        let before = self.connection.write_queue.len();
+        if let Some(body) = self.connection.refuse(error, service.clock.unix_seconds()) {
+            self.record(error.status(), before, Some(body));
+        }
+    }
+
+    /// Records a response whose head was queued. `before` is the length of the write queue before that. `body` is the
+    /// number of bytes of its body, if the response is complete.
+    fn record(&mut self, status: StatusCode, before: usize, body: Option<u64>) {
+        let Some(access) = &mut self.access else { return };
+        let len = self.connection.write_queue.len();
+        access.responds(status, before, len);
+        if let Some(body) = body {
+            access.queued(body, len, true);
+        }
     }
 }

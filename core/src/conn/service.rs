@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::conn::access::Record;
+use crate::conn::context::Peer;
 use crate::conn::handler::Handler;
 use crate::proto::connection::Connection;
 use crate::proto::error::Error;
@@ -196,6 +198,15 @@ impl Service {
         let mut connection = self.new_connection();
         connection.refuse(Error::Overload, self.clock.unix_seconds());
         connection.write_queue.front().to_vec()
+    }
+
+    /// Counts a connection to which [`Service::refusal`] was sent, and logs it if the access log is on.
+    pub(crate) fn was_refused_with(&self, peer: Peer) {
+        self.was_refused();
+        if self.config.access_log {
+            let bytes = Error::Overload.to_string().len() as u64;
+            Record::of_refusal(peer, Error::Overload.status(), bytes, &self.clock).log();
+        }
     }
 
     /// Counts a connection for which there was no room, or a request that was incomplete when a stop was requested.

@@ -509,6 +509,13 @@ impl Connection {
         exchange.response.finish(&mut self.write_queue)
     }
 
+    /// Whether the peer needs no more bytes to see the end of the current response: it was ended by
+    /// [`Connection::finish`], or its body has the announced length.
+    pub fn is_response_whole(&self) -> bool {
+        matches!(&self.state, State::Exchange(Exchange { response, .. })
+            if matches!(response, ResponseState::Done | ResponseState::Length(0)))
+    }
+
     /// Queues the response that tells the peer about `error`, and closes the connection. `seconds` is the Unix time
     /// for the `Date` field. Nothing is queued while another response is incomplete.
     ///

@@ -16,8 +16,15 @@ use crate::proto::stream::Stream;
 /// A response: a status, header fields, and a body.
 ///
 /// The connection writes `Content-Length`, `Transfer-Encoding`, `Connection`, `Date` and `Server`. A handler may set
-/// `Connection: close`, which closes the connection after the response, and its own `Server` and `Date`. It may set
-/// `Content-Length` on a response without a body (HEAD, 304). The connection ignores other values of these fields.
+/// `Connection: close`, which closes the connection after the response, and its own `Server` and `Date`. The connection
+/// ignores other values of these fields, with one exception:
+///
+/// The body of a 304 is never sent, and a handler may leave out the body of a response to HEAD. The connection does not
+/// know the length of such a body. It sends the `Content-Length` that the handler has set, or none. A body that the
+/// handler gives to a response to HEAD is not sent; the response has its length.
+///
+/// Some responses are replaced, because they cannot answer their request: an interim status (1xx) by 500, and to CONNECT
+/// a 2xx other than [`Response::tunnel`] by 501. The content of 204 and 205 is dropped.
 ///
 /// ```
 /// use gearshift_core::{Response, StatusCode, header};

@@ -138,7 +138,25 @@ pub struct Config {
     pub date_header: bool,
     /// Whether responses have the field `Server: gearshift` (RFC 9110, 10.2.4).
     pub server_header: bool,
-    /// Whether each response is logged, with level `info` and target `gearshift::access`.
+    /// Whether the access log is written, with level `info` and target `gearshift::access`. It has one line for each
+    /// response, also for those that no handler has sent, and one for each request that was given up because its peer
+    /// has left or a stop has cut it:
+    ///
+    /// ```text
+    /// 192.0.2.1:4711 - - [06/Nov/1994:08:49:37 +0000] "GET /a?b=c HTTP/1.1" 200 13 0.000150
+    /// ```
+    ///
+    /// | part | meaning |
+    /// | --- | --- |
+    /// | `192.0.2.1:4711` | the address of the peer; `unix` on a Unix socket |
+    /// | `[06/Nov/1994:08:49:37 +0000]` | the time at which the head of the request began |
+    /// | `"GET /a?b=c HTTP/1.1"` | the request; `"-"` if it has no valid head. Quotes, backslashes and bytes other than visible ASCII are `\xHH` |
+    /// | `200` | the status; `-` if no byte of a response was sent |
+    /// | `13` | the number of bytes of the body that were sent, without the framing of chunks |
+    /// | `0.000150` | the seconds from the beginning of the head until the system had the last byte of the response, or until the request was given up |
+    /// | `cut` | follows if only a part of the response was sent |
+    ///
+    /// The line of an upgrade is written with its 101. A connection that ends within a head has sent no request.
     pub access_log: bool,
     /// The limits on the input and output of one connection.
     pub limits: Limits,

@@ -91,15 +91,16 @@ impl AcceptPause {
             if self.reserve.take().is_none() {
                 break;
             }
-            let refused = listener.accept().and_then(|(mut socket, _)| {
+            let refused = listener.accept().and_then(|(mut socket, peer)| {
                 // Closing a socket with unread input resets the connection, which destroys the response.
                 let _ = socket.read(&mut [0; 4096]);
                 socket.write_all(&service.refusal())?;
-                socket.shutdown(Shutdown::Write)
+                socket.shutdown(Shutdown::Write)?;
+                Ok(peer)
             });
             self.reserve = reserve();
             match refused {
-                Ok(()) => service.was_refused(),
+                Ok(peer) => service.was_refused_with(peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {}
             }

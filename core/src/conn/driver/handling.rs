@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
-use crate::conn::access::AccessLine;
 use crate::conn::cancel::CheckPeer;
 use crate::conn::driver::Driving;
 use crate::conn::driver::step::{AfterFlush, Step};
@@ -31,7 +30,6 @@ impl<T: Transport> Driving<T> {
         if service.config.max_requests.is_some_and(|max| state.served >= max) {
             io.connection.close_after_this();
         }
-        let line = service.config.access_log.then(|| AccessLine::new(state.context.peer, &request));
         io.handler_begins();
         self.turn.begin(service.counters());
         let has_pending_body = io.connection.is_body_pending();
@@ -47,11 +45,11 @@ impl<T: Transport> Driving<T> {
                 if !has_pending_body && self.service.threads_block() {
                     self.take_back();
                 }
-                self.answer(response, line);
+                self.answer(response);
             }
             Answer::Later(future, policy) => {
                 let policy = policy.unwrap_or(self.service.config.on_disconnect);
-                self.step = Step::Handle(future, policy, line);
+                self.step = Step::Handle(future, policy);
                 self.handler_paused(RouteName::current());
             }
         }
@@ -93,7 +91,7 @@ impl<T: Transport> Driving<T> {
 
     /// Polls the handler's future. While it is pending, watches the peer and the handler's deadline.
     pub(super) fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let Step::Handle(future, policy, _) = &mut self.step else { return Poll::Ready(Ok(())) };
+        let Step::Handle(future, policy) = &mut self.step else { return Poll::Ready(Ok(())) };
         let policy = *policy;
         // The thread may have called handlers of other connections since. A router may be called in the future.
         self.route.enter();
@@ -122,10 +120,6 @@ impl<T: Transport> Driving<T> {
                 }
             },
         };
-        let line = match &mut self.step {
-            Step::Handle(_, _, line) => line.take(),
-            _ => None,
-        };
         // The response has its own deadlines. A streamed response may read the rest of the body.
         let has_body_reader = self.io.with(|io| {
             io.handler_ends();
@@ -135,7 +129,7 @@ impl<T: Transport> Driving<T> {
             self.take_back();
         }
         self.step = Step::Next;
-        self.answer(&mut response, line);
+        self.answer(&mut response);
         Poll::Ready(Ok(()))
     }
 
@@ -157,7 +151,7 @@ impl<T: Transport> Driving<T> {
     /// called. The rest of `response` is of no use afterwards. The response is not moved, because a move copies the
     /// inline memory of its fields.
     #[inline(always)]
-    pub(super) fn answer(&mut self, response: &mut Response, line: Option<AccessLine>) {
+    pub(super) fn answer(&mut self, response: &mut Response) {
         let service = &self.service;
         // A handler that blocks can make a turn last for seconds.
         if self.seconds == 0 || service.threads_block() {
@@ -169,9 +163,9 @@ impl<T: Transport> Driving<T> {
         if is_expired {
             self.io.with(|io| io.connection.close_after_this());
         }
-        let IoOwner::Own(io) = &mut self.io else { return self.exchange(response, line) };
+        let IoOwner::Own(io) = &mut self.io else { return self.exchange(response) };
         if !is_in_memory || response.extra.is_some() {
-            return self.exchange(response, line);
+            return self.exchange(response);
         }
         if service.keeps_no_connection() {
             io.close_unless_more_came(service);
@@ -179,17 +173,14 @@ impl<T: Transport> Driving<T> {
         if service.shutdown.is_requested() {
             service.answered();
         }
+        io.respond_whole(response, seconds);
         self.turn.responds(response.status, service.counters());
-        if let Some(line) = line {
-            line.log(response.status);
-        }
-        io.connection.respond_whole(response, seconds);
         self.count();
     }
 
     /// Begins to send a response that needs several polls.
     #[inline(never)]
-    fn exchange(&mut self, response: &mut Response, line: Option<AccessLine>) {
+    fn exchange(&mut self, response: &mut Response) {
         self.handler_paused(RouteName::current());
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
@@ -198,7 +189,7 @@ impl<T: Transport> Driving<T> {
             return;
         }
         let response = std::mem::replace(response, Response::new(Body::empty()));
-        let exchange = exchange(self.io.take(), self.service.clone(), response, line);
+        let exchange = exchange(self.io.take(), self.service.clone(), response);
         self.step = Step::Exchange(Box::pin(exchange));
     }
 

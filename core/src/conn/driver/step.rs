@@ -10,7 +10,6 @@
 //! | `Read` | bytes of the peer | `Next`, `Flush`, or the end |
 //! | `Linger` | the peer to close after the last response | the end |
 
-use crate::conn::access::AccessLine;
 use crate::conn::io::{Closed, Io};
 use crate::proto::BoxFuture;
 use crate::proto::request::Request;
@@ -25,7 +24,7 @@ pub(super) enum Step<T> {
     /// The timer ends when the system of a closed peer would have answered the probe.
     Prepare(Request, Option<BoxFuture<()>>),
     /// `OnDisconnect` is the policy for a peer that leaves.
-    Handle(BoxFuture<Response>, OnDisconnect, Option<AccessLine>),
+    Handle(BoxFuture<Response>, OnDisconnect),
     /// The future of an [`exchange`](crate::conn::exchange), which owns the transport.
     Exchange(BoxFuture<Result<Box<Io<T>>, Closed>>),
     /// The number of bytes that the lingering close may still read.
