@@ -8,7 +8,7 @@ use std::future::{Future, pending};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -624,10 +624,11 @@ impl log::Log for AccessLines {
 
 /// Creates a connection with an access log. The time is 1994-11-06 08:49:37.
 fn logged(blocks: bool, reads: impl IntoIterator<Item = Read>) -> Rig {
-    // The tests share a logger, and one of them sets it.
-    if log::set_logger(&AccessLines).is_ok() {
+    static LOGGER: Once = Once::new();
+    LOGGER.call_once(|| {
+        log::set_logger(&AccessLines).expect("the process has no other logger");
         log::set_max_level(log::LevelFilter::Info);
-    }
+    });
     let mut rig = Rig::new(blocks, |config| config.access_log = true, reads);
     rig.clock.advance(seconds(784_111_777));
     rig.driving = drive(Scripted(rig.script.clone(), rig.clock.clone()), None, &rig.service);
