@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gearshift_core::h1::{Connection, Error, Event, Piece};
-use gearshift_core::{BodyError, Limits, Request, Response};
+use gearshift_core::{BodyError, Limits, Request, Response, StatusCode};
 use proptest::prelude::*;
 
 /// Feeds `pieces` to a connection and answers each request. Returns one line for each event, and the bytes of the
@@ -218,6 +218,119 @@ fn the_rest_of_a_body_beyond_the_drain_limit_is_not_awaited() {
             Event::Finished => assert!(!is_drained && connection.must_linger()),
             event => panic!("{event:?}"),
         }
+    }
+}
+
+#[test]
+fn a_response_is_the_last_if_the_abandoned_rest_of_the_body_is_too_large_or_late() {
+    let mut limits = Limits::default();
+    limits.drain = 10;
+    let limits = Arc::new(limits);
+    for (framing, arrived, taken, is_late, is_last) in [
+        ("Content-Length: 0", "", false, false, false),
+        ("Content-Length: 10", "", false, false, false),
+        ("Content-Length: 11", "", false, false, true),
+        ("Content-Length: 11", "a", true, false, false),
+        ("Content-Length: 13", "a", true, false, true),
+        ("Content-Length: 10", "", false, true, true),
+        ("Content-Length: 11", "0123456789a", false, false, false),
+        ("Transfer-Encoding: chunked", "", false, false, false),
+        ("Transfer-Encoding: chunked", "ff\r\na", false, false, false),
+        ("Transfer-Encoding: chunked", "", false, true, true),
+    ] {
+        let case = format!("{framing}, {arrived:?}");
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{arrived}");
+        let mut connection = connection(&limits, &head);
+        assert!(matches!(connection.next_event(), Event::Request(_)), "{case}");
+        if taken {
+            assert!(matches!(connection.next_piece(), Ok(Piece::Data(_))), "{case}");
+        }
+        if is_late {
+            connection.time_out_body();
+        }
+        connection.abandon_body();
+        assert_eq!(connection.is_closing(), is_last, "{case}");
+        connection.respond_whole(&mut Response::text("ok"), 0);
+        let says_close =
+            connection.write_queue.front().windows(17).any(|window| window == b"Connection: close");
+        assert_eq!(says_close, is_last, "{case}");
+    }
+}
+
+#[test]
+fn only_bytes_that_are_no_empty_line_are_more() {
+    for (head, rest, has_more) in [
+        ("", "", false),
+        ("", "\r\n\r\n", false),
+        ("", "\r", false),
+        ("", "G", true),
+        ("", "\r\nG", true),
+        ("Content-Length: 3\r\n", "ab", false),
+        ("Content-Length: 3\r\n", "abc", false),
+        ("Content-Length: 3\r\n", "abcG", true),
+    ] {
+        let mut connection =
+            connection(&Arc::default(), &format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n{rest}"));
+        assert!(matches!(connection.next_event(), Event::Request(_)));
+        assert_eq!(connection.has_more(), has_more, "{head:?}, {rest:?}");
+    }
+}
+
+#[test]
+fn a_request_that_is_refused_because_of_its_body_is_known() {
+    let mut limits = Limits::default();
+    limits.body = 10;
+    let limits = Arc::new(limits);
+    for (wire, path, text) in [
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n", Some("/a"), "the body is too large"),
+        (
+            "PUT /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx",
+            Some("/b"),
+            "a chunk size is not valid",
+        ),
+        ("GET /c HTTP/1.1\r\n\r\n", None, "there is no Host"),
+    ] {
+        let mut connection = connection(&limits, wire);
+        assert!(connection.rejected_request().is_none());
+        let Event::Refused(error) = connection.next_event() else { panic!("{wire} is not refused") };
+        assert_eq!(connection.rejected_request().map(Request::path), path);
+        assert_eq!(connection.refuse(error, 0), Some(text.len() as u64));
+        assert!(connection.rejected_request().is_none());
+    }
+}
+
+#[test]
+fn a_refusal_tells_the_number_of_bytes_of_its_body() {
+    let text = Error::HeadTimeout.to_string().len() as u64;
+    for (wire, responds, bytes) in [
+        ("GET / HTTP/1.1\r\n", false, Some(text)),
+        ("HEAD / HTTP/1.1\r\n", false, Some(0)),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", false, Some(text)),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true, None),
+    ] {
+        let mut connection = connection(&Arc::default(), wire);
+        let _ = connection.next_event();
+        if responds {
+            assert!(connection.respond(StatusCode::OK, &[], None, 0));
+        }
+        assert_eq!(connection.refuse(Error::HeadTimeout, 0), bytes, "{wire:?}");
+    }
+}
+
+#[test]
+fn a_response_is_whole_once_the_peer_can_see_its_end() {
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (length, is_whole) in [(Some(3), true), (None, false)] {
+        let mut connection = connection(&Arc::default(), request);
+        assert!(matches!(connection.next_event(), Event::Request(_)));
+        assert!(!connection.is_response_whole());
+        connection.respond(StatusCode::OK, &[], length, 0);
+        for (piece, is_whole) in [("a", false), ("bc", is_whole)] {
+            connection.send(piece.into()).expect("the body is as long as announced");
+            assert_eq!(connection.is_response_whole(), is_whole, "{length:?}, {piece}");
+        }
+        connection.finish().expect("the body is as long as announced");
+        assert!(connection.is_response_whole());
     }
 }
 

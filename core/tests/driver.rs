@@ -603,6 +603,32 @@ fn a_pause_of_accepting_ends_when_a_connection_closes() {
     assert!(pin!(AcceptPause::over(&rig.service, open, pending())).poll(&mut cx).is_ready());
 }
 
+#[test]
+fn without_keep_alive_the_last_response_says_that_it_is_the_last() {
+    const CLOSE: &str = "Connection: close";
+    for blocks in [EVENT_LOOP, BLOCKING] {
+        for (reads, responses) in [
+            (vec![Text(GET)], 1),
+            (vec![Text(POST), Nothing, Text("abc")], 1),
+            // The last read finds an empty line.
+            (vec![Text(GET), Text("\r\n")], 1),
+            (vec![all(&[GET, POST, "abc", GET])], 3),
+            // The second request is in the socket when the first one is answered.
+            (vec![Text(GET), Text(GET)], 2),
+            (vec![all(&[GET, "GET"]), Nothing, Text(" / HTTP/1.1\r\nHost: a\r\n\r\n")], 2),
+        ] {
+            let mut rig = Rig::new(blocks, |config| config.keep_alive = Duration::ZERO, reads);
+            let has_ended = (0..10).any(|_| rig.poll());
+            let written = rig.written();
+            assert!(has_ended || rig.script().is_shut, "{written}");
+            assert_eq!(written.matches("HTTP/1.1 200").count(), responses, "{written}");
+            assert_eq!(written.matches(CLOSE).count(), 1, "{written}");
+            let (before, last) = written.rsplit_once("HTTP/1.1 200").unwrap();
+            assert!(last.contains(CLOSE) && !before.contains(CLOSE), "{written}");
+        }
+    }
+}
+
 /// The lines of the access log, of all tests.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 

@@ -1,5 +1,9 @@
 //! A close after a response is announced by `Connection: close` (RFC 9112, 9.6): a client that reuses connections loses
 //! no request.
+//!
+//! The server cannot announce a close whose reason occurs after the head of the response: a body that is cut, an idle
+//! connection at its timeout or at a stop, and an unread body that turns out to be malformed, late, or, if it is
+//! chunked, too large to drain.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
