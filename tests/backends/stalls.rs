@@ -37,7 +37,11 @@ fn lines_about(what: &str) -> Vec<String> {
     logs::lines(logs::STALL, what)
 }
 
-const LONG: Duration = Duration::from_millis(200);
+/// How long a handler takes that blocks its event loop.
+const LONG: Duration = Duration::from_millis(400);
+
+/// The time that counts as a stall. A busy machine delays a thread by less.
+const THRESHOLD: Duration = Duration::from_millis(300);
 
 /// How long a handler takes that does not block its event loop.
 const LONGER: Duration = Duration::from_secs(2);
@@ -47,8 +51,14 @@ fn block() -> &'static str {
     "blocked"
 }
 
+fn settings(backend: Backend) -> Config {
+    let mut config = few_workers(backend);
+    config.stall_threshold = THRESHOLD;
+    config
+}
+
 fn start(backend: Backend) -> (Running, Runtime) {
-    start_with(backend, few_workers(backend))
+    start_with(backend, settings(backend))
 }
 
 fn start_with(backend: Backend, config: Config) -> (Running, Runtime) {
@@ -71,7 +81,7 @@ fn start_with(backend: Backend, config: Config) -> (Running, Runtime) {
                     Response::new(Body::from_stream(stream::once(Ok::<_, io::Error>(Bytes::from("quick")))))
                 }),
             )
-            .get(&path("pipelined"), sync(|_| thread::sleep(Duration::from_millis(30))))
+            .get(&path("pipelined"), sync(|_| thread::sleep(LONG / 4)))
             .post(&path("upload"), async |request: Request| {
                 let body = request.into_body().bytes(100).await;
                 block();
@@ -152,7 +162,8 @@ fn pipelined(backend: Backend) {
     for _ in 0..4 {
         assert_eq!(client.answer().status, 200);
     }
-    expect(backend, &runtime, &format!("one of 4 requests, the last for /{backend}/pipelined,"), 120);
+    let said = format!("one of 4 requests, the last for /{backend}/pipelined,");
+    expect(backend, &runtime, &said, LONG.as_millis());
 }
 
 /// A body that blocks its thread before its only piece.
@@ -166,7 +177,7 @@ fn blocking_stream(backend: Backend) {
     assert_eq!(client.get(&format!("/{backend}/quick")).text(), "quick");
     assert_eq!(client.get(&format!("/{backend}/stream")).text(), "blocked");
     expect(backend, &runtime, &format!("/{backend}/stream "), LONG.as_millis());
-    assert_eq!(lines_about(&format!("/{backend}/quick")), Vec::<String>::new());
+    assert_eq!(lines_about(&format!("/{backend}/quick ")), Vec::<String>::new());
 }
 
 fn stream_after_handler(backend: Backend) {
@@ -183,7 +194,7 @@ fn stream_after_handler(backend: Backend) {
 /// Starts a server whose handler blocks at `/block`, and calls a router for all other paths: at once, or in its future.
 fn start_around_a_router(backend: Backend) -> (Running, Runtime) {
     let (tell, told) = mpsc::channel();
-    let server = Running::start(backend, few_workers(backend), move |runtime: Runtime| {
+    let server = Running::start(backend, settings(backend), move |runtime: Runtime| {
         tell.send(runtime).expect("the test waits");
         let router = Router::new()
             .get(&format!("/{backend}/inner"), sync(|_| "inner"))
@@ -234,7 +245,7 @@ fn detached(backend: Backend) {
     let (tell, told) = mpsc::channel();
     let may_block = Arc::new(AtomicBool::new(false));
     let blocks = may_block.clone();
-    let server = Running::start(backend, few_workers(backend), move |runtime: Runtime| {
+    let server = Running::start(backend, settings(backend), move |runtime: Runtime| {
         tell.send(runtime.clone()).expect("the test waits");
         let handler = move |_: Request| {
             let (runtime, blocks) = (runtime.clone(), blocks.clone());
@@ -262,6 +273,8 @@ fn well_behaved(backend: Backend) {
     let mut config = few_workers(backend);
     // A busy machine delays a thread by less than this. The handlers take longer.
     config.stall_threshold = LONGER - Duration::from_millis(500);
+    // A client waits for the handlers of the others before it sends again.
+    config.keep_alive = Duration::from_secs(600);
     let (server, runtime) = start_with(backend, config);
     let mut clients: Vec<_> = (0..12).map(|_| server.client()).collect();
     for _ in 0..2 {
