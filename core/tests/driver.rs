@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::yield_now;
 use futures_lite::stream::{self, Stream as _};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
 use gearshift_core::clock::{Clock, ManualClock};
 use gearshift_core::{
     AcceptPause, Answer, Body, BodyError, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats,
-    Handler, Job, ReadBuffer, Report, Request, Response, Runtime, Service, Shutdown, Stream, Transport, Work,
-    WriteQueue, drive,
+    Handler, HeaderValue, Job, ReadBuffer, Report, Request, Response, Runtime, Service, Shutdown, Stream,
+    Transport, Work, WriteQueue, drive,
 };
 
 /// The result of one read.
@@ -131,12 +132,38 @@ impl Transport for Scripted {
     }
 
     fn into_stream(self) -> io::Result<Stream> {
-        Err(io::ErrorKind::Unsupported.into())
+        Ok(Stream::new(Idle(self)))
     }
 }
 
-/// An engine whose timers and tasks do nothing. The value says whether its threads block.
-struct NoEngine(bool);
+/// A stream on which nothing happens.
+struct Idle(Scripted);
+
+impl AsyncRead for Idle {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.0.wait()
+    }
+}
+
+impl AsyncWrite for Idle {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.wait()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// An engine whose timers do nothing and whose tasks are polled by the test.
+struct NoEngine {
+    threads_block: bool,
+    tasks: Arc<Mutex<Vec<BoxFuture<()>>>>,
+}
 
 impl Engine for NoEngine {
     fn backend(&self) -> &'static str {
@@ -151,12 +178,14 @@ impl Engine for NoEngine {
         Box::pin(pending())
     }
 
-    fn spawn(&self, _: BoxFuture<()>) {}
+    fn spawn(&self, task: BoxFuture<()>) {
+        self.tasks.lock().unwrap().push(task);
+    }
 
     fn offload(&self, _: Work, _: Job) {}
 
     fn threads_block(&self) -> bool {
-        self.0
+        self.threads_block
     }
 
     fn stats(&self) -> EngineStats {
@@ -179,8 +208,12 @@ struct Rig {
     script: Arc<Mutex<Script>>,
     clock: ManualClock,
     service: Arc<Service>,
+    runtime: Runtime,
+    /// The background tasks.
+    tasks: Arc<Mutex<Vec<BoxFuture<()>>>>,
     wakes: Arc<WakeCount>,
     kept: Arc<Mutex<Vec<Body>>>,
+    ends: Arc<Mutex<Vec<StreamEnd>>>,
     driving: Driving<Scripted>,
 }
 
@@ -189,14 +222,17 @@ impl Rig {
     fn new(blocks: bool, set: impl FnOnce(&mut Config), reads: impl IntoIterator<Item = Read>) -> Rig {
         let (mut config, clock, shutdown) = (Config::default(), ManualClock::new(0), Shutdown::new());
         set(&mut config);
-        let kept = Arc::default();
-        let runtime = Runtime::new(NoEngine(blocks), &config, shutdown.clone());
+        let (kept, tasks) = (Arc::default(), Arc::default());
+        let engine = NoEngine { threads_block: blocks, tasks: Arc::clone(&tasks) };
+        let runtime = Runtime::new(engine, &config, shutdown.clone());
         let time = Clock::Manual(clock.clone());
-        let service = Service::new(Arc::new(App(Arc::clone(&kept))), config, shutdown, runtime, time);
+        let ends = Arc::default();
+        let app = Arc::new(App { kept: Arc::clone(&kept), ends: Arc::clone(&ends) });
+        let service = Service::new(app, config, shutdown, runtime.clone(), time);
         let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
         let driving = drive(Scripted(script.clone(), clock.clone()), None, &service);
-        Rig { script, clock, service, wakes: Arc::default(), kept, driving }
+        Rig { script, clock, service, runtime, tasks, wakes: Arc::default(), kept, ends, driving }
     }
 
     /// Polls the connection. Returns whether it has ended.
@@ -208,6 +244,14 @@ impl Rig {
     /// The number of times that the task of the connection was woken.
     fn wakes(&self) -> usize {
         self.wakes.0.load(Ordering::SeqCst)
+    }
+
+    /// Polls the last background task. Returns whether it has ended.
+    fn poll_task(&self) -> bool {
+        let waker = Waker::from(self.wakes.clone());
+        let task = &mut self.tasks.lock().unwrap();
+        let task = task.last_mut().expect("a task was spawned");
+        task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -255,7 +299,13 @@ type Piece = Result<Bytes, &'static str>;
 
 /// Answers according to the path. A request with a body is answered with a description of the body, unless the body is
 /// kept in the list.
-struct App(Arc<Mutex<Vec<Body>>>);
+struct App {
+    kept: Arc<Mutex<Vec<Body>>>,
+    ends: Arc<Mutex<Vec<StreamEnd>>>,
+}
+
+/// The end of the stream of `/upgrade`: the result of its read, and the number of background tasks after its drop.
+type StreamEnd = (io::Result<usize>, usize);
 
 impl Handler for App {
     fn call(&self, request: Request) -> Answer {
@@ -265,12 +315,28 @@ impl Handler for App {
             "/broken" => Answer::Ready(Response::new(Body::from_stream(stream::once(Piece::Err("broken"))))),
             "/never" => Answer::Later(Box::pin(pending()), None),
             "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
+            "/upgrade" => {
+                let (runtime, ends) = (request.runtime().clone(), self.ends.clone());
+                Answer::Ready(upgrade(async move |mut stream: Stream| {
+                    let read = stream.read(&mut [0; 100]).await;
+                    drop(stream);
+                    ends.lock().unwrap().push((read, runtime.tasks()));
+                }))
+            }
+            "/upgrade-and-hold" => Answer::Ready(upgrade(|stream| async move {
+                let _stream = stream;
+                pending().await
+            })),
+            "/upgrade-and-drop" => Answer::Ready(upgrade(|stream| async move {
+                drop(stream);
+                pending().await
+            })),
             "/keep" => {
-                self.0.lock().unwrap().push(request.into_body());
+                self.kept.lock().unwrap().push(request.into_body());
                 Answer::Later(Box::pin(pending()), None)
             }
             "/keep-stream" => {
-                self.0.lock().unwrap().push(request.into_body());
+                self.kept.lock().unwrap().push(request.into_body());
                 stalled()
             }
             _ if request.body().is_empty() => Answer::Ready(Response::text("x".repeat(1000))),
@@ -284,6 +350,14 @@ impl Handler for App {
             ),
         }
     }
+}
+
+/// A response after which the connection speaks the protocol `x`.
+fn upgrade<U>(then: impl FnOnce(Stream) -> U + Send + 'static) -> Response
+where
+    U: Future<Output = ()> + Send + 'static,
+{
+    Response::upgrade(HeaderValue::from_static("x"), then)
 }
 
 #[test]
@@ -726,5 +800,152 @@ fn a_request_that_is_not_answered_is_logged_when_the_connection_ends() {
             let line = format!("unix - - [06/Nov/1994:08:49:37 +0000] {request} {status} 0 1.000000{cut}");
             assert_eq!(lines_about(&target), [line]);
         }
+    }
+}
+
+const OFFER: &str = "Connection: upgrade\r\nUpgrade: x\r\n";
+const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\n";
+
+/// Creates a connection that was upgraded by the route `path`, and that has received `early` bytes of the new protocol.
+fn upgraded(path: &str, early: &str) -> Rig {
+    let upgrade = head(&format!("GET {path}"), OFFER);
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [all(&[upgrade, early])]);
+    assert!(rig.poll(), "the driver has ended");
+    assert!(rig.written().starts_with(SWITCHING), "{}", rig.written());
+    rig
+}
+
+#[test]
+fn an_upgraded_connection_is_open_until_its_stream_is_dropped() {
+    let rig = upgraded("/upgrade", "");
+    assert!(!rig.poll_task());
+    let stats = rig.runtime.stats();
+    assert_eq!((stats.connections_open, stats.connections_upgraded, stats.tasks_running), (1, 1, 0));
+    assert_eq!(stats.requests_in_flight, 0);
+    rig.tasks.lock().unwrap().clear();
+    assert_eq!(Arc::strong_count(&rig.script), 1, "the transport was dropped");
+    let stats = rig.runtime.stats();
+    assert_eq!((stats.connections_open, stats.connections_upgraded, stats.tasks_running), (0, 0, 0));
+    assert_eq!(Report::of(&rig.service).cut, 0);
+}
+
+#[test]
+fn a_forced_stop_wakes_and_cuts_an_upgraded_connection() {
+    for path in ["/upgrade", "/upgrade-and-hold"] {
+        let rig = upgraded(path, "");
+        rig.service.shutdown().graceful();
+        assert_eq!(rig.wakes(), 0, "the driver has ended");
+        assert!(!rig.poll_task(), "{path}");
+        assert_eq!(Report::of(&rig.service).cut, 1, "an open connection counts as cut");
+        rig.service.shutdown().force();
+        assert!(rig.wakes() > 0, "{path}");
+        assert!(rig.poll_task(), "{path}");
+        assert_eq!((rig.service.connections(), Report::of(&rig.service).cut), (0, 1), "{path}");
+        assert_eq!(rig.runtime.tasks(), 0, "{path}");
+    }
+}
+
+#[test]
+fn the_stream_of_an_upgrade_fails_after_a_forced_stop() {
+    for (early, is_polled) in [("", true), ("", false), ("early", false)] {
+        let rig = upgraded("/upgrade", early);
+        assert!(!is_polled || !rig.poll_task());
+        rig.service.shutdown().force();
+        assert!(rig.poll_task());
+        let ends = rig.ends.lock().unwrap();
+        let [(Err(error), tasks)] = &ends[..] else { panic!("{ends:?}") };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(*tasks, 0, "a task of a connection that was cut is no background task");
+    }
+}
+
+#[test]
+fn the_stream_of_an_upgrade_begins_with_the_bytes_after_the_request() {
+    let rig = upgraded("/upgrade", "early");
+    assert!(rig.poll_task());
+    assert!(matches!(rig.ends.lock().unwrap()[..], [(Ok(5), 1)]));
+}
+
+#[test]
+fn the_rest_of_an_upgrade_without_its_stream_is_a_background_task() {
+    let rig = upgraded("/upgrade-and-drop", "");
+    assert_eq!((rig.service.connections(), rig.runtime.tasks()), (1, 0));
+    assert!(!rig.poll_task());
+    assert_eq!((rig.service.connections(), rig.runtime.tasks()), (0, 1));
+    rig.tasks.lock().unwrap().clear();
+    assert_eq!(rig.runtime.tasks(), 0);
+}
+
+/// Creates a connection with an upgrade whose body has three bytes.
+fn upgrade_with_body(set: impl FnOnce(&mut Config), fields: &str, reads: &[Read]) -> Rig {
+    let begin = Text(head("POST /upgrade", &format!("{OFFER}Content-Length: 3\r\n{fields}")));
+    let set = |config: &mut Config| {
+        config.body_buffer = 0;
+        set(config);
+    };
+    Rig::new(EVENT_LOOP, set, [begin, Nothing].into_iter().chain(reads.iter().copied()))
+}
+
+#[test]
+fn an_upgrade_waits_for_the_body_of_its_request() {
+    for (fields, interim) in [("", ""), ("Expect: 100-continue\r\n", CONTINUE)] {
+        let mut rig = upgrade_with_body(|_| {}, fields, &[Text("ab"), Nothing, Text("c")]);
+        for _ in 0..2 {
+            assert!(!rig.poll());
+            assert_eq!(rig.written(), interim);
+        }
+        assert!(rig.poll());
+        assert!(rig.written().starts_with(&format!("{interim}{SWITCHING}")), "{}", rig.written());
+        assert_eq!(rig.script().deadline, None, "the new protocol has no deadline");
+    }
+}
+
+#[test]
+fn an_upgrade_waits_for_a_body_as_long_as_a_reader_does() {
+    let set = |config: &mut Config| (config.body_timeout, config.min_rate) = (seconds(20), 1_000);
+    let mut rig = upgrade_with_body(set, "", &[Text("a")]);
+    assert!(!rig.poll());
+    for wait in [19, 2] {
+        assert_eq!(rig.written(), "");
+        rig.clock.advance(seconds(wait));
+        rig.script().reads.push_back(Nothing);
+        rig.poll();
+    }
+    rig.assert_written("HTTP/1.1 408 ");
+    assert_eq!(rig.service.connections(), 1, "the connection lingers");
+}
+
+#[test]
+fn an_upgrade_drops_no_more_than_the_drain_limit() {
+    for (drain, is_refused) in [(3, false), (2, true), (0, true)] {
+        for fields in ["", "Expect: 100-continue\r\n"] {
+            let mut rig = upgrade_with_body(|config| config.limits.drain = drain, fields, &[Text("abc")]);
+            rig.poll();
+            let status = if is_refused { "HTTP/1.1 413 " } else { SWITCHING };
+            let interim = if is_refused || fields.is_empty() { "" } else { CONTINUE };
+            rig.poll();
+            assert!(rig.written().starts_with(&format!("{interim}{status}")), "{drain} {}", rig.written());
+        }
+        let chunked = format!("{OFFER}Transfer-Encoding: chunked\r\n");
+        let chunks = ["2\r\nab\r\n", "1\r\nc\r\n0\r\n\r\n"].map(Text);
+        let reads = [Text(head("POST /upgrade", &chunked)), Nothing].into_iter().chain(chunks);
+        let mut rig = Rig::new(EVENT_LOOP, |config| config.limits.drain = drain, reads);
+        rig.poll();
+        rig.poll();
+        assert_eq!(rig.written().starts_with("HTTP/1.1 413 "), is_refused, "{drain} {}", rig.written());
+    }
+}
+
+#[test]
+fn a_forced_stop_cuts_an_upgrade_that_waits_for_its_body_or_its_peer() {
+    for (reads, room) in [(&[][..], usize::MAX), (&[Text("abc")], 10)] {
+        let mut rig = upgrade_with_body(|_| {}, "", reads);
+        rig.script().room = room;
+        assert!(!rig.poll());
+        assert!(!rig.poll());
+        rig.service.shutdown().force();
+        assert!(rig.poll());
+        assert_eq!((rig.service.connections(), Report::of(&rig.service).cut), (0, 1));
+        assert!(rig.tasks.lock().unwrap().is_empty(), "the function is not called");
     }
 }

@@ -198,8 +198,8 @@ fn check_always(answer: &Answer) -> Result<(), String> {
     let count = |name| answer.fields_called(name).count();
     let (length, encoding) = (count("Content-Length"), count("Transfer-Encoding"));
     let fine = match answer.status {
-        100..200 => answer.fields.is_empty(),
-        204 => length == 0 && encoding == 0,
+        100 | 102..200 => answer.fields.is_empty(),
+        101 | 204 => length == 0 && encoding == 0,
         _ => length + encoding <= 1,
     };
     if !fine {

@@ -9,6 +9,7 @@
 //! | the first head, and a head of which a part has arrived | `header_timeout` | 408, or no response if no byte has arrived; the connection closes |
 //! | the next head, before its first byte | `keep_alive` | the connection closes |
 //! | bytes of a body | `body_timeout`, `min_rate` | the body fails with `BodyError::TimedOut`, which is a 408 if the handler returns it |
+//! | the rest of a body before an upgrade | `body_timeout`, `min_rate` | 408; the connection closes |
 //! | the rest of a body that its handler left unread | `body_timeout` | the connection closes |
 //! | the peer receives bytes of a response | `write_timeout`, `min_rate` | the connection closes |
 //! | the handler's response begins | `handler_timeout` | 503; the connection closes |

@@ -28,12 +28,13 @@ use std::task::{Context, Poll, ready};
 use crate::conn::cancel::Cancel;
 use crate::conn::context::{self, Peer};
 use crate::conn::driver::step::{AfterFlush, Step};
-use crate::conn::exchange::panicked;
+use crate::conn::exchange::{Exchanged, panicked};
 use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, Lease};
 use crate::conn::service::{ConnectionGuard, Service};
 use crate::conn::tally::Tally;
 use crate::conn::transport::Transport;
+use crate::conn::upgraded::hand_over;
 use crate::proto::connection::Event;
 use crate::proto::error::Error;
 use crate::runtime::clock::CoarseInstant;
@@ -44,7 +45,7 @@ use crate::runtime::stall::RouteName;
 /// Serves a connection that was just accepted. The returned future is ready when the connection has ended.
 ///
 /// `peer` is the address of the peer, `None` on a Unix socket. The connection counts as open until the future is
-/// dropped. If [`Config::max_connections`](crate::Config::max_connections) is exceeded and the overload policy is to
+/// dropped, or until the stream is dropped that an upgrade has made of the connection. If [`Config::max_connections`](crate::Config::max_connections) is exceeded and the overload policy is to
 /// refuse, the future sends 503 and closes the connection.
 pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> Driving<T> {
     let (guard, has_room) = service.enter();
@@ -82,7 +83,7 @@ pub struct Driving<T> {
     io: IoOwner<T>,
     /// The ended lease of an earlier request. The next request uses its allocation again.
     lease: Option<Arc<Lease<T>>>,
-    /// `None` once the connection has ended.
+    /// `None` once the connection has ended or has left HTTP.
     state: Option<ConnectionState>,
     service: Arc<Service>,
     step: Step<T>,
@@ -99,10 +100,10 @@ pub struct Driving<T> {
 }
 
 /// The state of a connection that is independent of its transport.
-struct ConnectionState {
-    guard: ConnectionGuard,
+pub(crate) struct ConnectionState {
+    pub(crate) guard: ConnectionGuard,
     /// The values that the connection shares with its requests.
-    context: Arc<context::Context>,
+    pub(crate) context: Arc<context::Context>,
     /// The number of requests for which the handler was called.
     served: u64,
     /// The end of `Config::max_age`, in seconds since the Unix epoch. A later response is the last of the connection.
@@ -217,7 +218,17 @@ impl<T: Transport> Driving<T> {
             Step::Exchange(exchange) => {
                 let polled = exchange.as_mut().poll(cx);
                 self.handler_paused(self.route);
-                let mut io = ready!(polled)?;
+                let mut io = match ready!(polled)? {
+                    Exchanged::Http(io) => io,
+                    Exchanged::Switched(io, upgrade) => {
+                        // The response is counted before the stream can be closed.
+                        self.turn.settle(self.service.counters());
+                        if let Some(state) = self.state.take() {
+                            hand_over(*io, state, upgrade);
+                        }
+                        return Poll::Ready(Err(Closed));
+                    }
+                };
                 io.stop_waiting_for_body();
                 self.io = IoOwner::Own(io);
                 self.step = Step::Next;

@@ -2,7 +2,7 @@
 //!
 //! These are streamed responses, responses to requests whose body is still on the wire, upgrades, and responses with
 //! tasks that run after them. The driver boxes the future of [`exchange`] for these responses. It sends all other
-//! responses itself.
+//! responses itself. An upgrade ends with the head of its response: the driver hands the connection over.
 
 mod source;
 
@@ -15,10 +15,10 @@ use http::{StatusCode, header};
 use crate::conn::after::After;
 use crate::conn::exchange::source::Source;
 use crate::conn::io::{Closed, Io};
-use crate::conn::lease::IoOwner;
+use crate::conn::lease::{IoOwner, poll_piece};
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
-use crate::proto::body::Inner as BodyInner;
+use crate::proto::body::{BodyError, Inner as BodyInner};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::{Response, Upgrade};
 use crate::runtime::shutdown::Phase;
@@ -31,25 +31,30 @@ const MAX_WRITTEN_PER_TURN: usize = 1024 * 1024;
 
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
+/// The connection after an exchange.
+pub(crate) enum Exchanged<T> {
+    /// The next request can be read.
+    Http(Box<Io<T>>),
+    /// The connection has left HTTP, and the function takes it over.
+    Switched(Box<Io<T>>, Upgrade),
+}
+
 /// Sends the response of a handler. Bytes may be left in the write queue, for the driver to flush.
-///
-/// Returns the connection. The result is [`Closed`] also if the connection was handed to another protocol.
 pub(crate) async fn exchange<T: Transport>(
     mut owner: IoOwner<T>,
     service: Arc<Service>,
     mut response: Response,
-) -> Result<Box<Io<T>>, Closed> {
+) -> Result<Exchanged<T>, Closed> {
     owner.with(|io| io.has_body_reader = false);
     if service.keeps_no_connection() {
         owner.with(|io| io.close_unless_more_came(&service));
     }
     let after = After::new(&service.runtime, response.take_after());
     if let Some(upgrade) = response.take_upgrade() {
-        if owner.with(|io| io.connection.offers_upgrade()) {
-            count(response.status, &service, true);
-            return switch(owner, &service, response, upgrade).await;
-        }
-        response = upgrade_required(response);
+        response = match before_switch(&mut owner, &service, response).await? {
+            Ok(response) => return switch(owner, &service, response, upgrade).await,
+            Err(instead) => instead,
+        };
     }
     owner.with(|io| io.connection.replace_invalid(&mut response));
     let sent = match response.body.0 {
@@ -64,7 +69,7 @@ pub(crate) async fn exchange<T: Transport>(
     owner.take_back();
     let IoOwner::Own(mut io) = owner else { return Err(Closed) };
     io.spawn_after_flush(after);
-    Ok(io)
+    Ok(Exchanged::Http(io))
 }
 
 /// Returns the response for a handler that has exceeded `Config::handler_timeout`: 503, after which the connection
@@ -197,34 +202,82 @@ fn poll_stream<T: Transport>(
     Poll::Pending
 }
 
-/// Sends the head of an upgrade, then hands the connection to the function of the upgrade, as a stream.
-async fn switch<T: Transport>(
-    mut owner: IoOwner<T>,
-    service: &Arc<Service>,
+/// Waits for the end of a request that `response` answers with an upgrade. The new protocol begins after the body, so a
+/// body that the handler has not read is read and dropped. Returns `response`, or the response to send instead if the
+/// request does not allow the upgrade or its body fails.
+async fn before_switch<T: Transport>(
+    owner: &mut IoOwner<T>,
+    service: &Service,
     response: Response,
-    upgrade: Upgrade,
-) -> Result<Box<Io<T>>, Closed> {
-    let seconds = service.clock.unix_seconds();
-    owner.with(|io| io.switch(&response, seconds));
-    poll_fn(|cx| owner.with(|io| io.poll_flush(cx, service))).await?;
-    owner.take_back();
-    let IoOwner::Own(mut io) = owner else { return Err(Closed) };
-    let read_buffer = &mut io.connection.read_buffer;
-    let early = read_buffer.take(read_buffer.len());
-    io.transport.set_deadline(None);
-    match io.transport.into_stream() {
-        Ok(stream) => service.runtime.spawn(upgrade(stream.with_early(early))).detach(),
-        Err(error) => log::error!("a connection could not be handed over: {error}"),
+) -> Result<Result<Response, Response>, Closed> {
+    if !owner.with(|io| io.connection.may_switch(response.status, &response.fields)) {
+        return Ok(Err(not_switched(response)));
     }
-    Err(Closed)
+    // A task may still read the body.
+    owner.take_back();
+    let IoOwner::Own(io) = owner else { return Err(Closed) };
+    let limit = service.limits.drain;
+    let mut left = limit;
+    loop {
+        // A body that is too large is not asked for by `100 Continue`.
+        let piece = match io.connection.body_remaining() {
+            Some(remaining) if remaining > left => Some(Err(BodyError::TooLarge { limit })),
+            _ => poll_fn(|cx| or_cut(poll_piece(io, cx, cx.waker(), service).map(Ok), service)).await?,
+        };
+        let error = match piece {
+            None => return Ok(Ok(response)),
+            Some(Ok(data)) if data.len() as u64 <= left => {
+                left -= data.len() as u64;
+                continue;
+            }
+            Some(Ok(_)) => BodyError::TooLarge { limit },
+            Some(Err(error)) => error,
+        };
+        return Ok(Err(io.connection.break_body(error).into_response()));
+    }
 }
 
-/// Converts an upgrade that the peer has not offered into 426, with the protocol that the application requires
-/// (RFC 9110, 15.5.22).
-fn upgrade_required(response: Response) -> Response {
-    let mut required = StatusCode::UPGRADE_REQUIRED.into_response();
-    required.fields.extend(response.fields.into_iter().filter(|(name, _)| *name == header::UPGRADE));
-    required
+/// Sends the head of an upgrade.
+async fn switch<T: Transport>(
+    mut owner: IoOwner<T>,
+    service: &Service,
+    response: Response,
+    upgrade: Upgrade,
+) -> Result<Exchanged<T>, Closed> {
+    let seconds = service.clock.unix_seconds();
+    owner.with(|io| io.switch(&response, seconds));
+    count(response.status, service, true);
+    let flush = |io: &mut Io<T>, cx: &mut Context<'_>| io.poll_flush(cx, service).map_err(Closed::from);
+    poll_fn(|cx| or_cut(owner.poll_with(cx, flush), service)).await?;
+    match owner {
+        IoOwner::Own(io) => Ok(Exchanged::Switched(io, upgrade)),
+        _ => Err(Closed),
+    }
+}
+
+/// Ends a wait after a forced stop. The request then counts as cut.
+fn or_cut<R>(polled: Poll<Result<R, Closed>>, service: &Service) -> Poll<Result<R, Closed>> {
+    if service.shutdown.phase() != Phase::Forced {
+        return polled;
+    }
+    service.was_cut_if_forced();
+    Poll::Ready(Err(Closed))
+}
+
+/// Returns the response to send instead of an upgrade that the request does not allow. For a protocol that the peer has
+/// not offered this is 426, with the protocol that the application requires (RFC 9110, 15.5.22).
+fn not_switched(response: Response) -> Response {
+    let status = match response.status {
+        StatusCode::SWITCHING_PROTOCOLS => StatusCode::UPGRADE_REQUIRED,
+        status if status.is_success() => {
+            log::error!("a handler answered a request that is not a CONNECT with a tunnel");
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        _ => return response,
+    };
+    let mut instead = status.into_response();
+    instead.fields.extend(response.fields.into_iter().filter(|(name, _)| *name == header::UPGRADE));
+    instead
 }
 
 /// Counts a response.

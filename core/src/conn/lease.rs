@@ -192,8 +192,8 @@ impl<T: Transport> BodySource for Lease<T> {
     }
 }
 
-/// Reads until a piece of the body is complete.
-fn poll_piece<T: Transport>(
+/// Reads until a piece of the body is complete. `driver` is the waker of the driver's task.
+pub(crate) fn poll_piece<T: Transport>(
     io: &mut Io<T>,
     cx: &mut Context<'_>,
     driver: &Waker,

@@ -15,3 +15,4 @@ pub(crate) mod min_rate;
 pub(crate) mod service;
 pub(crate) mod tally;
 pub mod transport;
+pub(crate) mod upgraded;

@@ -37,7 +37,7 @@ pub struct Service {
     watchers: Mutex<Vec<Waker>>,
     /// The number of requests that were answered after a stop was requested.
     finished: AtomicU64,
-    /// The number of requests that were cut by a forced stop.
+    /// The number of requests and upgraded connections that were cut by a forced stop.
     cut: AtomicU64,
     /// The last time at which a thread of a blocking backend had no connection to drive.
     idle_at: AtomicCoarseInstant,
@@ -158,8 +158,8 @@ impl Service {
         }
     }
 
-    /// The numbers of requests that were answered after a stop was requested, of requests that were cut, and of
-    /// connections that were refused.
+    /// The numbers of requests that were answered after a stop was requested, of requests and upgraded connections that
+    /// were cut, and of connections that were refused.
     pub(crate) fn stop_counts(&self) -> (u64, u64, u64) {
         let finished = self.finished.load(Ordering::Acquire);
         (
@@ -174,7 +174,7 @@ impl Service {
         self.finished.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Counts a request that will not be answered as cut, if the reason is a forced stop.
+    /// Counts a request that will not be answered, or an upgraded connection, as cut, if the reason is a forced stop.
     pub(crate) fn was_cut_if_forced(&self) {
         if self.shutdown.phase() == Phase::Forced {
             self.cut.fetch_add(1, Ordering::AcqRel);
@@ -229,7 +229,9 @@ impl Service {
         if !has_room {
             self.served.fetch_sub(1, Ordering::AcqRel);
         }
-        (ConnectionGuard { service: self.clone(), task: None, is_served: has_room }, has_room)
+        let guard =
+            ConnectionGuard { service: self.clone(), task: None, is_served: has_room, is_upgraded: false };
+        (guard, has_room)
     }
 }
 
@@ -240,6 +242,8 @@ pub(crate) struct ConnectionGuard {
     task: Option<u32>,
     /// Whether the connection is served rather than refused.
     is_served: bool,
+    /// Whether the connection has left HTTP.
+    is_upgraded: bool,
 }
 
 impl ConnectionGuard {
@@ -252,17 +256,38 @@ impl ConnectionGuard {
             self.task = Some(u32::try_from(key).expect("memory does not hold that many connections"));
         }
     }
+
+    /// The handle that stops the server.
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        &self.service.shutdown
+    }
+
+    /// Counts the connection as upgraded. The task of its driver ends and is not woken any more.
+    pub(crate) fn leave_http(&mut self) {
+        self.is_upgraded = true;
+        self.service.runtime.connections().upgraded.fetch_add(1, Ordering::AcqRel);
+        self.deregister_task();
+    }
+
+    fn deregister_task(&mut self) {
+        let waker = self.task.take().map(|key| lock(&self.service.tasks).remove(key as usize));
+        // Dropping a waker can run any code, so it happens without the lock.
+        drop(waker);
+    }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        if let Some(key) = self.task {
-            lock(&self.service.tasks).remove(key as usize);
+        self.deregister_task();
+        let connections = self.service.runtime.connections();
+        if self.is_upgraded {
+            connections.upgraded.fetch_sub(1, Ordering::AcqRel);
+            self.service.was_cut_if_forced();
         }
         if self.is_served {
             self.service.served.fetch_sub(1, Ordering::AcqRel);
         }
-        self.service.runtime.connections().open.fetch_sub(1, Ordering::AcqRel);
+        connections.open.fetch_sub(1, Ordering::AcqRel);
         let watchers = std::mem::take(&mut *lock(&self.service.watchers));
         watchers.into_iter().for_each(Waker::wake);
     }

@@ -66,7 +66,7 @@ pub trait Transport: Send + Unpin + 'static {
     /// the deadline when its timer fires, and set the timer again if the deadline is later.
     fn set_deadline(&mut self, at: Option<Instant>);
 
-    /// Converts the connection to a stream of bytes, for the protocol after an upgrade.
+    /// Converts the connection to a stream of bytes without a deadline, for the protocol after an upgrade.
     ///
     /// # Errors
     /// An error of the system while the socket is registered elsewhere.

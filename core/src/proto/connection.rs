@@ -14,6 +14,7 @@ use crate::proto::error::Error;
 use crate::proto::framing::{Facts, Framing};
 use crate::proto::head;
 use crate::proto::limits::Limits;
+use crate::proto::offer::Offer;
 use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request::Request;
 use crate::proto::request_body::RequestBody;
@@ -100,7 +101,7 @@ pub enum Event {
 /// | `Length`, `Chunked` | `next_event`, the response is `Done`, the rest arrives within `Limits::drain` | `Head` |
 /// | `Length`, `Chunked` | `next_event`, the response is `Done`, the rest exceeds `Limits::drain` or fails | `Closed` |
 /// | `Length`, `Chunked`, `Broken` | `next_event` while closing, the response is `Done` | `Closed` |
-/// | `Done`, `Length`, `Chunked`, `Broken` | `switch`, the response is `Awaited` | `Closed` |
+/// | `Done` | `switch`, the response is `Awaited` | `Closed` |
 /// | every state | `close`, `refuse` | `Closed` |
 ///
 /// The connection is *closing* after [`close_after_this`](Connection::close_after_this), after a response with
@@ -125,7 +126,8 @@ pub enum Event {
 /// | `Awaited` | `finish`: `WrongLength` | `Awaited` |
 /// | every state | the request side moves to `Head` or `Closed` | (none) |
 ///
-/// `respond`, `respond_whole` and `switch` panic if the response is not `Awaited`. `send` ignores an empty piece in
+/// `respond`, `respond_whole` and `switch` panic if the response is not `Awaited`, and `switch` also if the request is
+/// not `Done`. `send` ignores an empty piece in
 /// every state.
 pub struct Connection {
     /// The received bytes that were not consumed. The caller appends to them.
@@ -165,6 +167,8 @@ struct Exchange {
     request: RequestBody,
     response: ResponseState,
     facts: Facts,
+    /// The protocols that the request offers, if it offers any. Boxed, because few requests do.
+    offer: Option<Box<Offer>>,
     /// The peer expects `100 Continue` and has sent nothing of the body.
     awaits_continue: bool,
     /// No more of the body will arrive. The reader gets [`BodyError::TimedOut`] after the data that has arrived.
@@ -371,6 +375,9 @@ impl Connection {
 
     /// Queues an interim response. Sending it fails if the peer has closed the connection.
     pub fn send_probe(&mut self) {
+        if let State::Exchange(exchange) = &mut self.state {
+            exchange.facts.expects_continue = false;
+        }
         self.write_queue.tail().extend_from_slice(CONTINUE);
     }
 
@@ -379,9 +386,15 @@ impl Connection {
         matches!(&self.state, State::Exchange(exchange) if exchange.awaits_continue)
     }
 
-    /// Whether the current request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
-    pub fn offers_upgrade(&self) -> bool {
-        matches!(&self.state, State::Exchange(exchange) if exchange.facts.offers_upgrade)
+    /// Whether the current request allows a response with this head to end HTTP on the connection: 101 with protocols
+    /// that the request offers (RFC 9110, 7.8), or 2xx to CONNECT (RFC 9110, 9.3.6).
+    pub fn may_switch(&self, status: StatusCode, fields: &[(HeaderName, HeaderValue)]) -> bool {
+        let State::Exchange(exchange) = &self.state else { return false };
+        match &exchange.offer {
+            _ if exchange.facts.is_connect => status.is_success(),
+            Some(offer) => status == StatusCode::SWITCHING_PROTOCOLS && offer.includes(fields),
+            None => false,
+        }
     }
 
     /// Queues a complete response and takes the body out of it. `seconds` is the Unix time for its `Date` field.
@@ -474,20 +487,27 @@ impl Connection {
         expects_body
     }
 
-    /// Queues the head after which the connection is no longer HTTP: 101 (RFC 9110, 7.8), or 200 for a CONNECT
-    /// (RFC 9110, 9.3.6). `seconds` is the Unix time for the `Date` field.
+    /// Queues the head after which the connection is no longer HTTP: 101 (RFC 9110, 7.8), or 2xx for a CONNECT
+    /// (RFC 9110, 9.3.6). [`Connection::may_switch`] says whether the request allows it. If the peer expects
+    /// `100 Continue` before a 101, and nothing has sent it, it is queued first. `seconds` is the Unix time for the
+    /// `Date` field.
     ///
     /// The caller hands the transport over once the write queue is empty. The read buffer then holds bytes that
     /// belong to the new protocol.
     ///
     /// # Panics
-    /// If the response is not awaited.
+    /// If the response is not awaited, or if a part of the request's body was not taken: the new protocol begins after
+    /// the body.
     pub fn switch(&mut self, status: StatusCode, fields: &[(HeaderName, HeaderValue)], seconds: u64) {
         let State::Exchange(exchange) = &mut self.state else { panic!("there is no request to answer") };
         assert!(exchange.response == ResponseState::Awaited, "the request was answered already");
-        let connection = (status == StatusCode::SWITCHING_PROTOCOLS).then_some("upgrade");
+        assert!(matches!(exchange.request, RequestBody::Done), "the body of the request was not read");
+        let tail = self.write_queue.tail();
+        if status.is_informational() && exchange.facts.expects_continue {
+            tail.extend_from_slice(CONTINUE);
+        }
         let standard = StandardFields { seconds, ..self.standard };
-        encode::head(self.write_queue.tail(), status, fields, BodyLength::Omitted, connection, standard);
+        encode::head(tail, status, fields, BodyLength::Omitted, None, standard);
         self.state = State::Closed;
     }
 
@@ -563,6 +583,7 @@ impl Connection {
             request: RequestBody::Done,
             response: ResponseState::Awaited,
             facts,
+            offer: facts.offers_upgrade.then(|| Box::new(Offer::of(request))),
             awaits_continue: false,
             body_timed_out: false,
             drained: 0,

@@ -32,6 +32,7 @@ pub(crate) struct StandardFields {
 
 /// Appends a head to `into`. `Content-Length`, `Transfer-Encoding` and `Connection` in `fields` are ignored: `length`
 /// and `connection` decide them (RFC 9110, 7.6.1). `Server` and `Date` in `fields` replace those of `standard`.
+/// `Upgrade` in `fields` adds its connection option (RFC 9110, 7.8).
 ///
 /// Each line is written together with the line end of the line before it. The constant parts are then copied in few
 /// pieces.
@@ -54,12 +55,14 @@ pub(crate) fn head(
         }
         _ => status_line(into, status),
     }
+    let mut upgrades = false;
     for (name, value) in fields {
         if *name == header::CONTENT_TYPE {
             into.extend_from_slice(b"\r\nContent-Type: ");
             into.extend_from_slice(value.as_bytes());
         } else {
             other_field(into, name, value, &mut standard);
+            upgrades |= *name == header::UPGRADE;
         }
     }
     if standard.server || standard.date {
@@ -70,9 +73,12 @@ pub(crate) fn head(
         BodyLength::Chunked => into.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
         BodyLength::Omitted => {}
     }
-    if let Some(option) = connection {
+    if let Some(option) = connection.or(upgrades.then_some("upgrade")) {
         into.extend_from_slice(b"\r\nConnection: ");
         into.extend_from_slice(option.as_bytes());
+        if upgrades && connection.is_some() {
+            into.extend_from_slice(b", upgrade");
+        }
     }
     into.extend_from_slice(b"\r\n\r\n");
 }
@@ -198,6 +204,28 @@ mod tests {
                 BodyLength::Omitted,
                 Some("keep-alive"),
                 "HTTP/1.1 599 \r\nServer: s\r\nDate: d\r\nConnection: keep-alive\r\n\r\n",
+            ),
+            (
+                StatusCode::UPGRADE_REQUIRED,
+                &[("server", "s"), ("upgrade", "a"), ("date", "d")],
+                BodyLength::Known(0),
+                None,
+                "HTTP/1.1 426 Upgrade Required\r\nServer: s\r\nUpgrade: a\r\nDate: d\r\nContent-Length: 0\r\n\
+                 Connection: upgrade\r\n\r\n",
+            ),
+            (
+                StatusCode::OK,
+                &[
+                    ("content-type", "text/plain"),
+                    ("upgrade", "a"),
+                    ("upgrade", "b"),
+                    ("server", "s"),
+                    ("date", "d"),
+                ],
+                BodyLength::Omitted,
+                Some("close"),
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nUpgrade: a\r\nUpgrade: b\r\nServer: s\r\n\
+                 Date: d\r\nConnection: close, upgrade\r\n\r\n",
             ),
         ];
         for (status, fields, length, connection, expected) in table {

@@ -24,9 +24,9 @@ pub(crate) struct Facts {
     pub(crate) keep_alive: bool,
     /// The request has version HTTP/1.0.
     pub(crate) is_http10: bool,
-    /// The request has a body and `Expect: 100-continue` (RFC 9110, 10.1.1).
+    /// The request has `Expect: 100-continue` (RFC 9110, 10.1.1), and no `100 Continue` was sent.
     pub(crate) expects_continue: bool,
-    /// The request offers a protocol upgrade (RFC 9110, 7.8), or its method is CONNECT.
+    /// The request offers other protocols (RFC 9110, 7.8).
     pub(crate) offers_upgrade: bool,
     pub(crate) is_head: bool,
     pub(crate) is_connect: bool,
@@ -112,8 +112,9 @@ impl FieldFacts {
         let facts = Facts {
             keep_alive: !self.close && !is_connect && (!is_http10 || self.keep_alive),
             is_http10,
-            expects_continue: self.expects_continue && !is_http10 && framing != Framing::Length(0),
-            offers_upgrade: is_connect || self.upgrade_option && self.upgrade_field && !is_http10,
+            expects_continue: self.expects_continue && !is_http10,
+            // `close` says that nothing follows the request, so the peer cannot continue in another protocol.
+            offers_upgrade: self.upgrade_option && self.upgrade_field && !self.close && !is_http10,
             is_head: *method == Method::HEAD,
             is_connect,
         };
@@ -153,7 +154,7 @@ impl Encoding {
 }
 
 /// The non-empty members of a comma-separated list, without the white space around them (RFC 9110, 5.6.1).
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 

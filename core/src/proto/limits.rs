@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// The limits that bound the input and the output of one connection.
 ///
 /// [`h1::Connection`](crate::h1::Connection) enforces all of them except [`output`](Limits::output) and
-/// [`pipeline`](Limits::pipeline), which its driver enforces.
+/// [`pipeline`](Limits::pipeline), which its driver enforces, as it does [`drain`](Limits::drain) before an upgrade.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -24,9 +24,9 @@ pub struct Limits {
     /// The largest request body in bytes. A longer one is answered with 413, before it is read if its `Content-Length`
     /// is known. With 0, no request may have a body. Default: 2 GiB.
     pub body: u64,
-    /// The largest rest of a request body, in bytes, that is read and dropped after the response to keep the
-    /// connection open. If more is left, the connection closes, and the response says so if the length of the body is
-    /// known. With 0, it closes if anything is left. Default: 256 KiB.
+    /// The largest rest of a request body, in bytes, that is read and dropped: after the response to keep the connection
+    /// open, and before an upgrade. If more is left, the connection closes, and the response says so if the length of the
+    /// body is known; the upgrade is answered with 413. With 0, this happens if anything is left. Default: 256 KiB.
     pub drain: u64,
     /// The number of bytes in the write queue at which the driver stops polling the response body, until the peer takes
     /// some. Default: 256 KiB.

@@ -14,6 +14,7 @@ mod head;
 pub(crate) mod into_response;
 pub(crate) mod limits;
 mod memo;
+mod offer;
 pub(crate) mod read_buffer;
 pub(crate) mod request;
 mod request_body;

@@ -24,7 +24,8 @@ use crate::proto::stream::Stream;
 /// handler gives to a response to HEAD is not sent; the response has its length.
 ///
 /// Some responses are replaced, because they cannot answer their request: an interim status (1xx) by 500, and to CONNECT
-/// a 2xx other than [`Response::tunnel`] by 501. The content of 204 and 205 is dropped.
+/// a 2xx other than [`Response::tunnel`] by 501. The content of 204 and 205 is dropped. The connection adds
+/// `Connection: upgrade` to a response with `Upgrade`.
 ///
 /// ```
 /// use gearshift_core::{Response, StatusCode, header};
@@ -58,8 +59,8 @@ pub(crate) struct Extra {
 /// Field lines in the order in which they are sent. Two fit without an allocation.
 pub(crate) type FieldList = SmallVec<[(HeaderName, HeaderValue); 2]>;
 
-/// The function that takes the connection over once it is no longer HTTP.
-pub(crate) type Upgrade = Box<dyn FnOnce(Stream) -> BoxFuture<()> + Send>;
+/// The function that takes the connection over once it is no longer HTTP, and the source location that added it.
+pub(crate) type Upgrade = (Box<dyn FnOnce(Stream) -> BoxFuture<()> + Send>, &'static Location<'static>);
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -103,11 +104,51 @@ impl Response {
     }
 
     /// Creates a response with status 101, after which the connection speaks `protocol` (RFC 9110, 7.8). `then`
-    /// receives the connection as a stream, and its future runs as a background task of the
-    /// [`Runtime`](crate::Runtime).
+    /// receives the connection as a stream, and its future runs in the background.
     ///
-    /// If the request did not offer an upgrade, the peer receives 426 with the same `Upgrade` field, and `then` is
-    /// dropped.
+    /// The request must offer `protocol`: its `Upgrade` fields have a member with the same name, in any case, and the
+    /// same version. Otherwise the peer receives 426 with the same `Upgrade` field, and `then` is dropped. A handler
+    /// that speaks several protocols chooses from `request.headers().get_all("upgrade")`, where the peer has listed
+    /// them in the order of its preference. The offer of an HTTP/1.0 request, and of one with `Connection: close`, is
+    /// ignored.
+    ///
+    /// The new protocol begins after the body of the request. If the handler has not read the body, the server reads
+    /// and drops it first, and sends `100 Continue` if the peer waits for it. If the body exceeds
+    /// [`Limits::drain`](crate::Limits::drain) or cannot be read, the peer receives the response of the
+    /// [`BodyError`](crate::BodyError), and `then` is dropped.
+    ///
+    /// The connection counts as open until the stream is dropped. A stop waits for it within the grace period, so
+    /// `then` should end once [`Runtime::stopping`](crate::Runtime::stopping) is ready. A forced stop, and the end of
+    /// the grace period, cut it: reads and writes of the stream fail with `ConnectionAborted`, and the future of
+    /// `then` is dropped at its next wait. A future that continues without the stream is a background task.
+    ///
+    /// With another status than 101, for example after [`Response::with_status`], the response is an ordinary one,
+    /// and `then` is dropped.
+    ///
+    /// ```
+    /// use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+    /// use gearshift_core::{HeaderValue, Request, Response, Stream};
+    ///
+    /// // Echoes all bytes until the peer or the server ends.
+    /// fn echo(request: Request) -> Response {
+    ///     let runtime = request.runtime().clone();
+    ///     Response::upgrade(HeaderValue::from_static("echo"), async move |mut stream: Stream| {
+    ///         let mut bytes = [0; 1024];
+    ///         loop {
+    ///             let stop = async {
+    ///                 runtime.stopping().await;
+    ///                 Ok(0)
+    ///             };
+    ///             match stream.read(&mut bytes).or(stop).await {
+    ///                 Ok(n @ 1..) if stream.write_all(&bytes[..n]).await.is_ok() => {}
+    ///                 _ => break,
+    ///             }
+    ///         }
+    ///     })
+    /// }
+    /// # drop(echo);
+    /// ```
+    #[track_caller]
     pub fn upgrade<F, U>(protocol: HeaderValue, then: F) -> Response
     where
         F: FnOnce(Stream) -> U + Send + 'static,
@@ -119,14 +160,17 @@ impl Response {
     }
 
     /// Creates the response to a successful CONNECT: status 200, after which the connection is a tunnel (RFC 9110,
-    /// 9.3.6). `then` is used as in [`Response::upgrade`].
+    /// 9.3.6). `then` is used as in [`Response::upgrade`]. With another status than 2xx the response is an ordinary
+    /// one, and `then` is dropped. For a request with another method the response is replaced by 500.
+    #[track_caller]
     pub fn tunnel<F, U>(then: F) -> Response
     where
         F: FnOnce(Stream) -> U + Send + 'static,
         U: Future<Output = ()> + Send + 'static,
     {
         let mut response = Response::new(());
-        response.extra().upgrade = Some(Box::new(move |stream| Box::pin(then(stream))));
+        let then = Box::new(move |stream| Box::pin(then(stream)) as BoxFuture<()>);
+        response.extra().upgrade = Some((then, Location::caller()));
         response
     }
 

@@ -31,7 +31,7 @@ use crate::proto::limits::Limits;
 /// | `limits.fields` | `--max-fields` | 100 | 431 |
 /// | `limits.head` | `--max-head` | 32 KiB | 431 |
 /// | `limits.body` | `--max-body` | 2 GiB | 413, before the body is read if its length is known |
-/// | `limits.drain` | `--max-drain` | 256 KiB | the connection closes after the response, which says `Connection: close` if the length of the body is known |
+/// | `limits.drain` | `--max-drain` | 256 KiB | the connection closes after the response, which says `Connection: close` if the length of the body is known; an upgrade is refused with 413 |
 /// | `limits.output` | `--max-output` | 256 KiB | the response is written before more of it is produced |
 /// | `limits.pipeline` | `--max-pipeline` | 64 requests a turn | the other connections get their turn |
 /// | `header_timeout` | `--header-timeout` | 10 s for the whole head; for the first head, from the start of the connection | 408, or a close without a response if no byte has arrived |
@@ -50,7 +50,7 @@ use crate::proto::limits::Limits;
 /// | `pool_queue` | `--pool-queue`, `--pool-overload` | 1,024 jobs | the handler waits, or 503 with `Retry-After` |
 /// | `connect_timeout` | `--connect-timeout` | 30 s until an outgoing connection is established | `TimedOut` for the caller |
 /// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged and counted |
-/// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight and tasks are cut |
+/// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight, upgraded connections and tasks are cut |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -94,7 +94,8 @@ pub struct Config {
     pub unix_user: Option<u32>,
     /// The group of the files of Unix sockets, by number. `None`: the group of the process.
     pub unix_group: Option<u32>,
-    /// The largest number of open connections. [`Config::overload`] is the policy for further ones.
+    /// The largest number of open connections, including upgraded ones. [`Config::overload`] is the policy for further
+    /// ones.
     pub max_connections: usize,
     /// The policy for connections beyond [`Config::max_connections`].
     pub overload: Overload,
@@ -131,8 +132,8 @@ pub struct Config {
     /// The time for which a closing connection is still read, so that the peer receives the last response (RFC 9112,
     /// 9.6). With 0, it closes at once.
     pub linger: Duration,
-    /// The time that requests in flight and background tasks have to end after a stop was requested. With 0, they are cut
-    /// at once.
+    /// The time that requests in flight, upgraded connections and background tasks have to end after a stop was
+    /// requested. With 0, they are cut at once.
     pub graceful_timeout: Duration,
     /// Whether responses have a `Date` field (RFC 9110, 6.6.1).
     pub date_header: bool,

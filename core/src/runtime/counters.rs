@@ -26,6 +26,8 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     pub(crate) open: AtomicUsize,
+    /// The open connections that have left HTTP.
+    pub(crate) upgraded: AtomicUsize,
     pub(crate) refused: AtomicU64,
 }
 

@@ -25,7 +25,7 @@ use crate::runtime::config::Config;
 use crate::runtime::connect::Attempts;
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::endpoint::Endpoint;
-use crate::runtime::latch::Latch;
+use crate::runtime::latch::{self, Latch};
 use crate::runtime::lookup::Lookups;
 use crate::runtime::offload::{Job, offload};
 use crate::runtime::park;
@@ -396,6 +396,7 @@ impl Runtime {
             waiting_for_worker: engine.waiting,
             loop_turns: engine.turns,
             connections_open: connections.open.load(Ordering::Relaxed),
+            connections_upgraded: connections.upgraded.load(Ordering::Relaxed),
             connections_refused: connections.refused.load(Ordering::Relaxed),
             stalls: self.0.stalls.count(),
             tasks_running: self.tasks(),
@@ -437,6 +438,11 @@ impl Runtime {
     /// [`Busy`] if `may_refuse` is set and the queue is full.
     pub(crate) fn admit(&self, kind: Work, job: Job, may_refuse: bool) -> Result<Option<Place>, Busy> {
         self.pool(kind).admit(job, may_refuse, |job| self.0.engine.offload(kind, job))
+    }
+
+    /// Counts one more background task until the guard is dropped.
+    pub(crate) fn task_guard(&self) -> latch::Guard {
+        self.0.tasks.guard()
     }
 
     /// Waits until no background task is left, for backends that stop.

@@ -69,6 +69,8 @@ impl RouteName {
 pub(crate) enum Origin {
     /// The application has spawned the task here.
     Spawned(&'static Location<'static>),
+    /// The task is the function of an upgrade that was created here.
+    Upgraded(&'static Location<'static>),
     /// The task is a handler of this route whose peer has left.
     Detached(RouteName),
 }
@@ -77,6 +79,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Spawned(place) => write!(f, "the background task of {place}"),
+            Origin::Upgraded(place) => write!(f, "the upgrade of {place}"),
             Origin::Detached(route) => write!(f, "the detached handler of {}", route.name()),
         }
     }

@@ -18,8 +18,10 @@ pub struct Stats {
     pub waiting_for_worker: usize,
     /// The number of times that a thread of the server polled the operating system for events.
     pub loop_turns: u64,
-    /// The number of open connections.
+    /// The number of open connections, including upgraded ones.
     pub connections_open: usize,
+    /// The number of open connections that have left HTTP: upgraded connections and tunnels.
+    pub connections_upgraded: usize,
     /// The number of accepted connections, including those that were refused.
     pub connections_accepted: u64,
     /// The number of connections refused for lack of room, and of requests refused because the server was stopping.
@@ -39,7 +41,8 @@ pub struct Stats {
     /// The number of times that a handler or a background task held the thread of an event loop for
     /// [`Config::stall_threshold`](crate::Config::stall_threshold) or longer without waiting.
     pub stalls: u64,
-    /// The number of background tasks that have not ended.
+    /// The number of background tasks that have not ended. The function of an upgrade counts as one only if it continues
+    /// without its stream.
     pub tasks_running: usize,
     /// The number of background tasks that were started.
     pub tasks_started: u64,
@@ -78,6 +81,12 @@ impl fmt::Display for Stats {
         figure(f, "worker_queue", "Connections that wait for a worker.", self.waiting_for_worker)?;
         figure(f, "loop_turns_total", "Times a thread polled for events.", self.loop_turns)?;
         figure(f, "connections_open", "Connections that are open.", self.connections_open)?;
+        figure(
+            f,
+            "connections_upgraded",
+            "Open connections that have left HTTP.",
+            self.connections_upgraded,
+        )?;
         figure(f, "connections_accepted_total", "Connections accepted.", self.connections_accepted)?;
         figure(f, "connections_refused_total", "Connections refused.", self.connections_refused)?;
         figure(f, "requests_in_flight", "Requests being answered.", self.requests_in_flight)?;

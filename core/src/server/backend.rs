@@ -237,7 +237,8 @@ impl fmt::Debug for App {
 pub struct Report {
     /// The number of requests that were answered after the stop was requested.
     pub finished: u64,
-    /// The number of requests that were cut at the end of the grace period or by a forced stop.
+    /// The number of requests and upgraded connections that were cut at the end of the grace period or by a forced
+    /// stop.
     pub cut: u64,
     /// The number of connections refused for lack of room, and of requests that were incomplete when the stop was
     /// requested.
@@ -246,10 +247,11 @@ pub struct Report {
 
 impl Report {
     /// The report of the server of `service`. Requests that are still in flight, because their handlers hold their
-    /// threads, count as cut.
+    /// threads, count as cut, and so do upgraded connections that are still open.
     pub fn of(service: &Service) -> Report {
         let (finished, cut, refused) = service.stop_counts();
-        Report { finished, cut: cut + service.counters().totals().requests_in_flight, refused }
+        let stats = service.runtime.stats();
+        Report { finished, cut: cut + stats.requests_in_flight + stats.connections_upgraded as u64, refused }
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::io::{self, Read};
 
-use futures_lite::stream;
+use futures_lite::{AsyncReadExt, AsyncWriteExt, stream};
 use gearshift::{
-    Body, Bytes, HeaderValue, IntoResponse, Request, Response, Router, StatusCode, blocking, header, sync,
+    Body, BodyError, Bytes, HeaderValue, IntoResponse, Request, Response, Router, StatusCode, Stream,
+    blocking, header, sync,
 };
 
 /// A limit above the size of every body that a case sends.
@@ -43,6 +44,12 @@ pub fn app() -> Router {
         .get("/test/sized", async |request: Request| {
             Body::from_reader(request.runtime(), Some(10), &b"0123456789"[..])
         })
+        .any("/test/upgrade", sync(|_| upgrade()))
+        .post("/test/read-and-upgrade", async |request: Request| {
+            request.into_body().bytes(NO_LIMIT).await?;
+            Ok::<_, BodyError>(upgrade())
+        })
+        .get("/test/advertise", sync(|_| "fine".into_response().with_header("upgrade", "test/2")))
         .put("/test/put", sync(|_| StatusCode::CREATED))
         .delete("/test/put", sync(|_| ()))
 }
@@ -78,6 +85,19 @@ fn read(request: Request) -> io::Result<Vec<u8>> {
 fn unchanged(_: Request) -> Response {
     const TAG: HeaderValue = HeaderValue::from_static("\"tag\"");
     Response::status_only(StatusCode::NOT_MODIFIED).with_value(header::ETAG, TAG)
+}
+
+/// A response after which the connection echoes all bytes in capitals, up to a full stop.
+fn upgrade() -> Response {
+    Response::upgrade(HeaderValue::from_static("test/2"), async |mut stream: Stream| {
+        let mut byte = [0];
+        while byte != *b"." && matches!(stream.read(&mut byte).await, Ok(1)) {
+            byte.make_ascii_uppercase();
+            if stream.write_all(&byte).await.is_err() {
+                return;
+            }
+        }
+    })
 }
 
 /// A response that sets fields which the server sets, too.

@@ -5,12 +5,13 @@
 //! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | any step but `Linger`; the end, if the peer has left |
 //! | `Prepare` | the reply to a probe of the peer, and the rest of a small body, on blocking backends | as for a request in `Next`; the end |
 //! | `Handle` | the future of a handler | `Next`, `Exchange` or `Flush`; the end, if the peer has left |
-//! | `Exchange` | pieces of a streamed response, and the peer that receives them | `Next` or `Flush`; the end |
+//! | `Exchange` | pieces of a streamed response, the peer that receives them, and the rest of a request before an upgrade | `Next` or `Flush`; the end, also by an upgrade |
 //! | `Flush` | the peer to receive the queued bytes | `Next`, `Read`, `Linger`, or the end |
 //! | `Read` | bytes of the peer | `Next`, `Flush`, or the end |
 //! | `Linger` | the peer to close after the last response | the end |
 
-use crate::conn::io::{Closed, Io};
+use crate::conn::exchange::Exchanged;
+use crate::conn::io::Closed;
 use crate::proto::BoxFuture;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
@@ -26,7 +27,7 @@ pub(super) enum Step<T> {
     /// `OnDisconnect` is the policy for a peer that leaves.
     Handle(BoxFuture<Response>, OnDisconnect),
     /// The future of an [`exchange`](crate::conn::exchange), which owns the transport.
-    Exchange(BoxFuture<Result<Box<Io<T>>, Closed>>),
+    Exchange(BoxFuture<Result<Exchanged<T>, Closed>>),
     /// The number of bytes that the lingering close may still read.
     Linger(u64),
 }

@@ -34,7 +34,11 @@ pub(crate) fn check(mut output: &[u8], expected: &[Expected]) {
             assert!(values.next().is_none(), "{name} comes twice in {head:?}");
             value
         };
-        said_close = one("connection") == Some("close");
+        let options: Vec<_> =
+            one("connection").map(|options| options.split(", ").collect()).unwrap_or_default();
+        said_close = options.contains(&"close");
+        let upgrades = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
+        assert_eq!(options.contains(&"upgrade"), upgrades, "{head:?} of response {number}");
         assert!(expected.closes.is_none_or(|closes| closes == said_close), "{head:?} of response {number}");
         let length: Option<usize> = one("content-length").map(|digits| digits.parse().expect("a number"));
         let coding = one("transfer-encoding");

@@ -62,6 +62,10 @@ struct Asked {
     length: Option<u64>,
     /// Bytes of its body that were taken.
     taken: u64,
+    /// The value of its first field `Upgrade`.
+    offer: Option<HeaderValue>,
+    /// `100 Continue` has to be sent before 101.
+    awaits_continue: bool,
 }
 
 impl Asked {
@@ -185,6 +189,9 @@ impl Rig<'_> {
             is_old: request.version() == Version::HTTP_10,
             length,
             taken: request.body().remaining().expect("it is not a stream"),
+            offer: request.headers().value("upgrade"),
+            awaits_continue: request.version() == Version::HTTP_11
+                && request.headers().get_all("expect").any(|value| !value.trim_ascii().is_empty()),
         };
         assert!(length.is_none_or(|length| length <= self.limits.body), "a body is taken that is too large");
         match length {
@@ -238,6 +245,7 @@ impl Rig<'_> {
                     assert!(!waited || held == 0 && asked.taken == 0, "some of the body has come");
                     assert_eq!(self.connection.send_continue(), waited);
                     if waited {
+                        asked.awaits_continue = false;
                         self.expect(StatusCode::CONTINUE, Vec::new(), Some(true));
                     }
                     assert!(!self.connection.send_continue(), "100 Continue is sent twice");
@@ -267,17 +275,7 @@ impl Rig<'_> {
                 self.respond_whole(asked, response);
             }
             3 | 4 => self.stream(asked),
-            5 if self.connection.offers_upgrade() => {
-                let status = self.choices.of(&[
-                    StatusCode::SWITCHING_PROTOCOLS,
-                    StatusCode::OK,
-                    StatusCode::SWITCHING_PROTOCOLS,
-                ]);
-                self.connection.switch(status, &[], 0);
-                self.has_switched = true;
-                self.expect(status, Vec::new(), Some(true));
-                self.is_last = true;
-            }
+            5 => self.switch(asked),
             6 => self.refuse(Error::HeadTimeout, Some(Some(asked.is_head))),
             7 => {
                 let may_send = self.connection.is_body_pending() && !self.connection.has_ended();
@@ -287,6 +285,22 @@ impl Rig<'_> {
             }
             _ => self.respond_whole(asked, Response::status_only(StatusCode::OK)),
         }
+    }
+
+    /// Changes the protocol, if the request allows it and its body was taken.
+    fn switch(&mut self, asked: &Asked) {
+        let status = self.choices.of(&[StatusCode::SWITCHING_PROTOCOLS, StatusCode::OK]);
+        let fields: Vec<_> = asked.offer.iter().map(|offer| (header::UPGRADE, offer.clone())).collect();
+        if self.connection.is_body_pending() || !self.connection.may_switch(status, &fields) {
+            return self.respond_whole(asked, Response::status_only(StatusCode::OK));
+        }
+        self.connection.switch(status, &fields, 0);
+        self.has_switched = true;
+        if asked.awaits_continue && status.is_informational() {
+            self.expect(StatusCode::CONTINUE, Vec::new(), Some(true));
+        }
+        self.expect(status, Vec::new(), Some(true));
+        self.is_last = true;
     }
 
     fn respond_whole(&mut self, asked: &Asked, response: Response) {
@@ -371,7 +385,7 @@ impl Rig<'_> {
         assert!(matches!(self.connection.next_event(), Event::Finished));
         assert!(matches!(self.connection.next_piece(), Err(BodyError::Gone)));
         assert!(!self.connection.is_body_pending() && !self.connection.awaits_continue());
-        assert!(!self.connection.send_continue() && !self.connection.offers_upgrade());
+        assert!(!self.connection.send_continue() && !self.connection.may_switch(StatusCode::OK, &[]));
         self.send();
         answers::check(&self.output, &self.expected);
     }
@@ -401,6 +415,7 @@ impl Rig<'_> {
             (header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
             (header::DATE, HeaderValue::from_static("never")),
             (header::SERVER, HeaderValue::from_static("mine")),
+            (header::UPGRADE, HeaderValue::from_static("x")),
         ];
         let choice = self.choices.byte();
         let chosen = all.into_iter().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1);
