@@ -140,6 +140,8 @@ pub struct Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shutdown.hooks().try_remove(self.key);
+        let hook = self.shutdown.hooks().try_remove(self.key);
+        // The hook may hold a waker, whose drop can run any code, so it is dropped without the lock.
+        drop(hook);
     }
 }
