@@ -35,6 +35,8 @@ mod settings;
 mod signals;
 mod values;
 
+use std::env;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
@@ -43,7 +45,8 @@ use std::panic;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::builder::Resettable;
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
 use gearshift_core::{App, Config, Report, ServeError, Server};
 use nix::poll::PollTimeout;
 
@@ -76,21 +79,34 @@ pub fn run(app: impl Into<App>) -> ExitCode {
     }
 }
 
-/// Parses the command line of a program that has more flags.
+/// Parses the command line of a program that has more flags. An environment variable that is blank counts as not set.
 ///
 /// # Errors
 /// The status to exit with. The help is then on standard output, or one line with the error on standard error.
 pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
-    P::command().try_get_matches().and_then(|matches| P::from_arg_matches(&matches)).map_err(|error| {
-        if error.use_stderr() {
-            let message = error.to_string();
-            let line = message.lines().next().unwrap_or_default();
-            fail(USAGE, line.trim_start_matches("error: "))
-        } else {
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-    })
+    without_blanks(P::command()).try_get_matches().and_then(|matches| P::from_arg_matches(&matches)).map_err(
+        |error| {
+            if error.use_stderr() {
+                let message = error.to_string();
+                let line = message.lines().next().unwrap_or_default();
+                fail(USAGE, line.trim_start_matches("error: "))
+            } else {
+                let _ = error.print();
+                ExitCode::SUCCESS
+            }
+        },
+    )
+}
+
+/// Takes the environment variables that are blank from the flags.
+fn without_blanks(command: Command) -> Command {
+    let is_blank =
+        |name: &OsStr| env::var_os(name).is_some_and(|value| value.to_string_lossy().trim().is_empty());
+    let unset = |flag: Arg| match flag.get_env().is_some_and(is_blank) {
+        true => flag.env(Resettable::Reset),
+        false => flag,
+    };
+    command.mut_args(unset).mut_subcommands(without_blanks)
 }
 
 /// Serves the application with these settings, until a signal. A program calls this once, because it sets up the log of

@@ -12,7 +12,7 @@ use crate::{Backend, BackendError};
 /// The settings of a server, from the command line and the environment.
 ///
 /// A program that has more flags includes these with `#[command(flatten)]`. A flag has precedence over its
-/// environment variable, and the variable over the default.
+/// environment variable, and the variable over the default. [`parse`](super::parse) takes a blank variable as not set.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub struct Settings {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use gearshift::{Backend, Bind, Config, Endpoint, ServeError, Server, TestServer};
+use gearshift::{Backend, Bind, Config, Endpoint, Request, ServeError, Server, Shutdown, TestServer, sync};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -18,8 +18,9 @@ use test_support::PATIENCE;
 use test_support::backend::few_workers;
 use test_support::client::Client;
 use test_support::program;
-use test_support::server::Running;
+use test_support::server::{Running, one};
 use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "listen",
@@ -34,6 +35,9 @@ pub(crate) const AREA: Area = (
         ("the_socket_of_a_successor_survives_a_stop", successor),
         ("the_permissions_of_a_unix_socket_are_settings", permissions),
         ("serves_all_its_addresses", several),
+        ("serves_all_addresses_of_a_name", name),
+        ("serves_ipv4_and_ipv6_at_all_addresses", dual_stack),
+        ("serves_ipv4_and_ipv6_on_two_sockets", two_sockets),
     ],
 );
 
@@ -235,6 +239,81 @@ fn permissions(backend: Backend) {
     assert_eq!(unix_client(&path).get("/plaintext").status, 200);
     shutdown.force();
     thread.join().expect("the server does not panic").expect("the server ends without an error");
+}
+
+/// The TCP addresses of a server, and a thread that serves the address of its peers at `/`.
+fn serve_peers(backend: Backend, server: Server) -> (Vec<SocketAddr>, Shutdown) {
+    let tcp = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Tcp(address) => *address,
+        Endpoint::Unix(path) => panic!("{} is no TCP address", path.display()),
+    };
+    let (addresses, shutdown) = (server.endpoints().map(tcp).collect(), server.shutdown());
+    let peer = |request: Request| request.peer().map(|peer| peer.ip().to_string());
+    thread::spawn(move || backend.serve(server, one(sync(peer))));
+    (addresses, shutdown)
+}
+
+fn bind_few(backend: Backend, binds: &[&str]) -> Server {
+    let binds: Vec<Bind> = binds.iter().map(|bind| bind.parse().expect("an address")).collect();
+    Server::bind(&binds, few_workers(backend)).expect("the addresses are free")
+}
+
+fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
+fn name(backend: Backend) {
+    let (addresses, shutdown) = serve_peers(backend, bind_few(backend, &["localhost:0"]));
+    let port = addresses[0].port();
+    let known = ("localhost", port).to_socket_addrs().expect("each system has this name");
+    let mut known: Vec<_> = known.filter(|address| address.is_ipv4() || has_ipv6()).collect();
+    known.dedup();
+    assert_eq!(addresses, known);
+    for address in addresses {
+        assert_eq!(Client::connect(address).get("/").said(), (200, address.ip().to_string()));
+    }
+    shutdown.force();
+}
+
+fn dual_stack(backend: Backend) {
+    if !has_ipv6() {
+        return;
+    }
+    let (addresses, shutdown) = serve_peers(backend, bind_few(backend, &["[::]:0"]));
+    assert_eq!(addresses.len(), 1);
+    for ip in ["127.0.0.1", "::1"] {
+        let address = SocketAddr::new(ip.parse().expect("an address"), addresses[0].port());
+        assert_eq!(Client::connect(address).get("/").said(), (200, ip.to_owned()));
+    }
+    shutdown.force();
+}
+
+/// Binds two addresses to a port that is free. A port that was free may be taken by another test.
+fn bind_to_one_port(backend: Backend, ips: [&str; 2]) -> Server {
+    let mut bound = None;
+    wait_until("a port is free", || {
+        let free = TcpListener::bind("0.0.0.0:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a free port").port();
+        let binds = ips.map(|ip| Bind::Tcp(format!("{ip}:{port}")));
+        bound = Server::bind(&binds, few_workers(backend)).ok();
+        bound.is_some()
+    });
+    bound.expect("the wait is over")
+}
+
+fn two_sockets(backend: Backend) {
+    if !has_ipv6() {
+        return;
+    }
+    for ips in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["127.0.0.1", "[::]"]] {
+        let (addresses, shutdown) = serve_peers(backend, bind_to_one_port(backend, ips));
+        assert_eq!(addresses.len(), 2);
+        for ip in ["127.0.0.1", "::1"] {
+            let address = SocketAddr::new(ip.parse().expect("an address"), addresses[0].port());
+            assert_eq!(Client::connect(address).get("/").said(), (200, ip.to_owned()));
+        }
+        shutdown.force();
+    }
 }
 
 fn several(backend: Backend) {

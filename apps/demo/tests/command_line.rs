@@ -68,6 +68,25 @@ fn refuses_bad_values_in_the_environment() {
 }
 
 #[test]
+fn a_blank_variable_in_the_environment_counts_as_not_set() {
+    let help = output(&["--help"]);
+    let help = String::from_utf8_lossy(&help.stdout);
+    let names: Vec<_> = help
+        .split("[env: ")
+        .skip(1)
+        .filter_map(|rest| rest.split('=').next())
+        .chain(["WEB_CONCURRENCY"])
+        .collect();
+    assert!(names.len() > 40 && names.contains(&"GEARSHIFT_BIND"), "{names:?}");
+    for blank in ["", " "] {
+        for name in &names {
+            let output = demo(&["--list-backends"]).env(name, blank).output().expect("the program starts");
+            assert_eq!(output.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+#[test]
 fn refuses_an_unknown_backend() {
     refuses(&mut demo(&["--backend", "twisted"]), 4, "twisted");
 }

@@ -20,6 +20,7 @@ mod transfer;
 
 use std::any::Any;
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,6 +51,11 @@ use crate::runtime::stall::RouteName;
 pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> Driving<T> {
     let (guard, has_room) = service.enter();
     let cancel = Cancel::new(service.shutdown.clone());
+    // The socket of `[::]` reports the address of an IPv4 peer as an IPv6 address.
+    let peer = peer.map(|peer| match peer.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, peer.port())),
+        IpAddr::V6(_) => peer,
+    });
     let state = ConnectionState {
         guard,
         context: Arc::new(context::Context { peer, runtime: service.runtime.clone(), cancel }),

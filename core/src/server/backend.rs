@@ -130,11 +130,7 @@ impl Server {
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
         check_values(&config)?;
         warn_of_few_descriptors(&config);
-        let bind = |bind: &Bind| {
-            Listener::bind(bind, &config)
-                .map_err(|source| ServeError::Bind { address: bind.to_string(), source })
-        };
-        let listeners = binds.iter().map(bind).collect::<Result<_, _>>()?;
+        let listeners = Listener::bind(binds, &config)?;
         Ok(Server { listeners, config, shutdown: Shutdown::new() })
     }
 

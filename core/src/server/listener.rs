@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -18,12 +19,15 @@ use crate::runtime::config::Config;
 use crate::runtime::endpoint::Endpoint;
 #[cfg(doc)]
 use crate::server::accept::AcceptPause;
+use crate::server::backend::ServeError;
 use crate::server::unix_socket::{self, SocketFile};
+
+/// The largest number of ports that are tried for an address with port 0 that has several IP addresses.
+const PORT_ATTEMPTS: u32 = 16;
 
 /// The address on which a server listens, as configured.
 ///
-/// The text forms are `HOST:PORT`, `unix:PATH`, and `fd://N` for an inherited listening socket. Port 0 stands for a
-/// free port.
+/// The text forms are `HOST:PORT`, `unix:PATH`, and `fd://N` for an inherited listening socket.
 ///
 /// ```
 /// use gearshift_core::Bind;
@@ -35,6 +39,13 @@ use crate::server::unix_socket::{self, SocketFile};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
     /// A host name or IP address, and a port: `HOST:PORT`.
+    ///
+    /// The server listens on each address of a name. It passes over an address that the system does not have, such as
+    /// one of IPv6 where that is off, unless there is no other. Port 0 stands for a free port, which is the same for all
+    /// addresses of a name.
+    ///
+    /// The address `[::]` stands for all addresses of IPv6 and of IPv4, where the system allows that. It stands for
+    /// those of IPv6 alone if the server also has an IPv4 address with the same port, such as `0.0.0.0`.
     Tcp(String),
     /// The path of a Unix socket, which the server creates and removes. The server replaces a socket on which no process
     /// listens, and no other file. [`Config::unix_mode`], [`Config::unix_user`] and [`Config::unix_group`] are its
@@ -64,6 +75,21 @@ impl FromStr for Bind {
                 _ => Err(invalid("not HOST:PORT, unix:PATH or fd://N")),
             }
         }
+    }
+}
+
+impl Bind {
+    /// The addresses of a name, without duplicates. Looking a name up blocks. Other sockets have none.
+    fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let mut addresses = Vec::new();
+        if let Bind::Tcp(name) = self {
+            for address in name.to_socket_addrs()? {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        Ok(addresses)
     }
 }
 
@@ -101,23 +127,37 @@ enum Origin {
 }
 
 impl Listener {
-    /// Binds a socket and listens. `config` has the backlog, and the permissions of a Unix socket. A host name is looked
-    /// up, which blocks; the first of its addresses that can be bound is used.
+    /// Binds sockets to all of `binds` and listens. `config` has the backlog, and the permissions of Unix sockets. Host
+    /// names are looked up, which blocks.
     ///
     /// # Errors
-    /// `AddrInUse` if a process listens on the address, including this one; `AlreadyExists` if the path of a Unix socket
-    /// names a file that is not a socket; `InvalidInput` if an inherited descriptor does not listen; or another error of
-    /// the operating system.
-    pub fn bind(bind: &Bind, config: &Config) -> io::Result<Listener> {
-        let backlog = config.backlog;
-        match bind {
-            Bind::Tcp(address) => bind_tcp(address, backlog),
-            Bind::Unix(path) => {
-                let (socket, file) = unix_socket::bind(path, config)?;
-                Listener::new(socket, backlog, Origin::Unix { _file: file })
-            }
-            Bind::Fd(number) => inherit(*number, backlog),
+    /// [`ServeError::Bind`] for the first address that cannot be bound. The kind of its source is `AddrInUse` if a
+    /// process listens on the address, including this one; `AlreadyExists` if the path of a Unix socket names a file
+    /// that is not a socket; `InvalidInput` if an inherited descriptor does not listen; or another error of the operating
+    /// system.
+    pub fn bind(binds: &[Bind], config: &Config) -> Result<Vec<Listener>, ServeError> {
+        let failed = |bind: &Bind, source| ServeError::Bind { address: bind.to_string(), source };
+        // All names are looked up first, because the meaning of one address depends on the others.
+        let mut ports_of_ipv4 = Vec::new();
+        let mut resolved = Vec::new();
+        for bind in binds {
+            let addresses = bind.addresses().map_err(|source| failed(bind, source))?;
+            ports_of_ipv4.extend(addresses.iter().filter(|address| address.is_ipv4()).map(SocketAddr::port));
+            resolved.push((bind, addresses));
         }
+        let only_v6 = |address: SocketAddr| !is_dual_stack(address, &ports_of_ipv4);
+        let mut listeners = Vec::new();
+        for (bind, addresses) in resolved {
+            let bound = match bind {
+                Bind::Tcp(_) => bind_tcp(&addresses, only_v6, config.backlog),
+                Bind::Unix(path) => unix_socket::bind(path, config).and_then(|(socket, file)| {
+                    Ok(vec![Listener::new(socket, config.backlog, Origin::Unix { _file: file })?])
+                }),
+                Bind::Fd(number) => inherit(*number, config.backlog).map(|listener| vec![listener]),
+            };
+            listeners.extend(bound.map_err(|source| failed(bind, source))?);
+        }
+        Ok(listeners)
     }
 
     /// The address of the socket, with its actual port.
@@ -160,7 +200,8 @@ impl Listener {
     fn sibling(&self) -> io::Result<Listener> {
         let socket = match (&self.local, &self.origin) {
             (Endpoint::Tcp(address), Origin::Tcp) => {
-                let socket = tcp_socket(*address)?;
+                let only_v6 = address.is_ipv6() && self.socket.only_v6()?;
+                let socket = tcp_socket(*address, only_v6)?;
                 socket.set_reuse_port(true)?;
                 socket.bind(&SockAddr::from(*address))?;
                 socket.listen(self.backlog.into())?;
@@ -178,36 +219,87 @@ impl AsFd for Listener {
     }
 }
 
-/// Creates a TCP socket that is not bound.
-fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+/// Creates a TCP socket that is not bound. `only_v6` is for a socket of IPv6: whether it refuses peers of IPv4.
+fn tcp_socket(address: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     // On Linux, accepted sockets inherit the option, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+    if address.is_ipv6()
+        && let Err(error) = socket.set_only_v6(only_v6)
+        && only_v6
+    {
+        return Err(error);
     }
     Ok(socket)
 }
 
-/// Binds a TCP socket. It is bound without `SO_REUSEPORT`, so that binding a port in use fails. The option is set
-/// afterwards, so that `Listener::sibling` can bind more sockets.
-fn bind_tcp(address: &str, backlog: u16) -> io::Result<Listener> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address"));
-    for address in address.to_socket_addrs()? {
-        let bound = tcp_socket(address).and_then(|socket| {
-            socket.bind(&SockAddr::from(address))?;
-            socket.set_reuse_port(true)?;
-            socket.listen(backlog.into())?;
-            Ok(socket)
-        });
-        match bound {
-            Ok(socket) => return Listener::new(socket, backlog, Origin::Tcp),
-            Err(error) => failure = error,
+/// Whether a socket that is bound to `address` accepts peers of IPv4 and of IPv6. `ports_of_ipv4` are those of the IPv4
+/// addresses of the same server, which have their own sockets.
+fn is_dual_stack(address: SocketAddr, ports_of_ipv4: &[u16]) -> bool {
+    let is_taken = address.port() != 0 && ports_of_ipv4.contains(&address.port());
+    address.is_ipv6() && address.ip().is_unspecified() && !is_taken
+}
+
+/// Binds a TCP socket to each address of a name. Port 0 stands for a port that is free at all of them.
+fn bind_tcp(
+    addresses: &[SocketAddr],
+    only_v6: impl Fn(SocketAddr) -> bool,
+    backlog: u16,
+) -> io::Result<Vec<Listener>> {
+    let mut attempts = 1..PORT_ATTEMPTS;
+    loop {
+        let bound = bind_each(addresses, &only_v6, backlog);
+        let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+        let is_chosen = addresses.iter().any(|address| address.port() == 0);
+        if !(is_chosen && bound.as_ref().is_err_and(is_taken) && attempts.next().is_some()) {
+            return bound;
         }
     }
-    Err(failure)
+}
+
+/// Does the same for one choice of the port, which may be taken at the second address.
+fn bind_each(
+    addresses: &[SocketAddr],
+    only_v6: impl Fn(SocketAddr) -> bool,
+    backlog: u16,
+) -> io::Result<Vec<Listener>> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    let mut missing = Vec::new();
+    for &(mut address) in addresses {
+        if let (0, Some(Endpoint::Tcp(first))) = (address.port(), listeners.first().map(Listener::local)) {
+            address.set_port(first.port());
+        }
+        match listen(address, only_v6(address), backlog) {
+            Ok(socket) => listeners.push(Listener::new(socket, backlog, Origin::Tcp)?),
+            Err(error) if is_missing(&error) => missing.push((address, error)),
+            Err(error) => return Err(error),
+        }
+    }
+    if listeners.is_empty() {
+        let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        return Err(missing.pop().map_or_else(none, |(_, error)| error));
+    }
+    for (address, error) in missing {
+        log::warn!("not listening at {address}, an address that this system does not have: {error}");
+    }
+    Ok(listeners)
+}
+
+/// Whether the system does not have the address that was to be bound, or the family of the address.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
+}
+
+/// Binds a TCP socket. It is bound without `SO_REUSEPORT`, so that binding a port in use fails. The option is set
+/// afterwards, so that `Listener::sibling` can bind more sockets.
+fn listen(address: SocketAddr, only_v6: bool, backlog: u16) -> io::Result<Socket> {
+    let socket = tcp_socket(address, only_v6)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.set_reuse_port(true)?;
+    socket.listen(backlog.into())?;
+    Ok(socket)
 }
 
 /// Duplicates an inherited descriptor by its number. Taking ownership of the number itself would need unsafe code.
@@ -220,4 +312,63 @@ fn inherit(number: u16, backlog: u16) -> io::Result<Listener> {
     }
     socket.set_nonblocking(true)?;
     Listener::new(socket, backlog, Origin::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    fn bound(addresses: &[&str]) -> io::Result<Vec<SocketAddr>> {
+        let addresses: Vec<_> = addresses.iter().map(|text| address(text)).collect();
+        let listeners = bind_tcp(&addresses, |_| true, 16)?;
+        let local = |listener: &Listener| {
+            listener.socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Other.into())
+        };
+        listeners.iter().map(local).collect()
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_have_the_same_port() {
+        let addresses = bound(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"]).expect("a port is free");
+        let port = addresses[0].port();
+        assert_ne!(port, 0);
+        let expected = [1, 2, 3].map(|last| address(&format!("127.0.0.{last}:{port}")));
+        assert_eq!(addresses, expected);
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error_beside_free_ones() {
+        let taken = std::net::TcpListener::bind("127.0.0.2:0").expect("a free port");
+        let port = taken.local_addr().expect("it is bound").port();
+        let error = bound(&[&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}")]);
+        assert_eq!(error.expect_err("the second is taken").kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_address_of_another_system_is_passed_over_beside_others() {
+        // This address is for documentation (RFC 5737).
+        let addresses = bound(&["192.0.2.1:0", "127.0.0.1:0"]).expect("a port is free");
+        assert_eq!(addresses.len(), 1, "{addresses:?}");
+        let error = bound(&["192.0.2.1:0"]).expect_err("there is no other address");
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        assert_eq!(bound(&[]).expect_err("there is no address").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn all_addresses_of_ipv6_include_those_of_ipv4_unless_these_have_a_socket() {
+        for (text, ports_of_ipv4, expected) in [
+            ("[::]:80", &[][..], true),
+            ("[::]:80", &[8080][..], true),
+            ("[::]:80", &[8080, 80][..], false),
+            ("[::]:0", &[0][..], true),
+            ("[::1]:80", &[][..], false),
+            ("0.0.0.0:80", &[80][..], false),
+        ] {
+            assert_eq!(is_dual_stack(address(text), ports_of_ipv4), expected, "{text} {ports_of_ipv4:?}");
+        }
+    }
 }
