@@ -142,6 +142,9 @@ pub struct Connection {
     has_ended: bool,
     /// The connection stopped reading although the peer may still be sending.
     input_abandoned: bool,
+    /// The request that was rejected because of its body. A field, because dropping `state` takes part of the time of
+    /// each request.
+    rejected: Option<Request>,
     /// The fields of each response, without the time.
     standard: StandardFields,
 }
@@ -151,13 +154,8 @@ enum State {
     Head(Scan),
     /// A request was returned. Its body, its response, or both may be incomplete.
     Exchange(Exchange),
-    /// A request was rejected before it was returned.
-    Rejected {
-        /// Whether its method is HEAD, as far as is known.
-        is_head: bool,
-        /// The request, if its head is valid and its body was the reason.
-        request: Option<Request>,
-    },
+    /// A request was rejected before it was returned. `is_head` is whether its method is HEAD, as far as is known.
+    Rejected { is_head: bool },
     /// Nothing more is read.
     Closed,
 }
@@ -189,6 +187,7 @@ impl Connection {
             closing: false,
             has_ended: false,
             input_abandoned: false,
+            rejected: None,
             standard: StandardFields { server, date, seconds: 0 },
         }
     }
@@ -545,7 +544,7 @@ impl Connection {
             State::Exchange(Exchange { response, facts, .. }) => {
                 (!matches!(response, ResponseState::Awaited | ResponseState::Done), facts.is_head)
             }
-            State::Rejected { is_head, .. } => (false, *is_head),
+            State::Rejected { is_head } => (false, *is_head),
             State::Head(_) | State::Closed => (false, self.is_head_request()),
         };
         let queued = (!is_response_begun).then(|| {
@@ -573,6 +572,7 @@ impl Connection {
         self.input_abandoned |= self.is_body_pending();
         self.closing = true;
         self.state = State::Closed;
+        self.rejected = None;
     }
 
     /// Begins the exchange of a request whose head was parsed. The body goes into `request` if it has arrived
@@ -599,17 +599,14 @@ impl Connection {
 
     #[cold]
     fn reject(&mut self, is_head: bool, request: Option<Request>, error: Error) -> Event {
-        self.state = State::Rejected { is_head, request };
+        (self.state, self.rejected) = (State::Rejected { is_head }, request);
         Event::Refused(error)
     }
 
     /// The request that was rejected because of its body, between [`Event::Refused`] and [`Connection::refuse`]. `None`
     /// if its head was rejected.
     pub fn rejected_request(&self) -> Option<&Request> {
-        match &self.state {
-            State::Rejected { request, .. } => request.as_ref(),
-            _ => None,
-        }
+        self.rejected.as_ref()
     }
 
     /// Reads and drops the rest of a request body after the response, so that the next head can be read. Returns
