@@ -1,8 +1,9 @@
 //! Listening addresses: ports in use, several addresses, and Unix sockets.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use test_support::PATIENCE;
 use test_support::backend::few_workers;
 use test_support::client::Client;
-use test_support::program;
+use test_support::program::{self, Program};
 use test_support::server::{Running, one};
 use test_support::suite::Area;
 use test_support::wait_until;
@@ -34,6 +35,9 @@ pub(crate) const AREA: Area = (
         ("a_socket_whose_backlog_is_full_is_in_use", full_backlog),
         ("the_socket_of_a_successor_survives_a_stop", successor),
         ("the_permissions_of_a_unix_socket_are_settings", permissions),
+        ("serves_inherited_sockets_and_passes_them_to_nobody", inherited),
+        ("refuses_a_descriptor_that_does_not_listen", not_listening),
+        ("leaves_a_socket_of_this_process_to_its_owner", of_this_process),
         ("serves_all_its_addresses", several),
         ("serves_all_addresses_of_a_name", name),
         ("serves_ipv4_and_ipv6_at_all_addresses", dual_stack),
@@ -239,6 +243,52 @@ fn permissions(backend: Backend) {
     assert_eq!(unix_client(&path).get("/plaintext").status, 200);
     shutdown.force();
     thread.join().expect("the server does not panic").expect("the server ends without an error");
+}
+
+fn inherited(backend: Backend) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let server = Program::start_inheriting(backend, &["--bind", "fd://3"], listener.into());
+    assert_eq!(Client::connect(address).get("/plaintext").status, 200);
+    assert_eq!(server.client().get("/plaintext").status, 200);
+    assert_eq!(server.stats().inheritable_sockets(), 0);
+    drop(server);
+
+    let path = free_path();
+    let listener = UnixListener::bind(&path).expect("the path is free");
+    let server = Program::start_inheriting(backend, &["--bind", "fd://3"], listener.into());
+    assert_eq!(unix_client(&path).get("/plaintext").status, 200);
+    assert_eq!(server.stats().inheritable_sockets(), 0);
+    assert!(path.exists(), "the file belongs to the parent");
+    fs::remove_file(&path).expect("it can be removed");
+}
+
+fn not_listening(backend: Backend) {
+    let file = File::open("/dev/null").expect("this file exists").into();
+    let bound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a free port").into();
+    for descriptor in [file, bound.into(), datagrams] {
+        let (status, log) = program::run_inheriting(backend, &["--bind", "fd://3"], descriptor);
+        assert_eq!((status, log.lines().count()), (Some(3), 1), "{log}");
+        assert!(log.contains("fd://3"), "{log}");
+    }
+    let (status, log) = program::run(backend, &["--bind", "fd://999"]);
+    assert_eq!((status, log.lines().count()), (Some(3), 1), "{log}");
+    assert!(log.contains("fd://999"), "{log}");
+}
+
+fn of_this_process(backend: Backend) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let number = u16::try_from(listener.as_raw_fd()).expect("few descriptors are open");
+    let server = Server::bind(&[Bind::Fd(number)], few_workers(backend)).expect("it listens");
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || backend.serve(server, demo::app()));
+    assert_eq!(Client::connect(address).get("/plaintext").status, 200);
+    shutdown.force();
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
+    assert_eq!(listener.local_addr().expect("it is still open"), address);
 }
 
 /// The TCP addresses of a server, and a thread that serves the address of its peers at `/`.

@@ -20,6 +20,7 @@ use crate::runtime::endpoint::Endpoint;
 #[cfg(doc)]
 use crate::server::accept::AcceptPause;
 use crate::server::backend::ServeError;
+use crate::server::inherited;
 use crate::server::unix_socket::{self, SocketFile};
 
 /// The largest number of ports that are tried for an address with port 0 that has several IP addresses.
@@ -51,7 +52,9 @@ pub enum Bind {
     /// listens, and no other file. [`Config::unix_mode`], [`Config::unix_user`] and [`Config::unix_group`] are its
     /// permissions.
     Unix(PathBuf),
-    /// The number of a file descriptor inherited from the parent process, on which it listens.
+    /// The number of an inherited file descriptor, on which the parent process listens. The server takes it over: it
+    /// closes the number and keeps a duplicate that its own child processes do not inherit. A descriptor that this
+    /// process has opened, with close-on-exec, stays open.
     Fd(u16),
 }
 
@@ -153,7 +156,8 @@ impl Listener {
                 Bind::Unix(path) => unix_socket::bind(path, config).and_then(|(socket, file)| {
                     Ok(vec![Listener::new(socket, config.backlog, Origin::Unix { _file: file })?])
                 }),
-                Bind::Fd(number) => inherit(*number, config.backlog).map(|listener| vec![listener]),
+                Bind::Fd(number) => inherited::listening_socket((*number).into())
+                    .and_then(|socket| Ok(vec![Listener::new(socket, config.backlog, Origin::Other)?])),
             };
             listeners.extend(bound.map_err(|source| failed(bind, source))?);
         }
@@ -300,18 +304,6 @@ fn listen(address: SocketAddr, only_v6: bool, backlog: u16) -> io::Result<Socket
     socket.set_reuse_port(true)?;
     socket.listen(backlog.into())?;
     Ok(socket)
-}
-
-/// Duplicates an inherited descriptor by its number. Taking ownership of the number itself would need unsafe code.
-fn inherit(number: u16, backlog: u16) -> io::Result<Listener> {
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let socket = Socket::from(pidfd_getfd(this, number.into(), PidfdGetfdFlags::empty())?);
-    if !socket.is_listener()? {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("fd://{number} does not listen")));
-    }
-    socket.set_nonblocking(true)?;
-    Listener::new(socket, backlog, Origin::Other)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What the operating system reports about a process.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
@@ -32,6 +34,25 @@ impl Process {
     /// The number of its open file descriptors.
     pub fn descriptors(self) -> usize {
         self.count("fd")
+    }
+
+    /// The number of its sockets that a process which it starts would inherit.
+    pub fn inheritable_sockets(self) -> usize {
+        const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+        let folder = format!("/proc/{}", self.0);
+        let numbers = fs::read_dir(format!("{folder}/fd")).expect("the process runs");
+        let is_inheritable = |number: &OsStr| {
+            let (fd, info) =
+                (Path::new(&folder).join("fd").join(number), Path::new(&folder).join("fdinfo").join(number));
+            // A descriptor may have been closed since.
+            let target = fs::read_link(fd).unwrap_or_default();
+            let info = fs::read_to_string(info).unwrap_or_default();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+            target.to_string_lossy().starts_with("socket:")
+                && flags.is_some_and(|flags| flags & CLOSE_ON_EXEC == 0)
+        };
+        numbers.filter(|entry| entry.as_ref().is_ok_and(|entry| is_inheritable(&entry.file_name()))).count()
     }
 
     /// The soft and the hard limit of its file descriptors.

@@ -7,6 +7,7 @@
 use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{self, ChildStderr, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -58,6 +59,14 @@ impl Program {
     /// If it does not start.
     pub fn start_limited(backend: Backend, flags: &[&str], descriptors: u64) -> Program {
         Program::launch(small(backend).args(flags), &descriptors.to_string())
+    }
+
+    /// Starts a server as [`Program::start`] does, which inherits `descriptor` as number 3.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_inheriting(backend: Backend, flags: &[&str], descriptor: OwnedFd) -> Program {
+        Program::launch(&mut inheriting(small(backend).args(flags), descriptor), "")
     }
 
     /// Starts a server as [`Program::start`] does, with a soft and a hard limit of file descriptors.
@@ -189,8 +198,36 @@ impl Drop for Program {
 /// # Panics
 /// If the process cannot be started, or does not end.
 pub fn run(backend: Backend, flags: &[&str]) -> (Option<i32>, String) {
-    let mut process = small(backend)
-        .args(flags)
+    run_to_its_end(small(backend).args(flags))
+}
+
+/// Does the same for a server that inherits `descriptor` as number 3.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_inheriting(backend: Backend, flags: &[&str], descriptor: OwnedFd) -> (Option<i32>, String) {
+    run_to_its_end(&mut inheriting(small(backend).args(flags), descriptor))
+}
+
+/// The same command with `descriptor` as the inherited descriptor 3. A shell moves it there from standard output.
+fn inheriting(command: &Command, descriptor: OwnedFd) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", r#"exec "$@" 3>&1 1>/dev/null"#, "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdout(descriptor);
+    shell
+}
+
+fn run_to_its_end(command: &mut Command) -> (Option<i32>, String) {
+    let mut process = command
         .env(DESCRIPTORS, "")
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
