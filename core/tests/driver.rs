@@ -949,3 +949,26 @@ fn a_forced_stop_cuts_an_upgrade_that_waits_for_its_body_or_its_peer() {
         assert!(rig.tasks.lock().unwrap().is_empty(), "the function is not called");
     }
 }
+
+#[test]
+fn setting_the_clock_of_the_system_does_not_change_the_age_of_a_connection() {
+    const HOUR: Duration = seconds(3600);
+    for blocks in [EVENT_LOOP, BLOCKING] {
+        let mut rig = Rig::new(blocks, |config| config.max_age = HOUR, []);
+        let start = 1_700_000_000;
+        for (wall, advance, closes) in [
+            (start, Duration::ZERO, false),
+            (start + 7200, HOUR / 2, false),
+            (start - 7200, HOUR / 2 - seconds(1), false),
+            (start - 7200, seconds(1), true),
+        ] {
+            rig.clock.set_unix_start(wall);
+            rig.clock.advance(advance);
+            rig.script().written.clear();
+            rig.script().reads.push_back(all(&[GET]));
+            assert_eq!(rig.poll(), closes, "{wall} {advance:?}");
+            rig.assert_written("HTTP/1.1 200 OK");
+            assert_eq!(rig.written().contains("Connection: close"), closes, "{wall} {advance:?}");
+        }
+    }
+}

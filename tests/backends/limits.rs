@@ -269,18 +269,19 @@ fn dribbling_reader(backend: Backend) {
 }
 
 fn max_age(backend: Backend) {
-    let server = server(backend, |config| config.max_age = Duration::from_secs(1));
+    let age = SHORT * 2;
+    let server = server(backend, |config| config.max_age = age);
     for path in ["/plaintext", "/async", "/stream/3"] {
-        let mut client = server.client();
         let began = Instant::now();
+        let mut client = server.client();
         let mut answer = client.get(path);
         while !answer.closes() {
             assert!(began.elapsed() < SOON);
             std::thread::sleep(SHORT / 4);
             answer = client.get(path);
         }
-        // The server's clock for this limit counts whole seconds.
-        assert!(began.elapsed() > Duration::from_millis(1), "the first response is not the last");
+        // The clock of the server may lag by some milliseconds.
+        assert!(began.elapsed() > age / 2, "the connection closes early");
         assert_eq!(answer.status, 200);
         client.expect_end();
     }

@@ -49,6 +49,7 @@ use crate::runtime::stall::RouteName;
 /// dropped, or until the stream is dropped that an upgrade has made of the connection. If [`Config::max_connections`](crate::Config::max_connections) is exceeded and the overload policy is to
 /// refuse, the future sends 503 and closes the connection.
 pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> Driving<T> {
+    let now = service.clock.coarse();
     let (guard, has_room) = service.enter();
     let cancel = Cancel::new(service.shutdown.clone());
     // The socket of `[::]` reports the address of an IPv4 peer as an IPv6 address.
@@ -60,7 +61,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         guard,
         context: Arc::new(context::Context { peer, runtime: service.runtime.clone(), cancel }),
         served: 0,
-        expires: service.clock.unix_seconds().saturating_add(service.config.max_age.as_secs()),
+        expires: now.after(service.config.max_age),
     };
     let mut io = Box::new(Io::new(transport, peer, service));
     let mut step = Step::Next;
@@ -78,7 +79,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         turn: Tally::default(),
         route: RouteName::NONE,
         seconds: 0,
-        since: CoarseInstant::now(),
+        since: now,
         is_calling: false,
     }
 }
@@ -99,7 +100,7 @@ pub struct Driving<T> {
     route: RouteName,
     /// The Unix time in seconds that was read in this turn; 0 if none was.
     seconds: u64,
-    /// Start of the time for which the stall detector has not charged a handler yet.
+    /// The last reading of the clock. On an event loop, the stall detector has charged the handlers for the time before.
     since: CoarseInstant,
     /// Whether `Handler::call` is running. A panic during the call is a panic of the handler.
     is_calling: bool,
@@ -112,8 +113,8 @@ pub(crate) struct ConnectionState {
     pub(crate) context: Arc<context::Context>,
     /// The number of requests for which the handler was called.
     served: u64,
-    /// The end of `Config::max_age`, in seconds since the Unix epoch. A later response is the last of the connection.
-    expires: u64,
+    /// The end of `Config::max_age`. A later response is the last of the connection.
+    expires: CoarseInstant,
 }
 
 impl Drop for ConnectionState {
@@ -142,7 +143,7 @@ impl<T: Transport> Future for Driving<T> {
         this.seconds = 0;
         let threads_block = this.service.threads_block();
         if !threads_block {
-            this.since = CoarseInstant::now();
+            this.since = this.service.clock.coarse();
         }
         let _role = EventLoopRole::enter(!threads_block);
         loop {

@@ -40,13 +40,16 @@ impl Clock {
         }
     }
 
-    /// The current Unix time in seconds. It comes from the coarse clock of the system, which is cheap to read and may
+    /// The current Unix time in seconds, for the `Date` field alone: it jumps when the clock of the system is set. It comes from the coarse clock of the system, which is cheap to read and may
     /// lag by some milliseconds.
     #[inline]
     pub fn unix_seconds(&self) -> u64 {
         match self {
             Clock::System => u64::try_from(clock_gettime(REALTIME).tv_sec).unwrap_or(0),
-            Clock::Manual(clock) => clock.unix_start + clock.elapsed.load(Ordering::Acquire) / 1_000_000_000,
+            Clock::Manual(clock) => {
+                clock.unix_start.load(Ordering::Acquire)
+                    + clock.elapsed.load(Ordering::Acquire) / 1_000_000_000
+            }
         }
     }
 
@@ -62,7 +65,7 @@ impl Clock {
 
 /// A monotonic time from the coarse clock of the system. It is cheaper to read than [`Instant`] and may lag by some
 /// milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CoarseInstant(u64);
 
 impl CoarseInstant {
@@ -78,6 +81,12 @@ impl CoarseInstant {
     #[inline]
     pub fn since(self, earlier: CoarseInstant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The time `wait` after this instant, or the latest time if there is no such time.
+    #[inline]
+    pub fn after(self, wait: Duration) -> CoarseInstant {
+        CoarseInstant(self.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// The time from this instant to now.
@@ -121,14 +130,25 @@ impl AtomicCoarseInstant {
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     start: Instant,
-    unix_start: u64,
+    /// The Unix time in seconds at the start.
+    unix_start: Arc<AtomicU64>,
     elapsed: Arc<AtomicU64>,
 }
 
 impl ManualClock {
     /// Creates a clock that starts at the Unix time `unix_start`, in seconds.
     pub fn new(unix_start: u64) -> ManualClock {
-        ManualClock { start: Instant::now(), unix_start, elapsed: Arc::default() }
+        ManualClock {
+            start: Instant::now(),
+            unix_start: Arc::new(unix_start.into()),
+            elapsed: Arc::default(),
+        }
+    }
+
+    /// Changes the Unix time at which the clock has started, as if someone had set the clock of the system. Deadlines do
+    /// not change.
+    pub fn set_unix_start(&self, seconds: u64) {
+        self.unix_start.store(seconds, Ordering::Release);
     }
 
     /// Moves the clock forward.

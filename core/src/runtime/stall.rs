@@ -106,9 +106,14 @@ impl Stalls {
     }
 
     /// Reports a stall if the calls of `handlers` handlers, the last of them of `route`, have held the calling thread
-    /// since `began` for too long. Returns the current time.
-    pub(crate) fn polled(&self, began: CoarseInstant, route: RouteName, handlers: u32) -> CoarseInstant {
-        let now = CoarseInstant::now();
+    /// from `began` to `now` for too long. Returns `now`.
+    pub(crate) fn polled(
+        &self,
+        began: CoarseInstant,
+        now: CoarseInstant,
+        route: RouteName,
+        handlers: u32,
+    ) -> CoarseInstant {
         if now.since(began) >= self.threshold {
             let route = route.name();
             match handlers {
@@ -161,7 +166,7 @@ mod tests {
         let began = CoarseInstant::default();
         for (threshold, counted) in [(Duration::MAX, 0), (Duration::ZERO, 0), (Duration::from_nanos(1), 2)] {
             let stalls = Stalls::new("test", threshold);
-            stalls.polled(began, RouteName::NONE, 1);
+            stalls.polled(began, CoarseInstant::now(), RouteName::NONE, 1);
             stalls.polled_task(began, Origin::Spawned(Location::caller()));
             assert_eq!(stalls.count(), counted);
         }

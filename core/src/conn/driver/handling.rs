@@ -143,7 +143,8 @@ impl<T: Transport> Driving<T> {
             // The current request is not among those that were answered.
             let handlers = (self.turn.answered + 1 - self.turn.timed).max(1);
             self.turn.timed = self.turn.answered + 1;
-            self.since = self.service.runtime.stalls().polled(self.since, route, handlers);
+            let service = &self.service;
+            self.since = service.runtime.stalls().polled(self.since, service.clock.coarse(), route, handlers);
         }
     }
 
@@ -154,11 +155,13 @@ impl<T: Transport> Driving<T> {
     pub(super) fn answer(&mut self, response: &mut Response) {
         let service = &self.service;
         // A handler that blocks can make a turn last for seconds.
-        if self.seconds == 0 || service.threads_block() {
+        if service.threads_block() {
+            (self.seconds, self.since) = (service.clock.unix_seconds(), service.clock.coarse());
+        } else if self.seconds == 0 {
             self.seconds = service.clock.unix_seconds();
         }
         let seconds = self.seconds;
-        let is_expired = self.state.as_ref().is_some_and(|state| seconds >= state.expires);
+        let is_expired = self.state.as_ref().is_some_and(|state| self.since >= state.expires);
         let is_in_memory = matches!(response.body.0, BodyInner::Empty | BodyInner::Full(_));
         if is_expired {
             self.io.with(|io| io.connection.close_after_this());

@@ -28,7 +28,8 @@ impl<T: Transport> Driving<T> {
         if !service.threads_block() && self.turn.answered > self.turn.timed {
             let handlers = self.turn.answered - self.turn.timed;
             self.turn.timed = self.turn.answered;
-            self.since = service.runtime.stalls().polled(self.since, RouteName::current(), handlers);
+            let (now, route) = (service.clock.coarse(), RouteName::current());
+            self.since = service.runtime.stalls().polled(self.since, now, route, handlers);
         }
         ready!(io.poll_flush(cx, service))?;
         self.turn.settle(service.counters());
