@@ -2,16 +2,22 @@
 //!
 //! The phase is one atomic, so that a driver can read it between two requests at no cost. Threads and tasks that sleep
 //! are woken by hooks.
+//!
+//! Two threads may request a stop at the same time. One of them calls the hooks for both, one hook after the other, so
+//! that no hook reads an earlier phase than the hook before it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use slab::Slab;
 
-use crate::runtime::task::lock;
+use crate::runtime::task::{lock, panic_message};
 
 /// The phase of a shutdown. It only moves forward, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +52,18 @@ type Hook = Arc<dyn Fn() + Send + Sync>;
 #[derive(Default)]
 struct Inner {
     phase: AtomicU8,
-    hooks: Mutex<Slab<Hook>>,
+    /// The times at which `Graceful` and `Forced` were reached. A time is set before the phase.
+    times: [OnceLock<Instant>; 2],
+    hooks: Mutex<Hooks>,
+}
+
+#[derive(Default)]
+struct Hooks {
+    subscribed: Slab<Hook>,
+    /// The calls that are due, in order.
+    calls: VecDeque<Hook>,
+    /// Whether a thread makes the calls. It also makes those that are added meanwhile.
+    is_calling: bool,
 }
 
 impl Shutdown {
@@ -81,16 +98,23 @@ impl Shutdown {
         self.phase() != Phase::Running
     }
 
-    /// Calls `hook` at every change of phase until the returned subscription is dropped. The call happens on the
-    /// thread that requests the stop. If a stop was requested already, `hook` is also called by this method.
+    /// The time at which `phase` or a later phase was requested; `None` if none was.
+    pub(crate) fn reached_at(&self, phase: Phase) -> Option<Instant> {
+        self.0.times[(phase as usize).checked_sub(1)?].get().copied()
+    }
+
+    /// Calls `hook` at every change of phase until the returned subscription is dropped. If a stop was requested
+    /// already, `hook` is also called for that. The call happens on a thread that requests a stop or subscribes, mostly
+    /// before its own call of this type returns. Two calls of hooks never overlap, so the last call of a hook reads the
+    /// latest phase.
     ///
     /// `hook` must be quick. It may be called more than once for one phase, and also shortly after the subscription
-    /// is dropped.
+    /// is dropped. A panic of `hook` is logged.
     pub fn subscribe(&self, hook: impl Fn() + Send + Sync + 'static) -> Subscription {
         let hook: Hook = Arc::new(hook);
-        let key = self.hooks().insert(hook.clone());
+        let key = self.hooks().subscribed.insert(hook.clone());
         if self.is_requested() {
-            hook();
+            self.call(|_| [hook].into());
         }
         Subscription { shutdown: self.clone(), key }
     }
@@ -113,13 +137,35 @@ impl Shutdown {
     }
 
     fn advance(&self, to: Phase) {
+        for time in &self.0.times[..to as usize] {
+            time.get_or_init(Instant::now);
+        }
         if self.0.phase.fetch_max(to as u8, Ordering::AcqRel) < to as u8 {
-            let hooks: Vec<Hook> = self.hooks().iter().map(|(_, hook)| hook.clone()).collect();
-            hooks.iter().for_each(|hook| hook());
+            self.call(|hooks| hooks.subscribed.iter().map(|(_, hook)| hook.clone()).collect());
         }
     }
 
-    fn hooks(&self) -> MutexGuard<'_, Slab<Hook>> {
+    /// Adds calls of hooks, and makes all calls that are due, unless another thread or a caller of this method makes
+    /// them. A hook may use this `Shutdown`, so it is called without the lock.
+    fn call(&self, due: impl FnOnce(&Hooks) -> Vec<Hook>) {
+        let mut hooks = self.hooks();
+        let due = due(&hooks);
+        hooks.calls.extend(due);
+        if std::mem::replace(&mut hooks.is_calling, true) {
+            return;
+        }
+        while let Some(hook) = hooks.calls.pop_front() {
+            drop(hooks);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook())) {
+                log::error!("a hook of the shutdown panicked: {}", panic_message(&*panic));
+            }
+            drop(hook);
+            hooks = self.hooks();
+        }
+        hooks.is_calling = false;
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, Hooks> {
         lock(&self.0.hooks)
     }
 }
@@ -140,8 +186,84 @@ pub struct Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let hook = self.shutdown.hooks().try_remove(self.key);
-        // The hook may hold a waker, whose drop can run any code, so it is dropped without the lock.
+        // The hook may own anything, so it is dropped without the lock.
+        let hook = self.shutdown.hooks().subscribed.try_remove(self.key);
         drop(hook);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+
+    /// A hook that stores the phase it reads. Between the two it lets other threads run.
+    fn storing(shutdown: &Shutdown) -> (Arc<Mutex<Phase>>, impl Fn() + Send + Sync + use<>) {
+        let seen = Arc::new(Mutex::new(Phase::Running));
+        let (store, of) = (seen.clone(), shutdown.clone());
+        let hook = move || {
+            let phase = of.phase();
+            thread::yield_now();
+            *lock(&store) = phase;
+        };
+        (seen, hook)
+    }
+
+    #[test]
+    fn a_subscriber_sees_the_later_of_two_phases_last() {
+        for _ in 0..2_000 {
+            let shutdown = Shutdown::new();
+            let (early, early_hook) = storing(&shutdown);
+            let (late, late_hook) = storing(&shutdown);
+            let subscribed = shutdown.subscribe(early_hook);
+            let start = Barrier::new(3);
+            let late_subscribed = thread::scope(|scope| {
+                for stop in [Shutdown::graceful, Shutdown::force] {
+                    let (shutdown, start) = (&shutdown, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        stop(shutdown);
+                    });
+                }
+                start.wait();
+                shutdown.subscribe(late_hook)
+            });
+            assert_eq!((*lock(&early), *lock(&late)), (Phase::Forced, Phase::Forced));
+            drop((subscribed, late_subscribed));
+        }
+    }
+
+    #[test]
+    fn a_hook_may_stop_subscribe_and_unsubscribe() {
+        let shutdown = Shutdown::new();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (of, counted) = (shutdown.clone(), calls.clone());
+        let subscribed = shutdown.subscribe(move || {
+            of.force();
+            drop(of.subscribe(|| {}));
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        shutdown.graceful();
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "once for each phase");
+        assert_eq!(shutdown.phase(), Phase::Forced);
+        drop(subscribed);
+        assert!(shutdown.hooks().subscribed.is_empty());
+    }
+
+    #[test]
+    #[expect(clippy::panic)]
+    fn a_hook_that_panics_prevents_no_other() {
+        let shutdown = Shutdown::new();
+        let (seen, hook) = storing(&shutdown);
+        let subscribed =
+            (shutdown.subscribe(|| panic!("a hook panics, as it was asked to")), shutdown.subscribe(hook));
+        shutdown.graceful();
+        assert_eq!(*lock(&seen), Phase::Graceful);
+        shutdown.force();
+        assert_eq!(*lock(&seen), Phase::Forced);
+        drop(subscribed);
     }
 }
