@@ -114,8 +114,13 @@ impl Reactor {
         };
         let shared = &self.handle.0;
         shared.turns.fetch_add(1, Ordering::Relaxed);
-        let polled = self.poll.poll(&mut self.events, timeout);
+        let mut polled = self.poll.poll(&mut self.events, timeout);
         shared.asleep_until.store(AWAKE, Ordering::Relaxed);
+        if matches!(&polled, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+            // A process that is continued after a stop is interrupted here. Deadlines may be due then, and are judged
+            // after the events.
+            polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
+        }
         let news = match polled {
             Ok(()) => self.announce(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,

@@ -46,17 +46,21 @@ impl ReactorTransport {
         self.slot.poll(direction, cx, || self.handle.swept())
     }
 
-    /// Calls `attempt` to receive, and waits for the socket if the attempt finds nothing.
+    /// Calls `attempt` to receive, and waits for the socket if the attempt finds nothing. At the deadline there is one
+    /// more attempt: the system may not have reported bytes that have arrived.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         mut attempt: impl FnMut(&mut Self) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_ready(Direction::Read, cx))?;
-            match attempt(self) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                received => return Poll::Ready(received),
+            let ready = ready!(self.poll_ready(Direction::Read, cx));
+            match (attempt(self), ready) {
+                (Err(error), Ok(())) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (Err(error), Err(late)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(late));
+                }
+                (received, _) => return Poll::Ready(received),
             }
         }
     }
@@ -75,7 +79,8 @@ impl ReactorTransport {
         received
     }
 
-    /// Calls `attempt` to write, and waits for the socket if the attempt finds no room.
+    /// Calls `attempt` to write, and waits for the socket if the attempt finds no room. At the deadline there is one
+    /// more attempt.
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,10 +91,11 @@ impl ReactorTransport {
             sent => Some(sent),
         };
         loop {
-            ready!(self.poll_ready(Direction::Write, cx))?;
+            let ready = ready!(self.poll_ready(Direction::Write, cx));
             if let Some(sent) = attempt() {
                 return Poll::Ready(sent);
             }
+            ready?;
             // A second attempt finds room that appeared before the bit was cleared. Room that appears later sets it.
             self.slot.take(WRITABLE);
             if let Some(sent) = attempt() {
@@ -108,9 +114,12 @@ impl Transport for ReactorTransport {
 
     #[inline]
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
-        let n = self.receive(into.spare_mut())?;
-        into.filled(n);
-        Ok(n)
+        let read = self.receive(into.spare_mut());
+        match &read {
+            Ok(n) => into.filled(*n),
+            Err(_) => into.release(),
+        }
+        read
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 //! only when the socket is readable, so an idle connection holds no buffer.
 
 use std::future::Future;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -45,7 +45,8 @@ impl Transport for TokioTransport {
             }
             into.release();
         }
-        self.reading.poll(cx, self.deadline).map(Err)
+        let late = ready!(self.reading.poll(cx, self.deadline));
+        Poll::Ready(last_attempt(self.try_read(into), late))
     }
 
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
@@ -66,11 +67,16 @@ impl Transport for TokioTransport {
                 let n = from.slices(&mut slices);
                 self.socket.io().poll_write_vectored(cx, &slices[..n])
             };
-            match written {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(n)) => from.sent(n),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return self.writing.poll(cx, self.deadline).map(Err),
+            let written = match written {
+                Poll::Ready(written) => written,
+                Poll::Pending => {
+                    let late = ready!(self.writing.poll(cx, self.deadline));
+                    last_attempt((&*SockRef::from(&self.socket)).write(from.front()), late)
+                }
+            };
+            match written? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => from.sent(n),
             }
         }
         Poll::Ready(Ok(()))
@@ -90,6 +96,17 @@ impl Transport for TokioTransport {
 
     fn into_stream(self) -> io::Result<Stream> {
         Ok(Stream::new(self.socket))
+    }
+}
+
+/// Returns the result of an attempt at the deadline. The reactor may not know yet that the socket is ready. If it is not
+/// ready, the result is `late`.
+fn last_attempt(result: io::Result<usize>, late: io::Error) -> io::Result<usize> {
+    match result {
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Err(late)
+        }
+        result => result,
     }
 }
 
@@ -122,7 +139,6 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::io::Write;
     use std::os::unix::net::UnixStream;
     use std::task::Waker;
     use std::time::Duration;
@@ -147,6 +163,11 @@ mod tests {
 
     fn soon() -> Option<Instant> {
         Some(Instant::now() + Duration::from_millis(20))
+    }
+
+    /// A time at which the timer of the transport's deadline has fired.
+    fn late_enough(transport: &TokioTransport) -> tokio::time::Instant {
+        (transport.deadline.expect("a deadline") + Duration::from_millis(20)).into()
     }
 
     fn late() -> Option<Instant> {
@@ -201,6 +222,39 @@ mod tests {
             transport.set_deadline(soon());
             let written = poll_fn(|cx| transport.poll_write(cx, &mut write_queue)).await;
             assert_eq!(written.expect_err("the peer reads nothing").kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
+    #[test]
+    fn a_read_at_its_deadline_finds_bytes_that_the_reactor_has_not_reported() {
+        run(async |mut transport, mut peer, mut read_buffer| {
+            let mut cx = Context::from_waker(Waker::noop());
+            transport.set_deadline(soon());
+            assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
+            tokio::time::sleep_until(late_enough(&transport)).await;
+            peer.write_all(b"news").expect("the socket works");
+            let read = poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await;
+            assert_eq!(read.expect("bytes have arrived"), 4);
+            let read = poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await;
+            assert_eq!(read.expect_err("the deadline has passed").kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
+    #[test]
+    fn a_write_at_its_deadline_uses_room_that_the_reactor_has_not_reported() {
+        run(async |mut transport, mut peer, _| {
+            const LENGTH: usize = 8 << 20;
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut write_queue = WriteQueue::new();
+            write_queue.push(vec![0; LENGTH].into());
+            transport.set_deadline(soon());
+            assert!(transport.poll_write(&mut cx, &mut write_queue).is_pending());
+            let left = write_queue.len();
+            tokio::time::sleep_until(late_enough(&transport)).await;
+            peer.read_exact(&mut vec![0; LENGTH - left]).expect("the socket works");
+            let written = poll_fn(|cx| transport.poll_write(cx, &mut write_queue)).await;
+            assert_eq!(written.expect_err("there is not room for all").kind(), io::ErrorKind::TimedOut);
+            assert!(write_queue.len() < left);
         });
     }
 

@@ -14,6 +14,9 @@
 //! | the peer receives bytes of a response | `write_timeout`, `min_rate` | the connection closes |
 //! | the handler's response begins | `handler_timeout` | 503; the connection closes |
 //! | the lingering close | `linger` | the connection closes |
+//!
+//! A process that was stopped notices deadlines late. Bytes that have arrived by then are read, and room to write is used,
+//! before a deadline is judged: see [`Transport`]. A handler gets the time for which the process did not run again.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -23,6 +26,10 @@ use crate::conn::min_rate::MinRate;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::runtime::clock::after;
+
+/// If a deadline is noticed this late, the process did not run when it passed: the process was stopped, or an event loop
+/// was stalled. The sweeps of the reactor are less late.
+const DID_NOT_RUN: Duration = Duration::from_secs(1);
 
 /// See the [module](self). The deadline of a wait that has not begun is `None`.
 #[derive(Debug, Default)]
@@ -213,13 +220,21 @@ impl<T: Transport> Io<T> {
     }
 
     /// Whether the handler's deadline has passed. While the handler waits for the request's body, only the deadline of
-    /// the body applies, and the handler's time starts again.
+    /// the body applies, and the handler's time starts again. If the process did not run at the deadline, the handler
+    /// did not run either, and gets that time again.
     pub(crate) fn is_handler_late(&mut self, service: &Service) -> bool {
         if self.deadlines.reading().is_some() {
             self.restart_handler(service);
             return false;
         }
-        is_over(self.deadlines.handler, service)
+        let (Some(deadline), now) = (self.deadlines.handler, service.clock.now()) else { return false };
+        let lost = now.saturating_duration_since(deadline);
+        if lost < DID_NOT_RUN {
+            return deadline <= now;
+        }
+        self.deadlines.handler = Some(now + lost.min(service.config.handler_timeout));
+        self.arm();
+        false
     }
 
     /// Ends the handler's deadline and the liveness checks: the handler has returned its response, or is abandoned.

@@ -87,9 +87,11 @@ impl<T: Transport> Io<T> {
             if error.kind() != io::ErrorKind::TimedOut {
                 return Poll::Ready(EndOfWait::PeerLeft);
             }
-            if !self.is_early(&error, self.deadlines.handler, service) {
+            if self.is_handler_late(service) {
                 return Poll::Ready(EndOfWait::TimedOut);
             }
+            // The transport has reported another deadline. The wait continues until that of the handler.
+            self.transport.set_deadline(self.deadlines.handler);
         }
         self.poll_checks(cx, service, true)
     }

@@ -3,7 +3,8 @@
 //! Two rules end the wait for a slow peer. First, one wait lasts at most the timeout of the settings: this ends a peer
 //! that stops. Second, all waits together last at most that timeout plus the time that the bytes moved so far take at
 //! the minimum rate: this ends a peer that moves a few bytes at a time. The time in which a connection waits for a
-//! thread does not count.
+//! thread does not count, and neither does the time from the deadline of a wait to the bytes that are found later: the
+//! process did not run then.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ impl MinRate {
     pub(crate) fn moved(&mut self, end: Instant, bytes: usize) {
         self.moved += bytes as u64;
         if let Some(since) = self.since.take() {
-            self.waited += end.saturating_duration_since(since);
+            self.waited += end.saturating_duration_since(since).min(self.max_wait);
         }
     }
 }
@@ -82,6 +83,20 @@ mod tests {
         let given_up = given_up_after(1, second).unwrap();
         assert!(given_up >= TIMEOUT && given_up < TIMEOUT + second, "{given_up:?}");
         assert_eq!(given_up_after(256, second), None);
+    }
+
+    #[test]
+    fn the_time_for_which_the_process_was_stopped_is_not_the_peers() {
+        let (start, mut min_rate) = (Instant::now(), MinRate::default());
+        min_rate.wait(start, TIMEOUT, 256);
+        let now = start + 10 * TIMEOUT;
+        min_rate.moved(now, 2560);
+        min_rate.wait(now, TIMEOUT, 256);
+        assert_eq!(
+            min_rate.deadline(),
+            Some(now + Duration::from_secs(10)),
+            "the bytes were read, so they count"
+        );
     }
 
     #[test]

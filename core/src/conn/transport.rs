@@ -9,6 +9,8 @@
 //!   passed. Reading and writing keep one waker each: the one of the latest poll, which may come from any thread.
 //! * A read that does not fill the buffer has taken all bytes that had arrived ([`ReadBuffer::is_drained`]). After such
 //!   a read, `poll_read` makes no system call until the system reports that the socket is readable again.
+//! * A deadline ends a wait only after one more attempt at it or later. Bytes that have arrived are read, and room in the
+//!   buffer of the socket is used, even if the process did not run when they came.
 //! * A transport has no buffer: bytes that were written have been passed to the kernel.
 //!
 //! The driver decides how long the peer may take. It sets the deadline of the transport, and moves it after progress.
@@ -27,7 +29,7 @@ pub trait Transport: Send + Unpin + 'static {
     /// peer has ended its sending side.
     ///
     /// # Errors
-    /// `TimedOut` if no byte has arrived by the deadline, or an error of the system.
+    /// `TimedOut` if no byte has arrived when the deadline has passed, or an error of the system.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>>;
 
     /// Reads like [`Transport::poll_read`], but registers no waker, and always makes the system call.
@@ -39,7 +41,7 @@ pub trait Transport: Send + Unpin + 'static {
     /// Writes until the queue is empty.
     ///
     /// # Errors
-    /// `TimedOut` if bytes are left at the deadline, or an error of the system.
+    /// `TimedOut` if bytes are left for which there is no room when the deadline has passed, or an error of the system.
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>>;
 
     /// Ends the sending side of the connection. Reading is still possible.

@@ -142,6 +142,35 @@ fn a_write_that_stands_still_times_out_when_its_deadline_says_so_last() {
     assert!(Instant::now() >= moved);
 }
 
+/// Makes the deadlines due that have passed, and takes no events from the system.
+fn expire(rig: &Rig) {
+    rig.reactor.handle().0.expire(&mut Vec::new());
+}
+
+#[test]
+fn a_read_at_its_deadline_finds_bytes_that_the_system_has_not_reported() {
+    let mut rig = rig();
+    assert!(rig.read().is_pending());
+    rig.transport.set_deadline(Some(Instant::now()));
+    rig.peer.send(b"hello").unwrap();
+    expire(&rig);
+    assert_eq!(rig.read(), Poll::Ready(Ok(5)));
+    assert_eq!(rig.read(), Poll::Ready(Err(io::ErrorKind::TimedOut)));
+}
+
+#[test]
+fn a_write_at_its_deadline_uses_room_that_the_system_has_not_reported() {
+    let mut rig = rig();
+    rig.write_queue.push(Bytes::from(vec![b'x'; 16 << 20]));
+    assert!(rig.write().is_pending());
+    let left = rig.write_queue.len();
+    rig.transport.set_deadline(Some(Instant::now()));
+    (&rig.peer).read_exact(&mut vec![0; (16 << 20) - left]).unwrap();
+    expire(&rig);
+    assert_eq!(rig.write(), Poll::Ready(Err(io::ErrorKind::TimedOut)), "there is not room for everything");
+    assert!(rig.write_queue.len() < left);
+}
+
 #[test]
 fn a_long_write_goes_on_as_the_peer_reads() {
     let mut rig = rig();
