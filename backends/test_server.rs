@@ -132,7 +132,7 @@ fn with_start_signal(app: App, started: SyncSender<()>) -> App {
         let (starting, on_stop) = app.into_parts(runtime);
         async move {
             let handler = starting.await?;
-            let _ = leave.send(on_stop);
+            let _ = on_stop.map(|on_stop| leave.send(on_stop));
             let _ = started.send(());
             Ok(handler)
         }

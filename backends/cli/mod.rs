@@ -130,7 +130,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
     let guarded = bound.and_then(|server| {
         let overdue = || {
-            fail(CUT, "the server did not stop in time, because handlers block its threads");
+            fail(CUT, "the server did not stop in time, because its threads are blocked");
             std::process::exit(CUT.into())
         };
         Ok((SignalGuard::start(server.shutdown(), grace, overdue)?, server))

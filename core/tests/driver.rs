@@ -314,6 +314,7 @@ impl Handler for App {
             "/stream" => stalled(),
             "/broken" => Answer::Ready(Response::new(Body::from_stream(stream::once(Piece::Err("broken"))))),
             "/never" => Answer::Later(Box::pin(pending()), None),
+            "/ignore" => Answer::Ready(Response::text("ignored")),
             "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
             "/upgrade" => {
                 let (runtime, ends) = (request.runtime().clone(), self.ends.clone());
@@ -552,8 +553,109 @@ fn the_time_in_which_a_connection_waits_for_a_thread_does_not_count_as_the_peers
             rig.service.found_idle();
         }
         rig.script().room = 100;
-        // 100 bytes in 60 s are below the minimum rate only if the peer needed 60 s.
+        assert!(!rig.poll(), "room is used before a deadline is judged");
+        // 100 bytes are below the minimum rate only if the peer needed all of the time for them.
+        rig.clock.advance(seconds(1));
         assert_eq!(rig.poll(), is_thread_idle);
+    }
+}
+
+#[test]
+fn a_stop_waits_for_the_first_head_of_a_connection() {
+    let (begin, rest) = GET.split_at(5);
+    let set = |config: &mut Config| config.header_timeout = seconds(10);
+    for reads in [vec![Text(GET)], vec![Text(begin), Nothing, Text(rest)]] {
+        let mut rig = Rig::new(EVENT_LOOP, set, []);
+        assert!(!rig.poll());
+        rig.service.shutdown().graceful();
+        assert!(!rig.poll(), "the peer is silent");
+        rig.clock.advance(seconds(9));
+        rig.script().reads.extend(reads);
+        while !rig.poll() {}
+        rig.assert_written("HTTP/1.1 200 OK");
+        rig.assert_written("Connection: close");
+    }
+}
+
+#[test]
+fn a_stop_waits_for_a_first_head_until_its_deadline() {
+    for (read, status, refused) in [(Nothing, "", 0), (Text(&GET[..5]), "HTTP/1.1 408 ", 1)] {
+        let mut rig = Rig::new(EVENT_LOOP, |config| config.header_timeout = seconds(10), [read]);
+        assert!(!rig.poll());
+        rig.service.shutdown().graceful();
+        rig.clock.advance(seconds(9));
+        assert!(!rig.poll());
+        rig.clock.advance(seconds(1));
+        rig.poll();
+        let written = rig.written();
+        assert!(written.starts_with(status) && written.is_empty() == status.is_empty(), "{written}");
+        assert_eq!(Report::of(&rig.service).refused, refused);
+    }
+}
+
+#[test]
+fn a_stop_ends_an_idle_connection_and_waits_for_a_head_that_has_begun() {
+    for (rest, is_idle) in [(None, true), (Some("\r\nHost: a\r\n\r\n"), false)] {
+        let mut rig = Rig::new(EVENT_LOOP, |_| {}, [Text(GET)]);
+        assert!(!rig.poll());
+        if !is_idle {
+            rig.script().reads.push_back(Text("GET / HTTP/1.1"));
+            assert!(!rig.poll());
+        }
+        rig.service.shutdown().graceful();
+        assert_eq!(rig.poll(), is_idle);
+        rig.script().reads.extend(rest.map(Text));
+        while !rig.poll() {}
+        assert_eq!(rig.written().matches("HTTP/1.1 200 OK").count(), if is_idle { 1 } else { 2 });
+        assert_eq!(rig.written().contains("Connection: close"), !is_idle);
+    }
+}
+
+#[test]
+fn a_stop_lingers_behind_a_body_that_its_handler_did_not_read() {
+    let head = head("POST /", "Content-Length: 3\r\nExpect: 100-continue\r\n");
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, []);
+    rig.script().reads.extend([Text(head.replace("POST /", "POST /ignore").leak())]);
+    assert!(!rig.poll());
+    rig.assert_written("HTTP/1.1 200 OK");
+    rig.service.shutdown().graceful();
+    assert!(!rig.poll(), "the peer may be sending");
+    assert!(rig.script().is_shut);
+    rig.script().reads.extend([Text("abc"), End]);
+    assert!(rig.poll());
+}
+
+#[test]
+fn bytes_that_arrived_while_the_process_was_stopped_are_read_before_a_deadline_is_judged() {
+    let stopped = seconds(600);
+    let set = |config: &mut Config| config.min_rate = 256;
+    // An idle connection, a head, a body.
+    for (before, arrived) in [(GET, GET), ("GET / HTTP/1.1\r\n", "Host: a\r\n\r\n"), (POST, "abc")] {
+        let mut rig = Rig::new(EVENT_LOOP, set, [Text(before), Nothing]);
+        assert!(!rig.poll());
+        rig.script().written.clear();
+        rig.clock.advance(stopped);
+        rig.script().reads.push_back(Text(arrived));
+        for _ in 0..3 {
+            assert!(!rig.poll(), "{before:?}");
+        }
+        rig.assert_written("HTTP/1.1 200 OK");
+    }
+}
+
+#[test]
+fn a_handler_gets_the_time_again_for_which_the_process_was_stopped() {
+    for (late_by, is_over) in
+        [(Duration::ZERO, true), (Duration::from_millis(999), true), (seconds(60), false)]
+    {
+        let mut rig = Rig::new(EVENT_LOOP, |config| config.handler_timeout = seconds(5), [Text(NEVER)]);
+        assert!(!rig.poll());
+        rig.clock.advance(seconds(5) + late_by);
+        rig.poll();
+        assert_eq!(rig.written().starts_with("HTTP/1.1 503 "), is_over, "{late_by:?}");
+        rig.clock.advance(seconds(5));
+        rig.poll();
+        rig.assert_written("HTTP/1.1 503 ");
     }
 }
 
@@ -644,6 +746,7 @@ fn a_peer_that_dribbles_to_a_handler_is_slow_although_its_thread_is_never_idle()
     assert!(!rig.poll());
     for _ in 0..6 {
         rig.clock.advance(seconds(10));
+        rig.poll();
         rig.script().reads.extend([Text("a"), Nothing]);
         rig.poll();
     }

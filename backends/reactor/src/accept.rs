@@ -23,7 +23,8 @@ const IN_A_ROW: usize = 64;
 /// registers each connection, and hands it to `begin` as a future to be driven.
 ///
 /// While the server is full, and for a while after the system ran out of descriptors, connections wait in the system's
-/// queue. When the shutdown begins, the connections in the queue are accepted, and then the listener is closed.
+/// queue. When the shutdown begins, the system begins no more connections ([`Listener::close_to_new`]). Those that it
+/// has begun are accepted, and then the listener is closed.
 ///
 /// # Errors
 /// An error of the system.
@@ -37,7 +38,18 @@ pub fn accept(
     let slot = handle.register(listener.as_fd(), READABLE)?;
     let (handle, service, pause) = (handle.clone(), service.clone(), AcceptPause::new());
     let _accepting = accepting.guard();
-    Ok(Acceptor { handle, slot, listener, service, pause, paused: None, _accepting }.run(begin))
+    let acceptor = Acceptor {
+        handle,
+        slot,
+        listener,
+        service,
+        pause,
+        paused: None,
+        handshakes: None,
+        is_queue_complete: false,
+        _accepting,
+    };
+    Ok(acceptor.run(begin))
 }
 
 /// A listener that is registered with a reactor.
@@ -49,6 +61,10 @@ struct Acceptor {
     pause: AcceptPause,
     /// Ready when the pause after a failure is over.
     paused: Option<BoxFuture<()>>,
+    /// The wait for the handshakes that were under way when a stop was requested; `None` before the stop.
+    handshakes: Option<BoxFuture<()>>,
+    /// Whether no more connections will join the queue.
+    is_queue_complete: bool,
     _accepting: latch::Guard,
 }
 
@@ -85,6 +101,12 @@ impl Acceptor {
             }
             // The slot wakes the task for readiness and for a shutdown.
             self.slot.leave_waker(Direction::Read, cx.waker());
+            if phase == Phase::Graceful && !self.is_queue_complete {
+                let listener = &self.listener;
+                let handshakes =
+                    self.handshakes.get_or_insert_with(|| Box::pin(listener.close_to_new(service.runtime())));
+                self.is_queue_complete = handshakes.as_mut().poll(cx).is_ready();
+            }
             if let Some(paused) = &mut self.paused {
                 ready!(paused.as_mut().poll(cx));
                 self.paused = None;
@@ -107,7 +129,10 @@ impl Acceptor {
                     return Poll::Ready(Some(accepted));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && phase == Phase::Running => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.is_queue_complete => {
+                    return Poll::Ready(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 Err(error) => {
                     self.slot.restore(READABLE);
                     self.failed(&error, open);

@@ -71,7 +71,7 @@ impl<L: EventLoop> EventLoops<L> {
         R: FnOnce(Reactor) -> io::Result<()> + Send + 'static,
     {
         let config = server.config();
-        let (threads, latch) = (Threads::new(server.shutdown()), Latch::new());
+        let (threads, latch) = (Threads::new(server), Latch::new());
         let running = latch.guard();
         let mut all = Vec::with_capacity(n);
         for number in 0..n {

@@ -82,7 +82,7 @@ struct SequentialWorkers {
 impl SequentialWorkers {
     fn start(server: &Server) -> io::Result<SequentialWorkers> {
         let config = server.config().clone();
-        let threads = Threads::new(server.shutdown());
+        let threads = Threads::new(server);
         let reactor = Reactor::new(config.shortest_timeout())?;
         let mut background_reactor = Reactor::new(config.shortest_timeout())?;
         let background_handle = background_reactor.handle().clone();

@@ -88,7 +88,7 @@ struct ThreadPoolWorkers {
 impl ThreadPoolWorkers {
     fn start(server: &Server) -> io::Result<ThreadPoolWorkers> {
         let config = server.config().clone();
-        let threads = Threads::new(server.shutdown());
+        let threads = Threads::new(server);
         let pool = Pool::new(config.threads_or_default(), config.shortest_timeout())?;
         for number in 0..pool.threads() {
             let pool = pool.clone();

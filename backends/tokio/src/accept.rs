@@ -37,13 +37,16 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts connections until a stop is requested. Then accepts the connections that the kernel has queued already,
-    /// because their peers are connected, and closes the listener.
+    /// Accepts connections until a stop is requested. Then accepts the connections that the kernel has begun, because
+    /// their peers are connected or about to be, and closes the listener.
     async fn run(self) {
-        future::or(self.service.shutdown().reached(Phase::Graceful), self.accept_until_stopped()).await;
-        let mut pause = AcceptPause::new();
+        let (shutdown, mut pause) = (self.service.shutdown(), AcceptPause::new());
+        future::or(shutdown.reached(Phase::Graceful), self.accept_with_room(&mut pause)).await;
+        let handshakes = self.listener.close_to_new(self.service.runtime());
+        let is_complete = future::or(handshakes, shutdown.reached(Phase::Forced));
+        future::or(is_complete, self.accept_all(&mut pause)).await;
         // `Listener::accept` calls the kernel directly, because the reactor may not know the newest connections yet.
-        while self.service.shutdown().phase() == Phase::Graceful {
+        while shutdown.phase() == Phase::Graceful {
             // Before the attempt: a connection that closes after it releases the descriptor for the next attempt.
             let open = self.service.connections();
             match self.listener.accept() {
@@ -64,27 +67,38 @@ impl Acceptor {
     }
 
     /// Accepts connections while there is room for them.
-    async fn accept_until_stopped(&self) {
-        let mut pause = AcceptPause::new();
+    async fn accept_with_room(&self, pause: &mut AcceptPause) {
         loop {
             if !self.service.has_room() {
                 self.service.connections_until(|_| self.service.has_room()).await;
             }
-            // Of the last attempt, before it: a connection that closes after it releases the descriptor for the next.
-            let mut open = 0;
-            let accepted = future::poll_fn(|cx| {
-                open = self.service.connections();
-                self.socket.poll_accept(cx)
-            });
-            match accepted.await {
-                Ok((socket, peer)) => {
-                    pause.accepted();
-                    self.serve(Ok(socket), peer);
-                }
-                Err(error) => {
-                    if let Some(pause) = pause.failed(&error, &self.listener, &self.service) {
-                        self.pause(pause, open).await;
-                    }
+            self.accept_next(pause).await;
+        }
+    }
+
+    /// Accepts all connections.
+    async fn accept_all(&self, pause: &mut AcceptPause) {
+        loop {
+            self.accept_next(pause).await;
+        }
+    }
+
+    /// Accepts a connection, or pauses after a failure.
+    async fn accept_next(&self, pause: &mut AcceptPause) {
+        // Of the last attempt, before it: a connection that closes after it releases the descriptor for the next.
+        let mut open = 0;
+        let accepted = future::poll_fn(|cx| {
+            open = self.service.connections();
+            self.socket.poll_accept(cx)
+        });
+        match accepted.await {
+            Ok((socket, peer)) => {
+                pause.accepted();
+                self.serve(Ok(socket), peer);
+            }
+            Err(error) => {
+                if let Some(pause) = pause.failed(&error, &self.listener, &self.service) {
+                    self.pause(pause, open).await;
                 }
             }
         }

@@ -78,7 +78,7 @@ impl TokioWorkers {
         TokioWorkers {
             handles: Vec::new(),
             stealing: None,
-            threads: Threads::new(server.shutdown()),
+            threads: Threads::new(server),
             running: latch.guard(),
             compute_threads: server.config().compute_threads_or_cores(),
         }

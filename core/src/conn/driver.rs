@@ -133,8 +133,10 @@ impl<T: Transport> Future for Driving<T> {
         let Some(state) = &mut this.state else { return Poll::Ready(()) };
         state.guard.register_task(cx);
         if this.service.shutdown.phase() == Phase::Forced {
-            if matches!(this.step, Step::Handle(..) | Step::Prepare(..)) {
-                this.service.was_cut_if_forced();
+            match &this.step {
+                Step::Handle(..) | Step::Prepare(..) => this.service.was_cut_if_forced(),
+                Step::Read if this.io.with(|io| io.connection.is_head_begun()) => this.service.was_refused(),
+                _ => {}
             }
             if !matches!(this.step, Step::Exchange(_)) {
                 return this.end();

@@ -93,6 +93,11 @@ impl Service {
         &self.shutdown
     }
 
+    /// The services of the backend.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// The number of open connections.
     pub fn connections(&self) -> usize {
         self.runtime.connections().open.load(Ordering::Acquire)

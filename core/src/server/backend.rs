@@ -169,7 +169,7 @@ pub type Starting = BoxFuture<Result<Arc<dyn Handler>, BoxError>>;
 /// ```
 pub struct App {
     start: Box<dyn FnOnce(Runtime) -> Starting + Send>,
-    stop: BoxFuture<()>,
+    stop: Option<BoxFuture<()>>,
 }
 
 impl App {
@@ -190,7 +190,7 @@ impl App {
                 let starting = start(runtime);
                 Box::pin(async move { Ok(Arc::new(starting.await?) as Arc<dyn Handler>) })
             }),
-            stop: Box::pin(async {}),
+            stop: None,
         }
     }
 
@@ -200,12 +200,12 @@ impl App {
         F: FnOnce() -> S + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        self.stop = Box::pin(async { stop().await });
+        self.stop = Some(Box::pin(async { stop().await }));
         self
     }
 
-    /// Takes the application apart, for backends: the future that starts it, and the future that runs after the stop.
-    pub fn into_parts(self, runtime: Runtime) -> (Starting, BoxFuture<()>) {
+    /// Takes the application apart, for backends: the future that starts it, and the future of [`App::on_stop`].
+    pub fn into_parts(self, runtime: Runtime) -> (Starting, Option<BoxFuture<()>>) {
         ((self.start)(runtime), self.stop)
     }
 }
@@ -234,10 +234,10 @@ pub struct Report {
     /// The number of requests that were answered after the stop was requested.
     pub finished: u64,
     /// The number of requests and upgraded connections that were cut at the end of the grace period or by a forced
-    /// stop.
+    /// stop. If the application had not started by then, the number of connections that waited for it.
     pub cut: u64,
-    /// The number of connections refused for lack of room, and of requests that were incomplete when the stop was
-    /// requested.
+    /// The number of connections refused for lack of room, and of requests whose heads did not become complete before
+    /// their deadline or the end of the grace period.
     pub refused: u64,
 }
 

@@ -4,17 +4,24 @@
 //! | --- | --- | --- |
 //! | starting | `serve` is called | the application's start runs; connections wait in the kernel's queue |
 //! | serving | the application has started | connections are accepted and driven |
-//! | draining | [`Shutdown::graceful`] | the connections in the kernel's queue are accepted, then the listeners close; idle connections close; requests in flight are answered, the last of each connection with `Connection: close` |
+//! | draining | [`Shutdown::graceful`], and the application has started | the kernel begins no more connections; those that it has begun are accepted, then the listeners close; connections whose requests were answered close; each other connection gets its requests answered, the last with `Connection: close` |
 //! | cut | the end of the grace period, or [`Shutdown::force`] | connections are closed; the futures of handlers are dropped |
-//! | stopping | no connection is open, or the open ones have not ended within [`LAST_WAIT`] | the application's `on_stop` runs; background tasks get the rest of the grace period |
+//! | stopping | no connection is open, or the wait for cut connections is over | the application's `on_stop` runs; background tasks get the rest of the grace period |
 //! | stopped | `on_stop` and the tasks have ended, or the time is over | the backend's threads end; a thread that a handler holds is left behind |
 //!
-//! The grace period ([`Config::graceful_timeout`](crate::Config::graceful_timeout)) is one deadline for all states from
-//! draining on. After it, connections, `on_stop` and threads get up to [`LAST_WAIT`] each to end. The thread that runs
-//! the lifecycle only waits, so a handler that holds a worker does not delay the stop.
+//! A stop that is requested while the application starts waits for the start. The states from draining on then follow,
+//! so that the connections in the kernel's queue are answered. If the grace period ends before the application has
+//! started, or the stop is forced, the start is cancelled, and the connections in the queue are closed and count as cut.
+//!
+//! The grace period ([`Config::graceful_timeout`](crate::Config::graceful_timeout)) begins with the request to stop. It
+//! is one deadline for all states, and no state waits for its end if there is nothing left to wait for. When it is over,
+//! or the stop is forced, the server ends within [`LAST_WAIT`]: the first third is for the cut connections, the second
+//! for `on_stop`, and the last for the threads. The thread that runs the lifecycle only waits, so a handler that holds a
+//! worker does not delay the stop.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,12 +32,15 @@ use crate::runtime::handle::{Engine, Runtime, before};
 use crate::runtime::latch::Latch;
 use crate::runtime::park::block_on_until;
 use crate::runtime::shutdown::{Phase, Shutdown};
+use crate::runtime::stall::Origin;
 use crate::runtime::task::{TaskError, lock};
 use crate::server::backend::{App, Report, ServeError, Server};
 use crate::server::listener::Listener;
 
-/// Time that connections, `on_stop` and threads get to end after the grace period.
+/// Maximum time from the end of the grace period, or from a forced stop, to the end of the server.
 pub const LAST_WAIT: Duration = Duration::from_secs(1);
+/// The steps that share [`LAST_WAIT`].
+const LAST_STEPS: u32 = 3;
 
 /// The threads of a backend, which run the tasks and connections of one server.
 pub trait Workers {
@@ -71,25 +81,23 @@ pub fn run(server: Server, app: App, mut workers: impl Workers) -> Result<Report
 }
 
 fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report, ServeError> {
+    let end = End::of(&server);
     let (listeners, config, shutdown) = server.into_parts();
-    let grace = config.graceful_timeout;
     let runtime = Runtime::new(workers.engine(), &config, shutdown.clone());
 
     // Starting.
     let parts = catch_unwind(AssertUnwindSafe(|| app.into_parts(runtime.clone())));
     let Ok((start, on_stop)) = parts else { return Err(ServeError::Start(TaskError::Panicked.into())) };
-    let mut start = runtime.spawn(start);
-    let started =
-        block_on_until(None, before(&mut start, shutdown.reached(Phase::Graceful))).flatten().or_else(|| {
-            block_on_until(end_of(grace), before(&mut start, shutdown.reached(Phase::Forced))).flatten()
-        });
-    let handler = match started {
+    let mut start = runtime.spawn_at(start, Origin::Spawned(Location::caller()), false);
+    let started = block_on_until(None, before(&mut start, shutdown.reached(Phase::Graceful))).flatten();
+    let handler = match started.or_else(|| end.wait(0, &mut start)) {
         Some(Ok(started)) => started.map_err(ServeError::Start)?,
         Some(Err(error)) => return Err(ServeError::Start(error.into())),
         None => {
-            log::warn!("the application was still starting when it was time to stop");
             start.cancel();
-            return Ok(Report::default());
+            let cut = listeners.into_iter().map(Listener::discard).sum();
+            log::warn!("the server was stopped before the application had started");
+            return Ok(Report { cut, ..Report::default() });
         }
     };
 
@@ -100,31 +108,24 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     block_on_until(None, shutdown.reached(Phase::Graceful));
 
     // Draining.
-    let deadline = end_of(grace);
     let drained = async {
         accepting.released().await;
         service.connections_until(|open| open == 0).await;
     };
-    let in_time = block_on_until(deadline, before(drained, shutdown.reached(Phase::Forced))).flatten();
-
-    // Cut.
-    if in_time.is_none() {
+    if end.wait(0, drained).is_none() {
+        // Cut.
         shutdown.force();
-        block_on_until(end_of(LAST_WAIT), service.connections_until(|open| open == 0));
+        end.wait(1, service.connections_until(|open| open == 0));
     }
-    let deadline = match shutdown.phase() {
-        Phase::Forced => end_of(Duration::ZERO),
-        _ => deadline,
-    };
 
     // Stopping.
-    let stopping = runtime.spawn(on_stop);
-    let at_least = end_of(LAST_WAIT);
-    match block_on_until(deadline.map(|at| at.max(at_least.unwrap_or(at))), stopping) {
-        Some(Ok(())) | Some(Err(TaskError::Panicked)) => {}
-        _ => log::warn!("the application did not stop in time"),
+    if let Some(on_stop) = on_stop {
+        match end.wait(2, runtime.spawn_at(on_stop, Origin::Spawned(Location::caller()), false)) {
+            Some(Ok(())) | Some(Err(TaskError::Panicked)) => {}
+            _ => log::warn!("the application did not stop in time"),
+        }
     }
-    block_on_until(deadline, runtime.tasks_ended());
+    end.wait(0, runtime.tasks_ended());
     match runtime.tasks() {
         0 => {}
         tasks => log::warn!("{tasks} background tasks were still running"),
@@ -132,22 +133,50 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     Ok(Report::of(&service))
 }
 
-/// Returns the instant `after` from now; `None` if the clock cannot represent it.
-fn end_of(after: Duration) -> Option<Instant> {
-    Instant::now().checked_add(after)
+/// The end of a server that was asked to stop.
+#[derive(Clone)]
+struct End {
+    shutdown: Shutdown,
+    grace: Duration,
+}
+
+impl End {
+    fn of(server: &Server) -> End {
+        End { shutdown: server.shutdown(), grace: server.config().graceful_timeout }
+    }
+
+    /// Waits for `future` until connections are cut, and then for `steps` steps of [`LAST_WAIT`]. Returns `None` if
+    /// `future` is not ready in time.
+    fn wait<F: Future>(&self, steps: u32, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let forced = self.shutdown.reached(Phase::Forced);
+        let in_time = block_on_until(self.cut_at(), before(&mut future, forced)).flatten();
+        let last = || self.cut_at().map(|at| at + LAST_WAIT * steps / LAST_STEPS);
+        in_time.or_else(|| block_on_until(last(), future))
+    }
+
+    /// The time of the forced stop, otherwise the end of the grace period; `None` if the clock cannot represent it. A
+    /// server that ends without a request to stop has no grace period.
+    fn cut_at(&self) -> Option<Instant> {
+        match (self.shutdown.reached_at(Phase::Forced), self.shutdown.reached_at(Phase::Graceful)) {
+            (Some(forced), _) => Some(forced),
+            (None, Some(asked)) => asked.checked_add(self.grace),
+            (None, None) => Some(Instant::now()),
+        }
+    }
 }
 
 /// The running threads of a backend, for [`Workers::stop`] to wait for. A thread that fails stops the server by force.
 pub struct Threads {
     ended: Latch,
     failure: Arc<Mutex<Option<io::Error>>>,
-    shutdown: Shutdown,
+    end: End,
 }
 
 impl Threads {
-    /// Creates an empty set for the server that `shutdown` stops.
-    pub fn new(shutdown: Shutdown) -> Threads {
-        Threads { ended: Latch::new(), failure: Arc::default(), shutdown }
+    /// Creates an empty set for a server.
+    pub fn new(server: &Server) -> Threads {
+        Threads { ended: Latch::new(), failure: Arc::default(), end: End::of(server) }
     }
 
     /// Starts a thread that runs `run`. The thread fails if `run` returns an error or panics.
@@ -159,7 +188,7 @@ impl Threads {
         name: String,
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        let (failure, shutdown) = (self.failure.clone(), self.shutdown.clone());
+        let (failure, shutdown) = (self.failure.clone(), self.end.shutdown.clone());
         let running = self.ended.guard();
         thread::Builder::new().name(name).spawn(move || {
             let _running = running;
@@ -172,12 +201,13 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits up to [`LAST_WAIT`] until all threads have ended. A thread that does not end in time is left behind.
+    /// Waits until all threads have ended, at most until [`LAST_WAIT`] after the end of the grace period. A thread that
+    /// does not end in time is left behind.
     ///
     /// # Errors
     /// The error of the last thread that has failed.
     pub fn join(self) -> io::Result<()> {
-        if block_on_until(end_of(LAST_WAIT), self.ended.released()).is_none() {
+        if self.end.wait(LAST_STEPS, self.ended.released()).is_none() {
             log::error!("a thread is held by a handler and is left behind");
         }
         lock(&self.failure).take().map_or(Ok(()), Err)

@@ -3,6 +3,8 @@
 //! A server binds its sockets before its backend runs. The port that replaces port 0 is therefore known, and errors
 //! are reported, before any thread starts.
 
+mod closing;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -121,11 +123,12 @@ pub struct Listener {
 /// How a listening socket was made.
 #[derive(Debug)]
 enum Origin {
-    /// The server has bound it to a TCP address, to which `sibling` binds more sockets with `SO_REUSEPORT`.
+    /// The server has bound it to a TCP address, to which `sibling` binds more sockets with `SO_REUSEPORT`. No other
+    /// process has the socket.
     Tcp,
     /// The server has created its socket file, which is removed when the listener is dropped.
     Unix { _file: SocketFile },
-    /// It was inherited, or is a sibling of another listener.
+    /// It was inherited, or shares the socket of another listener.
     Other,
 }
 
@@ -202,18 +205,17 @@ impl Listener {
 
     /// Creates one more listener for the same address.
     fn sibling(&self) -> io::Result<Listener> {
-        let socket = match (&self.local, &self.origin) {
+        match (&self.local, &self.origin) {
             (Endpoint::Tcp(address), Origin::Tcp) => {
                 let only_v6 = address.is_ipv6() && self.socket.only_v6()?;
                 let socket = tcp_socket(*address, only_v6)?;
                 socket.set_reuse_port(true)?;
                 socket.bind(&SockAddr::from(*address))?;
                 socket.listen(self.backlog.into())?;
-                socket
+                Listener::new(socket, self.backlog, Origin::Tcp)
             }
-            _ => self.socket.try_clone()?,
-        };
-        Listener::new(socket, self.backlog, Origin::Other)
+            _ => Listener::new(self.socket.try_clone()?, self.backlog, Origin::Other),
+        }
     }
 }
 

@@ -60,7 +60,7 @@ struct SeventhWorkers {
 impl SeventhWorkers {
     fn start(server: &Server) -> io::Result<SeventhWorkers> {
         let config = server.config();
-        let (threads, latch) = (Threads::new(server.shutdown()), Latch::new());
+        let (threads, latch) = (Threads::new(server), Latch::new());
         let running = latch.guard();
         let executor = Arc::new(Executor::new());
         let workers = config.workers_or_cores();

@@ -53,17 +53,22 @@ impl<T: Transport> Driving<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads bytes of a head or of an unread body. The write queue is empty. During a shutdown the step reads only the
-    /// bytes that have arrived already.
+    /// Reads bytes of a head or of an unread body. The write queue is empty.
+    ///
+    /// During a shutdown a connection that was served reads only the bytes that have arrived. A connection still waits
+    /// for the rest of a head, and a new connection for its first head, because its peer has no response yet.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let IoOwner::Own(io) = &mut self.io else { return Poll::Ready(Err(Closed)) };
+        let (IoOwner::Own(io), Some(state)) = (&mut self.io, &self.state) else {
+            return Poll::Ready(Err(Closed));
+        };
         let service = &self.service;
-        if service.shutdown.is_requested() {
+        if service.shutdown.is_requested() && state.served > 0 && !io.connection.is_head_begun() {
             if !matches!(io.try_read(service), Ok(n) if n > 0) {
-                if io.connection.is_head_begun() {
-                    service.was_refused();
+                if !io.connection.is_body_pending() {
+                    return Poll::Ready(Err(Closed));
                 }
-                return Poll::Ready(Err(Closed));
+                // The peer still sends the body, so the close lingers.
+                io.connection.close_after_this();
             }
             io.end_wait_for_bytes();
             self.step = Step::Next;
@@ -74,7 +79,7 @@ impl<T: Transport> Driving<T> {
                 // Only a connection that waits needs a deadline. It also releases its buffers.
                 io.release();
                 self.lease = None;
-                if let Some(state) = self.state.as_ref().filter(|_| service.threads_block()) {
+                if service.threads_block() {
                     state.context.cancel.check_peer_by(None);
                 }
                 io.wait_for_bytes(service);
@@ -87,6 +92,9 @@ impl<T: Transport> Driving<T> {
             // A peer that has sent part of a head gets 408. A silent peer gets nothing, because it could take a 408 for
             // the response to its next request.
             Err(error) if error.kind() == io::ErrorKind::TimedOut && io.connection.is_head_begun() => {
+                if service.shutdown.is_requested() {
+                    service.was_refused();
+                }
                 io.refuse(Error::HeadTimeout, service);
                 Step::Flush(AfterFlush::Close)
             }
