@@ -13,6 +13,7 @@ mod leave;
 mod load;
 mod logs;
 mod neighbours;
+mod newcomers;
 mod panics;
 mod readers;
 mod resets;
@@ -29,7 +30,7 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
-const AREAS: [Area; 12] = [
+const AREAS: [Area; 13] = [
     abandoned::AREA,
     heads::AREA,
     bodies::AREA,
@@ -40,6 +41,7 @@ const AREAS: [Area; 12] = [
     storms::AREA,
     stops::AREA,
     logs::AREA,
+    newcomers::AREA,
     signals::AREA,
     soak::AREA,
 ];

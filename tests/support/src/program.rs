@@ -53,6 +53,15 @@ impl Program {
         Program::launch(small(backend).args(flags), "")
     }
 
+    /// Starts a server with these flags and the default size, which has an event loop on each core where the backend has
+    /// several.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_on_all_cores(backend: Backend, flags: &[&str]) -> Program {
+        Program::launch(default_size(backend).args(flags), None)
+    }
+
     /// Starts a server as [`Program::start`] does, whose file descriptors are limited.
     ///
     /// # Panics
