@@ -102,7 +102,7 @@ impl Acceptor {
             // The slot wakes the task for readiness and for a shutdown.
             self.slot.leave_waker(Direction::Read, cx.waker());
             if phase == Phase::Graceful && !self.is_queue_complete {
-                let listener = &self.listener;
+                let listener = &mut self.listener;
                 let handshakes =
                     self.handshakes.get_or_insert_with(|| Box::pin(listener.close_to_new(service.runtime())));
                 self.is_queue_complete = handshakes.as_mut().poll(cx).is_ready();

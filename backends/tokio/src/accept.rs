@@ -39,7 +39,7 @@ struct Acceptor {
 impl Acceptor {
     /// Accepts connections until a stop is requested. Then accepts the connections that the kernel has begun, because
     /// their peers are connected or about to be, and closes the listener.
-    async fn run(self) {
+    async fn run(mut self) {
         let (shutdown, mut pause) = (self.service.shutdown(), AcceptPause::new());
         future::or(shutdown.reached(Phase::Graceful), self.accept_with_room(&mut pause)).await;
         let handshakes = self.listener.close_to_new(self.service.runtime());

@@ -126,8 +126,8 @@ enum Origin {
     /// The server has bound it to a TCP address, to which `sibling` binds more sockets with `SO_REUSEPORT`. No other
     /// process has the socket.
     Tcp,
-    /// The server has created its socket file, which is removed when the listener is dropped.
-    Unix { _file: SocketFile },
+    /// The server has created its socket file, which is removed before the socket refuses connections or is closed.
+    Unix { file: Option<SocketFile> },
     /// It was inherited, or shares the socket of another listener.
     Other,
 }
@@ -157,7 +157,7 @@ impl Listener {
             let bound = match bind {
                 Bind::Tcp(_) => bind_tcp(&addresses, only_v6, config.backlog),
                 Bind::Unix(path) => unix_socket::bind(path, config).and_then(|(socket, file)| {
-                    Ok(vec![Listener::new(socket, config.backlog, Origin::Unix { _file: file })?])
+                    Ok(vec![Listener::new(socket, config.backlog, Origin::Unix { file: Some(file) })?])
                 }),
                 Bind::Fd(number) => inherited::listening_socket((*number).into())
                     .and_then(|socket| Ok(vec![Listener::new(socket, config.backlog, Origin::Other)?])),

@@ -7,7 +7,7 @@
 //! | listener | no more connections begin | wait |
 //! | --- | --- | --- |
 //! | TCP | a socket filter drops `SYN` packets; the peer repeats a `SYN` after 1 s, which is then refused, or reaches the next server on the port | until the system lists no handshake on the port, at most [`HANDSHAKES`] |
-//! | Unix | the receiving side is shut down: `connect` fails with `ECONNREFUSED` | none, because `connect` is one step |
+//! | Unix | the socket file is removed, then the receiving side is shut down: `connect` fails | none, because `connect` is one step |
 //! | inherited | not changed, because other processes may accept from the socket | none |
 
 use std::fs::File;
@@ -36,7 +36,7 @@ impl Listener {
     /// queue then holds all connections that there will be.
     ///
     /// On a system without socket filters the kernel still begins connections.
-    pub fn close_to_new(&self, runtime: &Runtime) -> impl Future<Output = ()> + Send + use<> {
+    pub fn close_to_new(&mut self, runtime: &Runtime) -> impl Future<Output = ()> + Send + use<> {
         let (port, runtime) = (self.begin_no_more(), runtime.clone());
         async move {
             if let Some(port) = port {
@@ -47,7 +47,7 @@ impl Listener {
 
     /// Makes the kernel begin no more connections, and closes those in the queue. Returns their number. The queue of an
     /// inherited socket is left to the other processes that have the socket.
-    pub(crate) fn discard(self) -> u64 {
+    pub(crate) fn discard(mut self) -> u64 {
         self.begin_no_more();
         let mut discarded = 0;
         while !matches!(self.origin, Origin::Other) && self.accept().is_ok() {
@@ -57,10 +57,11 @@ impl Listener {
     }
 
     /// Makes the kernel begin no more connections. Returns the port on which handshakes may be under way.
-    fn begin_no_more(&self) -> Option<u16> {
-        match (&self.local, &self.origin) {
+    fn begin_no_more(&mut self) -> Option<u16> {
+        match (&self.local, &mut self.origin) {
             (Endpoint::Tcp(address), Origin::Tcp) => drop_syn(&self.socket).ok().map(|()| address.port()),
-            (_, Origin::Unix { .. }) => {
+            (_, Origin::Unix { file }) => {
+                drop(file.take());
                 // The call can only fail for a socket that does not listen.
                 let _ = self.socket.shutdown(Shutdown::Read);
                 None
