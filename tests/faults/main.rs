@@ -15,6 +15,7 @@ mod logs;
 mod neighbours;
 mod newcomers;
 mod panics;
+mod paused;
 mod readers;
 mod resets;
 mod signals;
@@ -30,7 +31,7 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
-const AREAS: [Area; 13] = [
+const AREAS: [Area; 14] = [
     abandoned::AREA,
     heads::AREA,
     bodies::AREA,
@@ -38,6 +39,7 @@ const AREAS: [Area; 13] = [
     resets::AREA,
     descriptors::AREA,
     panics::AREA,
+    paused::AREA,
     storms::AREA,
     stops::AREA,
     logs::AREA,

@@ -18,6 +18,9 @@ pub(crate) const AREA: Area = (
         ("no_thread_is_left_behind_by_the_first", idle),
         ("the_second_ends_long_requests_and_the_status_is_1", second),
         ("the_second_ends_handlers_that_block_and_the_status_is_1", blocked),
+        ("one_during_the_start_waits_for_it_and_answers_what_is_queued", during_the_start),
+        ("the_end_of_the_grace_period_ends_a_start_and_cuts_what_is_queued", never_started),
+        ("the_end_of_the_grace_period_ends_a_server_whose_handlers_block", held),
     ],
 );
 
@@ -52,6 +55,54 @@ fn idle(backend: Backend) {
         assert_eq!(program.status(), Some(0), "{}", program.log());
         wait_until("the log says that the server has stopped", || program.log().contains(" 0 were cut"));
         assert!(!program.log().contains("left behind"), "{}", program.log());
+    }
+}
+
+fn during_the_start(backend: Backend) {
+    for queued in [0, 1, 50] {
+        let mut program = Program::start_held(backend, &[]);
+        let mut clients: Vec<_> = (0..queued).map(|_| program.client()).collect();
+        clients.iter_mut().for_each(|client| client.send_get("/plaintext"));
+        program.signal(Signal::TERM);
+        wait_until("the log says that the server stops", || program.log().contains("finishing"));
+        program.release();
+        for client in &mut clients {
+            let answer = client.answer();
+            assert!(answer.status == 200 && answer.closes(), "{answer:?}");
+            client.expect_end();
+        }
+        // The grace period is longer than the time for which the test waits.
+        assert_eq!(program.status(), Some(0), "{}", program.log());
+        let said = format!(" {queued} requests were answered during the stop, 0 were cut");
+        wait_until("the log says that all were answered", || program.log().contains(&said));
+    }
+}
+
+fn never_started(backend: Backend) {
+    for queued in [0, 3] {
+        let mut program = Program::start_held(backend, &["--graceful-timeout", "200ms"]);
+        let mut clients: Vec<_> = (0..queued).map(|_| program.client()).collect();
+        clients.iter_mut().for_each(|client| client.send_get("/plaintext"));
+        program.signal(Signal::TERM);
+        assert_eq!(program.status(), Some(i32::from(queued > 0)), "{}", program.log());
+        let said = format!(" {queued} were cut");
+        wait_until("the log counts what was cut", || program.log().contains(&said));
+        assert!(program.log().contains("stopped before the application had started"), "{}", program.log());
+        clients.iter_mut().for_each(|client| assert_eq!(client.rest(), b""));
+    }
+}
+
+/// The application has no background tasks and no `on_stop`, so the log reports only the handler and its thread.
+fn held(backend: Backend) {
+    let mut program = Program::start(backend, &["--graceful-timeout", "200ms"]);
+    let mut client = program.client();
+    client.send_get("/test/log/block/60000");
+    wait_until("a handler has begun", || program.log().contains(BEGUN));
+    program.signal(Signal::TERM);
+    assert_eq!(program.status(), Some(1), "{}", program.log());
+    wait_until("the server has ended by itself", || program.log().contains(" 1 were cut"));
+    for wrong in ["background tasks", "the application did not stop"] {
+        assert!(!program.log().contains(wrong), "{}", program.log());
     }
 }
 

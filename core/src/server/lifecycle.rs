@@ -151,8 +151,12 @@ impl End {
         let mut future = pin!(future);
         let forced = self.shutdown.reached(Phase::Forced);
         let in_time = block_on_until(self.cut_at(), before(&mut future, forced)).flatten();
-        let last = || self.cut_at().map(|at| at + LAST_WAIT * steps / LAST_STEPS);
-        in_time.or_else(|| block_on_until(last(), future))
+        in_time.or_else(|| block_on_until(self.last(steps), future))
+    }
+
+    /// The end of this number of steps of [`LAST_WAIT`].
+    fn last(&self, steps: u32) -> Option<Instant> {
+        self.cut_at()?.checked_add(LAST_WAIT * steps / LAST_STEPS)
     }
 
     /// The time of the forced stop, otherwise the end of the grace period; `None` if the clock cannot represent it. A
@@ -211,5 +215,49 @@ impl Threads {
             log::error!("a thread is held by a handler and is left behind");
         }
         lock(&self.failure).take().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn all_steps_of_an_end_honour_one_deadline() {
+        let end = End { shutdown: Shutdown::new(), grace: GRACE };
+        end.shutdown.graceful();
+        let asked = end.shutdown.reached_at(Phase::Graceful).unwrap();
+        assert_eq!(end.last(0), Some(asked + GRACE));
+        assert_eq!(end.last(LAST_STEPS), Some(asked + GRACE + LAST_WAIT));
+        end.shutdown.force();
+        let forced = end.shutdown.reached_at(Phase::Forced).unwrap();
+        assert_eq!(end.last(LAST_STEPS), Some(forced + LAST_WAIT));
+        for steps in 0..=LAST_STEPS {
+            assert_eq!(end.wait(steps, pending::<()>()), None);
+            assert!(end.last(steps).unwrap() <= Instant::now());
+        }
+    }
+
+    #[test]
+    fn a_forced_stop_ends_a_wait_for_the_grace_period() {
+        let end = End { shutdown: Shutdown::new(), grace: GRACE };
+        end.shutdown.graceful();
+        let waiting = end.clone();
+        let waits = thread::spawn(move || waiting.wait(0, pending::<()>()));
+        end.shutdown.force();
+        assert_eq!(waits.join().unwrap(), None);
+    }
+
+    #[test]
+    fn an_endless_grace_period_has_no_end() {
+        let end = End { shutdown: Shutdown::new(), grace: Duration::MAX };
+        assert!(end.last(0).is_some(), "a server that was not asked to stop has no grace period");
+        end.shutdown.graceful();
+        assert_eq!(end.last(LAST_STEPS), None);
+        assert_eq!(end.wait(0, async { 1 }), Some(1));
     }
 }

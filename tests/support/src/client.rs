@@ -152,6 +152,11 @@ impl<S: Read + Write> Client<S> {
         Ok(self.received.drain(..len).collect())
     }
 
+    /// Takes the bytes that were read from the socket and that no answer has used.
+    pub fn buffered(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.received)
+    }
+
     /// Waits for the server to close the connection, in order and without sending another byte.
     ///
     /// # Panics

@@ -16,11 +16,14 @@ impl Process {
         Process(child.id())
     }
 
+    /// Whether a signal has stopped it.
+    pub fn is_stopped(self) -> bool {
+        self.stat().starts_with('T')
+    }
+
     /// The CPU time that it has used, in user and in kernel mode.
     pub fn cpu_time(self) -> Duration {
-        let stat = self.read("stat");
-        // The second field is the name in parentheses, which may contain any character.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let fields = self.stat();
         let ticks: u64 = fields
             .split(' ')
             .skip(11)
@@ -75,6 +78,14 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the process runs");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
         kib * 1024
+    }
+
+    /// The fields of its status from the third one on, which is its state.
+    fn stat(self) -> String {
+        let stat = self.read("stat");
+        // The second field is the name in parentheses, which may contain any character.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        fields.to_owned()
     }
 
     fn read(self, file: &str) -> String {

@@ -5,15 +5,15 @@
 //! [`run_if_asked_to`] first in its `main`.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::{self, ChildStderr, ChildStdin, Command, ExitCode, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gearshift::{Backend, cli};
+use gearshift::{App, Backend, Runtime, cli};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::PATIENCE;
@@ -27,6 +27,8 @@ use crate::wait::wait_until;
 /// Tells this executable to serve. The value is the limit of its file descriptors, or the soft and the hard limit as in
 /// `256:1024`. Without a value, the limits of this process hold.
 const DESCRIPTORS: &str = "GEARSHIFT_TEST_DESCRIPTORS";
+/// Tells this executable that its application starts once a byte was read from standard input.
+const HELD_START: &str = "GEARSHIFT_TEST_HELD_START";
 /// The variable that async-std takes its number of workers from.
 const ASYNC_STD_THREADS: &str = "ASYNC_STD_THREAD_COUNT";
 /// How many bytes of the log are kept.
@@ -37,7 +39,7 @@ const LOG: usize = 64 * 1024;
 pub struct Program {
     process: process::Child,
     /// The process ends when the other side of its standard input is closed.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     addr: SocketAddr,
     /// What it has written to standard error before it began to listen.
     pub start_log: String,
@@ -53,13 +55,31 @@ impl Program {
         Program::launch(small(backend).args(flags), "")
     }
 
+    /// Starts a server as [`Program::start`] does, whose application starts at [`Program::release`]. Connections wait in
+    /// the queue of the kernel until then.
+    ///
+    /// # Panics
+    /// If it does not listen.
+    pub fn start_held(backend: Backend, flags: &[&str]) -> Program {
+        Program::launch(small(backend).args(flags).env(HELD_START, ""), "")
+    }
+
+    /// Lets the application of [`Program::start_held`] start.
+    ///
+    /// # Panics
+    /// If the process has ended.
+    pub fn release(&mut self) {
+        let stdin = self.stdin.as_mut().expect("standard input is piped");
+        stdin.write_all(b"\n").expect("the process reads");
+    }
+
     /// Starts a server with these flags and the default size, which has an event loop on each core where the backend has
     /// several.
     ///
     /// # Panics
     /// If it does not start.
     pub fn start_on_all_cores(backend: Backend, flags: &[&str]) -> Program {
-        Program::launch(default_size(backend).args(flags), None)
+        Program::launch(default_size(backend).args(flags), "")
     }
 
     /// Starts a server as [`Program::start`] does, whose file descriptors are limited.
@@ -120,7 +140,7 @@ impl Program {
         let mut stderr = BufReader::new(process.stderr.take().expect("standard error is piped"));
         let (start_log, addr) = address(&mut stderr);
         let stdin = process.stdin.take();
-        (Program { process, _stdin: stdin, addr, start_log, log: Arc::default() }, stderr)
+        (Program { process, stdin, addr, start_log, log: Arc::default() }, stderr)
     }
 
     /// The address that it listens on.
@@ -317,11 +337,20 @@ pub fn run_if_asked_to() -> Option<ExitCode> {
         setrlimit(Resource::Nofile, limit).expect("a limit can be lowered");
     }
     app::silence_panics_on_purpose();
-    thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let (release, released) = mpsc::channel();
+    thread::spawn(move || {
+        while matches!(std::io::stdin().read(&mut [0]), Ok(1..)) {
+            let _ = release.send(());
+        }
         process::exit(0);
     });
-    Some(cli::run(routes::app()))
+    let app = App::start(async |runtime: Runtime| {
+        if env::var(HELD_START).is_ok() {
+            runtime.blocking(move || released.recv()).await?;
+        }
+        Ok(routes::app())
+    });
+    Some(cli::run(app))
 }
 
 /// Raises the limit of file descriptors of this process to its maximum. Both sides of all connections of a test count

@@ -60,6 +60,13 @@ pub fn with_waits(waits: Arc<Waits>) -> Router {
             request.runtime().sleep(pause).await;
             Ok::<_, StatusCode>("waited")
         })
+        .get("/test/log/waits/{ms}", async |request: Request| {
+            let pause = millis(&request)?;
+            eprintln!("{BEGUN}");
+            request.runtime().sleep(pause).await;
+            request.runtime().sleep(pause).await;
+            Ok::<_, StatusCode>("waited twice")
+        })
         .get(
             "/test/log/block/{ms}",
             sync(|request: Request| {
