@@ -1,4 +1,5 @@
-//! Stopping: idle connections close at once, requests in flight are answered, and what exceeds the grace period is cut.
+//! Stopping: idle connections close at once, requests in flight and first requests are answered, and what exceeds the
+//! grace period is cut.
 
 use std::convert::Infallible;
 use std::net::TcpStream;
@@ -23,7 +24,9 @@ pub(crate) const AREA: Area = (
     "shutdown",
     &[
         ("idle_connections_close_at_once", idle),
-        ("half_a_head_does_not_delay_it", half_a_head),
+        ("a_first_request_that_arrives_after_it_is_answered", first_request),
+        ("a_head_that_has_begun_is_completed", half_a_head),
+        ("it_waits_for_heads_until_their_deadline", late_heads),
         ("an_async_request_in_flight_is_answered_with_close", |backend| in_flight(backend, "/wait")),
         ("a_blocking_request_in_flight_is_answered_with_close", |backend| in_flight(backend, "/block")),
         ("a_body_in_flight_is_read_to_its_end", body_in_flight),
@@ -132,25 +135,54 @@ fn idle(backend: Backend) {
     for client in &mut idle {
         assert_eq!(client.get("/").text(), "fine");
     }
-    let mut silent: Vec<_> = (0..5).map(|_| server.client()).collect();
-    // The server accepts in order, so it has accepted all of them when it answers a later connection.
-    assert_eq!(server.get("/").text(), "fine");
     let report = stop_at_once(server);
     assert_eq!((report.finished, report.cut), (0, 0));
     idle.iter_mut().for_each(Client::expect_end);
+}
+
+fn first_request(backend: Backend) {
+    let Started { server, .. } = start(backend, patient(backend));
+    let mut silent: Vec<_> = (0..5).map(|_| server.client()).collect();
+    // The server accepts in order, so it has accepted all of them when it answers a later connection.
+    assert_eq!(server.get("/").text(), "fine");
+    server.shutdown().graceful();
     for client in &mut silent {
-        assert_eq!(client.rest(), b"");
+        let answer = client.get("/");
+        assert!(answer.text() == "fine" && answer.closes(), "{answer:?}");
+        client.expect_end();
     }
+    assert_eq!(stop_at_once(server).finished, 5);
 }
 
 fn half_a_head(backend: Backend) {
     let Started { server, .. } = start(backend, patient(backend));
-    let mut half = server.client();
-    assert_eq!(half.get("/").text(), "fine");
+    let (mut first, mut next) = (server.client(), server.client());
+    assert_eq!(next.get("/").text(), "fine");
+    for client in [&mut first, &mut next] {
+        client.send("GET / HTTP/1.1\r\nHo");
+    }
+    assert_eq!(server.get("/").text(), "fine");
+    server.shutdown().graceful();
+    for client in [&mut first, &mut next] {
+        client.send("st: test\r\n\r\n");
+        let answer = client.answer();
+        assert!(answer.text() == "fine" && answer.closes(), "{answer:?}");
+        client.expect_end();
+    }
+    assert_eq!(stop_at_once(server).finished, 2);
+}
+
+fn late_heads(backend: Backend) {
+    let mut config = patient(backend);
+    config.header_timeout = Duration::from_millis(500);
+    let Started { server, .. } = start(backend, config);
+    let (mut silent, mut half) = (server.client(), server.client());
     half.send("GET / HTTP/1.1\r\nHo");
     assert_eq!(server.get("/").text(), "fine");
-    stop_at_once(server);
-    half.rest();
+    let report = stop_at_once(server);
+    assert_eq!((report.finished, report.cut, report.refused), (0, 0, 1));
+    assert_eq!(silent.rest(), b"");
+    assert_eq!(half.answer().status, 408);
 }
 
 fn in_flight(backend: Backend, path: &str) {

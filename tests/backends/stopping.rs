@@ -21,7 +21,7 @@ pub(crate) const AREA: Area = (
         ("a_stop_without_clients_ends_at_once", no_clients),
         ("a_stop_right_after_the_start_or_before_it_ends_at_once", right_after_the_start),
         ("a_stop_right_after_a_handler_that_waited_ends_at_once", right_after_a_wait),
-        ("a_stop_closes_idle_and_silent_connections_at_once", idle_and_silent),
+        ("a_stop_closes_idle_connections_and_waits_for_first_requests", idle_and_silent),
         ("a_stop_ends_while_clients_leave", clients_leave),
         ("a_stop_under_load_cuts_no_response", under_load),
         ("the_backlog_is_served_beyond_max_connections", backlog),
@@ -150,12 +150,24 @@ fn right_after_a_wait(backend: Backend) {
 fn idle_and_silent(backend: Backend) {
     for _ in 0..ROUNDS {
         let server = Launched::hello(backend, patient(backend));
-        let mut clients: Vec<_> = (0..10).map(|_| server.client()).collect();
-        clients[..5].iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
+        let mut idle: Vec<_> = (0..5).map(|_| server.client()).collect();
+        let mut silent: Vec<_> = (0..5).map(|_| server.client()).collect();
+        idle.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
         server.shutdown().graceful();
-        clients.iter_mut().for_each(Client::expect_end);
-        server.ended_gracefully();
+        idle.iter_mut().for_each(Client::expect_end);
+        silent.iter_mut().for_each(expect_last_answer);
+        let report = server.ended_gracefully();
+        assert_eq!((report.finished, report.cut), (5, 0));
     }
+}
+
+/// Sends the first request of a connection during a stop, and expects its answer.
+fn expect_last_answer(client: &mut Client) {
+    client.send(GET);
+    let answer = client.answer();
+    assert_eq!(answer.said(), (200, "hi".into()));
+    assert!(answer.closes(), "{answer:?}");
+    client.expect_end();
 }
 
 fn clients_leave(backend: Backend) {
@@ -221,10 +233,10 @@ fn backlog(backend: Backend) {
         assert_eq!(client.answer().said(), (200, "hi".into()));
         client.expect_end();
     }
-    silent.iter_mut().for_each(Client::expect_end);
     wait_until("the listener is closed", || TcpStream::connect(server.addr()).is_err());
+    silent.iter_mut().for_each(expect_last_answer);
     let report = server.ended_gracefully();
-    assert_eq!((report.finished, report.cut), (201, 0));
+    assert_eq!((report.finished, report.cut), (301, 0));
 }
 
 fn backlog_at_once(backend: Backend) {
@@ -444,7 +456,9 @@ fn on_stop_fails(backend: Backend) {
     Launched::app(backend, patient(backend), panics).stop();
 
     let hangs = || App::new(hello).on_stop(std::future::pending);
-    Launched::app(backend, with_grace(backend, SHORT), hangs()).stop();
+    let server = Launched::app(backend, with_grace(backend, Duration::from_secs(2)), hangs());
+    assert_eq!(server.client().get("/").status, 200);
+    server.stop();
 
     let server = Launched::app(backend, patient(backend), hangs());
     server.shutdown().graceful();
