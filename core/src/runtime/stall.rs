@@ -73,6 +73,10 @@ pub(crate) enum Origin {
     Upgraded(&'static Location<'static>),
     /// The task is a handler of this route whose peer has left.
     Detached(RouteName),
+    /// The task starts the application.
+    Start,
+    /// The task is the `on_stop` of the application.
+    Stop,
 }
 
 impl fmt::Display for Origin {
@@ -81,6 +85,8 @@ impl fmt::Display for Origin {
             Origin::Spawned(place) => write!(f, "the background task of {place}"),
             Origin::Upgraded(place) => write!(f, "the upgrade of {place}"),
             Origin::Detached(route) => write!(f, "the detached handler of {}", route.name()),
+            Origin::Start => f.write_str("the start of the application"),
+            Origin::Stop => f.write_str("`on_stop` of the application"),
         }
     }
 }

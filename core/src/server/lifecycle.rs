@@ -20,7 +20,7 @@
 //! worker does not delay the stop.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -88,7 +88,7 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     // Starting.
     let parts = catch_unwind(AssertUnwindSafe(|| app.into_parts(runtime.clone())));
     let Ok((start, on_stop)) = parts else { return Err(ServeError::Start(TaskError::Panicked.into())) };
-    let mut start = runtime.spawn_at(start, Origin::Spawned(Location::caller()), false);
+    let mut start = runtime.spawn_at(start, Origin::Start, false);
     let started = block_on_until(None, before(&mut start, shutdown.reached(Phase::Graceful))).flatten();
     let handler = match started.or_else(|| end.wait(0, &mut start)) {
         Some(Ok(started)) => started.map_err(ServeError::Start)?,
@@ -120,7 +120,7 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
 
     // Stopping.
     if let Some(on_stop) = on_stop {
-        match end.wait(2, runtime.spawn_at(on_stop, Origin::Spawned(Location::caller()), false)) {
+        match end.wait(2, runtime.spawn_at(on_stop, Origin::Stop, false)) {
             Some(Ok(())) | Some(Err(TaskError::Panicked)) => {}
             _ => log::warn!("the application did not stop in time"),
         }
