@@ -162,9 +162,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             Some(format!("waits for {wait:?} since {since:?}, for {lasts:?}"))
         } else if state.is_forced {
             Some(format!("outlives a forced stop, waiting for {wait:?}"))
-        } else if state.stopped.is_some()
-            && matches!(wait, Wait::Opening | Wait::Idle(_) | Wait::Head(_) | Wait::Drain(_))
-        {
+        } else if state.stopped.is_some() && matches!(wait, Wait::Idle(_) | Wait::Drain(_)) {
             Some(format!("outlives a graceful stop, waiting for {wait:?}"))
         } else if link.idle_polls > IDLE_POLLS {
             Some("is polled in a circle".into())
@@ -405,7 +403,8 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
             || (ask.framing != Framing::None && may_leave_body(ask))
     }) || breaks(next)
         || link.accepted.is_none()
-        || (state.stopped.is_some() && n >= link.arrived_at_stop)
+        // The first request of a connection is answered even if it arrives after the stop.
+        || (state.stopped.is_some() && n >= link.arrived_at_stop.max(1))
         || lingered_enough(link, state);
     (!excused).then(|| format!("request {n} of {} is not answered", asks.len()))
 }
