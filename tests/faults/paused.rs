@@ -1,5 +1,5 @@
-//! A process that is stopped by `SIGSTOP`, and continued when its deadlines have passed: what has arrived by then is read,
-//! and room to write is used, before a deadline is judged.
+//! A process that is stopped by `SIGSTOP`, and continued when its deadlines have passed: what has arrived by then is
+//! read, and room to write is used, before a deadline is judged.
 
 use std::io::Read;
 use std::thread;
@@ -78,10 +78,10 @@ fn received(client: &mut Client) -> Vec<u8> {
 }
 
 fn handler(backend: Backend) {
-    let program = Program::start(backend, &["--timeout", DEADLINE]);
+    let program = Program::start(backend, &["--timeout", "2s"]);
     let mut client = program.client();
-    // The handler waits twice for a second. The second wait begins when the process is continued.
-    client.send_get("/test/log/waits/1000");
+    // The handler waits twice. The second wait begins when the process is continued, after the deadline.
+    client.send_get("/test/log/waits/500");
     wait_until("the handler has begun", || program.log().contains(BEGUN));
     paused(&program, || {});
     assert_eq!(client.answer().said(), (200, "waited twice".into()));

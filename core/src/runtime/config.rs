@@ -133,7 +133,8 @@ pub struct Config {
     /// 9.6). With 0, it closes at once.
     pub linger: Duration,
     /// The time that requests in flight, upgraded connections and background tasks have to end after a stop was
-    /// requested. With 0, they are cut at once.
+    /// requested. A connection that the system had established by then has this time for its first request, within
+    /// [`Config::header_timeout`]. With 0, all are cut at once.
     pub graceful_timeout: Duration,
     /// Whether responses have a `Date` field (RFC 9110, 6.6.1).
     pub date_header: bool,

@@ -25,8 +25,8 @@ use crate::runtime::task::{lock, panic_message};
 pub enum Phase {
     /// The server runs.
     Running = 0,
-    /// The server accepts the connections in the kernel's queue and no others, closes idle connections, and completes
-    /// requests in flight.
+    /// The server accepts the connections that the kernel has begun and no others. It completes requests in flight and
+    /// the first request of each connection, and closes idle connections.
     Graceful = 1,
     /// The server cuts all connections and ends.
     Forced = 2,

@@ -11,13 +11,14 @@
 //!
 //! A stop that is requested while the application starts waits for the start. The states from draining on then follow,
 //! so that the connections in the kernel's queue are answered. If the grace period ends before the application has
-//! started, or the stop is forced, the start is cancelled, and the connections in the queue are closed and count as cut.
+//! started, or the stop is forced, the start is cancelled, and the connections in the queue are closed and count as
+//! cut.
 //!
 //! The grace period ([`Config::graceful_timeout`](crate::Config::graceful_timeout)) begins with the request to stop. It
-//! is one deadline for all states, and no state waits for its end if there is nothing left to wait for. When it is over,
-//! or the stop is forced, the server ends within [`LAST_WAIT`]: the first third is for the cut connections, the second
-//! for `on_stop`, and the last for the threads. The thread that runs the lifecycle only waits, so a handler that holds a
-//! worker does not delay the stop.
+//! is one deadline for all states, and no state waits for its end if there is nothing left to wait for. When it is
+//! over, or the stop is forced, the server ends within [`LAST_WAIT`]: the first third is for the cut connections, the
+//! second for `on_stop`, and the last for the threads. The thread that runs the lifecycle only waits, so a handler that
+//! holds a worker does not delay the stop.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -55,8 +55,8 @@ impl Program {
         Program::launch(small(backend).args(flags), "")
     }
 
-    /// Starts a server as [`Program::start`] does, whose application starts at [`Program::release`]. Connections wait in
-    /// the queue of the kernel until then.
+    /// Starts a server as [`Program::start`] does, whose application starts at [`Program::release`]. Connections wait
+    /// in the queue of the kernel until then.
     ///
     /// # Panics
     /// If it does not listen.
@@ -73,8 +73,8 @@ impl Program {
         stdin.write_all(b"\n").expect("the process reads");
     }
 
-    /// Starts a server with these flags and the default size, which has an event loop on each core where the backend has
-    /// several.
+    /// Starts a server with these flags and the default size, which has an event loop on each core where the backend
+    /// has several.
     ///
     /// # Panics
     /// If it does not start.

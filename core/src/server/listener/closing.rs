@@ -1,8 +1,8 @@
 //! The end of a listener: no connection that the kernel has established is lost.
 //!
-//! Closing a listening socket resets the connections in its queue, and those whose handshake is not complete. An acceptor
-//! therefore ends in three steps: [`Listener::close_to_new`] makes the kernel begin no more connections, its future waits
-//! for the handshakes under way, and then the acceptor empties the queue and drops the listener.
+//! Closing a listening socket resets the connections in its queue, and those whose handshake is not complete. An
+//! acceptor therefore ends in three steps: [`Listener::close_to_new`] makes the kernel begin no more connections, its
+//! future waits for the handshakes under way, and then the acceptor empties the queue and drops the listener.
 //!
 //! | listener | no more connections begin | wait |
 //! | --- | --- | --- |
