@@ -85,19 +85,25 @@ pub(super) fn bind(path: &Path, config: &Config) -> io::Result<(Socket, SocketFi
 /// As [`bind`], and `PermissionDenied` if this process may not find out whether the socket is alive.
 fn remove_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
     let id = FileId::of_socket(path)?;
-    for pause in [DEAD_AFTER, Duration::ZERO] {
-        // The attempt does not block, so it fails with `WouldBlock` if the queue of a server that is alive is full.
-        match new_socket()?.connect(address) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => thread::sleep(pause),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            _ => return Err(Errno::ADDRINUSE.into()),
-        }
-    }
-    // Another server may have replaced the dead socket during the pause.
-    match FileId::of_socket(path)? == id {
+    // The attempt does not block. If the queue of a server that is alive is full, it fails with `WouldBlock`.
+    let is_dead = is_dead(|| new_socket()?.connect(address))?;
+    // Another server may have replaced the dead socket by now.
+    match is_dead && FileId::of_socket(path)? == id {
         true => fs::remove_file(path),
         false => Err(Errno::ADDRINUSE.into()),
     }
+}
+
+/// Whether a socket refuses connections for the time [`DEAD_AFTER`]. `connect` attempts a connection.
+fn is_dead(connect: impl Fn() -> io::Result<()>) -> io::Result<bool> {
+    for pause in [DEAD_AFTER, Duration::ZERO] {
+        match connect().map_err(|error| (error.kind(), error)) {
+            Err((io::ErrorKind::ConnectionRefused, _)) => thread::sleep(pause),
+            Err((io::ErrorKind::PermissionDenied, error)) => return Err(error),
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// Creates a non-blocking Unix socket.
@@ -112,5 +118,31 @@ impl Drop for SocketFile {
         if FileId::of_socket(&self.path).is_ok_and(|id| id == self.id) {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_dead_if_it_refuses_connections_for_some_time() {
+        use io::ErrorKind::{ConnectionRefused, PermissionDenied, WouldBlock};
+        let verdict = |replies: [Option<io::ErrorKind>; 2]| {
+            let attempts = Cell::new(0);
+            let connect = || {
+                attempts.set(attempts.get() + 1);
+                replies[attempts.get() - 1].map_or(Ok(()), |kind| Err(kind.into()))
+            };
+            is_dead(connect).map_err(|error| error.kind())
+        };
+        assert_eq!(verdict([Some(ConnectionRefused), Some(ConnectionRefused)]), Ok(true));
+        // A server that had bound its socket, and listens now.
+        assert_eq!(verdict([Some(ConnectionRefused), None]), Ok(false));
+        assert_eq!(verdict([None, None]), Ok(false));
+        assert_eq!(verdict([Some(WouldBlock), None]), Ok(false));
+        assert_eq!(verdict([Some(PermissionDenied), None]), Err(PermissionDenied));
     }
 }
