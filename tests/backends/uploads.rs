@@ -1,16 +1,20 @@
 //! Large bodies in both directions and both framings, and the ways to read them.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use futures_lite::{StreamExt, stream};
 use gearshift::{
-    Backend, Body, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, sync,
+    Backend, Body, IntoResponse, Request, Response, Router, Runtime, StatusCode, blocking, compute, sync,
 };
 use test_support::backend::{begins_with_head, blocks, few_workers};
 use test_support::client::Client;
 use test_support::server::Running;
 use test_support::suite::Area;
+use test_support::wait_until;
 
 pub(crate) const AREA: Area = (
     "uploads",
@@ -22,6 +26,7 @@ pub(crate) const AREA: Area = (
         ("a_blocking_reader_reads_16_mib_in_chunks", |backend| read(backend, true)),
         ("a_reader_in_place_works_or_reports_an_error", in_place),
         ("a_reader_in_place_reads_an_upload_as_it_arrives", in_place_as_it_arrives),
+        ("a_reader_waits_on_every_kind_of_thread_for_a_body_that_pauses", pauses),
         ("a_reader_gets_an_error_if_the_body_is_cut", cut_short),
         ("an_echo_of_a_body_that_was_cut_does_not_look_complete", echo_cut_short),
     ],
@@ -243,6 +248,50 @@ fn in_place_as_it_arrives(backend: Backend) {
     let mut client = server.client();
     upload(&client.socket, "/in-place", LEN, false).expect("the server reads");
     assert_eq!(client.answer().said(), (200, format!("{LEN} true")));
+}
+
+/// Reads a body to its end, and counts the pieces.
+fn read_counting(request: Request, pieces: &AtomicUsize) -> io::Result<String> {
+    let (mut reader, mut room, mut body) = (request.into_body().reader(), [0; 100], Vec::new());
+    loop {
+        match reader.read(&mut room)? {
+            0 => return Ok(String::from_utf8_lossy(&body).into_owned()),
+            n => {
+                body.extend_from_slice(&room[..n]);
+                pieces.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+fn pauses(backend: Backend) {
+    let pieces = Arc::new(AtomicUsize::new(0));
+    let [one, other, third] = [(); 3].map(|()| pieces.clone());
+    let server = Running::start(backend, begins_with_head(backend), move |_| {
+        Router::new()
+            .post("/compute", compute(move |request| read_counting(request, &one)))
+            .post("/blocking", blocking(move |request| read_counting(request, &other)))
+            .post("/thread", move |request: Request| {
+                let (runtime, pieces) = (request.runtime().clone(), third.clone());
+                let reading = thread::spawn(move || read_counting(request, &pieces));
+                async move {
+                    while !reading.is_finished() {
+                        runtime.sleep(Duration::from_millis(1)).await;
+                    }
+                    reading.join().expect("no panic")
+                }
+            })
+    });
+    for path in ["/compute", "/blocking", "/thread"] {
+        let mut client = server.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n"));
+        for (nth, piece) in ["12345", "67", "890"].into_iter().enumerate() {
+            client.send(piece);
+            wait_until("the piece is read", || pieces.load(Ordering::SeqCst) > nth);
+        }
+        assert_eq!(client.answer().said(), (200, "1234567890".into()), "{path}");
+        pieces.store(0, Ordering::SeqCst);
+    }
 }
 
 fn cut_short(backend: Backend) {

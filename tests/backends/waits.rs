@@ -41,6 +41,8 @@ pub(crate) const AREA: Area = (
         ("a_lookup_takes_no_thread_of_the_blocking_pool", lookup_beside_a_full_pool),
         ("several_connections_are_awaited_at_once", connect_at_once),
         ("a_thread_of_the_application_waits_while_handlers_block_all_threads", wait_elsewhere),
+        ("a_thread_of_the_application_polls_timers_and_streams_itself", poll_elsewhere),
+        ("a_timer_outlives_its_server", timer_outlives),
         ("block_on_works_where_a_thread_may_block", block_on),
         ("block_on_in_place_works_or_panics", block_on_in_place),
     ],
@@ -483,4 +485,55 @@ fn wait_elsewhere(backend: Backend) {
     clients.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "held"));
     waiting.join().expect("the thread ends");
     assert!(in_time.is_ok(), "the timer waited for the handlers");
+}
+
+/// Calls `work` with the runtime of a server, on a thread that the backend does not know.
+fn on_a_thread(backend: Backend, work: impl FnOnce(Runtime) -> Result<(), BoxError> + Send + 'static) {
+    let (keep, runtimes) = mpsc::channel();
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        let _ = keep.send(runtime);
+        one(sync(|_| "fine"))
+    });
+    let runtime = runtimes.recv_timeout(PATIENCE).expect("the application has started");
+    let worked = thread::spawn(move || work(runtime).map_err(|error| error.to_string()));
+    assert_eq!(worked.join().expect("the thread does not panic"), Ok(()));
+    drop(server);
+}
+
+/// A thread may poll without [`Runtime::block_on`], for example in the executor of another library.
+fn poll_elsewhere(backend: Backend) {
+    let address = echoing_listener();
+    on_a_thread(backend, move |runtime| {
+        let waits = async {
+            runtime.sleep(Duration::from_millis(2)).await;
+            let never = runtime.timeout(Duration::from_millis(2), future::pending::<()>()).await;
+            ensure(never.is_err(), || "no time passed".into())?;
+            drop(runtime.sleep(PATIENCE));
+            let mut polled = Box::pin(runtime.sleep(PATIENCE));
+            ensure(future::poll_once(&mut polled).await.is_none(), || "no time passed".into())?;
+            expect_echo(runtime.connect(&address).await?).await
+        };
+        future::block_on(waits)
+    });
+}
+
+/// A thread that waits for a timer goes on when the server ends, and may begin another wait.
+fn timer_outlives(backend: Backend) {
+    let (keep, runtimes) = mpsc::channel();
+    let server = Running::start(backend, few_workers(backend), move |runtime| {
+        let _ = keep.send(runtime);
+        one(sync(|_| "fine"))
+    });
+    let runtime = runtimes.recv_timeout(PATIENCE).expect("the application has started");
+    let (begin, begun) = mpsc::channel();
+    let waiting = thread::spawn(move || {
+        let mut first = runtime.sleep(Duration::from_secs(1));
+        let polled = future::block_on(future::poll_once(&mut first));
+        let _ = begin.send(polled.is_none());
+        runtime.block_on(first);
+        runtime.block_on(runtime.sleep(Duration::from_millis(10)));
+    });
+    assert_eq!(begun.recv_timeout(PATIENCE), Ok(true), "the timer is due later");
+    server.stop();
+    waiting.join().expect("the thread does not panic");
 }

@@ -70,6 +70,11 @@ impl SharedReactor {
         &self.handle
     }
 
+    /// Ends the timers of the reactor, because no thread turns it any more. Waits for them continue elsewhere.
+    pub fn close(&self) {
+        self.handle.0.close();
+    }
+
     /// Waits until there is an event for this thread, [`Handle::wake`] was called, or `timeout` is over. Then it
     /// wakes the tasks concerned, and returns the number of events. A deadline or timer that is due is an event,
     /// and so is a call of `wake`. Any number of threads may be in this function.
@@ -111,7 +116,7 @@ impl AsFd for SharedReactor {
 
 impl Drop for SharedReactor {
     fn drop(&mut self) {
-        self.handle.0.close();
+        self.close();
     }
 }
 

@@ -118,6 +118,8 @@ impl Workers for ThreadPoolWorkers {
     fn stop(self) -> io::Result<()> {
         self.pool.stop();
         self.background.stop();
-        self.threads.join()
+        let joined = self.threads.join();
+        self.pool.close();
+        joined
     }
 }

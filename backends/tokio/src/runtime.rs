@@ -1,12 +1,18 @@
 //! The engine of this backend: timers, connections, tasks and pools for the application.
 
+use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::thread;
 use std::time::Instant;
 
 use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{BoxFuture, Endpoint, Engine, EngineStats, Job, Stream, Work};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
+use tokio::time::sleep_until;
 
 use crate::socket::TokioSocket;
 
@@ -16,6 +22,8 @@ pub(crate) struct TokioEngine {
     pub(crate) handles: Vec<Handle>,
     /// The next runtime for a call from a thread that has none.
     pub(crate) next: AtomicUsize,
+    /// Whether the runtimes are about to end. Polling one of their timers then panics.
+    pub(crate) has_stopped: Arc<AtomicBool>,
     /// The pool for computations.
     pub(crate) threads: OffloadThreads,
 }
@@ -36,9 +44,23 @@ impl Engine for TokioEngine {
     }
 
     fn sleep(&self, until: Instant) -> BoxFuture<()> {
-        let handle = self.handle();
-        let _entered = handle.enter();
-        Box::pin(tokio::time::sleep_until(until.into()))
+        let timer = {
+            let handle = self.handle();
+            let _entered = handle.enter();
+            sleep_until(until.into())
+        };
+        let has_stopped = self.has_stopped.clone();
+        Box::pin(async move {
+            let mut timer = pin!(timer);
+            let is_over = poll_fn(|cx| match has_stopped.load(Ordering::Acquire) {
+                false => timer.as_mut().poll(cx).map(|()| true),
+                // The runtime wakes the tasks of its timers when it ends.
+                true => Poll::Ready(false),
+            });
+            if !is_over.await {
+                outlive(until).await;
+            }
+        })
     }
 
     fn connect(&self, to: Endpoint) -> BoxFuture<io::Result<Stream>> {
@@ -76,5 +98,27 @@ impl Engine for TokioEngine {
             stats.turns += (0..metrics.num_workers()).map(|n| metrics.worker_park_count(n)).sum::<u64>();
         }
         stats
+    }
+}
+
+/// Waits until `until` on a runtime that runs as long as the process, on a separate thread. It starts at first use: when
+/// a server has ended, and a thread of the program still waits for a time.
+async fn outlive(until: Instant) {
+    static SUCCESSOR: OnceLock<Option<Handle>> = OnceLock::new();
+    let successor = SUCCESSOR.get_or_init(|| {
+        let runtime = Builder::new_current_thread().enable_time().build().ok()?;
+        let handle = runtime.handle().clone();
+        let run = move || runtime.block_on(pending::<()>());
+        thread::Builder::new().name("timers".into()).spawn(run).ok()?;
+        Some(handle)
+    });
+    let timer = successor.as_ref().map(|handle| {
+        let _entered = handle.enter();
+        sleep_until(until.into())
+    });
+    match timer {
+        Some(timer) => timer.await,
+        // The system has no resources for the runtime.
+        None => thread::sleep(until.saturating_duration_since(Instant::now())),
     }
 }

@@ -3,6 +3,10 @@
 //! Tokio tracks the readiness of the socket. It clears the readiness after a read that does not fill the buffer,
 //! without a second system call, so a request costs one `recv` and one `send`. The transport allocates the read buffer
 //! only when the socket is readable, so an idle connection holds no buffer.
+//!
+//! A thread outside the runtime may poll the transport: a job or a thread of the application that reads the body of a
+//! request. The socket knows its reactor, but a timer is created in the runtime of the calling thread, unless that
+//! thread enters another one.
 
 use std::future::Future;
 use std::io::{self, IoSlice, Read, Write};
@@ -13,7 +17,8 @@ use std::time::Instant;
 
 use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
 use socket2::SockRef;
-use tokio::time::Sleep;
+use tokio::runtime::Handle;
+use tokio::time::{Sleep, sleep_until};
 
 use crate::socket::TokioSocket;
 
@@ -24,16 +29,21 @@ const MAX_SLICES: usize = 32;
 #[derive(Debug)]
 pub(crate) struct TokioTransport {
     socket: TokioSocket,
+    /// The runtime that has the timers.
+    runtime: Handle,
     deadline: Option<Instant>,
     reading: Timer,
     writing: Timer,
 }
 
 impl TokioTransport {
-    /// Creates a transport without a deadline.
+    /// Creates a transport without a deadline. Its timers belong to the runtime of the calling thread.
+    ///
+    /// # Panics
+    /// If the calling thread is not inside a runtime.
     pub(crate) fn new(socket: TokioSocket) -> TokioTransport {
         let (reading, writing) = (Timer::default(), Timer::default());
-        TokioTransport { socket, deadline: None, reading, writing }
+        TokioTransport { socket, runtime: Handle::current(), deadline: None, reading, writing }
     }
 }
 
@@ -45,7 +55,7 @@ impl Transport for TokioTransport {
             }
             into.release();
         }
-        let late = ready!(self.reading.poll(cx, self.deadline));
+        let late = ready!(self.reading.poll(cx, self.deadline, &self.runtime));
         Poll::Ready(last_attempt(self.try_read(into), late))
     }
 
@@ -70,7 +80,7 @@ impl Transport for TokioTransport {
             let written = match written {
                 Poll::Ready(written) => written,
                 Poll::Pending => {
-                    let late = ready!(self.writing.poll(cx, self.deadline));
+                    let late = ready!(self.writing.poll(cx, self.deadline, &self.runtime));
                     last_attempt((&*SockRef::from(&self.socket)).write(from.front()), late)
                 }
             };
@@ -119,10 +129,13 @@ fn last_attempt(result: io::Result<usize>, late: io::Error) -> io::Result<usize>
 struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Returns `TimedOut` once `deadline` has passed.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<io::Error> {
+    /// Returns `TimedOut` once `deadline` has passed. Any thread may call this.
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>, runtime: &Handle) -> Poll<io::Error> {
         let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else { return Poll::Pending };
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let sleep = self.0.get_or_insert_with(|| {
+            let _entered = runtime.enter();
+            Box::pin(sleep_until(deadline))
+        });
         if deadline < sleep.deadline() {
             sleep.as_mut().reset(deadline);
         }
@@ -172,6 +185,22 @@ mod tests {
 
     fn late() -> Option<Instant> {
         Some(Instant::now() + Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_thread_outside_the_runtime_may_poll() {
+        run(async |mut transport, _peer, mut read_buffer| {
+            transport.set_deadline(soon());
+            let outside = std::thread::spawn(move || {
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(transport.poll_read(&mut cx, &mut read_buffer).is_pending());
+                let mut write_queue = WriteQueue::new();
+                write_queue.push(vec![0; 8 << 20].into());
+                assert!(transport.poll_write(&mut cx, &mut write_queue).is_pending());
+                drop(transport);
+            });
+            outside.join().expect("the thread does not panic");
+        });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{Engine, Latch, Listener, Server, Service, Threads, Workers, latch};
@@ -26,6 +26,8 @@ pub(crate) struct TokioWorkers {
     threads: Threads,
     /// Dropping it ends `threads`.
     running: latch::Guard,
+    /// Set before the runtimes end.
+    has_stopped: Arc<AtomicBool>,
     compute_threads: usize,
 }
 
@@ -80,6 +82,7 @@ impl TokioWorkers {
             stealing: None,
             threads: Threads::new(server),
             running: latch.guard(),
+            has_stopped: Arc::default(),
             compute_threads: server.config().compute_threads_or_cores(),
         }
     }
@@ -90,6 +93,7 @@ impl Workers for TokioWorkers {
         TokioEngine {
             handles: self.handles.clone(),
             next: AtomicUsize::new(0),
+            has_stopped: self.has_stopped.clone(),
             threads: OffloadThreads::new(self.compute_threads),
         }
     }
@@ -111,6 +115,7 @@ impl Workers for TokioWorkers {
     }
 
     fn stop(self) -> io::Result<()> {
+        self.has_stopped.store(true, Ordering::Release);
         drop(self.running);
         self.stealing.into_iter().for_each(Runtime::shutdown_background);
         self.threads.join()
