@@ -12,7 +12,9 @@ mod closing;
 mod conformance;
 mod crowd;
 mod descriptors;
+mod detached;
 mod disconnects;
+mod drops;
 mod half_closed;
 mod held;
 mod hyper;
@@ -41,7 +43,7 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 26] = [
+const AREAS: [Area; 28] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -49,7 +51,9 @@ const AREAS: [Area; 26] = [
     closing::AREA,
     crowd::AREA,
     descriptors::AREA,
+    detached::AREA,
     disconnects::AREA,
+    drops::AREA,
     half_closed::AREA,
     held::AREA,
     hyper::AREA,
@@ -71,7 +75,7 @@ const AREAS: [Area; 26] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 16] = [
+const ONLY: [Only; 18] = [
     // A backend that blocks runs these jobs on the thread of the request and queues nothing.
     ("bridge", "handlers_beyond_the_queue_are_refused_where_that_is_the_setting", is_event_loop),
     ("bridge", "handlers_beyond_the_queue_wait_where_that_is_the_setting", is_event_loop),
@@ -80,6 +84,9 @@ const ONLY: [Only; 16] = [
     ("bridge", "a_full_pool_delays_neither_sync_routes_nor_the_other_pool", serves_concurrently),
     ("tasks", "blocking_jobs_block_nobody_else", serves_concurrently),
     ("stopping", "a_blocking_request_does_not_delay_the_backlog", serves_concurrently),
+    // A detached handler of an event loop is a background task, which must not block.
+    ("detached", "a_detached_handler_that_blocks_delays_no_task", blocks),
+    ("detached", "detached_handlers_that_block_leave_the_other_threads_free", has_a_pool),
     // Requests wait for a thread only where threads block.
     ("disconnects", "requests_whose_peers_have_left_are_not_started", blocks),
     ("uploads", "a_reader_in_place_reads_an_upload_as_it_arrives", blocks),

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -37,8 +37,9 @@ pub(crate) struct Worker {
     turned_at: AtomicCoarseInstant,
     /// The thread that runs [`Worker::run`].
     thread: OnceLock<ThreadId>,
-    /// The service of the connections, set before the first connection.
-    service: OnceLock<Arc<Service>>,
+    /// The service of the connections, set before the first connection. The service owns this worker through its
+    /// runtime.
+    service: OnceLock<Weak<Service>>,
 }
 
 impl Worker {
@@ -77,7 +78,7 @@ impl Worker {
 
     /// Sets the service of the connections.
     pub(crate) fn serve(&self, service: &Arc<Service>) {
-        let _ = self.service.set(service.clone());
+        let _ = self.service.set(Arc::downgrade(service));
     }
 
     /// Makes [`Worker::run`] return.
@@ -129,7 +130,7 @@ impl Worker {
 
     /// Tells the service that no connection waits for the thread.
     fn found_idle(&self) {
-        self.service.get().into_iter().for_each(|service| service.found_idle());
+        self.service.get().and_then(Weak::upgrade).into_iter().for_each(|service| service.found_idle());
     }
 
     /// Waits in the reactor. Returns at once if `is_woken` was set since the last wait.

@@ -21,7 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -85,7 +85,8 @@ pub(crate) struct Pool {
     idle_at: AtomicCoarseInstant,
     /// The end of the last period of at least [`LONG_BUSY`] without a free worker.
     busy_until: AtomicCoarseInstant,
-    service: OnceLock<Arc<Service>>,
+    /// The service of the connections, which owns this pool through its runtime.
+    service: OnceLock<Weak<Service>>,
 }
 
 /// The place where one worker parks.
@@ -162,7 +163,7 @@ impl Pool {
 
     /// Sets the service of the connections.
     pub(crate) fn serve(&self, service: &Arc<Service>) {
-        let _ = self.service.set(service.clone());
+        let _ = self.service.set(Arc::downgrade(service));
     }
 
     /// Makes [`Pool::work`] return on all workers.
@@ -240,7 +241,7 @@ impl Pool {
     fn report_idle(&self, now: CoarseInstant) {
         self.idle_at.set(now);
         if now.since(self.busy_until.get()) >= SETTLE {
-            self.service.get().into_iter().for_each(|service| service.found_idle());
+            self.service.get().and_then(Weak::upgrade).into_iter().for_each(|service| service.found_idle());
         }
     }
 

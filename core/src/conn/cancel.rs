@@ -63,10 +63,16 @@ impl CancelToken {
             if cancel.is_set() {
                 return Poll::Ready(());
             }
-            match waiting.key {
-                Some(key) => waiters[key].clone_from(cx.waker()),
-                None => waiting.key = Some(waiters.insert(cx.waker().clone())),
-            }
+            let previous = match waiting.key {
+                Some(key) => Some(std::mem::replace(&mut waiters[key], cx.waker().clone())),
+                None => {
+                    waiting.key = Some(waiters.insert(cx.waker().clone()));
+                    None
+                }
+            };
+            drop(watch);
+            // The drop of a waker may run any code, so the lock is released first.
+            drop(previous);
             Poll::Pending
         })
         .await;
@@ -88,11 +94,9 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.key
-            && let Some(waiters) = &mut lock(&self.cancel.watch).waiters
-        {
-            waiters.remove(key);
-        }
+        let Some(key) = self.key else { return };
+        let waker = lock(&self.cancel.watch).waiters.as_mut().map(|waiters| waiters.remove(key));
+        drop(waker);
     }
 }
 

@@ -12,7 +12,7 @@
 //! | the rest of a body before an upgrade | `body_timeout`, `min_rate` | 408; the connection closes |
 //! | the rest of a body that its handler left unread | `body_timeout` | the connection closes |
 //! | the peer receives bytes of a response | `write_timeout`, `min_rate` | the connection closes |
-//! | the handler's response begins | `handler_timeout` | 503; the connection closes |
+//! | the handler's response begins | `handler_timeout` | 503; the connection closes. A handler that was detached is dropped |
 //! | the lingering close | `linger` | the connection closes |
 //!
 //! A process that was stopped notices deadlines late. Bytes that have arrived by then are read, and room to write is used,

@@ -11,6 +11,9 @@
 //! An event loop parks every connection whose poll returns `Pending`. A thread of a blocking backend keeps a pending
 //! connection while [`Driving::is_handling`] returns true.
 //!
+//! [`Driving`] contains the panics of the application: neither its poll nor its drop panics because of a handler, a
+//! body, or a value that one of them leaves.
+//!
 //! A turn is one call of `poll`. The connection is in one [`Step`] at a time; the table of the steps is in `step`.
 
 mod blocking;
@@ -39,6 +42,7 @@ use crate::conn::upgraded::hand_over;
 use crate::proto::connection::Event;
 use crate::proto::error::Error;
 use crate::runtime::clock::CoarseInstant;
+use crate::runtime::contained::discard;
 use crate::runtime::park::EventLoopRole;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::RouteName;
@@ -130,7 +134,7 @@ impl<T: Transport> Future for Driving<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let Some(state) = &mut this.state else { return Poll::Ready(()) };
+        let Some(state) = &mut this.state else { return this.poll_detached(cx) };
         state.guard.register_task(cx);
         if this.service.shutdown.phase() == Phase::Forced {
             match &this.step {
@@ -139,7 +143,7 @@ impl<T: Transport> Future for Driving<T> {
                 _ => {}
             }
             if !matches!(this.step, Step::Exchange(_)) {
-                return this.end();
+                return this.end(cx);
             }
         }
         this.seconds = 0;
@@ -150,11 +154,13 @@ impl<T: Transport> Future for Driving<T> {
         let _role = EventLoopRole::enter(!threads_block);
         loop {
             // One `catch_unwind` covers all requests of a turn, because it costs time.
-            match catch_unwind(AssertUnwindSafe(|| this.run(cx))) {
+            let recovered = match catch_unwind(AssertUnwindSafe(|| this.run(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(Closed)) => return this.end(),
-                Err(panic) if this.recover(&*panic).is_err() => return this.end(),
-                Err(_) => {}
+                Ok(Poll::Ready(closed)) => Err(closed),
+                Err(panic) => this.recover(panic),
+            };
+            if recovered.is_err() {
+                return this.end(cx);
             }
         }
     }
@@ -162,10 +168,38 @@ impl<T: Transport> Future for Driving<T> {
 
 impl<T> Driving<T> {
     /// Whether the future of a handler is pending. A pending connection of a blocking backend keeps its
-    /// thread while this returns true.
+    /// thread while this returns true. After the connection was closed it returns true for a handler that was detached
+    /// ([`OnDisconnect::Detach`](crate::OnDisconnect::Detach)).
     #[inline]
     pub fn is_handling(&self) -> bool {
-        matches!(self.step, Step::Handle(..))
+        matches!(self.step, Step::Handle(..) | Step::Detached(_))
+    }
+
+    /// Drops everything that belongs to the connection. A detached handler stays.
+    fn close(&mut self) {
+        // The step may hold the handler's future, which is dropped before the transport.
+        if !matches!(self.step, Step::Detached(_)) {
+            discard(std::mem::replace(&mut self.step, Step::Next));
+        }
+        // The responses are counted before the connection counts as closed.
+        self.turn.settle(self.service.counters());
+        discard(self.io.take());
+        self.state = None;
+    }
+
+    /// Closes the connection. Returns the result of the poll.
+    #[cold]
+    fn end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.close();
+        self.poll_detached(cx)
+    }
+
+    /// Polls a handler that was detached and keeps its thread. Ready without one.
+    fn poll_detached(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Step::Detached(handler) = &mut self.step else { return Poll::Ready(()) };
+        ready!(handler.as_mut().poll(cx));
+        self.step = Step::Next;
+        Poll::Ready(())
     }
 }
 
@@ -181,13 +215,13 @@ impl<T: Transport> Driving<T> {
 
     /// Continues after a panic. A panic of a handler is answered with 500. Any other panic closes the connection.
     #[cold]
-    fn recover(&mut self, panic: &(dyn Any + Send)) -> Result<(), Closed> {
+    fn recover(&mut self, panic: Box<dyn Any + Send>) -> Result<(), Closed> {
         let mut response = panicked(panic);
-        if !std::mem::take(&mut self.is_calling) && !self.is_handling() {
+        if !std::mem::take(&mut self.is_calling) && !matches!(self.step, Step::Handle(..)) {
             return Err(Closed);
         }
         self.handler_paused(RouteName::current());
-        self.step = Step::Next;
+        discard(std::mem::replace(&mut self.step, Step::Next));
         if !self.io.with(|io| io.connection.is_body_pending()) {
             self.take_back();
         }
@@ -245,24 +279,14 @@ impl<T: Transport> Driving<T> {
                 self.count();
             }
             Step::Linger(_) => return self.poll_linger(cx),
+            Step::Detached(_) => return Poll::Ready(Err(Closed)),
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Drops everything that belongs to the connection. Returns the result of the last poll.
-    fn end(&mut self) -> Poll<()> {
-        // The step may hold the handler's future, which is dropped before the transport.
-        self.step = Step::Next;
-        // The responses are counted before the connection counts as closed.
-        self.turn.settle(self.service.counters());
-        self.io = IoOwner::Gone;
-        self.state = None;
-        Poll::Ready(())
     }
 }
 
 impl<T> Drop for Driving<T> {
     fn drop(&mut self) {
-        self.turn.settle(self.service.counters());
+        self.close();
     }
 }

@@ -21,8 +21,8 @@ use crate::conn::transport::Transport;
 use crate::proto::body::{BodyError, Inner as BodyInner};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::{Response, Upgrade};
+use crate::runtime::contained::{discard, log_panic};
 use crate::runtime::shutdown::Phase;
-use crate::runtime::task::panic_message;
 
 /// Bytes of a streamed response that are collected before they are written.
 const MIN_WRITE: usize = 16 * 1024;
@@ -55,6 +55,7 @@ pub(crate) async fn exchange<T: Transport>(
             Ok(response) => return switch(owner, &service, response, upgrade).await,
             Err(instead) => instead,
         };
+        discard(upgrade);
     }
     owner.with(|io| io.connection.replace_invalid(&mut response));
     let sent = match response.body.0 {
@@ -80,8 +81,8 @@ pub(crate) fn handler_timed_out() -> Response {
 }
 
 /// Logs a panic of a handler and returns the response for it: 500, after which the connection closes.
-pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
-    log::error!("a handler panicked: {}", panic_message(panic));
+pub(crate) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    log_panic("a handler", panic);
     StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
 }
 

@@ -15,6 +15,7 @@ use crate::proto::connection::Connection;
 use crate::proto::error::Error;
 use crate::runtime::clock::{AtomicCoarseInstant, Clock, CoarseInstant};
 use crate::runtime::config::{Config, Overload};
+use crate::runtime::contained::Contained;
 use crate::runtime::counters::Counters;
 use crate::runtime::handle::Runtime;
 use crate::runtime::shutdown::{Phase, Shutdown, Subscription};
@@ -22,7 +23,8 @@ use crate::runtime::task::lock;
 
 /// The shared state of the connections of one running server. The lifecycle creates one for each server.
 pub struct Service {
-    pub(crate) handler: Arc<dyn Handler>,
+    /// The last thread that drops the service is any thread.
+    pub(crate) handler: Contained<Arc<dyn Handler>>,
     pub(crate) config: Config,
     pub(crate) limits: Arc<crate::proto::limits::Limits>,
     pub(crate) shutdown: Shutdown,
@@ -64,7 +66,7 @@ impl Service {
                 tasks.into_iter().for_each(Waker::wake);
             });
             Service {
-                handler,
+                handler: Contained::new(handler),
                 threads_block: runtime.threads_block(),
                 limits: Arc::new(config.limits.clone()),
                 config,

@@ -269,7 +269,9 @@ pub enum OnDisconnect {
     /// The future of the handler is dropped.
     #[default]
     Cancel,
-    /// The future continues as a background task, and its response is dropped.
+    /// The connection is closed. The future continues until [`Config::handler_timeout`], and its response is dropped. It
+    /// counts as a background task, so a graceful stop waits for it. On an event loop it is a background task, which
+    /// must not block. On a blocking backend it keeps its thread, as it does while the peer is there.
     Detach,
     /// The future continues on the connection. Sending its response then fails.
     Ignore,

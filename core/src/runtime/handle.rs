@@ -287,13 +287,27 @@ impl Runtime {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let counted = counts.then(|| {
-            self.0.tasks_started.fetch_add(1, Ordering::Relaxed);
-            self.0.tasks.guard()
-        });
-        let (task, body) = Task::new(future, origin, counted, self.0.stalls.clone());
+        let counted = counts.then(|| self.count_task());
+        let (task, body) = Task::new(future, origin, counted, Some(self.0.stalls.clone()));
         self.0.engine.spawn(Box::pin(body));
         task
+    }
+
+    /// Creates a future that counts as a background task, for a thread that may block to run. The future does not
+    /// panic.
+    pub(crate) fn task_in_place(
+        &self,
+        future: impl Future<Output = ()> + Send + 'static,
+        origin: Origin,
+    ) -> BoxFuture<()> {
+        let (task, body) = Task::new(future, origin, Some(self.count_task()), None);
+        task.detach();
+        Box::pin(body)
+    }
+
+    fn count_task(&self) -> latch::Guard {
+        self.0.tasks_started.fetch_add(1, Ordering::Relaxed);
+        self.0.tasks.guard()
     }
 
     /// Creates a scope for tasks that belong together, for example to a request. Dropping the scope cancels its tasks,

@@ -7,6 +7,7 @@ pub(crate) mod body_reader;
 pub mod clock;
 pub mod config;
 pub(crate) mod connect;
+pub(crate) mod contained;
 pub(crate) mod counters;
 pub(crate) mod endpoint;
 pub(crate) mod handle;

@@ -1,12 +1,14 @@
 //! Offloaded work: the job that a thread of a pool runs, and the wait for its output.
 
-use std::future::pending;
+use std::future::{Future, pending};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
 
 use async_task::Runnable;
 
+use crate::runtime::contained::{Contained, discard, log_panic};
 use crate::runtime::handle::{Runtime, Work};
 use crate::runtime::pool::Busy;
-use crate::runtime::task::Contained;
 
 /// A function for a thread of a pool to run. It does not panic.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
@@ -18,23 +20,43 @@ pub type Job = Box<dyn FnOnce() + Send + 'static>;
 ///
 /// # Errors
 /// [`Busy`] if `may_refuse` is set and the queue of the pool is full.
-pub(crate) async fn offload<F, R>(runtime: Runtime, kind: Work, work: F, may_refuse: bool) -> Result<R, Busy>
+pub(crate) fn offload<F, R>(
+    runtime: Runtime,
+    kind: Work,
+    work: F,
+    may_refuse: bool,
+) -> impl Future<Output = Result<R, Busy>> + Send + use<F, R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    if runtime.runs_in_place(kind) {
-        return Ok(work());
+    let work = Contained::new(work);
+    async move {
+        if runtime.runs_in_place(kind) {
+            return Ok(work.take()());
+        }
+        let run = async move { Outcome(Some(catch_unwind(AssertUnwindSafe(work.take())))) };
+        // The work never waits, so that it is scheduled only once, by the pool.
+        let (runnable, outcome) = async_task::spawn(run, drop::<Runnable>);
+        let _place = runtime.admit(kind, Box::new(move || _ = runnable.run()), may_refuse)?;
+        match outcome.fallible().await.and_then(|mut outcome| outcome.0.take()) {
+            Some(Ok(output)) => Ok(output),
+            Some(Err(panic)) => resume_unwind(panic),
+            // A backend that stops has dropped the job. The backend drops this future next.
+            None => pending().await,
+        }
     }
-    let mut work = Contained(Some(work));
-    let run = async move { Contained(work.0.take().map(|work| work())) };
-    // The work never waits, so that it is scheduled only once, by the pool.
-    let task = async_task::Builder::new().propagate_panic(true);
-    let (runnable, output) = task.spawn(|()| run, drop::<Runnable>);
-    let _place = runtime.admit(kind, Box::new(move || _ = runnable.run()), may_refuse)?;
-    match output.fallible().await.and_then(|mut output| output.0.take()) {
-        Some(output) => Ok(output),
-        // A backend that stops has dropped the job. The backend drops this future next.
-        None => pending().await,
+}
+
+/// The outcome of a job, until its requester takes it. The drop of an outcome that is left does not panic.
+struct Outcome<R>(Option<thread::Result<R>>);
+
+impl<R> Drop for Outcome<R> {
+    fn drop(&mut self) {
+        match self.0.take() {
+            Some(Ok(output)) => discard(output),
+            Some(Err(panic)) => log_panic("a job whose requester has given up", panic),
+            None => {}
+        }
     }
 }

@@ -14,6 +14,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 use crate::runtime::config::Overload;
+use crate::runtime::contained::contain;
 use crate::runtime::handle::Work;
 use crate::runtime::offload::Job;
 use crate::runtime::stats::PoolStats;
@@ -146,7 +147,8 @@ impl RunPermit {
         let before = CURRENT.replace(Some(pool.kind));
         let mut next = Some(job);
         while let Some(job) = next {
-            job();
+            // A thread that ended here would take its place with it.
+            let _ = contain("a job", job);
             next = pool.next();
         }
         CURRENT.set(before);

@@ -2,15 +2,14 @@
 //!
 //! Dropping the handle detaches the task. Cancelling drops its future at its next wait. A panic ends only the task.
 
-use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::runtime::clock::CoarseInstant;
+use crate::runtime::contained::{Contained, contain};
 use crate::runtime::latch::Guard;
 use crate::runtime::stall::{Origin, Stalls};
 
@@ -21,8 +20,9 @@ use crate::runtime::stall::{Origin, Stalls};
 pub struct Task<T>(Arc<Mutex<State<T>>>);
 
 struct State<T> {
-    /// The result of a task that has ended, until the handle takes it.
-    outcome: Option<Result<T, TaskError>>,
+    /// The result of a task that has ended, until the handle takes it. The task or the handle drops a result that is
+    /// left.
+    outcome: Contained<Result<T, TaskError>>,
     /// The task has ended. It stays set when the handle takes the result.
     finished: bool,
     /// The task was asked to end.
@@ -35,18 +35,18 @@ struct State<T> {
 
 impl<T: Send + 'static> Task<T> {
     /// Creates a task that holds `counted` until it has ended. Returns its handle, and the future that the backend must
-    /// run. That future does not panic.
+    /// run. That future does not panic. Without `stalls` the task may block its thread.
     pub(crate) fn new<F>(
         future: F,
         origin: Origin,
         counted: Option<Guard>,
-        stalls: Arc<Stalls>,
+        stalls: Option<Arc<Stalls>>,
     ) -> (Task<T>, impl Future<Output = ()> + Send + use<T, F>)
     where
         F: Future<Output = T> + Send + 'static,
     {
         let state = Arc::new(Mutex::new(State {
-            outcome: None,
+            outcome: Contained(None),
             finished: false,
             cancelled: false,
             task: None,
@@ -54,20 +54,16 @@ impl<T: Send + 'static> Task<T> {
         }));
         let task = Task(state.clone());
         let mut finish = Finish { state, counted };
-        let mut future = Contained(Some(Box::pin(future)));
+        let mut future = Contained::new(Box::pin(future));
         let body = poll_fn(move |cx| {
             let outcome = match &mut future.0 {
                 Some(running) if !finish.is_cancelled(cx) => {
                     let began = CoarseInstant::now();
-                    let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
-                    stalls.polled_task(began, origin);
+                    let polled = contain(origin, || running.as_mut().poll(cx));
+                    stalls.iter().for_each(|stalls| stalls.polled_task(began, origin));
                     match polled {
-                        Ok(polled) => Ok(ready!(polled)),
-                        Err(panic) => {
-                            let message = panic_message(&*panic);
-                            log::error!("{origin} panicked: {message}");
-                            Err(TaskError::Panicked)
-                        }
+                        Some(polled) => Ok(ready!(polled)),
+                        None => Err(TaskError::Panicked),
                     }
                 }
                 _ => Err(TaskError::Cancelled),
@@ -131,10 +127,13 @@ impl<T> Future for Task<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = lock(&self.0);
-        match state.outcome.take() {
+        match state.outcome.0.take() {
             Some(outcome) => Poll::Ready(outcome),
             None => {
-                state.waiter = Some(cx.waker().clone());
+                let previous = state.waiter.replace(cx.waker().clone());
+                drop(state);
+                // The drop of a waker may run any code, so the lock is released first.
+                drop(previous);
                 Poll::Pending
             }
         }
@@ -178,10 +177,12 @@ impl<T> Finish<T> {
     /// Registers the waker of the task. Returns whether the task was cancelled.
     fn is_cancelled(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.state);
-        if !state.task.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            state.task = Some(cx.waker().clone());
-        }
-        state.cancelled
+        let is_known = state.task.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        let previous = if is_known { None } else { state.task.replace(cx.waker().clone()) };
+        let is_cancelled = state.cancelled;
+        drop(state);
+        drop(previous);
+        is_cancelled
     }
 
     /// Stores the result, unless there is one, and wakes the waiter. The task is not counted any more once the waiter
@@ -189,15 +190,15 @@ impl<T> Finish<T> {
     fn with(&mut self, outcome: Result<T, TaskError>) {
         drop(self.counted.take());
         let mut state = lock(&self.state);
-        state.task = None;
+        let task = state.task.take();
         if !state.finished {
             state.finished = true;
-            state.outcome = Some(outcome);
+            state.outcome.0 = Some(outcome);
         }
-        if let Some(waiter) = state.waiter.take() {
-            drop(state);
-            waiter.wake();
-        }
+        let waiter = state.waiter.take();
+        drop(state);
+        drop(task);
+        waiter.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -205,35 +206,6 @@ impl<T> Drop for Finish<T> {
     fn drop(&mut self) {
         self.with(Err(TaskError::Cancelled));
     }
-}
-
-/// A value of the application that an executor may drop. A panic of the drop is logged: it would end the thread of the
-/// executor, and `async_task` aborts the process.
-pub(crate) struct Contained<T>(pub(crate) Option<T>);
-
-impl<T> Contained<T> {
-    /// Drops the value.
-    pub(crate) fn clear(&mut self) {
-        let value = self.0.take();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            log::error!("a task or a job panicked while it was dropped: {}", panic_message(&*panic));
-        }
-    }
-}
-
-impl<T> Drop for Contained<T> {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-/// The message of a panic payload.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 /// Locks `mutex` and ignores poisoning: no critical section in this crate leaves its data inconsistent by a panic.
@@ -253,7 +225,7 @@ mod tests {
         let latch = Latch::new();
         let stalls = Arc::new(Stalls::new("none", std::time::Duration::MAX));
         let origin = Origin::Spawned(std::panic::Location::caller());
-        let (task, body) = Task::new(async {}, origin, Some(latch.guard()), stalls);
+        let (task, body) = Task::new(async {}, origin, Some(latch.guard()), Some(stalls));
         let mut body = pin!(body);
         assert_eq!(latch.guards(), 1);
         assert!(body.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());

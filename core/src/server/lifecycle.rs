@@ -129,7 +129,11 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     end.wait(0, runtime.tasks_ended());
     match runtime.tasks() {
         0 => {}
-        tasks => log::warn!("{tasks} background tasks were still running"),
+        tasks => {
+            log::warn!("{tasks} background tasks were still running");
+            // A detached handler may hold a thread of a blocking backend.
+            shutdown.force();
+        }
     }
     Ok(Report::of(&service))
 }

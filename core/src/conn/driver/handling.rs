@@ -1,8 +1,10 @@
 //! The step `Handle`: the call of a handler, the wait for its future, and the start of the response.
 
+use std::future::pending;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
+use crate::conn::after::After;
 use crate::conn::cancel::CheckPeer;
 use crate::conn::driver::Driving;
 use crate::conn::driver::step::{AfterFlush, Step};
@@ -16,6 +18,8 @@ use crate::proto::body::{Body, Inner as BodyInner};
 use crate::proto::request::Request;
 use crate::proto::response::Response;
 use crate::runtime::config::OnDisconnect;
+use crate::runtime::contained::discard;
+use crate::runtime::handle::before;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::{Origin, RouteName};
 
@@ -109,13 +113,10 @@ impl<T: Transport> Driving<T> {
                     handler_timed_out()
                 }
                 EndOfWait::PeerLeft => {
-                    if policy == OnDisconnect::Detach
-                        && let Step::Handle(future, ..) = std::mem::replace(&mut self.step, Step::Next)
-                    {
-                        let origin = Origin::Detached(self.route);
-                        service.runtime.spawn_at(async move { drop(future.await) }, origin, true).detach();
-                    }
                     service.was_cut_if_forced();
+                    if policy == OnDisconnect::Detach {
+                        self.detach();
+                    }
                     return Poll::Ready(Err(Closed));
                 }
             },
@@ -128,9 +129,37 @@ impl<T: Transport> Driving<T> {
         if !has_body_reader {
             self.take_back();
         }
-        self.step = Step::Next;
+        discard(std::mem::replace(&mut self.step, Step::Next));
         self.answer(&mut response);
         Poll::Ready(Ok(()))
+    }
+
+    /// Lets the handler run on without its connection, which ends next. It counts as a background task. On an event
+    /// loop it is one. On a blocking backend the handler may block, so it keeps its thread instead.
+    fn detach(&mut self) {
+        let Step::Handle(handler, ..) = std::mem::replace(&mut self.step, Step::Next) else { return };
+        let service = &self.service;
+        let deadline = self.io.with(|io| io.deadlines.handler);
+        let (runtime, forced) = (service.runtime.clone(), service.shutdown.reached(Phase::Forced));
+        let rest = async move {
+            let late = async {
+                match deadline {
+                    Some(deadline) => runtime.sleep_until(deadline).await,
+                    None => pending().await,
+                }
+            };
+            match before(before(handler, forced), late).await {
+                Some(Some(mut response)) => drop(After::new(&runtime, response.take_after())),
+                Some(None) => {}
+                None => log::warn!("a handler whose peer has left took too long, and was dropped"),
+            }
+        };
+        match service.threads_block() {
+            false => service.runtime.spawn_at(rest, Origin::Detached(self.route), true).detach(),
+            true => {
+                self.step = Step::Detached(service.runtime.task_in_place(rest, Origin::Detached(self.route)))
+            }
+        }
     }
 
     /// Tells the stall detector that the handler of the current request, or the body of its response, has returned or is

@@ -2,13 +2,14 @@
 //!
 //! | step | waits for | next step |
 //! | --- | --- | --- |
-//! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | any step but `Linger`; the end, if the peer has left |
+//! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | any step but `Linger` and `Detached`; the end, if the peer has left |
 //! | `Prepare` | the reply to a probe of the peer, and the rest of a small body, on blocking backends | as for a request in `Next`; the end |
-//! | `Handle` | the future of a handler | `Next`, `Exchange` or `Flush`; the end, if the peer has left |
+//! | `Handle` | the future of a handler | `Next`, `Exchange` or `Flush`; the end or `Detached`, if the peer has left |
 //! | `Exchange` | pieces of a streamed response, the peer that receives them, and the rest of a request before an upgrade | `Next` or `Flush`; the end, also by an upgrade |
 //! | `Flush` | the peer to receive the queued bytes | `Next`, `Read`, `Linger`, or the end |
 //! | `Read` | bytes of the peer | `Next`, `Flush`, or the end |
 //! | `Linger` | the peer to close after the last response | the end |
+//! | `Detached` | a handler whose peer has left, on a blocking backend; the connection is closed | the end |
 
 use crate::conn::exchange::Exchanged;
 use crate::conn::io::Closed;
@@ -30,6 +31,8 @@ pub(super) enum Step<T> {
     Exchange(BoxFuture<Result<Exchanged<T>, Closed>>),
     /// The number of bytes that the lingering close may still read.
     Linger(u64),
+    /// The future of a detached handler. It does not panic.
+    Detached(BoxFuture<()>),
 }
 
 /// The continuation of `Step::Flush`.

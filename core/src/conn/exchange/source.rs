@@ -6,21 +6,21 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::conn::exchange::panicked;
-use crate::proto::body::Body;
+use crate::proto::body::{Body, BodyError};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
-use crate::runtime::task::panic_message;
+use crate::runtime::contained::{Contained, contain};
 
 /// A response body, of which the first piece may be polled before the head is sent.
 pub(super) struct Source {
-    body: Body,
+    body: Contained<Body>,
     /// The first piece, once [`Source::poll_first`] has received it. `Some(None)` is the end of the body.
     first: Option<Option<Bytes>>,
 }
 
 impl Source {
     pub(super) fn new(body: Body) -> Source {
-        Source { body, first: None }
+        Source { body: Contained::new(body), first: None }
     }
 
     /// The number of bytes that [`Source::poll_next`] has yet to return, if the body knows its length.
@@ -34,14 +34,14 @@ impl Source {
 
     /// Polls for the first piece and keeps it. Returns the response to send instead if the body fails or panics.
     pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
-        let instead = match catch_unwind(AssertUnwindSafe(|| self.body.poll_chunk(cx))) {
+        let instead = match catch_unwind(AssertUnwindSafe(|| self.poll_body(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Some(Err(error)))) => Some(error.into_response()),
             Ok(Poll::Ready(next)) => {
                 self.first = Some(next.and_then(Result::ok));
                 None
             }
-            Err(panic) => Some(panicked(&*panic)),
+            Err(panic) => Some(panicked(panic)),
         };
         Poll::Ready(instead)
     }
@@ -52,17 +52,18 @@ impl Source {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
-        match catch_unwind(AssertUnwindSafe(|| self.body.poll_chunk(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Some(Err(error)))) => {
+        match contain("a response body", || self.poll_body(cx)) {
+            Some(Poll::Pending) => Poll::Pending,
+            Some(Poll::Ready(Some(Err(error)))) => {
                 log::warn!("a response was cut short: {error}");
                 Poll::Ready(None)
             }
-            Ok(Poll::Ready(next)) => Poll::Ready(Some(next.and_then(Result::ok))),
-            Err(panic) => {
-                log::error!("a response body panicked: {}", panic_message(&*panic));
-                Poll::Ready(None)
-            }
+            Some(Poll::Ready(next)) => Poll::Ready(Some(next.and_then(Result::ok))),
+            None => Poll::Ready(None),
         }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.body.0.as_mut().map_or(Poll::Ready(None), |body| body.poll_chunk(cx))
     }
 }
