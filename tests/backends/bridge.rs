@@ -1,11 +1,12 @@
 //! Sync work inside async work inside sync work: threads of one kind wait for threads of another, and none starves.
 
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use gearshift::{Backend, Config, Overload, Request, Router, Runtime, blocking, compute, sync};
-use test_support::backend::few_workers;
+use gearshift::{Backend, Config, Overload, Request, Router, Runtime, Work, blocking, compute, sync};
+use test_support::backend::{begins_with_head, blocks, concurrency, few_workers};
 use test_support::server::{Running, one};
 use test_support::suite::Area;
 use test_support::wait_until;
@@ -14,6 +15,9 @@ pub(crate) const AREA: Area = (
     "bridge",
     &[
         ("every_kind_of_work_may_wait_for_every_other", nested),
+        ("jobs_that_wait_for_jobs_of_tasks_leave_them_room", |backend| spawned(backend, false)),
+        ("handlers_that_wait_for_jobs_of_tasks_leave_them_room", |backend| spawned(backend, true)),
+        ("a_job_that_waits_for_a_body_leaves_room_for_the_jobs_of_tasks", slow_body),
         ("no_more_jobs_run_than_there_are_threads", bounded),
         ("try_blocking_is_refused_while_the_queue_is_full", refused),
         ("handlers_beyond_the_queue_are_refused_where_that_is_the_setting", handlers_refused),
@@ -77,6 +81,117 @@ fn nested(backend: Backend) {
     clients.iter_mut().for_each(|(client, (path, _))| client.send_get(path));
     for (client, (path, said)) in &mut clients {
         assert_eq!(client.answer().said(), (200, said.clone()), "{path}");
+    }
+}
+
+/// The number of jobs of each kind that wait for jobs at the same time. The pools have two threads.
+const WAITING: usize = 12;
+/// The number of jobs that each of them waits for, one inside the other.
+const DEPTH: usize = 3;
+
+/// Waits in a job for a task that offloads the next job. The first jobs begin to wait when all of them run or wait
+/// for a thread.
+fn wait_for_tasks(runtime: &Runtime, kind: Work, depth: usize) -> usize {
+    let inner = runtime.clone();
+    let task = runtime.spawn(async move {
+        let next = inner.clone();
+        let job = move || match depth {
+            0 => 0,
+            depth => 1 + wait_for_tasks(&next, kind, depth - 1),
+        };
+        match kind {
+            Work::Blocking => inner.blocking(job).await,
+            Work::Compute => inner.compute(job).await,
+        }
+    });
+    runtime.block_on(task).expect("the task ends")
+}
+
+/// Takes every thread of both pools with jobs that wait for jobs of their own pool.
+fn spawned(backend: Backend, by_handlers: bool) {
+    let mut config = few_workers(backend);
+    (config.blocking_threads, config.compute_threads) = (2, Some(2));
+    let (tell, told) = std::sync::mpsc::channel();
+    let held = Gate::default();
+    let gate = held.clone();
+    let server = Running::start(backend, config, move |runtime| {
+        let _ = tell.send(runtime.clone());
+        let [one, other] = [(); 2].map(|()| (runtime.clone(), gate.clone()));
+        let wait = |(runtime, gate): &(Runtime, Gate), kind| {
+            gate.enter();
+            wait_for_tasks(runtime, kind, DEPTH).to_string()
+        };
+        Router::new()
+            .get("/blocking", blocking(move |_| wait(&one, Work::Blocking)))
+            .get("/compute", compute(move |_| wait(&other, Work::Compute)))
+    });
+    let runtime: Runtime = told.recv().expect("the application has started");
+    let kinds = [("/blocking", Work::Blocking), ("/compute", Work::Compute)];
+    if by_handlers {
+        let mut clients: Vec<_> = (0..WAITING)
+            .flat_map(|_| kinds)
+            .map(|(path, _)| {
+                let mut client = server.client();
+                client.send_get(path);
+                client
+            })
+            .collect();
+        let at_once = concurrency(backend).unwrap_or(4);
+        wait_until("every thread is taken", || held.inside() == at_once);
+        held.open();
+        clients.iter_mut().for_each(|client| assert_eq!(client.answer().said(), (200, DEPTH.to_string())));
+    } else {
+        let wait = |kind: Work| {
+            let (outer, inner, gate) = (runtime.clone(), runtime.clone(), held.clone());
+            let job = move || {
+                gate.enter();
+                wait_for_tasks(&inner, kind, DEPTH)
+            };
+            match kind {
+                Work::Blocking => runtime.spawn(async move { outer.blocking(job).await }),
+                Work::Compute => runtime.spawn(async move { outer.compute(job).await }),
+            }
+        };
+        let tasks: Vec<_> = (0..WAITING).flat_map(|_| kinds).map(|(_, kind)| wait(kind)).collect();
+        wait_until("every thread is taken", || held.inside() == 4);
+        held.open();
+        tasks.into_iter().for_each(|task| assert_eq!(runtime.block_on(task), Ok(DEPTH)));
+    }
+    wait_until("every thread is free", || {
+        let stats = runtime.stats();
+        (stats.blocking.running, stats.compute.running, stats.tasks_running) == (0, 0, 0)
+    });
+}
+
+fn slow_body(backend: Backend) {
+    let mut config = begins_with_head(backend);
+    (config.blocking_threads, config.compute_threads) = (1, Some(1));
+    let (tell, told) = std::sync::mpsc::channel();
+    let server = Running::start(backend, config, move |runtime| {
+        let _ = tell.send(runtime);
+        let read = |request: Request| {
+            let mut body = String::new();
+            request.into_body().reader().read_to_string(&mut body).map(|_| body)
+        };
+        Router::new().post("/blocking", blocking(read)).post("/compute", compute(read))
+    });
+    let runtime: Runtime = told.recv().expect("the application has started");
+    for path in ["/blocking", "/compute"] {
+        let mut client = server.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\na"));
+        wait_until("the job has begun", || {
+            let stats = runtime.stats();
+            blocks(backend) || stats.blocking.running + stats.compute.running > 0
+        });
+        let inside = runtime.clone();
+        let task = runtime.spawn(async move { inside.blocking(|| 1).await + inside.compute(|| 2).await });
+        assert_eq!(runtime.block_on(task), Ok(3), "{path}");
+        client.send("b");
+        assert_eq!(client.answer().said(), (200, "ab".into()), "{path}");
+        wait_until("the threads are free", || {
+            let stats = runtime.stats();
+            stats.blocking.running + stats.compute.running == 0
+        });
     }
 }
 

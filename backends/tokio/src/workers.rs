@@ -12,9 +12,10 @@ use crate::NAME;
 use crate::accept::accept;
 use crate::runtime::TokioEngine;
 
-/// Minimum limit for the blocking threads of a runtime. Tokio itself and libraries also use these threads, for files
-/// and name lookups. The core limits its own jobs to `Config::blocking_threads` before it passes them to the runtime.
-const MIN_BLOCKING_THREADS: usize = 512;
+/// The blocking threads of a runtime beyond `Config::blocking_threads`. The core limits its own jobs to the setting before
+/// it passes them to the runtime, except for the jobs that run while others wait ([`Engine::offload`]). Tokio itself and
+/// libraries also use these threads, for files and name lookups.
+const SPARE_BLOCKING_THREADS: usize = 512;
 
 /// The threads that run connections, tasks and handlers. A thread that a handler holds at the stop is left behind.
 pub(crate) struct TokioWorkers {
@@ -41,7 +42,7 @@ impl TokioWorkers {
         let number = AtomicUsize::new(0);
         let runtime = Builder::new_multi_thread()
             .worker_threads(config.workers_or_cores())
-            .max_blocking_threads(config.blocking_threads.max(MIN_BLOCKING_THREADS))
+            .max_blocking_threads(config.blocking_threads.saturating_add(SPARE_BLOCKING_THREADS))
             .thread_name_fn(move || format!("{NAME}-{}", number.fetch_add(1, Ordering::Relaxed)))
             .enable_all()
             .build()?;
@@ -61,7 +62,7 @@ impl TokioWorkers {
         let mut workers = TokioWorkers::new(server, &latch);
         for number in 0..config.workers_or_cores() {
             let runtime = Builder::new_current_thread()
-                .max_blocking_threads(config.blocking_threads.max(MIN_BLOCKING_THREADS))
+                .max_blocking_threads(config.blocking_threads.saturating_add(SPARE_BLOCKING_THREADS))
                 .thread_name("tokio-blocking")
                 .enable_all()
                 .build()?;

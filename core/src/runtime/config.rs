@@ -63,10 +63,12 @@ pub struct Config {
     pub threads: Option<usize>,
     /// The number of blocking jobs, from [`Runtime::blocking`](crate::Runtime::blocking), that run at once on backends
     /// whose threads must not block, up to [`Config::MAX_THREADS`]. Except on tokio, all servers of the process share at
-    /// most 500 threads for them.
+    /// most 500 threads for them. A job that waits in [`Runtime::block_on`](crate::Runtime::block_on) lends its place, so
+    /// that further jobs run.
     pub blocking_threads: usize,
     /// The number of CPU-bound jobs, from [`Runtime::compute`](crate::Runtime::compute), that run at once on backends
-    /// whose threads must not block, up to [`Config::MAX_THREADS`]. `None`: one for each core.
+    /// whose threads must not block, up to [`Config::MAX_THREADS`]. `None`: one for each core. A job that waits lends its
+    /// place, as for [`Config::blocking_threads`].
     pub compute_threads: Option<usize>,
     /// The number of jobs of each kind that may wait for a thread before further jobs are refused. With 0, a job is
     /// refused if no thread is free. It applies to

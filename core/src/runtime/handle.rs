@@ -29,7 +29,7 @@ use crate::runtime::latch::{self, Latch};
 use crate::runtime::lookup::Lookups;
 use crate::runtime::offload::{Job, offload};
 use crate::runtime::park;
-use crate::runtime::pool::{Busy, Place, Pool};
+use crate::runtime::pool::{Busy, Pool};
 use crate::runtime::scope::Scope;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::stall::{Origin, Stalls};
@@ -55,8 +55,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs `task` in the background. It is called on any thread. `task` does not panic.
     fn spawn(&self, task: BoxFuture<()>);
 
-    /// Runs `job` on a thread of the given kind without delay. The caller has at most as many jobs running as the
-    /// settings allow for the kind. `job` does not panic.
+    /// Runs `job` on a thread of the given kind without delay. `job` does not panic.
+    ///
+    /// The caller has at most as many CPU-bound jobs running as [`Config::compute_threads`], and at most as many
+    /// blocking jobs as [`Config::blocking_threads`]. While jobs wait for futures, up to 256 further blocking jobs run
+    /// ([`Runtime::block_on`]).
     fn offload(&self, kind: Work, job: Job);
 
     /// Whether the threads that drive connections may block. A handler then holds its thread until its response
@@ -128,7 +131,7 @@ pub enum Work {
 pub struct Runtime(Arc<Shared>);
 
 struct Shared {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
     tasks: Latch,
     tasks_started: AtomicU64,
     blocking: Arc<Pool>,
@@ -144,7 +147,12 @@ struct Shared {
 impl Runtime {
     /// Creates a handle to `engine`, for backends. `config` has the sizes of the pools; `shutdown` stops the server.
     pub fn new(engine: impl Engine, config: &Config, shutdown: Shutdown) -> Runtime {
-        let pool = |kind, threads| Pool::new(kind, threads, config.pool_queue, config.pool_overload);
+        let engine: Arc<dyn Engine> = Arc::new(engine);
+        let pool = |kind, threads| {
+            let engine = engine.clone();
+            let run = move |kind, job| engine.offload(kind, job);
+            Pool::new(kind, threads, config.pool_queue, config.pool_overload, run)
+        };
         Runtime(Arc::new(Shared {
             tasks: Latch::new(),
             tasks_started: AtomicU64::new(0),
@@ -156,7 +164,7 @@ impl Runtime {
             stalls: Arc::new(Stalls::new(engine.backend(), config.stall_threshold)),
             connections: Arc::default(),
             shutdown,
-            engine: Box::new(engine),
+            engine,
         }))
     }
 
@@ -365,6 +373,10 @@ impl Runtime {
     /// and [`Runtime::compute`], in a sync handler on a blocking backend, or on a thread that the application has
     /// created.
     ///
+    /// `future` may wait for tasks that offload work themselves. A job on a thread of a pool lends its place to the
+    /// jobs of tasks while it waits, so that they run although every thread waits. Each pool lends up to 128 places at
+    /// once. A job that waits beyond this limit keeps its place.
+    ///
     /// # Panics
     /// On the thread of an event loop. The thread would stall its connections, and could not wake the future.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
@@ -444,14 +456,6 @@ impl Runtime {
             Work::Blocking => &self.0.blocking,
             Work::Compute => &self.0.compute,
         }
-    }
-
-    /// Starts a job or queues it. Returns the place of a queued job.
-    ///
-    /// # Errors
-    /// [`Busy`] if `may_refuse` is set and the queue is full.
-    pub(crate) fn admit(&self, kind: Work, job: Job, may_refuse: bool) -> Result<Option<Place>, Busy> {
-        self.pool(kind).admit(job, may_refuse, |job| self.0.engine.offload(kind, job))
     }
 
     /// Counts one more background task until the guard is dropped.

@@ -12,7 +12,7 @@ use async_task::Runnable;
 
 use crate::runtime::config::Overload;
 use crate::runtime::handle::Work;
-use crate::runtime::pool::Pool;
+use crate::runtime::pool::{Pool, Requester};
 
 /// The largest number of lookups of one server that run at once. Further ones wait.
 const MAX_LOOKUPS: usize = 16;
@@ -22,7 +22,10 @@ pub(crate) struct Lookups(Arc<Pool>);
 
 impl Lookups {
     pub(crate) fn new() -> Lookups {
-        Lookups(Pool::new(Work::Blocking, MAX_LOOKUPS, usize::MAX, Overload::Wait))
+        Lookups(Pool::new(Work::Blocking, MAX_LOOKUPS, usize::MAX, Overload::Wait, |_, job| {
+            // If the system refuses the thread, the job is dropped, which the wait for the output reports.
+            let _ = thread::Builder::new().name("lookup".into()).spawn(job);
+        }))
     }
 
     /// Looks the addresses of `HOST:PORT` up. Dropping the future cancels a lookup that waits; the result of a running
@@ -44,11 +47,8 @@ impl Lookups {
         let task = async_task::Builder::new().propagate_panic(true);
         let (runnable, output) = task.spawn(|()| async { lookup() }, drop::<Runnable>);
         let job = Box::new(move || _ = runnable.run());
-        let admitted = self.0.admit(job, false, |job| {
-            // If the system refuses the thread, the job is dropped, which the wait for the output reports.
-            let _ = thread::Builder::new().name("lookup".into()).spawn(job);
-        });
-        let _place = admitted.expect("a lookup that may wait is not refused");
+        let admitted = self.0.admit(job, Requester::Other, false);
+        let _position = admitted.expect("a lookup that may wait is not refused");
         match output.fallible().await {
             Some(output) => output,
             None => {

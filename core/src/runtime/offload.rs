@@ -8,7 +8,8 @@ use async_task::Runnable;
 
 use crate::runtime::contained::{Contained, discard, log_panic};
 use crate::runtime::handle::{Runtime, Work};
-use crate::runtime::pool::Busy;
+use crate::runtime::park;
+use crate::runtime::pool::{Busy, Requester};
 
 /// A function for a thread of a pool to run. It does not panic.
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
@@ -38,7 +39,12 @@ where
         let run = async move { Outcome(Some(catch_unwind(AssertUnwindSafe(work.take())))) };
         // The work never waits, so that it is scheduled only once, by the pool.
         let (runnable, outcome) = async_task::spawn(run, drop::<Runnable>);
-        let _place = runtime.admit(kind, Box::new(move || _ = runnable.run()), may_refuse)?;
+        let requester = match park::is_event_loop() {
+            true => Requester::Handler,
+            false => Requester::Other,
+        };
+        let _position =
+            runtime.pool(kind).admit(Box::new(move || _ = runnable.run()), requester, may_refuse)?;
         match outcome.fallible().await.and_then(|mut outcome| outcome.0.take()) {
             Some(Ok(output)) => Ok(output),
             Some(Err(panic)) => resume_unwind(panic),

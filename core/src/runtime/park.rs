@@ -1,8 +1,9 @@
 //! Blocking waits for a future, by the role of the calling thread.
 //!
-//! A thread has one of three roles. A thread that no backend owns parks until its future wakes it. A worker of a
-//! blocking backend waits through the [`Park`] of its backend, which may run a reactor. A thread that drives the
-//! connections of an event loop must not wait: the events that would wake it are events that it handles itself.
+//! A thread has one of three roles. A thread that no backend owns parks until its future wakes it. If it runs a job of a
+//! pool, it lends the place of the job while it is parked. A worker of a blocking backend waits through the [`Park`] of
+//! its backend, which may run a reactor. A thread that drives the connections of an event loop must not wait: the events
+//! that would wake it are events that it handles itself.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
+
+use crate::runtime::pool::Pool;
 
 /// The wait of a worker thread of a blocking backend.
 pub trait Park: Send + Sync + 'static {
@@ -88,7 +91,10 @@ pub(crate) fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> 
             (Poll::Ready(output), _) => return Some(output),
             (Poll::Pending, Some(park)) => park.park(),
             (Poll::Pending, None) if is_event_loop() => return None,
-            (Poll::Pending, None) => thread::park(),
+            (Poll::Pending, None) => {
+                let _lent = Pool::lend_place();
+                thread::park();
+            }
         }
     }
 }

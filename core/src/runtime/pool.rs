@@ -1,9 +1,17 @@
-//! The admission of offloaded jobs: a bound on the jobs that run at once, and a queue for the others.
+//! The admission of offloaded jobs: a bound on the jobs that run at once, and queues for the others.
 //!
 //! Blocking work and CPU-bound work have a pool each, so that neither can occupy the threads of the other. A job
-//! leaves the queue when its future is dropped. A thread that has completed a job takes the next one from the queue.
+//! leaves its queue when its future is dropped. A thread that has completed a job takes the next one.
+//!
+//! A job may wait for another job, for example in [`Runtime::block_on`](crate::Runtime::block_on) for a task that
+//! offloads work. If the jobs of all threads did so, the jobs that they wait for would never start. A job that waits
+//! for a future therefore lends its place: a *guest* runs meanwhile, on one more thread. A guest can wait and lend its
+//! place, too. At most [`MAX_LENT`] places of a pool are lent at once.
+//!
+//! A job of a handler is never a guest. Handlers may be as many as there are connections, and if their jobs wait, they
+//! would take all places that can be lent. The jobs that they wait for are jobs of tasks.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -20,9 +28,16 @@ use crate::runtime::offload::Job;
 use crate::runtime::stats::PoolStats;
 use crate::runtime::task::lock;
 
-/// The admission of one kind of work. The backend provides the threads.
+/// Maximum number of places of one pool that are lent at the same time. A job that waits beyond it keeps its place.
+pub(crate) const MAX_LENT: usize = 128;
+
+/// The admission of one kind of work.
 pub(crate) struct Pool {
     kind: Work,
+    /// Has a thread of a kind run a job without delay.
+    run: Box<dyn Fn(Work, Job) + Send + Sync>,
+    /// The number of places.
+    threads: usize,
     /// The length of the queue from which on jobs that may be refused are refused.
     max_queue: usize,
     overload: Overload,
@@ -31,12 +46,20 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// `queued` is not kept here: it is the length of `queue`.
+    /// The counts of jobs. The other values are not kept here.
     stats: PoolStats,
+    /// The number of places that are taken.
+    taken: usize,
+    /// The number of jobs that wait for a future, and have lent their place.
+    lent: usize,
+    /// The number of guests. It exceeds `lent` when a job has ended its wait before its guest has ended.
+    guests: usize,
     /// The position that the next queued job gets.
     next_position: u64,
-    /// The queued jobs by position.
-    queue: BTreeMap<u64, Queued>,
+    /// The queued jobs of handlers, by position.
+    of_handlers: BTreeMap<u64, Queued>,
+    /// The other queued jobs, by position.
+    of_others: BTreeMap<u64, Queued>,
 }
 
 struct Queued {
@@ -44,31 +67,94 @@ struct Queued {
     since: Instant,
 }
 
-/// The place of a job in the queue of a pool. Dropping it removes the job, if no thread has started it.
-pub(crate) struct Place {
-    pool: Arc<Pool>,
-    position: u64,
+impl State {
+    fn queued(&self) -> usize {
+        self.of_handlers.len() + self.of_others.len()
+    }
+
+    fn queue(&mut self, requester: Requester) -> &mut BTreeMap<u64, Queued> {
+        match requester {
+            Requester::Handler => &mut self.of_handlers,
+            Requester::Other => &mut self.of_others,
+        }
+    }
+
+    /// Ends a claim.
+    fn end(&mut self, claim: Claim) {
+        match claim {
+            Claim::Place => self.taken -= 1,
+            Claim::Guest => self.guests -= 1,
+        }
+    }
+
+    /// Takes the first queued job that may run by `claim`.
+    fn pop(&mut self, claim: Claim) -> Option<Job> {
+        let first = |queue: &BTreeMap<u64, Queued>| queue.first_key_value().map(|(position, _)| *position);
+        let of_other = first(&self.of_others);
+        let queue = match (claim, first(&self.of_handlers)) {
+            (Claim::Place, Some(of_handler)) if of_other.is_none_or(|of_other| of_handler < of_other) => {
+                &mut self.of_handlers
+            }
+            _ => &mut self.of_others,
+        };
+        let (_, Queued { job, since }) = queue.pop_first()?;
+        self.stats.started += 1;
+        self.stats.waits += 1;
+        self.stats.waited += since.elapsed();
+        Some(job)
+    }
 }
 
-impl Drop for Place {
+/// The code that has offloaded a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Requester {
+    /// A handler or a response body, on an event loop.
+    Handler,
+    /// A background task, a job, or a thread of the application.
+    Other,
+}
+
+/// The claim of a thread to run jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// The thread has a place.
+    Place,
+    /// The thread is a guest in a place that is lent.
+    Guest,
+}
+
+/// The position of a job in a queue. Dropping it removes the job, if no thread has started it.
+pub(crate) struct Position {
+    pool: Arc<Pool>,
+    requester: Requester,
+    number: u64,
+}
+
+impl Drop for Position {
     fn drop(&mut self) {
-        let withdrawn = lock(&self.pool.state).queue.remove(&self.position);
+        let withdrawn = lock(&self.pool.state).queue(self.requester).remove(&self.number);
         // The drop runs code of the application, so it happens without the lock.
         drop(withdrawn);
     }
 }
 
 thread_local! {
-    /// The kind of the pool whose job the thread runs.
-    static CURRENT: Cell<Option<Work>> = const { Cell::new(None) };
+    /// The pool whose job the thread runs.
+    static CURRENT: RefCell<Option<Arc<Pool>>> = const { RefCell::new(None) };
 }
 
 impl Pool {
-    /// Creates the admission of `kind` for `threads` threads, at least 1.
-    pub(crate) fn new(kind: Work, threads: usize, max_queue: usize, overload: Overload) -> Arc<Pool> {
-        let stats = PoolStats { threads: threads.max(1), ..PoolStats::default() };
-        let state = Mutex::new(State { stats, ..State::default() });
-        Arc::new(Pool { kind, max_queue, overload, state })
+    /// Creates the admission of `kind` for `threads` threads, at least 1. `run` has a thread of a kind run a job without
+    /// delay.
+    pub(crate) fn new(
+        kind: Work,
+        threads: usize,
+        max_queue: usize,
+        overload: Overload,
+        run: impl Fn(Work, Job) + Send + Sync + 'static,
+    ) -> Arc<Pool> {
+        let (run, threads) = (Box::new(run), threads.max(1));
+        Arc::new(Pool { kind, run, threads, max_queue, overload, state: Mutex::default() })
     }
 
     /// Whether the jobs of handlers are refused when the queue is full.
@@ -78,78 +164,120 @@ impl Pool {
 
     /// Whether work of `kind` must run on the calling thread because that is a thread of a pool.
     ///
-    /// The rule prevents a deadlock in which all threads of a pool wait for jobs in its queue. A CPU-bound job never
-    /// waits for another job, and a blocking job waits only for CPU-bound jobs.
+    /// The rule saves a job from waiting for its own pool: a CPU-bound job never waits for work that it offloads, and
+    /// a blocking job waits only for CPU-bound work.
     pub(crate) fn runs_in_place(kind: Work) -> bool {
-        match CURRENT.get() {
+        CURRENT.with_borrow(|pool| match pool.as_ref().map(|pool| pool.kind) {
             Some(Work::Compute) => true,
             Some(Work::Blocking) => kind == Work::Blocking,
             None => false,
-        }
+        })
     }
 
-    /// Passes a job to `run`, which must have a thread run it now, or queues it. Returns the place of a queued job.
+    /// Lends the place of the job that the calling thread runs, until the returned value is dropped: the job is about
+    /// to wait for a future. `None` on a thread of no pool, and if [`MAX_LENT`] places are lent.
+    pub(crate) fn lend_place() -> Option<LentPlace> {
+        let pool = CURRENT.with_borrow(Option::clone)?;
+        let mut state = lock(&pool.state);
+        if state.lent >= MAX_LENT {
+            return None;
+        }
+        state.lent += 1;
+        let guest = pool.next_guest(&mut state);
+        drop(state);
+        if let Some(job) = guest {
+            pool.start(job, Claim::Guest);
+        }
+        Some(LentPlace(pool))
+    }
+
+    /// Has a thread run a job now, or queues it. Returns the position of a queued job.
     ///
     /// # Errors
     /// [`Busy`] if `may_refuse` is set and the queue is full.
     pub(crate) fn admit(
         self: &Arc<Pool>,
         job: Job,
+        requester: Requester,
         may_refuse: bool,
-        run: impl FnOnce(Job),
-    ) -> Result<Option<Place>, Busy> {
+    ) -> Result<Option<Position>, Busy> {
         let mut state = lock(&self.state);
-        if state.stats.running < state.stats.threads {
-            state.stats.running += 1;
-            state.stats.started += 1;
-            drop(state);
-            let permit = RunPermit(Some(self.clone()));
-            run(Box::new(move || permit.work(job)));
-            return Ok(None);
-        }
-        if may_refuse && state.queue.len() >= self.max_queue {
+        let claim = if state.taken < self.threads {
+            state.taken += 1;
+            Claim::Place
+        } else if requester == Requester::Other && state.guests < state.lent {
+            state.guests += 1;
+            Claim::Guest
+        } else if may_refuse && state.queued() >= self.max_queue {
             state.stats.refused += 1;
             return Err(Busy);
-        }
-        let position = state.next_position;
-        state.next_position += 1;
-        state.queue.insert(position, Queued { job, since: Instant::now() });
-        Ok(Some(Place { pool: self.clone(), position }))
-    }
-
-    /// The next job for a thread that has completed one. `None` ends its claim to run.
-    fn next(&self) -> Option<Job> {
-        let mut state = lock(&self.state);
-        let Some((_, Queued { job, since })) = state.queue.pop_first() else {
-            state.stats.running -= 1;
-            return None;
+        } else {
+            let number = state.next_position;
+            state.next_position += 1;
+            state.queue(requester).insert(number, Queued { job, since: Instant::now() });
+            return Ok(Some(Position { pool: self.clone(), requester, number }));
         };
         state.stats.started += 1;
-        state.stats.waits += 1;
-        state.stats.waited += since.elapsed();
+        drop(state);
+        self.start(job, claim);
+        Ok(None)
+    }
+
+    /// Passes a job and its claim to a thread. The places of all CPU-bound threads may be lent, so a guest runs on a
+    /// thread for blocking work.
+    fn start(self: &Arc<Pool>, job: Job, claim: Claim) {
+        let kind = match claim {
+            Claim::Place => self.kind,
+            Claim::Guest => Work::Blocking,
+        };
+        let permit = RunPermit(Some((self.clone(), claim)));
+        (self.run)(kind, Box::new(move || permit.work(job)));
+    }
+
+    /// Takes a job for a new guest, if a place is lent that has none.
+    fn next_guest(&self, state: &mut State) -> Option<Job> {
+        let job = (state.guests < state.lent).then(|| state.pop(Claim::Guest)).flatten()?;
+        state.guests += 1;
         Some(job)
+    }
+
+    /// The next job for a thread that has completed one. `None` ends its claim.
+    fn next(&self, claim: Claim) -> Option<Job> {
+        let mut state = lock(&self.state);
+        // A job that has ended its wait needs its place again.
+        let may_run = claim == Claim::Place || state.guests <= state.lent;
+        let job = may_run.then(|| state.pop(claim)).flatten();
+        if job.is_none() {
+            state.end(claim);
+        }
+        job
     }
 
     /// The statistics of the pool.
     pub(crate) fn stats(&self) -> PoolStats {
         let state = lock(&self.state);
-        PoolStats { queued: state.queue.len(), ..state.stats }
+        PoolStats {
+            threads: self.threads,
+            running: state.taken + state.guests,
+            queued: state.queued(),
+            ..state.stats
+        }
     }
 }
 
-/// A claim to run jobs, counted in [`PoolStats::running`]. A backend that stops may drop the job and its claim unused.
-struct RunPermit(Option<Arc<Pool>>);
+/// A claim to run jobs. A backend that stops may drop the job and its claim unused.
+struct RunPermit(Option<(Arc<Pool>, Claim)>);
 
 impl RunPermit {
-    /// Runs a job, then jobs of the queue until it is empty.
+    /// Runs a job, then queued jobs until there is none for the claim.
     fn work(mut self, job: Job) {
-        let Some(pool) = self.0.take() else { return };
-        let before = CURRENT.replace(Some(pool.kind));
+        let Some((pool, claim)) = self.0.take() else { return };
+        let before = CURRENT.replace(Some(pool.clone()));
         let mut next = Some(job);
         while let Some(job) = next {
             // A thread that ended here would take its place with it.
             let _ = contain("a job", job);
-            next = pool.next();
+            next = pool.next(claim);
         }
         CURRENT.set(before);
     }
@@ -157,9 +285,18 @@ impl RunPermit {
 
 impl Drop for RunPermit {
     fn drop(&mut self) {
-        if let Some(pool) = &self.0 {
-            lock(&pool.state).stats.running -= 1;
+        if let Some((pool, claim)) = &self.0 {
+            lock(&pool.state).end(*claim);
         }
+    }
+}
+
+/// A place that is lent. Dropping it ends the wait of the job.
+pub(crate) struct LentPlace(Arc<Pool>);
+
+impl Drop for LentPlace {
+    fn drop(&mut self) {
+        lock(&self.0.state).lent -= 1;
     }
 }
 
@@ -182,3 +319,6 @@ impl IntoResponse for Busy {
         StatusCode::SERVICE_UNAVAILABLE.into_response().with_value(header::RETRY_AFTER, after)
     }
 }
+
+#[cfg(test)]
+mod tests;

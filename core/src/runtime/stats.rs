@@ -58,7 +58,8 @@ pub struct Stats {
 pub struct PoolStats {
     /// The largest number of threads.
     pub threads: usize,
-    /// The number of jobs that run.
+    /// The number of jobs that run, including those that wait in [`Runtime::block_on`](crate::Runtime::block_on). These
+    /// lend their places, so the number may exceed that of threads.
     pub running: usize,
     /// The number of jobs that wait for a thread.
     pub queued: usize,
