@@ -9,7 +9,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Poll, Waker};
@@ -17,7 +16,8 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use crate::runtime::task::{lock, panic_message};
+use crate::runtime::contained::{contain, discard};
+use crate::runtime::task::lock;
 
 /// The phase of a shutdown. It only moves forward, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,10 +156,8 @@ impl Shutdown {
         }
         while let Some(hook) = hooks.calls.pop_front() {
             drop(hooks);
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook())) {
-                log::error!("a hook of the shutdown panicked: {}", panic_message(&*panic));
-            }
-            drop(hook);
+            let _ = contain("a hook of the shutdown", || hook());
+            discard(hook);
             hooks = self.hooks();
         }
         hooks.is_calling = false;
