@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use futures_lite::future::yield_now;
+use futures_lite::future::{poll_once, yield_now};
 use futures_lite::stream::{self, Stream as _};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
 use gearshift_core::clock::{Clock, ManualClock};
@@ -314,6 +314,14 @@ impl Handler for App {
             "/stream" => stalled(),
             "/broken" => Answer::Ready(Response::new(Body::from_stream(stream::once(Piece::Err("broken"))))),
             "/never" => Answer::Later(Box::pin(pending()), None),
+            "/give-up" => Answer::Later(
+                Box::pin(async {
+                    let mut body = request.into_body();
+                    assert!(poll_once(body.chunk()).await.is_none());
+                    pending().await
+                }),
+                None,
+            ),
             "/ignore" => Answer::Ready(Response::text("ignored")),
             "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
             "/upgrade" => {
@@ -687,6 +695,27 @@ fn a_write_wakes_the_driver_while_another_task_reads_the_body() {
     let writer = rig.script().writer.take().unwrap();
     writer.wake();
     assert_eq!(rig.wakes(), before + 1);
+}
+
+#[test]
+fn a_handler_that_has_given_up_its_body_has_a_deadline() {
+    let give_up = head("POST /give-up", "Content-Length: 3\r\n");
+    let set = |config: &mut Config| {
+        (config.body_timeout, config.handler_timeout, config.min_rate) = (seconds(20), seconds(5), 0);
+    };
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(give_up), Nothing]);
+    assert!(!rig.poll());
+    // The handler may still wait for its body.
+    for _ in 0..4 {
+        rig.clock.advance(Duration::from_millis(4_900));
+        assert!(!rig.poll());
+        assert_eq!(rig.written(), "");
+    }
+    for _ in 0..2 {
+        rig.clock.advance(Duration::from_millis(2_700));
+        rig.poll();
+    }
+    rig.assert_written("503 Service Unavailable");
 }
 
 #[test]

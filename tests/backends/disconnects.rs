@@ -42,6 +42,7 @@ pub(crate) const AREA: Area = (
         ("requests_whose_peers_have_left_are_not_started", abandoned),
         ("handler_timeout_answers_503", late),
         ("handler_timeout_does_not_include_the_body", late_body),
+        ("handler_timeout_includes_a_body_that_was_given_up", late_without_body),
         ("handler_timeout_does_not_include_the_response_body", late_stream),
     ],
 );
@@ -414,6 +415,29 @@ fn late_body(backend: Backend) {
         client.send("x");
     }
     assert_eq!(client.answer().said(), (200, "xxxxxxxx".into()));
+}
+
+fn late_without_body(backend: Backend) {
+    let mut config = begins_with_head(backend);
+    config.handler_timeout = Duration::from_millis(100);
+    (config.body_timeout, config.min_rate) = (Duration::from_millis(100), 0);
+    let seen = Seen::default();
+    let told = seen.clone();
+    let server = Running::start(backend, config, move |_| {
+        Router::new().post("/", move |mut request: Request| {
+            let flag = told.begin();
+            async move {
+                let read = future::poll_once(request.body_mut().chunk()).await;
+                assert!(read.is_none(), "the body has not arrived");
+                let _both = (flag, request);
+                future::pending::<()>().await;
+            }
+        })
+    });
+    let mut client = server.client();
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(client.answer().status, 503);
+    seen.expect_dropped();
 }
 
 fn late_stream(backend: Backend) {

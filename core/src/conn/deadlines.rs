@@ -220,10 +220,12 @@ impl<T: Transport> Io<T> {
     }
 
     /// Whether the handler's deadline has passed. While the handler waits for the request's body, only the deadline of
-    /// the body applies, and the handler's time starts again. If the process did not run at the deadline, the handler
+    /// the body applies, and the handler's time starts again. The wait ends with that deadline, because a handler that
+    /// has given it up does not read any more. If the process did not run at the deadline, the handler
     /// did not run either, and gets that time again.
     pub(crate) fn is_handler_late(&mut self, service: &Service) -> bool {
-        if self.deadlines.reading().is_some() {
+        let reading = self.deadlines.reading();
+        if reading.is_some() && !is_over(reading, service) {
             self.restart_handler(service);
             return false;
         }
