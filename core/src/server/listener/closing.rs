@@ -141,7 +141,67 @@ fn drop_syn(_: &Socket) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::runtime::config::Config;
+    use crate::server::listener::Bind;
+
+    fn listener(bind: Bind) -> Listener {
+        Listener::bind(&[bind], &Config::default()).unwrap().pop().unwrap()
+    }
+
+    fn would_block(listener: &Listener) -> bool {
+        matches!(listener.accept(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn a_tcp_listener_that_is_closed_to_new_connections_keeps_its_queue() {
+        let mut listener = listener(Bind::Tcp("127.0.0.1:0".into()));
+        let Endpoint::Tcp(address) = listener.local().clone() else { unreachable!("it is bound to TCP") };
+        let queued = TcpStream::connect(address).unwrap();
+        assert_eq!(listener.begin_no_more(), Some(address.port()));
+        // The system repeats the packet later than this.
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(50));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (_, peer) = listener.accept().unwrap();
+        assert_eq!(peer, queued.local_addr().ok());
+        assert!(would_block(&listener));
+    }
+
+    #[test]
+    fn a_unix_listener_that_is_closed_to_new_connections_keeps_its_queue() {
+        let path = |suffix| -> PathBuf {
+            std::env::temp_dir().join(format!("gearshift-closing-{}{suffix}", std::process::id()))
+        };
+        let (path, other) = (path(""), path("-link"));
+        let mut listener = listener(Bind::Unix(path.clone()));
+        fs::hard_link(&path, &other).unwrap();
+        let queued = UnixStream::connect(&path).unwrap();
+        assert_eq!(listener.begin_no_more(), None);
+        // A peer may have found the socket by its file before the file was removed.
+        let late = UnixStream::connect(&other).map(drop).map_err(|error| error.kind());
+        fs::remove_file(other).unwrap();
+        assert_eq!(late, Err(io::ErrorKind::ConnectionRefused));
+        assert!(!path.exists());
+        listener.accept().unwrap();
+        assert!(would_block(&listener));
+        drop(queued);
+    }
+
+    #[test]
+    fn the_connections_in_the_queue_are_discarded_unless_another_process_may_accept_them() {
+        let mut listener = listener(Bind::Tcp("127.0.0.1:0".into()));
+        let Endpoint::Tcp(address) = listener.local().clone() else { unreachable!("it is bound to TCP") };
+        let _queued: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        listener.origin = Origin::Other;
+        let shared = Listener::new(listener.socket.try_clone().unwrap(), 1, Origin::Tcp).unwrap();
+        assert_eq!(listener.discard(), 0);
+        assert_eq!(shared.discard(), 3);
+    }
 
     const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 17112 1 ff 100 0 0 10 0
