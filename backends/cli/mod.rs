@@ -10,8 +10,9 @@
 //! }
 //! ```
 //!
-//! After the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second signal stops it at
-//! once. The exit status is:
+//! After the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A connection that was
+//! established before gets its first request answered, so the stop waits for it, at most for `--header-timeout`. A
+//! second signal stops the server at once. The exit status is:
 //!
 //! | status | meaning |
 //! | --- | --- |
