@@ -128,6 +128,14 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_WRITE_TIMEOUT", value_parser = values::timeout)]
     write_timeout: Option<Duration>,
 
+    /// Timeout for the next piece of a streamed response whose client has ended its sending side [default: 5s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_HALF_CLOSED_TIMEOUT", value_parser = values::timeout)]
+    half_closed_timeout: Option<Duration>,
+
+    /// Time without a packet after which the system probes a TCP client [default: 60s]
+    #[arg(long, value_name = "TIME", env = "GEARSHIFT_TCP_KEEPALIVE", value_parser = values::timeout)]
+    tcp_keepalive: Option<Duration>,
+
     /// Time to keep reading from a refused client, so that it receives the reason [default: 2s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_LINGER", value_parser = values::duration)]
     linger: Option<Duration>,
@@ -229,6 +237,8 @@ impl Settings {
         set(&mut config.handler_timeout, self.timeout);
         set(&mut config.on_disconnect, self.on_disconnect);
         set(&mut config.linger, self.linger);
+        set(&mut config.half_closed_timeout, self.half_closed_timeout);
+        set(&mut config.tcp_keepalive, self.tcp_keepalive);
         set(&mut config.keep_alive, self.keep_alive);
         set(&mut config.header_timeout, self.header_timeout);
         set(&mut config.body_timeout, self.body_timeout);
@@ -289,7 +299,7 @@ mod tests {
             "-w 3 --threads 4 --backlog 5 --max-connections 6 --max-requests 7 --keep-alive 8 --header-timeout 9s \
              --body-timeout 10ms --body-buffer 28k --write-timeout 11m --graceful-timeout 12 --max-body 13k --max-head 14k \
              --max-fields 15 --overload refuse --max-age 16 --min-rate 17 --timeout 18 --on-disconnect detach \
-             --linger 19 --max-drain 20 --max-request-line 21 --max-field 22 --max-output 4096 --max-pipeline 23 \
+             --linger 19 --half-closed-timeout 28 --tcp-keepalive 29 --max-drain 20 --max-request-line 21 --max-field 22 --max-output 4096 --max-pipeline 23 \
              --blocking-threads 24 --compute-threads 25 --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log --no-date-header --no-server-header",
         );
@@ -300,7 +310,7 @@ mod tests {
              unix_mode: Some(432), unix_user: Some(28), unix_group: Some(29), max_connections: 6, overload: Refuse, \
              max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
              body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \
-             write_timeout: 660s, linger: 19s, graceful_timeout: 12s, date_header: false, server_header: false, \
+             write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, graceful_timeout: 12s, date_header: false, server_header: false, \
              access_log: true, limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
              body: 13312, drain: 20, output: 4096, pipeline: 23 } }"
         );

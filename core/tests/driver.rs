@@ -4,7 +4,7 @@
 //! therefore check the state between any two polls.
 
 use std::collections::VecDeque;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,6 +35,13 @@ enum Read {
 }
 
 use Read::{End, Nothing, Reset, Text};
+
+impl Read {
+    fn text(self) -> &'static str {
+        let Text(text) = self else { panic!("a read without bytes") };
+        text
+    }
+}
 
 /// The state that a test shares with its transport.
 #[derive(Default)]
@@ -92,18 +99,16 @@ impl Transport for Scripted {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<usize>> {
         let mut script = self.0.lock().unwrap();
         script.max_queued = script.max_queued.max(from.len());
         script.writer = Some(cx.waker().clone());
-        while !from.is_empty() && script.room > 0 {
-            let n = from.front().len().min(script.room);
+        let n = from.front().len().min(script.room);
+        if n > 0 {
             script.written.extend_from_slice(&from.front()[..n]);
             script.room -= n;
             from.sent(n);
-        }
-        if from.is_empty() {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(n));
         }
         if let Some(shutdown) = script.force.take() {
             drop(script);
@@ -159,9 +164,10 @@ impl AsyncWrite for Idle {
     }
 }
 
-/// An engine whose timers do nothing and whose tasks are polled by the test.
+/// An engine whose tasks are polled by the test. Its timers wake nothing, but are ready when a poll finds their time over.
 struct NoEngine {
     threads_block: bool,
+    clock: ManualClock,
     tasks: Arc<Mutex<Vec<BoxFuture<()>>>>,
 }
 
@@ -170,8 +176,9 @@ impl Engine for NoEngine {
         "nowhere"
     }
 
-    fn sleep(&self, _: Instant) -> BoxFuture<()> {
-        Box::pin(pending())
+    fn sleep(&self, until: Instant) -> BoxFuture<()> {
+        let clock = self.clock.clone();
+        Box::pin(poll_fn(move |_| if until <= clock.now() { Poll::Ready(()) } else { Poll::Pending }))
     }
 
     fn connect(&self, _: Endpoint) -> BoxFuture<io::Result<Stream>> {
@@ -214,6 +221,7 @@ struct Rig {
     wakes: Arc<WakeCount>,
     kept: Arc<Mutex<Vec<Body>>>,
     ends: Arc<Mutex<Vec<StreamEnd>>>,
+    pieces: Pieces,
     driving: Driving<Scripted>,
 }
 
@@ -222,17 +230,17 @@ impl Rig {
     fn new(blocks: bool, set: impl FnOnce(&mut Config), reads: impl IntoIterator<Item = Read>) -> Rig {
         let (mut config, clock, shutdown) = (Config::default(), ManualClock::new(0), Shutdown::new());
         set(&mut config);
-        let (kept, tasks) = (Arc::default(), Arc::default());
-        let engine = NoEngine { threads_block: blocks, tasks: Arc::clone(&tasks) };
+        let (kept, tasks, pieces) = (Arc::default(), Arc::default(), Pieces::default());
+        let engine = NoEngine { threads_block: blocks, clock: clock.clone(), tasks: Arc::clone(&tasks) };
         let runtime = Runtime::new(engine, &config, shutdown.clone());
         let time = Clock::Manual(clock.clone());
         let ends = Arc::default();
-        let app = Arc::new(App { kept: Arc::clone(&kept), ends: Arc::clone(&ends) });
+        let app = Arc::new(App { kept: Arc::clone(&kept), ends: Arc::clone(&ends), pieces: pieces.clone() });
         let service = Service::new(app, config, shutdown, runtime.clone(), time);
         let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
         let driving = drive(Scripted(script.clone(), clock.clone()), None, &service);
-        Rig { script, clock, service, runtime, tasks, wakes: Arc::default(), kept, ends, driving }
+        Rig { script, clock, service, runtime, tasks, wakes: Arc::default(), kept, ends, pieces, driving }
     }
 
     /// Polls the connection. Returns whether it has ended.
@@ -256,6 +264,29 @@ impl Rig {
 
     fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
+    }
+
+    /// Polls the connection. Returns the number of bytes that it has written in this turn, and whether it has woken
+    /// itself.
+    fn turn(&mut self) -> (usize, bool) {
+        let (written, wakes) = (self.script().written.len(), self.wakes.0.load(Ordering::SeqCst));
+        assert!(!self.poll(), "the connection has ended");
+        let woken = self.wakes.0.load(Ordering::SeqCst) - wakes;
+        (self.script().written.len() - written, woken > 0)
+    }
+
+    /// Polls the connection every half a second of its time, after `act`, until it has ended. Returns the time.
+    fn ends_after(&mut self, mut act: impl FnMut(&mut Rig)) -> Duration {
+        let start = self.clock.now();
+        for _ in 0..10_000 {
+            act(self);
+            self.service.found_idle();
+            if self.poll() {
+                break;
+            }
+            self.clock.advance(Duration::from_millis(500));
+        }
+        self.clock.now() - start
     }
 
     fn written(&self) -> String {
@@ -297,11 +328,18 @@ const fn seconds(n: u64) -> Duration {
 
 type Piece = Result<Bytes, &'static str>;
 
+/// The pieces of a streamed response that are ready.
+type Pieces = Arc<Mutex<VecDeque<&'static str>>>;
+
+/// The size of the response of `/large`, and of the one piece of the response of `/huge`.
+const LARGE: usize = 3 << 20;
+
 /// Answers according to the path. A request with a body is answered with a description of the body, unless the body is
 /// kept in the list.
 struct App {
     kept: Arc<Mutex<Vec<Body>>>,
     ends: Arc<Mutex<Vec<StreamEnd>>>,
+    pieces: Pieces,
 }
 
 /// The end of the stream of `/upgrade`: the result of its read, and the number of background tasks after its drop.
@@ -313,6 +351,35 @@ impl Handler for App {
         match request.path() {
             "/stream" => stalled(),
             "/broken" => Answer::Ready(Response::new(Body::from_stream(stream::once(Piece::Err("broken"))))),
+            "/pieces" => {
+                let pieces = self.pieces.clone();
+                let next = move |_: &mut Context<'_>| match pieces.lock().unwrap().pop_front() {
+                    Some(piece) => Poll::Ready(Some(Piece::Ok(Bytes::from(piece)))),
+                    None => Poll::Pending,
+                };
+                Answer::Ready(Response::new(Body::from_stream(stream::poll_fn(next))))
+            }
+            "/large" => Answer::Ready(Response::new(Bytes::from(vec![b'x'; LARGE]))),
+            "/huge" => {
+                let piece = Piece::Ok(vec![b'x'; LARGE].into());
+                Answer::Ready(Response::new(Body::from_stream(stream::once(piece))))
+            }
+            "/endless" => {
+                let piece = Piece::Ok(vec![b'x'; 10_000].into());
+                Answer::Ready(Response::new(Body::from_stream(stream::repeat(piece))))
+            }
+            "/medium" => Answer::Ready(Response::new(Bytes::from(vec![b'x'; 100_000]))),
+            "/unread" => Answer::Ready(Response::text("unread")),
+            "/count" => Answer::Later(
+                Box::pin(async {
+                    let (mut body, mut len) = (request.into_body(), 0);
+                    while let Some(Ok(piece)) = body.chunk().await {
+                        len += piece.len();
+                    }
+                    Response::text(format!("{len} bytes"))
+                }),
+                None,
+            ),
             "/never" => Answer::Later(Box::pin(pending()), None),
             "/give-up" => Answer::Later(
                 Box::pin(async {
@@ -1102,5 +1169,242 @@ fn setting_the_clock_of_the_system_does_not_change_the_age_of_a_connection() {
             rig.assert_written("HTTP/1.1 200 OK");
             assert_eq!(rig.written().contains("Connection: close"), closes, "{wall} {advance:?}");
         }
+    }
+}
+
+/// The most that a turn writes: the limit of a turn, and one write beyond it.
+const MAX_TURN: usize = 2 * WriteQueue::MAX_WRITE;
+
+#[test]
+fn a_large_response_is_written_in_several_turns() {
+    let medium = GET.replace("/ ", "/medium ").repeat(40).leak();
+    for (request, blocks) in [
+        (head("GET /large", ""), EVENT_LOOP),
+        (head("GET /large", ""), BLOCKING),
+        (head("GET /huge", ""), EVENT_LOOP),
+        (head("GET /endless", ""), EVENT_LOOP),
+        (medium, EVENT_LOOP),
+    ] {
+        let mut rig = Rig::new(blocks, |_| {}, [Text(request)]);
+        let turns: Vec<_> = (0..4).map(|_| rig.turn()).collect();
+        assert!(turns.iter().all(|&(written, _)| (1..=MAX_TURN).contains(&written)), "{request}: {turns:?}");
+        assert!(turns.iter().all(|&(_, is_woken)| is_woken), "{request}: {turns:?}");
+    }
+}
+
+#[test]
+fn a_response_below_the_limit_of_a_turn_is_written_in_one() {
+    for request in [head("GET /medium", ""), GET] {
+        let mut rig = Rig::new(EVENT_LOOP, |_| {}, []);
+        for _ in 0..10 {
+            rig.script().reads.extend([Text(request), Nothing]);
+            let (written, is_woken) = rig.turn();
+            assert!(written > 1000 && !is_woken, "{request}: {written} bytes, woken: {is_woken}");
+        }
+    }
+}
+
+/// A read of 64 KiB.
+fn bulk() -> Read {
+    Text("x".repeat(64 << 10).leak())
+}
+
+#[test]
+fn a_body_that_arrives_without_a_pause_is_read_in_several_turns() {
+    const READS: usize = 64;
+    let body = format!("Content-Length: {}\r\n", READS << 16).leak();
+    let refused = head("GET /", "Transfer-Encoding: x\r\n");
+    for (line, blocks) in [
+        (head("POST /count", body), EVENT_LOOP),
+        (head("POST /count", body), BLOCKING),
+        // The lingering close.
+        (refused, EVENT_LOOP),
+    ] {
+        let reads = [Text(line), Nothing].into_iter().chain([bulk(); READS]);
+        let mut rig = Rig::new(blocks, |_| {}, reads);
+        let mut left = READS;
+        while left > 4 {
+            let (_, is_woken) = rig.turn();
+            let now = rig.script().reads.len();
+            assert!(left - now.min(READS) <= 8, "{line}: {left} reads were left, and {now} after one turn");
+            assert!(is_woken || now >= READS - 1, "{line}: the connection waits, and {now} reads are left");
+            left = now.min(READS);
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_an_unread_body_obeys_the_minimum_rate() {
+    let unread = head("POST /unread", "Content-Length: 200000\r\n");
+    let chunked = head("POST /unread", "Transfer-Encoding: chunked\r\n");
+    let drip = |byte| move |rig: &mut Rig| rig.script().reads.extend([Text(byte), Nothing]);
+    for blocks in [EVENT_LOOP, BLOCKING] {
+        for (request, byte, min_rate) in [
+            (unread, "x", 256),
+            (unread, "x", 0),
+            // A chunk size, an extension, a trailer.
+            (chunked, "0", 256),
+            (all(&[chunked, "1;a="]).text(), "b", 256),
+            (all(&[chunked, "0\r\n"]).text(), "b", 256),
+        ] {
+            let set = |config: &mut Config| {
+                (config.body_timeout, config.min_rate, config.body_buffer) = (seconds(1), min_rate, 0);
+            };
+            let mut rig = Rig::new(blocks, set, [Text(request)]);
+            assert!(!rig.poll());
+            rig.assert_written("unread");
+            let took = rig.ends_after(drip(byte));
+            // The lingering close follows.
+            let limit = seconds(1) + Config::default().linger;
+            assert!(took >= limit && took <= limit + seconds(1), "{request:?} {byte:?} {min_rate}: {took:?}");
+            assert!(rig.script().is_shut, "the peer is told before the connection closes");
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_an_unread_body_that_keeps_to_the_rate_has_a_limit_in_all() {
+    // Beyond the limit, a length would end the connection at once. The framing of chunks does not count as body.
+    let chunked = head("POST /unread", "Transfer-Encoding: chunked\r\n");
+    let set = |config: &mut Config| {
+        (config.body_timeout, config.min_rate, config.limits.drain) = (seconds(1), 2, 20);
+    };
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(chunked)]);
+    assert!(!rig.poll());
+    let mut coding = "0000000000000001\r\nx\r\n".bytes().cycle();
+    let took = rig.ends_after(|rig| {
+        let byte = char::from(coding.next().unwrap()).to_string().leak();
+        rig.script().reads.extend([Text(byte), Nothing]);
+    });
+    // 20 bytes at 2 bytes per second take 10 s.
+    let limit = seconds(11) + Config::default().linger;
+    assert!(took >= limit && took <= limit + seconds(1), "{took:?}");
+}
+
+#[test]
+fn a_peer_that_sends_the_rest_of_an_unread_body_in_time_keeps_its_connection() {
+    let request = head("POST /unread", "Content-Length: 3\r\n");
+    let set = |config: &mut Config| (config.body_timeout, config.min_rate) = (seconds(2), 1);
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(request)]);
+    for byte in ["a", "b", "c"] {
+        assert!(!rig.poll());
+        rig.clock.advance(seconds(1));
+        rig.script().reads.extend([Text(byte), Nothing]);
+    }
+    rig.script().reads.extend([Text(GET), Nothing]);
+    assert!(!rig.poll() && !rig.poll());
+    rig.assert_written(&"x".repeat(1000));
+    assert!(!rig.script().is_shut);
+}
+
+#[test]
+fn empty_lines_do_not_extend_the_time_of_an_idle_connection() {
+    let set = |config: &mut Config| {
+        (config.keep_alive, config.header_timeout) = (seconds(4), seconds(4));
+    };
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(GET)]);
+    assert!(!rig.poll());
+    let mut lines = [Text("\r\n"), Text("\r\n")].into_iter();
+    let took = rig.ends_after(|rig| {
+        rig.script().reads.extend(lines.next().map(|line| [line, Nothing]).into_iter().flatten())
+    });
+    assert!(took <= seconds(5), "{took:?}");
+}
+
+/// A rig whose response has sent one piece to a peer that has ended its sending side since.
+fn half_closed(request: &'static str, set: impl FnOnce(&mut Config)) -> Rig {
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(request)]);
+    rig.pieces.lock().unwrap().push_back("first ");
+    assert!(!rig.poll());
+    rig.assert_written("first ");
+    rig.script().reads.push_back(End);
+    assert!(!rig.poll());
+    rig
+}
+
+const PIECES: &str = "GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn a_stream_without_a_next_piece_ends_after_its_peer() {
+    for request in [PIECES, "GET /pieces HTTP/1.0\r\n\r\n"] {
+        let mut rig = half_closed(request, |_| {});
+        assert_eq!(rig.ends_after(|_| {}), seconds(5), "{request:?}");
+        let mut rig = half_closed(request, |config| config.half_closed_timeout = seconds(60));
+        assert_eq!(rig.ends_after(|_| {}), seconds(60), "{request:?}");
+        let mut rig = half_closed(request, |config| config.half_closed_timeout = Duration::MAX);
+        assert_eq!(rig.ends_after(|_| {}), seconds(5_000), "{request:?}: all polls");
+    }
+}
+
+#[test]
+fn each_piece_of_a_half_closed_stream_has_its_own_time() {
+    let mut rig = half_closed(PIECES, |_| {});
+    for _ in 0..10 {
+        rig.clock.advance(seconds(4));
+        rig.pieces.lock().unwrap().push_back("next ");
+        assert!(!rig.poll());
+    }
+    // A piece without bytes is no progress.
+    rig.clock.advance(seconds(4));
+    rig.pieces.lock().unwrap().push_back("");
+    assert!(!rig.poll());
+    assert_eq!(rig.ends_after(|_| {}), seconds(1));
+    assert_eq!(rig.written().matches("next ").count(), 10);
+}
+
+#[test]
+fn a_half_closed_peer_that_takes_no_bytes_has_the_time_of_a_write() {
+    let mut rig = half_closed(PIECES, |config| config.write_timeout = seconds(20));
+    rig.script().room = 3;
+    rig.pieces.lock().unwrap().push_back("next ");
+    assert_eq!(rig.ends_after(|_| {}), seconds(20));
+}
+
+#[test]
+fn the_end_behind_unread_bytes_ends_a_stream_too() {
+    let pipelined = all(&[PIECES, &GET.repeat(400)]);
+    let unread = all(&[head("POST /pieces", "Content-Length: 10\r\n"), "abc"]);
+    for (request, blocks) in
+        [(pipelined, EVENT_LOOP), (unread, EVENT_LOOP), (pipelined, BLOCKING), (unread, BLOCKING)]
+    {
+        let mut rig = Rig::new(blocks, |config| config.body_buffer = 0, [request]);
+        assert_eq!(rig.ends_after(|_| {}), seconds(5_000), "a peer that has not ended is there");
+        rig.script().has_unread_end = true;
+        let took = rig.ends_after(|_| {});
+        assert!(took >= seconds(5) && took <= seconds(9), "the end is seen by a check: {took:?}");
+    }
+}
+
+#[test]
+fn a_half_closed_peer_whose_body_is_still_read_is_not_late() {
+    let request = head("POST /keep-stream", "Content-Length: 100\r\n");
+    let mut rig = Rig::new(EVENT_LOOP, |config| config.body_timeout = seconds(60), [Text(request)]);
+    assert!(!rig.poll());
+    rig.script().has_unread_end = true;
+    let mut body = rig.kept.lock().unwrap().pop().unwrap();
+    let mut read = |rig: &mut Rig| {
+        rig.script().reads.push_back(Text("x"));
+        http_body::Body::poll_frame(Pin::new(&mut body), &mut Context::from_waker(Waker::noop()))
+    };
+    for _ in 0..10 {
+        assert!(read(&mut rig).is_ready());
+        assert!(!rig.poll());
+        rig.clock.advance(seconds(4));
+        assert!(!rig.poll());
+    }
+    assert!(rig.ends_after(|_| {}) <= seconds(5));
+}
+
+#[test]
+fn a_waiting_handler_asks_a_peer_whose_end_is_behind_unread_bytes() {
+    for request in
+        [all(&[NEVER, &GET.repeat(400)]), all(&[head("POST /never", "Content-Length: 10\r\n"), "abc"])]
+    {
+        let mut rig = Rig::new(EVENT_LOOP, |_| {}, [request]);
+        rig.script().has_unread_end = true;
+        assert!(!rig.poll());
+        rig.clock.advance(seconds(1));
+        assert!(!rig.poll());
+        assert_eq!(rig.written(), CONTINUE);
     }
 }

@@ -123,22 +123,20 @@ impl Transport for ReactorTransport {
     }
 
     #[inline]
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
-        while !from.is_empty() {
-            let sent = ready!(self.poll_send(cx, |socket| match from.is_single() {
-                true => socket.send(from.front()),
-                false => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    let n = from.slices(&mut slices);
-                    socket.send_vectored(&slices[..n])
-                }
-            }))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<usize>> {
+        let sent = ready!(self.poll_send(cx, |socket| match from.is_single() {
+            true => socket.send(from.front()),
+            false => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let n = from.slices(&mut slices);
+                socket.send_vectored(&slices[..n])
             }
-            from.sent(sent);
+        }))?;
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        Poll::Ready(Ok(()))
+        from.sent(sent);
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,13 +1,14 @@
 //! A connected socket of tokio, TCP or Unix. It is also a `futures-io` stream, for upgrades and outgoing connections.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
 use gearshift_core::{Endpoint, Peer};
 use socket2::Socket;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A socket of either family.
@@ -53,6 +54,16 @@ impl TokioSocket {
             TokioSocket::Tcp(stream) => stream.poll_read_ready(cx),
             TokioSocket::Unix(stream) => stream.poll_read_ready(cx),
         }
+    }
+
+    /// Whether the reactor has seen the end of the peer's sending side, also behind bytes that were not read.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = match self {
+            TokioSocket::Tcp(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
+            TokioSocket::Unix(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
+        };
+        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// The socket, for reading and writing.

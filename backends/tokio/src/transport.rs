@@ -68,32 +68,33 @@ impl Transport for TokioTransport {
         read
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
-        while !from.is_empty() {
-            let written = if from.is_single() {
-                self.socket.io().poll_write(cx, from.front())
-            } else {
-                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                let n = from.slices(&mut slices);
-                self.socket.io().poll_write_vectored(cx, &slices[..n])
-            };
-            let written = match written {
-                Poll::Ready(written) => written,
-                Poll::Pending => {
-                    let late = ready!(self.writing.poll(cx, self.deadline, &self.runtime));
-                    last_attempt((&*SockRef::from(&self.socket)).write(from.front()), late)
-                }
-            };
-            match written? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => from.sent(n),
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<usize>> {
+        let written = if from.is_single() {
+            self.socket.io().poll_write(cx, from.front())
+        } else {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let n = from.slices(&mut slices);
+            self.socket.io().poll_write_vectored(cx, &slices[..n])
+        };
+        let written = match written {
+            Poll::Ready(written) => written,
+            Poll::Pending => {
+                let late = ready!(self.writing.poll(cx, self.deadline, &self.runtime));
+                last_attempt((&*SockRef::from(&self.socket)).write(from.front()), late)
             }
-        }
-        Poll::Ready(Ok(()))
+        };
+        Poll::Ready(match written {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            written => written.inspect(|&n| from.sent(n)),
+        })
     }
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(SockRef::from(&self.socket).shutdown(Shutdown::Write))
+    }
+
+    fn has_unread_end(&self) -> bool {
+        self.socket.is_read_closed()
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
@@ -164,6 +165,18 @@ mod tests {
         here.set_nonblocking(true).expect("the socket works");
         let socket = tokio::net::UnixStream::from_std(here).expect("a reactor");
         (TokioTransport::new(TokioSocket::Unix(socket)), there)
+    }
+
+    /// Writes until the queue is empty.
+    fn write_all(
+        transport: &mut TokioTransport,
+        cx: &mut Context<'_>,
+        from: &mut WriteQueue,
+    ) -> Poll<io::Result<()>> {
+        while !from.is_empty() {
+            ready!(transport.poll_write(cx, from))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn run(test: impl AsyncFnOnce(TokioTransport, UnixStream, ReadBuffer)) {
@@ -249,7 +262,7 @@ mod tests {
             let mut write_queue = WriteQueue::new();
             write_queue.push(vec![0; 8 << 20].into());
             transport.set_deadline(soon());
-            let written = poll_fn(|cx| transport.poll_write(cx, &mut write_queue)).await;
+            let written = poll_fn(|cx| write_all(&mut transport, cx, &mut write_queue)).await;
             assert_eq!(written.expect_err("the peer reads nothing").kind(), io::ErrorKind::TimedOut);
         });
     }
@@ -277,11 +290,11 @@ mod tests {
             let mut write_queue = WriteQueue::new();
             write_queue.push(vec![0; LENGTH].into());
             transport.set_deadline(soon());
-            assert!(transport.poll_write(&mut cx, &mut write_queue).is_pending());
+            assert!(write_all(&mut transport, &mut cx, &mut write_queue).is_pending());
             let left = write_queue.len();
             tokio::time::sleep_until(late_enough(&transport)).await;
             peer.read_exact(&mut vec![0; LENGTH - left]).expect("the socket works");
-            let written = poll_fn(|cx| transport.poll_write(cx, &mut write_queue)).await;
+            let written = poll_fn(|cx| write_all(&mut transport, cx, &mut write_queue)).await;
             assert_eq!(written.expect_err("there is not room for all").kind(), io::ErrorKind::TimedOut);
             assert!(write_queue.len() < left);
         });
@@ -295,6 +308,19 @@ mod tests {
             peer.write_all(b"news").expect("the socket works");
             assert_eq!(transport.try_read(&mut read_buffer).expect("bytes have arrived"), 4);
             assert_eq!(read_buffer.as_slice(), b"news");
+        });
+    }
+
+    #[test]
+    fn the_end_behind_unread_bytes_is_reported() {
+        run(async |mut transport, mut peer, mut read_buffer| {
+            assert!(!transport.has_unread_end());
+            peer.write_all(b"unread").expect("the socket works");
+            peer.shutdown(Shutdown::Write).expect("the socket works");
+            while !transport.has_unread_end() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(poll_fn(|cx| transport.poll_read(cx, &mut read_buffer)).await.ok(), Some(6));
         });
     }
 

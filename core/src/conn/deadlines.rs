@@ -9,11 +9,17 @@
 //! | the first head, and a head of which a part has arrived | `header_timeout` | 408, or no response if no byte has arrived; the connection closes |
 //! | the next head, before its first byte | `keep_alive` | the connection closes |
 //! | bytes of a body | `body_timeout`, `min_rate` | the body fails with `BodyError::TimedOut`, which is a 408 if the handler returns it |
-//! | the rest of a body before an upgrade | `body_timeout`, `min_rate` | 408; the connection closes |
-//! | the rest of a body that its handler left unread | `body_timeout` | the connection closes |
+//! | the rest of a body before an upgrade | `body_timeout`, `min_rate`, `limits.drain` | 408; the connection closes |
+//! | the rest of a body that its handler left unread | `body_timeout`, `min_rate`, `limits.drain` | the connection closes, after a lingering close |
 //! | the peer receives bytes of a response | `write_timeout`, `min_rate` | the connection closes |
 //! | the handler's response begins | `handler_timeout` | 503; the connection closes. A handler that was detached is dropped |
+//! | the next piece of a streamed response, once the peer has ended its sending side | `half_closed_timeout` | the connection closes |
 //! | the lingering close | `linger` | the connection closes |
+//!
+//! No single byte renews a wait for the peer. The waits for bytes of a body, also of an unread one, and for the peer to
+//! receive a response obey [`MinRate`]: a byte extends them by the time that it takes at `min_rate`. With a `min_rate`
+//! of 0, only `limits.drain` bounds them all together: an unread body is read for one `body_timeout`. All other waits
+//! for the peer have one deadline from their beginning to their end.
 //!
 //! A process that was stopped notices deadlines late. Bytes that have arrived by then are read, and room to write is used,
 //! before a deadline is judged: see [`Transport`]. A handler gets the time for which the process did not run again.
@@ -22,14 +28,14 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::conn::io::Io;
-use crate::conn::min_rate::MinRate;
+use crate::conn::min_rate::{MinRate, WaitLimits};
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::runtime::clock::after;
 
 /// If a deadline is noticed this late, the process did not run when it passed: the process was stopped, or an event loop
 /// was stalled. The sweeps of the reactor are less late.
-const DID_NOT_RUN: Duration = Duration::from_secs(1);
+pub(crate) const DID_NOT_RUN: Duration = Duration::from_secs(1);
 
 /// See the [module](self). The deadline of a wait that has not begun is `None`.
 #[derive(Debug, Default)]
@@ -37,10 +43,13 @@ pub(crate) struct Deadlines {
     /// Deadline of the head that the connection waits for: of the first one since the accept, of a later one since its
     /// first byte.
     head: Option<Instant>,
-    /// Deadline of the current wait for bytes: of a head, of an unread body, or during the lingering close.
+    /// Deadline of the current wait for bytes: of a head, or during the lingering close.
     pub(crate) bytes: Option<Instant>,
     /// Deadline of the handler's response, once the handler's future was pending.
     pub(crate) handler: Option<Instant>,
+    /// Deadline of the next piece of a streamed response, once the peer has ended its sending side. The liveness check
+    /// waits for it, and not the transport: a read would find the end again at once.
+    pub(crate) piece: Option<Instant>,
     /// The waits for the peer in the current exchange. Boxed, because an idle connection has none.
     rates: Option<Box<Rates>>,
 }
@@ -52,6 +61,8 @@ struct Rates {
     writing: MinRate,
     /// The waits for the request's body.
     reading: MinRate,
+    /// Whether `reading` has the waits for the rest of a body that its handler left unread.
+    is_draining: bool,
 }
 
 impl Deadlines {
@@ -76,6 +87,12 @@ impl Deadlines {
     #[inline]
     pub(crate) fn reading(&self) -> Option<Instant> {
         self.rates.as_ref()?.reading.deadline()
+    }
+
+    /// Whether the current flush has waited for the peer.
+    #[inline]
+    fn has_waited_to_write(&self) -> bool {
+        self.rates.as_ref().is_some_and(|rates| rates.writing.is_begun())
     }
 
     fn rates(&mut self) -> &mut Rates {
@@ -114,12 +131,10 @@ impl<T: Transport> Io<T> {
         early
     }
 
-    /// Begins a wait for a head or for the rest of an unread body.
-    pub(crate) fn wait_for_bytes(&mut self, service: &Service) {
+    /// Begins a wait for a head.
+    pub(crate) fn wait_for_head(&mut self, service: &Service) {
         let (config, deadlines) = (&service.config, &mut self.deadlines);
-        deadlines.bytes = Some(if self.connection.is_body_pending() {
-            deadline_in(service, config.body_timeout)
-        } else if self.connection.is_idle() && deadlines.head.is_none() {
+        deadlines.bytes = Some(if self.connection.is_idle() && deadlines.head.is_none() {
             deadline_in(service, config.keep_alive)
         } else {
             *deadlines.head.get_or_insert_with(|| deadline_in(service, config.header_timeout))
@@ -143,8 +158,8 @@ impl<T: Transport> Io<T> {
     /// Begins a wait for the peer to receive bytes, unless there is one.
     pub(crate) fn wait_to_write(&mut self, service: &Service) {
         if self.deadlines.writing().is_none() {
-            let (config, now) = (&service.config, service.clock.now());
-            self.deadlines.rates().writing.wait(now, config.write_timeout, config.min_rate);
+            let limits = WaitLimits::new(service.config.write_timeout, service.config.min_rate);
+            self.deadlines.rates().writing.wait(service.clock.now(), limits);
             self.arm();
         }
     }
@@ -154,31 +169,50 @@ impl<T: Transport> Io<T> {
         self.deadlines.handler.is_some() || self.has_body_reader
     }
 
-    /// Records that `bytes` bytes were written, which ends the wait of the flush.
+    /// Records that `bytes` bytes were written. If the flush has waited, this ends its wait.
+    #[inline]
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
-        let end = service.moved_at(self.holds_thread());
-        self.deadlines.rates().writing.moved(end, bytes);
+        if self.deadlines.has_waited_to_write() {
+            let end = service.moved_at(self.holds_thread());
+            self.deadlines.rates().writing.moved(end, bytes);
+        }
     }
 
     /// Ends the flush: the write queue is empty.
+    #[inline]
     pub(crate) fn flushed(&mut self) {
-        self.deadlines.rates().writing = MinRate::default();
-        self.arm();
-    }
-
-    /// Begins a wait for bytes of a body, unless there is one.
-    pub(crate) fn wait_for_body(&mut self, service: &Service) {
-        if self.deadlines.reading().is_none() {
-            let (config, now) = (&service.config, service.clock.now());
-            self.deadlines.rates().reading.wait(now, config.body_timeout, config.min_rate);
+        if self.deadlines.has_waited_to_write() {
+            self.deadlines.rates().writing = MinRate::default();
             self.arm();
         }
     }
 
-    /// Records that `bytes` bytes of a body were read, which ends the wait. The handler's time starts again.
+    /// Begins the waits for the rest of a body that its handler left unread, unless they have begun.
+    pub(crate) fn begin_drain(&mut self) {
+        let rates = self.deadlines.rates();
+        if !rates.is_draining {
+            (rates.reading, rates.is_draining) = (MinRate::default(), true);
+        }
+    }
+
+    /// Begins a wait for bytes of a body, unless there is one.
+    pub(crate) fn wait_for_body(&mut self, service: &Service) {
+        let config = &service.config;
+        let limits = WaitLimits::new(config.body_timeout, config.min_rate);
+        let rates = self.deadlines.rates();
+        if rates.reading.deadline().is_none() {
+            let limits = if rates.is_draining { limits.of_at_most(config.limits.drain) } else { limits };
+            rates.reading.wait(service.clock.now(), limits);
+            self.arm();
+        }
+    }
+
+    /// Records that `bytes` bytes of a body were read, which ends the wait. The time of the handler or of the next piece
+    /// of the response starts again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
         let end = service.moved_at(self.holds_thread());
         self.deadlines.rates().reading.moved(end, bytes);
+        self.deadlines.piece = None;
         self.restart_handler(service);
         self.arm();
     }
@@ -196,7 +230,7 @@ impl<T: Transport> Io<T> {
     pub(crate) fn handler_begins(&mut self) {
         self.deadlines.head = None;
         if let Some(rates) = &mut self.deadlines.rates {
-            rates.reading = MinRate::default();
+            (rates.reading, rates.is_draining) = (MinRate::default(), false);
         }
         // A streamed response leaves its liveness check, and a handler that panicked leaves its deadline.
         if self.deadlines.handler.is_some() || self.peer_check.is_some() {
@@ -239,9 +273,32 @@ impl<T: Transport> Io<T> {
         false
     }
 
+    /// Begins the time of the next piece of a streamed response whose peer has ended its sending side, unless it has
+    /// begun.
+    pub(crate) fn wait_for_piece(&mut self, service: &Service) {
+        if self.deadlines.piece.is_none() {
+            self.deadlines.piece = Some(deadline_in(service, service.config.half_closed_timeout));
+            // The timer of the checks may be set to a later time.
+            self.peer_check = None;
+        }
+    }
+
+    /// Whether the deadline of the next piece has passed. If the process did not run at the deadline, the piece gets its
+    /// time again.
+    pub(crate) fn is_piece_late(&mut self, service: &Service) -> bool {
+        let (Some(deadline), now) = (self.deadlines.piece, service.clock.now()) else { return false };
+        if now.saturating_duration_since(deadline) < DID_NOT_RUN {
+            return deadline <= now;
+        }
+        self.deadlines.piece = None;
+        self.wait_for_piece(service);
+        false
+    }
+
     /// Ends the handler's deadline and the liveness checks: the handler has returned its response, or is abandoned.
     pub(crate) fn handler_ends(&mut self) {
         self.peer_check = None;
+        self.deadlines.piece = None;
         if self.deadlines.handler.take().is_some() {
             self.arm();
         }

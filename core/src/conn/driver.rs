@@ -43,7 +43,7 @@ use crate::proto::connection::Event;
 use crate::proto::error::Error;
 use crate::runtime::clock::CoarseInstant;
 use crate::runtime::contained::discard;
-use crate::runtime::park::EventLoopRole;
+use crate::runtime::park::{EventLoopRole, StreamingRole};
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::RouteName;
 
@@ -259,7 +259,9 @@ impl<T: Transport> Driving<T> {
             Step::Prepare(..) => return self.poll_prepare(cx),
             Step::Handle(..) => return self.poll_handler(cx),
             Step::Exchange(exchange) => {
+                let role = StreamingRole::enter();
                 let polled = exchange.as_mut().poll(cx);
+                drop(role);
                 self.handler_paused(self.route);
                 let mut io = match ready!(polled)? {
                     Exchanged::Http(io) => io,

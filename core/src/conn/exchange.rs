@@ -26,8 +26,6 @@ use crate::runtime::shutdown::Phase;
 
 /// Bytes of a streamed response that are collected before they are written.
 const MIN_WRITE: usize = 16 * 1024;
-/// Bytes of one streamed response that are written in one turn, before other connections run.
-const MAX_WRITTEN_PER_TURN: usize = 1024 * 1024;
 
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
@@ -161,8 +159,8 @@ fn poll_stream<T: Transport>(
     source: &mut Source,
 ) -> Poll<Result<bool, Closed>> {
     let limit = service.limits.output.max(1);
-    let (mut max_queued, mut written) = (MIN_WRITE, 0);
-    while written < MAX_WRITTEN_PER_TURN {
+    let mut max_queued = MIN_WRITE;
+    loop {
         if service.shutdown.phase() == Phase::Forced {
             return Poll::Ready(Err(Closed));
         }
@@ -192,15 +190,21 @@ fn poll_stream<T: Transport>(
         let queued = owner.with(|io| io.connection.write_queue.len());
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service))? {
             Poll::Ready(()) if starved => {
-                return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(Err);
+                return owner.poll_with(cx, |io, cx| {
+                    if queued > 0 {
+                        // The time of the next piece starts again.
+                        io.deadlines.piece = None;
+                    }
+                    io.poll_peer_left(cx, service).map(Err)
+                });
             }
-            Poll::Ready(()) => written += queued,
-            Poll::Pending if starved || max_queued == limit => return Poll::Pending,
+            Poll::Ready(()) => {}
+            Poll::Pending if starved || max_queued == limit || owner.with(|io| io.has_yielded) => {
+                return Poll::Pending;
+            }
             Poll::Pending => max_queued = limit,
         }
     }
-    cx.waker().wake_by_ref();
-    Poll::Pending
 }
 
 /// Waits for the end of a request that `response` answers with an upgrade. The new protocol begins after the body, so a
@@ -217,6 +221,7 @@ async fn before_switch<T: Transport>(
     // A task may still read the body.
     owner.take_back();
     let IoOwner::Own(io) = owner else { return Err(Closed) };
+    io.begin_drain();
     let limit = service.limits.drain;
     let mut left = limit;
     loop {

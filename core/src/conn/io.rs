@@ -2,7 +2,7 @@
 //!
 //! [`Io`] keeps the three together, so that the driver can lend all of them to a request body. Its methods read and
 //! write within the [`deadlines`](super::deadlines), count the bytes, and queue responses with their records for the
-//! access log.
+//! access log. They end the turn of a connection that moves many bytes, so that the other connections of the thread run.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -20,6 +20,12 @@ use crate::conn::transport::Transport;
 use crate::proto::connection::{Connection, WrongLength};
 use crate::proto::error::Error;
 use crate::proto::response::Response;
+
+/// Bytes that a connection writes in one turn before other connections run. The last write of a turn may exceed it by
+/// [`WriteQueue::MAX_WRITE`].
+const MAX_WRITTEN_PER_TURN: usize = 256 << 10;
+/// Bytes of a body, or of a lingering close, that a connection reads in one turn before other connections run.
+const MAX_READ_PER_TURN: usize = 256 << 10;
 
 /// The connection has ended, or must be closed without a flush.
 pub(crate) struct Closed;
@@ -52,6 +58,12 @@ pub(crate) struct Io<T> {
     after: Option<Box<After>>,
     /// The access log of the connection, if the settings ask for one.
     pub(crate) access: Option<Box<AccessLog>>,
+    /// The number of bytes that were written since the connection last waited.
+    written: usize,
+    /// The number of bytes that [`Io::poll_read_on`] has read since it last waited.
+    read: usize,
+    /// Whether the last flush is pending because of [`MAX_WRITTEN_PER_TURN`].
+    pub(crate) has_yielded: bool,
 }
 
 impl<T: Transport> Io<T> {
@@ -67,6 +79,9 @@ impl<T: Transport> Io<T> {
             peer_check: None,
             after: None,
             access,
+            written: 0,
+            read: 0,
+            has_yielded: false,
         }
     }
 
@@ -104,42 +119,69 @@ impl<T: Transport> Io<T> {
     }
 
     /// Writes until the write queue is empty, within the deadline of a write, then begins the tasks that were added by
-    /// [`Io::spawn_after_flush`].
+    /// [`Io::spawn_after_flush`]. The flush is also pending at the end of a turn, see [`Io::has_yielded`].
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
+        self.has_yielded = false;
         while !self.connection.write_queue.is_empty() {
-            // Most writes succeed at once and need no deadline.
-            let is_waiting = self.deadlines.writing().is_some();
-            let before = self.connection.write_queue.len();
-            let written = self.transport.poll_write(cx, &mut self.connection.write_queue);
-            let moved = before - self.connection.write_queue.len();
-            service.counters().here().sent(moved);
-            if let Some(access) = &mut self.access {
-                access.sent(moved);
+            if self.written >= MAX_WRITTEN_PER_TURN {
+                self.written = 0;
+                self.has_yielded = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            if is_waiting && moved > 0 {
-                self.wrote(moved, service);
-            }
-            match written {
-                Poll::Ready(Ok(())) if is_waiting => self.flushed(),
-                Poll::Ready(Ok(())) => {}
-                Poll::Pending if is_waiting && moved == 0 => return Poll::Pending,
-                Poll::Pending => self.wait_to_write(service),
-                Poll::Ready(Err(ref error)) if self.is_early(error, self.deadlines.writing(), service) => {
+            match self.transport.poll_write(cx, &mut self.connection.write_queue) {
+                Poll::Ready(Ok(n)) => {
+                    self.written += n;
+                    service.counters().here().sent(n);
+                    if let Some(access) = &mut self.access {
+                        access.sent(n);
+                    }
+                    self.wrote(n, service);
+                }
+                // Most writes succeed at once and need no deadline.
+                Poll::Pending if self.deadlines.writing().is_none() => self.wait_to_write(service),
+                Poll::Pending => {
+                    self.written = 0;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) if self.is_early(&error, self.deadlines.writing(), service) => {
                     self.wait_to_write(service);
                 }
-                failed => return failed,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
+        self.flushed();
         self.after = None;
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads like [`Io::poll_read`], for reads that a peer which sends without a pause could continue without end. The
+    /// read is pending at the end of a turn.
+    pub(crate) fn poll_read_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        service: &Service,
+    ) -> Poll<io::Result<usize>> {
+        if self.read >= MAX_READ_PER_TURN {
+            self.read = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = self.poll_read(cx, service);
+        match &read {
+            Poll::Ready(Ok(n)) => self.read += n,
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.read = 0,
+        }
+        read
     }
 
     /// Reads more of a body, within the deadline of a body.
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         loop {
             self.wait_for_body(service);
-            let read = ready!(self.poll_read(cx, service));
+            let read = ready!(self.poll_read_on(cx, service));
             if matches!(&read, Err(error) if self.is_early(error, self.deadlines.reading(), service)) {
                 continue;
             }
@@ -168,11 +210,17 @@ impl<T: Transport> Io<T> {
             || (!self.connection.has_ended() && matches!(self.try_read(service), Ok(n) if n > 0))
     }
 
-    /// Frees the buffers, which an idle connection does not need.
+    /// Frees the memory that a connection without an exchange does not need, because it waits for bytes.
     pub(crate) fn release(&mut self) {
+        self.release_buffers();
+        self.deadlines.release();
+        (self.written, self.read) = (0, 0);
+    }
+
+    /// Returns the empty buffers to the pool of the thread.
+    pub(crate) fn release_buffers(&mut self) {
         self.connection.read_buffer.release();
         self.connection.write_queue.release();
-        self.deadlines.release();
     }
 }
 

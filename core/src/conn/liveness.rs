@@ -4,12 +4,14 @@
 //! side as an end of the stream, both for a peer that has closed its socket and for a half-closed peer, which still
 //! waits for its response. The driver tells the two apart by a probe: an interim `100 Continue` response. Clients
 //! ignore it (RFC 9110, 15.2). The system of a peer that has closed its socket answers it with a reset. A probe goes
-//! through the write queue like all other bytes, and is sent only before a response has begun.
+//! through the write queue like all other bytes, and is sent only before a response has begun. After that, only a write
+//! tells the two apart, so a response that has no next piece to write gets a deadline.
 //!
 //! | moment | action |
 //! | --- | --- |
-//! | a handler or a streamed body is pending | the socket is polled for reading, so that an error wakes the connection |
-//! | the same, and the peer has ended its sending side or the read-ahead is full | a check after 250 ms, then after pauses that double up to 4 s: reads the socket's error, and sends a probe |
+//! | a handler or a streamed body is pending | the socket is polled for reading, so that an error or the end wakes the connection |
+//! | the same, and no read is possible: the peer has ended its sending side, the read-ahead is full, or the request's body is unread | a check after 250 ms, then after pauses that double up to 4 s: reads the socket's error, looks for the end behind the unread bytes, and sends a probe to a peer that has ended |
+//! | the next piece of a streamed response is pending, and the peer has ended its sending side | the connection ends after [`Config::half_closed_timeout`](crate::Config::half_closed_timeout). The time starts again with each byte that is written, or read from the request's body |
 //! | a request has waited long for a thread and its peer has ended its sending side | a probe, and 10 ms for the reset, before the handler begins |
 //! | a handler holds its thread, on a blocking backend | [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled) reads ahead, and probes a peer that has ended its sending side |
 
@@ -67,8 +69,8 @@ impl<T: Transport> Io<T> {
         self.poll_peer(cx, service)
     }
 
-    /// Does what [`Io::poll_watch`] does, while the next piece of a streamed response is pending, which has no
-    /// deadline. Ready once the peer has left.
+    /// Does what [`Io::poll_watch`] does, while the next piece of a streamed response is pending. The piece has a deadline
+    /// only once the peer has ended its sending side. Ready once the peer has left, or counts as having left.
     pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Closed> {
         if self.deadlines.handler.is_some() {
             self.handler_ends();
@@ -96,13 +98,16 @@ impl<T: Transport> Io<T> {
         self.poll_checks(cx, service, true)
     }
 
-    /// Waits for the handler's deadline. If `checks_peer`, checks the peer periodically.
+    /// Waits for the deadline of the handler or of the next piece. If `checks_peer`, checks the peer periodically.
     fn poll_checks(&mut self, cx: &mut Context<'_>, service: &Service, checks_peer: bool) -> Poll<EndOfWait> {
         loop {
-            if self.is_handler_late(service) {
+            if self.deadlines.handler.is_none() && self.has_peer_ended() {
+                self.wait_for_piece(service);
+            }
+            if self.is_handler_late(service) || self.is_piece_late(service) {
                 return Poll::Ready(EndOfWait::TimedOut);
             }
-            let (now, deadline) = (service.clock.now(), self.deadlines.handler);
+            let (now, deadline) = (service.clock.now(), self.deadlines.handler.or(self.deadlines.piece));
             let timer = |pause| {
                 let at = now + pause;
                 service.runtime.sleep_until(deadline.map_or(at, |deadline| deadline.min(at)))
@@ -125,7 +130,7 @@ impl<T: Transport> Io<T> {
         if self.has_left() {
             return true;
         }
-        if self.connection.has_ended() && self.may_probe() {
+        if self.has_peer_ended() && self.may_probe() {
             self.connection.send_probe();
         }
         matches!(self.poll_flush(cx, service), Poll::Ready(Err(_)))
@@ -143,7 +148,7 @@ impl<T: Transport> Io<T> {
         if (may_read && self.read_ahead(service).is_err()) || self.has_left() {
             return true;
         }
-        if !self.connection.has_ended() || !self.may_probe() {
+        if !self.has_peer_ended() || !self.may_probe() {
             return false;
         }
         let now = service.clock.now();
@@ -153,6 +158,11 @@ impl<T: Transport> Io<T> {
         *probed = Some(now);
         self.connection.send_probe();
         matches!(self.poll_flush(cx, service), Poll::Ready(Err(_)))
+    }
+
+    /// Whether the peer has ended its sending side. Bytes before the end may be unread.
+    fn has_peer_ended(&self) -> bool {
+        self.connection.has_ended() || self.transport.has_unread_end()
     }
 
     /// Whether a probe can be sent now: no response has begun, and the write queue is empty.

@@ -2,13 +2,46 @@
 //!
 //! Two rules end the wait for a slow peer. First, one wait lasts at most the timeout of the settings: this ends a peer
 //! that stops. Second, all waits together last at most that timeout plus the time that the bytes moved so far take at
-//! the minimum rate: this ends a peer that moves a few bytes at a time. The time in which a connection waits for a
-//! thread does not count, and neither does the time from the deadline of a wait to the bytes that are found later: the
-//! process did not run then.
+//! the minimum rate: this ends a peer that moves a few bytes at a time. The waits for an unread body also have a maximum
+//! that no byte extends. The time in which a connection waits for a thread does not count, and neither does the time in
+//! which the process did not run.
 
 use std::time::{Duration, Instant};
 
+use crate::conn::deadlines::DID_NOT_RUN;
 use crate::runtime::clock::MAX_WAIT;
+
+/// The limits of the waits for a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitLimits {
+    /// The maximum duration of one wait, and of all waits for a peer that moves nothing.
+    pub(crate) timeout: Duration,
+    /// The minimum rate in bytes per second; 0 means no minimum.
+    pub(crate) rate: u32,
+    /// The maximum duration of all waits together.
+    pub(crate) total: Duration,
+}
+
+impl WaitLimits {
+    /// The limits without a maximum for all waits together.
+    pub(crate) fn new(timeout: Duration, rate: u32) -> WaitLimits {
+        WaitLimits { timeout: timeout.min(MAX_WAIT), rate, total: Duration::MAX }
+    }
+
+    /// The same limits for at most `bytes` bytes. All waits together last at most as long as for a peer that moves the
+    /// bytes at the minimum rate. Without a minimum rate, that is one timeout.
+    pub(crate) fn of_at_most(self, bytes: u64) -> WaitLimits {
+        WaitLimits { total: self.timeout.saturating_add(self.earned(bytes)), ..self }
+    }
+
+    /// The time that `bytes` bytes take at the minimum rate.
+    fn earned(self, bytes: u64) -> Duration {
+        match self.rate {
+            0 => Duration::ZERO,
+            rate => Duration::try_from_secs_f64(bytes as f64 / f64::from(rate)).unwrap_or(Duration::MAX),
+        }
+    }
+}
 
 /// The waits for a peer during one body or one flush.
 #[derive(Debug, Default)]
@@ -24,20 +57,22 @@ pub(crate) struct MinRate {
 }
 
 impl MinRate {
-    /// Begins a wait, unless there is a current one. `rate` is in bytes per second; 0 means no minimum.
-    pub(crate) fn wait(&mut self, now: Instant, timeout: Duration, rate: u32) {
+    /// Begins a wait, unless there is a current one.
+    pub(crate) fn wait(&mut self, now: Instant, limits: WaitLimits) {
         if self.since.is_some() {
             return;
         }
-        let timeout = timeout.min(MAX_WAIT);
-        self.max_wait = match rate {
-            0 => timeout,
-            rate => {
-                let earned = Duration::from_secs_f64(self.moved as f64 / f64::from(rate));
-                timeout.min((timeout + earned).saturating_sub(self.waited))
-            }
+        let total = match limits.rate {
+            0 => limits.total,
+            _ => limits.total.min(limits.timeout.saturating_add(limits.earned(self.moved))),
         };
+        self.max_wait = limits.timeout.min(total.saturating_sub(self.waited));
         self.since = Some(now);
+    }
+
+    /// Whether a wait has begun.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.since.is_some() || self.moved > 0
     }
 
     /// The deadline of the current wait, if there is one.
@@ -49,7 +84,10 @@ impl MinRate {
     pub(crate) fn moved(&mut self, end: Instant, bytes: usize) {
         self.moved += bytes as u64;
         if let Some(since) = self.since.take() {
-            self.waited += end.saturating_duration_since(since).min(self.max_wait);
+            let waited = end.saturating_duration_since(since);
+            // A reactor notices a deadline a little late. That time is the peer's.
+            let is_stopped = waited >= self.max_wait.saturating_add(DID_NOT_RUN);
+            self.waited += if is_stopped { self.max_wait } else { waited };
         }
     }
 }
@@ -62,10 +100,14 @@ mod tests {
 
     /// Simulates a peer that moves `bytes` after each pause. Returns the time until the deadline that it missed.
     fn given_up_after(bytes: usize, pause: Duration) -> Option<Duration> {
+        ended_after(WaitLimits::new(TIMEOUT, 256), bytes, pause)
+    }
+
+    fn ended_after(limits: WaitLimits, bytes: usize, pause: Duration) -> Option<Duration> {
         let (start, mut min_rate) = (Instant::now(), MinRate::default());
         let mut now = start;
         for _ in 0..10_000 {
-            min_rate.wait(now, TIMEOUT, 256);
+            min_rate.wait(now, limits);
             let until = min_rate.deadline().unwrap();
             now += pause;
             if until < now {
@@ -88,10 +130,10 @@ mod tests {
     #[test]
     fn the_time_for_which_the_process_was_stopped_is_not_the_peers() {
         let (start, mut min_rate) = (Instant::now(), MinRate::default());
-        min_rate.wait(start, TIMEOUT, 256);
+        min_rate.wait(start, WaitLimits::new(TIMEOUT, 256));
         let now = start + 10 * TIMEOUT;
         min_rate.moved(now, 2560);
-        min_rate.wait(now, TIMEOUT, 256);
+        min_rate.wait(now, WaitLimits::new(TIMEOUT, 256));
         assert_eq!(
             min_rate.deadline(),
             Some(now + Duration::from_secs(10)),
@@ -100,10 +142,34 @@ mod tests {
     }
 
     #[test]
+    fn the_time_until_the_reactor_notices_a_deadline_is_the_peers() {
+        let (start, mut min_rate) = (Instant::now(), MinRate::default());
+        min_rate.wait(start, WaitLimits::new(TIMEOUT, 256));
+        let now = start + TIMEOUT + Duration::from_millis(100);
+        min_rate.moved(now, 1);
+        min_rate.wait(now, WaitLimits::new(TIMEOUT, 256));
+        assert_eq!(min_rate.deadline(), Some(now));
+    }
+
+    #[test]
+    fn the_waits_for_an_unread_body_have_a_maximum_that_no_byte_extends() {
+        let second = Duration::from_secs(1);
+        // 25,600 bytes at 256 bytes per second take 100 s.
+        let limits = WaitLimits::new(TIMEOUT, 256).of_at_most(25_600);
+        assert_eq!(ended_after(limits, 256, second), Some(TIMEOUT + 100 * second));
+        assert_eq!(ended_after(limits, 1 << 20, second), Some(TIMEOUT + 100 * second));
+        assert!(ended_after(limits, 1, second).is_some_and(|after| after < TIMEOUT + second));
+        assert_eq!(ended_after(WaitLimits::new(TIMEOUT, 0), 1, second), None);
+        assert_eq!(ended_after(WaitLimits::new(TIMEOUT, 0).of_at_most(25_600), 1, second), Some(TIMEOUT));
+        let never = WaitLimits::new(Duration::MAX, 1).of_at_most(u64::MAX);
+        assert_eq!(ended_after(never, 1, second), None);
+    }
+
+    #[test]
     fn a_current_wait_keeps_its_deadline() {
         let (start, mut min_rate) = (Instant::now(), MinRate::default());
-        min_rate.wait(start, TIMEOUT, 256);
-        min_rate.wait(start + TIMEOUT, TIMEOUT, 256);
+        min_rate.wait(start, WaitLimits::new(TIMEOUT, 256));
+        min_rate.wait(start + TIMEOUT, WaitLimits::new(TIMEOUT, 256));
         assert_eq!(min_rate.deadline(), Some(start + TIMEOUT));
         min_rate.moved(start, 0);
         assert_eq!(min_rate.deadline(), None);

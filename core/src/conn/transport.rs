@@ -38,11 +38,12 @@ pub trait Transport: Send + Unpin + 'static {
     /// `WouldBlock` if no byte has arrived, or an error of the system.
     fn try_read(&mut self, into: &mut ReadBuffer) -> io::Result<usize>;
 
-    /// Writes until the queue is empty.
+    /// Writes the first bytes of the queue with one system call, and removes them from the queue, which is not empty.
+    /// Returns the number of bytes, at least 1. The queue limits the call to [`WriteQueue::MAX_WRITE`] bytes.
     ///
     /// # Errors
-    /// `TimedOut` if bytes are left for which there is no room when the deadline has passed, or an error of the system.
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>>;
+    /// `TimedOut` if there is no room for a byte when the deadline has passed, or an error of the system.
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<usize>>;
 
     /// Ends the sending side of the connection. Reading is still possible.
     ///
@@ -57,7 +58,8 @@ pub trait Transport: Send + Unpin + 'static {
     /// The system cannot return the recorded error.
     fn take_error(&mut self) -> io::Result<Option<io::Error>>;
 
-    /// Whether the system has reported the end of the peer's sending side and no read has returned 0 yet.
+    /// Whether the system has reported the end of the peer's sending side. Bytes before the end may be unread. The result
+    /// after a read has returned 0 is of no importance.
     fn has_unread_end(&self) -> bool {
         false
     }

@@ -205,7 +205,7 @@ impl Connection {
     /// Whether no exchange is in progress and no byte of the next request has arrived.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Head(_)) && self.read_buffer.is_empty()
+        matches!(&self.state, State::Head(scan) if scan.empty_lines == 0) && self.read_buffer.is_empty()
     }
 
     /// Whether bytes behind the current request have arrived that may belong to another request. Empty lines do not

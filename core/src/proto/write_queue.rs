@@ -34,6 +34,10 @@ pub struct WriteQueue {
 }
 
 impl WriteQueue {
+    /// The most that one write takes out of the queue, in bytes. The system copies so many bytes while other connections
+    /// of the thread wait.
+    pub const MAX_WRITE: usize = 256 * 1024;
+
     /// Creates an empty queue that has allocated nothing.
     pub fn new() -> WriteQueue {
         WriteQueue::default()
@@ -87,28 +91,36 @@ impl WriteQueue {
         self.chunks.push_back(bytes);
     }
 
-    /// The first chunk to send; empty if the queue is empty.
+    /// The first bytes to send: a part of the queue that is contiguous, at most [`WriteQueue::MAX_WRITE`] bytes. Empty
+    /// if the queue is empty.
     #[inline]
     pub fn front(&self) -> &[u8] {
-        match self.chunks.front() {
+        let front = match self.chunks.front() {
             Some(chunk) => chunk,
             None => &self.tail[self.sent..],
-        }
+        };
+        &front[..front.len().min(WriteQueue::MAX_WRITE)]
     }
 
-    /// Whether [`WriteQueue::front`] is the whole queue, so that no vectored write is needed.
+    /// Whether the whole queue is contiguous, so that [`WriteQueue::front`] needs no vectored write.
     #[inline]
     pub fn is_single(&self) -> bool {
         self.chunks.is_empty() || (self.chunks.len() == 1 && self.tail.is_empty())
     }
 
-    /// Fills `slices` with the first chunks to send, for a vectored write. Returns the number of slices filled.
+    /// Fills `slices` with the first chunks to send, for a vectored write of at most [`WriteQueue::MAX_WRITE`] bytes.
+    /// Returns the number of slices filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let queued = self.chunks.iter().map(|chunk| &chunk[..]);
         let tail = std::iter::once(&self.tail[self.sent..]);
-        let mut n = 0;
+        let (mut n, mut room) = (0, WriteQueue::MAX_WRITE);
         for (slot, bytes) in slices.iter_mut().zip(queued.chain(tail).filter(|bytes| !bytes.is_empty())) {
+            let bytes = &bytes[..bytes.len().min(room)];
+            if bytes.is_empty() {
+                break;
+            }
             *slot = IoSlice::new(bytes);
+            room -= bytes.len();
             n += 1;
         }
         n
@@ -164,4 +176,32 @@ fn recycle(mut tail: Vec<u8>) {
             pool.push(tail);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_takes_a_limited_number_of_bytes() {
+        const MAX: usize = WriteQueue::MAX_WRITE;
+        for chunks in
+            [vec![3 * MAX], vec![MAX / 2, MAX / 2, 5000], vec![MAX - 5000, 6000, MAX], vec![5000; 5]]
+        {
+            let mut queue = WriteQueue::new();
+            queue.tail().extend_from_slice(b"head");
+            chunks.iter().for_each(|&len| queue.push(Bytes::from(vec![b'x'; len])));
+            let mut left = 4 + chunks.iter().sum::<usize>();
+            while !queue.is_empty() {
+                assert!(queue.front().len() <= MAX);
+                let mut slices = [IoSlice::new(&[]); 8];
+                let n = queue.slices(&mut slices);
+                let taken = slices[..n].iter().map(|slice| slice.len()).sum();
+                assert_eq!(taken, left.min(MAX), "{chunks:?}");
+                queue.sent(taken);
+                left -= taken;
+            }
+            assert_eq!(left, 0);
+        }
+    }
 }

@@ -40,7 +40,9 @@ use crate::proto::limits::Limits;
 /// | `min_rate` | `--min-rate` | 256 bytes/s of a body, beyond `body_timeout` or `write_timeout` | 408, or the connection closes |
 /// | `handler_timeout` | `--timeout` | 30 s until the response begins | 503 |
 /// | `write_timeout` | `--write-timeout` | 30 s without progress | the connection closes |
+/// | `half_closed_timeout` | `--half-closed-timeout` | 5 s without a byte of a streamed response, after the peer has ended its sending side | the response is dropped, and the connection closes |
 /// | `keep_alive` | `--keep-alive` | 5 s idle | the connection closes |
+/// | `tcp_keepalive` | `--tcp-keepalive` | 60 s without a packet of the peer | the system probes the peer, and ends the connection if four probes, one every 15 s, are unanswered |
 /// | `linger` | `--linger` | 2 s | the connection closes |
 /// | `max_requests` | `--max-requests` | 1,000,000 | the last response says `Connection: close` |
 /// | `max_age` | `--max-age` | 1 h | the next response says `Connection: close` |
@@ -131,6 +133,15 @@ pub struct Config {
     pub on_disconnect: OnDisconnect,
     /// The time for which a peer may receive no byte of a response.
     pub write_timeout: Duration,
+    /// The time for which a streamed response may wait for its next piece after the peer has ended its sending side.
+    /// Such a peer has closed the connection, or waits for the rest of the response (a half-close). Nothing but a write
+    /// tells the two apart. The time starts again with each byte of the response that is written, and with each byte of
+    /// the request's body that the response reads. [`Duration::MAX`] lets every half-closed peer wait.
+    pub half_closed_timeout: Duration,
+    /// The time without a packet of the peer after which the system probes a TCP connection (`SO_KEEPALIVE`). A
+    /// connection whose peer has vanished without closing it ends a minute later. The setting has whole seconds, from
+    /// 1 to 32,767. [`Duration::MAX`] switches the probes off.
+    pub tcp_keepalive: Duration,
     /// The time for which a closing connection is still read, so that the peer receives the last response (RFC 9112,
     /// 9.6). With 0, it closes at once.
     pub linger: Duration,
@@ -193,6 +204,8 @@ impl Default for Config {
             handler_timeout: Duration::from_secs(30),
             on_disconnect: OnDisconnect::Cancel,
             write_timeout: Duration::from_secs(30),
+            half_closed_timeout: Duration::from_secs(5),
+            tcp_keepalive: Duration::from_secs(60),
             linger: Duration::from_secs(2),
             graceful_timeout: Duration::from_secs(30),
             date_header: true,

@@ -324,8 +324,9 @@ impl Runtime {
         Scope::new(self.clone())
     }
 
-    /// Runs `work`, which may block, without stalling connections: on the calling thread if that may block, else on a
-    /// pool of [`Config::blocking_threads`] threads.
+    /// Runs `work`, which may block, without stalling connections: on the calling thread if that is the thread of a
+    /// handler and may block, else on a pool of [`Config::blocking_threads`] threads. A streamed response body uses the
+    /// pool on every backend, so that it holds no thread of the server.
     ///
     /// The work starts when the returned future is first polled. Dropping the future before a thread has started the
     /// work cancels it. Work that has started runs to its end, and its output is dropped. A panic of the work resumes
@@ -401,10 +402,10 @@ impl Runtime {
         output.expect("only a thread that must not wait gives up")
     }
 
-    /// Whether offloaded work of this kind runs on the calling thread: the thread may block, or it is a thread of a
-    /// pool whose jobs must not wait for such work.
+    /// Whether offloaded work of this kind runs on the calling thread: a handler may hold the thread, or it is a thread
+    /// of a pool whose jobs must not wait for such work.
     pub fn runs_in_place(&self, kind: Work) -> bool {
-        Pool::runs_in_place(kind) || park::is_worker()
+        Pool::runs_in_place(kind) || park::is_in_handler()
     }
 
     /// The number of background tasks that have not ended.

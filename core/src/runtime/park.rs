@@ -27,6 +27,7 @@ pub trait Park: Send + Sync + 'static {
 
 thread_local! {
     static IS_EVENT_LOOP: Cell<bool> = const { Cell::new(false) };
+    static IS_STREAMING: Cell<bool> = const { Cell::new(false) };
     static WORKER: RefCell<Option<Arc<dyn Park>>> = const { RefCell::new(None) };
     static THREAD_WAKER: Waker = Waker::from(Arc::new(ThreadWaker(thread::current())));
 }
@@ -52,6 +53,28 @@ pub fn enter_worker(park: Arc<dyn Park>) -> WorkerRole {
 /// Whether the calling thread is a worker of a blocking backend.
 pub(crate) fn is_worker() -> bool {
     WORKER.with_borrow(Option::is_some)
+}
+
+/// Whether the calling thread is a worker of a blocking backend that runs code of a handler. The thread may be held.
+pub(crate) fn is_in_handler() -> bool {
+    is_worker() && !IS_STREAMING.get()
+}
+
+/// The poll of a response body, which ends on drop. The body must not hold the thread of a worker while it waits, so the
+/// work that it offloads does not run in place. The field is whether the thread polled a response body before.
+pub(crate) struct StreamingRole(bool);
+
+impl StreamingRole {
+    /// Marks the calling thread as polling the body of a response.
+    pub(crate) fn enter() -> StreamingRole {
+        StreamingRole(IS_STREAMING.replace(true))
+    }
+}
+
+impl Drop for StreamingRole {
+    fn drop(&mut self) {
+        IS_STREAMING.set(self.0);
+    }
 }
 
 /// The role of an event loop, which ends on drop. The field is the role that the thread had before.
@@ -194,6 +217,18 @@ mod tests {
         assert_eq!(counts.unparks.load(Ordering::SeqCst), 3);
         drop(worker);
         assert!(!is_worker());
+    }
+
+    #[test]
+    fn a_worker_that_polls_a_response_body_is_not_in_a_handler() {
+        let worker = enter_worker(Arc::new(Counts::default()));
+        let outer = StreamingRole::enter();
+        drop(StreamingRole::enter());
+        assert!(is_worker() && !is_in_handler());
+        drop(outer);
+        assert!(is_in_handler());
+        drop(worker);
+        assert!(!is_in_handler());
     }
 
     #[test]

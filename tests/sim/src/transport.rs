@@ -165,7 +165,7 @@ impl Transport for SimTransport {
         self.receive(into)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<usize>> {
         self.world.step_sometimes();
         {
             let mut state = self.world.lock();
@@ -174,11 +174,14 @@ impl Transport for SimTransport {
                 state.violate(format!("connection {} holds {len} bytes to send, beyond {max}", self.at));
             }
         }
-        match self.send(from) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            written => return Poll::Ready(written),
+        let before = from.len();
+        let sent = self.send(from);
+        match (before - from.len(), sent) {
+            (0, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            (0, Err(error)) => return Poll::Ready(Err(error)),
+            (n, _) => return Poll::Ready(Ok(n)),
         }
-        self.poll_ready(Direction::Write, cx).map_ok(|_| ())
+        self.poll_ready(Direction::Write, cx)
     }
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -14,7 +14,15 @@ impl Rig {
         self.transport.poll_read(&mut cx, &mut self.read_buffer).map_err(|error| error.kind())
     }
 
+    /// Writes until the queue is empty.
     fn write(&mut self) -> Poll<Result<(), io::ErrorKind>> {
+        while !self.write_queue.is_empty() {
+            ready!(self.write_once())?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write_once(&mut self) -> Poll<Result<usize, io::ErrorKind>> {
         let mut cx = Context::from_waker(Waker::noop());
         self.transport.poll_write(&mut cx, &mut self.write_queue).map_err(|error| error.kind())
     }
@@ -121,6 +129,28 @@ fn chunks_and_tail_leave_in_order() {
     let n = (&rig.peer).read(&mut got).unwrap();
     assert_eq!(n, 5008);
     assert!(got.starts_with(b"headbbb") && got[..n].ends_with(b"bbtail"));
+}
+
+#[test]
+fn one_write_is_one_call_of_limited_size() {
+    let mut rig = rig();
+    rig.peer.set_recv_buffer_size(4 << 20).unwrap();
+    rig.transport.socket.set_send_buffer_size(4 << 20).unwrap();
+    rig.write_queue.push(Bytes::from(vec![b'x'; 1 << 20]));
+    let Poll::Ready(Ok(n)) = rig.write_once() else { panic!("the socket has room") };
+    assert!(n <= WriteQueue::MAX_WRITE, "{n}");
+    assert_eq!(rig.write_queue.len(), (1 << 20) - n);
+}
+
+#[test]
+fn the_end_behind_unread_bytes_is_reported() {
+    let mut rig = rig();
+    rig.turn();
+    assert!(!rig.transport.has_unread_end());
+    rig.peer.send(b"unread").unwrap();
+    rig.peer.shutdown(Shutdown::Write).unwrap();
+    rig.turn();
+    assert!(rig.transport.has_unread_end());
 }
 
 #[test]

@@ -15,8 +15,6 @@ use crate::runtime::stall::RouteName;
 /// Maximum number of bytes that the lingering close reads and drops. The limit is high because some peers read the
 /// response only after they have sent everything. `Config::linger` limits the time.
 const MAX_LINGER: u64 = 64 << 20;
-/// Bytes that the lingering close reads in one turn, before other connections run.
-const MAX_LINGER_PER_TURN: u64 = 256 << 10;
 
 impl<T: Transport> Driving<T> {
     /// Writes everything that is queued, then continues with `then`.
@@ -53,7 +51,7 @@ impl<T: Transport> Driving<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads bytes of a head or of an unread body. The write queue is empty.
+    /// Reads bytes of a head, or of a body that its handler left unread. The write queue is empty.
     ///
     /// During a shutdown a connection that was served reads only the bytes that have arrived. A connection still waits
     /// for the rest of a head, and a new connection for its first head, because its peer has no response yet.
@@ -74,6 +72,22 @@ impl<T: Transport> Driving<T> {
             self.step = Step::Next;
             return Poll::Ready(Ok(()));
         }
+        if io.connection.is_body_pending() {
+            io.begin_drain();
+            let read = io.poll_read_body(cx, service);
+            if read.is_pending() {
+                io.release_buffers();
+            }
+            self.step = match ready!(read) {
+                // The peer may still be sending, and may not have read the response, so the close lingers.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    io.connection.close_after_this();
+                    Step::Next
+                }
+                read => read.map(|()| Step::Next)?,
+            };
+            return Poll::Ready(Ok(()));
+        }
         let read = match io.poll_read(cx, service) {
             Poll::Pending if io.deadlines.bytes.is_none() => {
                 // Only a connection that waits needs a deadline. It also releases its buffers.
@@ -82,7 +96,7 @@ impl<T: Transport> Driving<T> {
                 if service.threads_block() {
                     state.context.cancel.check_peer_by(None);
                 }
-                io.wait_for_bytes(service);
+                io.wait_for_head(service);
                 ready!(io.poll_read(cx, service))
             }
             read => ready!(read),
@@ -109,19 +123,15 @@ impl<T: Transport> Driving<T> {
         let (IoOwner::Own(io), Step::Linger(left)) = (&mut self.io, &mut self.step) else {
             return Poll::Ready(Err(Closed));
         };
-        let end_of_turn = left.saturating_sub(MAX_LINGER_PER_TURN);
-        while *left >= end_of_turn {
+        loop {
             let read_buffer = &mut io.connection.read_buffer;
             read_buffer.discard(read_buffer.len());
-            match ready!(io.poll_read(cx, &self.service)) {
-                Ok(n) if n > 0 && *left > n as u64 => *left -= n as u64,
+            match io.poll_read_on(cx, &self.service) {
+                // At the end of a turn, the transport has not judged the deadline.
+                Poll::Pending if !is_over(io.deadlines.bytes, &self.service) => return Poll::Pending,
+                Poll::Ready(Ok(n)) if n > 0 && *left > n as u64 => *left -= n as u64,
                 _ => return Poll::Ready(Err(Closed)),
             }
         }
-        if is_over(io.deadlines.bytes, &self.service) {
-            return Poll::Ready(Err(Closed));
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 }
