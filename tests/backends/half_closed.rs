@@ -1,16 +1,20 @@
-//! Peers that end their sending side and want their responses: nothing but these is sent to them, and they slow nobody.
+//! Peers that end their sending side. They may want their responses: nothing but these is sent to them, and they slow
+//! nobody. Or they have left: a response that has nothing to write ends.
 
 use std::convert::Infallible;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use futures_lite::stream;
-use gearshift::{Backend, Body, Bytes, CancelToken, Request, Router, Runtime, blocking, sync};
-use test_support::PATIENCE;
+use futures_lite::{StreamExt, stream};
+use gearshift::{
+    Backend, Body, Bytes, CancelToken, Config, Latch, Request, Router, Runtime, blocking, latch, sync,
+};
 use test_support::backend::{blocks, few_workers};
 use test_support::client::Client;
 use test_support::server::Running;
 use test_support::suite::Area;
+use test_support::{PATIENCE, wait_until};
 
 pub(crate) const AREA: Area = (
     "half_closed",
@@ -19,6 +23,17 @@ pub(crate) const AREA: Area = (
         ("a_stream_that_polls_its_token_has_nothing_but_its_chunks", stream_with_token),
         ("a_response_after_a_polled_token_is_whole", |backend| after_token(backend, "/whole")),
         ("a_stream_after_a_polled_token_is_whole", |backend| after_token(backend, "/streamed")),
+        ("an_idle_stream_ends_when_its_peer_has_closed", |backend| ends(backend, GET, drop)),
+        ("an_idle_stream_ends_after_a_half_close", |backend| ends(backend, GET, expect_cut)),
+        ("an_idle_stream_of_an_http_1_0_peer_ends_too", |backend| {
+            ends(backend, "GET / HTTP/1.0\r\n\r\n", drop)
+        }),
+        ("an_idle_stream_ends_behind_an_unread_body", |backend| ends(backend, UNREAD, drop)),
+        ("an_idle_stream_ends_behind_pipelined_requests", |backend| {
+            ends(backend, &GET.repeat(1000), expect_cut);
+        }),
+        ("an_idle_stream_lives_on_if_the_setting_says_so", lives_on),
+        ("idle_streams_of_peers_that_have_closed_hold_no_thread", holds_no_thread),
         ("a_crowd_of_peers_slows_down_no_request_afterwards", |backend| after_a_crowd(backend, requests)),
         ("a_crowd_of_peers_slows_down_no_crowd_afterwards", |backend| after_a_crowd(backend, half_closing)),
     ],
@@ -74,6 +89,114 @@ fn stream_alone(backend: Backend) {
 
 fn stream_with_token(backend: Backend) {
     expect_chunks(backend, true);
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+/// A request whose body has not arrived completely.
+const UNREAD: &str = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabc";
+/// The time of a next piece that is short in these tests.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A server with streams that have one piece, and wait for a second one until [`Idle::release`].
+struct Idle {
+    server: Running,
+    /// The number of bodies that were not dropped.
+    bodies: Arc<AtomicUsize>,
+    guard: Option<latch::Guard>,
+}
+
+impl Idle {
+    fn start(backend: Backend, half_closed_timeout: Duration) -> Idle {
+        assert_eq!(Config::default().half_closed_timeout, Duration::from_secs(5));
+        let (mut config, latch, bodies) = (few_workers(backend), Latch::new(), Arc::new(AtomicUsize::new(0)));
+        (config.half_closed_timeout, config.body_buffer) = (half_closed_timeout, 0);
+        let (guard, counted) = (latch.guard(), bodies.clone());
+        let server = Running::start(backend, config, move |_| {
+            let stream = move |_| {
+                let (body, latch) = (Counted::new(&counted), latch.clone());
+                let first = stream::once(Ok::<_, Infallible>(Bytes::from_static(b"first ")));
+                let second = stream::once_future(async move {
+                    let _body = body;
+                    latch.released().await;
+                    Ok(Bytes::from_static(b"second"))
+                });
+                Body::from_stream(first.chain(second))
+            };
+            Router::new().any("/", sync(stream)).get("/fresh", sync(|_| "fresh"))
+        });
+        Idle { server, bodies, guard: Some(guard) }
+    }
+
+    /// Sends `request`, reads the head and the first piece, and ends the sending side.
+    fn ask(&self, request: &str) -> Client {
+        let mut client = self.server.client();
+        client.send(request);
+        let mut seen = Vec::new();
+        while !seen.windows(6).any(|bytes| bytes == b"first ") {
+            seen.extend(client.exactly(1).expect("the response begins"));
+        }
+        client.half_close();
+        client
+    }
+
+    fn release(&mut self) {
+        self.guard = None;
+    }
+
+    fn expect_bodies(&self, bodies: usize) {
+        wait_until("bodies are dropped", || self.bodies.load(Ordering::SeqCst) == bodies);
+    }
+}
+
+/// A value that is counted until it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Counted {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Expects the end of a stream that is not complete.
+fn expect_cut(mut client: Client) {
+    assert!(!client.rest().ends_with(b"0\r\n\r\n"), "the response looks complete");
+}
+
+fn ends(backend: Backend, request: &str, leave: fn(Client)) {
+    let idle = Idle::start(backend, SHORT);
+    let began = Instant::now();
+    let client = idle.ask(request);
+    assert_eq!(idle.bodies.load(Ordering::SeqCst), 1);
+    leave(client);
+    idle.expect_bodies(0);
+    assert!(began.elapsed() >= SHORT, "it took only {:?}", began.elapsed());
+}
+
+fn lives_on(backend: Backend) {
+    let (short, mut never) = (Idle::start(backend, SHORT), Idle::start(backend, Duration::MAX));
+    let mut lives = never.ask(GET);
+    drop(short.ask(GET));
+    short.expect_bodies(0);
+    assert_eq!(never.bodies.load(Ordering::SeqCst), 1);
+    never.release();
+    assert!(lives.rest().ends_with(b"6\r\nsecond\r\n0\r\n\r\n"), "the response is complete");
+}
+
+fn holds_no_thread(backend: Backend) {
+    const STREAMS: usize = 20;
+    let mut idle = Idle::start(backend, Duration::MAX);
+    (0..STREAMS).for_each(|_| drop(idle.ask(GET)));
+    assert_eq!(idle.bodies.load(Ordering::SeqCst), STREAMS);
+    assert_eq!(idle.server.get("/fresh").text(), "fresh");
+    idle.release();
+    idle.expect_bodies(0);
 }
 
 /// Looks at a token for [`LONG`].

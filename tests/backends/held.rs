@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub(crate) const AREA: Area = (
         ("no_thread_by_a_peer_that_is_slow_to_read_a_stream", slow_readers_of_a_stream),
         ("no_thread_by_a_small_body_that_dribbles_in", dribbled_bodies),
         ("no_thread_by_a_stream_without_a_next_piece", idle_streams),
+        ("no_thread_by_a_stream_whose_reader_blocks", blocked_streams),
         ("no_thread_by_an_upgraded_connection", upgraded),
         ("no_thread_by_a_lingering_close", lingering),
         ("handlers_do_not_overlap_on_a_thread_while_one_waits", no_overlap),
@@ -53,6 +54,7 @@ fn small(backend: Backend) -> Config {
     }
     (config.keep_alive, config.header_timeout) = (NEVER, NEVER);
     (config.body_timeout, config.write_timeout) = (NEVER, NEVER);
+    config.half_closed_timeout = Duration::from_millis(300);
     config.min_rate = 0;
     config
 }
@@ -169,6 +171,45 @@ fn idle_streams(backend: Backend) {
     for client in &mut idle {
         assert_eq!(client.exactly(14).expect("the last piece"), b"4\r\nlast\r\n0\r\n\r\n");
     }
+    expect_fresh(&server);
+}
+
+/// A reader that has one piece, and blocks its thread until the latch is released.
+struct Blocked(Latch, &'static [u8]);
+
+impl Read for Blocked {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.1.is_empty() {
+            while self.0.guards() > 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Read::read(&mut self.1, into)
+    }
+}
+
+fn blocked_streams(backend: Backend) {
+    let latch = Latch::new();
+    let guard = latch.guard();
+    let (tell, told) = mpsc::channel();
+    let server = start(backend, move |runtime| {
+        tell.send(runtime.clone()).expect("the test waits");
+        let stream = move |_| Body::from_reader(&runtime, None, Blocked(latch.clone(), b"first "));
+        Router::new().get("/", sync(stream))
+    });
+    let runtime = told.recv().expect("the application has started");
+    let mut blocked = ask(&server, CROWD, "/");
+    for client in &mut blocked {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"first \r\n") {
+            seen.extend(client.exactly(1).expect("the first piece"));
+        }
+    }
+    expect_fresh(&server);
+    drop(blocked);
+    // The readers still block, and their connections end.
+    wait_until("the connections are closed", || runtime.stats().connections_open == 0);
+    drop(guard);
     expect_fresh(&server);
 }
 

@@ -11,7 +11,7 @@ use test_support::backend::few_workers;
 use test_support::client::Client;
 use test_support::server::{Running, one};
 use test_support::suite::Area;
-use test_support::wait_until;
+use test_support::{PATIENCE, wait_until};
 
 pub(crate) const AREA: Area = (
     "limits",
@@ -29,6 +29,8 @@ pub(crate) const AREA: Area = (
         ("body_timeout_applies_to_later_pauses", later_pause),
         ("body_timeout_cuts_an_echo", echo_pause),
         ("min_rate_ends_a_body_that_is_sent_too_slowly", dribbling_body),
+        ("min_rate_ends_an_unread_body_that_is_sent_too_slowly", |backend| dribbling_unread(backend, 1000)),
+        ("an_unread_body_has_a_limit_without_a_min_rate", |backend| dribbling_unread(backend, 0)),
         ("write_timeout_cuts_a_peer_that_does_not_read", write_timeout),
         ("write_timeout_does_not_cut_a_slow_but_steady_reader", slow_reader),
         ("min_rate_cuts_a_peer_that_reads_too_slowly", dribbling_reader),
@@ -225,6 +227,26 @@ fn dribbling_body(backend: Backend) {
         client.socket.set_read_timeout(Some(SOON)).expect("a socket has a read timeout");
         expect_body_timeout(&mut client);
         expect_short(began);
+    }
+}
+
+/// Sends single bytes of a body that no handler reads, until the server closes.
+fn dribbling_unread(backend: Backend, min_rate: u32) {
+    for framing in ["Content-Length: 200000", "Transfer-Encoding: chunked"] {
+        let server = server(backend, |config| {
+            (config.body_timeout, config.min_rate, config.body_buffer) = (SHORT * 2, min_rate, 0);
+        });
+        let began = Instant::now();
+        let mut client = server.client();
+        client.send(format!("POST /nowhere HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n"));
+        assert_eq!(client.answer().status, 404);
+        client.socket.set_read_timeout(Some(SHORT / 10)).expect("a socket has a read timeout");
+        while began.elapsed() < PATIENCE && client.socket.peek(&mut [0]).is_err() {
+            // As a chunk size, it goes on for ever.
+            client.send("0");
+        }
+        assert!(began.elapsed() >= SHORT * 2, "it took only {:?}", began.elapsed());
+        client.expect_end();
     }
 }
 

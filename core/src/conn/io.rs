@@ -21,11 +21,9 @@ use crate::proto::connection::{Connection, WrongLength};
 use crate::proto::error::Error;
 use crate::proto::response::Response;
 
-/// Bytes that a connection writes in one turn before other connections run. The last write of a turn may exceed it by
-/// [`WriteQueue::MAX_WRITE`].
-const MAX_WRITTEN_PER_TURN: usize = 256 << 10;
-/// Bytes of a body, or of a lingering close, that a connection reads in one turn before other connections run.
-const MAX_READ_PER_TURN: usize = 256 << 10;
+/// The number of bytes after which a connection ends its turn, so that other connections run: bytes that it writes, and
+/// bytes of a body or of a lingering close that it reads. The last write or read of a turn may exceed the number.
+const MAX_PER_TURN: usize = 512 << 10;
 
 /// The connection has ended, or must be closed without a flush.
 pub(crate) struct Closed;
@@ -62,7 +60,7 @@ pub(crate) struct Io<T> {
     written: usize,
     /// The number of bytes that [`Io::poll_read_on`] has read since it last waited.
     read: usize,
-    /// Whether the last flush is pending because of [`MAX_WRITTEN_PER_TURN`].
+    /// Whether the last flush is pending because of [`MAX_PER_TURN`].
     pub(crate) has_yielded: bool,
 }
 
@@ -124,7 +122,7 @@ impl<T: Transport> Io<T> {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         self.has_yielded = false;
         while !self.connection.write_queue.is_empty() {
-            if self.written >= MAX_WRITTEN_PER_TURN {
+            if self.written >= MAX_PER_TURN {
                 self.written = 0;
                 self.has_yielded = true;
                 cx.waker().wake_by_ref();
@@ -163,7 +161,7 @@ impl<T: Transport> Io<T> {
         cx: &mut Context<'_>,
         service: &Service,
     ) -> Poll<io::Result<usize>> {
-        if self.read >= MAX_READ_PER_TURN {
+        if self.read >= MAX_PER_TURN {
             self.read = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;

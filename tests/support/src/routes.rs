@@ -1,12 +1,14 @@
 //! The application that the fault tests run against: [`app`](crate::app::app), and routes that misbehave.
 
+use std::convert::Infallible;
 use std::io::{self, Read};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, stream};
 use gearshift::{Body, Bytes, HeaderValue, Request, Response, Router, StatusCode, Stream, blocking, sync};
 
 use crate::app::{self, ON_PURPOSE};
@@ -14,8 +16,10 @@ use crate::app::{self, ON_PURPOSE};
 /// The line that the routes below `/test/log` write to standard error when their handler begins.
 pub const BEGUN: &str = "a handler has begun";
 
-/// The size of `/test/large` in bytes: more than the kernel buffers for a socket.
-const LARGE: usize = 16 << 20;
+/// The size of `/test/large` and `/test/pieces` in bytes: more than the kernel buffers for a socket.
+pub const LARGE: usize = 16 << 20;
+/// The size of a piece of `/test/pieces` in bytes.
+const PIECE: usize = 64 << 10;
 
 /// The application with routes that never end, wait, or panic.
 pub fn app() -> Router {
@@ -26,12 +30,15 @@ pub fn app() -> Router {
 pub fn with_waits(waits: Arc<Waits>) -> Router {
     let (held, said) = (waits.clone(), waits.clone());
     let large = Bytes::from(vec![b'x'; LARGE]);
+    let piece = large.slice(..PIECE);
     app::app()
         .get(
             "/test/endless",
             sync(|request: Request| Response::new(Body::from_reader(request.runtime(), None, Endless))),
         )
+        .get("/test/pieces", sync(move |_| pieces(&piece)))
         .get("/test/large", sync(move |_| Response::new(large.clone())))
+        .get("/test/held-by/{port}", sync(held_by))
         .get("/test/panic-later", async |request: Request| {
             request.runtime().sleep(Duration::from_millis(1)).await;
             panics()
@@ -78,6 +85,21 @@ pub fn with_waits(waits: Arc<Waits>) -> Router {
         )
         .get("/test/upgrade", sync(|_| Response::upgrade(HeaderValue::from_static("echo"), echo)))
         .get("/test/waits", sync(move |_| said.begun.load(Ordering::SeqCst).to_string()))
+}
+
+/// A streamed body whose pieces are all ready.
+fn pieces(piece: &Bytes) -> Body {
+    let piece = piece.clone();
+    let pieces = std::iter::repeat_with(move || Ok::<_, Infallible>(piece.clone()));
+    Body::from_stream(stream::iter(pieces.take(LARGE / PIECE)))
+}
+
+/// Holds the thread until a listener of the test has accepted a connection and closed it.
+fn held_by(request: Request) -> Result<&'static str, StatusCode> {
+    let port: u16 = request.param("port").and_then(|port| port.parse().ok()).ok_or(StatusCode::NOT_FOUND)?;
+    let mut test = TcpStream::connect(("127.0.0.1", port)).map_err(|_| StatusCode::NOT_FOUND)?;
+    let _ = test.read(&mut [0]);
+    Ok("released")
 }
 
 /// The parameter `ms` of a route.
