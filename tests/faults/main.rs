@@ -49,14 +49,11 @@ const AREAS: [Area; 14] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 5] = [
+const ONLY: [Only; 2] = [
     // On one thread, fewer peers than threads are none.
     ("bodies", "fewer_dribbled_bodies_than_workers_hold_up_nobody", serves_concurrently),
-    ("readers", "fewer_slow_readers_than_workers_hold_up_nobody", serves_concurrently),
-    ("readers", "slow_readers_of_a_large_response_do_neither", serves_concurrently),
     // Only a backend that blocks has threads that peers can use up.
     ("bodies", "more_dribbled_bodies_hold_up_others_for_their_turns", blocks),
-    ("readers", "more_slow_readers_hold_up_others_for_their_turns", blocks),
 ];
 
 fn serves_concurrently(backend: Backend) -> bool {

@@ -21,6 +21,16 @@ impl Process {
         self.stat().starts_with('T')
     }
 
+    /// Whether all its threads wait. A thread that was woken and has not run yet does not.
+    pub fn is_asleep(self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).expect("the process runs");
+        threads.flatten().all(|thread| {
+            // A thread may have ended since.
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('S'))
+        })
+    }
+
     /// The CPU time that it has used, in user and in kernel mode.
     pub fn cpu_time(self) -> Duration {
         let fields = self.stat();
