@@ -32,6 +32,7 @@ pub(crate) const AREA: Area = (
         ("refuses_a_unix_socket_that_another_server_has", unix_socket_in_use),
         ("a_file_that_is_not_a_socket_is_left_alone", not_a_socket),
         ("only_a_dead_socket_is_replaced", dead_socket),
+        ("a_forced_stop_ends_the_listeners_too", forced_stops),
         ("a_socket_whose_backlog_is_full_is_in_use", full_backlog),
         ("the_socket_of_a_successor_survives_a_stop", successor),
         ("the_permissions_of_a_unix_socket_are_settings", permissions),
@@ -182,6 +183,20 @@ fn dead_socket(backend: Backend) {
     shutdown.force();
     thread.join().expect("the server does not panic").expect("the server ends without an error");
     assert!(!path.exists(), "the socket file is gone");
+}
+
+fn forced_stops(backend: Backend) {
+    let path = free_path();
+    for round in 0..30 {
+        let server =
+            Server::bind(&[Bind::Unix(path.clone())], few_workers(backend)).expect("the path is free");
+        let shutdown = server.shutdown();
+        let thread = thread::spawn(move || backend.serve(server, demo::app()));
+        assert_eq!(unix_client(&path).get("/plaintext").status, 200);
+        shutdown.force();
+        thread.join().expect("the server does not panic").expect("the server ends without an error");
+        assert!(!path.exists(), "the socket file is left in round {round}");
+    }
 }
 
 fn full_backlog(_: Backend) {

@@ -5,7 +5,7 @@
 //! | starting | `serve` is called | the application's start runs; connections wait in the kernel's queue |
 //! | serving | the application has started | connections are accepted and driven |
 //! | draining | [`Shutdown::graceful`], and the application has started | the kernel begins no more connections; those that it has begun are accepted, then the listeners close; connections whose requests were answered close; each other connection gets its requests answered, the last with `Connection: close` |
-//! | cut | the end of the grace period, or [`Shutdown::force`] | connections are closed; the futures of handlers are dropped |
+//! | cut | the end of the grace period, or [`Shutdown::force`] | connections and listeners are closed; the futures of handlers are dropped |
 //! | stopping | no connection is open, or the wait for cut connections is over | the application's `on_stop` runs; background tasks get the rest of the grace period |
 //! | stopped | `on_stop` and the tasks have ended, or the time is over | the backend's threads end; a thread that a handler holds is left behind |
 //!
@@ -109,14 +109,14 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     block_on_until(None, shutdown.reached(Phase::Graceful));
 
     // Draining.
-    let drained = async {
+    let drained = async || {
         accepting.released().await;
         service.connections_until(|open| open == 0).await;
     };
-    if end.wait(0, drained).is_none() {
+    if end.wait(0, drained()).is_none() {
         // Cut.
         shutdown.force();
-        end.wait(1, service.connections_until(|open| open == 0));
+        end.wait(1, drained());
     }
 
     // Stopping.
