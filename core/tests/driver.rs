@@ -389,7 +389,6 @@ impl Handler for App {
                 }),
                 None,
             ),
-            "/ignore" => Answer::Ready(Response::text("ignored")),
             "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
             "/upgrade" => {
                 let (runtime, ends) = (request.runtime().clone(), self.ends.clone());
