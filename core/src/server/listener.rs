@@ -4,6 +4,7 @@
 //! are reported, before any thread starts.
 
 mod closing;
+mod keep_alive;
 
 use std::fmt;
 use std::io;
@@ -110,7 +111,8 @@ impl fmt::Display for Bind {
 
 /// A non-blocking listening socket.
 ///
-/// Accepted sockets are non-blocking and, on Linux, have `TCP_NODELAY` set.
+/// Accepted sockets are non-blocking. On Linux, those of TCP have `TCP_NODELAY` set, and the keep-alive options of
+/// [`Config::tcp_keepalive`].
 #[derive(Debug)]
 pub struct Listener {
     /// The first field, because the socket file has to be dropped before the socket.
@@ -133,8 +135,8 @@ enum Origin {
 }
 
 impl Listener {
-    /// Binds sockets to all of `binds` and listens. `config` has the backlog, and the permissions of Unix sockets. Host
-    /// names are looked up, which blocks.
+    /// Binds sockets to all of `binds` and listens. `config` has the backlog, the keep-alive of TCP sockets, and the
+    /// permissions of Unix sockets. Host names are looked up, which blocks.
     ///
     /// # Errors
     /// [`ServeError::Bind`] for the first address that cannot be bound. The kind of its source is `AddrInUse` if a
@@ -162,7 +164,13 @@ impl Listener {
                 Bind::Fd(number) => inherited::listening_socket((*number).into())
                     .and_then(|socket| Ok(vec![Listener::new(socket, config.backlog, Origin::Other)?])),
             };
-            listeners.extend(bound.map_err(|source| failed(bind, source))?);
+            for listener in bound.map_err(|source| failed(bind, source))? {
+                if let Endpoint::Tcp(_) = listener.local {
+                    keep_alive::set(&listener.socket, config.tcp_keepalive)
+                        .map_err(|source| failed(bind, source))?;
+                }
+                listeners.push(listener);
+            }
         }
         Ok(listeners)
     }
@@ -209,6 +217,7 @@ impl Listener {
             (Endpoint::Tcp(address), Origin::Tcp) => {
                 let only_v6 = address.is_ipv6() && self.socket.only_v6()?;
                 let socket = tcp_socket(*address, only_v6)?;
+                keep_alive::copy(&self.socket, &socket)?;
                 socket.set_reuse_port(true)?;
                 socket.bind(&SockAddr::from(*address))?;
                 socket.listen(self.backlog.into())?;
@@ -310,6 +319,11 @@ fn listen(address: SocketAddr, only_v6: bool, backlog: u16) -> io::Result<Socket
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     fn address(text: &str) -> SocketAddr {
@@ -336,7 +350,7 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_an_error_beside_free_ones() {
-        let taken = std::net::TcpListener::bind("127.0.0.2:0").expect("a free port");
+        let taken = TcpListener::bind("127.0.0.2:0").expect("a free port");
         let port = taken.local_addr().expect("it is bound").port();
         let error = bound(&[&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}")]);
         assert_eq!(error.expect_err("the second is taken").kind(), io::ErrorKind::AddrInUse);
@@ -350,6 +364,55 @@ mod tests {
         let error = bound(&["192.0.2.1:0"]).expect_err("there is no other address");
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
         assert_eq!(bound(&[]).expect_err("there is no address").kind(), io::ErrorKind::NotFound);
+    }
+
+    /// The keep-alive options of a socket, if it has the keep-alive: the time before the first probe, the pause between
+    /// two probes, and their number.
+    fn keep_alive_of(socket: &Socket) -> io::Result<Option<(Duration, Duration, u32)>> {
+        let options = || {
+            let (idle, interval) = (socket.tcp_keepalive_time()?, socket.tcp_keepalive_interval()?);
+            Ok((idle, interval, socket.tcp_keepalive_retries()?))
+        };
+        if socket.keepalive()? { options().map(Some) } else { Ok(None) }
+    }
+
+    /// Connects to a listener that has its port alone, and accepts the connection.
+    fn accepted(listener: &Listener) -> Socket {
+        let Endpoint::Tcp(address) = listener.local else { panic!("a listener for TCP") };
+        let _peer = TcpStream::connect(address).expect("the listener listens");
+        loop {
+            match listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::yield_now(),
+                accepted => return accepted.expect("a connection waits").0,
+            }
+        }
+    }
+
+    #[test]
+    fn accepted_sockets_have_the_keep_alive_of_the_settings() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut config = Config::default();
+        assert_eq!(config.tcp_keepalive, 60 * SECOND);
+        for (setting, idle) in [
+            (60 * SECOND, Some(60 * SECOND)),
+            (Duration::from_millis(1), Some(SECOND)),
+            (100_000 * SECOND, Some(32_767 * SECOND)),
+            (Duration::MAX, None),
+        ] {
+            config.tcp_keepalive = setting;
+            let expected = idle.map(|idle| (idle, keep_alive::INTERVAL, keep_alive::PROBES));
+            let inherited = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let number = inherited.as_raw_fd().try_into().expect("a small number");
+            let binds = [Bind::Tcp("127.0.0.1:0".into()), Bind::Tcp("localhost:0".into()), Bind::Fd(number)];
+            let listeners = Listener::bind(&binds, &config).expect("the ports are free");
+            assert!(listeners.len() >= binds.len());
+            for listener in &listeners {
+                assert_eq!(keep_alive_of(&accepted(listener)).ok(), Some(expected), "{setting:?}");
+            }
+            for listener in Listener::share(listeners, 2).expect("it can be shared").iter().flatten() {
+                assert_eq!(keep_alive_of(&listener.socket).ok(), Some(expected), "{setting:?}");
+            }
+        }
     }
 
     #[test]
