@@ -26,6 +26,7 @@ pub(crate) const AREA: Area = (
     &[
         ("hands_the_connection_over", hands_over),
         ("hands_early_bytes_over_too", early_bytes),
+        ("may_be_used_by_a_thread_of_the_application", on_a_thread),
         ("answers_earlier_requests_first", pipelined),
         ("is_refused_without_an_offer", not_offered),
         ("tunnels_a_connect", tunnel),
@@ -154,6 +155,25 @@ fn hands_over(backend: Backend) {
     let sending = thread::spawn(move || io::Write::write_all(&mut sender, &long));
     assert!(client.exactly(300_000).expect("an echo").iter().all(|&byte| byte == b'X'));
     sending.join().expect("the sender does not panic").expect("the server reads");
+    client.half_close();
+    client.expect_end();
+}
+
+fn on_a_thread(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), |_| {
+        let upgrade = async |stream: Stream| {
+            thread::spawn(move || future::block_on(loud(stream)));
+        };
+        Router::new()
+            .get("/loud", sync(move |_| Response::upgrade(HeaderValue::from_static("loud"), upgrade)))
+    });
+    let mut client = server.client();
+    client.send(UPGRADE);
+    assert_eq!(client.answer().status, 101);
+    for said in ["hello", "bye"] {
+        client.send(said);
+        assert_eq!(client.exactly(said.len()).expect("an echo"), said.to_ascii_uppercase().as_bytes());
+    }
     client.half_close();
     client.expect_end();
 }
