@@ -4,6 +4,7 @@
 //! are reported, before any thread starts.
 
 mod closing;
+mod handshakes;
 mod keep_alive;
 
 use std::fmt;
