@@ -1,0 +1,186 @@
+//! The rules for the responses, which are checked at the end.
+
+use std::time::Duration;
+
+use gearshift_core::Config;
+
+use crate::action::Kind;
+use crate::ask::{Ask, Framing, pattern};
+use crate::link::{Link, SeenEnd};
+use crate::reply::Reply;
+use crate::rules::TOLERANCE;
+use crate::world::State;
+
+/// Checks, at the end, whether every client got the responses that it has to get.
+pub(crate) fn check_replies(state: &mut State, config: &Config) {
+    for at in 0..state.links.len() {
+        let link = &state.links[at];
+        let wrong = match link.client.is_mangled {
+            true => None,
+            false => judge_replies(link, state, config),
+        };
+        if let Some(wrong) = wrong {
+            state.violate(format!("connection {at}: {wrong}"));
+        }
+    }
+}
+
+fn judge_replies(link: &Link, state: &State, config: &Config) -> Option<String> {
+    let asks = &link.client.asks;
+    let finals = &link.replies.finals;
+    for (n, reply) in finals.iter().enumerate() {
+        let Some(written) = asks.get(n) else { return Some("more responses than requests".into()) };
+        let wrong = match reply.id {
+            Some(id) if id != written.id => {
+                Some(format!("the response to request {id} comes where {} is due", written.id))
+            }
+            Some(_) if written.ask.refused.is_some() => Some(format!("request {n} is not refused")),
+            Some(_) => judge_answer(link, &written.ask, written.id, reply),
+            None => judge_refusal(link, n, reply, config),
+        };
+        let wrong = wrong.or_else(|| judge_closing(link, n, reply, state, config));
+        if let Some(wrong) = wrong {
+            return Some(wrong);
+        }
+        let excused = link.forced || breaks(&written.ask) || lingered_enough(link, state);
+        if !reply.complete && link.client.is_clean && !excused {
+            return Some(format!("the response to request {n} is cut"));
+        }
+    }
+    judge_missing(link, state, config)
+}
+
+/// What is wrong with a response of the application.
+fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String> {
+    if let Some(read) = &reply.read {
+        let whole = *read == format!("whole {}", ask.body.len());
+        if read.starts_with("whole") != whole {
+            return Some(format!("request {id} was read as {read:?}"));
+        }
+        if link.client.is_clean && !whole && !link.forced {
+            return Some(format!("request {id} was read as {read:?}"));
+        }
+    }
+    let action = ask.action?;
+    if !reply.complete {
+        return None;
+    }
+    if breaks(ask) && !ask.old {
+        return Some(format!("the response to request {id} is whole, and was to break off"));
+    }
+    let expected = match action.kind {
+        _ if ask.is_head() => Vec::new(),
+        Kind::Empty => Vec::new(),
+        Kind::Echo => ask.body.clone(),
+        _ => pattern(id, action.size),
+    };
+    // For a client of HTTP/1.0 the end of the connection is the end of the body.
+    let same = match ask.old && action.kind.streams() {
+        true => expected.starts_with(&reply.body),
+        false => expected == reply.body,
+    };
+    (!same)
+        .then(|| format!("the response to request {id} has {} bytes that are not its own", reply.body.len()))
+}
+
+/// What is wrong with a response that the server gave instead of the application.
+fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Option<String> {
+    let written = &link.client.asks[n];
+    let kind = written.ask.action.map(|action| action.kind);
+    let rightly = match reply.status {
+        // No byte of the body to echo could be read.
+        400 | 408 | 500 if kind == Some(Kind::Echo) && !link.client.is_clean => true,
+        500 if written.ask.expect && breaks(&written.ask) => true,
+        500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
+        408 => {
+            let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
+            !link.client.is_clean && link.begun <= n && read < written.head_end
+        }
+        // A handler was late. The rule knows how long it waits.
+        503 => {
+            let pause = written.ask.action.map_or(Duration::MAX, |action| action.pause);
+            pause + TOLERANCE >= config.handler_timeout || !link.client.is_clean
+        }
+        413 => written.ask.body.len() as u64 > config.limits.body,
+        431 => written.ask.refused.is_some(),
+        status => written.ask.refused == Some(status),
+    };
+    (!rightly).then(|| format!("request {n} is answered {} by the server", reply.status))
+}
+
+/// What is wrong with what a response says about the end of the connection.
+fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &Config) -> Option<String> {
+    let ask = &link.client.asks[n].ask;
+    let last = config.max_requests.is_some_and(|max| n as u64 + 1 >= max);
+    let ends = ask
+        .action
+        .is_some_and(|action| matches!(action.kind, Kind::Close | Kind::PanicNow | Kind::PanicLater));
+    let must = ask.old || ask.close || ask.refused.is_some() || ends || last;
+    let may = must
+        || reply.status == 503
+        || state.stopped.is_some()
+        || ask.expect
+        || ask.action.is_none()
+        || !link.client.is_clean
+        // The rest of the body may be more than the server drains.
+        || (ask.framing != Framing::None && may_leave_body(ask) && ask.body.len() as u64 > state.drain);
+    match reply.close {
+        true if !may => Some(format!("the response to request {n} closes without a reason")),
+        false if must && reply.status != 503 => {
+            Some(format!("the response to request {n} does not say that it is the last"))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the response to this request is the last, because of the request or of the settings.
+fn must_close(ask: &Ask, n: usize, config: &Config) -> bool {
+    let last = config.max_requests.is_some_and(|max| n as u64 + 1 >= max);
+    let ends = |kind| matches!(kind, Kind::Close | Kind::PanicNow | Kind::PanicLater);
+    ask.old
+        || ask.close
+        || ask.refused.is_some()
+        || last
+        || ask.action.is_some_and(|action| ends(action.kind))
+}
+
+/// Whether a response is missing.
+fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> {
+    let n = link.replies.complete();
+    let asks = &link.client.asks;
+    if !link.client.is_clean || link.forced || n == asks.len() {
+        return None;
+    }
+    let before = n.checked_sub(1).map(|last| (&link.replies.finals[last], &asks[last].ask));
+    let next = &asks[n].ask;
+    let excused = before.is_some_and(|(reply, ask)| {
+        // The response before said that it was the last, and not because of a stop before which this request had
+        // arrived. Or the rest of the body before was more than the server drains.
+        let own = must_close(ask, n - 1, config) || reply.status == 503 || ask.expect || ask.action.is_none();
+        (reply.close && (own || state.stopped.is_none() || n >= link.arrived_at_stop))
+            || (ask.framing != Framing::None && may_leave_body(ask))
+    }) || breaks(next)
+        || link.accepted.is_none()
+        // The first request of a connection is answered even if it arrives after the stop.
+        || (state.stopped.is_some() && n >= link.arrived_at_stop.max(1))
+        || lingered_enough(link, state);
+    (!excused).then(|| format!("request {n} of {} is not answered", asks.len()))
+}
+
+/// Whether the server had lingered as long, or drained as much, as it has to before it closes on a client that sends.
+fn lingered_enough(link: &Link, state: &State) -> bool {
+    let (Some(fin), Some(closed)) = (link.server_fin, link.closed) else { return false };
+    if link.seen_end != Some(SeenEnd::Reset) {
+        return false;
+    }
+    closed >= fin + state.linger || link.read - link.read_at_fin >= state.drain
+}
+
+fn may_leave_body(ask: &Ask) -> bool {
+    ask.action.is_none_or(|action| action.kind.may_leave_body())
+}
+
+/// Whether the response to this request breaks off.
+fn breaks(ask: &Ask) -> bool {
+    !ask.is_head() && ask.action.is_some_and(|action| matches!(action.kind, Kind::Broken | Kind::PanicWithin))
+}
