@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Hand,
     /// Has a background task read the body, and answers after a wait, whether the task has read everything or not.
     Abandon,
+    /// Has a background task poll for the body and hand it to another task, and answers after a wait.
+    Pass,
     /// Has a background task read the body, and streams its answer in the same time.
     Split,
     /// Waits for a piece of the body for a limited time, then answers.
@@ -62,13 +64,17 @@ pub(crate) enum Kind {
     Await,
     /// Makes the response on a pool.
     Offload,
+    /// Has a background task keep the cancel token for longer than the request.
+    Token,
+    /// Looks at its cancel token while it works.
+    Watch,
     /// Answers with `Connection: close`.
     Close,
     /// Answers 204.
     Empty,
 }
 
-const KINDS: [(Kind, &str); 25] = [
+const KINDS: [(Kind, &str); 28] = [
     (Kind::Now, "now"),
     (Kind::Sleep, "sleep"),
     (Kind::Read, "read"),
@@ -81,6 +87,7 @@ const KINDS: [(Kind, &str); 25] = [
     (Kind::Keep, "keep"),
     (Kind::Hand, "hand"),
     (Kind::Abandon, "abandon"),
+    (Kind::Pass, "pass"),
     (Kind::Split, "split"),
     (Kind::Patience, "patience"),
     (Kind::Stream, "stream"),
@@ -92,6 +99,8 @@ const KINDS: [(Kind, &str); 25] = [
     (Kind::Spawn, "spawn"),
     (Kind::Await, "await"),
     (Kind::Offload, "offload"),
+    (Kind::Token, "token"),
+    (Kind::Watch, "watch"),
     (Kind::Close, "close"),
     (Kind::Empty, "empty"),
 ];

@@ -4,6 +4,7 @@
 mod reading;
 mod streamed;
 mod task_reader;
+mod token;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use crate::action::{Action, Kind};
 use crate::application::reading::Reading;
 use crate::application::streamed::{Echo, pieces};
 use crate::application::task_reader::TaskReader;
+use crate::application::token::Token;
 use crate::ask::pattern;
 use crate::fault::Fault;
 use crate::observer::place;
@@ -52,7 +54,8 @@ impl Handler for Application {
             }
             Kind::Split => {
                 let reading = Reading::new(&self.world, at, id);
-                runtime.spawn(TaskReader::new(&reading).read(reading, request.into_body())).detach();
+                let reader = TaskReader::new(&runtime, &reading, action);
+                runtime.spawn(reader.read(reading, request.into_body())).detach();
                 Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, action))))
             }
             Kind::Spawn => {
@@ -63,6 +66,23 @@ impl Handler for Application {
                 let mut reading = Reading::new(&self.world, at, id);
                 let read = reading.read_blocking(request.into_body());
                 Answer::Ready(reading.told(read, action))
+            }
+            Kind::Token => {
+                let token = Token::new(&self.world, at, request.cancel_token());
+                runtime.spawn(token.keep(runtime.clone(), action)).detach();
+                Answer::Ready(whole(id, action))
+            }
+            Kind::Watch if runtime.threads_block() => {
+                Token::new(&self.world, at, request.cancel_token()).work_blocking(&runtime, action);
+                Answer::Ready(whole(id, action))
+            }
+            Kind::Watch => {
+                let token = Token::new(&self.world, at, request.cancel_token());
+                let work = async move {
+                    token.work(&runtime, action).await;
+                    whole(id, action)
+                };
+                Answer::Later(Box::pin(work), None)
             }
             Kind::Offload => {
                 let work = runtime.compute(move || whole(id, action));
@@ -107,11 +127,10 @@ async fn later(runtime: Runtime, mut reading: Reading, action: Action, mut body:
         }
         Kind::Keep => {
             let pause = runtime.sleep(action.pause);
+            let reader = TaskReader::new(&runtime, &reading, action);
             let task = async move {
                 pause.await;
-                reading.is_late = true;
-                // `Reading` checks what the task reads.
-                let _ = reading.read(&mut body).await;
+                reader.read(reading, body).await;
             };
             runtime.spawn(task).detach();
             return whole(id, action);
@@ -124,7 +143,12 @@ async fn later(runtime: Runtime, mut reading: Reading, action: Action, mut body:
             return task.await.unwrap_or_else(|error| Response::text(error.to_string()));
         }
         Kind::Abandon => {
-            runtime.spawn(TaskReader::new(&reading).read(reading, body)).detach();
+            runtime.spawn(TaskReader::new(&runtime, &reading, action).read(reading, body)).detach();
+            runtime.sleep(action.pause).await;
+            return whole(id, action);
+        }
+        Kind::Pass => {
+            runtime.spawn(TaskReader::new(&runtime, &reading, action).pass_on(reading, body)).detach();
             runtime.sleep(action.pause).await;
             return whole(id, action);
         }

@@ -43,6 +43,10 @@ pub enum Fault {
     ForgetAtStop,
     /// A task that waits for a request's body is not woken when the request is over.
     LoseGone,
+    /// A request's body wakes the task that polled it first, and not the one that polled it last.
+    KeepFirstWaker,
+    /// A task that waits for a cancel token is not woken when the connection ends.
+    LoseCancel,
     /// A blocking backend tells the driver that its threads do not block.
     DenyBlocking,
     /// A blocking backend gives the thread of a handler that waits to another connection.
@@ -55,7 +59,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 25] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -75,6 +79,8 @@ impl Fault {
         Fault::CloseEarly,
         Fault::ForgetAtStop,
         Fault::LoseGone,
+        Fault::KeepFirstWaker,
+        Fault::LoseCancel,
         Fault::DenyBlocking,
         Fault::ParkHandling,
         Fault::HoldThread,

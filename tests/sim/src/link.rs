@@ -69,6 +69,11 @@ pub(crate) struct Link {
     pub(crate) ended_late: usize,
     /// How many readers wait for the body of the request: its handler, or a task that the handler spawned.
     pub(crate) body_readers: u32,
+    /// The number of requests that are over although their responses may not have been sent: responses that the server
+    /// has as a whole, and handlers that were given up.
+    pub(crate) handled: usize,
+    /// How many tasks and handlers wait for a cancel token of the connection.
+    pub(crate) token_waits: u32,
     /// How long the body of the request was awaited, all waits together.
     pub(crate) body_waited: Duration,
     // The threads.
@@ -148,6 +153,8 @@ impl Link {
             dropped: 0,
             ended_late: 0,
             body_readers: 0,
+            handled: 0,
+            token_waits: 0,
             body_waited: Duration::ZERO,
             is_held: false,
             waited_for_thread: false,
@@ -239,9 +246,10 @@ impl Link {
         self.begun > self.ended + self.dropped
     }
 
-    /// Whether the request of this number is over: its response has left, or the connection has ended.
+    /// Whether the request of this number is over: its response needs no more of the handler or its body, or the
+    /// connection has ended.
     pub(crate) fn is_over(&self, n: usize) -> bool {
-        self.closed.is_some() || self.tap.complete() > n
+        self.closed.is_some() || self.tap.complete() > n || self.handled > n
     }
 
     /// Bytes that have arrived behind the last request that began.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gearshift_core::{Answer, Handler, Request, Response};
 
+use crate::action::Action;
 use crate::ask::Framing;
 use crate::fault::Fault;
 use crate::world::World;
@@ -21,7 +22,11 @@ pub(crate) struct Observer {
 impl Handler for Observer {
     fn call(&self, request: Request) -> Answer {
         let call = Call::begin(&self.world, &request);
-        match self.app.call(request) {
+        let at = call.at;
+        self.world.lock().calling = Some(at);
+        let answer = self.app.call(request);
+        self.world.lock().calling = None;
+        match answer {
             Answer::Ready(response) => Answer::Ready(call.end(response)),
             Answer::Later(future, policy) => {
                 Answer::Later(Box::pin(async move { call.end(future.await) }), policy)
@@ -41,6 +46,10 @@ struct Call {
     world: Arc<World>,
     at: usize,
     id: Option<u64>,
+    /// The number of the request on its connection.
+    n: usize,
+    /// Whether the response is made as a whole.
+    is_whole: bool,
     is_over: bool,
 }
 
@@ -97,7 +106,8 @@ impl Call {
         }
         state.note(format_args!("[{at}] request {n} begins: {}", request.target()));
         state.mix(n as u64 ^ 0xbe91);
-        Call { world: world.clone(), at, id, is_over: false }
+        let is_whole = Action::parse(request.target()).is_some_and(|action| !action.kind.streams());
+        Call { world: world.clone(), at, id, n, is_whole, is_over: false }
     }
 
     /// Records that the handler has answered, and labels the response.
@@ -105,6 +115,9 @@ impl Call {
         self.is_over = true;
         let mut state = self.world.lock();
         state.handler_ended(self.at);
+        if self.is_whole {
+            state.links[self.at].handled = self.n + 1;
+        }
         let Some(mut id) = self.id else { return response };
         if state.links[self.at].begun > 1 && state.plays(Fault::SwapResponses) {
             id -= 1;
@@ -120,10 +133,12 @@ impl Drop for Call {
         }
         let mut state = self.world.lock();
         if std::thread::panicking() {
+            state.calling = None;
             state.handler_ended(self.at);
         } else {
             let link = &mut state.links[self.at];
             link.dropped += 1;
+            link.handled = self.n + 1;
             link.moved();
             state.thread_is_free_of(self.at);
             state.note(format_args!("[{}] a handler is given up", self.at));

@@ -24,9 +24,12 @@ fn find(fault: Fault, flavour: Flavour) -> Option<(u64, String)> {
 const TABLE: &[(Fault, &[&str])] = &[
     (
         Fault::DropSentByte,
-        &["is sent", "was sent", "bytes that are not its own", "is cut", "is not answered"],
+        &["is sent", "was sent", "bytes that are not its own", "is cut", "is not answered", "by the server"],
     ),
-    (Fault::RepeatSentByte, &["is sent", "was sent", "bytes that are not its own", "is cut"]),
+    (
+        Fault::RepeatSentByte,
+        &["is sent", "was sent", "bytes that are not its own", "is cut", "by the server"],
+    ),
     (Fault::DropReadByte, &[]),
     (Fault::RepeatReadByte, &[]),
     (Fault::ChangeReadByte, &[]),
@@ -44,6 +47,8 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::CloseEarly, &["is not answered", "is cut"]),
     (Fault::ForgetAtStop, &["is not answered", "is cut"]),
     (Fault::LoseGone, &["a task still waits"]),
+    (Fault::KeepFirstWaker, &["a task still waits", "waits for Body"]),
+    (Fault::LoseCancel, &["still waits for the token"]),
     (Fault::DenyBlocking, &["on a thread before its body has come"]),
     (Fault::ParkHandling, &["overlap on thread"]),
     (Fault::HoldThread, &["holds a thread"]),

@@ -19,8 +19,6 @@ pub(super) struct Reading {
     sent: Option<Vec<u8>>,
     pub(super) id: u64,
     len: usize,
-    /// Whether the request may be over, so that a wait for its body says nothing about the connection.
-    pub(super) is_late: bool,
 }
 
 impl Reading {
@@ -29,12 +27,12 @@ impl Reading {
         let client = &state.links[at].client;
         let ask = client.asks.iter().find(|written| written.id == id && !client.is_mangled);
         let sent = ask.map(|written| written.ask.body.clone());
-        Reading { world: world.clone(), at, sent, id, len: 0, is_late: false }
+        Reading { world: world.clone(), at, sent, id, len: 0 }
     }
 
     /// Reads one piece. `false` at the end.
     pub(super) async fn chunk(&mut self, body: &mut Body) -> Result<bool, BodyError> {
-        let waits = (!self.is_late).then(|| Waits::new(&self.world, self.at));
+        let waits = Waits::new(&self.world, self.at);
         let chunk = body.chunk().await;
         drop(waits);
         self.judge(chunk)

@@ -26,6 +26,10 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             format!("a task still waits for the body of request {n} of connection {at}, which is over");
         state.violate(wrong);
     }
+    let ended = state.links.iter().position(|link| link.closed.is_some() && link.token_waits > 0);
+    if let Some(at) = ended {
+        state.violate(format!("a task still waits for the token of connection {at}, which has ended"));
+    }
     for at in 0..state.links.len() {
         let link = &mut state.links[at];
         if !link.is_open() {

@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) thread: Option<usize>,
     /// The connection whose handler is at work on each thread.
     pub(crate) at_work: Vec<Option<usize>>,
+    /// The connection whose handler is being called.
+    pub(crate) calling: Option<usize>,
     /// Tasks that wait for a request's body: the connection, and the number of the request.
     pub(crate) task_readers: Vec<(usize, usize)>,
     /// When the waits were last checked.
@@ -95,6 +97,7 @@ impl State {
             idle_at: Duration::ZERO,
             thread: None,
             at_work: vec![None; plan.workers],
+            calling: None,
             task_readers: Vec::new(),
             checked: Duration::ZERO,
             cut_at_least: 0,
