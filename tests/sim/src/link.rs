@@ -74,6 +74,8 @@ pub(crate) struct Link {
     pub(crate) handled: usize,
     /// How many tasks and handlers wait for a cancel token of the connection.
     pub(crate) token_waits: u32,
+    /// The number of handlers that had begun when the waits were last checked.
+    pub(crate) begun_when_checked: usize,
     /// How long the body of the request was awaited, all waits together.
     pub(crate) body_waited: Duration,
     // The threads.
@@ -153,6 +155,7 @@ impl Link {
             dropped: 0,
             ended_late: 0,
             body_readers: 0,
+            begun_when_checked: 0,
             handled: 0,
             token_waits: 0,
             body_waited: Duration::ZERO,

@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) forced: Option<Duration>,
     /// When all clients send their next segment, just before or after the stop.
     pub(crate) rush: Option<Duration>,
+    /// When the process of the server is stopped, and for how long.
+    pub(crate) pauses: Vec<(Duration, Duration)>,
     /// How many threads drive connections where they block.
     pub(crate) workers: usize,
     /// How late deadlines are noticed, at most.
@@ -50,8 +52,22 @@ impl Plan {
             (at + around).saturating_sub(Duration::from_micros(200))
         });
         let lateness = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..20) });
-        Plan { config, clients, graceful, forced, rush, workers: rng.usize(1..=3), lateness }
+        let pauses = draw_pauses(rng);
+        Plan { config, clients, graceful, forced, rush, pauses, workers: rng.usize(1..=3), lateness }
     }
+}
+
+/// The pauses of the process: none in most plans.
+fn draw_pauses(rng: &mut Rng) -> Vec<(Duration, Duration)> {
+    let count = if rng.u8(..5) == 0 { rng.usize(1..3) } else { 0 };
+    let pause = |_| {
+        let at = match rng.bool() {
+            true => Duration::from_micros(rng.u64(..100_000)),
+            false => Duration::from_millis(rng.u64(..20_000)),
+        };
+        (at, Duration::from_millis(rng.u64(..300) * rng.u64(..300)))
+    };
+    (0..count).map(pause).collect()
 }
 
 fn draw_config(rng: &mut Rng) -> Config {

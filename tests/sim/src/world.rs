@@ -42,6 +42,8 @@ pub(crate) enum Event {
     Timer(u64),
     /// A thread of the pool runs a job.
     Job,
+    /// The process of the server is stopped for this time. The clients and the network go on.
+    Pause(Duration),
     /// A graceful stop begins.
     Graceful,
     /// The stop is forced.
@@ -107,6 +109,7 @@ impl World {
         let mut wake = Vec::new();
         let mut job = None;
         let mut phase = None;
+        let mut pause = None;
         {
             let mut state = self.lock();
             let Some(Reverse((at, _, event))) = state.queue.pop() else { return false };
@@ -119,6 +122,11 @@ impl World {
             if state.events > MAX_EVENTS {
                 state.violate("the simulation does not end");
                 return false;
+            }
+            if let (Some(until), Event::Job | Event::Graceful | Event::Forced) = (state.paused_until, event) {
+                // What the process does itself has to wait.
+                state.schedule(until, event);
+                return true;
             }
             match event {
                 Event::Open(link) => state.open(link),
@@ -142,6 +150,7 @@ impl World {
                 Event::Bounce(link) => state.reset(link, &mut wake),
                 Event::Timer(id) => wake.extend(state.timers.remove(&id)),
                 Event::Job => job = state.jobs.pop_front(),
+                Event::Pause(length) => pause = Some(length),
                 Event::Graceful => phase = Some(Phase::Graceful),
                 Event::Forced => phase = Some(Phase::Forced),
             }
@@ -155,7 +164,37 @@ impl World {
             Some(Phase::Forced) => self.force(),
             _ => {}
         }
+        if let Some(length) = pause {
+            self.pause(length);
+        }
         true
+    }
+
+    /// Lets everything happen that happens while the process of the server is stopped. Then everything is due at once.
+    fn pause(&self, length: Duration) {
+        let until = {
+            let mut state = self.lock();
+            if state.paused_until.is_some() {
+                return;
+            }
+            state.note(format_args!("the process pauses for {length:?}"));
+            state.paused_until = Some(state.now + length);
+            state.now + length
+        };
+        while self.lock().queue.peek().is_some_and(|Reverse((at, ..))| *at < until) {
+            self.step();
+        }
+        let mut state = self.lock();
+        self.clock.advance(until.saturating_sub(state.now));
+        state.now = until;
+        state.paused_until = None;
+        state.paused += length;
+        for link in &mut state.links {
+            link.idle_polls = 0;
+            // No thread was idle in the pause.
+            link.waited_for_thread = true;
+        }
+        state.note(format_args!("the process goes on"));
     }
 
     /// Begins a graceful stop, unless one has begun.

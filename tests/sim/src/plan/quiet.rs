@@ -29,7 +29,16 @@ impl Plan {
             _ => (0..rng.u64(1..=3)).map(|at| draw_body(rng, at, config.body_buffer)).collect(),
         };
         let (workers, lateness) = (rng.usize(1..=3), Duration::ZERO);
-        Plan { config, clients, graceful: None, forced: None, rush: None, workers, lateness }
+        Plan {
+            config,
+            clients,
+            graceful: None,
+            forced: None,
+            rush: None,
+            pauses: Vec::new(),
+            workers,
+            lateness,
+        }
     }
 }
 

@@ -36,7 +36,7 @@ fn judge_replies(link: &Link, state: &State, config: &Config) -> Option<String> 
             }
             Some(_) if written.ask.refused.is_some() => Some(format!("request {n} is not refused")),
             Some(_) => judge_answer(link, &written.ask, written.id, reply),
-            None => judge_refusal(link, n, reply, config),
+            None => judge_refusal(link, n, reply, state, config),
         };
         let wrong = wrong.or_else(|| judge_closing(link, n, reply, state, config));
         if let Some(wrong) = wrong {
@@ -84,7 +84,7 @@ fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String
 }
 
 /// What is wrong with a response that the server gave instead of the application.
-fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Option<String> {
+fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &Config) -> Option<String> {
     let written = &link.client.asks[n];
     let kind = written.ask.action.map(|action| action.kind);
     let rightly = match reply.status {
@@ -99,7 +99,8 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, config: &Config) -> Optio
         // A handler was late. The rule knows how long it waits.
         503 => {
             let pause = written.ask.action.map_or(Duration::MAX, |action| action.pause);
-            pause + TOLERANCE >= config.handler_timeout || !link.client.is_clean
+            // A handler that was ready in a pause of the process may be judged before it is polled.
+            pause + state.paused + TOLERANCE >= config.handler_timeout || !link.client.is_clean
         }
         413 => written.ask.body.len() as u64 > config.limits.body,
         431 => written.ask.refused.is_some(),
@@ -158,7 +159,7 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
         // arrived. Or the rest of the body before was more than the server drains.
         let own = must_close(ask, n - 1, config) || reply.status == 503 || ask.expect || ask.action.is_none();
         (reply.close && (own || state.stopped.is_none() || n >= link.arrived_at_stop))
-            || (ask.framing != Framing::None && may_leave_body(ask))
+            || (ask.framing != Framing::None && (may_leave_body(ask) || is_echo_at_stop(ask, state)))
     }) || breaks(next)
         || link.accepted.is_none()
         // The first request of a connection is answered even if it arrives after the stop.
@@ -174,6 +175,11 @@ fn lingered_enough(link: &Link, state: &State) -> bool {
         return false;
     }
     closed >= fin + state.linger || link.read - link.read_at_fin >= state.drain
+}
+
+/// Whether the server may not know yet, when it says that it will close, that more follows the body of the request.
+fn is_echo_at_stop(ask: &Ask, state: &State) -> bool {
+    state.stopped.is_some() && ask.action.is_some_and(|action| action.kind == Kind::Echo)
 }
 
 fn may_leave_body(ask: &Ask) -> bool {

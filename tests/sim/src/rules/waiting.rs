@@ -18,8 +18,8 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
     let now = state.now;
     let tolerance = TOLERANCE + state.lateness;
     let buffers = state.blocking && config.body_buffer > 0;
-    let passed = now.saturating_sub(state.checked);
-    state.checked = now;
+    let paused = state.paused - std::mem::replace(&mut state.checked_paused, state.paused);
+    let passed = now.saturating_sub(std::mem::replace(&mut state.checked, now)).saturating_sub(paused);
     let over = state.task_readers.iter().find(|(at, n)| state.links[*at].is_over(*n));
     if let Some((at, n)) = over {
         let wrong =
@@ -40,7 +40,8 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             true => Wait::Stream(0),
             false => Wait::of(link, buffers),
         };
-        if matches!(link.wait, Wait::Body(_)) {
+        let is_same = std::mem::replace(&mut link.begun_when_checked, link.begun) == link.begun;
+        if matches!(link.wait, Wait::Body(_)) && is_same {
             link.body_waited += passed;
         }
         let is_dribbled = link.is_held && link.body_waited > link.max_body_wait(config) + tolerance;

@@ -52,6 +52,11 @@ pub(crate) struct State {
     pub(crate) task_readers: Vec<(usize, usize)>,
     /// When the waits were last checked.
     pub(crate) checked: Duration,
+    /// The end of the current pause of the process, and the length of the earlier ones.
+    pub(super) paused_until: Option<Duration>,
+    pub(crate) paused: Duration,
+    /// The length of the pauses when the waits were last checked.
+    pub(crate) checked_paused: Duration,
     /// When the graceful stop began.
     pub(crate) stopped: Option<Duration>,
     pub(crate) is_forced: bool,
@@ -100,6 +105,9 @@ impl State {
             calling: None,
             task_readers: Vec::new(),
             checked: Duration::ZERO,
+            paused_until: None,
+            paused: Duration::ZERO,
+            checked_paused: Duration::ZERO,
             cut_at_least: 0,
             cut_at_most: 0,
             may_buffer: 0,
@@ -117,6 +125,9 @@ impl State {
         }
         if let Some(at) = plan.graceful {
             state.schedule(at, Event::Graceful);
+        }
+        for (at, length) in plan.pauses {
+            state.schedule(at, Event::Pause(length));
         }
         if let Some(at) = plan.rush {
             state.schedule(at, Event::Rush);
@@ -174,6 +185,8 @@ impl State {
         link.deadline_event = None;
         match link.deadline {
             Some(deadline) if deadline <= now => {
+                // The driver reads again if it still wants to.
+                link.wants_read &= link.read_waker.is_none();
                 wake.extend(link.read_waker.take());
                 wake.extend(link.write_waker.take());
                 self.note(format_args!("[{at}] has a deadline that passes"));
