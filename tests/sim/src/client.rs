@@ -149,6 +149,7 @@ impl State {
         link.gone = true;
         link.gone_at.get_or_insert(self.now);
         link.sent.clear();
+        link.reset_at.get_or_insert(self.now);
         if !std::mem::replace(&mut link.reset, true) {
             self.note(format_args!("[{at}] resets"));
         }

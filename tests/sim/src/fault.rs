@@ -41,6 +41,8 @@ pub enum Fault {
     CloseEarly,
     /// A request that had arrived is forgotten when a graceful stop begins.
     ForgetAtStop,
+    /// Connections are accepted although as many are open as may be.
+    ForgetRoom,
     /// A task that waits for a request's body is not woken when the request is over.
     LoseGone,
     /// A request's body wakes the task that polled it first, and not the one that polled it last.
@@ -59,7 +61,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 25] = [
+    pub const ALL: [Fault; 26] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -78,6 +80,7 @@ impl Fault {
         Fault::KeepTask,
         Fault::CloseEarly,
         Fault::ForgetAtStop,
+        Fault::ForgetRoom,
         Fault::LoseGone,
         Fault::KeepFirstWaker,
         Fault::LoseCancel,

@@ -31,6 +31,10 @@ pub(crate) struct Link {
     pub(crate) gone_at: Option<Duration>,
     /// The connection is reset.
     pub(crate) reset: bool,
+    /// When that happened.
+    pub(crate) reset_at: Option<Duration>,
+    /// Whether the system has reported the reset to the server, which it does once.
+    pub(crate) is_reset_told: bool,
     // Towards the client.
     /// Bytes that the client has not taken.
     pub(crate) sent: VecDeque<u8>,
@@ -103,6 +107,11 @@ pub(crate) struct Link {
     pub(crate) since: Duration,
     /// Requests that had arrived completely when the graceful stop began.
     pub(crate) arrived_at_stop: usize,
+    /// Whether the server has to refuse the connection for lack of room.
+    pub(crate) is_refused: bool,
+    /// When each handler was called, and when each one that was not given up has ended.
+    pub(crate) began_at: Vec<Duration>,
+    pub(crate) ended_at: Vec<Duration>,
     /// Whether the connection was cut by a forced stop.
     pub(crate) forced: bool,
 }
@@ -133,6 +142,8 @@ impl Link {
             gone: false,
             gone_at: None,
             reset: false,
+            reset_at: None,
+            is_reset_told: false,
             sent: VecDeque::new(),
             written: 0,
             unsent: 0,
@@ -172,6 +183,9 @@ impl Link {
             wait: Wait::Opening,
             since: Duration::ZERO,
             arrived_at_stop: 0,
+            is_refused: false,
+            began_at: Vec::new(),
+            ended_at: Vec::new(),
             forced: false,
         }
     }
@@ -212,11 +226,11 @@ impl Link {
             self.moved();
             return Ok(n);
         }
-        if self.reset {
+        if let Some(error) = self.take_error() {
             self.moved();
-            return Err(io::ErrorKind::ConnectionReset.into());
+            return Err(error);
         }
-        if self.fin {
+        if self.fin || self.reset {
             into.spare_mut();
             into.filled(0);
             self.is_end_read = true;
@@ -227,11 +241,17 @@ impl Link {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    /// The error that the system reports once.
+    pub(crate) fn take_error(&mut self) -> Option<io::Error> {
+        let is_new = self.reset && !std::mem::replace(&mut self.is_reset_told, true);
+        is_new.then(|| io::ErrorKind::ConnectionReset.into())
+    }
+
     /// The server writes at most `max` bytes.
     pub(crate) fn send(&mut self, from: &mut WriteQueue, max: usize) -> io::Result<(usize, Vec<u8>)> {
         if self.reset {
             self.moved();
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return Err(self.take_error().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         }
         let n = self.room().min(from.front().len()).min(max.max(1));
         if n == 0 {

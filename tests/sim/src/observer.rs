@@ -22,11 +22,7 @@ pub(crate) struct Observer {
 impl Handler for Observer {
     fn call(&self, request: Request) -> Answer {
         let call = Call::begin(&self.world, &request);
-        let at = call.at;
-        self.world.lock().calling = Some(at);
-        let answer = self.app.call(request);
-        self.world.lock().calling = None;
-        match answer {
+        match self.app.call(request) {
             Answer::Ready(response) => Answer::Ready(call.end(response)),
             Answer::Later(future, policy) => {
                 Answer::Later(Box::pin(async move { call.end(future.await) }), policy)
@@ -57,6 +53,7 @@ impl Call {
     fn begin(world: &Arc<World>, request: &Request) -> Call {
         let (at, id) = place(request);
         let mut state = world.lock();
+        let now = state.now;
         // A driver that was at work when the stop was forced notices that at its next poll.
         state.cut_at_most += u64::from(state.is_forced);
         state.thread_begins(at);
@@ -66,8 +63,9 @@ impl Call {
         let has_waited = state.have_threads_been_busy();
         let link = &mut state.links[at];
         let n = link.begun;
-        let left = link.must_not_begin;
+        let (left, is_refused) = (link.must_not_begin, link.is_refused);
         link.begun += 1;
+        link.began_at.push(now);
         link.waited_for_thread = has_waited;
         link.body_waited = Duration::ZERO;
         link.moved();
@@ -95,6 +93,8 @@ impl Call {
                         Some(format!("request {id:?} is handed out as something it is not"))
                     } else if is_buffered && is_small && !ask.expect && has_come && !is_whole {
                         Some(format!("request {id:?} begins on a thread before its body has come"))
+                    } else if is_refused {
+                        Some(format!("request {id:?} begins on a connection that is to be refused"))
                     } else {
                         left.then(|| format!("request {id:?} begins for a client that left before"))
                     }
@@ -133,7 +133,6 @@ impl Drop for Call {
         }
         let mut state = self.world.lock();
         if std::thread::panicking() {
-            state.calling = None;
             state.handler_ended(self.at);
         } else {
             let link = &mut state.links[self.at];
@@ -157,9 +156,10 @@ impl crate::world::State {
 
     fn handler_ended(&mut self, at: usize) {
         self.thread_is_free_of(at);
-        let late = self.stopped.is_some();
+        let (now, late) = (self.now, self.stopped.is_some());
         let link = &mut self.links[at];
         link.ended += 1;
+        link.ended_at.push(now);
         link.ended_late += usize::from(late);
         link.moved();
         self.note(format_args!("[{at}] a handler has answered"));

@@ -9,7 +9,7 @@ mod segment;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gearshift_core::{Config, OnDisconnect};
+use gearshift_core::{Config, OnDisconnect, Overload};
 
 use crate::ask::Ask;
 use crate::plan::client::draw_client;
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(rng: &mut Rng, config: Option<&Config>, ask: Option<&dyn Fn(u64) -> Ask>) -> Plan {
-        let config = config.cloned().unwrap_or_else(|| draw_config(rng));
+        let mut config = config.cloned().unwrap_or_else(|| draw_config(rng));
         let is_calm = rng.u8(..4) == 0;
         let clients = (0..rng.u64(1..=4)).map(|at| draw_client(rng, at, is_calm, &config, ask)).collect();
         let stops = rng.u8(..3) == 0;
@@ -53,6 +53,9 @@ impl Plan {
         });
         let lateness = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..20) });
         let pauses = draw_pauses(rng);
+        if !pauses.is_empty() {
+            config.min_rate = 0;
+        }
         Plan { config, clients, graceful, forced, rush, pauses, workers: rng.usize(1..=3), lateness }
     }
 }
@@ -82,10 +85,10 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
     config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
     config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
-    // The rules do not know the age of a connection.
-    config.max_age = Duration::MAX;
+    config.max_age = if rng.u8(..4) == 0 { Duration::from_millis(rng.u64(..20_000)) } else { Duration::MAX };
     config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
     config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };
+    config.overload = if rng.bool() { Overload::Wait } else { Overload::Refuse };
     config.access_log = rng.u8(..16) == 0;
     config.body_buffer = [0, rng.usize(1..300), rng.usize(1..6_000), 64 * 1024][rng.usize(..4)];
     config.date_header = rng.bool();

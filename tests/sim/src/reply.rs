@@ -13,6 +13,8 @@ pub(crate) struct Reply {
     pub(crate) id: Option<u64>,
     /// What the handler says that it read of the body.
     pub(crate) read: Option<String>,
+    /// Whether the response says when to try again.
+    pub(crate) has_retry_after: bool,
     /// Whether the response says that it is the last.
     pub(crate) close: bool,
     pub(crate) body: Vec<u8>,
@@ -172,6 +174,7 @@ impl Replies {
                 "transfer-encoding" if value == "chunked" && !chunked => chunked = true,
                 "content-length" | "transfer-encoding" => return Err(format!("a second {line:?}")),
                 "connection" => reply.close |= value.eq_ignore_ascii_case("close"),
+                "retry-after" => reply.has_retry_after = value.parse::<u32>().is_ok(),
                 "sim-id" => reply.id = value.parse().ok(),
                 "sim-read" => reply.read = Some(value.into()),
                 _ => {}
@@ -187,8 +190,8 @@ impl Replies {
         if chunked && length.is_some() {
             return Err("a response with two lengths".into());
         }
-        // A server that refuses a request has not parsed its method.
-        let understood = reply.id.is_some() || matches!(status, 500 | 503);
+        // A server that refuses a request, or a connection, has not parsed the method.
+        let understood = reply.id.is_some() || (matches!(status, 500 | 503) && !reply.has_retry_after);
         let bodiless = understood && self.bodiless.get(self.finals.len()).copied().unwrap_or(false);
         let close = reply.close;
         self.finals.push(reply);

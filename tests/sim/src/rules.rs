@@ -5,6 +5,7 @@
 //! a wait in a state in which the server has something to do. The second half compares the responses with the
 //! requests.
 
+mod connections;
 mod replies;
 mod report;
 mod wait;
@@ -12,6 +13,7 @@ mod waiting;
 
 use std::time::Duration;
 
+pub(crate) use crate::rules::connections::{check_connections, note_accepted};
 pub(crate) use crate::rules::replies::check_replies;
 pub(crate) use crate::rules::report::check_report;
 pub(crate) use crate::rules::wait::Wait;

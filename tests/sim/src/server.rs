@@ -121,6 +121,7 @@ impl Server {
             let now = {
                 let mut state = self.world.lock();
                 rules::check_waits(&mut state, self.service.config());
+                rules::check_connections(&mut state, self.service.connections());
                 state.now
             };
             if self.world.lock().violation.is_some() {
@@ -178,7 +179,9 @@ impl Server {
 
     fn accept(&mut self) {
         loop {
-            let has_room = self.service.has_room() || self.service.shutdown().is_requested();
+            let is_stopping = self.service.shutdown().is_requested();
+            let has_room = self.service.has_room() || is_stopping;
+            let has_room = has_room || self.world.lock().has(Fault::ForgetRoom);
             let Some(at) =
                 Some(()).filter(|()| has_room).and_then(|()| self.world.lock().backlog.pop_front())
             else {
@@ -186,9 +189,7 @@ impl Server {
             };
             {
                 let mut state = self.world.lock();
-                let now = state.now;
-                state.links[at].accepted = Some(now);
-                state.links[at].since = now;
+                rules::note_accepted(&mut state, at, self.service.config());
                 state.note(format_args!("[{at}] is accepted"));
             }
             let port = u16::try_from(at + 1).expect("there are few connections");
@@ -271,6 +272,7 @@ impl Server {
             }
             state.thread = *thread;
         }
+        state.polled = Some(at);
         drop(state);
         self.queue.running.store(id, Ordering::Release);
         let polled = {
@@ -280,7 +282,7 @@ impl Server {
         self.queue.running.store(NONE, Ordering::Release);
         let is_handling = driving.is_handling();
         let mut state = self.world.lock();
-        state.thread = None;
+        (state.thread, state.polled) = (None, None);
         if let Some(n) = *thread {
             let holds = is_handling && !state.has(Fault::ParkHandling);
             let holds = polled.is_pending() && (holds || state.has(Fault::HoldThread));

@@ -200,8 +200,7 @@ impl Transport for SimTransport {
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
-        let is_reset = self.world.lock().links[self.at].reset;
-        Ok(is_reset.then(|| io::ErrorKind::ConnectionReset.into()))
+        Ok(self.world.lock().links[self.at].take_error())
     }
 
     fn has_unread_end(&self) -> bool {

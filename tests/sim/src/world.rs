@@ -230,14 +230,14 @@ impl World {
             let (mut at_least, mut at_most, mut open) = (0, 0, 0);
             // A request whose body is on its way counts too, although its handler has not begun.
             let may_buffer = u64::from(state.blocking);
-            // A handler that is being called may still answer.
-            let calling = state.calling;
+            // A handler that is polled now may still answer.
+            let polled = state.polled;
             for (at, link) in state.links.iter_mut().enumerate() {
                 link.idle_polls = 0;
                 if link.is_open() {
                     open += 1;
                     link.forced = true;
-                    at_least += u64::from(link.is_handled() && calling != Some(at));
+                    at_least += u64::from(link.is_handled() && polled != Some(at));
                     at_most += u64::from(link.begun > link.tap.complete()).max(may_buffer);
                 } else if link.accepted.is_none() {
                     link.forced = true;

@@ -46,6 +46,7 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::KeepTask, &["never ends"]),
     (Fault::CloseEarly, &["is not answered", "is cut"]),
     (Fault::ForgetAtStop, &["is not answered", "is cut"]),
+    (Fault::ForgetRoom, &["of at most"]),
     (Fault::LoseGone, &["a task still waits"]),
     (Fault::KeepFirstWaker, &["a task still waits", "waits for Body"]),
     (Fault::LoseCancel, &["still waits for the token"]),

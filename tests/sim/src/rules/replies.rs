@@ -96,11 +96,13 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
             let read = link.server_fin.map_or(link.read, |_| link.read_at_fin);
             !link.client.is_clean && link.begun <= n && read < written.head_end
         }
+        503 if link.is_refused => n == 0 && reply.has_retry_after,
         // A handler was late. The rule knows how long it waits.
         503 => {
             let pause = written.ask.action.map_or(Duration::MAX, |action| action.pause);
             // A handler that was ready in a pause of the process may be judged before it is polled.
-            pause + state.paused + TOLERANCE >= config.handler_timeout || !link.client.is_clean
+            link.begun > n
+                && (pause + state.paused + TOLERANCE >= config.handler_timeout || !link.client.is_clean)
         }
         413 => written.ask.body.len() as u64 > config.limits.body,
         431 => written.ask.refused.is_some(),
@@ -112,12 +114,9 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
 /// What is wrong with what a response says about the end of the connection.
 fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &Config) -> Option<String> {
     let ask = &link.client.asks[n].ask;
-    let last = config.max_requests.is_some_and(|max| n as u64 + 1 >= max);
-    let ends = ask
-        .action
-        .is_some_and(|action| matches!(action.kind, Kind::Close | Kind::PanicNow | Kind::PanicLater));
-    let must = ask.old || ask.close || ask.refused.is_some() || ends || last;
+    let must = must_close(link, n, config) || link.is_refused;
     let may = must
+        || may_be_aged(link, n, config)
         || reply.status == 503
         || state.stopped.is_some()
         || ask.expect
@@ -134,14 +133,31 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     }
 }
 
+/// The age of a connection is known to the second.
+const AGE_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// Whether the connection may have been too old when the handler of this request answered.
+fn may_be_aged(link: &Link, n: usize, config: &Config) -> bool {
+    let Some((accepted, ended)) = link.accepted.zip(link.ended_at.get(n)) else { return false };
+    *ended + AGE_TOLERANCE >= accepted.saturating_add(config.max_age)
+}
+
+/// Whether the connection was too old when the handler of this request was called.
+fn is_aged(link: &Link, n: usize, config: &Config) -> bool {
+    let Some((accepted, began)) = link.accepted.zip(link.began_at.get(n)) else { return false };
+    *began >= accepted.saturating_add(config.max_age).saturating_add(AGE_TOLERANCE)
+}
+
 /// Whether the response to this request is the last, because of the request or of the settings.
-fn must_close(ask: &Ask, n: usize, config: &Config) -> bool {
+fn must_close(link: &Link, n: usize, config: &Config) -> bool {
+    let ask = &link.client.asks[n].ask;
     let last = config.max_requests.is_some_and(|max| n as u64 + 1 >= max);
     let ends = |kind| matches!(kind, Kind::Close | Kind::PanicNow | Kind::PanicLater);
     ask.old
         || ask.close
         || ask.refused.is_some()
         || last
+        || is_aged(link, n, config)
         || ask.action.is_some_and(|action| ends(action.kind))
 }
 
@@ -149,7 +165,7 @@ fn must_close(ask: &Ask, n: usize, config: &Config) -> bool {
 fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> {
     let n = link.replies.complete();
     let asks = &link.client.asks;
-    if !link.client.is_clean || link.forced || n == asks.len() {
+    if !link.client.is_clean || link.forced || n == asks.len() || (link.is_refused && n > 0) {
         return None;
     }
     let before = n.checked_sub(1).map(|last| (&link.replies.finals[last], &asks[last].ask));
@@ -157,7 +173,11 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
     let excused = before.is_some_and(|(reply, ask)| {
         // The response before said that it was the last, and not because of a stop before which this request had
         // arrived. Or the rest of the body before was more than the server drains.
-        let own = must_close(ask, n - 1, config) || reply.status == 503 || ask.expect || ask.action.is_none();
+        let own = must_close(link, n - 1, config)
+            || may_be_aged(link, n - 1, config)
+            || reply.status == 503
+            || ask.expect
+            || ask.action.is_none();
         (reply.close && (own || state.stopped.is_none() || n >= link.arrived_at_stop))
             || (ask.framing != Framing::None && (may_leave_body(ask) || is_echo_at_stop(ask, state)))
     }) || breaks(next)

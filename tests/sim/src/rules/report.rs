@@ -15,6 +15,10 @@ pub(crate) fn check_report(state: &mut State, report: Report) {
         let answered = link.tap.complete().min(link.ended);
         finished += answered.saturating_sub(link.ended - link.ended_late) as u64;
     }
+    let refused = state.links.iter().filter(|link| link.is_refused).count() as u64;
+    if report.refused < refused {
+        state.violate(format!("{} connections are reported refused, of {refused}", report.refused));
+    }
     let max = begun - state.answered_before_stop + state.may_buffer;
     let (at_least, at_most) = (state.cut_at_least, state.cut_at_most);
     if report.cut < at_least || report.cut > at_most {

@@ -46,8 +46,8 @@ pub(crate) struct State {
     pub(crate) thread: Option<usize>,
     /// The connection whose handler is at work on each thread.
     pub(crate) at_work: Vec<Option<usize>>,
-    /// The connection whose handler is being called.
-    pub(crate) calling: Option<usize>,
+    /// The connection that is polled now.
+    pub(crate) polled: Option<usize>,
     /// Tasks that wait for a request's body: the connection, and the number of the request.
     pub(crate) task_readers: Vec<(usize, usize)>,
     /// When the waits were last checked.
@@ -102,7 +102,7 @@ impl State {
             idle_at: Duration::ZERO,
             thread: None,
             at_work: vec![None; plan.workers],
-            calling: None,
+            polled: None,
             task_readers: Vec::new(),
             checked: Duration::ZERO,
             paused_until: None,
