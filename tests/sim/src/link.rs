@@ -9,7 +9,7 @@ use gearshift_core::{ReadBuffer, WriteQueue};
 
 use crate::plan::{ClientPlan, Ending, Reading, Segment};
 use crate::reply::Replies;
-use crate::rules::Wait;
+use crate::rules::{Wait, Waited};
 
 /// The state of one connection, as a network knows it, and what the rules of the simulation need to know.
 #[derive(Debug)]
@@ -78,10 +78,8 @@ pub(crate) struct Link {
     pub(crate) handled: usize,
     /// How many tasks and handlers wait for a cancel token of the connection.
     pub(crate) token_waits: u32,
-    /// The number of handlers that had begun when the waits were last checked.
-    pub(crate) begun_when_checked: usize,
-    /// How long the body of the request was awaited, all waits together.
-    pub(crate) body_waited: Duration,
+    /// How long the client was awaited, all waits of one kind together.
+    pub(crate) waited: Waited,
     // The threads.
     /// Whether the connection holds a thread between two polls.
     pub(crate) is_held: bool,
@@ -166,10 +164,10 @@ impl Link {
             dropped: 0,
             ended_late: 0,
             body_readers: 0,
-            begun_when_checked: 0,
+
             handled: 0,
             token_waits: 0,
-            body_waited: Duration::ZERO,
+            waited: Waited::default(),
             is_held: false,
             waited_for_thread: false,
             must_not_begin: false,

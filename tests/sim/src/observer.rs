@@ -4,7 +4,6 @@
 //! answers, and tells the rules which handlers are at work.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use gearshift_core::{Answer, Handler, Request, Response};
 
@@ -67,7 +66,7 @@ impl Call {
         link.begun += 1;
         link.began_at.push(now);
         link.waited_for_thread = has_waited;
-        link.body_waited = Duration::ZERO;
+        link.waited.begins();
         link.moved();
         if !link.client.is_mangled {
             let due = link.client.asks.get(n).filter(|written| Some(written.id) == id);

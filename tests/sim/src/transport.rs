@@ -99,7 +99,9 @@ impl SimTransport {
             }
             state.offer(at);
         }
-        state.links[at].unsent = 0;
+        let link = &mut state.links[at];
+        link.unsent = 0;
+        link.waited.flushed(link.written);
         state.links[at].wants_write = false;
         Ok(())
     }

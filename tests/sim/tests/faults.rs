@@ -37,7 +37,10 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::LoseWriteWake, &["is asleep", "waits for"]),
     (Fault::IgnoreDeadlines, &["waits for", "nothing will happen", "does not end"]),
     (Fault::Spin, &["in a circle"]),
-    (Fault::ForgetConnection, &["waits for", "does not read", "is asleep", "outlives"]),
+    (
+        Fault::ForgetConnection,
+        &["waits for", "does not read", "is asleep", "outlives", "nothing will happen"],
+    ),
     (Fault::MissStop, &["outlives a graceful stop", "is not answered", "closes without a reason"]),
     (Fault::MissForce, &["outlives a forced stop", "reported cut"]),
     (Fault::CallCutBodyWhole, &["was read as"]),
@@ -96,8 +99,8 @@ fn faults_are_found_at_once() {
         (Fault::KeepTimer, 1),
         (Fault::KeepTask, 1),
         (Fault::Spin, 3),
-        (Fault::DropSentByte, 3),
-        (Fault::RepeatSentByte, 3),
+        (Fault::DropSentByte, 5),
+        (Fault::RepeatSentByte, 5),
         (Fault::LoseReadWake, 8),
     ] {
         let (played, said) = find(fault, Flavour::EventLoop).expect("it is found");

@@ -1,4 +1,4 @@
-//! The rules that hold whenever the server waits, and those for each poll of a connection.
+//! The rules that hold whenever the server waits.
 
 use std::time::Duration;
 
@@ -8,28 +8,16 @@ use crate::link::Link;
 use crate::rules::{TOLERANCE, Wait};
 use crate::world::State;
 
-/// The time without an idle thread after which a client is asked whether it is still there.
-const LONG_WAIT: Duration = Duration::from_millis(100);
 /// The number of polls without progress at one instant, beyond which the driver spins.
-const IDLE_POLLS: u32 = 500;
+pub(super) const IDLE_POLLS: u32 = 500;
 
-/// Checks whether every connection may wait, when the server has nothing to do.
+/// Checks whether every connection and every task may wait, when the server has nothing to do.
 pub(crate) fn check_waits(state: &mut State, config: &Config) {
     let now = state.now;
-    let tolerance = TOLERANCE + state.lateness;
     let buffers = state.blocking && config.body_buffer > 0;
     let paused = state.paused - std::mem::replace(&mut state.checked_paused, state.paused);
     let passed = now.saturating_sub(std::mem::replace(&mut state.checked, now)).saturating_sub(paused);
-    let over = state.task_readers.iter().find(|(at, n)| state.links[*at].is_over(*n));
-    if let Some((at, n)) = over {
-        let wrong =
-            format!("a task still waits for the body of request {n} of connection {at}, which is over");
-        state.violate(wrong);
-    }
-    let ended = state.links.iter().position(|link| link.closed.is_some() && link.token_waits > 0);
-    if let Some(at) = ended {
-        state.violate(format!("a task still waits for the token of connection {at}, which has ended"));
-    }
+    check_tasks(state);
     for at in 0..state.links.len() {
         let link = &mut state.links[at];
         if !link.is_open() {
@@ -40,11 +28,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             true => Wait::Stream(0),
             false => Wait::of(link, buffers),
         };
-        let is_same = std::mem::replace(&mut link.begun_when_checked, link.begun) == link.begun;
-        if matches!(link.wait, Wait::Body(_)) && is_same {
-            link.body_waited += passed;
-        }
-        let is_dribbled = link.is_held && link.body_waited > link.max_body_wait(config) + tolerance;
+        link.note_waited(passed);
         if link.wait != wait {
             // A body that its client stopped sending is awaited once, by the driver or by the handler.
             let goes_on =
@@ -52,111 +36,80 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             link.since = if goes_on { link.since } else { now };
             link.wait = wait;
         }
-        // A handler that goes on when its client has left is not told of a write that fails, because the client is gone
-        // or is slower than the minimum rate.
-        let is_at_work = link.is_handled();
-        let ignores =
-            config.on_disconnect == OnDisconnect::Ignore && matches!(wait, Wait::Write(_)) && is_at_work;
-        let gave_up = ignores && config.min_rate > 0;
-        let since = link.since;
-        let lasts = now.saturating_sub(since);
-        let wrong = if link.is_held && !is_at_work {
-            Some(format!("holds a thread, waiting for {wait:?}"))
-        } else if is_dribbled {
-            Some(format!("has waited {:?} for a body that is slower than the minimum rate", link.body_waited))
-        } else if state.is_saturated && !link.is_held && !state.is_forced {
-            None
-        } else if !ignores && wait.limit(config).is_some_and(|limit| lasts > limit + tolerance) {
-            Some(format!("waits for {wait:?} since {since:?}, for {lasts:?}"))
-        } else if state.is_forced {
-            Some(format!("outlives a forced stop, waiting for {wait:?}"))
-        } else if state.stopped.is_some() && matches!(wait, Wait::Idle(_) | Wait::Drain(_)) {
-            Some(format!("outlives a graceful stop, waiting for {wait:?}"))
-        } else if link.idle_polls > IDLE_POLLS {
-            Some("is polled in a circle".into())
-        } else if link.unsent > 0
-            && link.room() > 0
-            && !(link.gone && config.on_disconnect == OnDisconnect::Ignore)
-            && !gave_up
-        {
-            Some("has room to write, and is asleep".into())
-        } else if link.is_readable() && link.wants_read && link.unsent == 0 {
-            Some("has been sent bytes, and is asleep".into())
-        } else if link.is_readable()
-            && !matches!(
-                wait,
-                Wait::Handler(_)
-                    | Wait::UnknownHandler(_)
-                    | Wait::Stream(_)
-                    | Wait::Write(_)
-                    | Wait::Body(_)
-                    | Wait::Question
-            )
-        {
-            Some(format!("has been sent bytes, and does not read, waiting for {wait:?}"))
-        } else {
-            None
-        };
-        if let Some(wrong) = wrong {
+        if let Some(wrong) = judge_wait(&state.links[at], state, config) {
             state.violate(format!("connection {at} {wrong}"));
         }
     }
 }
 
-impl Link {
-    /// How long the body of the request that began last may be awaited, all waits together.
-    fn max_body_wait(&self, config: &Config) -> Duration {
-        let head_end =
-            self.begun.checked_sub(1).and_then(|last| self.client.asks.get(last)).map(|last| last.head_end);
-        let read = self.read.saturating_sub(head_end.unwrap_or(0));
-        match config.min_rate {
-            0 => Duration::MAX / 2,
-            rate => config.body_timeout + Duration::from_secs_f64(read as f64 / f64::from(rate)),
-        }
+/// Checks whether a task waits for something that has ended.
+fn check_tasks(state: &mut State) {
+    let over = state.task_readers.iter().find(|(at, n)| state.links[*at].is_over(*n));
+    if let Some((at, n)) = over {
+        let wrong =
+            format!("a task still waits for the body of request {n} of connection {at}, which is over");
+        state.violate(wrong);
+    }
+    let ended = state.links.iter().position(|link| link.closed.is_some() && link.token_waits > 0);
+    if let Some(at) = ended {
+        state.violate(format!("a task still waits for the token of connection {at}, which has ended"));
     }
 }
 
-impl State {
-    /// Whether no thread has been idle for long.
-    pub(crate) fn have_threads_been_busy(&self) -> bool {
-        self.now.saturating_sub(self.idle_at) >= LONG_WAIT
+/// What is wrong with the wait of an open connection.
+fn judge_wait(link: &Link, state: &State, config: &Config) -> Option<String> {
+    let (wait, since) = (link.wait, link.since);
+    let lasts = state.now.saturating_sub(since);
+    let tolerance = TOLERANCE + state.lateness;
+    // A handler that goes on when its client has left is not told of a write that fails, because the client is gone
+    // or is slower than the minimum rate.
+    let is_ignored = config.on_disconnect == OnDisconnect::Ignore;
+    let ignores = is_ignored && matches!(wait, Wait::Write(_)) && link.is_handled();
+    if link.is_held && !link.is_handled() {
+        return Some(format!("holds a thread, waiting for {wait:?}"));
     }
-
-    /// Extends the waits of the connections that hold no thread: since `began` no thread was free.
-    pub(crate) fn hold_up(&mut self, began: Duration) {
-        let (now, held) = (self.now, self.now.saturating_sub(began));
-        for link in self.links.iter_mut().filter(|link| !link.is_held) {
-            link.since = (link.since + held).min(now);
-        }
+    if state.is_saturated && !link.is_held && !state.is_forced {
+        return None;
     }
+    if !ignores && let Some(wrong) = link.judge_rate(config, tolerance) {
+        return Some(wrong);
+    }
+    if !ignores && wait.limit(config).is_some_and(|limit| lasts > limit + tolerance) {
+        return Some(format!("waits for {wait:?} since {since:?}, for {lasts:?}"));
+    }
+    if state.is_forced {
+        return Some(format!("outlives a forced stop, waiting for {wait:?}"));
+    }
+    if state.stopped.is_some() && matches!(wait, Wait::Idle(_) | Wait::Drain(_)) {
+        return Some(format!("outlives a graceful stop, waiting for {wait:?}"));
+    }
+    if link.idle_polls > IDLE_POLLS {
+        return Some("is polled in a circle".into());
+    }
+    judge_sleep(link, is_ignored, ignores && config.min_rate > 0)
 }
 
-/// Notes, before a connection is polled on a thread, whether its client is gone and the driver has to find that out
-/// before a request begins.
-pub(crate) fn note_thread(state: &mut State, at: usize) {
-    let has_waited = state.have_threads_been_busy();
-    let link = &mut state.links[at];
-    link.waited_for_thread |= has_waited;
-    let next = link.client.asks.get(link.begun).filter(|next| link.read < next.head_end);
-    // The driver asks only if the end is within what it reads ahead. It takes other clients for present.
-    let is_asked = has_waited
-        && link.begun == link.tap.complete()
-        && link.unsent == 0
-        && !link.is_end_read
-        && !link.arrived.is_empty()
-        && link.unbegun() < 4096
-        && next.is_some_and(|next| !next.ask.old && !next.ask.expect);
-    link.must_not_begin |= is_asked && link.gone && !link.client.is_mangled;
-}
-
-/// Checks whether a connection that was polled spins.
-pub(crate) fn check_poll(state: &mut State, at: usize, progress_before: u64) {
-    let link = &mut state.links[at];
-    link.idle_calls = 0;
-    if link.progress == progress_before {
-        link.idle_polls += 1;
-        if link.idle_polls > IDLE_POLLS {
-            state.violate(format!("connection {at} is polled in a circle"));
-        }
+/// What the connection has to do while it waits. A handler may go on although its client has left (`is_ignored`), and
+/// although its client was too slow (`gave_up`).
+fn judge_sleep(link: &Link, is_ignored: bool, gave_up: bool) -> Option<String> {
+    if link.unsent > 0 && link.room() > 0 && !(link.gone && is_ignored) && !gave_up {
+        return Some("has room to write, and is asleep".into());
     }
+    if !link.is_readable() {
+        return None;
+    }
+    if link.wants_read && link.unsent == 0 {
+        return Some("has been sent bytes, and is asleep".into());
+    }
+    let must_read = matches!(
+        link.wait,
+        Wait::Opening
+            | Wait::Idle(_)
+            | Wait::Head(_)
+            | Wait::Drain(_)
+            | Wait::Buffer(_)
+            | Wait::Linger
+            | Wait::Nothing
+    );
+    must_read.then(|| format!("has been sent bytes, and does not read, waiting for {:?}", link.wait))
 }

@@ -1,0 +1,83 @@
+//! The rule for clients that move a few bytes at a time.
+//!
+//! A byte that moves begins a new wait, but all waits for one body, or for one flush of a response, together are
+//! limited by the timeout and the time that the bytes take at the minimum rate.
+
+use std::time::Duration;
+
+use gearshift_core::Config;
+
+use crate::link::Link;
+use crate::rules::Wait;
+
+/// How long a connection has waited for its client, all waits of one kind together.
+#[derive(Debug, Default)]
+pub(crate) struct Waited {
+    /// For the body of the request that began last.
+    body: Duration,
+    /// For the body of the next request, before it begins.
+    buffer: Duration,
+    /// For room to write, since nothing was left to write.
+    write: Duration,
+    /// The number of bytes that had been written then.
+    written: u64,
+    /// The flush and the number of requests that had begun when the waits were last checked.
+    checked: (u64, usize),
+    flush: u64,
+    /// The time since the last check in which no thread was free.
+    held_up: Duration,
+}
+
+impl Waited {
+    /// A request begins.
+    pub(crate) fn begins(&mut self) {
+        (self.body, self.buffer) = (Duration::ZERO, Duration::ZERO);
+    }
+
+    /// No thread was free for a time.
+    pub(super) fn was_held_up(&mut self, held: Duration) {
+        self.held_up += held;
+    }
+
+    /// Nothing is left to write.
+    pub(crate) fn flushed(&mut self, written: u64) {
+        (self.write, self.written) = (Duration::ZERO, written);
+        self.flush += 1;
+    }
+}
+
+impl Link {
+    /// Adds the time since the last check to the wait of that time, if it goes on.
+    pub(super) fn note_waited(&mut self, passed: Duration) {
+        let passed = passed.saturating_sub(std::mem::take(&mut self.waited.held_up));
+        let now = (self.waited.flush, self.begun);
+        let checked = std::mem::replace(&mut self.waited.checked, now);
+        match self.wait {
+            Wait::Body(_) if checked.1 == now.1 => self.waited.body += passed,
+            Wait::Buffer(_) if checked.1 == now.1 => self.waited.buffer += passed,
+            Wait::Write(_) if checked.0 == now.0 => self.waited.write += passed,
+            _ => {}
+        }
+    }
+
+    /// What is wrong with the waits for a slow client.
+    pub(super) fn judge_rate(&self, config: &Config, tolerance: Duration) -> Option<String> {
+        let may = |timeout: Duration, moved: u64| match config.min_rate {
+            0 => Duration::MAX,
+            rate => timeout + Duration::from_secs_f64(moved as f64 / f64::from(rate)) + tolerance,
+        };
+        let head_end = |n: usize| self.client.asks.get(n).map_or(0, |written| written.head_end);
+        let read = |n: usize| self.read.saturating_sub(head_end(n));
+        let Waited { body, buffer, write, written, .. } = self.waited;
+        let (waited, what) = if body > may(config.body_timeout, read(self.begun.saturating_sub(1))) {
+            (body, "for a body")
+        } else if buffer > may(config.body_timeout, read(self.begun)) {
+            (buffer, "for a small body")
+        } else if write > may(config.write_timeout, self.written - written) {
+            (write, "to write")
+        } else {
+            return None;
+        };
+        Some(format!("has waited {waited:?} {what}, below the minimum rate"))
+    }
+}
