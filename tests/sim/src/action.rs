@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Reader,
     /// Answers with the body of the request.
     Echo,
+    /// Waits, then answers with the body of the request.
+    LateEcho,
     /// Keeps the body for a background task, which must find it gone, or complete.
     Keep,
     /// Has a background task read the body, and waits for the task.
@@ -74,7 +76,7 @@ pub(crate) enum Kind {
     Empty,
 }
 
-const KINDS: [(Kind, &str); 28] = [
+const KINDS: [(Kind, &str); 29] = [
     (Kind::Now, "now"),
     (Kind::Sleep, "sleep"),
     (Kind::Read, "read"),
@@ -84,6 +86,7 @@ const KINDS: [(Kind, &str); 28] = [
     (Kind::ReadSome, "read-some"),
     (Kind::Reader, "reader"),
     (Kind::Echo, "echo"),
+    (Kind::LateEcho, "late-echo"),
     (Kind::Keep, "keep"),
     (Kind::Hand, "hand"),
     (Kind::Abandon, "abandon"),
@@ -166,12 +169,17 @@ impl Kind {
 
     /// Whether the handler may leave a part of the body unread.
     pub(crate) fn may_leave_body(self) -> bool {
-        !self.reads() && self != Kind::Echo
+        !self.reads() && !self.echoes()
+    }
+
+    /// Whether the response is the body of the request.
+    pub(crate) fn echoes(self) -> bool {
+        matches!(self, Kind::Echo | Kind::LateEcho)
     }
 
     /// Whether the response is streamed.
     pub(crate) fn streams(self) -> bool {
-        use Kind::{Broken, Echo, PanicWithin, Sized, Split, Stream};
-        matches!(self, Echo | Stream | Sized | Split | Broken | PanicWithin)
+        use Kind::{Broken, PanicWithin, Sized, Split, Stream};
+        matches!(self, Stream | Sized | Split | Broken | PanicWithin) || self.echoes()
     }
 }

@@ -49,8 +49,7 @@ impl Handler for Application {
             Kind::Sized => Answer::Ready(Response::new(Body::from_http(pieces(runtime, id, action)))),
             Kind::Echo => {
                 let reading = Reading::new(&self.world, at, id);
-                let body = Echo { reading, body: request.into_body(), waits: None };
-                Answer::Ready(Response::new(Body::from_http(body)))
+                Answer::Ready(Echo::response(reading, request.into_body()))
             }
             Kind::Split => {
                 let reading = Reading::new(&self.world, at, id);
@@ -115,6 +114,10 @@ async fn later(runtime: Runtime, mut reading: Reading, action: Action, mut body:
     let id = reading.id;
     match action.kind {
         Kind::LateRead => runtime.sleep(action.pause).await,
+        Kind::LateEcho => {
+            runtime.sleep(action.pause).await;
+            return Echo::response(reading, body);
+        }
         Kind::ReadSlow | Kind::ReadSome => {
             let first = reading.chunk(&mut body).await;
             if action.kind == Kind::ReadSome {

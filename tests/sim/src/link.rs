@@ -76,6 +76,8 @@ pub(crate) struct Link {
     /// The number of requests that are over although their responses may not have been sent: responses that the server
     /// has as a whole, and handlers that were given up.
     pub(crate) handled: usize,
+    /// The number of requests up to the one whose body was read to its end last.
+    pub(crate) consumed: usize,
     /// How many tasks and handlers wait for a cancel token of the connection.
     pub(crate) token_waits: u32,
     /// How long the client was awaited, all waits of one kind together.
@@ -166,6 +168,7 @@ impl Link {
             body_readers: 0,
 
             handled: 0,
+            consumed: 0,
             token_waits: 0,
             waited: Waited::default(),
             is_held: false,

@@ -76,6 +76,9 @@ impl Call {
                 }
                 Some(written) => {
                     let ask = &written.ask;
+                    if ask.framing == Framing::None {
+                        link.consumed = link.begun;
+                    }
                     let whole = ask.framing != Framing::Length
                         || request.body().remaining() == Some(ask.body.len() as u64);
                     let fields = ask

@@ -84,7 +84,11 @@ impl Reading {
                 state.violate(format!("request {}: {len} of {all} bytes are called a whole body", self.id));
                 Ok(false)
             }
-            None => Ok(false),
+            None => {
+                let link = &mut state.links[self.at];
+                link.consumed = link.begun;
+                Ok(false)
+            }
             Some(Err(_)) if state.plays(Fault::CallCutBodyWhole) => Ok(false),
             Some(Err(error)) => {
                 state.note(format_args!("[{}] the body cannot be read: {error}", self.at));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use gearshift_core::{Body, BodyError, BoxFuture, Runtime};
+use gearshift_core::{Body, BodyError, BoxFuture, Response, Runtime};
 use http_body::{Frame, SizeHint};
 
 use crate::action::{Action, Kind};
@@ -30,10 +30,17 @@ pub(super) fn pieces(runtime: Runtime, id: u64, action: Action) -> Pieces {
 
 /// A request's body as the body of its response, compared with what the client sent.
 pub(super) struct Echo {
-    pub(super) reading: Reading,
-    pub(super) body: Body,
+    reading: Reading,
+    body: Body,
     /// While the next piece is awaited.
-    pub(super) waits: Option<Waits>,
+    waits: Option<Waits>,
+}
+
+impl Echo {
+    /// The response with this body.
+    pub(super) fn response(reading: Reading, body: Body) -> Response {
+        Response::new(Body::from_http(Echo { reading, body, waits: None }))
+    }
 }
 
 impl http_body::Body for Echo {

@@ -44,8 +44,16 @@ impl Plan {
 
 /// A request with a body, for a handler that says what it read.
 fn draw_posted(rng: &mut Rng, id: u64, len: usize) -> Ask {
-    let kinds =
-        [Kind::Read, Kind::LateRead, Kind::ReadLate, Kind::ReadSlow, Kind::Reader, Kind::Hand, Kind::Echo];
+    let kinds = [
+        Kind::Read,
+        Kind::LateRead,
+        Kind::ReadLate,
+        Kind::ReadSlow,
+        Kind::Reader,
+        Kind::Hand,
+        Kind::Echo,
+        Kind::LateEcho,
+    ];
     let pause = Duration::from_micros(rng.u64(..50_000));
     let action = Action { kind: kinds[rng.usize(..kinds.len())], pause, size: rng.usize(..200), pieces: 1 };
     let mut ask = Ask::post(action.target(), pattern(id, len));

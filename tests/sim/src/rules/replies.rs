@@ -71,7 +71,7 @@ fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String
     let expected = match action.kind {
         _ if ask.is_head() => Vec::new(),
         Kind::Empty => Vec::new(),
-        Kind::Echo => ask.body.clone(),
+        kind if kind.echoes() => ask.body.clone(),
         _ => pattern(id, action.size),
     };
     // For a client of HTTP/1.0 the end of the connection is the end of the body.
@@ -89,7 +89,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     let kind = written.ask.action.map(|action| action.kind);
     let rightly = match reply.status {
         // No byte of the body to echo could be read.
-        400 | 408 | 500 if kind == Some(Kind::Echo) && !link.client.is_clean => true,
+        400 | 408 | 500 if kind.is_some_and(Kind::echoes) && !link.client.is_clean => true,
         500 if written.ask.expect && breaks(&written.ask) => true,
         500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
         408 => {
@@ -199,7 +199,7 @@ fn lingered_enough(link: &Link, state: &State) -> bool {
 
 /// Whether the server may not know yet, when it says that it will close, that more follows the body of the request.
 fn is_echo_at_stop(ask: &Ask, state: &State) -> bool {
-    state.stopped.is_some() && ask.action.is_some_and(|action| action.kind == Kind::Echo)
+    state.stopped.is_some() && ask.action.is_some_and(|action| action.kind.echoes())
 }
 
 fn may_leave_body(ask: &Ask) -> bool {

@@ -11,6 +11,11 @@ use crate::world::State;
 /// The number of polls without progress at one instant, beyond which the driver spins.
 pub(super) const IDLE_POLLS: u32 = 500;
 
+/// The number of bytes that are read ahead while a request is at work.
+const MAX_READ_AHEAD: u64 = 4096;
+/// The longest pause between two looks at a client while its request is at work.
+const MAX_PAUSE: Duration = Duration::from_secs(4);
+
 /// Checks whether every connection and every task may wait, when the server has nothing to do.
 pub(crate) fn check_waits(state: &mut State, config: &Config) {
     let now = state.now;
@@ -83,6 +88,12 @@ fn judge_wait(link: &Link, state: &State, config: &Config) -> Option<String> {
     if state.stopped.is_some() && matches!(wait, Wait::Idle(_) | Wait::Drain(_)) {
         return Some(format!("outlives a graceful stop, waiting for {wait:?}"));
     }
+    if !is_ignored && link.has_outlived_client(state.now, tolerance) {
+        return Some(format!("does not see that its client is gone, waiting for {wait:?}"));
+    }
+    if !is_ignored && link.must_read_ahead() && link.is_readable() {
+        return Some(format!("does not read ahead, waiting for {wait:?}"));
+    }
     if link.idle_polls > IDLE_POLLS {
         return Some("is polled in a circle".into());
     }
@@ -112,4 +123,26 @@ fn judge_sleep(link: &Link, is_ignored: bool, gave_up: bool) -> Option<String> {
             | Wait::Nothing
     );
     must_read.then(|| format!("has been sent bytes, and does not read, waiting for {:?}", link.wait))
+}
+
+impl Link {
+    /// Whether a request is at work and waits for something other than its client.
+    fn is_at_work(&self) -> bool {
+        matches!(self.wait, Wait::Handler(_) | Wait::Stream(_)) && !self.client.is_mangled
+    }
+
+    /// Whether the driver has to read what the client sends behind the request at work, so that it sees the client leave.
+    fn must_read_ahead(&self) -> bool {
+        let end = self.client.asks.get(self.begun.saturating_sub(1)).map_or(u64::MAX, |last| last.end);
+        self.is_at_work()
+            && self.consumed == self.begun
+            && !self.is_end_read
+            && (end..end + MAX_READ_AHEAD).contains(&self.read)
+    }
+
+    /// Whether a request is at work long after the client has reset the connection.
+    fn has_outlived_client(&self, now: Duration, tolerance: Duration) -> bool {
+        let since = self.reset_at.max(self.began_at.last().copied());
+        self.is_at_work() && self.reset && since.is_some_and(|since| now > since + MAX_PAUSE + tolerance)
+    }
 }
