@@ -47,6 +47,8 @@ pub enum Fault {
     LoseGone,
     /// A request's body wakes the task that polled it first, and not the one that polled it last.
     KeepFirstWaker,
+    /// A task that reads a body to its end, or meets its failure, does not wake the driver.
+    LoseDriverWake,
     /// A task that waits for a cancel token is not woken when the connection ends.
     LoseCancel,
     /// A blocking backend tells the driver that its threads do not block.
@@ -61,7 +63,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 26] = [
+    pub const ALL: [Fault; 27] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -83,6 +85,7 @@ impl Fault {
         Fault::ForgetRoom,
         Fault::LoseGone,
         Fault::KeepFirstWaker,
+        Fault::LoseDriverWake,
         Fault::LoseCancel,
         Fault::DenyBlocking,
         Fault::ParkHandling,

@@ -65,6 +65,8 @@ const NONE: usize = usize::MAX;
 
 struct TaskWaker {
     id: usize,
+    /// The connection, if the task drives one.
+    at: Option<usize>,
     is_queued: AtomicBool,
     queue: Arc<Queue>,
 }
@@ -75,6 +77,11 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = self.queue.park.world.lock();
+        if self.at.is_some() && self.at == state.body_polled && state.has(Fault::LoseDriverWake) {
+            return;
+        }
+        drop(state);
         if !self.is_queued.swap(true, Ordering::AcqRel) {
             self.queue.woken().push(self.id);
         }
@@ -206,7 +213,12 @@ impl Server {
 
     fn begin(&mut self, task: Task) {
         let id = self.tasks.iter().position(Option::is_none).unwrap_or(self.tasks.len());
-        let waker = Arc::new(TaskWaker { id, is_queued: AtomicBool::new(false), queue: self.queue.clone() });
+        let at = match &task {
+            Task::Connection(at, _) => Some(*at),
+            Task::Background(_) => None,
+        };
+        let waker =
+            Arc::new(TaskWaker { id, at, is_queued: AtomicBool::new(false), queue: self.queue.clone() });
         waker.wake_by_ref();
         let entry = Some(Entry { task, waker, thread: None });
         match self.tasks.get_mut(id) {
@@ -261,9 +273,7 @@ impl Server {
         if begun && state.has(Fault::ForgetConnection) {
             return;
         }
-        if begun && state.has(Fault::Spin) {
-            waker.wake_by_ref();
-        }
+        let spins = begun && state.has(Fault::Spin);
         if !self.threads.is_empty() {
             let free: Vec<usize> = (0..self.threads.len()).filter(|n| self.threads[*n].is_none()).collect();
             rules::note_thread(&mut state, at);
@@ -274,6 +284,9 @@ impl Server {
         }
         state.polled = Some(at);
         drop(state);
+        if spins {
+            waker.wake_by_ref();
+        }
         self.queue.running.store(id, Ordering::Release);
         let polled = {
             let _role = thread.map(|_| park::enter_worker(self.queue.park.clone()));

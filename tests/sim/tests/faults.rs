@@ -52,6 +52,7 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::ForgetRoom, &["of at most"]),
     (Fault::LoseGone, &["a task still waits"]),
     (Fault::KeepFirstWaker, &["a task still waits", "waits for Body"]),
+    (Fault::LoseDriverWake, &["does not read ahead", "does not see that its client is gone"]),
     (Fault::LoseCancel, &["still waits for the token"]),
     (Fault::DenyBlocking, &["on a thread before its body has come"]),
     (Fault::ParkHandling, &["overlap on thread"]),

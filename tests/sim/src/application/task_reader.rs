@@ -93,7 +93,10 @@ impl TaskReader {
             let (world, latest) = (self.world.clone(), latest.clone());
             let waker =
                 LatestWaker { world, waker: cx.waker().clone(), at: self.at, n: self.n, turn, latest };
-            chunk.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(waker))))
+            self.world.lock().body_polled = Some(self.at);
+            let polled = chunk.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(waker))));
+            self.world.lock().body_polled = None;
+            polled
         })
         .await
     }

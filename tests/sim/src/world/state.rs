@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) thread: Option<usize>,
     /// The connection whose handler is at work on each thread.
     pub(crate) at_work: Vec<Option<usize>>,
+    /// The connection whose body a task polls now.
+    pub(crate) body_polled: Option<usize>,
     /// The connection that is polled now.
     pub(crate) polled: Option<usize>,
     /// Tasks that wait for a request's body: the connection, and the number of the request.
@@ -102,6 +104,7 @@ impl State {
             idle_at: Duration::ZERO,
             thread: None,
             at_work: vec![None; plan.workers],
+            body_polled: None,
             polled: None,
             task_readers: Vec::new(),
             checked: Duration::ZERO,
