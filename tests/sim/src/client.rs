@@ -18,6 +18,7 @@ impl State {
         }
         self.note(format_args!("[{at}] connects"));
         self.backlog.push_back(at);
+        self.links[at].is_connected = true;
         let first = self.links[at].segments.front().map_or(Duration::ZERO, |segment| segment.after);
         self.schedule(self.now + first, Event::Act(at));
     }
@@ -218,6 +219,9 @@ impl State {
     /// The server has closed the connection.
     pub(crate) fn close(&mut self, at: usize) {
         let now = self.now;
+        if self.links[at].is_fresh() && !self.is_forced && !self.is_late_for_head(at) {
+            self.violate(format!("connection {at} is closed before its first request was due"));
+        }
         let link = &mut self.links[at];
         link.closed = Some(now);
         link.moved();

@@ -43,6 +43,10 @@ pub enum Fault {
     ForgetAtStop,
     /// Connections are accepted although as many are open as may be.
     ForgetRoom,
+    /// Connections whose first request has not come are closed when a graceful stop begins.
+    CloseFreshAtStop,
+    /// Connections in the queue of the listener are closed when a graceful stop begins.
+    DropQueueAtStop,
     /// A task that waits for a request's body is not woken when the request is over.
     LoseGone,
     /// A request's body wakes the task that polled it first, and not the one that polled it last.
@@ -63,7 +67,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 27] = [
+    pub const ALL: [Fault; 29] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -83,6 +87,8 @@ impl Fault {
         Fault::CloseEarly,
         Fault::ForgetAtStop,
         Fault::ForgetRoom,
+        Fault::CloseFreshAtStop,
+        Fault::DropQueueAtStop,
         Fault::LoseGone,
         Fault::KeepFirstWaker,
         Fault::LoseDriverWake,

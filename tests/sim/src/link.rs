@@ -105,8 +105,11 @@ pub(crate) struct Link {
     // What the rules remember.
     pub(crate) wait: Wait,
     pub(crate) since: Duration,
-    /// Requests that had arrived completely when the graceful stop began.
-    pub(crate) arrived_at_stop: usize,
+    /// How many requests have to be answered although a graceful stop begins: the first one, and those of which a part
+    /// had arrived.
+    pub(crate) owed_at_stop: usize,
+    /// Whether the client was in the queue of the listener.
+    pub(crate) is_connected: bool,
     /// Whether the server has to refuse the connection for lack of room.
     pub(crate) is_refused: bool,
     /// When each handler was called, and when each one that was not given up has ended.
@@ -183,7 +186,8 @@ impl Link {
             seen_end: None,
             wait: Wait::Opening,
             since: Duration::ZERO,
-            arrived_at_stop: 0,
+            owed_at_stop: 0,
+            is_connected: false,
             is_refused: false,
             began_at: Vec::new(),
             ended_at: Vec::new(),
@@ -276,6 +280,12 @@ impl Link {
         self.closed.is_some() || self.tap.complete() > n || self.handled > n
     }
 
+    /// Whether the server waits for the first request of a client that is present.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let is_present = !self.fin && !self.reset && !self.client.is_mangled;
+        is_present && self.begun == 0 && self.tap.finals.is_empty() && self.written == 0
+    }
+
     /// Bytes that have arrived behind the last request that began.
     pub(crate) fn unbegun(&self) -> u64 {
         let last = self.begun.checked_sub(1).and_then(|last| self.client.asks.get(last));
@@ -289,9 +299,10 @@ impl Link {
         self.idle_calls = 0;
     }
 
-    /// How many of the client's requests have arrived completely.
-    pub(crate) fn asks_arrived(&self) -> usize {
-        self.client.asks.iter().filter(|written| written.end <= self.delivered).count()
+    /// How many of the client's requests have arrived in part.
+    pub(crate) fn asks_begun(&self) -> usize {
+        let starts = std::iter::once(0).chain(self.client.asks.iter().map(|written| written.end));
+        starts.take(self.client.asks.len()).filter(|start| *start < self.delivered).count()
     }
 
     /// How many bytes the client takes at once, and the pause before it takes more. `None` if it takes no more.

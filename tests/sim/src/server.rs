@@ -187,6 +187,9 @@ impl Server {
     fn accept(&mut self) {
         loop {
             let is_stopping = self.service.shutdown().is_requested();
+            if is_stopping {
+                self.world.lock().play_queue_at_stop();
+            }
             let has_room = self.service.has_room() || is_stopping;
             let has_room = has_room || self.world.lock().has(Fault::ForgetRoom);
             let Some(at) =

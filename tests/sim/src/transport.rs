@@ -32,6 +32,14 @@ impl SimTransport {
 
     fn receive(&self, into: &mut ReadBuffer) -> io::Result<usize> {
         let mut state = self.world.lock();
+        let link = &state.links[self.at];
+        if link.is_fresh()
+            && link.delivered == 0
+            && state.stopped.is_some()
+            && state.has(Fault::CloseFreshAtStop)
+        {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let max = state.links[self.at].client.asks.len() * 16 + 64 * 1024 + 16 * 1024;
         if into.len() > max {
             let held = into.len();

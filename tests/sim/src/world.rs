@@ -211,7 +211,7 @@ impl World {
             state.schedule(at, Event::Forced);
             let mut answered = 0;
             for link in &mut state.links {
-                link.arrived_at_stop = link.asks_arrived();
+                link.owed_at_stop = link.asks_begun().max(1);
                 answered += link.ended.min(link.tap.complete()) as u64;
                 link.idle_polls = 0;
             }

@@ -50,6 +50,8 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::CloseEarly, &["is not answered", "is cut"]),
     (Fault::ForgetAtStop, &["is not answered", "is cut"]),
     (Fault::ForgetRoom, &["of at most"]),
+    (Fault::CloseFreshAtStop, &["before its first request was due"]),
+    (Fault::DropQueueAtStop, &["is not answered"]),
     (Fault::LoseGone, &["a task still waits"]),
     (Fault::KeepFirstWaker, &["a task still waits", "waits for Body"]),
     (Fault::LoseDriverWake, &["does not read ahead", "does not see that its client is gone"]),

@@ -146,6 +146,12 @@ pub(super) fn draw_client(
     if !is_calm && rng.bool() {
         misbehave(rng, &mut client, &mut segments, config);
     }
+    if rng.u8(..6) == 0
+        && let Some(first) = segments.first_mut()
+    {
+        // It is silent when it has connected.
+        first.after += config.header_timeout.mul_f64(rng.f64() / 2.0);
+    }
     client.segments = segments;
     client
 }

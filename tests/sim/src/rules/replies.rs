@@ -114,7 +114,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
 /// What is wrong with what a response says about the end of the connection.
 fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &Config) -> Option<String> {
     let ask = &link.client.asks[n].ask;
-    let must = must_close(link, n, config) || link.is_refused;
+    let must = must_close(link, n, config) || link.is_refused || must_announce_stop(link, n, state);
     let may = must
         || may_be_aged(link, n, config)
         || reply.status == 503
@@ -131,6 +131,13 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
         }
         _ => None,
     }
+}
+
+/// Whether the response to this request was made during a stop, and nothing had come behind the request when the
+/// connection ended.
+fn must_announce_stop(link: &Link, n: usize, state: &State) -> bool {
+    let is_last = link.client.is_clean && !link.forced && link.delivered <= link.client.asks[n].end;
+    is_last && state.stopped.zip(link.ended_at.get(n)).is_some_and(|(stopped, ended)| *ended > stopped)
 }
 
 /// The age of a connection is known to the second.
@@ -178,12 +185,11 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
             || reply.status == 503
             || ask.expect
             || ask.action.is_none();
-        (reply.close && (own || state.stopped.is_none() || n >= link.arrived_at_stop))
+        (reply.close && (own || state.stopped.is_none() || n >= link.owed_at_stop))
             || (ask.framing != Framing::None && (may_leave_body(ask) || is_echo_at_stop(ask, state)))
     }) || breaks(next)
-        || link.accepted.is_none()
-        // The first request of a connection is answered even if it arrives after the stop.
-        || (state.stopped.is_some() && n >= link.arrived_at_stop.max(1))
+        || !link.is_connected
+        || (state.stopped.is_some() && n >= link.owed_at_stop)
         || lingered_enough(link, state);
     (!excused).then(|| format!("request {n} of {} is not answered", asks.len()))
 }

@@ -10,7 +10,7 @@ use fastrand::Rng;
 use gearshift_core::{BoxFuture, Job};
 
 use crate::fault::Fault;
-use crate::link::Link;
+use crate::link::{Link, SeenEnd};
 use crate::plan::Plan;
 use crate::world::Event;
 
@@ -29,6 +29,7 @@ pub(crate) struct State {
     pub(crate) spawned: Vec<BoxFuture<()>>,
     pub(crate) plan_forced: Option<Duration>,
     pub(crate) grace: Duration,
+    pub(crate) header_timeout: Duration,
     pub(crate) linger: Duration,
     pub(crate) drain: u64,
     /// The limit of the bytes that wait to be sent.
@@ -91,6 +92,7 @@ impl State {
             jobs: Default::default(),
             spawned: Vec::new(),
             plan_forced: plan.forced,
+            header_timeout: plan.config.header_timeout,
             grace: plan.config.graceful_timeout,
             linger: plan.config.linger,
             drain: plan.config.limits.drain,
@@ -262,12 +264,28 @@ impl State {
         self.output + largest.max().unwrap_or(0) + 16 * 1024
     }
 
+    /// Whether the first head of a connection should have arrived.
+    pub(crate) fn is_late_for_head(&self, at: usize) -> bool {
+        self.links[at].accepted.is_none_or(|accepted| self.now >= accepted + self.header_timeout)
+    }
+
     /// A line for each response that a client received.
     pub(crate) fn responses(&self) -> Vec<String> {
         let links = self.links.iter().enumerate();
         links
             .flat_map(|(at, link)| link.replies.finals.iter().map(move |reply| format!("[{at}] {reply}")))
             .collect()
+    }
+
+    /// Closes the connections in the queue, if that is the fault to be played: `DropQueueAtStop`.
+    pub(crate) fn play_queue_at_stop(&mut self) {
+        if self.backlog.is_empty() || !self.has(Fault::DropQueueAtStop) {
+            return;
+        }
+        for at in std::mem::take(&mut self.backlog) {
+            self.links[at].done = true;
+            self.links[at].seen_end = Some(SeenEnd::Reset);
+        }
     }
 
     /// Whether a read overlooks bytes that had arrived when the stop began: the fault `ForgetAtStop`.
