@@ -47,6 +47,8 @@ pub enum Fault {
     CloseFreshAtStop,
     /// Connections in the queue of the listener are closed when a graceful stop begins.
     DropQueueAtStop,
+    /// A deadline that has passed is reported although bytes have arrived, or there is room to write.
+    JudgeFirst,
     /// A task that waits for a request's body is not woken when the request is over.
     LoseGone,
     /// A request's body wakes the task that polled it first, and not the one that polled it last.
@@ -67,7 +69,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 29] = [
+    pub const ALL: [Fault; 30] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -89,6 +91,7 @@ impl Fault {
         Fault::ForgetRoom,
         Fault::CloseFreshAtStop,
         Fault::DropQueueAtStop,
+        Fault::JudgeFirst,
         Fault::LoseGone,
         Fault::KeepFirstWaker,
         Fault::LoseDriverWake,

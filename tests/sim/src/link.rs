@@ -115,6 +115,8 @@ pub(crate) struct Link {
     /// When each handler was called, and when each one that was not given up has ended.
     pub(crate) began_at: Vec<Duration>,
     pub(crate) ended_at: Vec<Duration>,
+    /// When a handler was given up.
+    pub(crate) given_up_at: Option<Duration>,
     /// Whether the connection was cut by a forced stop.
     pub(crate) forced: bool,
 }
@@ -191,6 +193,7 @@ impl Link {
             is_refused: false,
             began_at: Vec::new(),
             ended_at: Vec::new(),
+            given_up_at: None,
             forced: false,
         }
     }
@@ -244,6 +247,17 @@ impl Link {
         }
         self.idle_calls += 1;
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Records that `n` bytes were written, and that `left` are left to write.
+    pub(crate) fn sent_on(&mut self, n: usize, left: usize) {
+        self.moved();
+        self.written += n as u64;
+        self.unsent = left;
+        if left == 0 {
+            self.wants_write = false;
+            self.waited.flushed(self.written);
+        }
     }
 
     /// The error that the system reports once.

@@ -137,8 +137,10 @@ impl Drop for Call {
         if std::thread::panicking() {
             state.handler_ended(self.at);
         } else {
+            let now = state.now;
             let link = &mut state.links[self.at];
             link.dropped += 1;
+            link.given_up_at = Some(now);
             link.handled = self.n + 1;
             link.moved();
             state.thread_is_free_of(self.at);

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) rush: Option<Duration>,
     /// When the process of the server is stopped, and for how long.
     pub(crate) pauses: Vec<(Duration, Duration)>,
+    /// When the wall clock is set, and by how many seconds.
+    pub(crate) clock_steps: Vec<(Duration, i64)>,
     /// How many threads drive connections where they block.
     pub(crate) workers: usize,
     /// How late deadlines are noticed, at most.
@@ -38,7 +40,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(rng: &mut Rng, config: Option<&Config>, ask: Option<&dyn Fn(u64) -> Ask>) -> Plan {
-        let mut config = config.cloned().unwrap_or_else(|| draw_config(rng));
+        let config = config.cloned().unwrap_or_else(|| draw_config(rng));
         let is_calm = rng.u8(..4) == 0;
         let clients = (0..rng.u64(1..=4)).map(|at| draw_client(rng, at, is_calm, &config, ask)).collect();
         let stops = rng.u8(..3) == 0;
@@ -53,10 +55,10 @@ impl Plan {
         });
         let lateness = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..20) });
         let pauses = draw_pauses(rng);
-        if !pauses.is_empty() {
-            config.min_rate = 0;
-        }
-        Plan { config, clients, graceful, forced, rush, pauses, workers: rng.usize(1..=3), lateness }
+        let count = if rng.u8(..4) == 0 { rng.usize(1..3) } else { 0 };
+        let clock_steps = (0..count).map(|_| draw_clock_step(rng)).collect();
+        let workers = rng.usize(1..=3);
+        Plan { config, clients, graceful, forced, rush, pauses, clock_steps, workers, lateness }
     }
 }
 
@@ -71,6 +73,10 @@ fn draw_pauses(rng: &mut Rng) -> Vec<(Duration, Duration)> {
         (at, Duration::from_millis(rng.u64(..300) * rng.u64(..300)))
     };
     (0..count).map(pause).collect()
+}
+
+fn draw_clock_step(rng: &mut Rng) -> (Duration, i64) {
+    (Duration::from_millis(rng.u64(..20_000)), rng.i64(-10_000..10_000))
 }
 
 fn draw_config(rng: &mut Rng) -> Config {

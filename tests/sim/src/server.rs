@@ -308,7 +308,7 @@ impl Server {
         }
         rules::check_poll(&mut state, at, before);
         if state.now > began {
-            state.hold_up(began);
+            state.stall(at, began);
         }
         drop(state);
         if polled.is_ready() {

@@ -68,50 +68,39 @@ impl SimTransport {
         read
     }
 
-    /// Writes until there is no room.
+    /// Writes some of the bytes. Returns their number.
     ///
     /// # Errors
-    /// The reason why bytes are left.
-    fn send(&self, from: &mut WriteQueue) -> io::Result<()> {
+    /// The reason why none are written.
+    fn send(&self, from: &mut WriteQueue) -> io::Result<usize> {
         let mut state = self.world.lock();
         let at = self.at;
-        while !from.is_empty() {
-            let short = state.rng.u8(..8) == 0;
-            let max = if short { state.rng.usize(1..64) } else { usize::MAX };
-            if state.links[at].gone && !state.links[at].reset {
-                // The system takes the bytes. The answer from the side of the peer that has left is a reset.
-                let n = from.len();
-                from.sent(n);
-                let soon = state.now + Duration::from_micros(100);
-                state.links[at].moved();
-                state.schedule(soon, Event::Bounce(at));
-                state.note(format_args!("[{at}] is sent {n} bytes and has left"));
-                break;
-            }
-            let (n, bytes) = match state.links[at].send(from, max) {
-                Ok(sent) => sent,
-                Err(error) => {
-                    state.links[at].unsent = from.len();
-                    return Err(error);
-                }
-            };
-            state.note(format_args!("[{at}] is sent {n} bytes"));
-            state.mix(n as u64 ^ 0xff00);
-            let bytes = spoil_sent(&mut state, bytes);
-            let link = &mut state.links[at];
-            link.written += n as u64;
-            let fed = link.tap.feed(&bytes);
-            link.sent.extend(bytes);
-            if let Err(wrong) = fed {
-                state.violate(format!("connection {at} is sent {wrong}"));
-            }
-            state.offer(at);
+        if state.links[at].gone && !state.links[at].reset {
+            // The system takes the bytes. The answer from the side of the peer that has left is a reset.
+            let n = from.len();
+            from.sent(n);
+            let soon = state.now + Duration::from_micros(100);
+            state.links[at].sent_on(n, 0);
+            state.schedule(soon, Event::Bounce(at));
+            state.note(format_args!("[{at}] is sent {n} bytes and has left"));
+            return Ok(n);
         }
+        let max = if state.rng.u8(..8) == 0 { state.rng.usize(1..64) } else { usize::MAX };
+        let sent = state.links[at].send(from, max);
+        state.links[at].unsent = from.len();
+        let (n, bytes) = sent?;
+        state.note(format_args!("[{at}] is sent {n} bytes"));
+        state.mix(n as u64 ^ 0xff00);
+        let bytes = spoil_sent(&mut state, bytes);
         let link = &mut state.links[at];
-        link.unsent = 0;
-        link.waited.flushed(link.written);
-        state.links[at].wants_write = false;
-        Ok(())
+        link.sent_on(n, from.len());
+        let fed = link.tap.feed(&bytes);
+        link.sent.extend(bytes);
+        if let Err(wrong) = fed {
+            state.violate(format!("connection {at} is sent {wrong}"));
+        }
+        state.offer(at);
+        Ok(n)
     }
 
     /// Whether the deadline has passed.
@@ -124,6 +113,13 @@ impl SimTransport {
             return false;
         }
         late
+    }
+
+    /// Whether a deadline is judged before the attempt: the fault `JudgeFirst`.
+    fn judges_first(&self) -> bool {
+        self.world.lock().fault == Some(Fault::JudgeFirst)
+            && self.is_late()
+            && self.world.lock().has(Fault::JudgeFirst)
     }
 
     /// Keeps the waker until there may be progress, unless the deadline has passed.
@@ -156,6 +152,9 @@ impl SimTransport {
 impl Transport for SimTransport {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>> {
         self.world.step_sometimes();
+        if self.judges_first() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         match self.receive(into) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => return Poll::Ready(read),
@@ -184,12 +183,12 @@ impl Transport for SimTransport {
                 state.violate(format!("connection {} holds {len} bytes to send, beyond {max}", self.at));
             }
         }
-        let before = from.len();
-        let sent = self.send(from);
-        match (before - from.len(), sent) {
-            (0, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            (0, Err(error)) => return Poll::Ready(Err(error)),
-            (n, _) => return Poll::Ready(Ok(n)),
+        if self.judges_first() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        match self.send(from) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
         }
         self.poll_ready(Direction::Write, cx)
     }

@@ -44,6 +44,8 @@ pub(crate) enum Event {
     Job,
     /// The process of the server is stopped for this time. The clients and the network go on.
     Pause(Duration),
+    /// The wall clock is set by this number of seconds.
+    SetClock(i64),
     /// A graceful stop begins.
     Graceful,
     /// The stop is forced.
@@ -58,6 +60,8 @@ pub(crate) struct World {
     pub(crate) shutdown: Shutdown,
 }
 
+/// The Unix time at which the simulation begins.
+const START: u64 = 1_700_000_000;
 /// More events than any simulation needs.
 const MAX_EVENTS: u64 = 2_000_000;
 
@@ -69,7 +73,7 @@ impl World {
         fault: Option<Fault>,
         traced: bool,
     ) -> Arc<World> {
-        let clock = ManualClock::new(1_700_000_000);
+        let clock = ManualClock::new(START);
         let state = State::new(plan, rng, blocking, fault, traced);
         let start = clock.now();
         Arc::new(World { state: Mutex::new(state), clock, start, shutdown: Shutdown::new() })
@@ -151,6 +155,11 @@ impl World {
                 Event::Timer(id) => wake.extend(state.timers.remove(&id)),
                 Event::Job => job = state.jobs.pop_front(),
                 Event::Pause(length) => pause = Some(length),
+                Event::SetClock(seconds) => {
+                    state.clock_step += seconds;
+                    state.note(format_args!("the wall clock is set by {seconds} s"));
+                    self.clock.set_unix_start(START.saturating_add_signed(state.clock_step));
+                }
                 Event::Graceful => phase = Some(Phase::Graceful),
                 Event::Forced => phase = Some(Phase::Forced),
             }

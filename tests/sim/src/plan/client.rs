@@ -135,7 +135,11 @@ pub(super) fn draw_client(
     }
     // What a body waits for may have to wait behind other responses, while the deadline of the body approaches.
     let gates = |segment: &Segment| matches!(segment.gate, Gate::Continue(_) | Gate::RepliesBeforeBody(_));
-    if rng.u8(..4) == 0 && !segments.iter().any(gates) {
+    let has_gates = segments.iter().any(gates);
+    if has_gates {
+        client.window = client.window.max(total);
+    }
+    if rng.u8(..4) == 0 && !has_gates {
         let bytes = rng.usize(1..=window);
         let rounds = u32::try_from(window / bytes + 2).unwrap_or(u32::MAX);
         let patience = config.keep_alive.min(config.write_timeout).min(config.body_timeout) / 4;

@@ -100,9 +100,11 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
         // A handler was late. The rule knows how long it waits.
         503 => {
             let pause = written.ask.action.map_or(Duration::MAX, |action| action.pause);
-            // A handler that was ready in a pause of the process may be judged before it is polled.
+            // A handler that was ready in a short pause of the process may be judged before it is polled.
             link.begun > n
-                && (pause + state.paused + TOLERANCE >= config.handler_timeout || !link.client.is_clean)
+                && (pause + TOLERANCE >= config.handler_timeout
+                    || (!state.paused.is_zero() && !was_given_up_late(link, n, config))
+                    || !link.client.is_clean)
         }
         413 => written.ask.body.len() as u64 > config.limits.body,
         431 => written.ask.refused.is_some(),
@@ -111,10 +113,19 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     (!rightly).then(|| format!("request {n} is answered {} by the server", reply.status))
 }
 
+/// The time by which a deadline is noticed late if the process did not run.
+const DID_NOT_RUN: Duration = Duration::from_secs(1);
+
+/// Whether the handler of this request was given up so late that the process did not run before.
+fn was_given_up_late(link: &Link, n: usize, config: &Config) -> bool {
+    let deadline = link.began_at[n] + config.handler_timeout;
+    link.given_up_at.is_none_or(|at| at > deadline + DID_NOT_RUN + TOLERANCE)
+}
+
 /// What is wrong with what a response says about the end of the connection.
 fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &Config) -> Option<String> {
     let ask = &link.client.asks[n].ask;
-    let must = must_close(link, n, config) || link.is_refused || must_announce_stop(link, n, state);
+    let must = must_close(link, n, state, config) || link.is_refused || must_announce_stop(link, n, state);
     let may = must
         || may_be_aged(link, n, config)
         || reply.status == 503
@@ -140,23 +151,21 @@ fn must_announce_stop(link: &Link, n: usize, state: &State) -> bool {
     is_last && state.stopped.zip(link.ended_at.get(n)).is_some_and(|(stopped, ended)| *ended > stopped)
 }
 
-/// The age of a connection is known to the second.
-const AGE_TOLERANCE: Duration = Duration::from_secs(2);
-
 /// Whether the connection may have been too old when the handler of this request answered.
 fn may_be_aged(link: &Link, n: usize, config: &Config) -> bool {
     let Some((accepted, ended)) = link.accepted.zip(link.ended_at.get(n)) else { return false };
-    *ended + AGE_TOLERANCE >= accepted.saturating_add(config.max_age)
+    *ended + TOLERANCE >= accepted.saturating_add(config.max_age)
 }
 
-/// Whether the connection was too old when the handler of this request was called.
-fn is_aged(link: &Link, n: usize, config: &Config) -> bool {
+/// Whether the connection was too old when the handler of this request was called. The driver may have read the clock
+/// before a pause of the process.
+fn is_aged(link: &Link, n: usize, state: &State, config: &Config) -> bool {
     let Some((accepted, began)) = link.accepted.zip(link.began_at.get(n)) else { return false };
-    *began >= accepted.saturating_add(config.max_age).saturating_add(AGE_TOLERANCE)
+    *began >= accepted.saturating_add(config.max_age).saturating_add(TOLERANCE + state.paused)
 }
 
 /// Whether the response to this request is the last, because of the request or of the settings.
-fn must_close(link: &Link, n: usize, config: &Config) -> bool {
+fn must_close(link: &Link, n: usize, state: &State, config: &Config) -> bool {
     let ask = &link.client.asks[n].ask;
     let last = config.max_requests.is_some_and(|max| n as u64 + 1 >= max);
     let ends = |kind| matches!(kind, Kind::Close | Kind::PanicNow | Kind::PanicLater);
@@ -164,7 +173,7 @@ fn must_close(link: &Link, n: usize, config: &Config) -> bool {
         || ask.close
         || ask.refused.is_some()
         || last
-        || is_aged(link, n, config)
+        || is_aged(link, n, state, config)
         || ask.action.is_some_and(|action| ends(action.kind))
 }
 
@@ -180,7 +189,7 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
     let excused = before.is_some_and(|(reply, ask)| {
         // The response before said that it was the last, and not because of a stop before which this request had
         // arrived. Or the rest of the body before was more than the server drains.
-        let own = must_close(link, n - 1, config)
+        let own = must_close(link, n - 1, state, config)
             || may_be_aged(link, n - 1, config)
             || reply.status == 503
             || ask.expect

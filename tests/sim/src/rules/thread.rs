@@ -22,6 +22,15 @@ impl State {
             link.waited.was_held_up(held);
         }
     }
+
+    /// Does the same after a call on connection `at` that blocked: no other connection was polled since `began`.
+    pub(crate) fn stall(&mut self, at: usize, began: Duration) {
+        let held = self.now.saturating_sub(began);
+        for (_, link) in self.links.iter_mut().enumerate().filter(|(n, link)| *n != at && link.is_held) {
+            link.waited.was_held_up(held);
+        }
+        self.hold_up(began);
+    }
 }
 
 /// Notes, before a connection is polled on a thread, whether its client is gone and the driver has to find that out

@@ -34,6 +34,10 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             false => Wait::of(link, buffers),
         };
         link.note_waited(passed);
+        if matches!(wait, Wait::Handler(_)) {
+            // A handler gets the time again for which the process did not run.
+            link.since = if paused.is_zero() { link.since } else { now };
+        }
         if link.wait != wait {
             // A body that its client stopped sending is awaited once, by the driver or by the handler.
             let goes_on =

@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(crate) paused: Duration,
     /// The length of the pauses when the waits were last checked.
     pub(crate) checked_paused: Duration,
+    /// By how many seconds the wall clock was set.
+    pub(super) clock_step: i64,
     /// When the graceful stop began.
     pub(crate) stopped: Option<Duration>,
     pub(crate) is_forced: bool,
@@ -112,6 +114,7 @@ impl State {
             checked: Duration::ZERO,
             paused_until: None,
             paused: Duration::ZERO,
+            clock_step: 0,
             checked_paused: Duration::ZERO,
             cut_at_least: 0,
             cut_at_most: 0,
@@ -133,6 +136,9 @@ impl State {
         }
         for (at, length) in plan.pauses {
             state.schedule(at, Event::Pause(length));
+        }
+        for (at, seconds) in plan.clock_steps {
+            state.schedule(at, Event::SetClock(seconds));
         }
         if let Some(at) = plan.rush {
             state.schedule(at, Event::Rush);
