@@ -17,6 +17,8 @@ pub(crate) struct Waited {
     body: Duration,
     /// For the body of the next request, before it begins.
     buffer: Duration,
+    /// For the rest of a body that its handler left unread.
+    drain: Duration,
     /// For room to write, since nothing was left to write.
     write: Duration,
     /// The number of bytes that had been written then.
@@ -31,7 +33,7 @@ pub(crate) struct Waited {
 impl Waited {
     /// A request begins.
     pub(crate) fn begins(&mut self) {
-        (self.body, self.buffer) = (Duration::ZERO, Duration::ZERO);
+        (self.body, self.buffer, self.drain) = Default::default();
     }
 
     /// No thread was free for a time.
@@ -55,6 +57,7 @@ impl Link {
         match self.wait {
             Wait::Body(_) if checked.1 == now.1 => self.waited.body += passed,
             Wait::Buffer(_) if checked.1 == now.1 => self.waited.buffer += passed,
+            Wait::Drain(_) if checked.1 == now.1 => self.waited.drain += passed,
             Wait::Write(_) if checked.0 == now.0 => self.waited.write += passed,
             _ => {}
         }
@@ -68,9 +71,17 @@ impl Link {
         };
         let head_end = |n: usize| self.client.asks.get(n).map_or(0, |written| written.head_end);
         let read = |n: usize| self.read.saturating_sub(head_end(n));
-        let Waited { body, buffer, write, written, .. } = self.waited;
-        let (waited, what) = if body > may(config.body_timeout, read(self.begun.saturating_sub(1))) {
+        let Waited { body, buffer, drain, write, written, .. } = self.waited;
+        let last = self.begun.saturating_sub(1);
+        // The rest of a body has a limit without a minimum rate, too.
+        let may_drain = match config.min_rate {
+            0 => config.body_timeout + tolerance,
+            _ => may(config.body_timeout, read(last)),
+        };
+        let (waited, what) = if body > may(config.body_timeout, read(last)) {
             (body, "for a body")
+        } else if drain > may_drain {
+            (drain, "for the rest of a body")
         } else if buffer > may(config.body_timeout, read(self.begun)) {
             (buffer, "for a small body")
         } else if write > may(config.write_timeout, self.written - written) {
@@ -78,6 +89,6 @@ impl Link {
         } else {
             return None;
         };
-        Some(format!("has waited {waited:?} {what}, below the minimum rate"))
+        Some(format!("has waited {waited:?} {what}, all waits together"))
     }
 }
