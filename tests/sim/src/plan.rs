@@ -87,10 +87,14 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.body_timeout = seconds(30);
     config.write_timeout = seconds(30);
     config.linger = seconds(3);
+    config.half_closed_timeout = seconds(10);
     config.graceful_timeout = seconds(30);
     config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
     config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
     config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
+    if rng.u8(..4) == 0 {
+        config.half_closed_timeout = Duration::MAX;
+    }
     config.max_age = if rng.u8(..4) == 0 { Duration::from_millis(rng.u64(..20_000)) } else { Duration::MAX };
     config.max_requests = (rng.u8(..6) == 0).then(|| rng.u64(1..4));
     config.max_connections = if rng.u8(..6) == 0 { rng.usize(1..3) } else { 1000 };

@@ -7,6 +7,7 @@ use gearshift_core::Config;
 use crate::action::Kind;
 use crate::ask::{Ask, Framing, pattern};
 use crate::link::{Link, SeenEnd};
+use crate::plan::Ending;
 use crate::reply::Reply;
 use crate::rules::TOLERANCE;
 use crate::world::State;
@@ -42,7 +43,10 @@ fn judge_replies(link: &Link, state: &State, config: &Config) -> Option<String> 
         if let Some(wrong) = wrong {
             return Some(wrong);
         }
-        let excused = link.forced || breaks(&written.ask) || lingered_enough(link, state);
+        let excused = link.forced
+            || breaks(&written.ask)
+            || lingered_enough(link, state)
+            || may_be_dropped(link, &written.ask, config);
         if !reply.complete && link.client.is_clean && !excused {
             return Some(format!("the response to request {n} is cut"));
         }
@@ -197,10 +201,19 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
         (reply.close && (own || state.stopped.is_none() || n >= link.owed_at_stop))
             || (ask.framing != Framing::None && (may_leave_body(ask) || is_echo_at_stop(ask, state)))
     }) || breaks(next)
+        || may_be_dropped(link, next, config)
+        || n.checked_sub(1).is_some_and(|last| may_be_dropped(link, &asks[last].ask, config))
         || !link.is_connected
         || (state.stopped.is_some() && n >= link.owed_at_stop)
         || lingered_enough(link, state);
     (!excused).then(|| format!("request {n} of {} is not answered", asks.len()))
+}
+
+/// Whether the response to this request may pause for longer than a client may expect that has ended its side.
+fn may_be_dropped(link: &Link, ask: &Ask, config: &Config) -> bool {
+    let piece = ask.action.filter(|action| action.kind.streams()).map(|action| action.pause / 4);
+    link.client.ending == Ending::HalfClose
+        && piece.is_some_and(|piece| piece + TOLERANCE >= config.half_closed_timeout)
 }
 
 /// Whether the server had lingered as long, or drained as much, as it has to before it closes on a client that sends.

@@ -9,6 +9,9 @@ use crate::link::Link;
 /// How long the connection waits for a client that was asked whether it is still there.
 const QUESTION: Duration = Duration::from_millis(10);
 
+/// The longest pause between two looks at a client while its request is at work.
+pub(super) const MAX_PAUSE: Duration = Duration::from_secs(4);
+
 /// What a connection waits for, derived from outside the server. A number of bytes or requests makes waits differ
 /// between which there was progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,9 @@ pub(crate) enum Wait {
     UnknownHandler(u64),
     /// The body of a response.
     Stream(usize),
+    /// The body of a response, after the client has ended its side and this number of bytes was written. `is_seen` is
+    /// whether the server has read the end; unread bytes may come before it.
+    HalfClosed { written: u64, is_seen: bool },
     /// The client's end, after the server's own.
     Linger,
     /// Nothing: the server has something to do.
@@ -60,6 +66,7 @@ impl Wait {
             return match link.body_readers > 0 {
                 true => Wait::Body(link.read),
                 false if link.is_handled() => Wait::Handler(link.begun),
+                false if link.fin => Wait::HalfClosed { written: link.written, is_seen: link.is_end_read },
                 false => Wait::Stream(link.begun),
             };
         }
@@ -89,6 +96,10 @@ impl Wait {
             Wait::Linger => Some(config.linger),
             Wait::Handler(_) => Some(config.handler_timeout),
             Wait::UnknownHandler(_) => Some(config.handler_timeout.max(config.body_timeout)),
+            Wait::HalfClosed { is_seen: true, .. } => Some(config.half_closed_timeout),
+            Wait::HalfClosed { is_seen: false, .. } => {
+                Some(config.half_closed_timeout.saturating_add(MAX_PAUSE))
+            }
             Wait::Stream(_) => None,
             Wait::Nothing => Some(Duration::ZERO),
         }

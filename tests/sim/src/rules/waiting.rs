@@ -5,6 +5,7 @@ use std::time::Duration;
 use gearshift_core::{Config, OnDisconnect};
 
 use crate::link::Link;
+use crate::rules::wait::MAX_PAUSE;
 use crate::rules::{TOLERANCE, Wait};
 use crate::world::State;
 
@@ -13,8 +14,6 @@ pub(super) const IDLE_POLLS: u32 = 500;
 
 /// The number of bytes that are read ahead while a request is at work.
 const MAX_READ_AHEAD: u64 = 4096;
-/// The longest pause between two looks at a client while its request is at work.
-const MAX_PAUSE: Duration = Duration::from_secs(4);
 
 /// Checks whether every connection and every task may wait, when the server has nothing to do.
 pub(crate) fn check_waits(state: &mut State, config: &Config) {
@@ -37,6 +36,10 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         if matches!(wait, Wait::Handler(_)) {
             // A handler gets the time again for which the process did not run.
             link.since = if paused.is_zero() { link.since } else { now };
+        }
+        if matches!(wait, Wait::HalfClosed { is_seen: false, .. }) {
+            // The server looks for the end from time to time, and not in a pause of the process.
+            link.since += paused;
         }
         if link.wait != wait {
             // A body that its client stopped sending is awaited once, by the driver or by the handler.
@@ -83,7 +86,7 @@ fn judge_wait(link: &Link, state: &State, config: &Config) -> Option<String> {
     if !ignores && let Some(wrong) = link.judge_rate(config, tolerance) {
         return Some(wrong);
     }
-    if !ignores && wait.limit(config).is_some_and(|limit| lasts > limit + tolerance) {
+    if !ignores && wait.limit(config).is_some_and(|limit| lasts > limit.saturating_add(tolerance)) {
         return Some(format!("waits for {wait:?} since {since:?}, for {lasts:?}"));
     }
     if state.is_forced {
@@ -132,7 +135,8 @@ fn judge_sleep(link: &Link, is_ignored: bool, gave_up: bool) -> Option<String> {
 impl Link {
     /// Whether a request is at work and waits for something other than its client.
     fn is_at_work(&self) -> bool {
-        matches!(self.wait, Wait::Handler(_) | Wait::Stream(_)) && !self.client.is_mangled
+        matches!(self.wait, Wait::Handler(_) | Wait::Stream(_) | Wait::HalfClosed { .. })
+            && !self.client.is_mangled
     }
 
     /// Whether the driver has to read what the client sends behind the request at work, so that it sees the client leave.
