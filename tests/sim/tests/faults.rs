@@ -56,7 +56,7 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::CloseFreshAtStop, &["before its first request was due"]),
     (Fault::DropQueueAtStop, &["is not answered"]),
     (Fault::JudgeFirst, &["is not answered", "is cut", "by the server", "was read as", "was due"]),
-    (Fault::LoseGone, &["a task still waits"]),
+    (Fault::LoseGone, &["a task still waits", "waits for Body"]),
     (Fault::KeepFirstWaker, &["a task still waits", "waits for Body"]),
     (Fault::LoseDriverWake, &["does not read ahead", "does not see that its client is gone"]),
     (Fault::LoseCancel, &["still waits for the token"]),

@@ -62,7 +62,7 @@ impl Token {
                 return;
             }
         }
-        if action.size % 2 == 0 {
+        if action.size.is_multiple_of(2) {
             self.cancelled().await;
         }
     }
