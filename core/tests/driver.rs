@@ -54,6 +54,8 @@ struct Script {
     /// The maximum length of the write queue.
     max_queued: usize,
     deadline: Option<Instant>,
+    /// Whether deadlines are ignored. A transport that finds a byte at each of its deadlines never reports one.
+    is_timeless: bool,
     is_shut: bool,
     /// The waker of the last read.
     reader: Option<Waker>,
@@ -71,8 +73,11 @@ struct Scripted(Arc<Mutex<Script>>, ManualClock);
 impl Scripted {
     /// Fails if the deadline has passed, otherwise is pending.
     fn wait<T>(&self) -> Poll<io::Result<T>> {
-        match self.0.lock().unwrap().deadline {
-            Some(at) if at <= self.1.now() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        let script = self.0.lock().unwrap();
+        match script.deadline {
+            Some(at) if at <= self.1.now() && !script.is_timeless => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             _ => Poll::Pending,
         }
     }
@@ -289,6 +294,15 @@ impl Rig {
         self.clock.now() - start
     }
 
+    /// Polls the connection every half a second of its time.
+    fn lives_for(&mut self, time: Duration) {
+        let end = self.clock.now() + time;
+        while self.clock.now() < end {
+            assert!(!self.poll(), "the connection has ended");
+            self.clock.advance(Duration::from_millis(500));
+        }
+    }
+
     fn written(&self) -> String {
         String::from_utf8_lossy(&self.script().written).into_owned()
     }
@@ -370,6 +384,14 @@ impl Handler for App {
             }
             "/medium" => Answer::Ready(Response::new(Bytes::from(vec![b'x'; 100_000]))),
             "/ignore" => Answer::Ready(Response::text("ignored")),
+            "/some" => Answer::Later(
+                Box::pin(async {
+                    let mut body = request.into_body();
+                    assert!(body.chunk().await.is_some_and(|piece| piece.is_ok()));
+                    Response::text("some")
+                }),
+                None,
+            ),
             "/count" => Answer::Later(
                 Box::pin(async {
                     let (mut body, mut len) = (request.into_body(), 0);
@@ -1283,6 +1305,43 @@ fn the_rest_of_an_unread_body_that_keeps_to_the_rate_has_a_limit_in_all() {
 }
 
 #[test]
+fn each_flush_of_a_stream_has_its_own_time() {
+    let set = |config: &mut Config| (config.write_timeout, config.min_rate) = (seconds(2), 1_000_000);
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(PIECES)]);
+    for _ in 0..5 {
+        rig.script().room = 0;
+        rig.pieces.lock().unwrap().push_back("piece ");
+        rig.lives_for(Duration::from_millis(1500));
+        rig.script().room = usize::MAX;
+        assert!(!rig.poll());
+    }
+    assert_eq!(rig.written().matches("piece ").count(), 5);
+}
+
+#[test]
+fn a_peer_that_moves_a_byte_at_each_deadline_is_slow() {
+    let set = |config: &mut Config| {
+        (config.write_timeout, config.body_timeout, config.min_rate) = (seconds(2), seconds(2), 100);
+    };
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(head("GET /large", ""))]);
+    (rig.script().is_timeless, rig.script().room) = (true, 0);
+    let took = rig.ends_after(|rig| rig.script().room = 1);
+    assert!(took >= seconds(2) && took <= seconds(3), "{took:?}");
+    for request in ["POST /count", "POST /ignore"] {
+        let mut rig = Rig::new(EVENT_LOOP, set, [Text(head(request, "Content-Length: 1000\r\n"))]);
+        rig.script().is_timeless = true;
+        let start = rig.clock.now();
+        while !rig.script().is_shut {
+            assert!(rig.clock.now() < start + seconds(10), "{request}: the peer is not late");
+            rig.script().reads.extend([Text("x"), Nothing]);
+            rig.poll();
+            rig.clock.advance(Duration::from_millis(500));
+        }
+        assert!(rig.clock.now() >= start + seconds(2), "{request}");
+    }
+}
+
+#[test]
 fn a_peer_that_sends_the_rest_of_an_unread_body_in_time_keeps_its_connection() {
     let request = head("POST /ignore", "Content-Length: 3\r\n");
     let set = |config: &mut Config| (config.body_timeout, config.min_rate) = (seconds(2), 1);
@@ -1299,17 +1358,40 @@ fn a_peer_that_sends_the_rest_of_an_unread_body_in_time_keeps_its_connection() {
 }
 
 #[test]
+fn the_bytes_that_a_handler_has_read_give_the_rest_of_the_body_no_time() {
+    let head = head("POST /some", "Content-Length: 200000\r\n");
+    let set = |config: &mut Config| {
+        (config.body_timeout, config.min_rate, config.body_buffer) = (seconds(1), 100, 0);
+    };
+    // 65,536 bytes at 100 bytes per second take ten minutes.
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(head), Nothing, bulk()]);
+    assert!(!rig.poll() && !rig.poll());
+    rig.assert_written("some");
+    let took = rig.ends_after(|rig| rig.script().reads.extend([Text("x"), Nothing]));
+    assert!(took <= seconds(2) + Config::default().linger, "{took:?}");
+}
+
+#[test]
 fn empty_lines_do_not_extend_the_time_of_an_idle_connection() {
     let set = |config: &mut Config| {
         (config.keep_alive, config.header_timeout) = (seconds(4), seconds(4));
     };
     let mut rig = Rig::new(EVENT_LOOP, set, [Text(GET)]);
     assert!(!rig.poll());
-    let mut lines = [Text("\r\n"), Text("\r\n")].into_iter();
+    let start = rig.clock.now();
     let took = rig.ends_after(|rig| {
-        rig.script().reads.extend(lines.next().map(|line| [line, Nothing]).into_iter().flatten())
+        if [seconds(3), seconds(6)].contains(&(rig.clock.now() - start)) {
+            rig.script().reads.push_back(Text("\r\n"));
+        }
     });
-    assert!(took <= seconds(5), "{took:?}");
+    assert_eq!(took, seconds(7), "the first line begins the head");
+}
+
+#[test]
+fn a_peer_that_sends_without_a_pause_does_not_extend_the_lingering_close() {
+    let mut rig = Rig::new(EVENT_LOOP, |_| {}, [Text(head("GET /", "Transfer-Encoding: x\r\n"))]);
+    let took = rig.ends_after(|rig| rig.script().reads.extend([bulk(); 20]));
+    assert_eq!(took, Config::default().linger);
 }
 
 /// A rig whose response has sent one piece to a peer that has ended its sending side since.
@@ -1341,14 +1423,13 @@ fn a_stream_without_a_next_piece_ends_after_its_peer() {
 fn each_piece_of_a_half_closed_stream_has_its_own_time() {
     let mut rig = half_closed(PIECES, |_| {});
     for _ in 0..10 {
-        rig.clock.advance(seconds(4));
+        rig.lives_for(seconds(4));
         rig.pieces.lock().unwrap().push_back("next ");
         assert!(!rig.poll());
     }
     // A piece without bytes is no progress.
-    rig.clock.advance(seconds(4));
+    rig.lives_for(seconds(4));
     rig.pieces.lock().unwrap().push_back("");
-    assert!(!rig.poll());
     assert_eq!(rig.ends_after(|_| {}), seconds(1));
     assert_eq!(rig.written().matches("next ").count(), 10);
 }
@@ -1389,9 +1470,7 @@ fn a_half_closed_peer_whose_body_is_still_read_is_not_late() {
     };
     for _ in 0..10 {
         assert!(read(&mut rig).is_ready());
-        assert!(!rig.poll());
-        rig.clock.advance(seconds(4));
-        assert!(!rig.poll());
+        rig.lives_for(seconds(4));
     }
     assert!(rig.ends_after(|_| {}) <= seconds(5));
 }

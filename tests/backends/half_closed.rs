@@ -226,15 +226,8 @@ fn after_token(backend: Backend, path: &str) {
         }
     });
     let mut client = ask(&server, path);
-    // Questions to the peer are interim responses, and precede the response.
-    let answer = loop {
-        let answer = client.answer();
-        if answer.status != 100 {
-            break answer;
-        }
-    };
     let expected = if path == "/whole" { "false" } else { "piece piece " };
-    assert_eq!(answer.said(), (200, expected.into()));
+    assert_eq!(client.final_answer().said(), (200, expected.into()));
     client.expect_end();
 }
 
@@ -272,13 +265,9 @@ fn half_closing(server: &Running) {
     }
 }
 
-/// Reads the answer to the last request of a connection. Questions to the peer may precede it.
+/// Reads the answer to the last request of a connection.
 fn expect_fine(client: &mut Client) {
-    let mut answer = client.answer();
-    while answer.status == 100 {
-        answer = client.answer();
-    }
-    assert_eq!(answer.text(), "fine");
+    assert_eq!(client.final_answer().text(), "fine");
     client.expect_end();
 }
 

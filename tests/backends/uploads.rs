@@ -300,7 +300,9 @@ fn cut_short(backend: Backend) {
         let mut client = server.client();
         client.send(format!("POST /blocking HTTP/1.1\r\nHost: test\r\n{framing}"));
         client.half_close();
-        assert_eq!(client.answer().said(), (409, "the body was cut short".into()));
+        // On a busy machine, the peer may be probed before the reader finds the end.
+        let answer = client.final_answer();
+        assert_eq!(answer.said(), (409, "the body was cut short".into()));
         client.expect_end();
     }
 }

@@ -89,6 +89,16 @@ impl Deadlines {
         self.rates.as_ref()?.reading.deadline()
     }
 
+    /// Whether the peer has used up the time in which it has to receive bytes.
+    pub(crate) fn is_writing_used_up(&self) -> bool {
+        self.rates.as_ref().is_some_and(|rates| rates.writing.is_used_up())
+    }
+
+    /// Whether the peer has used up the time in which it has to send a body.
+    pub(crate) fn is_reading_used_up(&self) -> bool {
+        self.rates.as_ref().is_some_and(|rates| rates.reading.is_used_up())
+    }
+
     /// Whether the current flush has waited for the peer.
     #[inline]
     fn has_waited_to_write(&self) -> bool {

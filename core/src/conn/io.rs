@@ -56,9 +56,9 @@ pub(crate) struct Io<T> {
     after: Option<Box<After>>,
     /// The access log of the connection, if the settings ask for one.
     pub(crate) access: Option<Box<AccessLog>>,
-    /// The number of bytes that were written since the connection last waited.
+    /// The number of bytes that were written since the last turn ended, or since the connection last waited for a head.
     written: usize,
-    /// The number of bytes that [`Io::poll_read_on`] has read since it last waited.
+    /// The number of bytes that [`Io::poll_read_on`] has read since then.
     read: usize,
     /// Whether the last flush is pending because of [`MAX_PER_TURN`].
     pub(crate) has_yielded: bool,
@@ -139,10 +139,10 @@ impl<T: Transport> Io<T> {
                 }
                 // Most writes succeed at once and need no deadline.
                 Poll::Pending if self.deadlines.writing().is_none() => self.wait_to_write(service),
-                Poll::Pending => {
-                    self.written = 0;
-                    return Poll::Pending;
+                Poll::Pending if self.deadlines.is_writing_used_up() => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
+                Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) if self.is_early(&error, self.deadlines.writing(), service) => {
                     self.wait_to_write(service);
                 }
@@ -167,10 +167,8 @@ impl<T: Transport> Io<T> {
             return Poll::Pending;
         }
         let read = self.poll_read(cx, service);
-        match &read {
-            Poll::Ready(Ok(n)) => self.read += n,
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.read = 0,
+        if let Poll::Ready(Ok(n)) = &read {
+            self.read += n;
         }
         read
     }
@@ -179,7 +177,10 @@ impl<T: Transport> Io<T> {
     pub(crate) fn poll_read_body(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         loop {
             self.wait_for_body(service);
-            let read = ready!(self.poll_read_on(cx, service));
+            let read = match self.poll_read_on(cx, service) {
+                Poll::Pending if self.deadlines.is_reading_used_up() => Err(io::ErrorKind::TimedOut.into()),
+                read => ready!(read),
+            };
             if matches!(&read, Err(error) if self.is_early(error, self.deadlines.reading(), service)) {
                 continue;
             }

@@ -70,6 +70,12 @@ impl MinRate {
         self.since = Some(now);
     }
 
+    /// Whether the current wait has no time, because the earlier waits have used up all of it. A transport tries once
+    /// more at a deadline, so a peer that moves a byte then would never be late.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.since.is_some() && self.max_wait.is_zero()
+    }
+
     /// Whether a wait has begun.
     pub(crate) fn is_begun(&self) -> bool {
         self.since.is_some() || self.moved > 0
@@ -149,6 +155,7 @@ mod tests {
         min_rate.moved(now, 1);
         min_rate.wait(now, WaitLimits::new(TIMEOUT, 256));
         assert_eq!(min_rate.deadline(), Some(now));
+        assert!(min_rate.is_used_up());
     }
 
     #[test]

@@ -97,6 +97,19 @@ impl<S: Read + Write> Client<S> {
         self.try_answer(false).unwrap_or_else(|why| panic!("no complete answer: {why}"))
     }
 
+    /// Reads the answer as [`Client::answer`] does. Interim answers before it, which ask whether the client is still
+    /// there, are skipped.
+    ///
+    /// # Panics
+    /// As [`Client::answer`].
+    pub fn final_answer(&mut self) -> Answer {
+        let mut answer = self.answer();
+        while answer.status == 100 {
+            answer = self.answer();
+        }
+        answer
+    }
+
     /// Reads the next answer. An answer to HEAD has no body.
     ///
     /// # Errors
