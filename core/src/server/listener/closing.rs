@@ -22,6 +22,7 @@ use crate::server::listener::{Listener, Origin, handshakes};
 const HANDSHAKES: Duration = Duration::from_millis(500);
 /// Time before the first look for handshakes. Each further pause is twice as long.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
+
 impl Listener {
     /// Makes the kernel begin no more connections. Returns a future that is ready when no handshake is under way: the
     /// queue then holds all connections that there will be.
