@@ -40,11 +40,11 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_THREADS", value_parser = values::count)]
     threads: Option<usize>,
 
-    /// Number of threads for blocking work, on backends that do not run it in place [default: 64]
+    /// Number of threads for blocking work, where it does not run in place [default: 64]
     #[arg(long, value_name = "N", env = "GEARSHIFT_BLOCKING_THREADS", value_parser = values::count)]
     blocking_threads: Option<usize>,
 
-    /// Number of threads for computing work, on backends that do not run it in place [default: one per core]
+    /// Number of threads for computing work, where it does not run in place [default: one per core]
     #[arg(long, value_name = "N", env = "GEARSHIFT_COMPUTE_THREADS", value_parser = values::count)]
     compute_threads: Option<usize>,
 
@@ -297,11 +297,14 @@ mod tests {
     fn each_flag_sets_its_setting() {
         let config = config(
             "-w 3 --threads 4 --backlog 5 --max-connections 6 --max-requests 7 --keep-alive 8 --header-timeout 9s \
-             --body-timeout 10ms --body-buffer 28k --write-timeout 11m --graceful-timeout 12 --max-body 13k --max-head 14k \
-             --max-fields 15 --overload refuse --max-age 16 --min-rate 17 --timeout 18 --on-disconnect detach \
-             --linger 19 --half-closed-timeout 28 --tcp-keepalive 29 --max-drain 20 --max-request-line 21 --max-field 22 --max-output 4096 --max-pipeline 23 \
-             --blocking-threads 24 --compute-threads 25 --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
-             --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log --no-date-header --no-server-header",
+             --body-timeout 10ms --body-buffer 28k --write-timeout 11m --graceful-timeout 12 --max-body 13k \
+             --max-head 14k --max-fields 15 --overload refuse --max-age 16 --min-rate 17 --timeout 18 \
+             --on-disconnect detach \
+             --linger 19 --half-closed-timeout 28 --tcp-keepalive 29 --max-drain 20 --max-request-line 21 \
+             --max-field 22 --max-output 4096 --max-pipeline 23 --blocking-threads 24 --compute-threads 25 \
+             --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
+             --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
+             --no-date-header --no-server-header",
         );
         assert_eq!(
             format!("{config:?}"),
@@ -310,8 +313,9 @@ mod tests {
              unix_mode: Some(432), unix_user: Some(28), unix_group: Some(29), max_connections: 6, overload: Refuse, \
              max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
              body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \
-             write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, graceful_timeout: 12s, date_header: false, server_header: false, \
-             access_log: true, limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
+             write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
+             graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
+             limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
              body: 13312, drain: 20, output: 4096, pipeline: 23 } }"
         );
     }

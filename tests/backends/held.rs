@@ -4,15 +4,15 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, stream};
 use gearshift::{
-    Backend, Body, Bytes, Config, Handler, HeaderValue, Latch, Request, Response, Router, Runtime, Stream,
-    blocking, latch, sync,
+    Backend, Body, Bytes, CancelToken, Config, Handler, HeaderValue, Latch, Request, Response, Router,
+    Runtime, Stream, blocking, latch, sync,
 };
 use test_support::backend::{concurrency, few_workers};
 use test_support::client::Client;
@@ -174,43 +174,49 @@ fn idle_streams(backend: Backend) {
     expect_fresh(&server);
 }
 
-/// A reader that has one piece, and blocks its thread until the latch is released.
-struct Blocked(Latch, &'static [u8]);
+/// A reader that has one piece, and then blocks its thread until its request is cancelled.
+struct Blocked {
+    piece: &'static [u8],
+    token: CancelToken,
+    /// The number of readers that block.
+    blocked: Arc<AtomicUsize>,
+}
 
 impl Read for Blocked {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.1.is_empty() {
-            while self.0.guards() > 0 {
+        if self.piece.is_empty() {
+            self.blocked.fetch_add(1, Ordering::SeqCst);
+            while !self.token.is_cancelled() {
                 thread::sleep(Duration::from_millis(1));
             }
+            self.blocked.fetch_sub(1, Ordering::SeqCst);
         }
-        Read::read(&mut self.1, into)
+        Read::read(&mut self.piece, into)
     }
 }
 
 fn blocked_streams(backend: Backend) {
-    let latch = Latch::new();
-    let guard = latch.guard();
-    let (tell, told) = mpsc::channel();
-    let server = start(backend, move |runtime| {
-        tell.send(runtime.clone()).expect("the test waits");
-        let stream = move |_| Body::from_reader(&runtime, None, Blocked(latch.clone(), b"first "));
+    let blocked = Arc::new(AtomicUsize::new(0));
+    let counts = blocked.clone();
+    let server = start(backend, move |_| {
+        let stream = move |request: Request| {
+            let (piece, token) = (&b"first "[..], request.cancel_token());
+            let reader = Blocked { piece, token, blocked: counts.clone() };
+            Body::from_reader(request.runtime(), None, reader)
+        };
         Router::new().get("/", sync(stream))
     });
-    let runtime = told.recv().expect("the application has started");
-    let mut blocked = ask(&server, CROWD, "/");
-    for client in &mut blocked {
+    let mut clients = ask(&server, CROWD, "/");
+    for client in &mut clients {
         let mut seen = Vec::new();
         while !seen.ends_with(b"first \r\n") {
             seen.extend(client.exactly(1).expect("the first piece"));
         }
     }
+    wait_until("the readers block", || blocked.load(Ordering::SeqCst) == CROWD);
     expect_fresh(&server);
-    drop(blocked);
-    // The readers still block, and their connections end.
-    wait_until("the connections are closed", || runtime.stats().connections_open == 0);
-    drop(guard);
-    expect_fresh(&server);
+    drop(clients);
+    wait_until("the requests are cancelled", || blocked.load(Ordering::SeqCst) == 0);
 }
 
 fn upgraded(backend: Backend) {

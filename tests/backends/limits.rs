@@ -242,7 +242,7 @@ fn dribbling_unread(backend: Backend, min_rate: u32) {
         assert_eq!(client.answer().status, 404);
         client.socket.set_read_timeout(Some(SHORT / 10)).expect("a socket has a read timeout");
         while began.elapsed() < PATIENCE && client.socket.peek(&mut [0]).is_err() {
-            // As a chunk size, it goes on for ever.
+            // As a chunk size, the zeros have no end.
             client.send("0");
         }
         assert!(began.elapsed() >= SHORT * 2, "it took only {:?}", began.elapsed());

@@ -63,14 +63,14 @@ pub struct Config {
     /// The number of threads of the `threadpool` backend, up to [`Config::MAX_THREADS`]. `None`: 16 for each core. Other
     /// backends refuse the setting.
     pub threads: Option<usize>,
-    /// The number of blocking jobs, from [`Runtime::blocking`](crate::Runtime::blocking), that run at once on backends
-    /// whose threads must not block, up to [`Config::MAX_THREADS`]. Except on tokio, all servers of the process share at
-    /// most 500 threads for them. A job that waits in [`Runtime::block_on`](crate::Runtime::block_on) lends its place, so
-    /// that further jobs run.
+    /// The number of blocking jobs, from [`Runtime::blocking`](crate::Runtime::blocking), that run at once on a pool, up
+    /// to [`Config::MAX_THREADS`]. On a blocking backend, the jobs of a handler run on its thread. Except on tokio, all
+    /// servers of the process share at most 500 threads for them. A job that waits in
+    /// [`Runtime::block_on`](crate::Runtime::block_on) lends its place, so that further jobs run.
     pub blocking_threads: usize,
-    /// The number of CPU-bound jobs, from [`Runtime::compute`](crate::Runtime::compute), that run at once on backends
-    /// whose threads must not block, up to [`Config::MAX_THREADS`]. `None`: one for each core. A job that waits lends its
-    /// place, as for [`Config::blocking_threads`].
+    /// The number of CPU-bound jobs, from [`Runtime::compute`](crate::Runtime::compute), that run at once on a pool, up to
+    /// [`Config::MAX_THREADS`]. On a blocking backend, the jobs of a handler run on its thread. `None`: one for each
+    /// core. A job that waits lends its place, as for [`Config::blocking_threads`].
     pub compute_threads: Option<usize>,
     /// The number of jobs of each kind that may wait for a thread before further jobs are refused. With 0, a job is
     /// refused if no thread is free. It applies to
@@ -278,7 +278,8 @@ impl Overload {
 /// A peer that has closed only its sending side (a half-close) may still want the response. The server therefore
 /// sends it an interim response `100 Continue` from time to time. A client that is present ignores the interim
 /// response; the operating system of a client that has left answers with a reset. An HTTP/1.0 peer does not know
-/// interim responses and counts as present until a write fails.
+/// interim responses and counts as present until a write fails or [`Config::handler_timeout`] ends the request. A streamed
+/// response has begun, so its peer cannot be asked: [`Config::half_closed_timeout`] applies to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// The future of the handler is dropped.
