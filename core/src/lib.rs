@@ -53,6 +53,7 @@ pub use runtime::pool::Busy;
 pub use runtime::scope::Scope;
 pub use runtime::shutdown::{self, Phase, Shutdown};
 pub use runtime::stats::{PoolStats, Stats};
+pub use runtime::sync;
 pub use runtime::task::{Task, TaskError};
 #[cfg(feature = "pools")]
 pub use runtime::threads;
@@ -79,4 +80,17 @@ pub use web::router::Router;
 pub mod h1 {
     pub use crate::proto::connection::{Buffered, Connection, Event, Piece, WrongLength};
     pub use crate::proto::error::Error;
+}
+
+/// The checker's `thread_local`, also for values that are marked as constant.
+#[cfg(gearshift_model)]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! model_thread_local {
+    ($($(#[$attribute:meta])* static $name:ident: $type:ty = const { $value:expr };)*) => {
+        $crate::sync::model::loom::thread_local! { $($(#[$attribute])* static $name: $type = $value;)* }
+    };
+    ($($(#[$attribute:meta])* static $name:ident: $type:ty = $value:expr;)*) => {
+        $crate::sync::model::loom::thread_local! { $($(#[$attribute])* static $name: $type = $value;)* }
+    };
 }

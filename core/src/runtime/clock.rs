@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::time::ClockId::{Monotonic as MONOTONIC, Realtime as REALTIME};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::time::ClockId::{MonotonicCoarse as MONOTONIC, RealtimeCoarse as REALTIME};
-use rustix::time::clock_gettime;
+
+use crate::runtime::sync::clock_gettime;
 
 /// The longest wait: 30 years. Every clock and timer can represent its end. A longer duration, such as
 /// [`Duration::MAX`], counts as this one, and so means "never".

@@ -2,12 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-use crate::runtime::task::lock;
+use crate::runtime::sync::{Mutex, lock};
 
 /// A counter of guards that can be awaited until it is 0. Clones refer to the same counter. It may be held again
 /// after it was released.
@@ -103,7 +103,7 @@ impl Drop for Released {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 mod tests {
     use std::pin::pin;
     use std::task::Wake;

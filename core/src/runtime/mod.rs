@@ -13,6 +13,8 @@ pub(crate) mod endpoint;
 pub(crate) mod handle;
 pub mod latch;
 pub(crate) mod lookup;
+#[cfg(all(test, gearshift_model))]
+mod model_checks;
 pub(crate) mod offload;
 pub mod park;
 pub(crate) mod pool;
@@ -20,6 +22,7 @@ pub(crate) mod scope;
 pub mod shutdown;
 pub(crate) mod stall;
 pub(crate) mod stats;
+pub mod sync;
 pub(crate) mod task;
 #[cfg(feature = "pools")]
 pub mod threads;

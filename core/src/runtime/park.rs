@@ -10,10 +10,11 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::Instant;
 
 use crate::runtime::pool::Pool;
+use crate::runtime::sync::thread::{self, Thread};
+use crate::runtime::sync::{now, thread_local};
 
 /// The wait of a worker thread of a blocking backend.
 pub trait Park: Send + Sync + 'static {
@@ -29,6 +30,9 @@ thread_local! {
     static IS_EVENT_LOOP: Cell<bool> = const { Cell::new(false) };
     static IS_STREAMING: Cell<bool> = const { Cell::new(false) };
     static WORKER: RefCell<Option<Arc<dyn Park>>> = const { RefCell::new(None) };
+}
+
+thread_local! {
     static THREAD_WAKER: Waker = Waker::from(Arc::new(ThreadWaker(thread::current())));
 }
 
@@ -46,18 +50,18 @@ impl Drop for WorkerRole {
 /// Makes the calling thread a worker of a blocking backend. Blocking waits on the thread go through `park`. Jobs that a
 /// handler offloads run in place on the thread.
 pub fn enter_worker(park: Arc<dyn Park>) -> WorkerRole {
-    WORKER.set(Some(park));
+    WORKER.with(|worker| worker.replace(Some(park)));
     WorkerRole(())
 }
 
 /// Whether the calling thread is a worker of a blocking backend.
 pub(crate) fn is_worker() -> bool {
-    WORKER.with_borrow(Option::is_some)
+    WORKER.with(|worker| worker.borrow().is_some())
 }
 
 /// Whether the calling thread is a worker of a blocking backend that runs code of a handler. The thread may be held.
 pub(crate) fn is_in_handler() -> bool {
-    is_worker() && !IS_STREAMING.get()
+    is_worker() && !IS_STREAMING.with(Cell::get)
 }
 
 /// The poll of a response body, which ends on drop. The body must not hold the thread of a worker while it waits, so the
@@ -67,13 +71,13 @@ pub(crate) struct StreamingRole(bool);
 impl StreamingRole {
     /// Marks the calling thread as polling the body of a response.
     pub(crate) fn enter() -> StreamingRole {
-        StreamingRole(IS_STREAMING.replace(true))
+        StreamingRole(IS_STREAMING.with(|role| role.replace(true)))
     }
 }
 
 impl Drop for StreamingRole {
     fn drop(&mut self) {
-        IS_STREAMING.set(self.0);
+        IS_STREAMING.with(|role| role.set(self.0));
     }
 }
 
@@ -84,26 +88,26 @@ impl EventLoopRole {
     /// Sets whether the calling thread is an event loop, which must not wait.
     #[inline]
     pub(crate) fn enter(is_event_loop: bool) -> EventLoopRole {
-        EventLoopRole(IS_EVENT_LOOP.replace(is_event_loop))
+        EventLoopRole(IS_EVENT_LOOP.with(|role| role.replace(is_event_loop)))
     }
 }
 
 impl Drop for EventLoopRole {
     #[inline]
     fn drop(&mut self) {
-        IS_EVENT_LOOP.set(self.0);
+        IS_EVENT_LOOP.with(|role| role.set(self.0));
     }
 }
 
 /// Whether the calling thread is an event loop, which must not wait.
 pub(crate) fn is_event_loop() -> bool {
-    IS_EVENT_LOOP.get()
+    IS_EVENT_LOOP.with(Cell::get)
 }
 
 /// Calls `poll` until it is ready, and waits between the calls. Returns `None` if a wait is necessary and the calling
 /// thread is an event loop.
 pub(crate) fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    let worker = WORKER.with_borrow(Option::clone);
+    let worker = WORKER.with(|worker| worker.borrow().clone());
     let waker = match &worker {
         Some(park) => Waker::from(Arc::new(ParkWaker(park.clone()))),
         None => THREAD_WAKER.with(Waker::clone),
@@ -133,7 +137,7 @@ pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return Some(output);
         }
-        match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+        match deadline.map(|at| at.saturating_duration_since(now())) {
             None => thread::park(),
             Some(left) if left.is_zero() => return None,
             Some(left) => thread::park_timeout(left),
@@ -167,7 +171,7 @@ impl Wake for ThreadWaker {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -9,15 +9,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use slab::Slab;
 
 use crate::runtime::contained::{contain, discard};
-use crate::runtime::task::lock;
+use crate::runtime::sync::atomic::{AtomicU8, Ordering};
+use crate::runtime::sync::{Mutex, MutexGuard, lock};
 
 /// The phase of a shutdown. It only moves forward, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,7 +190,7 @@ impl Drop for Subscription {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 mod tests {
     use std::sync::Barrier;
     use std::sync::atomic::AtomicUsize;
