@@ -11,11 +11,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use gearshift_core::BoxFuture;
+use gearshift_core::sync::atomic::{AtomicBool, Ordering};
+use gearshift_core::sync::thread_local;
 use slab::Slab;
 
 use crate::worker::{Command, CommandQueue, Worker};
@@ -62,7 +63,8 @@ pub(crate) struct TaskHeader {
 impl Executor {
     /// Makes the calling thread the one that runs the loop of `queue`.
     pub(crate) fn enter(queue: Arc<CommandQueue>) -> Executor {
-        LOCAL.set(Some(LocalQueue { worker: Worker::of(&queue), ready: VecDeque::new() }));
+        let local = LocalQueue { worker: Worker::of(&queue), ready: VecDeque::new() };
+        LOCAL.with(|current| current.replace(Some(local)));
         Executor { tasks: Slab::new(), queue }
     }
 
@@ -120,7 +122,7 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         self.tasks.drain().for_each(discard);
-        LOCAL.take().into_iter().flat_map(|left| left.ready).for_each(discard);
+        LOCAL.with(RefCell::take).into_iter().flat_map(|left| left.ready).for_each(discard);
     }
 }
 
@@ -155,5 +157,5 @@ impl Wake for TaskHeader {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 mod tests;

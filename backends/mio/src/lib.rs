@@ -20,6 +20,8 @@
 //! share one worker while other workers are idle.
 
 mod executor;
+#[cfg(all(test, gearshift_model))]
+mod model_checks;
 mod worker;
 
 use std::io;

@@ -1,10 +1,13 @@
 //! One event loop, as other threads see it: a queue of commands, and the reactor in which the loop waits.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+#[cfg(not(gearshift_model))]
 use crossbeam_queue::SegQueue;
 use gearshift_core::BoxFuture;
+use gearshift_core::sync::atomic::{AtomicBool, Ordering};
+#[cfg(gearshift_model)]
+use gearshift_core::sync::model::SegQueue;
 use gearshift_reactor::{EventLoop, Handle};
 
 use crate::executor::{TaskHeader, with_local};

@@ -3,12 +3,11 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use async_executor::Executor;
+use gearshift_core::sync::{Mutex, lock};
 use gearshift_core::{BoxFuture, Latch, Threads, latch};
-
-use crate::lock;
 
 /// A handle to the background thread, which runs spawned tasks until [`Background::stop`]. Clones refer to the same
 /// thread.

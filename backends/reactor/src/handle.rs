@@ -8,14 +8,14 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use gearshift_core::sync::atomic::{AtomicU64, Ordering};
+use gearshift_core::sync::{Mutex, lock, now};
 use slab::Slab;
 
-use crate::lock;
 use crate::slot::Slot;
 use crate::timers::Timers;
 
@@ -89,7 +89,7 @@ impl Handle {
         Handle(Arc::new(State {
             poller: Box::new(poller),
             streams: OnceLock::new(),
-            start: Instant::now(),
+            start: now(),
             table: Mutex::default(),
             timers: Timers::default(),
             next_sweep: AtomicU64::new(NEVER),
@@ -118,7 +118,7 @@ impl Handle {
     }
 
     /// The number of registered sockets.
-    #[cfg(test)]
+    #[cfg(all(test, not(gearshift_model)))]
     pub(crate) fn registered(&self) -> usize {
         lock(&self.0.table).slots.len()
     }
@@ -226,7 +226,7 @@ impl State {
         if self.next_due() == NEVER {
             return;
         }
-        let now = self.nanos(Instant::now());
+        let now = self.nanos(now());
         if now >= self.next_sweep.load(Ordering::Relaxed) {
             self.sweep(now, woken);
         }

@@ -17,16 +17,24 @@ mod accept;
 mod background;
 mod event_loops;
 mod handle;
+#[cfg(gearshift_model)]
+mod model;
+#[cfg(all(test, gearshift_model, feature = "blocking"))]
+mod model_checks;
 mod reactor;
 #[cfg(target_os = "linux")]
 mod shared_reactor;
 mod slot;
+#[cfg(all(target_os = "linux", not(gearshift_model)))]
+mod system_timer;
 #[cfg(feature = "blocking")]
 mod task;
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 mod testing;
 mod timers;
 mod transport;
+#[cfg(all(feature = "blocking", not(gearshift_model)))]
+mod work;
 
 pub use accept::accept;
 #[cfg(feature = "blocking")]
@@ -40,10 +48,3 @@ pub use shared_reactor::{SharedEvents, SharedReactor};
 pub use task::{Schedule, Task};
 pub use timers::Sleep;
 pub use transport::ReactorTransport;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks a mutex whose data is complete even after a panic under the lock, so that poison has no meaning.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

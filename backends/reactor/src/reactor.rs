@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use gearshift_core::sync::atomic::{AtomicBool, Ordering};
+use gearshift_core::sync::{interrupt, now, wait};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
@@ -105,7 +106,7 @@ impl Reactor {
         let timeout = match timeout {
             Some(Duration::ZERO) => Some(Duration::ZERO),
             _ => {
-                let due = self.sleep_until().map(|at| at.saturating_duration_since(Instant::now()));
+                let due = self.sleep_until().map(|at| at.saturating_duration_since(now()));
                 match is_awake() {
                     true => Some(Duration::ZERO),
                     false => timeout.into_iter().chain(due).min(),
@@ -114,7 +115,10 @@ impl Reactor {
         };
         let shared = &self.handle.0;
         shared.turns.fetch_add(1, Ordering::Relaxed);
-        let mut polled = self.poll.poll(&mut self.events, timeout);
+        let mut polled = wait(timeout, |timeout| {
+            self.poll.poll(&mut self.events, timeout)?;
+            Ok(!self.events.is_empty())
+        });
         shared.asleep_until.store(AWAKE, Ordering::Relaxed);
         if matches!(&polled, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
             // A process that is continued after a stop is interrupted here. Deadlines may be due then, and are judged
@@ -167,7 +171,7 @@ impl Poller for OwnedPoller {
     }
 
     fn wake(&self) -> io::Result<()> {
-        self.waker.wake()
+        interrupt(|| self.waker.wake())
     }
 }
 
@@ -192,5 +196,5 @@ impl Wake for Notice {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 pub(crate) mod tests;

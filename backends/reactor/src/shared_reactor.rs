@@ -6,22 +6,24 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use gearshift_core::sync::atomic::{AtomicBool, Ordering};
+use gearshift_core::sync::{Mutex, interrupt, lock, wait};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use rustix::time::Timespec;
 
 use crate::handle::{Handle, NEVER, Poller};
-use crate::lock;
+#[cfg(gearshift_model)]
+use crate::model::system_timer::SystemTimer;
 use crate::slot::readiness;
+#[cfg(not(gearshift_model))]
+use crate::system_timer::SystemTimer;
 
 /// The token of [`Handle::wake`].
 const WAKE: usize = usize::MAX;
@@ -141,7 +143,7 @@ struct SharedPoller {
     waker: OwnedFd,
     /// Whether `waker` was written to, and no thread has taken that event yet.
     is_woken: AtomicBool,
-    timer: OwnedFd,
+    timer: SystemTimer,
     /// When `timer` fires. Held while it is set, so that an earlier time is never replaced by a later one.
     armed: Mutex<Option<Instant>>,
 }
@@ -150,21 +152,22 @@ impl SharedPoller {
     fn new() -> io::Result<SharedPoller> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        // The clock of `Instant`.
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        for (fd, token) in [(&waker, WAKE), (&timer, TIMER)] {
+        let timer = SystemTimer::new()?;
+        for (fd, token) in [(waker.as_fd(), WAKE), (timer.as_fd(), TIMER)] {
             epoll::add(&epoll, fd, EventData::new_u64(token as u64), EventFlags::IN | EventFlags::ET)?;
         }
         Ok(SharedPoller { epoll, waker, is_woken: AtomicBool::new(false), timer, armed: Mutex::default() })
     }
 
     fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout.min(MAX_TIMEOUT)).ok());
-        match epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        wait(timeout, |timeout| {
+            let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout.min(MAX_TIMEOUT)).ok());
+            match epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref()) {
+                Ok(n) => Ok(n > 0),
+                Err(Errno::INTR) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 }
 
@@ -180,7 +183,7 @@ impl Poller for Arc<SharedPoller> {
 
     fn wake(&self) -> io::Result<()> {
         if !self.is_woken.swap(true, Ordering::SeqCst) {
-            rustix::io::write(&self.waker, &1u64.to_ne_bytes())?;
+            interrupt(|| rustix::io::write(&self.waker, &1u64.to_ne_bytes()))?;
         }
         Ok(())
     }
@@ -191,15 +194,11 @@ impl Poller for Arc<SharedPoller> {
         if armed.is_some_and(|armed| armed <= at) {
             return Ok(());
         }
-        // A time of zero would not set the timer.
-        let left = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-        let once = Timespec::try_from(left).map_err(io::Error::other)?;
-        let times = Itimerspec { it_interval: Timespec::default(), it_value: once };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
+        self.timer.set(at)?;
         *armed = Some(at);
         Ok(())
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 mod tests;

@@ -5,10 +5,13 @@
 //! and then looks for a waker, the owner leaves a waker and then looks at the bits again.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+#[cfg(not(gearshift_model))]
 use atomic_waker::AtomicWaker;
+use gearshift_core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+#[cfg(gearshift_model)]
+use gearshift_core::sync::model::AtomicWaker;
 
 /// A read may find something.
 pub(crate) const READABLE: u8 = 1;

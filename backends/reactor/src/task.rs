@@ -7,21 +7,22 @@
 //! handler, the worker waits and then polls it again, so the handler keeps its thread. If the connection is pending for
 //! any other reason, the worker leaves it and takes another task.
 
-use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use gearshift_core::park::Park;
-use gearshift_core::{BoxFuture, Driving, Latch, Listener, Service};
+use gearshift_core::sync::atomic::{AtomicUsize, Ordering};
+use gearshift_core::sync::{Mutex, lock};
+use gearshift_core::{Latch, Listener, Service};
 
 use crate::accept::accept;
 use crate::handle::Handle;
-use crate::lock;
-use crate::transport::ReactorTransport;
+#[cfg(gearshift_model)]
+use crate::model::work::Work;
+#[cfg(not(gearshift_model))]
+use crate::work::Work;
 
 /// A queue of ready tasks, and the workers that take tasks from it.
 pub trait Schedule: Send + Sync + 'static {
@@ -55,26 +56,6 @@ const NOTIFIED: usize = 3;
 /// Number of low bits that hold the state.
 const STATE_BITS: u32 = 2;
 
-enum Work {
-    Connection(Driving<ReactorTransport>),
-    Acceptor(BoxFuture<()>),
-    Ended,
-}
-
-impl Work {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Work::Connection(driving) => Pin::new(driving).poll(cx),
-            Work::Acceptor(future) => future.as_mut().poll(cx),
-            Work::Ended => Poll::Ready(()),
-        }
-    }
-
-    fn is_handling(&self) -> bool {
-        matches!(self, Work::Connection(driving) if driving.is_handling())
-    }
-}
-
 impl Task {
     /// Queues a task for each listener. It accepts until the server stops, as [`accept`](crate::accept()) does, and
     /// queues a task for each connection.
@@ -97,7 +78,7 @@ impl Task {
         Ok(())
     }
 
-    fn start(work: Work, schedule: &Arc<dyn Schedule>) {
+    pub(crate) fn start(work: Work, schedule: &Arc<dyn Schedule>) {
         let state = AtomicUsize::new(QUEUED);
         schedule.push(Arc::new(Task { state, work: Mutex::new(work), schedule: schedule.clone() }));
     }

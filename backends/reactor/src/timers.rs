@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{OnceLock, atomic};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gearshift_core::sync::atomic::{AtomicU64, Ordering};
+use gearshift_core::sync::{Mutex, lock, now};
+
 use crate::handle::{Handle, NEVER};
-use crate::lock;
 use crate::reactor::Reactor;
 
 /// When a timer is due, in the reactor's nanoseconds, and its number.
@@ -95,7 +96,7 @@ impl Handle {
     /// A future that is ready at `until`. Its timer is set when the future is first polled, and removed when the
     /// future is dropped. The future may be polled on any thread, and outlives the reactor.
     pub fn sleep(&self, until: Instant) -> Sleep {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static NEXT: atomic::AtomicU64 = atomic::AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Sleep { handle: self.clone(), until, id, is_set: false }
     }
@@ -117,7 +118,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.until.saturating_duration_since(now());
         if left.is_zero() {
             self.remove();
             return Poll::Ready(());
@@ -169,5 +170,5 @@ fn successor() -> Option<&'static Handle> {
         .as_ref()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 pub(crate) mod tests;

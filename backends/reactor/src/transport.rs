@@ -241,5 +241,5 @@ impl AsyncWrite for Plain {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 mod tests;

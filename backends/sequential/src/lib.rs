@@ -20,6 +20,8 @@
 //! up to [`Config::body_buffer`](gearshift_core::Config::body_buffer) bytes, a peer that receives its response slowly,
 //! a stream whose next piece is pending, and an upgraded connection that waits.
 
+#[cfg(all(test, gearshift_model))]
+mod model_checks;
 mod runtime;
 mod worker;
 

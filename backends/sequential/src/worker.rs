@@ -2,15 +2,19 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+#[cfg(not(gearshift_model))]
 use crossbeam_queue::SegQueue;
 use gearshift_core::Service;
 use gearshift_core::clock::{AtomicCoarseInstant, CoarseInstant};
 use gearshift_core::park::{self, Park};
+use gearshift_core::sync::atomic::{AtomicBool, Ordering};
+#[cfg(gearshift_model)]
+use gearshift_core::sync::model::SegQueue;
+use gearshift_core::sync::thread::{self, ThreadId};
+use gearshift_core::sync::thread_local;
 use gearshift_reactor::{Handle, Reactor, Schedule, Task};
 
 /// Maximum number of connections that run between two turns of the reactor.
@@ -94,9 +98,9 @@ impl Worker {
     pub(crate) fn run(self: Arc<Worker>, reactor: Reactor) -> io::Result<()> {
         let _ = self.thread.set(thread::current().id());
         let _role = park::enter_worker(self.clone());
-        REACTOR.set(Some(reactor));
+        REACTOR.with(|current| current.replace(Some(reactor)));
         let ended = self.serve_ready();
-        drop(REACTOR.take());
+        drop(REACTOR.with(RefCell::take));
         // The tasks hold their queue, which is the worker.
         while self.ready.pop().is_some() {}
         ended
@@ -144,7 +148,7 @@ impl Worker {
     /// Runs one turn of the reactor of this thread, which lasts at most `timeout`. It does not wait if `is_awake`
     /// returns true after the wait was announced to the threads that wake the worker.
     fn turn(&self, timeout: Option<Duration>, is_awake: impl FnOnce() -> bool) -> io::Result<()> {
-        let turned = REACTOR.with_borrow_mut(|reactor| match reactor {
+        let turned = REACTOR.with(|reactor| match &mut *reactor.borrow_mut() {
             Some(reactor) => reactor.turn_unless(timeout, is_awake).map(drop),
             None => Ok(()),
         });

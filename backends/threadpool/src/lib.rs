@@ -24,6 +24,8 @@
 //! slowly, a stream whose next piece is pending, and an upgraded connection that waits. Event loops suit handlers with
 //! long waits better.
 
+#[cfg(all(test, gearshift_model))]
+mod model_checks;
 mod pool;
 mod round;
 mod runtime;
@@ -38,7 +40,7 @@ use gearshift_core::{
 };
 use gearshift_reactor::{Background, Task};
 
-use crate::pool::Pool;
+use crate::pool::{Pool, WATCHERS};
 use crate::runtime::ThreadPoolEngine;
 
 const NAME: &str = "threadpool";
@@ -89,7 +91,7 @@ impl ThreadPoolWorkers {
     fn start(server: &Server) -> io::Result<ThreadPoolWorkers> {
         let config = server.config().clone();
         let threads = Threads::new(server);
-        let pool = Pool::new(config.threads_or_default(), config.shortest_timeout())?;
+        let pool = Pool::new(config.threads_or_default(), WATCHERS, config.shortest_timeout())?;
         for number in 0..pool.threads() {
             let pool = pool.clone();
             threads.spawn(format!("worker-{number}"), move || pool.work(number))?;

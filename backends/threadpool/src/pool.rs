@@ -5,7 +5,7 @@
 //! | state | meaning |
 //! | --- | --- |
 //! | running | drives a task |
-//! | watching | waits in the reactor, and runs the tasks that become ready. At most [`WATCHERS`] workers watch |
+//! | watching | waits in the reactor, and runs the tasks that become ready. At most `max_watching` workers watch |
 //! | parked | waits for another thread, because enough workers watch |
 //! | held | waits for the handler that it runs |
 //!
@@ -20,15 +20,19 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
+#[cfg(not(gearshift_model))]
 use crossbeam_queue::SegQueue;
 use gearshift_core::clock::{AtomicCoarseInstant, CoarseInstant};
 use gearshift_core::park::{self, Park};
+use gearshift_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+#[cfg(gearshift_model)]
+use gearshift_core::sync::model::SegQueue;
+use gearshift_core::sync::thread::{self, Thread};
+use gearshift_core::sync::{Mutex, MutexGuard, lock, thread_local};
 use gearshift_core::{BoxFuture, Service};
 use gearshift_reactor::{Handle, Schedule, SharedEvents, SharedReactor, Task};
 
@@ -37,7 +41,7 @@ use crate::stand_in::StandIn;
 
 /// Maximum number of workers that watch at the same time. With two, a worker that begins to run a task usually leaves
 /// another one watching, and need not wake one.
-const WATCHERS: usize = 2;
+pub(crate) const WATCHERS: usize = 2;
 /// Maximum number of events that a turn of the reactor takes from the system. The tasks that a turn wakes go to all
 /// workers.
 const EVENTS_A_TURN: usize = 64;
@@ -52,6 +56,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 thread_local! {
     static EVENTS: RefCell<SharedEvents> = RefCell::new(SharedEvents::new(EVENTS_A_TURN));
+}
+
+thread_local! {
     /// Whether this thread is in a turn of the reactor. It takes a task after the turn, so a push in the turn wakes no
     /// worker.
     static IN_TURN: Cell<bool> = const { Cell::new(false) };
@@ -62,6 +69,8 @@ pub(crate) struct Pool {
     reactor: SharedReactor,
     ready: SegQueue<Arc<Task>>,
     workers: Box<[ParkingPlace]>,
+    /// Maximum number of workers that watch at the same time.
+    max_watching: usize,
     /// Number of workers that watch. The background thread does not count.
     watching: AtomicUsize,
     /// Number of workers that watch for at most [`LOOK_PERIOD`].
@@ -91,23 +100,23 @@ pub(crate) struct Pool {
 
 /// The place where one worker parks.
 #[derive(Default)]
-struct ParkingPlace {
+pub(crate) struct ParkingPlace {
     thread: OnceLock<Thread>,
     is_woken: AtomicBool,
 }
 
 impl ParkingPlace {
-    fn enter(&self) {
+    pub(crate) fn enter(&self) {
         let _ = self.thread.set(thread::current());
     }
 
-    fn park(&self) {
+    pub(crate) fn park(&self) {
         while !self.is_woken.swap(false, SeqCst) {
             thread::park();
         }
     }
 
-    fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         if !self.is_woken.swap(true, SeqCst) {
             self.thread.get().into_iter().for_each(Thread::unpark);
         }
@@ -115,13 +124,18 @@ impl ParkingPlace {
 }
 
 impl Pool {
-    /// Creates a pool for `threads` workers, and starts none of them. `shortest_timeout` is the shortest time limit of
-    /// the server.
+    /// Creates a pool for `threads` workers, of which at most `max_watching` watch, and starts none of them.
+    /// `shortest_timeout` is the shortest time limit of the server.
     ///
     /// # Errors
     /// The system provides no file descriptor.
-    pub(crate) fn new(threads: usize, shortest_timeout: Duration) -> io::Result<Arc<Pool>> {
+    pub(crate) fn new(
+        threads: usize,
+        max_watching: usize,
+        shortest_timeout: Duration,
+    ) -> io::Result<Arc<Pool>> {
         Ok(Arc::new(Pool {
+            max_watching,
             reactor: SharedReactor::new(shortest_timeout)?,
             ready: SegQueue::new(),
             workers: (0..threads).map(|_| ParkingPlace::default()).collect(),
@@ -247,7 +261,7 @@ impl Pool {
 
     /// Waits until a task may be ready: the worker watches, or parks if enough workers watch.
     fn wait(&self, number: usize) -> io::Result<()> {
-        if self.watching.fetch_add(1, SeqCst) < WATCHERS {
+        if self.watching.fetch_add(1, SeqCst) < self.max_watching {
             let is_looking = self.has_shared.load(SeqCst);
             self.looking.fetch_add(is_looking.into(), SeqCst);
             let turned = match self.must_not_wait() {
@@ -289,9 +303,9 @@ impl Pool {
     }
 
     fn turn(&self, timeout: Option<Duration>) -> io::Result<usize> {
-        IN_TURN.set(true);
-        let turned = EVENTS.with_borrow_mut(|events| self.reactor.turn(events, timeout));
-        IN_TURN.set(false);
+        IN_TURN.with(|in_turn| in_turn.set(true));
+        let turned = EVENTS.with(|events| self.reactor.turn(&mut events.borrow_mut(), timeout));
+        IN_TURN.with(|in_turn| in_turn.set(false));
         turned
     }
 
@@ -299,7 +313,7 @@ impl Pool {
     /// method, which may have taken events and not announced them yet. One of these events may be the end of a peer
     /// whose request the calling thread runs next.
     fn catch_up(&self) -> io::Result<()> {
-        let _catching_up = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let _catching_up = lock(&self.catching_up);
         for _ in 0..MAX_TURNS {
             if self.turn(Some(Duration::ZERO))? < EVENTS_A_TURN {
                 break;
@@ -399,16 +413,16 @@ impl Pool {
         self.held.fetch_sub(1, SeqCst);
     }
 
-    /// Locks the list of parked workers. A panic leaves the list complete.
+    /// Locks the list of parked workers.
     fn parked(&self) -> MutexGuard<'_, Vec<usize>> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.parked)
     }
 }
 
 impl Schedule for Pool {
     fn push(&self, task: Arc<Task>) {
         self.ready.push(task);
-        if !IN_TURN.get() {
+        if !IN_TURN.with(Cell::get) {
             self.wake_another();
         }
     }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use gearshift_core::clock::CoarseInstant;
+use gearshift_core::sync::now;
 
 /// Maximum number of tasks in a round.
 const TASKS_PER_ROUND: u32 = 64;
@@ -33,14 +34,14 @@ impl Round {
     /// Measures the tasks from now to the end of the round.
     pub(crate) fn measure(&mut self) {
         if self.measured.is_none() {
-            self.measured = Some((Instant::now(), self.tasks));
+            self.measured = Some((now(), self.tasks));
         }
     }
 
     /// Ends the round.
     pub(crate) fn end(&mut self) {
         if let Some((since, before)) = self.measured.take() {
-            self.is_quick = since.elapsed() < QUICK_TASK * (self.tasks - before);
+            self.is_quick = now().duration_since(since) < QUICK_TASK * (self.tasks - before);
         }
     }
 

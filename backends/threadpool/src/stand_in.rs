@@ -6,11 +6,13 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 
+use gearshift_core::sync;
+use gearshift_core::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::{Errno, read, write};
+use rustix::time::Timespec;
 
 /// See the [module](self).
 pub(crate) struct StandIn {
@@ -39,10 +41,14 @@ impl StandIn {
             Some(reactor) => vec![event, PollFd::new(reactor, PollFlags::IN)],
             None => vec![event],
         };
-        match poll(&mut both, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        sync::wait(None, |timeout| {
+            let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+            match poll(&mut both, timeout.as_ref()) {
+                Ok(ready) => Ok(ready > 0),
+                Err(Errno::INTR) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })?;
         let has_events = both.get(1).is_some_and(|reactor| !reactor.revents().is_empty());
         if !both[0].revents().is_empty() {
             // The read comes first: a wake-up between the two is seen by the caller, which looks for work after this.
@@ -57,7 +63,7 @@ impl StandIn {
     /// Ends the current wait or the next one. Any thread may call this method.
     pub(crate) fn wake(&self) {
         if !self.is_woken.swap(true, Ordering::SeqCst)
-            && let Err(error) = write(&self.event, &1u64.to_ne_bytes())
+            && let Err(error) = sync::interrupt(|| write(&self.event, &1u64.to_ne_bytes()))
         {
             log::error!("the background thread could not be woken: {error}");
         }
@@ -74,7 +80,7 @@ impl Wake for StandIn {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(gearshift_model)))]
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
