@@ -133,11 +133,13 @@ fn discard<T>(task: T) {
     }
 }
 
-impl Wake for TaskHeader {
-    fn wake(self: Arc<Self>) {
-        if self.is_queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
+impl TaskHeader {
+    /// Whether the caller has to queue the task. Always a write, so that the next poll sees what precedes this call.
+    fn has_to_queue(&self) -> bool {
+        !self.is_queued.swap(true, Ordering::AcqRel)
+    }
+
+    fn queue(self: Arc<Self>) {
         let mut header = Some(self);
         with_local(|local| {
             if header.as_ref().is_some_and(|header| header.worker == local.worker) {
@@ -149,10 +151,18 @@ impl Wake for TaskHeader {
             worker.send(Command::Wake(header));
         }
     }
+}
+
+impl Wake for TaskHeader {
+    fn wake(self: Arc<Self>) {
+        if self.has_to_queue() {
+            self.queue();
+        }
+    }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_queued.load(Ordering::Acquire) {
-            self.clone().wake();
+        if self.has_to_queue() {
+            self.clone().queue();
         }
     }
 }

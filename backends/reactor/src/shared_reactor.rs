@@ -90,7 +90,8 @@ impl SharedReactor {
         self.poller.wait(events, timeout)?;
         let has = |special| events.iter().any(|event| token(event) == special);
         if has(WAKE) {
-            self.poller.is_woken.store(false, Ordering::SeqCst);
+            // Not a plain store: what precedes a call of `wake` that found the flag set must be seen after this.
+            self.poller.is_woken.swap(false, Ordering::SeqCst);
         }
         self.handle
             .0

@@ -91,21 +91,22 @@ impl Task {
         let mut cx = Context::from_waker(&waker);
         let mut work = lock(&self.work);
         loop {
-            // The state is set before the poll, so that a wake-up during the poll is not lost.
-            self.state.store(running, Ordering::SeqCst);
+            // The state is set before the poll, so that a wake-up during the poll is not lost. Here and below the state
+            // is swapped and not stored, so that the poll sees what precedes a wake-up that changed nothing.
+            self.state.swap(running, Ordering::AcqRel);
             let polled = catch_unwind(AssertUnwindSafe(|| work.poll(&mut cx)));
             match polled {
                 Ok(Poll::Pending) if work.is_handling() => {
-                    while self.state.load(Ordering::SeqCst) == running {
+                    while self.state.load(Ordering::Acquire) == running {
                         park.park();
                     }
                 }
                 Ok(Poll::Pending) => {
                     drop(work);
                     let became_idle =
-                        self.state.compare_exchange(running, IDLE, Ordering::SeqCst, Ordering::SeqCst);
+                        self.state.compare_exchange(running, IDLE, Ordering::AcqRel, Ordering::Acquire);
                     if became_idle.is_err() {
-                        self.state.store(QUEUED, Ordering::SeqCst);
+                        self.state.swap(QUEUED, Ordering::AcqRel);
                         let schedule = self.schedule.clone();
                         schedule.push_back(self);
                     }
@@ -117,7 +118,7 @@ impl Task {
                     }
                     let ended = std::mem::replace(&mut *work, Work::Ended);
                     // The task stays notified, so that no wake-up queues it again.
-                    self.state.store(NOTIFIED | worker << STATE_BITS, Ordering::SeqCst);
+                    self.state.store(NOTIFIED | worker << STATE_BITS, Ordering::Release);
                     drop(work);
                     if catch_unwind(AssertUnwindSafe(|| drop(ended))).is_err() {
                         log::error!("a connection panicked while it was dropped");
@@ -135,18 +136,19 @@ impl Wake for Task {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let woken = self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| {
-            match state & ((1 << STATE_BITS) - 1) {
-                IDLE => Some(QUEUED),
-                RUNNING => Some(state | NOTIFIED),
-                _ => None,
-            }
+        let woken = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+            Some(match state & ((1 << STATE_BITS) - 1) {
+                IDLE => QUEUED,
+                RUNNING => state | NOTIFIED,
+                // The state is written again, so that the next poll sees what precedes this wake-up.
+                _ => state,
+            })
         });
-        match woken {
-            Ok(IDLE) => self.schedule.push(self.clone()),
-            Err(QUEUED) => {}
+        match woken.unwrap_or_else(|state| state) {
+            IDLE => self.schedule.push(self.clone()),
+            QUEUED => {}
             // Also if the task was notified already: its handler may wait in `Runtime::block_on`.
-            Ok(state) | Err(state) => self.schedule.unpark(state >> STATE_BITS),
+            state => self.schedule.unpark(state >> STATE_BITS),
         }
     }
 }

@@ -141,7 +141,8 @@ impl Worker {
     fn wait(&self) -> io::Result<()> {
         let is_woken = || self.is_woken.load(Ordering::SeqCst);
         self.turn(is_woken().then_some(Duration::ZERO), is_woken)?;
-        self.is_woken.store(false, Ordering::SeqCst);
+        // Not a plain store: the caller must see what precedes a wake-up that found the flag set.
+        self.is_woken.swap(false, Ordering::SeqCst);
         Ok(())
     }
 

@@ -55,7 +55,8 @@ impl StandIn {
             // In the other order the read could take the event of a wake-up whose flag stays set, and no wake-up would
             // follow.
             let _ = read(&self.event, &mut [0; 8]);
-            self.is_woken.store(false, Ordering::SeqCst);
+            // Not a plain store: the caller must see what precedes a wake-up that found the flag set.
+            self.is_woken.swap(false, Ordering::SeqCst);
         }
         Ok(has_events)
     }
