@@ -13,7 +13,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use gearshift_core::sync::atomic::{AtomicU64, Ordering};
-use gearshift_core::sync::{Mutex, lock, now};
+use gearshift_core::sync::{Mutex, heavy_barrier, light_barrier, lock, now};
 use slab::Slab;
 
 use crate::slot::Slot;
@@ -163,6 +163,8 @@ impl Handle {
             Some(at) => {
                 let at = self.0.nanos(at);
                 slot.set_deadline(at);
+                // The store precedes the look: a sweep that does not see the deadline is seen here.
+                light_barrier();
                 if at < self.0.next_sweep.load(Ordering::Relaxed) {
                     self.0.sweep_by(at);
                 }
@@ -239,6 +241,7 @@ impl State {
     fn sweep(&self, now: u64, woken: &mut Vec<Waker>) {
         let table = lock(&self.table);
         self.next_sweep.store(NEVER, Ordering::SeqCst);
+        heavy_barrier();
         self.swept.fetch_max(now, Ordering::AcqRel);
         let mut earliest = NEVER;
         for (_, slot) in &table.slots {
