@@ -41,6 +41,24 @@ fn a_wait_for_a_phase_ends_with_the_phase() {
     });
 }
 
+/// Finds hooks that two threads call at the same time.
+#[test]
+fn a_subscriber_sees_the_later_of_two_phases_last() {
+    check(3, || {
+        let shutdown = Shutdown::new();
+        let (seen, of) = (Arc::new(Mutex::new(Phase::Running)), shutdown.clone());
+        let store = seen.clone();
+        let _subscription = shutdown.subscribe(move || {
+            let phase = of.phase();
+            *lock(&store) = phase;
+        });
+        let (first, second) = (shutdown.clone(), shutdown.clone());
+        let threads = [thread::spawn(move || first.graceful()), thread::spawn(move || second.force())];
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(*lock(&seen), Phase::Forced);
+    });
+}
+
 /// Finds a phase that is read or changed with a weaker ordering: the hook sees the change of phase, and not what the
 /// stopping thread did before.
 #[test]
