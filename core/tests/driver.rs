@@ -1435,6 +1435,15 @@ fn each_piece_of_a_half_closed_stream_has_its_own_time() {
 }
 
 #[test]
+fn a_large_piece_of_a_half_closed_stream_starts_its_time_again() {
+    let mut rig = half_closed(PIECES, |_| {});
+    rig.clock.advance(seconds(4));
+    rig.pieces.lock().unwrap().push_back("x".repeat(40_000).leak());
+    assert!(!rig.poll());
+    assert_eq!(rig.ends_after(|_| {}), seconds(5));
+}
+
+#[test]
 fn a_half_closed_peer_that_takes_no_bytes_has_the_time_of_a_write() {
     let mut rig = half_closed(PIECES, |config| config.write_timeout = seconds(20));
     rig.script().room = 3;

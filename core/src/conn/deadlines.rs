@@ -179,9 +179,11 @@ impl<T: Transport> Io<T> {
         self.deadlines.handler.is_some() || self.has_body_reader
     }
 
-    /// Records that `bytes` bytes were written. If the flush has waited, this ends its wait.
+    /// Records that `bytes` bytes were written. If the flush has waited, this ends its wait. The time of the next piece
+    /// of the response starts again.
     #[inline]
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
+        self.deadlines.piece = None;
         if self.deadlines.has_waited_to_write() {
             let end = service.moved_at(self.holds_thread());
             self.deadlines.rates().writing.moved(end, bytes);

@@ -187,16 +187,9 @@ fn poll_stream<T: Transport>(
                 return Poll::Ready(Ok(true));
             }
         }
-        let queued = owner.with(|io| io.connection.write_queue.len());
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service))? {
             Poll::Ready(()) if starved => {
-                return owner.poll_with(cx, |io, cx| {
-                    if queued > 0 {
-                        // The time of the next piece starts again.
-                        io.deadlines.piece = None;
-                    }
-                    io.poll_peer_left(cx, service).map(Err)
-                });
+                return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(Err);
             }
             Poll::Ready(()) => {}
             Poll::Pending if starved || max_queued == limit || owner.with(|io| io.has_yielded) => {

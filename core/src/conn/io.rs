@@ -34,7 +34,7 @@ impl From<io::Error> for Closed {
     }
 }
 
-/// Whether a read with this error ends the connection.
+/// Whether a read or a write with this error ends the connection.
 fn is_failure(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     !matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
@@ -47,8 +47,8 @@ pub(crate) struct Io<T> {
     pub(crate) deadlines: Deadlines,
     /// Whether a handler that may read the body was called and has not responded.
     pub(crate) has_body_reader: bool,
-    /// Whether a read has failed or the system has recorded an error: the peer has left. The system reports an error
-    /// once, to a task that reads the body or to a cancel token; the driver learns it here.
+    /// Whether a read or a write has failed, or the system has recorded an error: the peer has left. The system reports
+    /// an error once, to a task that reads the body, to a cancel token or to a flush; the others learn it here.
     pub(crate) has_failed: bool,
     /// The timer of the next liveness check, while a handler or a streamed body is pending.
     pub(crate) peer_check: Option<Box<PeerCheck>>,
@@ -146,7 +146,10 @@ impl<T: Transport> Io<T> {
                 Poll::Ready(Err(error)) if self.is_early(&error, self.deadlines.writing(), service) => {
                     self.wait_to_write(service);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => {
+                    self.has_failed |= is_failure(&error);
+                    return Poll::Ready(Err(error));
+                }
             }
         }
         self.flushed();
