@@ -161,9 +161,12 @@ impl crate::world::State {
     fn handler_ended(&mut self, at: usize) {
         self.thread_is_free_of(at);
         let (now, late) = (self.now, self.stopped.is_some());
+        let has_waited = self.have_threads_been_busy();
         let link = &mut self.links[at];
         link.ended += 1;
         link.ended_at.push(now);
+        // The handler may have blocked, and the next request of the same poll has waited for it.
+        link.waited_for_thread |= has_waited;
         link.ended_late += usize::from(late);
         link.moved();
         self.note(format_args!("[{at}] a handler has answered"));

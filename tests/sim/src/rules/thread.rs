@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::link::Link;
+use crate::rules::Wait;
 use crate::rules::waiting::IDLE_POLLS;
 use crate::world::State;
 
@@ -19,6 +21,7 @@ impl State {
         let (now, held) = (self.now, self.now.saturating_sub(began));
         for link in self.links.iter_mut().filter(|link| !link.is_held) {
             link.since = (link.since + held).min(now);
+            link.did_not_run(now);
             link.waited.was_held_up(held);
         }
     }
@@ -27,9 +30,19 @@ impl State {
     pub(crate) fn stall(&mut self, at: usize, began: Duration) {
         let held = self.now.saturating_sub(began);
         for (_, link) in self.links.iter_mut().enumerate().filter(|(n, link)| *n != at && link.is_held) {
+            link.did_not_run(self.now);
             link.waited.was_held_up(held);
         }
         self.hold_up(began);
+    }
+}
+
+impl Link {
+    /// The connection was not polled for a time. A handler, or the body of a response, gets its time again.
+    pub(super) fn did_not_run(&mut self, now: Duration) {
+        if matches!(self.wait, Wait::Handler(_) | Wait::HalfClosed { .. }) {
+            self.since = now;
+        }
     }
 }
 

@@ -33,13 +33,8 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             false => Wait::of(link, buffers),
         };
         link.note_waited(passed);
-        if matches!(wait, Wait::Handler(_)) {
-            // A handler gets the time again for which the process did not run.
-            link.since = if paused.is_zero() { link.since } else { now };
-        }
-        if matches!(wait, Wait::HalfClosed { is_seen: false, .. }) {
-            // The server looks for the end from time to time, and not in a pause of the process.
-            link.since += paused;
+        if !paused.is_zero() {
+            link.did_not_run(now);
         }
         if link.wait != wait {
             // A body that its client stopped sending is awaited once, by the driver or by the handler.
