@@ -122,12 +122,8 @@ fn soak(backend: Backend) {
         }
         let (first, early, last) = (&all[0], &all[1], &all[all.len() - 1]);
         assert!(last.memory < early.memory + GROWTH, "memory: {} to {}", early.memory, last.memory);
-        assert!(
-            last.descriptors <= first.descriptors,
-            "{} to {} descriptors",
-            first.descriptors,
-            last.descriptors
-        );
+        // The last connections of the measuring may not be closed yet.
+        server.expect_descriptors(first.descriptors);
         assert_eq!((last.tasks, last.connections), (0, 1), "tasks, and the connection that asks");
 
         // The stop comes while the peers play.
