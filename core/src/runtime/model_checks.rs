@@ -52,7 +52,7 @@ fn a_subscriber_sees_the_later_of_two_phases_last() {
             let phase = of.phase();
             *lock(&store) = phase;
         });
-        let (first, second) = (shutdown.clone(), shutdown.clone());
+        let (first, second) = (shutdown.clone(), shutdown);
         let threads = [thread::spawn(move || first.graceful()), thread::spawn(move || second.force())];
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(*lock(&seen), Phase::Forced);
