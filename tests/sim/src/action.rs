@@ -70,13 +70,21 @@ pub(crate) enum Kind {
     Token,
     /// Looks at its cancel token while it works.
     Watch,
+    /// Switches to a protocol that echoes all bytes, and ends when the server stops.
+    Upgrade,
+    /// Switches to a protocol that echoes all bytes, and does not care for the stop.
+    Tunnel,
+    /// Switches to another protocol, and neither reads nor writes for a while.
+    Hold,
+    /// Switches to another protocol, closes the connection, and goes on.
+    Release,
     /// Answers with `Connection: close`.
     Close,
     /// Answers 204.
     Empty,
 }
 
-const KINDS: [(Kind, &str); 29] = [
+const KINDS: [(Kind, &str); 33] = [
     (Kind::Now, "now"),
     (Kind::Sleep, "sleep"),
     (Kind::Read, "read"),
@@ -104,6 +112,10 @@ const KINDS: [(Kind, &str); 29] = [
     (Kind::Offload, "offload"),
     (Kind::Token, "token"),
     (Kind::Watch, "watch"),
+    (Kind::Upgrade, "upgrade"),
+    (Kind::Tunnel, "tunnel"),
+    (Kind::Hold, "hold"),
+    (Kind::Release, "release"),
     (Kind::Close, "close"),
     (Kind::Empty, "empty"),
 ];
@@ -177,6 +189,11 @@ impl Kind {
     /// Whether the response is the body of the request.
     pub(crate) fn echoes(self) -> bool {
         matches!(self, Kind::Echo | Kind::LateEcho)
+    }
+
+    /// Whether the connection leaves HTTP with the response, if the request offers that.
+    pub(crate) fn upgrades(self) -> bool {
+        matches!(self, Kind::Upgrade | Kind::Tunnel | Kind::Hold | Kind::Release)
     }
 
     /// Whether the response is streamed.

@@ -5,6 +5,7 @@ mod reading;
 mod streamed;
 mod task_reader;
 mod token;
+mod upgraded;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -66,6 +67,7 @@ impl Handler for Application {
                 let read = reading.read_blocking(request.into_body());
                 Answer::Ready(reading.told(read, action))
             }
+            kind if kind.upgrades() => Answer::Ready(upgraded::switch(&self.world, at, runtime, action)),
             Kind::Token => {
                 let token = Token::new(&self.world, at, request.cancel_token());
                 runtime.spawn(token.keep(runtime.clone(), action)).detach();

@@ -21,11 +21,18 @@ pub struct Ask {
     pub(crate) old: bool,
     pub(crate) close: bool,
     pub(crate) expect: bool,
+    /// The protocols to which the client is ready to switch.
+    pub(crate) offers: Option<&'static str>,
+    /// What the client sends after the switch.
+    pub(crate) raw: Vec<u8>,
     /// What the simulation's own application does for this request.
     pub(crate) action: Option<Action>,
     /// The status with which the server has to refuse the request.
     pub(crate) refused: Option<u16>,
 }
+
+/// The protocol to which the simulation's own application switches.
+pub(crate) const PROTOCOL: &str = "sim/1";
 
 /// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +65,31 @@ impl Ask {
     }
 
     fn new(method: &'static str, target: String, body: Vec<u8>) -> Ask {
-        let fields = Vec::new();
-        let (framing, old, close, expect) = (Framing::None, false, false, false);
-        Ask { method, target, fields, body, framing, old, close, expect, action: None, refused: None }
+        Ask {
+            method,
+            target,
+            fields: Vec::new(),
+            body,
+            framing: Framing::None,
+            old: false,
+            close: false,
+            expect: false,
+            offers: None,
+            raw: Vec::new(),
+            action: None,
+            refused: None,
+        }
     }
 
     /// Whether the response has no body.
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
+    }
+
+    /// Whether the connection leaves HTTP with the response.
+    pub(crate) fn switches(&self) -> bool {
+        let is_offered = self.offers.is_some_and(|offers| offers.contains(PROTOCOL));
+        is_offered && !self.old && !self.close && self.action.is_some_and(|action| action.kind.upgrades())
     }
 
     /// The bytes of the head, and the bytes of the body with its framing.
@@ -100,6 +124,9 @@ impl Ask {
         }
         if self.expect {
             head += "Expect: 100-continue\r\n";
+        }
+        if let Some(offers) = self.offers {
+            head += &format!("Connection: Upgrade\r\nUpgrade: {offers}\r\n");
         }
         if self.close {
             head += "Connection: close\r\n";

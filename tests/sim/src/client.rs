@@ -1,6 +1,7 @@
 //! What clients do: connect, send what their plan says, wait for responses, take the bytes of them, and leave in one of
 //! several ways.
 
+use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -48,6 +49,13 @@ impl State {
                 self.end(at, wake);
                 return;
             }
+            Gate::Switch(n) if link.replies.finals.len() > n && !link.replies.is_switched() => {
+                // The client has nothing more to say.
+                link.segments.clear();
+                self.end(at, wake);
+                return;
+            }
+            Gate::Switch(_) => link.replies.is_switched(),
             Gate::Continue(n) => link.replies.continues > 0 && link.replies.complete() >= n,
         };
         if !may || !link.has_receive_room() {
@@ -245,5 +253,64 @@ impl State {
             self.links[at].blocked = false;
             self.schedule(now, Event::Act(at));
         }
+    }
+}
+
+/// What the network does for the server.
+impl State {
+    /// The server has read.
+    pub(crate) fn was_read(&mut self, at: usize, read: &io::Result<usize>) {
+        let Ok(n) = read else { return };
+        self.note(format_args!("[{at}] is read: {n} bytes"));
+        self.mix(*n as u64);
+        if self.links[at].blocked {
+            // There is room for the next segment.
+            self.links[at].blocked = false;
+            self.schedule(self.now, Event::Act(at));
+        }
+    }
+
+    /// The server writes `n` bytes to a client that has left. The system takes them, and the answer from the side of the
+    /// client is a reset.
+    pub(crate) fn send_to_gone(&mut self, at: usize, n: usize) -> Option<usize> {
+        let link = &mut self.links[at];
+        if !link.gone || link.reset {
+            return None;
+        }
+        link.sent_on(n, 0);
+        self.schedule(self.now + Duration::from_micros(100), Event::Bounce(at));
+        self.note(format_args!("[{at}] is sent {n} bytes and has left"));
+        Some(n)
+    }
+
+    /// The server has written `bytes`, and `left` bytes are left to write.
+    pub(crate) fn was_sent(&mut self, at: usize, bytes: &[u8], left: usize) {
+        self.note(format_args!("[{at}] is sent {} bytes", bytes.len()));
+        self.mix(bytes.len() as u64 ^ 0xff00);
+        let link = &mut self.links[at];
+        link.sent_on(bytes.len(), left);
+        link.sent.extend(bytes);
+        if let Err(wrong) = link.tap.feed(bytes) {
+            self.violate(format!("connection {at} is sent {wrong}"));
+        }
+        self.offer(at);
+    }
+
+    /// The server ends its side.
+    ///
+    /// # Errors
+    /// The connection was reset.
+    pub(crate) fn shut(&mut self, at: usize) -> io::Result<()> {
+        let now = self.now;
+        let link = &mut self.links[at];
+        link.moved();
+        if link.reset {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        link.server_fin = Some(now);
+        link.read_at_fin = link.read;
+        self.note(format_args!("[{at}] is told the end"));
+        self.offer(at);
+        Ok(())
     }
 }

@@ -49,6 +49,12 @@ pub enum Fault {
     DropQueueAtStop,
     /// A deadline that has passed is reported although bytes have arrived, or there is room to write.
     JudgeFirst,
+    /// Upgraded connections do not count among the open ones.
+    ForgetUpgraded,
+    /// An upgraded connection is not told of a graceful stop.
+    DeafToStop,
+    /// An upgraded connection stays open after a forced stop.
+    KeepUpgraded,
     /// A task that waits for a request's body is not woken when the request is over.
     LoseGone,
     /// A request's body wakes the task that polled it first, and not the one that polled it last.
@@ -69,7 +75,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 30] = [
+    pub const ALL: [Fault; 33] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -92,6 +98,9 @@ impl Fault {
         Fault::CloseFreshAtStop,
         Fault::DropQueueAtStop,
         Fault::JudgeFirst,
+        Fault::ForgetUpgraded,
+        Fault::DeafToStop,
+        Fault::KeepUpgraded,
         Fault::LoseGone,
         Fault::KeepFirstWaker,
         Fault::LoseDriverWake,

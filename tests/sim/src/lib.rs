@@ -79,6 +79,7 @@ mod reply;
 mod rules;
 mod server;
 mod simulation;
+mod stream;
 mod transport;
 mod world;
 

@@ -5,8 +5,8 @@ use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
-use gearshift_core::{ReadBuffer, WriteQueue};
-
+use crate::action::Kind;
+use crate::ask::PROTOCOL;
 use crate::plan::{ClientPlan, Ending, Reading, Segment};
 use crate::reply::Replies;
 use crate::rules::{Wait, Waited};
@@ -82,6 +82,8 @@ pub(crate) struct Link {
     pub(crate) token_waits: u32,
     /// How long the client was awaited, all waits of one kind together.
     pub(crate) waited: Waited,
+    /// Whether the connection has left HTTP.
+    pub(crate) is_upgraded: bool,
     // The threads.
     /// Whether the connection holds a thread between two polls.
     pub(crate) is_held: bool,
@@ -136,6 +138,7 @@ const RECEIVE_WINDOW: usize = 128 * 1024;
 impl Link {
     pub(crate) fn new(mut client: ClientPlan) -> Link {
         let heads: Vec<bool> = client.asks.iter().map(|written| written.ask.is_head()).collect();
+        let protocol = client.asks.iter().any(|written| written.ask.switches()).then_some(PROTOCOL);
         let segments = std::mem::take(&mut client.segments).into();
         Link {
             client,
@@ -152,7 +155,7 @@ impl Link {
             sent: VecDeque::new(),
             written: 0,
             unsent: 0,
-            tap: Replies::new(heads.clone()),
+            tap: Replies::new(heads.clone(), protocol),
             accepted: None,
             server_fin: None,
             read_at_fin: 0,
@@ -176,11 +179,12 @@ impl Link {
             consumed: 0,
             token_waits: 0,
             waited: Waited::default(),
+            is_upgraded: false,
             is_held: false,
             waited_for_thread: false,
             must_not_begin: false,
             segments,
-            replies: Replies::new(heads),
+            replies: Replies::new(heads, protocol),
             taken: 0,
             blocked: false,
             taking: false,
@@ -221,15 +225,13 @@ impl Link {
         self.arrived.len() < RECEIVE_WINDOW
     }
 
-    /// The server reads all bytes that have arrived, up to the room in the buffer.
-    pub(crate) fn receive(&mut self, into: &mut ReadBuffer) -> io::Result<usize> {
+    /// The server reads all bytes that have arrived, up to the room.
+    pub(crate) fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
         if !self.arrived.is_empty() {
-            let room = into.spare_mut();
             let n = room.len().min(self.arrived.len());
             for (to, from) in room.iter_mut().zip(self.arrived.drain(..n)) {
                 *to = from;
             }
-            into.filled(n);
             self.read += n as u64;
             self.moved();
             return Ok(n);
@@ -239,8 +241,6 @@ impl Link {
             return Err(error);
         }
         if self.fin || self.reset {
-            into.spare_mut();
-            into.filled(0);
             self.is_end_read = true;
             self.moved();
             return Ok(0);
@@ -266,26 +266,35 @@ impl Link {
         is_new.then(|| io::ErrorKind::ConnectionReset.into())
     }
 
-    /// The server writes at most `max` bytes.
-    pub(crate) fn send(&mut self, from: &mut WriteQueue, max: usize) -> io::Result<(usize, Vec<u8>)> {
+    /// The server writes some of the bytes. Returns their number.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.reset {
             self.moved();
             return Err(self.take_error().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         }
-        let n = self.room().min(from.front().len()).min(max.max(1));
+        let n = self.room().min(bytes.len());
         if n == 0 {
             self.idle_calls += 1;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let bytes = from.front()[..n].to_vec();
-        from.sent(n);
-        self.moved();
-        Ok((n, bytes))
+        Ok(n)
     }
 
     /// Whether a handler of this connection is at work.
     pub(crate) fn is_handled(&self) -> bool {
         self.begun > self.ended + self.dropped
+    }
+
+    /// What the application does for the request that began last.
+    pub(crate) fn last_kind(&self) -> Option<Kind> {
+        let last = self.begun.checked_sub(1).and_then(|last| self.client.asks.get(last))?;
+        last.ask.action.map(|action| action.kind)
+    }
+
+    /// Whether the response of the last handler is to switch to another protocol.
+    pub(crate) fn is_switching(&self) -> bool {
+        let last = self.begun.checked_sub(1).and_then(|last| self.client.asks.get(last));
+        self.ended == self.begun && last.is_some_and(|last| last.ask.switches())
     }
 
     /// Whether the request of this number is over: its response needs no more of the handler or its body, or the

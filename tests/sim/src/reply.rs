@@ -31,6 +31,10 @@ pub(crate) struct Replies {
     pub(crate) finals: Vec<Reply>,
     /// How many times `100 Continue` was received and not used.
     pub(crate) continues: usize,
+    /// What was received after the switch to another protocol.
+    pub(crate) raw: Vec<u8>,
+    /// The protocol to which the server may switch.
+    protocol: Option<&'static str>,
     buffer: Vec<u8>,
     state: State,
 }
@@ -44,6 +48,8 @@ enum State {
     ChunkEnd,
     LastChunkEnd,
     UntilClose,
+    /// The connection has left HTTP.
+    Raw,
     /// The last response said that it was the last.
     Over,
 }
@@ -57,13 +63,26 @@ impl fmt::Display for Reply {
 }
 
 impl Replies {
-    pub(crate) fn new(bodiless: Vec<bool>) -> Replies {
-        Replies { bodiless, finals: Vec::new(), continues: 0, buffer: Vec::new(), state: State::Head }
+    pub(crate) fn new(bodiless: Vec<bool>, protocol: Option<&'static str>) -> Replies {
+        Replies {
+            bodiless,
+            finals: Vec::new(),
+            continues: 0,
+            raw: Vec::new(),
+            protocol,
+            buffer: Vec::new(),
+            state: State::Head,
+        }
     }
 
     /// How many final responses are complete.
     pub(crate) fn complete(&self) -> usize {
         self.finals.len() - usize::from(self.finals.last().is_some_and(|last| !last.complete))
+    }
+
+    /// Whether the connection has left HTTP.
+    pub(crate) fn is_switched(&self) -> bool {
+        self.state == State::Raw
     }
 
     /// Takes bytes that have arrived.
@@ -133,6 +152,10 @@ impl Replies {
                 self.body(self.buffer.len());
                 Ok(false)
             }
+            State::Raw => {
+                self.raw.append(&mut self.buffer);
+                Ok(false)
+            }
             State::Over if self.buffer.is_empty() => Ok(false),
             State::Over => Err("bytes after a response that was to be the last".into()),
         }
@@ -161,7 +184,7 @@ impl Replies {
         let code = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or_default();
         let status: u16 = code.parse().map_err(|_| format!("a status line of {status:?}"))?;
         let mut reply = Reply { status, ..Reply::default() };
-        let (mut length, mut chunked) = (None, false);
+        let (mut length, mut chunked, mut upgrade) = (None, false, None);
         for line in lines {
             let (name, value) = line.split_once(": ").ok_or_else(|| format!("a field line of {line:?}"))?;
             if value.bytes().any(|byte| byte < b' ') || !name.bytes().all(is_token) {
@@ -173,7 +196,10 @@ impl Replies {
                 }
                 "transfer-encoding" if value == "chunked" && !chunked => chunked = true,
                 "content-length" | "transfer-encoding" => return Err(format!("a second {line:?}")),
-                "connection" => reply.close |= value.eq_ignore_ascii_case("close"),
+                "connection" => {
+                    reply.close |= value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
+                }
+                "upgrade" => upgrade = Some(value),
                 "retry-after" => reply.has_retry_after = value.parse::<u32>().is_ok(),
                 "sim-id" => reply.id = value.parse().ok(),
                 "sim-read" => reply.read = Some(value.into()),
@@ -182,6 +208,12 @@ impl Replies {
         }
         if status == 100 {
             self.continues += 1;
+            return Ok(());
+        }
+        if status == 101 && upgrade.is_some() && upgrade == self.protocol && length.is_none() && !chunked {
+            reply.complete = true;
+            self.finals.push(reply);
+            self.state = State::Raw;
             return Ok(());
         }
         if status < 200 {
@@ -222,7 +254,7 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8], chop: usize) -> Result<Replies, String> {
-        let mut replies = Replies::new(vec![false, true, false]);
+        let mut replies = Replies::new(vec![false, true, false], None);
         for piece in bytes.chunks(chop) {
             replies.feed(piece)?;
         }

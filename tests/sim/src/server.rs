@@ -191,7 +191,7 @@ impl Server {
                 self.world.lock().play_queue_at_stop();
             }
             let has_room = self.service.has_room() || is_stopping;
-            let has_room = has_room || self.world.lock().has(Fault::ForgetRoom);
+            let has_room = has_room || self.world.lock().forgets_room(self.service.config());
             let Some(at) =
                 Some(()).filter(|()| has_room).and_then(|()| self.world.lock().backlog.pop_front())
             else {

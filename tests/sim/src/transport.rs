@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
 
 use crate::fault::Fault;
+use crate::stream::SimStream;
 use crate::world::{Event, State, World};
 
 /// The driver's end of one connection.
 pub(crate) struct SimTransport {
     world: Arc<World>,
     at: usize,
+    /// Whether the connection is a stream now.
+    is_upgraded: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +30,7 @@ const IDLE_CALLS: u32 = 1_000;
 
 impl SimTransport {
     pub(crate) fn new(world: Arc<World>, at: usize) -> SimTransport {
-        SimTransport { world, at }
+        SimTransport { world, at, is_upgraded: false }
     }
 
     fn receive(&self, into: &mut ReadBuffer) -> io::Result<usize> {
@@ -52,18 +55,15 @@ impl SimTransport {
         if let Some(spoilt) = spoil_read(&mut state, self.at) {
             return spoilt;
         }
-        let read = state.links[self.at].receive(into);
+        let link = &mut state.links[self.at];
+        let read = match link.is_readable() {
+            true => link.receive(into.spare_mut()),
+            false => link.receive(&mut []),
+        };
         if let Ok(n) = read {
-            state.note(format_args!("[{}] is read: {n} bytes", self.at));
-            state.mix(n as u64);
-            let link = &mut state.links[self.at];
-            if link.blocked {
-                // There is room for the next segment.
-                link.blocked = false;
-                let now = state.now;
-                state.schedule(now, Event::Act(self.at));
-            }
+            into.filled(n);
         }
+        state.was_read(self.at, &read);
         state.links[self.at].wants_read = false;
         read
     }
@@ -75,31 +75,18 @@ impl SimTransport {
     fn send(&self, from: &mut WriteQueue) -> io::Result<usize> {
         let mut state = self.world.lock();
         let at = self.at;
-        if state.links[at].gone && !state.links[at].reset {
-            // The system takes the bytes. The answer from the side of the peer that has left is a reset.
-            let n = from.len();
+        if let Some(n) = state.send_to_gone(at, from.len()) {
             from.sent(n);
-            let soon = state.now + Duration::from_micros(100);
-            state.links[at].sent_on(n, 0);
-            state.schedule(soon, Event::Bounce(at));
-            state.note(format_args!("[{at}] is sent {n} bytes and has left"));
             return Ok(n);
         }
         let max = if state.rng.u8(..8) == 0 { state.rng.usize(1..64) } else { usize::MAX };
-        let sent = state.links[at].send(from, max);
+        let bytes = from.front();
+        let sent = state.links[at].send(&bytes[..bytes.len().min(max)]);
         state.links[at].unsent = from.len();
-        let (n, bytes) = sent?;
-        state.note(format_args!("[{at}] is sent {n} bytes"));
-        state.mix(n as u64 ^ 0xff00);
-        let bytes = spoil_sent(&mut state, bytes);
-        let link = &mut state.links[at];
-        link.sent_on(n, from.len());
-        let fed = link.tap.feed(&bytes);
-        link.sent.extend(bytes);
-        if let Err(wrong) = fed {
-            state.violate(format!("connection {at} is sent {wrong}"));
-        }
-        state.offer(at);
+        let n = sent?;
+        let bytes = spoil_sent(&mut state, bytes[..n].to_vec());
+        from.sent(n);
+        state.was_sent(at, &bytes, from.len());
         Ok(n)
     }
 
@@ -194,18 +181,7 @@ impl Transport for SimTransport {
     }
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.world.lock();
-        let now = state.now;
-        let link = &mut state.links[self.at];
-        link.moved();
-        if link.reset {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        }
-        link.server_fin = Some(now);
-        link.read_at_fin = link.read;
-        state.note(format_args!("[{}] is told the end", self.at));
-        state.offer(self.at);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.world.lock().shut(self.at))
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
@@ -228,14 +204,17 @@ impl Transport for SimTransport {
         }
     }
 
-    fn into_stream(self) -> io::Result<Stream> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "simulated connections stay HTTP"))
+    fn into_stream(mut self) -> io::Result<Stream> {
+        self.is_upgraded = true;
+        Ok(Stream::new(SimStream::new(self.world.clone(), self.at)))
     }
 }
 
 impl Drop for SimTransport {
     fn drop(&mut self) {
-        self.world.lock().close(self.at);
+        if !self.is_upgraded {
+            self.world.lock().close(self.at);
+        }
     }
 }
 

@@ -236,7 +236,7 @@ impl World {
         {
             let mut state = self.lock();
             state.is_forced = true;
-            let (mut at_least, mut at_most, mut open) = (0, 0, 0);
+            let (mut at_least, mut at_most, mut open, mut upgraded) = (0, 0, 0, 0);
             // A request whose body is on its way counts too, although its handler has not begun.
             let may_buffer = u64::from(state.blocking);
             // A handler that is polled now may still answer.
@@ -246,12 +246,15 @@ impl World {
                 if link.is_open() {
                     open += 1;
                     link.forced = true;
-                    at_least += u64::from(link.is_handled() && polled != Some(at));
-                    at_most += u64::from(link.begun > link.tap.complete()).max(may_buffer);
+                    upgraded += u64::from(link.is_upgraded || link.is_switching());
+                    at_least += u64::from(link.is_handled() && polled != Some(at) || link.is_upgraded);
+                    let is_cut = link.begun > link.tap.complete() || link.is_upgraded;
+                    at_most += u64::from(is_cut).max(may_buffer);
                 } else if link.accepted.is_none() {
                     link.forced = true;
                 }
             }
+            state.upgraded_at_force = upgraded;
             state.cut_at_least = at_least;
             state.cut_at_most = at_most;
             state.may_buffer = may_buffer * open;

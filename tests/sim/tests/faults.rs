@@ -56,6 +56,9 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::CloseFreshAtStop, &["before its first request was due"]),
     (Fault::DropQueueAtStop, &["is not answered"]),
     (Fault::JudgeFirst, &["is not answered", "is cut", "by the server", "was read as", "was due"]),
+    (Fault::ForgetUpgraded, &["of at most"]),
+    (Fault::DeafToStop, &["outlives a graceful stop, waiting for Upgraded"]),
+    (Fault::KeepUpgraded, &["outlives a forced stop, waiting for Upgraded", "are counted"]),
     (Fault::LoseGone, &["a task still waits", "waits for Body"]),
     (Fault::KeepFirstWaker, &["a task still waits", "waits for Body"]),
     (Fault::LoseDriverWake, &["does not read ahead", "does not see that its client is gone"]),
@@ -106,8 +109,8 @@ fn faults_are_found_at_once() {
         (Fault::KeepTimer, 1),
         (Fault::KeepTask, 1),
         (Fault::Spin, 3),
-        (Fault::DropSentByte, 5),
-        (Fault::RepeatSentByte, 5),
+        (Fault::DropSentByte, 10),
+        (Fault::RepeatSentByte, 10),
         (Fault::LoseReadWake, 8),
     ] {
         let (played, said) = find(fault, Flavour::EventLoop).expect("it is found");

@@ -8,7 +8,7 @@ use gearshift_core::Config;
 use crate::ask::Ask;
 use crate::plan::misbehaviour::misbehave;
 use crate::plan::request::{draw_ask, dress};
-use crate::plan::segment::{Gate, Segment, draw_segments};
+use crate::plan::segment::{Gate, Segment, append_raw, draw_segments};
 
 #[derive(Debug)]
 pub(crate) struct ClientPlan {
@@ -91,7 +91,7 @@ pub(super) fn draw_client(
         let (head, body) = ask.write(id, rng);
         let head_end = offset + head.len() as u64;
         offset = head_end + body.len() as u64;
-        let over = ask.refused.is_some();
+        let over = ask.refused.is_some() || ask.switches();
         asks.push(Written { id, ask, head_end, end: offset });
         pieces.push((head, body));
         if over {
@@ -108,6 +108,12 @@ pub(super) fn draw_client(
         }],
         false => draw_segments(rng, &asks, &pieces, depth, config),
     };
+    let last = asks.last().filter(|last| last.ask.switches());
+    if let Some(last) = last {
+        let may_be_early = last.ask.body.len() as u64 <= config.limits.drain;
+        append_raw(rng, &mut segments, asks.len() - 1, &last.ask.raw, may_be_early);
+    }
+    let switches = last.is_some();
     let total =
         asks.iter().filter_map(|written| written.ask.action).map(|action| action.size).sum::<usize>() + 500;
     let total = total + asks.iter().map(|written| written.ask.body.len() + 300).sum::<usize>();
@@ -129,6 +135,9 @@ pub(super) fn draw_client(
         asks,
         segments: Vec::new(),
     };
+    if switches && rng.bool() {
+        client.ending = Ending::HalfClose;
+    }
     if (at_once || depth == 1) && rng.u8(..4) == 0 {
         client.ending = Ending::HalfClose;
         client.ends_with_last = true;

@@ -3,8 +3,8 @@
 use fastrand::Rng;
 use gearshift_core::Config;
 
-use crate::action::Action;
-use crate::ask::{Ask, Framing, pattern};
+use crate::action::{Action, Kind};
+use crate::ask::{Ask, Framing, PROTOCOL, pattern};
 
 /// A request for the simulation's own application.
 pub(super) fn draw_ask(rng: &mut Rng, id: u64, config: &Config) -> Ask {
@@ -23,6 +23,12 @@ pub(super) fn draw_ask(rng: &mut Rng, id: u64, config: &Config) -> Ask {
         1..4 => Ask::get(""),
         _ => Ask::post("", pattern(id, len.min(max))),
     };
+    if ask.is_head() && action.kind.upgrades() {
+        action.kind = Kind::Now;
+    }
+    if action.kind.upgrades() {
+        ask.offers = [None, Some("other"), Some("other, sim/1"), Some(PROTOCOL)][rng.usize(..8).min(3)];
+    }
     if ask.is_head() {
         action.size = action.size.min(1000);
     }
@@ -35,6 +41,9 @@ pub(super) fn draw_ask(rng: &mut Rng, id: u64, config: &Config) -> Ask {
     let mut ask = dress(rng, ask);
     if ask.old && ask.framing == Framing::Chunked {
         ask.framing = Framing::Length;
+    }
+    if ask.switches() {
+        ask.raw = pattern(id + 50, rng.usize(..3_000));
     }
     ask
 }

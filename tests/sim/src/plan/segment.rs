@@ -23,6 +23,8 @@ pub(crate) enum Gate {
     Replies(usize),
     /// The same, for a body whose head was sent before.
     RepliesBeforeBody(usize),
+    /// The switch to another protocol with the response of this number.
+    Switch(usize),
     /// `100 Continue`, or the response with this number instead.
     Continue(usize),
 }
@@ -59,6 +61,28 @@ pub(super) fn draw_segments(
         }
     }
     segments
+}
+
+/// Appends what a client sends after the switch to another protocol with response `n`. If it `may_be_early`, it may not
+/// wait for the switch.
+pub(super) fn append_raw(
+    rng: &mut Rng,
+    segments: &mut Vec<Segment>,
+    n: usize,
+    raw: &[u8],
+    may_be_early: bool,
+) {
+    let first = segments.len();
+    let max = raw.len().div_ceil(rng.usize(1..6)).max(1);
+    segments.extend(raw.chunks(max).map(|bytes| Segment {
+        bytes: bytes.to_vec(),
+        after: Duration::from_micros(rng.u64(..3_000) * rng.u64(..3_000)),
+        gate: Gate::Open,
+    }));
+    if let Some(first) = segments.get_mut(first) {
+        let is_early = may_be_early && rng.u8(..4) == 0;
+        first.gate = if is_early { Gate::Open } else { Gate::Switch(n) };
+    }
 }
 
 /// How the bytes of one connection are chopped.

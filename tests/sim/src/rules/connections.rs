@@ -2,6 +2,7 @@
 
 use gearshift_core::{Config, Overload};
 
+use crate::fault::Fault;
 use crate::world::State;
 
 /// Notes that a connection is accepted, and whether the server has to refuse it.
@@ -19,6 +20,16 @@ pub(crate) fn note_accepted(state: &mut State, at: usize, config: &Config) {
             state.violate(format!("connection {at} is accepted, and {served} are open, of at most {max}"));
         }
         Overload::Wait => {}
+    }
+}
+
+impl State {
+    /// Whether a connection is accepted for which there is no room, if that is the fault to be played.
+    pub(crate) fn forgets_room(&mut self, config: &Config) -> bool {
+        let open = self.links.iter().filter(|link| link.is_open());
+        let (upgraded, rest): (Vec<_>, Vec<_>) = open.partition(|link| link.is_upgraded);
+        let is_overlooked = !upgraded.is_empty() && rest.len() < config.max_connections;
+        self.has(Fault::ForgetRoom) || (is_overlooked && self.has(Fault::ForgetUpgraded))
     }
 }
 

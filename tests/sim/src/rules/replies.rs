@@ -39,19 +39,21 @@ fn judge_replies(link: &Link, state: &State, config: &Config) -> Option<String> 
             Some(_) => judge_answer(link, &written.ask, written.id, reply),
             None => judge_refusal(link, n, reply, state, config),
         };
-        let wrong = wrong.or_else(|| judge_closing(link, n, reply, state, config));
+        let wrong =
+            wrong.or_else(|| judge_closing(link, n, reply, state, config).filter(|_| reply.status != 101));
         if let Some(wrong) = wrong {
             return Some(wrong);
         }
         let excused = link.forced
             || breaks(&written.ask)
             || lingered_enough(link, state)
-            || may_be_dropped(link, &written.ask, config);
+            || may_be_dropped(link, &written.ask, config)
+            || was_dropped(link);
         if !reply.complete && link.client.is_clean && !excused {
             return Some(format!("the response to request {n} is cut"));
         }
     }
-    judge_missing(link, state, config)
+    judge_missing(link, state, config).or_else(|| judge_raw(link, state))
 }
 
 /// What is wrong with a response of the application.
@@ -66,6 +68,9 @@ fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String
         }
     }
     let action = ask.action?;
+    if (reply.status == 101) != ask.switches() {
+        return Some(format!("request {id} is answered {} to its upgrade", reply.status));
+    }
     if !reply.complete {
         return None;
     }
@@ -75,6 +80,7 @@ fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String
     let expected = match action.kind {
         _ if ask.is_head() => Vec::new(),
         Kind::Empty => Vec::new(),
+        kind if kind.upgrades() => Vec::new(),
         kind if kind.echoes() => ask.body.clone(),
         _ => pattern(id, action.size),
     };
@@ -94,6 +100,7 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     let rightly = match reply.status {
         // No byte of the body to echo could be read.
         400 | 408 | 500 if kind.is_some_and(Kind::echoes) && !link.client.is_clean => true,
+        400 | 408 if written.ask.switches() && !link.client.is_clean => true,
         500 if written.ask.expect && breaks(&written.ask) => true,
         500 => matches!(kind, Some(Kind::PanicNow | Kind::PanicLater)),
         408 => {
@@ -110,7 +117,9 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
                     || (!state.paused.is_zero() && !was_given_up_late(link, n, config))
                     || !link.client.is_clean)
         }
+        413 if written.ask.switches() => written.ask.body.len() as u64 > config.limits.drain,
         413 => written.ask.body.len() as u64 > config.limits.body,
+        426 => kind.is_some_and(Kind::upgrades) && !written.ask.switches(),
         431 => written.ask.refused.is_some(),
         status => written.ask.refused == Some(status),
     };
@@ -132,7 +141,7 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     let must = must_close(link, n, state, config) || link.is_refused || must_announce_stop(link, n, state);
     let may = must
         || may_be_aged(link, n, config)
-        || reply.status == 503
+        || matches!(reply.status, 413 | 503)
         || state.stopped.is_some()
         || ask.expect
         || ask.action.is_none()
@@ -205,8 +214,31 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
         || n.checked_sub(1).is_some_and(|last| may_be_dropped(link, &asks[last].ask, config))
         || !link.is_connected
         || (state.stopped.is_some() && n >= link.owed_at_stop)
-        || lingered_enough(link, state);
+        || lingered_enough(link, state)
+        || was_dropped(link);
     (!excused).then(|| format!("request {n} of {} is not answered", asks.len()))
+}
+
+/// Whether the application has closed the connection after an upgrade, with unread bytes.
+fn was_dropped(link: &Link) -> bool {
+    link.is_upgraded && link.seen_end == Some(SeenEnd::Reset)
+}
+
+/// What is wrong with the bytes after a switch to another protocol.
+fn judge_raw(link: &Link, state: &State) -> Option<String> {
+    let last = link.client.asks.last().filter(|_| link.replies.is_switched())?;
+    let (sent, received) = (&last.ask.raw, &link.replies.raw);
+    if !sent.starts_with(received) {
+        return Some("the bytes after the upgrade are not those that were sent".into());
+    }
+    let is_stopped = link.closed.zip(state.stopped).is_some_and(|(closed, stopped)| closed >= stopped);
+    let is_echo = match link.last_kind() {
+        Some(Kind::Upgrade) => !is_stopped,
+        kind => kind == Some(Kind::Tunnel),
+    };
+    let is_owed = is_echo && link.client.is_clean && link.client.ending == Ending::HalfClose && !link.forced;
+    let (received, sent) = (received.len(), sent.len());
+    (is_owed && received < sent).then(|| format!("{received} of {sent} bytes come back after the upgrade"))
 }
 
 /// Whether the response to this request may pause for longer than a client may expect that has ended its side.

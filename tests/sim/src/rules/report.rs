@@ -19,7 +19,8 @@ pub(crate) fn check_report(state: &mut State, report: Report) {
     if report.refused < refused {
         state.violate(format!("{} connections are reported refused, of {refused}", report.refused));
     }
-    let max = begun - state.answered_before_stop + state.may_buffer;
+    // An upgraded connection is cut although its request was answered.
+    let max = begun - state.answered_before_stop + state.may_buffer + state.upgraded_at_force;
     let (at_least, at_most) = (state.cut_at_least, state.cut_at_most);
     if report.cut < at_least || report.cut > at_most {
         state.violate(format!("{} requests are reported cut, of {at_least} to {at_most}", report.cut));

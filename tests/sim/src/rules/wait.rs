@@ -41,6 +41,8 @@ pub(crate) enum Wait {
     /// The body of a response, after the client has ended its side and this number of bytes was written. `is_seen` is
     /// whether the server has read the end; unread bytes may come before it.
     HalfClosed { written: u64, is_seen: bool },
+    /// The application, which has the connection as a stream.
+    Upgraded,
     /// The client's end, after the server's own.
     Linger,
     /// Nothing: the server has something to do.
@@ -49,6 +51,9 @@ pub(crate) enum Wait {
 
 impl Wait {
     pub(super) fn of(link: &Link, buffers: bool) -> Wait {
+        if link.is_upgraded {
+            return Wait::Upgraded;
+        }
         if link.unsent > 0 {
             return Wait::Write(link.written);
         }
@@ -63,7 +68,11 @@ impl Wait {
             if is_unknown && link.is_handled() {
                 return Wait::UnknownHandler(link.read);
             }
-            return match link.body_readers > 0 {
+            // Before the switch to another protocol the server reads the rest of the body itself.
+            let is_drained = request.is_some_and(|written| {
+                written.ask.switches() && !link.is_handled() && link.read < written.end
+            });
+            return match link.body_readers > 0 || is_drained {
                 true => Wait::Body(link.read),
                 false if link.is_handled() => Wait::Handler(link.begun),
                 false if link.fin => Wait::HalfClosed { written: link.written, is_seen: link.is_end_read },
@@ -100,7 +109,7 @@ impl Wait {
             Wait::HalfClosed { is_seen: false, .. } => {
                 Some(config.half_closed_timeout.saturating_add(MAX_PAUSE))
             }
-            Wait::Stream(_) => None,
+            Wait::Stream(_) | Wait::Upgraded => None,
             Wait::Nothing => Some(Duration::ZERO),
         }
     }

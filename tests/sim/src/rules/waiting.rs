@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gearshift_core::{Config, OnDisconnect};
 
+use crate::action::Kind;
 use crate::link::Link;
 use crate::rules::wait::MAX_PAUSE;
 use crate::rules::{TOLERANCE, Wait};
@@ -87,7 +88,12 @@ fn judge_wait(link: &Link, state: &State, config: &Config) -> Option<String> {
     if state.is_forced {
         return Some(format!("outlives a forced stop, waiting for {wait:?}"));
     }
-    if state.stopped.is_some() && matches!(wait, Wait::Idle(_) | Wait::Drain(_)) {
+    let may_stay = match wait {
+        Wait::Idle(_) | Wait::Drain(_) => false,
+        Wait::Upgraded => link.last_kind() != Some(Kind::Upgrade),
+        _ => true,
+    };
+    if state.stopped.is_some() && !may_stay {
         return Some(format!("outlives a graceful stop, waiting for {wait:?}"));
     }
     if !is_ignored && link.has_outlived_client(state.now, tolerance) {
@@ -107,6 +113,9 @@ fn judge_wait(link: &Link, state: &State, config: &Config) -> Option<String> {
 fn judge_sleep(link: &Link, is_ignored: bool, gave_up: bool) -> Option<String> {
     if link.unsent > 0 && link.room() > 0 && !(link.gone && is_ignored) && !gave_up {
         return Some("has room to write, and is asleep".into());
+    }
+    if link.wait == Wait::Upgraded && link.wants_write && link.room() > 0 {
+        return Some("has room to write after its upgrade, and is asleep".into());
     }
     if !link.is_readable() {
         return None;

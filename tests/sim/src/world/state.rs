@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(crate) cut_at_most: u64,
     /// How many of the requests that are cut may be waiting for their body.
     pub(crate) may_buffer: u64,
+    /// The number of upgraded connections when the stop was forced.
+    pub(crate) upgraded_at_force: u64,
     /// Handlers whose response had been written when the graceful stop began.
     pub(crate) answered_before_stop: u64,
     pub(crate) events: u64,
@@ -119,6 +121,7 @@ impl State {
             cut_at_least: 0,
             cut_at_most: 0,
             may_buffer: 0,
+            upgraded_at_force: 0,
             answered_before_stop: 0,
             events: 0,
             fingerprint: 0,
