@@ -55,6 +55,10 @@ pub enum Fault {
     DeafToStop,
     /// An upgraded connection stays open after a forced stop.
     KeepUpgraded,
+    /// A byte of a body that is drained renews the time for the rest.
+    RenewDrain,
+    /// A client that has ended its side is not noticed while a response is streamed.
+    OverlookEnd,
     /// A task that waits for a request's body is not woken when the request is over.
     LoseGone,
     /// A request's body wakes the task that polled it first, and not the one that polled it last.
@@ -75,7 +79,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 33] = [
+    pub const ALL: [Fault; 35] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -101,6 +105,8 @@ impl Fault {
         Fault::ForgetUpgraded,
         Fault::DeafToStop,
         Fault::KeepUpgraded,
+        Fault::RenewDrain,
+        Fault::OverlookEnd,
         Fault::LoseGone,
         Fault::KeepFirstWaker,
         Fault::LoseDriverWake,

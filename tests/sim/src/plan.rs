@@ -92,6 +92,9 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.handler_timeout = Duration::from_millis(rng.u64(2_000..60_000));
     config.on_disconnect = [OnDisconnect::Cancel, OnDisconnect::Detach, OnDisconnect::Ignore][rng.usize(..3)];
     config.min_rate = if rng.bool() { 0 } else { rng.u32(1..300) };
+    if rng.u8(..16) == 0 {
+        config.keep_alive = Duration::ZERO;
+    }
     if rng.u8(..4) == 0 {
         config.half_closed_timeout = Duration::MAX;
     }

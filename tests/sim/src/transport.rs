@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use gearshift_core::{ReadBuffer, Stream, Transport, WriteQueue};
 
 use crate::fault::Fault;
+use crate::rules::Wait;
 use crate::stream::SimStream;
 use crate::world::{Event, State, World};
 
@@ -142,6 +143,9 @@ impl Transport for SimTransport {
         if self.judges_first() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        if self.world.lock().overlooks_end(self.at, cx.waker()) {
+            return Poll::Pending;
+        }
         match self.receive(into) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => return Poll::Ready(read),
@@ -197,6 +201,7 @@ impl Transport for SimTransport {
     fn set_deadline(&mut self, at: Option<Instant>) {
         let at = at.map(|at| self.world.since_start(at));
         let mut state = self.world.lock();
+        let at = at.map(|at| state.renewed(self.at, at));
         let link = &mut state.links[self.at];
         link.deadline = at;
         if let Some(at) = at {
@@ -215,6 +220,29 @@ impl Drop for SimTransport {
         if !self.is_upgraded {
             self.world.lock().close(self.at);
         }
+    }
+}
+
+impl State {
+    /// The deadline of a connection, or a later one if each byte renews it: the fault `RenewDrain`.
+    fn renewed(&mut self, at: usize, deadline: Duration) -> Duration {
+        if self.fault != Some(Fault::RenewDrain) || !matches!(self.links[at].wait(), Wait::Drain(_)) {
+            return deadline;
+        }
+        let renewed = self.now + self.body_timeout;
+        if renewed > deadline && self.has(Fault::RenewDrain) { renewed } else { deadline }
+    }
+
+    /// Whether the end of the client's side is not seen: the fault `OverlookEnd`.
+    fn overlooks_end(&mut self, at: usize, waker: &Waker) -> bool {
+        let link = &self.links[at];
+        let is_end = link.arrived.is_empty() && link.fin && !link.reset;
+        if !is_end || !matches!(link.wait(), Wait::HalfClosed { .. }) || !self.has(Fault::OverlookEnd) {
+            return false;
+        }
+        self.links[at].is_end_read = true;
+        self.links[at].read_waker = Some(waker.clone());
+        true
     }
 }
 

@@ -59,6 +59,8 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::ForgetUpgraded, &["of at most"]),
     (Fault::DeafToStop, &["outlives a graceful stop, waiting for Upgraded"]),
     (Fault::KeepUpgraded, &["outlives a forced stop, waiting for Upgraded", "are counted"]),
+    (Fault::RenewDrain, &["for the rest of a body"]),
+    (Fault::OverlookEnd, &["waits for HalfClosed"]),
     (Fault::LoseGone, &["a task still waits", "waits for Body"]),
     (Fault::KeepFirstWaker, &["a task still waits", "waits for Body"]),
     (Fault::LoseDriverWake, &["does not read ahead", "does not see that its client is gone"]),

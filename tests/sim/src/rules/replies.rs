@@ -138,9 +138,11 @@ fn was_given_up_late(link: &Link, n: usize, config: &Config) -> bool {
 /// What is wrong with what a response says about the end of the connection.
 fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &Config) -> Option<String> {
     let ask = &link.client.asks[n].ask;
-    let must = must_close(link, n, state, config) || link.is_refused || must_announce_stop(link, n, state);
+    let must =
+        must_close(link, n, state, config) || link.is_refused || must_announce_end(link, n, state, config);
     let may = must
         || may_be_aged(link, n, config)
+        || config.keep_alive.is_zero()
         || matches!(reply.status, 413 | 503)
         || state.stopped.is_some()
         || ask.expect
@@ -157,11 +159,12 @@ fn judge_closing(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
     }
 }
 
-/// Whether the response to this request was made during a stop, and nothing had come behind the request when the
-/// connection ended.
-fn must_announce_stop(link: &Link, n: usize, state: &State) -> bool {
-    let is_last = link.client.is_clean && !link.forced && link.delivered <= link.client.asks[n].end;
-    is_last && state.stopped.zip(link.ended_at.get(n)).is_some_and(|(stopped, ended)| *ended > stopped)
+/// Whether the response to this request was made while no connection was kept, and nothing had come behind the request
+/// when the connection ended.
+fn must_announce_end(link: &Link, n: usize, state: &State, config: &Config) -> bool {
+    let Some(ended) = link.ended_at.get(n) else { return false };
+    let keeps_none = config.keep_alive.is_zero() || state.stopped.is_some_and(|stopped| *ended > stopped);
+    keeps_none && link.client.is_clean && !link.forced && link.delivered <= link.client.asks[n].end
 }
 
 /// Whether the connection may have been too old when the handler of this request answered.
@@ -204,6 +207,7 @@ fn judge_missing(link: &Link, state: &State, config: &Config) -> Option<String> 
         // arrived. Or the rest of the body before was more than the server drains.
         let own = must_close(link, n - 1, state, config)
             || may_be_aged(link, n - 1, config)
+            || config.keep_alive.is_zero()
             || reply.status == 503
             || ask.expect
             || ask.action.is_none();

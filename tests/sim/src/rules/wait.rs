@@ -49,6 +49,13 @@ pub(crate) enum Wait {
     Nothing,
 }
 
+impl Link {
+    /// What the connection waits for, if requests begin with their heads.
+    pub(crate) fn wait(&self) -> Wait {
+        Wait::of(self, false)
+    }
+}
+
 impl Wait {
     pub(super) fn of(link: &Link, buffers: bool) -> Wait {
         if link.is_upgraded {
