@@ -23,6 +23,8 @@ pub struct Ask {
     pub(crate) expect: bool,
     /// The protocols to which the client is ready to switch.
     pub(crate) offers: Option<&'static str>,
+    /// The number of empty lines before the request.
+    pub(crate) empty_lines: usize,
     /// What the client sends after the switch.
     pub(crate) raw: Vec<u8>,
     /// What the simulation's own application does for this request.
@@ -75,6 +77,7 @@ impl Ask {
             close: false,
             expect: false,
             offers: None,
+            empty_lines: 0,
             raw: Vec::new(),
             action: None,
             refused: None,
@@ -95,8 +98,8 @@ impl Ask {
     /// The bytes of the head, and the bytes of the body with its framing.
     pub(crate) fn write(&self, id: u64, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
         let version = if self.old { "1.0" } else { "1.1" };
-        let mut head =
-            format!("{} {} HTTP/{version}\r\nHost: sim\r\nSim-Id: {id}\r\n", self.method, self.target);
+        let mut head = "\r\n".repeat(self.empty_lines);
+        head += &format!("{} {} HTTP/{version}\r\nHost: sim\r\nSim-Id: {id}\r\n", self.method, self.target);
         let mut framed = Vec::new();
         match self.framing {
             Framing::None => {}

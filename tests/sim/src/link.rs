@@ -138,7 +138,9 @@ const RECEIVE_WINDOW: usize = 128 * 1024;
 impl Link {
     pub(crate) fn new(mut client: ClientPlan) -> Link {
         let heads: Vec<bool> = client.asks.iter().map(|written| written.ask.is_head()).collect();
-        let protocol = client.asks.iter().any(|written| written.ask.switches()).then_some(PROTOCOL);
+        // An offer may be among the bytes that were changed.
+        let may_switch = client.is_mangled || client.asks.iter().any(|written| written.ask.switches());
+        let protocol = may_switch.then_some(PROTOCOL);
         let segments = std::mem::take(&mut client.segments).into();
         Link {
             client,
@@ -324,8 +326,11 @@ impl Link {
 
     /// How many of the client's requests have arrived in part.
     pub(crate) fn asks_begun(&self) -> usize {
-        let starts = std::iter::once(0).chain(self.client.asks.iter().map(|written| written.end));
-        starts.take(self.client.asks.len()).filter(|start| *start < self.delivered).count()
+        let asks = &self.client.asks;
+        let starts = std::iter::once(0).chain(asks.iter().map(|written| written.end));
+        // Empty lines before a request are no part of it.
+        let starts = starts.zip(asks).map(|(start, next)| start + 2 * next.ask.empty_lines as u64);
+        starts.filter(|start| *start < self.delivered).count()
     }
 
     /// How many bytes the client takes at once, and the pause before it takes more. `None` if it takes no more.

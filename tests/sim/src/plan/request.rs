@@ -52,6 +52,7 @@ pub(super) fn draw_ask(rng: &mut Rng, id: u64, config: &Config) -> Ask {
 pub(super) fn dress(rng: &mut Rng, mut ask: Ask) -> Ask {
     ask.old = rng.u8(..24) == 0;
     ask.close = rng.u8(..24) == 0;
+    ask.empty_lines = if rng.u8(..24) == 0 { rng.usize(1..3) } else { 0 };
     if ask.framing != Framing::None {
         if rng.bool() && !ask.old {
             ask.framing = Framing::Chunked;

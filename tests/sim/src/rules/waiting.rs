@@ -16,6 +16,9 @@ pub(super) const IDLE_POLLS: u32 = 500;
 /// The number of bytes that are read ahead while a request is at work.
 const MAX_READ_AHEAD: u64 = 4096;
 
+/// The time to the first look.
+const FIRST_CHECK: Duration = Duration::from_millis(250);
+
 /// Checks whether every connection and every task may wait, when the server has nothing to do.
 pub(crate) fn check_waits(state: &mut State, config: &Config) {
     let now = state.now;
@@ -96,7 +99,7 @@ fn judge_wait(link: &Link, state: &State, config: &Config) -> Option<String> {
     if state.stopped.is_some() && !may_stay {
         return Some(format!("outlives a graceful stop, waiting for {wait:?}"));
     }
-    if !is_ignored && link.has_outlived_client(state.now, tolerance) {
+    if !is_ignored && link.has_outlived_client(state.now, tolerance + state.paused) {
         return Some(format!("does not see that its client is gone, waiting for {wait:?}"));
     }
     if !is_ignored && link.must_read_ahead() && link.is_readable() {
@@ -155,6 +158,8 @@ impl Link {
     /// Whether a request is at work long after the client has reset the connection.
     fn has_outlived_client(&self, now: Duration, tolerance: Duration) -> bool {
         let since = self.reset_at.max(self.began_at.last().copied());
-        self.is_at_work() && self.reset && since.is_some_and(|since| now > since + MAX_PAUSE + tolerance)
+        self.is_at_work()
+            && self.reset
+            && since.is_some_and(|since| now > since + MAX_PAUSE + FIRST_CHECK + tolerance)
     }
 }
