@@ -43,18 +43,20 @@ impl Plan {
         let config = config.cloned().unwrap_or_else(|| draw_config(rng));
         let is_calm = rng.u8(..4) == 0;
         let clients = (0..rng.u64(1..=4)).map(|at| draw_client(rng, at, is_calm, &config, ask)).collect();
-        let stops = rng.u8(..3) == 0;
-        let graceful = stops.then(|| match rng.bool() {
-            true => Duration::from_micros(rng.u64(..100_000)),
-            false => Duration::from_millis(rng.u64(..40_000)),
+        let stops = rng.u8(..5) < 2;
+        let pauses = draw_pauses(rng);
+        let graceful = stops.then(|| match (rng.bool(), pauses.first()) {
+            // Within the pause, so that the process finds the stop when it goes on.
+            (_, Some((at, length))) if rng.bool() => *at + *length / 2,
+            (true, _) => Duration::from_micros(rng.u64(..100_000)),
+            (false, _) => Duration::from_millis(rng.u64(..40_000)),
         });
         let forced = (rng.u8(..4) == 0).then(|| Duration::from_millis(rng.u64(..3) * rng.u64(..3_000)));
-        let rush = graceful.filter(|_| rng.bool()).map(|at| {
+        let rush = graceful.filter(|_| rng.u8(..4) > 0).map(|at| {
             let around = Duration::from_micros(rng.u64(..400));
             (at + around).saturating_sub(Duration::from_micros(200))
         });
         let lateness = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..20) });
-        let pauses = draw_pauses(rng);
         let count = if rng.u8(..4) == 0 { rng.usize(1..3) } else { 0 };
         let clock_steps = (0..count).map(|_| draw_clock_step(rng)).collect();
         let workers = rng.usize(1..=3);

@@ -43,7 +43,13 @@ const TABLE: &[(Fault, &[&str])] = &[
     ),
     (
         Fault::MissStop,
-        &["outlives a graceful stop", "is not answered", "closes without a reason", "is the last"],
+        &[
+            "outlives a graceful stop",
+            "is not answered",
+            "closes without a reason",
+            "is the last",
+            "in flight",
+        ],
     ),
     (Fault::MissForce, &["outlives a forced stop", "reported cut"]),
     (Fault::CallCutBodyWhole, &["was read as"]),
