@@ -1286,6 +1286,24 @@ fn the_rest_of_an_unread_body_obeys_the_minimum_rate() {
 }
 
 #[test]
+fn a_small_body_is_awaited_for_its_own_time_after_the_rest_of_another() {
+    let set = |config: &mut Config| {
+        (config.body_timeout, config.min_rate, config.body_buffer) = (seconds(4), 0, 5);
+    };
+    let mut rig = Rig::new(BLOCKING, set, [Text(head("POST /ignore", "Content-Length: 10\r\n"))]);
+    rig.lives_for(seconds(3));
+    rig.assert_written("ignored");
+    rig.service.found_idle();
+    let next = all(&["0123456789", head("POST /count", "Content-Length: 3\r\n")]);
+    rig.script().reads.extend([next, Nothing]);
+    rig.lives_for(seconds(3));
+    rig.service.found_idle();
+    rig.script().reads.extend([Text("abc"), Nothing]);
+    assert!(!rig.poll());
+    rig.assert_written("3 bytes");
+}
+
+#[test]
 fn the_rest_of_an_unread_body_that_keeps_to_the_rate_has_a_limit_in_all() {
     // Beyond the limit, a length would end the connection at once. The framing of chunks does not count as body.
     let chunked = head("POST /ignore", "Transfer-Encoding: chunked\r\n");

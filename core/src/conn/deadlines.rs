@@ -237,13 +237,19 @@ impl<T: Transport> Io<T> {
         }
     }
 
+    /// Forgets the waits for the body of the request before, which do not count for the next body.
+    #[inline(always)]
+    pub(crate) fn forget_body_waits(&mut self) {
+        if let Some(rates) = &mut self.deadlines.rates {
+            (rates.reading, rates.is_draining) = (MinRate::default(), false);
+        }
+    }
+
     /// Resets the deadlines for a handler that is about to be called: the head is complete.
     #[inline(always)]
     pub(crate) fn handler_begins(&mut self) {
         self.deadlines.head = None;
-        if let Some(rates) = &mut self.deadlines.rates {
-            (rates.reading, rates.is_draining) = (MinRate::default(), false);
-        }
+        self.forget_body_waits();
         // A streamed response leaves its liveness check, and a handler that panicked leaves its deadline.
         if self.deadlines.handler.is_some() || self.peer_check.is_some() {
             self.handler_ends();

@@ -31,6 +31,7 @@ impl<T: Transport> Driving<T> {
         let probe = io.probe_after_long_wait(service)?;
         if probe.is_some() || must_buffer(&io.connection, service.config.body_buffer) {
             self.turn.settle(service.counters());
+            io.forget_body_waits();
             self.step = Step::Prepare(request, probe);
         } else {
             self.begin(request);
