@@ -18,6 +18,8 @@ pub(super) struct Reading {
     /// What the client sent. `None` if the bytes were changed on their way.
     sent: Option<Vec<u8>>,
     pub(super) id: u64,
+    /// The number of requests up to this one.
+    n: usize,
     len: usize,
 }
 
@@ -27,7 +29,7 @@ impl Reading {
         let client = &state.links[at].client;
         let ask = client.asks.iter().find(|written| written.id == id && !client.is_mangled);
         let sent = ask.map(|written| written.ask.body.clone());
-        Reading { world: world.clone(), at, sent, id, len: 0 }
+        Reading { world: world.clone(), at, sent, id, n: state.links[at].begun, len: 0 }
     }
 
     /// Reads one piece. `false` at the end.
@@ -86,7 +88,7 @@ impl Reading {
             }
             None => {
                 let link = &mut state.links[self.at];
-                link.consumed = link.begun;
+                link.consumed = link.consumed.max(self.n);
                 Ok(false)
             }
             Some(Err(_)) if state.plays(Fault::CallCutBodyWhole) => Ok(false),

@@ -129,8 +129,12 @@ fn judge_refusal(link: &Link, n: usize, reply: &Reply, state: &State, config: &C
 /// The time by which a deadline is noticed late if the process did not run.
 const DID_NOT_RUN: Duration = Duration::from_secs(1);
 
-/// Whether the handler of this request was given up so late that the process did not run before.
+/// Whether the handler of this request was given up so late that the process did not run before. A body that arrives
+/// gives its handler more time.
 fn was_given_up_late(link: &Link, n: usize, config: &Config) -> bool {
+    if link.client.asks[n].ask.framing != Framing::None {
+        return false;
+    }
     let deadline = link.began_at[n] + config.handler_timeout;
     link.given_up_at.is_none_or(|at| at > deadline + DID_NOT_RUN + TOLERANCE)
 }
