@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) rush: Option<Duration>,
     /// When the process of the server is stopped, and for how long.
     pub(crate) pauses: Vec<(Duration, Duration)>,
+    /// After how many steps of the clients the process is stopped, and for how long.
+    pub(crate) pause_after: Option<(u64, Duration)>,
     /// When the wall clock is set, and by how many seconds.
     pub(crate) clock_steps: Vec<(Duration, i64)>,
     /// How many threads drive connections where they block.
@@ -60,7 +62,8 @@ impl Plan {
         let count = if rng.u8(..4) == 0 { rng.usize(1..3) } else { 0 };
         let clock_steps = (0..count).map(|_| draw_clock_step(rng)).collect();
         let workers = rng.usize(1..=3);
-        Plan { config, clients, graceful, forced, rush, pauses, clock_steps, workers, lateness }
+        let pause_after = (rng.u8(..10) == 0).then(|| (rng.u64(..100), draw_pause(rng)));
+        Plan { config, clients, graceful, forced, rush, pauses, pause_after, clock_steps, workers, lateness }
     }
 }
 
@@ -72,9 +75,13 @@ fn draw_pauses(rng: &mut Rng) -> Vec<(Duration, Duration)> {
             true => Duration::from_micros(rng.u64(..100_000)),
             false => Duration::from_millis(rng.u64(..20_000)),
         };
-        (at, Duration::from_millis(rng.u64(..300) * rng.u64(..300)))
+        (at, draw_pause(rng))
     };
     (0..count).map(pause).collect()
+}
+
+fn draw_pause(rng: &mut Rng) -> Duration {
+    Duration::from_millis(rng.u64(..300) * rng.u64(..300))
 }
 
 fn draw_clock_step(rng: &mut Rng) -> (Duration, i64) {

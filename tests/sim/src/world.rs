@@ -132,6 +132,9 @@ impl World {
                 state.schedule(until, event);
                 return true;
             }
+            if matches!(event, Event::Act(_) | Event::Take(_)) {
+                pause = state.pause_now();
+            }
             match event {
                 Event::Open(link) => state.open(link),
                 Event::Act(link) => state.act(link, &mut wake),

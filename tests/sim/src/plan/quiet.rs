@@ -36,6 +36,7 @@ impl Plan {
             forced: None,
             rush: None,
             pauses: Vec::new(),
+            pause_after: None,
             clock_steps: Vec::new(),
             workers,
             lateness,

@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) task_readers: Vec<(usize, usize)>,
     /// When the waits were last checked.
     pub(crate) checked: Duration,
+    /// The steps of the clients until the process is stopped, and for how long it will be.
+    pub(super) pause_after: Option<(u64, Duration)>,
     /// The end of the current pause of the process, and the length of the earlier ones.
     pub(super) paused_until: Option<Duration>,
     pub(crate) paused: Duration,
@@ -116,6 +118,7 @@ impl State {
             polled: None,
             task_readers: Vec::new(),
             checked: Duration::ZERO,
+            pause_after: plan.pause_after,
             paused_until: None,
             paused: Duration::ZERO,
             clock_step: 0,
@@ -154,6 +157,22 @@ impl State {
     pub(crate) fn schedule(&mut self, at: Duration, event: Event) {
         self.serial += 1;
         self.queue.push(Reverse((at.max(self.now), self.serial, event)));
+    }
+
+    /// The length of the pause that begins with this step of a client, if one does.
+    pub(super) fn pause_now(&mut self) -> Option<Duration> {
+        match &mut self.pause_after {
+            Some((0, length)) => {
+                let length = *length;
+                self.pause_after = None;
+                Some(length)
+            }
+            Some((steps, _)) => {
+                *steps -= 1;
+                None
+            }
+            None => None,
+        }
     }
 
     /// Writes a line of the trace, if there is one.
