@@ -139,6 +139,7 @@ impl Action {
         let pause = match rng.u8(..8) {
             0 => Duration::ZERO,
             // Nothing limits the pauses of a stream, which are a quarter of this.
+            1..4 if kind == Kind::Hold => Duration::from_millis(rng.u64(..120_000)),
             1 | 2 if kind.streams() => Duration::from_millis(rng.u64(..120_000)),
             1 => Duration::from_millis(rng.u64(..20_000)),
             2 => Duration::from_millis(rng.u64(..1_000)),

@@ -23,9 +23,12 @@ pub(super) fn switch(world: &Arc<World>, at: usize, runtime: Runtime, action: Ac
     let world = world.clone();
     Response::upgrade(HeaderValue::from_static(PROTOCOL), async move |stream| match action.kind {
         Kind::Hold => {
-            let pause = runtime.sleep(action.pause);
-            let _ = runtime.timeout(action.pause, runtime.stopping()).await;
-            drop((stream, pause));
+            // Some applications do not care for the stop.
+            match action.pieces > 3 {
+                true => runtime.sleep(action.pause).await,
+                false => _ = runtime.timeout(action.pause, runtime.stopping()).await,
+            }
+            drop(stream);
         }
         Kind::Release => {
             drop(stream);
