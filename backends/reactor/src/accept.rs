@@ -80,7 +80,12 @@ impl Acceptor {
                     Some((socket, peer)) => {
                         let open = self.service.connections();
                         match ReactorTransport::new(&self.handle, socket, READABLE | WRITABLE) {
-                            Ok(transport) => begin(drive(transport, peer, &self.service)),
+                            Ok(transport) => {
+                                if self.service.may_have_waited_long() {
+                                    transport.find_end();
+                                }
+                                begin(drive(transport, peer, &self.service));
+                            }
                             Err(error) => self.failed(&error, open),
                         }
                     }

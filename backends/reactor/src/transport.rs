@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use gearshift_core::{Endpoint, ReadBuffer, Stream, Transport, WriteQueue};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
 use crate::handle::Handle;
@@ -38,6 +39,16 @@ impl ReactorTransport {
     pub(crate) fn new(handle: &Handle, socket: Socket, readiness: u8) -> io::Result<ReactorTransport> {
         let slot = handle.register(socket.as_fd(), readiness)?;
         Ok(ReactorTransport { slot, handle: handle.clone(), socket })
+    }
+
+    /// Asks the system whether the peer has ended its side. The reactor reports that with its next turn, which may come
+    /// after the request has begun.
+    pub(crate) fn find_end(&self) {
+        let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut asked = [PollFd::new(&self.socket, ends)];
+        if matches!(poll(&mut asked, Some(&Timespec::default())), Ok(1..)) {
+            self.slot.restore(CLOSED);
+        }
     }
 
     /// Ready when the socket is ready, or with `TimedOut`.

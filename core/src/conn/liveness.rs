@@ -32,8 +32,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// Maximum number of bytes in the read buffer while a handler is pending. The transport reports the end of the stream
 /// only after all bytes before it were read.
 const MAX_READ_AHEAD: usize = 4 * 1024;
-/// Time of a wait for a thread after which the peer is probed before its request begins.
-const LONG_WAIT: Duration = Duration::from_millis(100);
 /// Time for the reset of a peer that was probed before its request begins.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(10);
 
@@ -195,7 +193,7 @@ impl<T: Transport> Io<T> {
             return Ok(None);
         }
         self.read_ahead(service)?;
-        if !self.connection.has_ended() || service.longest_wait() < LONG_WAIT || !self.may_probe() {
+        if !self.connection.has_ended() || !service.may_have_waited_long() || !self.may_probe() {
             return Ok(None);
         }
         self.connection.send_probe();

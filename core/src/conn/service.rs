@@ -21,6 +21,9 @@ use crate::runtime::handle::Runtime;
 use crate::runtime::shutdown::{Phase, Shutdown, Subscription};
 use crate::runtime::task::lock;
 
+/// Time of a wait for a thread after which a peer may have left.
+const LONG_WAIT: Duration = Duration::from_millis(100);
+
 /// The shared state of the connections of one running server. The lifecycle creates one for each server.
 pub struct Service {
     /// The last thread that drops the service is any thread.
@@ -153,6 +156,11 @@ impl Service {
             true => self.clock.coarse().since(self.idle_at.get()),
             false => Duration::ZERO,
         }
+    }
+
+    /// Whether a connection may have waited for a thread for so long that its peer may have left: 100 ms or longer.
+    pub fn may_have_waited_long(&self) -> bool {
+        self.longest_wait() >= LONG_WAIT
     }
 
     /// The earliest time at which the bytes found now can have moved. A connection without a thread may have waited for

@@ -154,6 +154,18 @@ fn the_end_behind_unread_bytes_is_reported() {
 }
 
 #[test]
+fn the_end_is_found_before_it_is_reported() {
+    let mut rig = rig();
+    rig.peer.send(b"unread").unwrap();
+    rig.transport.find_end();
+    assert!(!rig.transport.has_unread_end());
+    rig.peer.shutdown(Shutdown::Write).unwrap();
+    rig.transport.find_end();
+    assert!(rig.transport.has_unread_end());
+    assert_eq!((rig.read(), rig.read()), (Poll::Ready(Ok(6)), Poll::Ready(Ok(0))));
+}
+
+#[test]
 fn a_write_that_stands_still_times_out_when_its_deadline_says_so_last() {
     let mut rig = rig();
     let patience = Duration::from_millis(200);
