@@ -4,6 +4,7 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use crate::proto::framing::list;
 use crate::proto::request::Request;
+use crate::proto::scan::is_token;
 
 /// The values of the `Upgrade` fields of one request, joined by commas.
 pub(crate) struct Offer(Vec<u8>);
@@ -19,8 +20,15 @@ impl Offer {
     pub(crate) fn includes(&self, fields: &[(HeaderName, HeaderValue)]) -> bool {
         let values = fields.iter().filter(|(name, _)| *name == header::UPGRADE).map(|(_, value)| value);
         let mut chosen = values.flat_map(|value| list(value.as_bytes())).peekable();
-        chosen.peek().is_some() && chosen.all(|chosen| list(&self.0).any(|offered| is_same(chosen, offered)))
+        let is_offered = |chosen| list(&self.0).any(|offered| is_same(chosen, offered));
+        chosen.peek().is_some() && chosen.all(|chosen| is_protocol(chosen) && is_offered(chosen))
     }
+}
+
+/// Whether `value` is a protocol: a name, and perhaps a slash and a version, which are tokens.
+fn is_protocol(value: &[u8]) -> bool {
+    let mut parts = value.splitn(2, |&byte| byte == b'/');
+    parts.all(|part| !part.is_empty() && part.iter().copied().all(is_token))
 }
 
 /// Whether two protocols are the same: the names without regard to case, and the versions, which follow a slash.
@@ -46,6 +54,11 @@ mod tests {
             ("a/1", &["a"], false),
             ("a/1", &["a/2"], false),
             ("a/1/1", &["a/1"], false),
+            ("a/1/1", &["a/1/1"], false),
+            ("a/", &["a/"], false),
+            ("/1", &["/1"], false),
+            ("a b", &["a b"], false),
+            ("a\u{e4}", &["a\u{e4}"], false),
             ("ab", &["a"], false),
             ("a", &["ab"], false),
             ("x, , a/1\t, y", &["a/1"], true),
@@ -60,7 +73,7 @@ mod tests {
         ] {
             let fields: Vec<_> = chosen
                 .iter()
-                .map(|chosen| (header::UPGRADE, HeaderValue::from_static(chosen)))
+                .map(|chosen| (header::UPGRADE, HeaderValue::from_bytes(chosen.as_bytes()).unwrap()))
                 .chain([(header::VARY, HeaderValue::from_static("c"))])
                 .collect();
             let offer = Offer(offered.as_bytes().into());
