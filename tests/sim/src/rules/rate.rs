@@ -1,14 +1,15 @@
 //! The rule for clients that move a few bytes at a time.
 //!
 //! A byte that moves begins a new wait, but all waits for one body, or for one flush of a response, together are
-//! limited by the timeout and the time that the bytes take at the minimum rate.
+//! limited by the timeout and the time that the bytes take at the minimum rate. A wait whose end was noticed late does
+//! not count, so each pause of the process excuses one more timeout, and late sweeps excuse one.
 
 use std::time::Duration;
 
 use gearshift_core::Config;
 
 use crate::link::Link;
-use crate::rules::Wait;
+use crate::rules::{TOLERANCE, Wait};
 
 /// How long a connection has waited for its client, all waits of one kind together.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub(crate) struct Waited {
     flush: u64,
     /// The time since the last check in which no thread was free.
     held_up: Duration,
+    /// The number of pauses of the process.
+    pauses: u32,
 }
 
 impl Waited {
@@ -39,6 +42,11 @@ impl Waited {
     /// No thread was free for a time.
     pub(super) fn was_held_up(&mut self, held: Duration) {
         self.held_up += held;
+    }
+
+    /// The process was paused.
+    pub(super) fn was_paused(&mut self) {
+        self.pauses += 1;
     }
 
     /// Nothing is left to write.
@@ -65,9 +73,11 @@ impl Link {
 
     /// What is wrong with the waits for a slow client.
     pub(super) fn judge_rate(&self, config: &Config, tolerance: Duration) -> Option<String> {
+        let excused = self.waited.pauses + u32::from(tolerance > TOLERANCE);
+        let timeouts = |timeout: Duration| timeout * (1 + excused) + tolerance;
         let may = |timeout: Duration, moved: u64| match config.min_rate {
             0 => Duration::MAX,
-            rate => timeout + Duration::from_secs_f64(moved as f64 / f64::from(rate)) + tolerance,
+            rate => timeouts(timeout) + Duration::from_secs_f64(moved as f64 / f64::from(rate)),
         };
         let head_end = |n: usize| self.client.asks.get(n).map_or(0, |written| written.head_end);
         let read = |n: usize| self.read.saturating_sub(head_end(n));
@@ -75,7 +85,7 @@ impl Link {
         let last = self.begun.saturating_sub(1);
         // The rest of a body has a limit without a minimum rate, too.
         let may_drain = match config.min_rate {
-            0 => config.body_timeout + tolerance,
+            0 => timeouts(config.body_timeout),
             _ => may(config.body_timeout, read(last)),
         };
         let (waited, what) = if body > may(config.body_timeout, read(last)) {

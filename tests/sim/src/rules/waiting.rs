@@ -39,6 +39,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
         link.note_waited(passed);
         if !paused.is_zero() {
             link.did_not_run(now);
+            link.waited.was_paused();
         }
         if link.wait != wait {
             // A body that its client stopped sending is awaited once, by the driver or by the handler.
