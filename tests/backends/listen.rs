@@ -93,13 +93,13 @@ fn port_again(backend: Backend) {
 }
 
 /// A path that no file has.
-fn free_path() -> PathBuf {
+pub(crate) fn free_path() -> PathBuf {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("gearshift-test-{}-{number}", std::process::id()))
 }
 
-fn unix_client(path: &PathBuf) -> Client<UnixStream> {
+pub(crate) fn unix_client(path: &PathBuf) -> Client<UnixStream> {
     let socket = UnixStream::connect(path).expect("the server listens");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a read timeout");
     Client::new(socket)

@@ -24,6 +24,7 @@ mod panics;
 mod runtime;
 mod serving;
 mod settings;
+mod shared;
 mod shutdown;
 mod stalls;
 mod stats;
@@ -39,11 +40,11 @@ use std::process::ExitCode;
 
 use gearshift::Backend;
 use libtest_mimic::{Arguments, Trial};
-use test_support::backend::{blocks, concurrency};
+use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 28] = [
+const AREAS: [Area; 29] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -63,6 +64,7 @@ const AREAS: [Area; 28] = [
     runtime::AREA,
     serving::AREA,
     settings::AREA,
+    shared::AREA,
     shutdown::AREA,
     stalls::AREA,
     stats::AREA,
@@ -75,7 +77,7 @@ const AREAS: [Area; 28] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 18] = [
+const ONLY: [Only; 20] = [
     // A backend that blocks runs these jobs on the thread of the request and queues nothing.
     ("bridge", "handlers_beyond_the_queue_are_refused_where_that_is_the_setting", is_event_loop),
     ("bridge", "handlers_beyond_the_queue_wait_where_that_is_the_setting", is_event_loop),
@@ -95,6 +97,9 @@ const ONLY: [Only; 18] = [
     ("serving", "requests_overlap_on_all_threads_of_a_pool", has_a_pool),
     ("serving", "requests_that_block_among_quick_ones_overlap_on_all_threads_of_a_pool", has_a_pool),
     ("serving", "late_wake_ups_of_handlers_keep_no_thread_of_a_pool_from_its_work", has_a_pool),
+    // Where a connection stays on the loop that has accepted it.
+    ("shared", "connections_to_a_shared_listener_go_to_all_loops", keeps_connections_on_loops),
+    ("shared", "a_loop_that_is_held_delays_no_connection_to_a_shared_listener", keeps_connections_on_loops),
     // A number that the model has no room for.
     ("settings", "a_number_of_threads_is_refused", is_not_a_pool),
     ("settings", "more_than_one_worker_is_refused", blocks),

@@ -35,10 +35,14 @@ pub fn accept(
     accepting: &Latch,
     begin: impl FnMut(Driving<ReactorTransport>) + Send + 'static,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let slot = handle.register(listener.as_fd(), READABLE)?;
+    let slot = match listener.is_shared() {
+        true => handle.slot(READABLE),
+        false => handle.register(listener.as_fd(), READABLE)?,
+    };
     let (handle, service, pause) = (handle.clone(), service.clone(), AcceptPause::new());
     let _accepting = accepting.guard();
     let acceptor = Acceptor {
+        is_registered: !listener.is_shared(),
         handle,
         slot,
         listener,
@@ -52,13 +56,19 @@ pub fn accept(
     Ok(acceptor.run(begin))
 }
 
-/// A listener that is registered with a reactor.
+/// The acceptor of a listener.
+///
+/// A listener with a queue of its own is registered with the reactor until the acceptor ends. A shared listener is
+/// registered only while its acceptor waits for a connection. The system wakes the acceptor that has waited longest, of
+/// those whose threads wait, so that connections go to all threads in turn, and a thread that a handler holds gets
+/// none.
 struct Acceptor {
     handle: Handle,
     slot: Arc<Slot>,
     listener: Listener,
     service: Arc<Service>,
     pause: AcceptPause,
+    is_registered: bool,
     /// Ready when the pause after a failure is over.
     paused: Option<BoxFuture<()>>,
     /// The wait for the handshakes that were under way when a stop was requested; `None` before the stop.
@@ -117,8 +127,12 @@ impl Acceptor {
                 self.paused = None;
             }
             if phase == Phase::Running {
-                ready!(self.slot.poll(Direction::Read, cx, || 0)).expect("no deadline is set");
-                // Looked at first, because a task that waits for room is woken by every connection that closes.
+                // Before the room, because a task that waits for room is woken by every connection that closes.
+                if let Err(error) = ready!(self.poll_readable(cx)) {
+                    self.failed(&error, self.service.connections());
+                    continue;
+                }
+                let service = &self.service;
                 if !service.has_room() {
                     ready!(pin!(service.connections_until(|_| service.has_room())).poll(cx));
                 }
@@ -126,10 +140,13 @@ impl Acceptor {
             // The bits are cleared before the attempt, and set again unless the attempt finds the queue empty.
             self.slot.take(READABLE | CLOSED);
             // Before the attempt: a connection that closes after it releases the descriptor for the next attempt.
-            let open = service.connections();
+            let open = self.service.connections();
             match self.listener.accept() {
                 Ok(accepted) => {
-                    self.slot.restore(READABLE);
+                    // The next registration of a shared listener tells whether there are more connections.
+                    if !self.listener.is_shared() {
+                        self.slot.restore(READABLE);
+                    }
                     self.pause.accepted();
                     return Poll::Ready(Some(accepted));
                 }
@@ -150,6 +167,28 @@ impl Acceptor {
         }
     }
 
+    /// Ready when there may be a connection in the queue, or with the error of a registration.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_registered && !self.slot.is(READABLE | CLOSED) {
+            self.handle.register_shared(&self.slot, self.listener.as_fd())?;
+            self.is_registered = true;
+        }
+        ready!(self.slot.poll(Direction::Read, cx, || 0))?;
+        self.end_shared_registration();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the registration of a shared listener. Closing the descriptor does not, because others have the same
+    /// socket.
+    fn end_shared_registration(&mut self) {
+        if self.listener.is_shared()
+            && std::mem::take(&mut self.is_registered)
+            && let Err(error) = self.handle.deregister_shared(self.listener.as_fd())
+        {
+            log::error!("a listener is still registered: {error}");
+        }
+    }
+
     /// Begins a pause, unless the peer caused the failure. `open` connections were open before the attempt that failed.
     fn failed(&mut self, error: &io::Error, open: usize) {
         if let Some(pause) = self.pause.failed(error, &self.listener, &self.service) {
@@ -161,6 +200,7 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
+        self.end_shared_registration();
         self.handle.forget(&self.slot);
     }
 }

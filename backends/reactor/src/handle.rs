@@ -32,6 +32,12 @@ pub(crate) trait Poller: Send + Sync {
     /// Registers `socket`, edge-triggered, for reading and writing. Its events carry `token`.
     fn register(&self, socket: BorrowedFd<'_>, token: usize) -> io::Result<()>;
 
+    /// Registers `listener`, edge-triggered, for connections. Where the system can, a connection wakes one of the
+    /// threads that wait in pollers with the same listener: the one whose registration is the oldest.
+    fn register_shared(&self, listener: BorrowedFd<'_>, token: usize) -> io::Result<()> {
+        self.register(listener, token)
+    }
+
     /// Ends the registration of a socket that stays open.
     fn deregister(&self, socket: BorrowedFd<'_>) -> io::Result<()>;
 
@@ -125,20 +131,33 @@ impl Handle {
 
     /// Registers a socket, which counts as ready for `readiness` until an attempt shows that it is not.
     pub(crate) fn register(&self, socket: BorrowedFd<'_>, readiness: u8) -> io::Result<Arc<Slot>> {
-        let slot = {
-            let mut table = lock(&self.0.table);
-            table.registered = table.registered.wrapping_add(1);
-            let generation = table.registered << HALF;
-            let entry = table.slots.vacant_entry();
-            let token = generation | entry.key();
-            entry.insert(Arc::new(Slot::new(token, readiness))).clone()
-        };
+        let slot = self.slot(readiness);
         // The slot precedes the registration, so that the first event finds it.
         if let Err(error) = self.0.poller.register(socket, slot.token) {
             self.forget(&slot);
             return Err(error);
         }
         Ok(slot)
+    }
+
+    /// A slot for a socket that is not registered yet.
+    pub(crate) fn slot(&self, readiness: u8) -> Arc<Slot> {
+        let mut table = lock(&self.0.table);
+        table.registered = table.registered.wrapping_add(1);
+        let generation = table.registered << HALF;
+        let entry = table.slots.vacant_entry();
+        let token = generation | entry.key();
+        entry.insert(Arc::new(Slot::new(token, readiness))).clone()
+    }
+
+    /// Registers the listener of a slot; see [`Poller::register_shared`].
+    pub(crate) fn register_shared(&self, slot: &Slot, listener: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.poller.register_shared(listener, slot.token)
+    }
+
+    /// Ends the registration of a listener that keeps its slot.
+    pub(crate) fn deregister_shared(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.poller.deregister(listener)
     }
 
     /// Frees the slot of a socket that is about to be closed. Closing the socket ends its registration in the

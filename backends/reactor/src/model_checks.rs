@@ -426,8 +426,8 @@ fn a_task_that_is_woken_is_polled_by_one_worker() {
     check(1, || wake_a_task(false, 2));
 }
 
-/// Finds the same as the first check where the worker waits for a handler, and a notified task whose worker does not wake
-/// up.
+/// Finds the same as the first check where the worker waits for a handler, and a notified task whose worker does not
+/// wake up.
 #[test]
 fn a_handler_that_is_woken_is_polled_once_more_by_its_worker() {
     check(3, || wake_a_task(true, 1));

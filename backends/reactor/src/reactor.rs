@@ -13,6 +13,8 @@ use gearshift_core::sync::{interrupt, now, wait};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
+#[cfg(target_os = "linux")]
+use rustix::event::epoll::{self, EventData, EventFlags};
 
 use crate::handle::{AWAKE, Handle, NEVER, Poller};
 use crate::slot::readiness;
@@ -164,6 +166,12 @@ impl Poller for OwnedPoller {
     fn register(&self, socket: BorrowedFd<'_>, token: usize) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut SourceFd(&socket.as_raw_fd()), Token(token), interest)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn register_shared(&self, listener: BorrowedFd<'_>, token: usize) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::ET | EventFlags::EXCLUSIVE;
+        Ok(epoll::add(&self.registry, listener, EventData::new_u64(token as u64), flags)?)
     }
 
     fn deregister(&self, socket: BorrowedFd<'_>) -> io::Result<()> {

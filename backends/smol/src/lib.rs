@@ -1,9 +1,10 @@
 //! gearshift on smol: an executor for each core.
 //!
 //! # Model
-//! Each worker is a thread that runs a smol executor and waits in its own reactor. It has its own listeners on
-//! the shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A connection is a task, and stays on
-//! the worker that accepted it. Workers share nothing with each other while they serve requests.
+//! Each worker is a thread that runs a smol executor and waits in its own reactor. It has its own listeners on the
+//! shared port (`SO_REUSEPORT`), so that the kernel spreads new connections. A Unix or inherited socket has one queue
+//! for all workers: a connection goes to the worker that has waited longest. A connection is a task, and stays on the
+//! worker that accepted it. Workers share nothing with each other while they serve requests.
 //!
 //! The executor is smol's. The threads, readiness and timers come from [`gearshift_reactor`], which registers a socket
 //! once, where smol's own reactor registers it for each wait. What a handler brings along from smol (timers, sockets,

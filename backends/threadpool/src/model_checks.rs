@@ -97,8 +97,8 @@ fn run_two_tasks(workers: usize) {
     assert_eq!(runs.load(Ordering::Relaxed), 2);
 }
 
-/// Finds a worker that watches without a look at the ready tasks, a task that is pushed after the look for a worker, and
-/// a flag of the wake-up that stays set.
+/// Finds a worker that watches without a look at the ready tasks, a task that is pushed after the look for a worker,
+/// and a flag of the wake-up that stays set.
 #[test]
 fn tasks_are_run_by_a_pool_of_one() {
     check_seq_cst(4, || run_two_tasks(1));
@@ -218,8 +218,8 @@ fn a_timer_of_another_thread_fires_while_two_workers_are_busy() {
     check_seq_cst(0, || wait_for_a_timer_outside(2));
 }
 
-/// Runs tasks that hold all `workers`, without a wait in the reactor, until a thread of the application has seen a timer
-/// fire. An event of the reactor begins the first task, which starts the others.
+/// Runs tasks that hold all `workers`, without a wait in the reactor, until a thread of the application has seen a
+/// timer fire. An event of the reactor begins the first task, which starts the others.
 fn wait_for_a_timer_outside(workers: usize) {
     let (pool, threads) = start(workers, 1);
     let (is_ended, fired) = (Arc::new(Flag::default()), Latch::new());

@@ -10,28 +10,35 @@ use std::time::Duration;
 use futures_lite::future;
 use gearshift_core::{AcceptPause, Endpoint, Latch, Listener, Peer, Phase, Service, drive, latch};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
 
 use crate::socket::TokioSocket;
 use crate::transport::TokioTransport;
 
 /// A future that accepts from `listener` until the server stops, and holds a guard of `accepting` until then. It spawns
-/// a task for each connection. The listener is registered with the current runtime.
+/// a task for each connection, on each of `runtimes` in turn, or on the current one if there is none. The listener is
+/// registered with the current runtime.
 ///
 /// # Errors
 /// The reactor refuses the socket.
 pub(crate) fn accept(
     listener: Listener,
+    runtimes: Vec<Handle>,
     service: &Arc<Service>,
     accepting: &Latch,
 ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
     let (socket, service) = (ListenerSocket::of(&listener)?, service.clone());
-    Ok(Acceptor { listener, socket, service, _accepting: accepting.guard() }.run())
+    Ok(Acceptor { listener, socket, runtimes, next: 0, service, _accepting: accepting.guard() }.run())
 }
 
 /// A listener, registered with the reactor of a runtime.
 struct Acceptor {
     listener: Listener,
     socket: ListenerSocket,
+    /// The other runtimes that drive the connections.
+    runtimes: Vec<Handle>,
+    /// The index of the runtime that gets the next connection.
+    next: usize,
     service: Arc<Service>,
     _accepting: latch::Guard,
 }
@@ -40,7 +47,8 @@ impl Acceptor {
     /// Accepts connections until a stop is requested. Then accepts the connections that the kernel has begun, because
     /// their peers are connected or about to be, and closes the listener.
     async fn run(mut self) {
-        let (shutdown, mut pause) = (self.service.shutdown(), AcceptPause::new());
+        let (service, mut pause) = (self.service.clone(), AcceptPause::new());
+        let shutdown = service.shutdown();
         future::or(shutdown.reached(Phase::Graceful), self.accept_with_room(&mut pause)).await;
         let handshakes = self.listener.close_to_new(self.service.runtime());
         let is_complete = future::or(handshakes, shutdown.reached(Phase::Forced));
@@ -67,7 +75,7 @@ impl Acceptor {
     }
 
     /// Accepts connections while there is room for them.
-    async fn accept_with_room(&self, pause: &mut AcceptPause) {
+    async fn accept_with_room(&mut self, pause: &mut AcceptPause) {
         loop {
             if !self.service.has_room() {
                 self.service.connections_until(|_| self.service.has_room()).await;
@@ -77,14 +85,14 @@ impl Acceptor {
     }
 
     /// Accepts all connections.
-    async fn accept_all(&self, pause: &mut AcceptPause) {
+    async fn accept_all(&mut self, pause: &mut AcceptPause) {
         loop {
             self.accept_next(pause).await;
         }
     }
 
     /// Accepts a connection, or pauses after a failure.
-    async fn accept_next(&self, pause: &mut AcceptPause) {
+    async fn accept_next(&mut self, pause: &mut AcceptPause) {
         // Of the last attempt, before it: a connection that closes after it releases the descriptor for the next.
         let mut open = 0;
         let accepted = future::poll_fn(|cx| {
@@ -110,7 +118,14 @@ impl Acceptor {
     }
 
     /// Spawns the task of a connection.
-    fn serve(&self, socket: io::Result<TokioSocket>, peer: Peer) {
+    fn serve(&mut self, socket: io::Result<TokioSocket>, peer: Peer) {
+        let other = self.runtimes.get(self.next);
+        self.next = (self.next + 1).checked_rem(self.runtimes.len()).unwrap_or(0);
+        let _entered = other.map(Handle::enter);
+        let socket = match other {
+            Some(_) => socket.and_then(TokioSocket::register_again),
+            None => socket,
+        };
         match socket {
             Ok(socket) => {
                 tokio::spawn(drive(TokioTransport::new(socket), peer, &self.service));

@@ -34,6 +34,17 @@ impl TokioSocket {
         }
     }
 
+    /// Moves the registration of the socket to the reactor of the current runtime.
+    ///
+    /// # Errors
+    /// The reactor refuses the socket.
+    pub(crate) fn register_again(self) -> io::Result<TokioSocket> {
+        match self {
+            TokioSocket::Tcp(stream) => TcpStream::from_std(stream.into_std()?).map(TokioSocket::Tcp),
+            TokioSocket::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(TokioSocket::Unix),
+        }
+    }
+
     /// Connects to `to`. A TCP socket sends small writes without a delay (`TCP_NODELAY`).
     ///
     /// # Errors

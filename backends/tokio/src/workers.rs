@@ -25,6 +25,8 @@ pub(crate) struct TokioWorkers {
     stealing: Option<Runtime>,
     /// The threads with a runtime each.
     threads: Threads,
+    /// The latch of `running`.
+    latch: Latch,
     /// Dropping it ends `threads`.
     running: latch::Guard,
     /// Set before the runtimes end.
@@ -82,10 +84,37 @@ impl TokioWorkers {
             handles: Vec::new(),
             stealing: None,
             threads: Threads::new(server),
+            latch: latch.clone(),
             running: latch.guard(),
             has_stopped: Arc::default(),
             compute_threads: server.config().compute_threads_or_cores(),
         }
+    }
+}
+
+impl TokioWorkers {
+    /// Accepts from listeners whose queue all runtimes share, on one more thread. If each runtime waited for such a
+    /// listener, each connection would wake all of them, and a runtime that a handler holds cannot accept for others.
+    fn accept_for_all(
+        &self,
+        listeners: Vec<Listener>,
+        service: &Arc<Service>,
+        accepting: &Latch,
+    ) -> io::Result<()> {
+        if listeners.is_empty() {
+            return Ok(());
+        }
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        for listener in listeners {
+            runtime.spawn(accept(listener, self.handles.clone(), service, accepting)?);
+        }
+        drop(entered);
+        let running = self.latch.clone();
+        self.threads.spawn(format!("{NAME}-accept"), move || {
+            runtime.block_on(running.released());
+            Ok(())
+        })
     }
 }
 
@@ -105,11 +134,13 @@ impl Workers for TokioWorkers {
         service: &Arc<Service>,
         accepting: &Latch,
     ) -> io::Result<()> {
-        let shares = Listener::share(listeners, self.handles.len())?;
+        let mut shares = Listener::share(listeners, self.handles.len())?;
+        let shared = shares[0].extract_if(.., |listener| listener.is_shared()).collect();
+        self.accept_for_all(shared, service, accepting)?;
         for (handle, share) in self.handles.iter().zip(shares) {
             let _entered = handle.enter();
-            for listener in share {
-                tokio::spawn(accept(listener, service, accepting)?);
+            for listener in share.into_iter().filter(|listener| !listener.is_shared()) {
+                tokio::spawn(accept(listener, Vec::new(), service, accepting)?);
             }
         }
         Ok(())

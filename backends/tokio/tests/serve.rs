@@ -1,13 +1,15 @@
 //! The tokio backend in both shapes: starting, serving, a handler that blocks, stopping.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Mutex, mpsc};
-use std::thread::{self, JoinHandle};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use gearshift_core::{
-    App, Backend, Config, Endpoint, Report, Request, Router, ServeError, Server, Shutdown, sync,
+    App, Backend, Bind, Config, Endpoint, Report, Request, Router, ServeError, Server, Shutdown, sync,
 };
 use gearshift_tokio::Tokio;
 
@@ -59,18 +61,18 @@ impl Running {
 }
 
 /// Sends a request and reads its response, whose body is `ok`.
-fn request(peer: &mut TcpStream, path: &str) {
+fn request(peer: &mut (impl Read + Write), path: &str) {
     send(peer, path);
     expect_ok(peer);
 }
 
-fn send(peer: &mut TcpStream, path: &str) {
+fn send(peer: &mut impl Write, path: &str) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
     peer.write_all(request.as_bytes()).expect("the server reads");
 }
 
 /// Reads a response with the body `ok`.
-fn expect_ok(peer: &mut TcpStream) {
+fn expect_ok(peer: &mut impl Read) {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nok") {
         let mut byte = [0];
@@ -239,4 +241,64 @@ fn a_runtime_works_on_threads_that_the_backend_does_not_own() {
         assert_eq!(answered, (10, false));
         server.stop();
     }
+}
+
+#[test]
+fn connections_of_a_unix_socket_go_to_all_runtimes_in_turn_also_while_one_is_held() {
+    const WORKERS: usize = 3;
+    const ROUNDS: usize = 4;
+    let path = std::env::temp_dir().join(format!("gearshift-tokio-{}", std::process::id()));
+    let (hold, held) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let threads = Arc::new(Mutex::new(Vec::new()));
+    let record = threads.clone();
+    let app = App::new(move |_| {
+        let here = sync(move |_| {
+            record.lock().expect("no panic").push(thread::current().id());
+            "ok"
+        });
+        let held = sync(move |_| {
+            hold.send(()).expect("the test waits");
+            released.lock().expect("no panic").recv().expect("the test releases the thread");
+            "ok"
+        });
+        Router::new().get("/", here).get("/held", held)
+    });
+    let mut config = Config::default();
+    config.workers = Some(WORKERS);
+    let server = Server::bind(&[Bind::Unix(path.clone())], config).expect("the path is free");
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || Tokio::per_core().serve(server, app));
+    let connect = || UnixStream::connect(&path).expect("the server listens");
+
+    for _ in 0..WORKERS * ROUNDS {
+        request(&mut connect(), "/");
+    }
+    let counts = |threads: &[ThreadId]| {
+        let mut counts = HashMap::<ThreadId, usize>::new();
+        threads.iter().for_each(|thread| *counts.entry(*thread).or_default() += 1);
+        counts
+    };
+    let all = counts(&threads.lock().expect("no panic"));
+    assert_eq!(all.values().copied().collect::<Vec<_>>(), [ROUNDS; WORKERS]);
+
+    threads.lock().expect("no panic").clear();
+    let mut holding = connect();
+    send(&mut holding, "/held");
+    held.recv().expect("the handler runs");
+    // The runtime that is held gets the last one.
+    let mut peers: Vec<_> = (0..WORKERS).map(|_| connect()).collect();
+    for peer in &mut peers {
+        send(peer, "/");
+    }
+    let mut last = peers.pop().expect("there are several");
+    peers.iter_mut().for_each(expect_ok);
+    assert_eq!(counts(&threads.lock().expect("no panic")).len(), WORKERS - 1);
+    release.send(()).expect("the handler waits");
+    expect_ok(&mut last);
+    expect_ok(&mut holding);
+    shutdown.graceful();
+    thread.join().expect("the backend does not panic").expect("the server has run");
+    assert!(!path.exists());
 }

@@ -188,11 +188,14 @@ impl ReadBuffer {
         }
     }
 
-    /// Returns the memory to the pool if the read buffer is empty. The next read takes memory again.
+    /// Returns memory to the pool: that of [`ReadBuffer::spare_mut`] after a read that failed, and all memory if the read
+    /// buffer is empty. The next read takes memory again.
     #[inline]
     pub fn release(&mut self) {
         if self.is_empty() {
             self.recycle();
+        } else if let Some(scratch) = self.scratch.take() {
+            POOL.with_borrow_mut(|pool| pool.scratch = Some(scratch));
         }
     }
 
@@ -321,6 +324,21 @@ mod tests {
             assert!(matches!(&read_buffer.unread, Unread::Copied(buffer) if buffer.capacity() == 0));
             assert!(read_buffer.scratch.is_none());
         }
+    }
+
+    #[test]
+    fn a_failed_read_leaves_no_scratch_buffer_beside_unread_bytes() {
+        let mut read_buffer = ReadBuffer::new();
+        read_buffer.extend(b"GET /");
+        let scratch = read_buffer.spare_mut().as_ptr();
+        read_buffer.release();
+        assert!(read_buffer.scratch.is_none());
+        assert_eq!(read_buffer.as_slice(), b"GET /");
+        assert_eq!(
+            ReadBuffer::new().spare_mut().as_ptr(),
+            scratch,
+            "the next connection reads into the same memory"
+        );
     }
 
     #[test]

@@ -121,6 +121,8 @@ pub struct Listener {
     socket: Socket,
     local: Endpoint,
     backlog: u16,
+    /// Whether other listeners of the server have the same socket.
+    is_shared: bool,
 }
 
 /// How a listening socket was made.
@@ -181,12 +183,23 @@ impl Listener {
         &self.local
     }
 
+    /// Whether other listeners of the server take connections from the same queue: [`Listener::share`] has made
+    /// several listeners of one Unix or inherited socket. A poller should wake one of the threads that wait for such a
+    /// listener, and not all of them.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// Creates listeners for `n` threads, at least 1: for each thread one listener for each address of `listeners`. The
-    /// kernel distributes new connections among TCP listeners. Unix and inherited listeners share one queue.
+    /// kernel distributes new connections among TCP listeners. Unix and inherited listeners share one queue
+    /// ([`Listener::is_shared`]).
     ///
     /// # Errors
     /// An error of the operating system.
-    pub fn share(listeners: Vec<Listener>, n: usize) -> io::Result<Vec<Vec<Listener>>> {
+    pub fn share(mut listeners: Vec<Listener>, n: usize) -> io::Result<Vec<Vec<Listener>>> {
+        for listener in &mut listeners {
+            listener.is_shared = n > 1 && !matches!(listener.origin, Origin::Tcp);
+        }
         let mut shares = vec![listeners];
         for _ in 1..n {
             let siblings: io::Result<Vec<Listener>> = shares[0].iter().map(Listener::sibling).collect();
@@ -209,7 +222,7 @@ impl Listener {
     /// Creates a listener from a socket that listens.
     fn new(socket: Socket, backlog: u16, origin: Origin) -> io::Result<Listener> {
         let local = Endpoint::from_sockaddr(&socket.local_addr()?);
-        Ok(Listener { origin, socket, local, backlog })
+        Ok(Listener { origin, socket, local, backlog, is_shared: false })
     }
 
     /// Creates one more listener for the same address.
@@ -224,7 +237,10 @@ impl Listener {
                 socket.listen(self.backlog.into())?;
                 Listener::new(socket, self.backlog, Origin::Tcp)
             }
-            _ => Listener::new(self.socket.try_clone()?, self.backlog, Origin::Other),
+            _ => {
+                let sibling = Listener::new(self.socket.try_clone()?, self.backlog, Origin::Other)?;
+                Ok(Listener { is_shared: self.is_shared, ..sibling })
+            }
         }
     }
 }

@@ -54,3 +54,8 @@ pub fn begins_tasks_in_order(backend: Backend) -> bool {
 pub fn runs_in_tokio(backend: Backend) -> bool {
     backend.name() == "tokio"
 }
+
+/// Whether the number of event loops can be set, and a connection stays on the loop that has accepted it.
+pub fn keeps_connections_on_loops(backend: Backend) -> bool {
+    matches!(backend.name(), "mio" | "smol")
+}

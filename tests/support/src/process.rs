@@ -44,6 +44,18 @@ impl Process {
         Duration::from_secs(ticks) / hertz
     }
 
+    /// The number of times at which a thread of it began to wait. Threads that have ended do not count.
+    pub fn waits(self) -> u64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).expect("the process runs");
+        let statuses =
+            threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+        let waits = |status: String| {
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        statuses.filter_map(waits).sum()
+    }
+
     /// The number of its open file descriptors.
     pub fn descriptors(self) -> usize {
         self.count("fd")

@@ -40,18 +40,18 @@ pub fn interrupt<T>(call: impl FnOnce() -> T) -> T {
     call()
 }
 
-/// Separates a store from a later load, for a thread that often passes here. Of two threads that each make a store, pass
-/// their barrier and load what the other stores, one light and one heavy, at least one sees the store of the other. On
-/// Linux this barrier is no instruction.
+/// Separates a store from a later load, for a thread that often passes here. Of two threads that each make a store,
+/// pass their barrier and load what the other stores, one light and one heavy, at least one sees the store of the
+/// other. On Linux this barrier is no instruction.
 #[cfg(target_os = "linux")]
 #[inline]
 pub fn light_barrier() {
     compiler_fence(Ordering::SeqCst);
 }
 
-/// Separates a store from a later load, for a thread that rarely passes here; see [`light_barrier`]. One system call. If
-/// the system does not have it, the other thread may see the store late, by the time in which its processor completes a
-/// store.
+/// Separates a store from a later load, for a thread that rarely passes here; see [`light_barrier`]. One system call.
+/// If the system does not have it, the other thread may see the store late, by the time in which its processor
+/// completes a store.
 #[cfg(target_os = "linux")]
 pub fn heavy_barrier() {
     static IS_REGISTERED: LazyLock<bool> =

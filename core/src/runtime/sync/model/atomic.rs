@@ -11,8 +11,8 @@ use loom::sync::atomic::{AtomicU64 as Bits, fence};
 /// Where a fence makes a `SeqCst` access what it is. loom takes such an access for `AcqRel`, but knows the fence.
 ///
 /// Either place alone orders each `SeqCst` store before each later `SeqCst` load of the same thread. A fence before the
-/// load also orders a store that is not `SeqCst`, and a fence after the store orders such a load. So a check is made with
-/// both.
+/// load also orders a store that is not `SeqCst`, and a fence after the store orders such a load. So a check is made
+/// with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fences {
     BeforeLoads,
