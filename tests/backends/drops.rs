@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_lite::{StreamExt, future, stream};
 use gearshift::{
     Answer, App, Backend, Body, BoxError, BoxFuture, Bytes, Config, Handler, HeaderValue, Request, Response,
-    Router, Runtime, blocking, sync,
+    Router, Runtime, blocking, header, sync,
 };
 use socket2::SockRef;
 use test_support::app::ON_PURPOSE;
@@ -34,6 +34,7 @@ pub(crate) const AREA: Area = (
         ("a_streamed_body_that_has_ended_is_complete", ended_bodies),
         ("a_streamed_body_whose_peer_leaves_ends_alone", abandoned_bodies),
         ("an_upgraded_connection_ends_alone", upgraded),
+        ("the_rest_of_a_response_leaves_the_connection_as_it_is", responses),
         ("a_forced_stop_ends_without_an_error", forced),
         ("a_graceful_stop_ends_without_an_error", graceful),
     ],
@@ -347,6 +348,57 @@ fn abandoned_handlers(backend: Backend) {
         SockRef::from(&client.socket).set_linger(Some(Duration::ZERO)).expect("a socket can be reset");
         drop(client);
         expect_fine(&server, &freed, n);
+    }
+    server.stop();
+}
+
+/// The value of a field that owns a bomb.
+fn value(freed: &Count) -> HeaderValue {
+    struct Owned(Bomb);
+
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            let Bomb(_) = &self.0;
+            b"value"
+        }
+    }
+
+    HeaderValue::from_maybe_shared(Bytes::from_owner(Owned(Bomb(freed.clone())))).expect("a valid value")
+}
+
+/// Responses whose body or field is dropped once the response is queued.
+fn responses(backend: Backend) {
+    let (server, freed) = launch(backend, settings(backend), |_, freed| {
+        let [body_owner, field_owner, streamed] = [(); 3].map(|()| freed.clone());
+        let upgrade = || Response::upgrade(HeaderValue::from_static("bomb"), async |_| {});
+        let with_body = move |_| {
+            let mut response = upgrade();
+            *response.body_mut() = body(&body_owner, true);
+            response
+        };
+        let with_field = move |_| upgrade().with_value(header::ETAG, value(&field_owner));
+        let stream = move |_| {
+            let pieces = stream::once(Ok::<_, BoxError>(Bytes::from_static(b"piece")));
+            Response::new(Body::from_stream(pieces)).with_value(header::ETAG, value(&streamed))
+        };
+        Router::new()
+            .get("/body", sync(with_body))
+            .get("/field", sync(with_field))
+            .get("/stream", sync(stream))
+    });
+    let mut kept = server.client();
+    for n in 0..3 {
+        for path in ["/body", "/field"] {
+            let mut client = server.client();
+            client.send(format!(
+                "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: bomb\r\n\r\n"
+            ));
+            assert_eq!(client.answer().status, 101);
+            client.expect_end();
+            assert_eq!(kept.get(path).status, 426, "the connection stays open");
+        }
+        assert_eq!(kept.get("/stream").said(), (200, "piece".into()), "the connection stays open");
+        expect_fine(&server, &freed, 5 * (n + 1));
     }
     server.stop();
 }

@@ -21,7 +21,7 @@ use crate::conn::transport::Transport;
 use crate::proto::body::{BodyError, Inner as BodyInner};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::{Response, Upgrade};
-use crate::runtime::contained::{discard, log_panic};
+use crate::runtime::contained::{Contained, discard, log_panic};
 use crate::runtime::shutdown::Phase;
 
 /// Bytes of a streamed response that are collected before they are written.
@@ -41,18 +41,21 @@ pub(crate) enum Exchanged<T> {
 pub(crate) async fn exchange<T: Transport>(
     mut owner: IoOwner<T>,
     service: Arc<Service>,
-    mut response: Response,
+    response: Response,
 ) -> Result<Exchanged<T>, Closed> {
+    // A panic while a function returns leaks the value that it returns, which is the connection here.
+    let mut response = Contained::new(response);
     owner.with(|io| io.has_body_reader = false);
     if service.keeps_no_connection() {
         owner.with(|io| io.close_unless_more_came(&service));
     }
     let after = After::new(&service.runtime, response.take_after());
     if let Some(upgrade) = response.take_upgrade() {
-        response = match before_switch(&mut owner, &service, response).await? {
-            Ok(response) => return switch(owner, &service, response, upgrade).await,
-            Err(instead) => instead,
-        };
+        if before_switch(&mut owner, &service, &mut response).await? {
+            owner.with(|io| io.switch(&response, service.clock.unix_seconds()));
+            count(response.status, &service, true);
+            return switch(owner, &service, upgrade).await;
+        }
         discard(upgrade);
     }
     owner.with(|io| io.connection.replace_invalid(&mut response));
@@ -100,7 +103,7 @@ async fn stream<T: Transport>(
     let mut source = Source::new(std::mem::take(&mut response.body));
     if awaits_first && let Some(instead) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
         drop(source);
-        *response = instead;
+        discard(std::mem::replace(response, instead));
         respond_whole(owner, service, response);
         return Ok(true);
     }
@@ -201,15 +204,18 @@ fn poll_stream<T: Transport>(
 }
 
 /// Waits for the end of a request that `response` answers with an upgrade. The new protocol begins after the body, so a
-/// body that the handler has not read is read and dropped. Returns `response`, or the response to send instead if the
-/// request does not allow the upgrade or its body fails.
+/// body that the handler has not read is read and dropped. Returns whether the response is an upgrade. It is replaced by
+/// the response to send instead if the request does not allow the upgrade or its body fails.
 async fn before_switch<T: Transport>(
     owner: &mut IoOwner<T>,
     service: &Service,
-    response: Response,
-) -> Result<Result<Response, Response>, Closed> {
+    response: &mut Response,
+) -> Result<bool, Closed> {
     if !owner.with(|io| io.connection.may_switch(response.status, &response.fields)) {
-        return Ok(Err(not_switched(response)));
+        if let Some(instead) = not_switched(response) {
+            discard(std::mem::replace(response, instead));
+        }
+        return Ok(false);
     }
     // A task may still read the body.
     owner.take_back();
@@ -224,7 +230,7 @@ async fn before_switch<T: Transport>(
             _ => poll_fn(|cx| or_cut(poll_piece(io, cx, cx.waker(), service).map(Ok), service)).await?,
         };
         let error = match piece {
-            None => return Ok(Ok(response)),
+            None => return Ok(true),
             Some(Ok(data)) if data.len() as u64 <= left => {
                 left -= data.len() as u64;
                 continue;
@@ -232,20 +238,18 @@ async fn before_switch<T: Transport>(
             Some(Ok(_)) => BodyError::TooLarge { limit },
             Some(Err(error)) => error,
         };
-        return Ok(Err(io.connection.break_body(error).into_response()));
+        let instead = io.connection.break_body(error).into_response();
+        discard(std::mem::replace(response, instead));
+        return Ok(false);
     }
 }
 
-/// Sends the head of an upgrade.
+/// Sends the head of an upgrade, which is queued.
 async fn switch<T: Transport>(
     mut owner: IoOwner<T>,
     service: &Service,
-    response: Response,
     upgrade: Upgrade,
 ) -> Result<Exchanged<T>, Closed> {
-    let seconds = service.clock.unix_seconds();
-    owner.with(|io| io.switch(&response, seconds));
-    count(response.status, service, true);
     let flush = |io: &mut Io<T>, cx: &mut Context<'_>| io.poll_flush(cx, service).map_err(Closed::from);
     poll_fn(|cx| or_cut(owner.poll_with(cx, flush), service)).await?;
     match owner {
@@ -264,19 +268,20 @@ fn or_cut<R>(polled: Poll<Result<R, Closed>>, service: &Service) -> Poll<Result<
 }
 
 /// Returns the response to send instead of an upgrade that the request does not allow. For a protocol that the peer has
-/// not offered this is 426, with the protocol that the application requires (RFC 9110, 15.5.22).
-fn not_switched(response: Response) -> Response {
+/// not offered this is 426, with the protocol that the application requires (RFC 9110, 15.5.22). `None` if `response`
+/// has a status that needs no upgrade.
+fn not_switched(response: &Response) -> Option<Response> {
     let status = match response.status {
         StatusCode::SWITCHING_PROTOCOLS => StatusCode::UPGRADE_REQUIRED,
         status if status.is_success() => {
             log::error!("a handler answered a request that is not a CONNECT with a tunnel");
             StatusCode::INTERNAL_SERVER_ERROR
         }
-        _ => return response,
+        _ => return None,
     };
     let mut instead = status.into_response();
-    instead.fields.extend(response.fields.into_iter().filter(|(name, _)| *name == header::UPGRADE));
-    instead
+    instead.fields.extend(response.fields.iter().filter(|(name, _)| *name == header::UPGRADE).cloned());
+    Some(instead)
 }
 
 /// Counts a response.

@@ -9,7 +9,7 @@
 use std::any::Any;
 use std::fmt;
 use std::mem;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs `work`. If it panics, logs that `what` has panicked, and returns `None`.
@@ -62,6 +62,14 @@ impl<T> Deref for Contained<T> {
     #[inline]
     fn deref(&self) -> &T {
         self.0.as_ref().expect("the value was not taken")
+    }
+}
+
+/// Panics if the value was taken.
+impl<T> DerefMut for Contained<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("the value was not taken")
     }
 }
 
