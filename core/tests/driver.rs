@@ -742,16 +742,38 @@ fn bytes_that_arrived_while_the_process_was_stopped_are_read_before_a_deadline_i
 #[test]
 fn a_handler_gets_the_time_again_for_which_the_process_was_stopped() {
     for (late_by, is_over) in
-        [(Duration::ZERO, true), (Duration::from_millis(999), true), (seconds(60), false)]
+        [(Duration::ZERO, true), (Duration::from_millis(1), false), (seconds(60), false)]
     {
         let mut rig = Rig::new(EVENT_LOOP, |config| config.handler_timeout = seconds(5), [Text(NEVER)]);
         assert!(!rig.poll());
         rig.clock.advance(seconds(5) + late_by);
         rig.poll();
         assert_eq!(rig.written().starts_with("HTTP/1.1 503 "), is_over, "{late_by:?}");
-        rig.clock.advance(seconds(5));
+        rig.clock.advance(late_by.min(seconds(5)));
         rig.poll();
         rig.assert_written("HTTP/1.1 503 ");
+    }
+}
+
+#[test]
+fn a_deadline_that_is_always_noticed_late_ends_the_second_wait() {
+    let mut handler = Rig::new(EVENT_LOOP, |config| config.handler_timeout = seconds(5), [Text(NEVER)]);
+    assert!(!handler.poll());
+    for written in [false, true] {
+        handler.clock.advance(seconds(60));
+        handler.poll();
+        assert_eq!(handler.written().starts_with("HTTP/1.1 503 "), written);
+    }
+    let mut stream = half_closed(PIECES, |_| {});
+    for _ in 0..3 {
+        stream.clock.advance(seconds(60));
+        assert!(!stream.poll(), "each piece is excused once");
+        stream.pieces.lock().unwrap().push_back("next ");
+        assert!(!stream.poll());
+    }
+    for is_over in [false, true] {
+        stream.clock.advance(seconds(60));
+        assert_eq!(stream.poll(), is_over);
     }
 }
 
@@ -799,7 +821,7 @@ fn a_handler_that_has_given_up_its_body_has_a_deadline() {
         assert!(!rig.poll());
         assert_eq!(rig.written(), "");
     }
-    for _ in 0..2 {
+    for _ in 0..3 {
         rig.clock.advance(Duration::from_millis(2_700));
         rig.poll();
     }

@@ -22,9 +22,12 @@
 //! for the peer have one deadline from their beginning to their end.
 //!
 //! A process that was stopped notices deadlines late. Bytes that have arrived by then are read, and room to write is used,
-//! before a deadline is judged: see [`Transport`]. A handler gets the time for which the process did not run again.
+//! before a deadline is judged: see [`Transport`]. A handler, or the next piece of a response, may be late because its
+//! tasks did not run either. So it gets the time between the deadline and the notice again, once. Threads that are held
+//! all the time notice every deadline late, and must not extend a wait without end.
 
 use std::io;
+use std::mem::replace;
 use std::time::{Duration, Instant};
 
 use crate::conn::io::Io;
@@ -32,10 +35,6 @@ use crate::conn::min_rate::{MinRate, WaitLimits};
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::runtime::clock::after;
-
-/// If a deadline is noticed this late, the process did not run when it passed: the process was stopped, or an event loop
-/// was stalled. The sweeps of the reactor are less late.
-pub(crate) const DID_NOT_RUN: Duration = Duration::from_secs(1);
 
 /// See the [module](self). The deadline of a wait that has not begun is `None`.
 #[derive(Debug, Default)]
@@ -63,6 +62,10 @@ struct Rates {
     reading: MinRate,
     /// Whether `reading` has the waits for the rest of a body that its handler left unread.
     is_draining: bool,
+    /// Whether the handler has got the time again by which its deadline was noticed late.
+    is_handler_excused: bool,
+    /// The same for the next piece of the response.
+    is_piece_excused: bool,
 }
 
 impl Deadlines {
@@ -183,10 +186,19 @@ impl<T: Transport> Io<T> {
     /// of the response starts again.
     #[inline]
     pub(crate) fn wrote(&mut self, bytes: usize, service: &Service) {
-        self.deadlines.piece = None;
+        self.piece_ends();
         if self.deadlines.has_waited_to_write() {
             let end = service.moved_at(self.holds_thread());
             self.deadlines.rates().writing.moved(end, bytes);
+        }
+    }
+
+    /// Ends the time of the next piece of the response.
+    #[inline]
+    fn piece_ends(&mut self) {
+        self.deadlines.piece = None;
+        if let Some(rates) = &mut self.deadlines.rates {
+            rates.is_piece_excused = false;
         }
     }
 
@@ -224,7 +236,7 @@ impl<T: Transport> Io<T> {
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
         let end = service.moved_at(self.holds_thread());
         self.deadlines.rates().reading.moved(end, bytes);
-        self.deadlines.piece = None;
+        self.piece_ends();
         self.restart_handler(service);
         self.arm();
     }
@@ -242,6 +254,7 @@ impl<T: Transport> Io<T> {
     pub(crate) fn forget_body_waits(&mut self) {
         if let Some(rates) = &mut self.deadlines.rates {
             (rates.reading, rates.is_draining) = (MinRate::default(), false);
+            rates.is_handler_excused = false;
         }
     }
 
@@ -268,13 +281,15 @@ impl<T: Transport> Io<T> {
     fn restart_handler(&mut self, service: &Service) {
         if let Some(handler) = &mut self.deadlines.handler {
             *handler = deadline_in(service, service.config.handler_timeout);
+            if let Some(rates) = &mut self.deadlines.rates {
+                rates.is_handler_excused = false;
+            }
         }
     }
 
     /// Whether the handler's deadline has passed. While the handler waits for the request's body, only the deadline of
     /// the body applies, and the handler's time starts again. The wait ends with that deadline, because a handler that
-    /// has given it up does not read any more. If the process did not run at the deadline, the handler
-    /// did not run either, and gets that time again.
+    /// has given it up does not read any more. A deadline that is noticed late is extended once.
     pub(crate) fn is_handler_late(&mut self, service: &Service) -> bool {
         let reading = self.deadlines.reading();
         if reading.is_some() && !is_over(reading, service) {
@@ -282,11 +297,10 @@ impl<T: Transport> Io<T> {
             return false;
         }
         let (Some(deadline), now) = (self.deadlines.handler, service.clock.now()) else { return false };
-        let lost = now.saturating_duration_since(deadline);
-        if lost < DID_NOT_RUN {
+        if now <= deadline || replace(&mut self.deadlines.rates().is_handler_excused, true) {
             return deadline <= now;
         }
-        self.deadlines.handler = Some(now + lost.min(service.config.handler_timeout));
+        self.deadlines.handler = Some(now + (now - deadline).min(service.config.handler_timeout));
         self.arm();
         false
     }
@@ -301,15 +315,13 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Whether the deadline of the next piece has passed. If the process did not run at the deadline, the piece gets its
-    /// time again.
+    /// Whether the deadline of the next piece has passed. A deadline that is noticed late is extended once.
     pub(crate) fn is_piece_late(&mut self, service: &Service) -> bool {
         let (Some(deadline), now) = (self.deadlines.piece, service.clock.now()) else { return false };
-        if now.saturating_duration_since(deadline) < DID_NOT_RUN {
+        if now <= deadline || replace(&mut self.deadlines.rates().is_piece_excused, true) {
             return deadline <= now;
         }
-        self.deadlines.piece = None;
-        self.wait_for_piece(service);
+        self.deadlines.piece = Some(now + (now - deadline).min(service.config.half_closed_timeout));
         false
     }
 

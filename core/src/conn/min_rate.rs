@@ -11,8 +11,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::conn::deadlines::DID_NOT_RUN;
 use crate::runtime::clock::MAX_WAIT;
+
+/// If a wait ends this late after its deadline, the process did not run when the deadline passed: the process was
+/// stopped, or an event loop was stalled. The sweeps of the reactor are less late.
+const DID_NOT_RUN: Duration = Duration::from_secs(1);
 
 /// The limits of the waits for a peer.
 #[derive(Clone, Copy, Debug)]

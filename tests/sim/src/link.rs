@@ -119,6 +119,10 @@ pub(crate) struct Link {
     pub(crate) ended_at: Vec<Duration>,
     /// When a handler was given up.
     pub(crate) given_up_at: Option<Duration>,
+    /// The end of the last time in which the connection was not polled.
+    pub(crate) unpolled_until: Duration,
+    /// The last wait that got its time again because the connection was not polled.
+    pub(crate) excused: Option<Wait>,
     /// Whether the connection was cut by a forced stop.
     pub(crate) forced: bool,
 }
@@ -200,6 +204,8 @@ impl Link {
             began_at: Vec::new(),
             ended_at: Vec::new(),
             given_up_at: None,
+            unpolled_until: Duration::ZERO,
+            excused: None,
             forced: false,
         }
     }

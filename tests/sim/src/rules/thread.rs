@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gearshift_core::Config;
+
 use crate::link::Link;
 use crate::rules::Wait;
 use crate::rules::waiting::IDLE_POLLS;
@@ -38,10 +40,21 @@ impl State {
 }
 
 impl Link {
-    /// The connection was not polled for a time. A handler, or the body of a response, gets its time again.
+    /// The connection was not polled until `now`.
     pub(super) fn did_not_run(&mut self, now: Duration) {
-        if matches!(self.wait, Wait::Handler(_) | Wait::HalfClosed { .. }) {
-            self.since = now;
+        self.unpolled_until = now;
+    }
+
+    /// Gives a handler, or the body of a response, its time again, once, if the connection was not polled at the deadline.
+    pub(super) fn excuse(&mut self, config: &Config) {
+        let limit = match self.wait {
+            Wait::Handler(_) => config.handler_timeout,
+            Wait::HalfClosed { .. } => config.half_closed_timeout,
+            _ => return,
+        };
+        let is_late = self.unpolled_until > self.since.saturating_add(limit);
+        if is_late && self.excused.replace(self.wait) != Some(self.wait) {
+            self.since = self.unpolled_until;
         }
     }
 }

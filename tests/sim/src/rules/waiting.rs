@@ -48,6 +48,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             link.since = if goes_on { link.since } else { now };
             link.wait = wait;
         }
+        link.excuse(config);
         if let Some(wrong) = judge_wait(&state.links[at], state, config) {
             state.violate(format!("connection {at} {wrong}"));
         }
