@@ -5,10 +5,11 @@
 //! the minimum rate: this ends a peer that moves a few bytes at a time. The waits for an unread body also have a maximum
 //! that no byte extends. The time in which a connection waits for a thread does not count.
 //!
-//! If bytes moved although the deadline of the wait had passed, the process may not have run: it was stopped, and the
-//! peer may have moved them at any time. So the wait does not count if it ended at least [`DID_NOT_RUN`] after its
-//! deadline. A wait that ended less late does not count once: a busy reactor, too, notices a deadline late.
+//! If bytes moved although the deadline of the wait had passed, the process may not have run, and the peer may have moved
+//! them at any time. So such a wait does not count, once. Of later ones, the time after the deadline does not count if it
+//! is at least [`DID_NOT_RUN`]: a reactor notices every deadline a little late.
 
+use std::mem::replace;
 use std::time::{Duration, Instant};
 
 use crate::runtime::clock::MAX_WAIT;
@@ -60,7 +61,7 @@ pub(crate) struct MinRate {
     waited: Duration,
     /// The number of bytes received or sent.
     moved: u64,
-    /// Whether a wait that ended a little late was not counted.
+    /// Whether a wait that ended late was not counted.
     has_forgiven: bool,
 }
 
@@ -100,14 +101,10 @@ impl MinRate {
         if let Some(since) = self.since.take() {
             let waited = end.saturating_duration_since(since);
             let late = waited.saturating_sub(self.max_wait);
-            if late >= DID_NOT_RUN {
+            if !late.is_zero() && !replace(&mut self.has_forgiven, true) {
                 return;
             }
-            if !late.is_zero() && !self.has_forgiven {
-                self.has_forgiven = true;
-                return;
-            }
-            self.waited += waited;
+            self.waited += if late >= DID_NOT_RUN { self.max_wait } else { waited };
         }
     }
 }
@@ -149,12 +146,15 @@ mod tests {
 
     #[test]
     fn the_time_for_which_the_process_was_stopped_is_not_the_peers() {
-        let (start, mut min_rate) = (Instant::now(), MinRate::default());
-        min_rate.wait(start, WaitLimits::new(TIMEOUT, 256));
-        let now = start + 10 * TIMEOUT;
-        min_rate.moved(now, 2560);
-        min_rate.wait(now, WaitLimits::new(TIMEOUT, 256));
-        assert_eq!(min_rate.deadline(), Some(now + TIMEOUT));
+        let (mut now, mut min_rate) = (Instant::now(), MinRate::default());
+        // 2,560 bytes at 256 bytes per second take 10 s.
+        for left in [TIMEOUT, Duration::from_secs(20), Duration::from_secs(10)] {
+            min_rate.wait(now, WaitLimits::new(TIMEOUT, 256));
+            now += 10 * TIMEOUT;
+            min_rate.moved(now, 2560);
+            min_rate.wait(now, WaitLimits::new(TIMEOUT, 256));
+            assert_eq!(min_rate.deadline(), Some(now + left));
+        }
     }
 
     #[test]

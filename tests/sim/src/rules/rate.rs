@@ -1,8 +1,8 @@
 //! The rule for clients that move a few bytes at a time.
 //!
 //! A byte that moves begins a new wait, but all waits for one body, or for one flush of a response, together are
-//! limited by the timeout and the time that the bytes take at the minimum rate. A wait whose end was noticed late does
-//! not count, so each pause of the process excuses one more timeout, and late sweeps excuse one.
+//! limited by the timeout and the time that the bytes take at the minimum rate. The first wait whose end was noticed late
+//! does not count, so one more timeout is excused if the process was paused, a thread was held, or sweeps are late.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub(crate) struct Waited {
     flush: u64,
     /// The time since the last check in which no thread was free.
     held_up: Duration,
-    /// The number of pauses of the process.
-    pauses: u32,
+    /// Whether the connection was not polled for a time.
+    was_unpolled: bool,
 }
 
 impl Waited {
@@ -42,11 +42,12 @@ impl Waited {
     /// No thread was free for a time.
     pub(super) fn was_held_up(&mut self, held: Duration) {
         self.held_up += held;
+        self.was_unpolled = true;
     }
 
     /// The process was paused.
     pub(super) fn was_paused(&mut self) {
-        self.pauses += 1;
+        self.was_unpolled = true;
     }
 
     /// Nothing is left to write.
@@ -73,7 +74,7 @@ impl Link {
 
     /// What is wrong with the waits for a slow client.
     pub(super) fn judge_rate(&self, config: &Config, tolerance: Duration) -> Option<String> {
-        let excused = self.waited.pauses + u32::from(tolerance > TOLERANCE);
+        let excused = u32::from(self.waited.was_unpolled || tolerance > TOLERANCE);
         let timeouts = |timeout: Duration| timeout * (1 + excused) + tolerance;
         let may = |timeout: Duration, moved: u64| match config.min_rate {
             0 => Duration::MAX,
