@@ -3,7 +3,8 @@
 //! Socket deadlines are not kept in order. The driver moves a deadline with every request, and almost no deadline
 //! is ever met, so moving one is a single store. Instead, a sweep looks at all slots when the earliest deadline may
 //! be due, at least once in the server's shortest time limit. Sweeps keep a distance from each other, so that many
-//! deadlines close together cost one sweep. A deadline that follows another closely is therefore noticed late, by
+//! deadlines close together cost one sweep. The distance grows with the number of sockets, so that sweeps take a small
+//! part of the time whatever deadlines are set. A deadline that follows a sweep closely is therefore noticed late, by
 //! at most that distance. [Timers](crate::timers) are kept in order and fire on time.
 
 use std::io;
@@ -22,6 +23,11 @@ use crate::timers::Timers;
 /// The lower half of a token is the slot's index in the table. The upper half differs from the tokens of earlier
 /// slots at that index.
 pub(crate) const HALF: u32 = usize::BITS / 2;
+/// The least time between two sweeps for each socket, in nanoseconds. A sweep takes up to 10 ns for a socket, so sweeps
+/// take at most a 32nd of the time, up to [`MAX_REST`].
+pub(crate) const REST_PER_SOCKET: u64 = 320;
+/// The longest time between two sweeps that the number of sockets causes, in nanoseconds.
+const MAX_REST: u64 = 500_000_000;
 /// As an instant: never.
 pub(crate) const NEVER: u64 = u64::MAX;
 /// As the end of a sleep: the reactor is awake.
@@ -65,6 +71,8 @@ pub(crate) struct State {
     pub(crate) timers: Timers,
     /// Time of the next sweep, or [`NEVER`].
     pub(crate) next_sweep: AtomicU64,
+    /// Time before which no sweep begins, because of the sockets that the last sweep looked at.
+    rested: AtomicU64,
     /// Time of the last sweep. A deadline that is not later has passed.
     swept: AtomicU64,
     /// The time at which the reactor stops waiting by itself: [`AWAKE`] if it does not wait, [`NEVER`] if only an
@@ -73,7 +81,7 @@ pub(crate) struct State {
     pub(crate) turns: AtomicU64,
     /// The shortest time limit of the server: a deadline that is set now is not due earlier.
     shortest: u64,
-    /// The least distance between two sweeps.
+    /// The distance between two sweeps of few sockets, unless a deadline is set that is due earlier.
     distance: u64,
 }
 
@@ -99,6 +107,7 @@ impl Handle {
             table: Mutex::default(),
             timers: Timers::default(),
             next_sweep: AtomicU64::new(NEVER),
+            rested: AtomicU64::new(0),
             swept: AtomicU64::new(0),
             asleep_until: AtomicU64::new(asleep_until),
             turns: AtomicU64::new(0),
@@ -259,6 +268,8 @@ impl State {
     /// Wakes the tasks whose deadline has passed, and sets the time of the next sweep.
     fn sweep(&self, now: u64, woken: &mut Vec<Waker>) {
         let table = lock(&self.table);
+        let rest = (table.slots.len() as u64 * REST_PER_SOCKET).min(MAX_REST);
+        self.rested.store(now + rest, Ordering::Relaxed);
         self.next_sweep.store(NEVER, Ordering::SeqCst);
         heavy_barrier();
         self.swept.fetch_max(now, Ordering::AcqRel);
@@ -271,16 +282,18 @@ impl State {
             }
         }
         if !table.slots.is_empty() {
-            let next = earliest.min(now.saturating_add(self.shortest)).max(now + self.distance);
+            let next = earliest.min(now.saturating_add(self.shortest)).max(now + self.distance.max(rest));
             self.next_sweep.fetch_min(next, Ordering::SeqCst);
         }
     }
 
-    /// Moves the next sweep forward.
+    /// Moves the next sweep forward to `at`, or to the earliest time that the last sweep allows.
     #[cold]
     fn sweep_by(&self, at: u64) {
-        self.next_sweep.fetch_min(at, Ordering::SeqCst);
-        self.wake_by(at);
+        let at = at.max(self.rested.load(Ordering::Relaxed));
+        if at < self.next_sweep.fetch_min(at, Ordering::SeqCst) {
+            self.wake_by(at);
+        }
     }
 
     /// Interrupts the reactor's wait if it would last longer than `at`. `at` is visible to

@@ -220,13 +220,15 @@ impl Config {
     /// The largest number of threads of one kind.
     pub const MAX_THREADS: usize = 1 << 15;
 
-    /// The shortest timeout of a connection, at least 1 ms. No deadline that is set now is due earlier.
+    /// The shortest timeout of a connection, at least 1 ms. No deadline that is set now is due earlier. A `keep_alive`
+    /// of 0 does not count, because no connection stays open for another request then.
     ///
     /// Backends that check all deadlines periodically, instead of keeping a timer for each, use it as the period.
     pub fn shortest_timeout(&self) -> Duration {
         // `handler_timeout` is not in the list: a connection with a running handler is not checked periodically.
         [self.keep_alive, self.header_timeout, self.body_timeout, self.write_timeout, self.linger]
             .into_iter()
+            .skip(self.keep_alive.is_zero().into())
             .min()
             .expect("the list is not empty")
             .max(Duration::from_millis(1))
@@ -296,4 +298,17 @@ pub enum OnDisconnect {
 /// The number of threads that the process can run in parallel; 1 if the system does not tell.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keep_alive_of_0_is_not_the_shortest_timeout() {
+        let with = |keep_alive| Config { keep_alive, ..Config::default() };
+        let short = Duration::from_millis(20);
+        assert_eq!(with(short).shortest_timeout(), short);
+        assert_eq!(with(Duration::ZERO).shortest_timeout(), Config::default().linger);
+    }
 }

@@ -7,7 +7,7 @@ use gearshift_core::{ReadBuffer, Transport};
 
 use super::*;
 use crate::ReactorTransport;
-use crate::handle::HALF;
+use crate::handle::{HALF, REST_PER_SOCKET};
 use crate::slot::{CLOSED, Direction, READABLE, Slot, WRITABLE};
 use crate::testing::{Counter, LONG, Rig, once_it_waits, pair, rig};
 
@@ -147,6 +147,25 @@ fn many_deadlines_close_together_cost_few_sweeps() {
         swept = reactor.handle().swept();
     }
     assert!(sweeps <= 3, "{sweeps} sweeps for deadlines within 10 ms");
+}
+
+#[test]
+fn sweeps_of_many_sockets_keep_a_distance_from_each_other() {
+    const SOCKETS: u64 = 20_000;
+    let mut reactor = Reactor::new(Duration::from_millis(1)).unwrap();
+    let slots: Vec<_> = (0..SOCKETS).map(|_| reactor.handle().slot(0)).collect();
+    let mut sweeps = vec![];
+    while sweeps.len() < 8 {
+        // Due at once, as at the end of a time of 0.
+        reactor.handle().set_deadline(&slots[0], Some(Instant::now()));
+        reactor.turn(None).unwrap();
+        let swept = reactor.handle().swept();
+        if sweeps.last() != Some(&swept) {
+            sweeps.push(swept);
+        }
+    }
+    let distances: Vec<_> = sweeps.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(distances.iter().all(|&distance| distance >= SOCKETS * REST_PER_SOCKET), "{distances:?}");
 }
 
 #[test]
