@@ -18,8 +18,8 @@ use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
 use gearshift_core::clock::{Clock, ManualClock};
 use gearshift_core::{
     AcceptPause, Answer, Body, BodyError, BoxFuture, Bytes, Config, Driving, Endpoint, Engine, EngineStats,
-    Handler, HeaderValue, Job, ReadBuffer, Report, Request, Response, Runtime, Service, Shutdown, Stream,
-    Transport, Work, WriteQueue, drive,
+    Handler, HeaderValue, Job, OnDisconnect, ReadBuffer, Report, Request, Response, Runtime, Service,
+    Shutdown, Stream, Transport, Work, WriteQueue, drive,
 };
 
 /// The result of one read.
@@ -753,6 +753,22 @@ fn a_handler_gets_the_time_again_for_which_the_process_was_stopped() {
         rig.poll();
         rig.assert_written("HTTP/1.1 503 ");
     }
+}
+
+#[test]
+fn a_peer_that_missed_the_deadline_of_a_write_gets_no_more_while_its_handler_goes_on() {
+    let set = |config: &mut Config| {
+        (config.write_timeout, config.on_disconnect) = (seconds(5), OnDisconnect::Ignore);
+    };
+    let mut rig = Rig::new(EVENT_LOOP, set, [all(&[GET, NEVER])]);
+    rig.script().room = 10;
+    assert!(!rig.poll());
+    let sent = rig.written().len();
+    rig.clock.advance(seconds(6));
+    assert!(!rig.poll());
+    rig.script().room = 1_000;
+    assert!(!rig.poll());
+    assert_eq!(rig.written().len(), sent);
 }
 
 #[test]

@@ -47,7 +47,8 @@ pub(crate) struct Io<T> {
     pub(crate) deadlines: Deadlines,
     /// Whether a handler that may read the body was called and has not responded.
     pub(crate) has_body_reader: bool,
-    /// Whether a read or a write has failed, or the system has recorded an error: the peer has left. The system reports
+    /// Whether a read or a write has failed, the deadline of a write has passed, or the system has recorded an error: the
+    /// peer has left, or counts as having left. The system reports
     /// an error once, to a task that reads the body, to a cancel token or to a flush; the others learn it here.
     pub(crate) has_failed: bool,
     /// The timer of the next liveness check, while a handler or a streamed body is pending.
@@ -117,10 +118,13 @@ impl<T: Transport> Io<T> {
     }
 
     /// Writes until the write queue is empty, within the deadline of a write, then begins the tasks that were added by
-    /// [`Io::spawn_after_flush`]. The flush is also pending at the end of a turn, see [`Io::has_yielded`].
+    /// [`Io::spawn_after_flush`]. Nothing is written after an error, also that of the deadline. The flush is also pending at the end of a turn, see [`Io::has_yielded`].
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         self.has_yielded = false;
+        if self.has_failed && !self.connection.write_queue.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         while !self.connection.write_queue.is_empty() {
             if self.written >= MAX_PER_TURN {
                 self.written = 0;
@@ -140,6 +144,7 @@ impl<T: Transport> Io<T> {
                 // Most writes succeed at once and need no deadline.
                 Poll::Pending if self.deadlines.writing().is_none() => self.wait_to_write(service),
                 Poll::Pending if self.deadlines.is_writing_used_up() => {
+                    self.has_failed = true;
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -147,7 +152,7 @@ impl<T: Transport> Io<T> {
                     self.wait_to_write(service);
                 }
                 Poll::Ready(Err(error)) => {
-                    self.has_failed |= is_failure(&error);
+                    self.has_failed = true;
                     return Poll::Ready(Err(error));
                 }
             }
