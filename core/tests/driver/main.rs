@@ -3,9 +3,14 @@
 //! The transport is scripted, the clock is manual, and each test polls the future of the connection itself. A test can
 //! therefore check the state between any two polls.
 
+mod answers;
+mod counts;
+mod tokens;
+
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once};
@@ -65,6 +70,10 @@ struct Script {
     has_unread_end: bool,
     /// A write without room forces this shutdown and fails.
     force: Option<Shutdown>,
+    /// Whether the system has recorded an error of the socket.
+    has_error: bool,
+    /// Whether a write panics.
+    panics: bool,
 }
 
 /// A transport that follows a script.
@@ -106,6 +115,10 @@ impl Transport for Scripted {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<usize>> {
         let mut script = self.0.lock().unwrap();
+        if std::mem::take(&mut script.panics) {
+            drop(script);
+            panic!("the transport is broken");
+        }
         script.max_queued = script.max_queued.max(from.len());
         script.writer = Some(cx.waker().clone());
         let n = from.front().len().min(script.room);
@@ -130,7 +143,8 @@ impl Transport for Scripted {
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
-        Ok(None)
+        let has_error = std::mem::take(&mut self.0.lock().unwrap().has_error);
+        Ok(has_error.then(|| io::ErrorKind::ConnectionReset.into()))
     }
 
     fn has_unread_end(&self) -> bool {
@@ -146,7 +160,7 @@ impl Transport for Scripted {
     }
 }
 
-/// A stream on which nothing happens.
+/// A stream on which nothing is received.
 struct Idle(Scripted);
 
 impl AsyncRead for Idle {
@@ -156,16 +170,27 @@ impl AsyncRead for Idle {
 }
 
 impl AsyncWrite for Idle {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.wait()
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.0.lock().unwrap().written.extend_from_slice(from);
+        Poll::Ready(Ok(from.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut script = self.0.0.lock().unwrap();
+        from.iter().for_each(|slice| script.written.extend_from_slice(slice));
+        Poll::Ready(Ok(from.iter().map(|slice| slice.len()).sum()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
     }
 }
 
@@ -233,19 +258,58 @@ struct Rig {
 impl Rig {
     /// Creates a connection. `set` changes the settings.
     fn new(blocks: bool, set: impl FnOnce(&mut Config), reads: impl IntoIterator<Item = Read>) -> Rig {
+        let app = App::default();
+        let (kept, ends, pieces) = (app.kept.clone(), app.ends.clone(), app.pieces.clone());
+        Rig { kept, ends, pieces, ..Rig::serving(app, blocks, set, reads) }
+    }
+
+    /// Creates a connection whose requests `handler` answers.
+    fn calling(
+        handler: impl Fn(Request) -> Answer + Send + Sync + 'static,
+        blocks: bool,
+        set: impl FnOnce(&mut Config),
+        reads: impl IntoIterator<Item = Read>,
+    ) -> Rig {
+        Rig::serving(Calls(handler), blocks, set, reads)
+    }
+
+    fn serving(
+        app: impl Handler,
+        blocks: bool,
+        set: impl FnOnce(&mut Config),
+        reads: impl IntoIterator<Item = Read>,
+    ) -> Rig {
         let (mut config, clock, shutdown) = (Config::default(), ManualClock::new(0), Shutdown::new());
         set(&mut config);
-        let (kept, tasks, pieces) = (Arc::default(), Arc::default(), Pieces::default());
+        let tasks = Arc::default();
         let engine = NoEngine { threads_block: blocks, clock: clock.clone(), tasks: Arc::clone(&tasks) };
         let runtime = Runtime::new(engine, &config, shutdown.clone());
         let time = Clock::Manual(clock.clone());
-        let ends = Arc::default();
-        let app = Arc::new(App { kept: Arc::clone(&kept), ends: Arc::clone(&ends), pieces: pieces.clone() });
-        let service = Service::new(app, config, shutdown, runtime.clone(), time);
+        let service = Service::new(Arc::new(app), config, shutdown, runtime.clone(), time);
         let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
         let driving = drive(Scripted(script.clone(), clock.clone()), None, &service);
+        let (kept, ends, pieces) = (Arc::default(), Arc::default(), Pieces::default());
         Rig { script, clock, service, runtime, tasks, wakes: Arc::default(), kept, ends, pieces, driving }
+    }
+
+    /// Creates another connection of the same server, from the address `peer`, that reads `reads`.
+    fn another(&self, peer: Option<SocketAddr>, reads: impl IntoIterator<Item = Read>) -> Rig {
+        let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
+        let script = Arc::new(Mutex::new(script));
+        let driving = drive(Scripted(script.clone(), self.clock.clone()), peer, &self.service);
+        Rig {
+            script,
+            clock: self.clock.clone(),
+            service: self.service.clone(),
+            runtime: self.runtime.clone(),
+            tasks: self.tasks.clone(),
+            wakes: Arc::default(),
+            kept: self.kept.clone(),
+            ends: self.ends.clone(),
+            pieces: self.pieces.clone(),
+            driving,
+        }
     }
 
     /// Polls the connection. Returns whether it has ended.
@@ -262,9 +326,12 @@ impl Rig {
     /// Polls the last background task. Returns whether it has ended.
     fn poll_task(&self) -> bool {
         let waker = Waker::from(self.wakes.clone());
-        let task = &mut self.tasks.lock().unwrap();
-        let task = task.last_mut().expect("a task was spawned");
-        task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+        // The task may spawn others, so it is polled outside of the lock.
+        let at = self.tasks.lock().unwrap().len().checked_sub(1).expect("a task was spawned");
+        let mut task = std::mem::replace(&mut self.tasks.lock().unwrap()[at], Box::pin(pending()));
+        let is_ready = task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        self.tasks.lock().unwrap()[at] = task;
+        is_ready
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -350,10 +417,20 @@ const LARGE: usize = 3 << 20;
 
 /// Answers according to the path. A request with a body is answered with a description of the body, unless the body is
 /// kept in the list.
+#[derive(Default)]
 struct App {
     kept: Arc<Mutex<Vec<Body>>>,
     ends: Arc<Mutex<Vec<StreamEnd>>>,
     pieces: Pieces,
+}
+
+/// A handler that is a function.
+struct Calls<F>(F);
+
+impl<F: Fn(Request) -> Answer + Send + Sync + 'static> Handler for Calls<F> {
+    fn call(&self, request: Request) -> Answer {
+        self.0(request)
+    }
 }
 
 /// The end of the stream of `/upgrade`: the result of its read, and the number of background tasks after its drop.
@@ -383,6 +460,10 @@ impl Handler for App {
                 Answer::Ready(Response::new(Body::from_stream(stream::repeat(piece))))
             }
             "/medium" => Answer::Ready(Response::new(Bytes::from(vec![b'x'; 100_000]))),
+            path if path.starts_with("/status/") => {
+                let status = path["/status/".len()..].parse().expect("a status");
+                Answer::Ready(Response::status_only(status))
+            }
             "/ignore" => Answer::Ready(Response::text("ignored")),
             "/some" => Answer::Later(
                 Box::pin(async {
