@@ -4,7 +4,9 @@
 //! therefore check the state between any two polls.
 
 mod answers;
+mod bodies;
 mod counts;
+mod stalls;
 mod tokens;
 
 use std::collections::VecDeque;
@@ -72,7 +74,9 @@ struct Script {
     force: Option<Shutdown>,
     /// Whether the system has recorded an error of the socket.
     has_error: bool,
-    /// Whether a write panics.
+    /// Whether the next write fails.
+    write_fails: bool,
+    /// Whether the next write panics.
     panics: bool,
 }
 
@@ -118,6 +122,9 @@ impl Transport for Scripted {
         if std::mem::take(&mut script.panics) {
             drop(script);
             panic!("the transport is broken");
+        }
+        if std::mem::take(&mut script.write_fails) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         script.max_queued = script.max_queued.max(from.len());
         script.writer = Some(cx.waker().clone());
