@@ -124,6 +124,24 @@ fn few_empty_lines_may_precede_a_request() {
 }
 
 #[test]
+fn a_request_line_may_have_exactly_the_length_of_its_limit() {
+    for method in ["GET", "DELETE"] {
+        let line = format!("{method} /abc HTTP/1.1");
+        for (limit, outcome) in
+            [(line.len(), line.as_str()), (line.len() - 1, "refused: RequestLineTooLong"), (14, "refused: ")]
+        {
+            let mut limits = Limits::default();
+            limits.request_line = limit;
+            let wire = format!("{line}\r\nHost: a\r\n\r\n");
+            for step in [1, wire.len()] {
+                let seen = run(wire.as_bytes().chunks(step), &Arc::new(limits.clone()), false);
+                assert!(seen[0].starts_with(outcome), "{wire:?}, limit {limit}, step {step}: {seen:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_field_has_a_meaning_by_its_whole_name() {
     for (field, value) in [
         ("Post", "a b"),
@@ -192,14 +210,20 @@ fn a_body_is_buffered_if_it_is_within_the_limit_or_has_arrived() {
 fn each_head_has_the_time_of_its_response() {
     const SECONDS: u64 = 784_111_777;
     let answers: &[(&str, fn(&mut Connection))] = &[
-        ("respond_whole", |connection| drop(connection.respond_whole(&mut Response::text("ok"), SECONDS))),
+        ("respond_whole", |connection| {
+            connection.respond_whole(&mut Response::text("ok"), SECONDS);
+        }),
         ("respond_whole, the last", |connection| {
             connection.close_after_this();
             connection.respond_whole(&mut Response::text("ok"), SECONDS);
         }),
-        ("respond", |connection| drop(connection.respond(StatusCode::OK, &[], None, SECONDS))),
+        ("respond", |connection| {
+            connection.respond(StatusCode::OK, &[], None, SECONDS);
+        }),
         ("switch", |connection| connection.switch(StatusCode::SWITCHING_PROTOCOLS, &[], SECONDS)),
-        ("refuse", |connection| drop(connection.refuse(Error::HeadTimeout, SECONDS))),
+        ("refuse", |connection| {
+            connection.refuse(Error::HeadTimeout, SECONDS);
+        }),
     ];
     for (call, answer) in answers {
         let mut connection = Connection::new(Arc::default(), true, true);
@@ -247,8 +271,12 @@ fn a_response_that_cannot_answer_its_request_is_replaced() {
 #[test]
 fn a_request_is_answered_once() {
     for respond in [
-        |connection: &mut Connection| drop(connection.respond_whole(&mut Response::text("ok"), 0)),
-        |connection: &mut Connection| drop(connection.respond(StatusCode::OK, &[], None, 0)),
+        |connection: &mut Connection| {
+            connection.respond_whole(&mut Response::text("ok"), 0);
+        },
+        |connection: &mut Connection| {
+            connection.respond(StatusCode::OK, &[], None, 0);
+        },
     ] {
         let mut connection = connection(&Arc::default(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(matches!(connection.next_event(), Event::Request(_)));
@@ -282,6 +310,7 @@ fn ambiguous_and_malformed_heads_are_refused() {
         ("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "EncodingUnknown"),
         ("Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "EncodingUnknown"),
         ("Host: a\r\nTransfer-Encoding: chunked, gzip\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding: gzip, br\r\n", "EncodingInvalid"),
         ("Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "EncodingInvalid"),
         ("Host: a\r\nTransfer-Encoding: xchunked\r\n", "EncodingInvalid"),
         ("Host: a\r\nTransfer-Encoding: chunked,\r\n", "EncodingInvalid"),

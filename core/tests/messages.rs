@@ -1,15 +1,16 @@
 //! Requests and responses as an application sees them, and their conversions.
 
+use futures_lite::future::block_on;
 use gearshift_core::header::{self, HeaderMap};
 use gearshift_core::http;
 use gearshift_core::{
-    Body, BodyError, Bytes, HeadTooLarge, HeaderName, HeaderValue, IntoResponse, Limits, Method, ParamError,
-    Request, Response, StatusCode, Version,
+    Body, BodyError, Bytes, Handler, HeadTooLarge, HeaderName, HeaderValue, IntoResponse, Limits, Method,
+    ParamError, Request, Response, Router, StatusCode, Version, sync,
 };
 
 /// Reads a body that is in memory.
 fn content(body: Body) -> Bytes {
-    futures_lite::future::block_on(body.bytes(usize::MAX)).expect("the body is in memory")
+    block_on(body.bytes(usize::MAX)).expect("the body is in memory")
 }
 
 /// Creates a request with these fields.
@@ -53,6 +54,24 @@ fn a_query_is_decoded_into_pairs() {
         assert_eq!(request.query_param(name).as_deref(), value, "{name}");
     }
     assert_eq!(Request::new(Method::GET, "/", "").query_param("a"), None);
+}
+
+#[test]
+fn a_parameter_of_a_route_is_decoded() {
+    let router = Router::new().get(
+        "/{a}/{number}",
+        sync(|request: Request| {
+            assert_eq!(request.param("other"), None);
+            format!("{:?} {:?}", request.param("a").as_deref(), request.parse_param::<u8>("number"))
+        }),
+    );
+    for (target, text) in [
+        ("/x/7", r#"Some("x") Ok(7)"#),
+        ("/b%20%C3%A9/256?c", r#"Some("b é") Err(Invalid { name: "number", value: "256" })"#),
+    ] {
+        let response = block_on(router.call(Request::new(Method::GET, target, "")).response());
+        assert_eq!(content(response.into_body()), text, "{target}");
+    }
 }
 
 #[test]

@@ -95,6 +95,7 @@ pub(crate) fn recycle(mut parts: Box<RequestParts>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::request::Request;
 
     /// The number of boxes in the pool of this thread.
     fn pooled() -> usize {
@@ -118,6 +119,12 @@ mod tests {
         assert!(parts.head.bytes.is_empty() && parts.body.is_empty() && parts.context.is_none());
         assert!(parts.params.names.is_none() && parts.params.values.is_empty());
         assert!(parts.extensions.is_empty());
+    }
+
+    #[test]
+    fn a_request_that_is_dropped_returns_its_parts() {
+        drop(Request::recycled());
+        assert_eq!(pooled(), 1);
     }
 
     #[test]

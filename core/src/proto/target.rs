@@ -111,6 +111,9 @@ fn is_authority_with_port(target: &[u8]) -> bool {
 /// 9110, 4.2.1).
 #[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
+    if let [b'[', address @ ..] = value {
+        return is_literal_address(address);
+    }
     let mut at = 0;
     while at < value.len() {
         let byte = value[at];
@@ -118,7 +121,6 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
             _ if CLASS[usize::from(byte)] & HOST != 0 => 1,
             b':' => return at > 0 && is_port(&value[at + 1..]),
             b'%' if is_percent_encoded(&value[at..]) => 3,
-            b'[' if at == 0 => return is_literal_address(&value[1..]),
             _ => return false,
         };
     }

@@ -193,13 +193,16 @@ mod tests {
         }
     }
 
-    /// Returns a poll function that is pending `n` times and wakes its task each time.
+    /// Returns a poll function that is pending `n` times and wakes its task each time, alternately in both ways.
     fn after(mut n: usize) -> impl FnMut(&mut Context<'_>) -> Poll<()> {
         move |cx| match n {
             0 => Poll::Ready(()),
             _ => {
                 n -= 1;
-                cx.waker().wake_by_ref();
+                match n % 2 {
+                    0 => cx.waker().wake_by_ref(),
+                    _ => cx.waker().clone().wake(),
+                }
                 Poll::Pending
             }
         }

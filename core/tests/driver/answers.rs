@@ -132,7 +132,7 @@ fn a_detached_handler_continues_without_its_connection() {
             assert_eq!(rig.driving.is_handling(), blocks);
             assert_eq!((rig.service.connections(), rig.runtime.tasks()), (0, 1), "blocks: {blocks}");
             assert_eq!(rig.runtime.stats().requests_in_flight, 0);
-            let mut poll = |rig: &mut Rig| if blocks { rig.poll() } else { rig.poll_task() };
+            let poll = |rig: &mut Rig| if blocks { rig.poll() } else { rig.poll_task() };
             assert!(!poll(&mut rig));
             act(&rig, &done);
             assert!(poll(&mut rig), "blocks: {blocks}");
