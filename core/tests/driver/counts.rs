@@ -1,6 +1,6 @@
 //! What a server counts: its connections, their requests and responses, and their places.
 
-use gearshift_core::{Overload, Stats};
+use gearshift_core::{Bind, Listener, Overload, Stats};
 
 use super::*;
 
@@ -150,4 +150,41 @@ fn responses_during_a_stop_are_counted_as_finished() {
             assert_eq!(Report::of(&rig.service).finished, u64::from(is_answered), "{}", rig.written());
         }
     }
+}
+
+#[test]
+fn connections_are_refused_while_the_process_has_no_file_descriptor() {
+    use std::io::Read as _;
+
+    keep_lines();
+    let set = |config: &mut Config| (config.overload, config.access_log) = (Overload::Refuse, true);
+    let rig = Rig::new(EVENT_LOOP, set, []);
+    rig.clock.advance(seconds(784_111_777));
+    let bind = "127.0.0.1:0".parse::<Bind>().expect("an address");
+    let listener = Listener::bind(&[bind], rig.service.config()).expect("a free port").remove(0);
+    let &Endpoint::Tcp(address) = listener.local() else { panic!("a TCP socket") };
+    let mut peer = std::net::TcpStream::connect(address).expect("the listener has a queue");
+    let mut pause = AcceptPause::new();
+    // EMFILE.
+    let error = io::Error::from_raw_os_error(24);
+    let of_peer = peer.local_addr().expect("a connected socket").to_string();
+    let lines_with = |text: &str| -> Vec<String> {
+        LINES.lock().unwrap().extract_if(.., |line| line.contains(text)).collect()
+    };
+    for (n, pauses) in [(0, 1), (1, 0), (2, 1)] {
+        assert!(pause.failed(&error, &listener, &rig.service).is_some());
+        assert_eq!(lines_with("accepting pauses").len(), pauses, "failure {n}");
+        if n > 0 {
+            rig.clock.advance(seconds(1));
+        }
+    }
+    let mut response = String::new();
+    peer.read_to_string(&mut response).expect("the response is text");
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(response.contains("\r\nRetry-After: "), "{response}");
+    assert_eq!(rig.runtime.stats().connections_refused, 1);
+    let text = "there are too many connections";
+    assert!(response.ends_with(text), "{response}");
+    let line = format!("{of_peer} - - [06/Nov/1994:08:49:37 +0000] \"-\" 503 {} 0.000000", text.len());
+    assert_eq!(lines_with(&of_peer), [line]);
 }

@@ -923,6 +923,7 @@ fn the_driver_watches_the_peer_again_when_another_task_has_read_the_body() {
     assert!(!rig.poll());
     let mut body = rig.kept.lock().unwrap().pop().unwrap();
     assert!(poll_body(&mut body, Waker::noop()).is_pending());
+    assert_eq!(rig.wakes(), 0);
     rig.script().reads.push_back(Text("abc"));
     assert!(poll_body(&mut body, Waker::noop()).is_ready());
     assert_eq!(rig.wakes(), 1);
@@ -1033,14 +1034,24 @@ fn without_keep_alive_the_last_response_says_that_it_is_the_last() {
     }
 }
 
-/// The lines of the access log, of all tests.
+/// The lines of the access log and of other logs that tests read, of all tests.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct AccessLines;
 
+/// Makes the process keep its log lines in [`LINES`].
+fn keep_lines() {
+    static LOGGER: Once = Once::new();
+    LOGGER.call_once(|| {
+        log::set_logger(&AccessLines).expect("the process has no other logger");
+        log::set_max_level(log::LevelFilter::Info);
+    });
+}
+
 impl log::Log for AccessLines {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target() == "gearshift::access"
+        ["gearshift::access", "gearshift::stall", "gearshift_core::server::accept"]
+            .contains(&metadata.target())
     }
 
     fn log(&self, record: &log::Record<'_>) {
@@ -1054,11 +1065,7 @@ impl log::Log for AccessLines {
 
 /// Creates a connection with an access log. The time is 1994-11-06 08:49:37.
 fn logged(blocks: bool, reads: impl IntoIterator<Item = Read>) -> Rig {
-    static LOGGER: Once = Once::new();
-    LOGGER.call_once(|| {
-        log::set_logger(&AccessLines).expect("the process has no other logger");
-        log::set_max_level(log::LevelFilter::Info);
-    });
+    keep_lines();
     let mut rig = Rig::new(blocks, |config| config.access_log = true, reads);
     rig.clock.advance(seconds(784_111_777));
     rig.driving = drive(Scripted(rig.script.clone(), rig.clock.clone()), None, &rig.service);
@@ -1131,6 +1138,16 @@ fn a_request_that_is_not_answered_is_logged_when_the_connection_ends() {
             assert_eq!(lines_about(&target), [line]);
         }
     }
+}
+
+#[test]
+fn a_response_of_which_nothing_was_sent_has_no_status_in_the_log() {
+    let mut rig = logged(EVENT_LOOP, [Text(head("GET /unsent", ""))]);
+    rig.script().room = 0;
+    assert!(!rig.poll());
+    drop(rig.driving);
+    let line = "unix - - [06/Nov/1994:08:49:37 +0000] \"GET /unsent HTTP/1.1\" - 0 0.000000";
+    assert_eq!(lines_about("/unsent"), [line]);
 }
 
 const OFFER: &str = "Connection: upgrade\r\nUpgrade: x\r\n";
@@ -1560,6 +1577,45 @@ fn each_piece_of_a_half_closed_stream_has_its_own_time() {
     rig.pieces.lock().unwrap().push_back("");
     assert_eq!(rig.ends_after(|_| {}), seconds(1));
     assert_eq!(rig.written().matches("next ").count(), 10);
+}
+
+#[test]
+fn a_piece_gets_the_time_again_for_which_the_process_was_stopped() {
+    for (late_by, is_over) in [(Duration::from_millis(999), true), (seconds(1), false), (seconds(60), false)]
+    {
+        let mut rig = half_closed(PIECES, |_| {});
+        rig.clock.advance(seconds(5) + late_by);
+        assert_eq!(rig.poll(), is_over, "{late_by:?}");
+        assert!(is_over || rig.ends_after(|_| {}) == seconds(5), "{late_by:?}");
+    }
+}
+
+#[test]
+fn the_bytes_that_were_written_without_a_wait_give_no_time() {
+    let set = |config: &mut Config| config.write_timeout = seconds(20);
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(head("GET /large", ""))]);
+    rig.script().room = 400_000;
+    let took = rig.ends_after(|rig| rig.script().room += 1);
+    assert!(took >= seconds(20) && took < seconds(22), "400,000 bytes would give half an hour: {took:?}");
+}
+
+#[test]
+fn a_stream_that_an_async_handler_returns_has_no_deadline_of_a_handler() {
+    let handler = |_: Request| {
+        Answer::Later(
+            Box::pin(async {
+                yield_now().await;
+                Response::new(Body::from_stream(stream::pending::<Piece>()))
+            }),
+            None,
+        )
+    };
+    for blocks in [EVENT_LOOP, BLOCKING] {
+        let set = |config: &mut Config| config.handler_timeout = seconds(5);
+        let mut rig = Rig::calling(handler, blocks, set, [Text(GET)]);
+        rig.lives_for(seconds(20));
+        rig.assert_written("HTTP/1.1 200");
+    }
 }
 
 #[test]

@@ -104,3 +104,46 @@ fn an_answer_shows_what_it_is() {
     assert!(format!("{ready:?}").starts_with("Ready(Response { status: 200"), "{ready:?}");
     assert_eq!(format!("{:?}", Answer::Later(Box::pin(pending()), None)), "Later(None)");
 }
+
+#[test]
+fn a_report_has_the_number_of_handlers_that_held_the_thread_together() {
+    keep_lines();
+    // Each row has a route of its own, because the lines of all tests are kept together.
+    for (route, reads, reports) in [
+        ("/one", &[1][..], &[1][..]),
+        ("/three", &[3], &[3]),
+        ("/again", &[3, 2], &[3, 2]),
+        ("/late", &[-1], &[1]),
+        ("/mixed", &[2, -1], &[2, 1]),
+    ] {
+        let clock = Arc::new(Mutex::new(None::<ManualClock>));
+        let of = clock.clone();
+        let hold = move || of.lock().unwrap().as_ref().expect("the clock is set").advance(seconds(1));
+        let later = hold.clone();
+        let router = Router::new().get(route, gearshift_core::sync(move |_: Request| hold())).post(
+            route,
+            move |_: Request| {
+                let hold = later.clone();
+                async move { hold() }
+            },
+        );
+        let [sync, later] = ["GET", "POST"].map(|method| head(&format!("{method} {route}"), ""));
+        let reads = reads.iter().flat_map(|&n| match n {
+            1.. => [Text(sync.repeat(n as usize).leak()), Nothing],
+            _ => [Text(later), Nothing],
+        });
+        let set = |config: &mut Config| config.stall_threshold = seconds(1);
+        let mut rig = Rig::serving(router, EVENT_LOOP, set, reads.collect::<Vec<_>>());
+        *clock.lock().unwrap() = Some(rig.clock.clone());
+        for _ in 0..4 {
+            assert!(!rig.poll());
+        }
+        let lines: Vec<_> = LINES.lock().unwrap().extract_if(.., |line| line.contains(route)).collect();
+        assert_eq!(lines.len(), reports.len(), "{lines:?}");
+        for (line, &handlers) in lines.iter().zip(reports) {
+            let together = line.strip_prefix("one of ").and_then(|line| line.split(' ').next());
+            let together = together.map_or(Ok(1), str::parse);
+            assert_eq!(together, Ok(handlers), "{line}");
+        }
+    }
+}

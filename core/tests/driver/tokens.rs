@@ -152,11 +152,13 @@ fn a_token_asks_no_peer_that_would_take_the_question_for_a_response() {
 
 #[test]
 fn a_token_reads_no_more_than_what_is_read_ahead() {
-    let (rig, token) = waiting(BLOCKING, GET);
-    let large = Text("x".repeat(3000).leak());
-    rig.script().reads.extend([large; 4]);
-    for left in [3, 2, 2] {
-        assert!(!token.is_cancelled());
-        assert_eq!(rig.script().reads.len(), left);
+    for (size, all_left) in [(3000, [3, 2, 2]), (4095, [3, 2, 2]), (4096, [3, 3, 3])] {
+        let (rig, token) = waiting(BLOCKING, GET);
+        let large = Text("x".repeat(size).leak());
+        rig.script().reads.extend([large; 4]);
+        for left in all_left {
+            assert!(!token.is_cancelled());
+            assert_eq!(rig.script().reads.len(), left, "{size} bytes");
+        }
     }
 }
