@@ -199,9 +199,10 @@ mod tests {
             0 => Poll::Ready(()),
             _ => {
                 n -= 1;
+                let waker = cx.waker().clone();
                 match n % 2 {
-                    0 => cx.waker().wake_by_ref(),
-                    _ => cx.waker().clone().wake(),
+                    0 => waker.wake_by_ref(),
+                    _ => waker.wake(),
                 }
                 Poll::Pending
             }
