@@ -105,6 +105,188 @@ fn valid_requests_are_answered() {
 }
 
 #[test]
+fn few_empty_lines_may_precede_a_request() {
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (before, outcome) in [
+        ("\r\n", "GET / HTTP/1.1"),
+        ("\r\n\r\n", "GET / HTTP/1.1"),
+        ("\r\n\r\n\r\n", "refused: LineEnd"),
+        ("\n", "refused: LineEnd"),
+        ("\r", "refused: LineEnd"),
+        ("\r\n\n", "refused: LineEnd"),
+    ] {
+        let wire = format!("{before}{GET}");
+        for step in [1, 2, wire.len()] {
+            let seen = run(wire.as_bytes().chunks(step), &Arc::default(), false);
+            assert!(seen[0].starts_with(outcome), "{wire:?} in reads of {step} bytes: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn a_request_line_may_have_exactly_the_length_of_its_limit() {
+    for method in ["GET", "DELETE"] {
+        let line = format!("{method} /abc HTTP/1.1");
+        for (limit, outcome) in
+            [(line.len(), line.as_str()), (line.len() - 1, "refused: RequestLineTooLong"), (14, "refused: ")]
+        {
+            let mut limits = Limits::default();
+            limits.request_line = limit;
+            let wire = format!("{line}\r\nHost: a\r\n\r\n");
+            for step in [1, wire.len()] {
+                let seen = run(wire.as_bytes().chunks(step), &Arc::new(limits.clone()), false);
+                assert!(seen[0].starts_with(outcome), "{wire:?}, limit {limit}, step {step}: {seen:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_field_has_a_meaning_by_its_whole_name() {
+    for (field, value) in [
+        ("Post", "a b"),
+        ("Exceed", "200-ok"),
+        ("Uplifts", "a"),
+        ("Connectors", "close"),
+        ("Content-Strong", "x"),
+        ("Transfer-Enjoying", "gzip"),
+    ] {
+        let wire = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}: {value}\r\n\r\nGET");
+        let seen = run([wire.as_bytes()], &Arc::default(), false);
+        assert!(seen[0].ends_with("\"\" whole"), "{seen:?}");
+        assert_eq!(seen[1], "waits", "{field}");
+    }
+}
+
+#[test]
+fn a_body_may_have_exactly_the_size_of_its_limit() {
+    let mut limits = Limits::default();
+    limits.body = 3;
+    let limits = Arc::new(limits);
+    for (framing, body) in [
+        ("Content-Length: 3", "abc"),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
+    ] {
+        let wire = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}");
+        let seen = run([wire.as_bytes()], &limits, false);
+        assert!(seen[0].ends_with("\"abc\" whole"), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_body_is_buffered_if_it_is_within_the_limit_or_has_arrived() {
+    const FIVE: &str = "Content-Length: 5";
+    const CHUNKED: &str = "Transfer-Encoding: chunked";
+    for (framing, arrived, limit, has_ended, expected) in [
+        (FIVE, "abc", 5, false, "NeedBytes"),
+        (FIVE, "abc", 4, false, "Partial"),
+        (FIVE, "abc", 5, true, "Partial"),
+        (FIVE, "abcde", 0, false, "Whole(Body(5 bytes))"),
+        (CHUNKED, "3\r\nabc\r\n", 3, false, "NeedBytes"),
+        (CHUNKED, "3\r\nabc\r\n", 2, false, "Partial"),
+        (CHUNKED, "3\r\nabc\r\n", 1, false, "Partial"),
+        (CHUNKED, "3\r\nabc\r\n", 3, true, "Partial"),
+        (CHUNKED, "3\r\nabc\r\nx", 3, false, "Partial"),
+        (CHUNKED, "3\r\nabc\r\n0\r\n\r\n", 0, false, "Whole(Body(3 bytes))"),
+    ] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+        let mut connection = connection(&Arc::default(), &head);
+        assert!(matches!(connection.next_event(), Event::Request(_)));
+        connection.read_buffer.extend(arrived.as_bytes());
+        if has_ended {
+            connection.received_end();
+        }
+        let buffered = format!("{:?}", connection.buffer_body(limit));
+        assert_eq!(buffered, expected, "{framing}, {arrived:?}, limit {limit}, has ended: {has_ended}");
+        if expected == "Partial" {
+            let piece = connection.next_piece();
+            assert!(matches!(&piece, Ok(Piece::Data(data)) if data == "abc"), "{piece:?}");
+        }
+    }
+}
+
+#[test]
+fn each_head_has_the_time_of_its_response() {
+    const SECONDS: u64 = 784_111_777;
+    let answers: &[(&str, fn(&mut Connection))] = &[
+        ("respond_whole", |connection| {
+            connection.respond_whole(&mut Response::text("ok"), SECONDS);
+        }),
+        ("respond_whole, the last", |connection| {
+            connection.close_after_this();
+            connection.respond_whole(&mut Response::text("ok"), SECONDS);
+        }),
+        ("respond", |connection| {
+            connection.respond(StatusCode::OK, &[], None, SECONDS);
+        }),
+        ("switch", |connection| connection.switch(StatusCode::SWITCHING_PROTOCOLS, &[], SECONDS)),
+        ("refuse", |connection| {
+            connection.refuse(Error::HeadTimeout, SECONDS);
+        }),
+    ];
+    for (call, answer) in answers {
+        let mut connection = Connection::new(Arc::default(), true, true);
+        connection.read_buffer.extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(matches!(connection.next_event(), Event::Request(_)));
+        answer(&mut connection);
+        let head = String::from_utf8_lossy(connection.write_queue.front());
+        assert!(head.contains("\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{call}: {head}");
+    }
+}
+
+#[test]
+fn only_a_refusal_because_of_overload_asks_the_peer_to_return() {
+    for (error, asks) in [(Error::Overload, true), (Error::HeadTimeout, false)] {
+        let mut connection = connection(&Arc::default(), "");
+        connection.refuse(error, 0);
+        let head = String::from_utf8_lossy(connection.write_queue.front());
+        assert_eq!(head.contains("\r\nRetry-After: 1\r\n"), asks, "{head}");
+    }
+}
+
+#[test]
+fn a_response_that_cannot_answer_its_request_is_replaced() {
+    for (line, status, instead) in [
+        ("GET / HTTP/1.1", 100, Some(500)),
+        ("GET / HTTP/1.1", 200, None),
+        ("CONNECT a:1 HTTP/1.1", 200, Some(501)),
+        ("CONNECT a:1 HTTP/1.1", 403, None),
+    ] {
+        let mut connection = connection(&Arc::default(), &format!("{line}\r\nHost: a\r\n\r\n"));
+        assert!(matches!(connection.next_event(), Event::Request(_)));
+        let mut response = Response::text("ok").with_status(StatusCode::from_u16(status).expect("a status"));
+        connection.replace_invalid(&mut response);
+        assert_eq!(response.status(), instead.unwrap_or(status), "{line}, {status}");
+        assert_eq!(
+            (response.headers().count(), response.body().is_empty()),
+            match instead {
+                Some(_) => (0, true),
+                None => (1, false),
+            }
+        );
+    }
+}
+
+#[test]
+fn a_request_is_answered_once() {
+    for respond in [
+        |connection: &mut Connection| {
+            connection.respond_whole(&mut Response::text("ok"), 0);
+        },
+        |connection: &mut Connection| {
+            connection.respond(StatusCode::OK, &[], None, 0);
+        },
+    ] {
+        let mut connection = connection(&Arc::default(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(matches!(connection.next_event(), Event::Request(_)));
+        respond(&mut connection);
+        let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| respond(&mut connection)));
+        assert!(again.is_err(), "a second response is a fault of the caller");
+    }
+}
+
+#[test]
 fn ambiguous_and_malformed_heads_are_refused() {
     let mut limits = Limits::default();
     limits.body = 1000;
@@ -128,11 +310,14 @@ fn ambiguous_and_malformed_heads_are_refused() {
         ("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "EncodingUnknown"),
         ("Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "EncodingUnknown"),
         ("Host: a\r\nTransfer-Encoding: chunked, gzip\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding: gzip, br\r\n", "EncodingInvalid"),
         ("Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "EncodingInvalid"),
         ("Host: a\r\nTransfer-Encoding: xchunked\r\n", "EncodingInvalid"),
         ("Host: a\r\nTransfer-Encoding: chunked,\r\n", "EncodingInvalid"),
         ("Host: a\r\nTransfer-Encoding: \"chunked\"\r\n", "EncodingInvalid"),
         ("Host: a\r\nTransfer-Encoding:\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding: ,chunked\r\n", "EncodingInvalid"),
+        ("Host: a\r\nTransfer-Encoding: gzip,, chunked\r\n", "EncodingInvalid"),
         ("Host: a\r\nExpect: 200-ok\r\n", "Expectation"),
         ("Host : a\r\n", "FieldName"),
         (" Host: a\r\n", "Folding"),

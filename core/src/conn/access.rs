@@ -187,12 +187,11 @@ impl AccessLog {
         Start { seconds: self.clock.unix_seconds(), at: self.clock.now() }
     }
 
-    /// Records that the head of a response was queued. `before` and `after` are the lengths of the write queue before
-    /// and after that.
-    pub(crate) fn responds(&mut self, status: StatusCode, before: usize, after: usize) {
-        let (begin, end) = (self.sent + before as u64, self.sent + after as u64);
+    /// Records that the head of a response was queued. `before` is the length of the write queue before that.
+    pub(crate) fn responds(&mut self, status: StatusCode, before: usize) {
+        let begin = self.sent + before as u64;
         if let Some(open) = self.open.back_mut() {
-            open.response = Some(Queued { status, begin, end, body: 0, is_whole: false });
+            open.response = Some(Queued { status, begin, end: begin, body: 0, is_whole: false });
         }
     }
 

@@ -302,10 +302,9 @@ impl<T> Io<T> {
     /// number of bytes of its body, if the response is complete.
     fn record(&mut self, status: StatusCode, before: usize, body: Option<u64>) {
         let Some(access) = &mut self.access else { return };
-        let len = self.connection.write_queue.len();
-        access.responds(status, before, len);
+        access.responds(status, before);
         if let Some(body) = body {
-            access.queued(body, len, true);
+            access.queued(body, self.connection.write_queue.len(), true);
         }
     }
 }

@@ -193,4 +193,14 @@ mod tests {
         min_rate.moved(start, 0);
         assert_eq!(min_rate.deadline(), None);
     }
+
+    #[test]
+    fn a_rate_is_begun_by_a_wait_and_until_it_is_forgotten() {
+        let (start, mut min_rate) = (Instant::now(), MinRate::default());
+        assert!(!min_rate.is_begun());
+        min_rate.wait(start, WaitLimits::new(TIMEOUT, 256));
+        assert!(min_rate.is_begun());
+        min_rate.moved(start, 1);
+        assert!(min_rate.is_begun());
+    }
 }

@@ -134,7 +134,7 @@ impl Decoder {
                     At::Size { size, digits }
                 }
                 (_, Some(digit)) => {
-                    At::Size { size: size << 4 | u64::from(digit), digits: SIZE_DIGITS.min(digits + 1) }
+                    At::Size { size: size * 16 + u64::from(digit), digits: SIZE_DIGITS.min(digits + 1) }
                 }
                 _ if digits == 0 => return Err(Error::ChunkSize),
                 (b'\r', _) => At::SizeLf { size },
@@ -279,10 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn bounds_extensions() {
-        let wire = format!("3;{}\r\n", "a".repeat(usize::from(MAX_OVERHEAD)));
-        assert_eq!(decode(wire.as_bytes(), 100), Err(Error::ChunkExtension));
-        let short = "1;aaaaaaaaaaaaaaaa\r\nx\r\n".repeat(300);
-        assert_eq!(decode(short.as_bytes(), 100), Err(Error::ChunkExtension));
+    fn the_overhead_of_a_body_is_bounded() {
+        let max = usize::from(MAX_OVERHEAD);
+        let zeros = |overhead| format!("{}1\r\nx\r\n", "0".repeat(usize::from(SIZE_DIGITS) + overhead));
+        // The overhead of an extension includes the CR behind it.
+        let extension = |overhead| format!("1;{}\r\nx\r\n", "a".repeat(overhead - 1));
+        let many = extension(8).repeat(max / 8 - 1);
+        for (within, beyond, error) in [
+            (zeros(max), zeros(max + 1), Error::ChunkSize),
+            (extension(max), extension(max + 1), Error::ChunkExtension),
+            (many.clone() + &extension(8), many + &extension(9), Error::ChunkExtension),
+        ] {
+            let body = vec![b'x'; within.matches('x').count()];
+            assert_eq!(decode((within + "0\r\n\r\n").as_bytes(), 100), Ok(Some((body, 0))), "{error}");
+            assert_eq!(decode((beyond + "0\r\n\r\n").as_bytes(), 100), Err(error));
+        }
     }
 }

@@ -237,6 +237,16 @@ mod tests {
             head(&mut text, *status, &fields, *length, *connection, STANDARD);
             assert_eq!(String::from_utf8_lossy(&text), *expected);
         }
+        for (server, date, expected) in [
+            (true, false, "HTTP/1.1 200 OK\r\nServer: gearshift\r\n\r\n"),
+            (false, true, "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"),
+            (false, false, "HTTP/1.1 200 OK\r\n\r\n"),
+        ] {
+            let mut text = Vec::new();
+            let standard = StandardFields { server, date, ..STANDARD };
+            head(&mut text, StatusCode::OK, &[], BodyLength::Omitted, None, standard);
+            assert_eq!(String::from_utf8_lossy(&text), expected);
+        }
     }
 
     #[test]

@@ -118,3 +118,28 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_the_status_of_its_rfc() {
+        for (error, status) in [
+            (Error::Method, 400),
+            (Error::RequestLineTooLong, 414),
+            (Error::MethodTooLong, 501),
+            (Error::FieldsTooLarge, 431),
+            (Error::TooManyFields, 431),
+            (Error::BodyTooLarge, 413),
+            (Error::HeadTimeout, 408),
+            (Error::Expectation, 417),
+            (Error::EncodingUnknown, 501),
+            (Error::EncodingInvalid, 400),
+            (Error::Overload, 503),
+            (Error::Version, 505),
+        ] {
+            assert_eq!(error.status(), status, "{error}");
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub(crate) struct Facts {
     pub(crate) is_http10: bool,
     /// The request has `Expect: 100-continue` (RFC 9110, 10.1.1), and no `100 Continue` was sent.
     pub(crate) expects_continue: bool,
-    /// The request offers other protocols (RFC 9110, 7.8).
+    /// The request may offer other protocols: it has `Connection: upgrade` (RFC 9110, 7.8).
     pub(crate) offers_upgrade: bool,
     pub(crate) is_head: bool,
     pub(crate) is_connect: bool,
@@ -41,7 +41,6 @@ pub(crate) struct FieldFacts {
     close: bool,
     keep_alive: bool,
     upgrade_option: bool,
-    upgrade_field: bool,
     expects_continue: bool,
 }
 
@@ -69,7 +68,6 @@ impl FieldFacts {
                         facts.expects_continue = true;
                     }
                 }
-                7 if name.eq_ignore_ascii_case(b"upgrade") => facts.upgrade_field = true,
                 10 if name.eq_ignore_ascii_case(b"connection") => {
                     for option in list(value) {
                         facts.close |= option.eq_ignore_ascii_case(b"close");
@@ -114,7 +112,7 @@ impl FieldFacts {
             is_http10,
             expects_continue: self.expects_continue && !is_http10,
             // `close` says that nothing follows the request, so the peer cannot continue in another protocol.
-            offers_upgrade: self.upgrade_option && self.upgrade_field && !self.close && !is_http10,
+            offers_upgrade: self.upgrade_option && !self.close && !is_http10,
             is_head: *method == Method::HEAD,
             is_connect,
         };

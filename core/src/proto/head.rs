@@ -212,3 +212,80 @@ fn accept(
     request.inner_mut().head = head;
     Ok((request, facts))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The method, the target, the path and the version that `read_line` finds.
+    fn read_line_of(line: &str, limits: &Limits) -> Option<(Method, String, String, Version)> {
+        let bytes = format!("{line}\r\n");
+        let mut head = Head::default();
+        let len = read_line(bytes.as_bytes(), limits, &mut head)?;
+        assert_eq!(len, bytes.len());
+        let text =
+            |span: Span| String::from_utf8(span.of(bytes.as_bytes()).to_vec()).expect("a line is ASCII");
+        Some((head.method, text(head.target), text(head.path), head.version))
+    }
+
+    #[test]
+    fn common_request_lines_are_read_without_the_parser() {
+        for (method, name) in
+            [(Method::GET, "GET"), (Method::POST, "POST"), (Method::PUT, "PUT"), (Method::HEAD, "HEAD")]
+        {
+            for (version, digit) in [(Version::HTTP_11, '1'), (Version::HTTP_10, '0')] {
+                let line = format!("{name} /a%20b?c HTTP/1.{digit}");
+                let expected = (method.clone(), "/a%20b?c".to_owned(), "/a%20b".to_owned(), version);
+                assert_eq!(read_line_of(&line, &Limits::default()), Some(expected), "{line}");
+            }
+        }
+        for line in [
+            "DELETE / HTTP/1.1",
+            "get / HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET http://a/ HTTP/1.1",
+            "GET /# HTTP/1.1",
+            "GET / HTTP/1.2",
+            "GET / HTTP/2.1",
+            "GET / HTTP/2.0",
+            "GET /  HTTP/1.1",
+            "GET / HTTP/1.1 ",
+        ] {
+            assert_eq!(read_line_of(line, &Limits::default()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_common_request_line_is_within_its_limits() {
+        let max_target = Limits::MAX_HEAD - "GET  HTTP/1.1\r\n".len();
+        for (target, request_line, is_read) in [
+            (1, 14, true),
+            (1, 13, false),
+            (100, 113, true),
+            (100, 112, false),
+            (max_target, usize::MAX, true),
+            (max_target + 1, usize::MAX, false),
+        ] {
+            let line = format!("GET /{} HTTP/1.1", "a".repeat(target - 1));
+            let limits = Limits { request_line, ..Limits::default() };
+            assert_eq!(read_line_of(&line, &limits).is_some(), is_read, "{target}, {request_line}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_was_read_is_recalled_within_its_limits() {
+        let head = "PUT /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+        let limits = |head| Limits { head, ..Limits::default() };
+        let mut read_buffer = ReadBuffer::new();
+        read_buffer.extend(head.as_bytes());
+        assert!(recall(&mut read_buffer, &limits(head.len())).is_none(), "no field section is cached");
+        assert!(matches!(read(&mut read_buffer, &mut Scan::default(), &limits(head.len())), Ok(Some(_))));
+        read_buffer.extend(head.as_bytes());
+        assert!(recall(&mut read_buffer, &limits(head.len() - 1)).is_none(), "the head is too long");
+        let (request, facts) = recall(&mut read_buffer, &limits(head.len())).expect("the section is cached");
+        assert_eq!(facts.map(|(framing, _)| framing), Ok(Framing::Length(3)));
+        assert_eq!((request.method(), request.target(), request.path()), (&Method::PUT, "/a?b", "/a"));
+        assert_eq!(request.header("content-length"), Some("3"));
+        assert!(read_buffer.is_empty());
+    }
+}

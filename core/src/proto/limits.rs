@@ -67,3 +67,26 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_limits_above_their_maximum_are_reduced() {
+        for (head, fields) in [(0, 0), (1, 1), (1, 0), (0, 1)] {
+            let given = Limits {
+                head: Limits::MAX_HEAD + head,
+                fields: Limits::MAX_FIELDS + fields,
+                ..Limits::default()
+            };
+            let given = Arc::new(given);
+            let limits = given.clone().clamped();
+            assert_eq!((limits.head, limits.fields), (Limits::MAX_HEAD, Limits::MAX_FIELDS));
+            // The connections of a server share the limits.
+            assert_eq!(Arc::ptr_eq(&limits, &given), head + fields == 0);
+        }
+        let given = Arc::new(Limits::default());
+        assert!(Arc::ptr_eq(&given.clone().clamped(), &given));
+    }
+}

@@ -116,3 +116,85 @@ pub(crate) fn remember_fields(bytes: &[u8], fields: &FieldSpans, facts: FieldFac
         section.limits = (limits.field_line, limits.fields);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(request_line: usize) -> Limits {
+        Limits { request_line, ..Limits::default() }
+    }
+
+    #[test]
+    fn the_last_line_is_recalled_within_the_limit() {
+        let span = |start, len| Span { start, len };
+        let line = b"PUT /a?b HTTP/1.0\r\n";
+        let (target, path) = (span(4, 4), span(4, 2));
+        let head = Head { method: Method::PUT, version: Version::HTTP_10, target, path, ..Head::default() };
+        let mut recalled = Head::default();
+        assert_eq!(recall_line(line, &limits(17), &mut recalled), None);
+        remember_line(line, &head);
+        for (bytes, request_line, len) in [
+            (&b"PUT /a?b HTTP/1.0\r\nA: b"[..], 17, Some(19)),
+            (b"PUT /a?b HTTP/1.0\r\n", 16, None),
+            (b"PUT /a?b HTTP/1.1\r\n", 17, None),
+            (b"PUT /a?b HTTP/1.0\r", 17, None),
+        ] {
+            assert_eq!(recall_line(bytes, &limits(request_line), &mut recalled), len, "{bytes:?}");
+        }
+        assert_eq!((recalled.method, recalled.version), (Method::PUT, Version::HTTP_10));
+        assert_eq!((recalled.target, recalled.path), (target, path));
+        for (len, is_kept) in [(MAX_LINE, true), (MAX_LINE + 1, false)] {
+            let line = vec![len as u8; len];
+            remember_line(&line, &head);
+            let mut recalled = Head::default();
+            assert_eq!(recall_line(&line, &limits(len), &mut recalled), is_kept.then_some(len));
+        }
+    }
+
+    /// The cached sections among `sections`.
+    fn recalled<'a>(sections: &[&'a str], limits: &Limits) -> Vec<&'a str> {
+        let is_recalled = |section: &&&str| {
+            let mut fields = FieldSpans::new();
+            let found = recall_fields(section.as_bytes(), limits, &mut fields).map(|(_, len)| len);
+            assert!(found.is_none_or(|len| len == section.len()));
+            found.is_some()
+        };
+        sections.iter().filter(is_recalled).copied().collect()
+    }
+
+    fn remember(section: &str) {
+        remember_fields(section.as_bytes(), &FieldSpans::new(), FieldFacts::default(), &Limits::default());
+    }
+
+    #[test]
+    fn a_section_replaces_the_one_that_follows_the_section_used_last() {
+        let limits = Limits::default();
+        let sections = ["a", "b", "c", "d", "e", "f", "g"];
+        sections[..MAX_SECTIONS].iter().for_each(|section| remember(section));
+        assert_eq!(recalled(&sections, &limits), sections[..MAX_SECTIONS]);
+        remember("e");
+        assert_eq!(recalled(&sections, &limits), ["b", "c", "d", "e"]);
+        assert_eq!(recalled(&["c"], &limits), ["c"]);
+        remember("f");
+        assert_eq!(recalled(&sections, &limits), ["b", "c", "e", "f"]);
+        assert_eq!(recalled(&["c"], &limits), ["c"]);
+        remember("g");
+        assert_eq!(recalled(&sections, &limits), ["b", "c", "e", "g"]);
+    }
+
+    #[test]
+    fn a_section_is_recalled_with_the_limits_it_was_parsed_with() {
+        remember("a");
+        for (field_line, fields, is_recalled) in [(0, 0, true), (1, 0, false), (0, 1, false)] {
+            let mut limits = Limits::default();
+            (limits.field_line, limits.fields) = (limits.field_line + field_line, limits.fields + fields);
+            assert_eq!(recalled(&["a"], &limits).len(), usize::from(is_recalled));
+        }
+        for (len, is_kept) in [(MAX_SECTION, true), (MAX_SECTION + 1, false)] {
+            let section = format!("{len}").repeat(len / 4) + &"x".repeat(len % 4);
+            remember(&section);
+            assert_eq!(recalled(&[&section], &Limits::default()).len(), usize::from(is_kept));
+        }
+    }
+}

@@ -353,4 +353,63 @@ mod tests {
         assert!(kept.iter().all(|bytes| counts_up(bytes, 0)));
         assert_eq!(POOL.with_borrow(|pool| pool.lent.len()), MAX_LENT);
     }
+
+    #[test]
+    fn a_read_that_does_not_fill_its_room_has_drained_the_socket() {
+        for bulk in [false, true] {
+            for missing in [0, 1] {
+                let mut read_buffer = if bulk { self::bulk() } else { ReadBuffer::new() };
+                let room = read_buffer.spare_mut().len();
+                read_buffer.filled(room - missing);
+                assert_eq!(read_buffer.is_drained(), missing > 0, "{room} bytes of room");
+            }
+        }
+    }
+
+    /// The number of buffers in the pool of this thread.
+    fn pooled() -> usize {
+        POOL.with_borrow(|pool| pool.buffers.len())
+    }
+
+    #[test]
+    fn buffers_of_a_usual_size_are_used_again_once_no_bytes_share_them() {
+        for release in [ReadBuffer::release, |read_buffer: &mut ReadBuffer| drop(std::mem::take(read_buffer))]
+        {
+            for (len, is_shared, is_kept) in [
+                (1, false, true),
+                (1, true, false),
+                (BUFFER_SIZE, false, true),
+                (BUFFER_SIZE + 100, false, true),
+                (2 * BUFFER_SIZE, false, false),
+            ] {
+                POOL.with_borrow_mut(|pool| pool.buffers.clear());
+                let mut read_buffer = ReadBuffer::new();
+                read_buffer.extend(&vec![0; len]);
+                let bytes = read_buffer.take(len);
+                if !is_shared {
+                    drop(bytes.clone());
+                    drop(bytes);
+                    release(&mut read_buffer);
+                } else {
+                    release(&mut read_buffer);
+                    drop(bytes);
+                }
+                assert_eq!(pooled(), usize::from(is_kept), "{len} bytes, shared: {is_shared}");
+                read_buffer.extend(b"a");
+                assert_eq!(pooled(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_pool_of_buffers_is_bounded() {
+        let of_usual_size = |_| {
+            let mut read_buffer = ReadBuffer::new();
+            read_buffer.extend(b"a");
+            read_buffer
+        };
+        let read_buffers: Vec<_> = (0..MAX_POOLED + 2).map(of_usual_size).collect();
+        drop(read_buffers);
+        assert_eq!(pooled(), MAX_POOLED);
+    }
 }

@@ -91,3 +91,56 @@ pub(crate) fn recycle(mut parts: Box<RequestParts>) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::request::Request;
+
+    /// The number of boxes in the pool of this thread.
+    fn pooled() -> usize {
+        POOL.with_borrow(Vec::len)
+    }
+
+    #[test]
+    fn parts_are_used_again_without_what_they_held() {
+        let mut parts = take();
+        let address: *const RequestParts = &*parts;
+        parts.head.bytes = "bytes".into();
+        parts.body = "body".into();
+        parts.context = Some(Arc::new(1));
+        parts.params = Params { names: Some([Box::from("name")].into()), values: vec![Span::default()] };
+        parts.extensions.insert(1);
+        recycle(parts);
+        assert_eq!(pooled(), 1);
+        let parts = take();
+        assert!(std::ptr::eq(&*parts, address));
+        assert_eq!(pooled(), 0);
+        assert!(parts.head.bytes.is_empty() && parts.body.is_empty() && parts.context.is_none());
+        assert!(parts.params.names.is_none() && parts.params.values.is_empty());
+        assert!(parts.extensions.is_empty());
+    }
+
+    #[test]
+    fn a_request_that_is_dropped_returns_its_parts() {
+        drop(Request::recycled());
+        assert_eq!(pooled(), 1);
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        let parts: Vec<_> = (0..MAX_POOLED + 2).map(|_| take()).collect();
+        parts.into_iter().for_each(recycle);
+        assert_eq!(pooled(), MAX_POOLED);
+    }
+
+    #[test]
+    fn a_parameter_has_the_value_at_the_position_of_its_name() {
+        let (one, two) = (Span { start: 1, len: 1 }, Span { start: 2, len: 2 });
+        let params = Params { names: Some([Box::from("a"), Box::from("b")].into()), values: vec![one, two] };
+        for (name, value) in [("a", Some(one)), ("b", Some(two)), ("c", None)] {
+            assert_eq!(params.get(name), value, "{name}");
+        }
+        assert_eq!(Params::default().get("a"), None);
+    }
+}

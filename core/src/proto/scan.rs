@@ -98,7 +98,7 @@ impl Scan {
                 Ok(())
             }
             // A CR at the end may begin the line end. The check of the complete line decides.
-            Some(at) if at > 0 && line[at] == b'\r' && at + 1 == line.len() => Ok(()),
+            Some(at) if line[at] == b'\r' && at + 1 == line.len() => Ok(()),
             Some(_) => Err(Error::Method),
         }
     }
@@ -228,5 +228,21 @@ mod tests {
                 (Err(Error::RequestLineTooLong), &["GETGETG /GETGET"]),
             ],
         );
+    }
+
+    #[test]
+    fn a_section_may_have_exactly_the_size_of_its_limit() {
+        let text = "GET / HTTP/1.1\r\nA: b\r\n\r\n";
+        for (head, expected) in [(24, Ok(Some(24))), (23, Err(Error::FieldsTooLarge))] {
+            check(&Limits { head, ..Limits::default() }, &[(expected, &[text])]);
+        }
+    }
+
+    #[test]
+    fn a_scan_is_fresh_until_it_has_searched_bytes() {
+        let mut scan = Scan::default();
+        assert!(scan.is_fresh());
+        assert_eq!(scan.lines(b"GET", &Limits::default()), Ok(None));
+        assert!(!scan.is_fresh());
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn check<'a>(method: &Method, target: &'a [u8]) -> Result<&'a [u8], E
 #[inline]
 pub(crate) fn measure(bytes: &[u8]) -> (usize, usize) {
     let path = span::<PATH>(bytes, 0);
-    let end = if bytes.get(path) == Some(&b'?') { span::<QUERY>(bytes, path + 1) } else { path };
+    let end = if bytes.get(path) == Some(&b'?') { span::<QUERY>(bytes, path) } else { path };
     (path, end)
 }
 
@@ -104,13 +104,16 @@ fn is_authority_with_port(target: &[u8]) -> bool {
     let Some(colon) = memchr::memrchr(b':', target) else { return false };
     let port = &target[colon + 1..];
     // `is_host` checks the brackets of an IPv6 address: the last colon of `[::1` does not begin a port.
-    colon > 0 && !port.is_empty() && is_port(port) && is_host(target)
+    !port.is_empty() && is_port(port) && is_host(target)
 }
 
 /// Whether `value` is `uri-host [":" port]` (RFC 9110, 7.2). An empty value is not: an `http` URL has a host (RFC
 /// 9110, 4.2.1).
 #[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
+    if let [b'[', address @ ..] = value {
+        return is_literal_address(address);
+    }
     let mut at = 0;
     while at < value.len() {
         let byte = value[at];
@@ -118,7 +121,6 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
             _ if CLASS[usize::from(byte)] & HOST != 0 => 1,
             b':' => return at > 0 && is_port(&value[at + 1..]),
             b'%' if is_percent_encoded(&value[at..]) => 3,
-            b'[' if at == 0 => return is_literal_address(&value[1..]),
             _ => return false,
         };
     }
@@ -166,27 +168,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_targets_that_fit_their_method() {
-        let table: [(Method, &[&str], &[&str]); 4] = [
+    fn a_target_that_fits_its_method_has_a_path() {
+        let table: [(Method, &[(&str, &str)], &[&str]); 4] = [
             (
                 Method::GET,
-                &["/", "/a%20b?c=d/?&%zz", "/a?{b}"],
-                &["/a%2", "/a%zz", "/a#b", "/a\\b", "a", "*"],
+                &[("/", "/"), ("/a%20b?c=d/?&%zz", "/a%20b"), ("/a?{b}", "/a"), ("/aa%20?", "/aa%20")],
+                &["/a%2", "/a%zz", "/a%20#b", "/a#b", "/a?b#c", "/a\\b", "a", "*"],
             ),
             (
                 Method::GET,
-                &["http://a/b", "HTTPS://a:1?b", "http://a"],
-                &["http:///b", "http://u@a/b", "ftp://a/b", "a:80"],
+                &[
+                    ("http://a/b", "/b"),
+                    ("HTTPS://a:1?b", "/"),
+                    ("http://a", "/"),
+                    ("https://a/b/c?d", "/b/c"),
+                ],
+                &[
+                    "http:///b",
+                    "http://u@a/b",
+                    "ftp://a/b",
+                    "a:80",
+                    "http:/a",
+                    "http://a?b#c",
+                    "http://a/b#c",
+                ],
             ),
-            (Method::OPTIONS, &["*"], &["**"]),
-            (Method::CONNECT, &["a:80", "[::1]:80"], &["[::1]", "[::1]:", "a", "a:", ":80", "/"]),
+            (Method::OPTIONS, &[("*", "*"), ("/a", "/a")], &["**"]),
+            (
+                Method::CONNECT,
+                &[("a:80", "a:80"), ("[::1]:80", "[::1]:80")],
+                &["[::1]", "[::1]:", "a", "a:", ":80", "/", "a:b", "a,b:80"],
+            ),
         ];
         for (method, fitting, others) in table {
-            for target in fitting {
-                assert!(check(&method, target.as_bytes()).is_ok(), "{method} {target}");
+            for (target, path) in fitting {
+                assert_eq!(check(&method, target.as_bytes()), Ok(path.as_bytes()), "{method} {target}");
             }
             for target in others {
-                assert!(check(&method, target.as_bytes()).is_err(), "{method} {target}");
+                assert_eq!(check(&method, target.as_bytes()), Err(Error::Target), "{method} {target}");
             }
         }
     }
@@ -198,7 +217,7 @@ mod tests {
         }
         for value in [
             "", "a:65536", "a:b", "a:+1", ":80", "a b", "a,b", "a/b", "u@a", "[::1", "[::1]x", "[zz]",
-            "[v.a]", "[v1.]", "[v1a]", "[vg.a]", "[v1.a/]", "a:1:2", "::1",
+            "[v.a]", "[v1.]", "[v1a]", "[vg.a]", "[v1.a/]", "a:1:2", "::1", "a%zz", "a%4", "a[::1]",
         ] {
             assert!(!is_host(value.as_bytes()), "'{value}'");
         }

@@ -205,4 +205,93 @@ mod tests {
             assert_eq!(left, 0);
         }
     }
+
+    /// Returns the bytes of the queue in their order.
+    fn content(queue: &WriteQueue) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let n = queue.slices(&mut slices);
+        slices[..n].iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+
+    #[test]
+    fn the_queue_keeps_its_order_and_knows_its_length() {
+        let mut queue = WriteQueue::new();
+        let large = vec![b'x'; COPIED + 1];
+        let steps: &[(&dyn Fn(&mut WriteQueue), &[&[u8]], bool)] = &[
+            (&|_| {}, &[], true),
+            (&|queue| queue.tail().extend_from_slice(b"head"), &[b"head"], true),
+            (&|queue| queue.sent(1), &[b"ead"], true),
+            (&|queue| queue.push(large.clone().into()), &[b"ead", &large], false),
+            (&|queue| queue.push(large.clone().into()), &[b"ead", &large, &large], false),
+            (&|queue| queue.push("rest".into()), &[b"ead", &large, &large, b"rest"], false),
+            (&|queue| queue.sent(3 + large.len()), &[&large, b"rest"], false),
+            (&|queue| queue.sent(1), &[&large[1..], b"rest"], false),
+            (&|queue| queue.sent(large.len()), &[b"est"], true),
+            (&|queue| queue.release(), &[b"est"], true),
+            (&|queue| queue.sent(3), &[], true),
+            (&|queue| queue.push(large.clone().into()), &[&large], true),
+            (&|queue| queue.sent(large.len()), &[], true),
+        ];
+        for (n, (step, expected, is_single)) in steps.iter().enumerate() {
+            step(&mut queue);
+            let expected = expected.concat();
+            assert_eq!(content(&queue), expected, "step {n}");
+            assert_eq!(queue.len(), expected.len(), "step {n}");
+            assert_eq!(queue.is_empty(), expected.is_empty(), "step {n}");
+            assert_eq!(queue.is_single(), *is_single, "step {n}");
+            assert!(expected.starts_with(queue.front()), "step {n}");
+            assert_eq!(queue.front().len() == expected.len(), *is_single, "step {n}");
+        }
+    }
+
+    #[test]
+    fn only_large_bodies_are_queued_without_a_copy() {
+        for (len, is_copied) in [(COPIED, true), (COPIED + 1, false)] {
+            let body = Bytes::from(vec![b'x'; len]);
+            let mut queue = WriteQueue::new();
+            queue.push(body.clone());
+            assert_eq!(queue.front().as_ptr() != body.as_ptr(), is_copied, "{len} bytes");
+        }
+    }
+
+    /// The number of tails in the pool of this thread.
+    fn pooled() -> usize {
+        POOL.with_borrow(Vec::len)
+    }
+
+    #[test]
+    fn the_memory_of_empty_queues_is_used_again() {
+        for release in [WriteQueue::release, |queue: &mut WriteQueue| drop(std::mem::take(queue))] {
+            POOL.with_borrow_mut(Vec::clear);
+            let mut queue = WriteQueue::new();
+            release(&mut queue);
+            assert_eq!(pooled(), 0, "a queue that has allocated nothing has no memory to return");
+            queue.tail().push(b'x');
+            let memory = queue.front().as_ptr();
+            queue.sent(1);
+            release(&mut queue);
+            assert_eq!(pooled(), 1);
+            queue.tail().push(b'x');
+            assert_eq!(queue.front().as_ptr(), memory);
+            assert_eq!(pooled(), 0);
+        }
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        for (len, is_kept) in [(MAX_RECYCLED, true), (MAX_RECYCLED + 1, false)] {
+            POOL.with_borrow_mut(Vec::clear);
+            recycle(Vec::with_capacity(len));
+            assert_eq!(pooled(), usize::from(is_kept), "{len} bytes");
+        }
+        let queues: Vec<_> = (0..MAX_POOLED + 2)
+            .map(|_| {
+                let mut queue = WriteQueue::new();
+                queue.tail();
+                queue
+            })
+            .collect();
+        drop(queues);
+        assert_eq!(pooled(), MAX_POOLED);
+    }
 }

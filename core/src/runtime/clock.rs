@@ -183,4 +183,18 @@ mod tests {
         assert_eq!(after(now, Duration::MAX), now + MAX_WAIT);
         assert_eq!(after(now, Duration::from_nanos(1)), now + Duration::from_nanos(1));
     }
+
+    #[test]
+    fn setting_the_clock_of_the_system_changes_only_the_date() {
+        let manual = ManualClock::new(1_000);
+        let clock = Clock::Manual(manual.clone());
+        let start = clock.now();
+        assert_eq!(clock.unix_seconds(), 1_000);
+        manual.advance(Duration::from_millis(2_500));
+        assert_eq!(clock.unix_seconds(), 1_002);
+        manual.set_unix_start(5_000);
+        assert_eq!(clock.unix_seconds(), 5_002);
+        assert_eq!(clock.now() - start, Duration::from_millis(2_500));
+        assert_eq!(clock.coarse().since(CoarseInstant::default()), Duration::from_millis(2_500));
+    }
 }

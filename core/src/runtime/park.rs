@@ -193,13 +193,17 @@ mod tests {
         }
     }
 
-    /// Returns a poll function that is pending `n` times and wakes its task each time.
+    /// Returns a poll function that is pending `n` times and wakes its task each time, alternately in both ways.
     fn after(mut n: usize) -> impl FnMut(&mut Context<'_>) -> Poll<()> {
         move |cx| match n {
             0 => Poll::Ready(()),
             _ => {
                 n -= 1;
-                cx.waker().wake_by_ref();
+                let waker = cx.waker().clone();
+                match n % 2 {
+                    0 => waker.wake_by_ref(),
+                    _ => waker.wake(),
+                }
                 Poll::Pending
             }
         }

@@ -177,4 +177,28 @@ mod tests {
             assert_eq!(stalls.count(), counted);
         }
     }
+
+    #[test]
+    fn a_thread_has_the_route_that_it_has_entered_last() {
+        let route = RouteName::new("GET /entered");
+        for entered in [route, RouteName::NONE] {
+            entered.enter();
+            assert_eq!(RouteName::current(), entered);
+        }
+    }
+
+    #[test]
+    fn a_report_says_what_has_held_the_thread() {
+        let place = Location::caller();
+        let route = RouteName::new("GET /held");
+        for (origin, text) in [
+            (Origin::Spawned(place), format!("the background task of {place}")),
+            (Origin::Upgraded(place), format!("the upgrade of {place}")),
+            (Origin::Detached(route), "the detached handler of GET /held".to_owned()),
+            (Origin::Start, "the start of the application".to_owned()),
+            (Origin::Stop, "`on_stop` of the application".to_owned()),
+        ] {
+            assert_eq!(origin.to_string(), text);
+        }
+    }
 }

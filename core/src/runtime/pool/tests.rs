@@ -200,6 +200,21 @@ fn a_guest_ends_when_the_job_of_its_place_has_ended_its_wait() {
 }
 
 #[test]
+fn a_place_that_is_lent_again_keeps_its_guest() {
+    let rig = Rig::new(Work::Blocking, 1, 8);
+    rig.offload(Handler, "waits");
+    let entered = enter(&rig.pool);
+    let lent = Pool::lend_place();
+    rig.offload(Other, "guest");
+    drop(lent);
+    let queued = rig.offload(Other, "queued");
+    let lent = Pool::lend_place();
+    assert!(queued.is_some() && lent.is_some());
+    assert_eq!((rig.started(), rig.counts()), (2, (2, 1)));
+    drop(entered);
+}
+
+#[test]
 fn guests_may_wait_for_guests_and_the_number_of_lent_places_has_a_limit() {
     let rig = Rig::new(Work::Compute, 1, 8);
     rig.offload(Handler, "first");

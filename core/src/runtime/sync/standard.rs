@@ -75,3 +75,24 @@ pub fn light_barrier() {
 pub fn heavy_barrier() {
     fence(Ordering::SeqCst);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_makes_its_call_with_the_timeout() {
+        for timeout in [None, Some(Duration::from_secs(1))] {
+            let mut seen = Vec::new();
+            let waited = wait(timeout, |timeout| {
+                seen.push(timeout);
+                Ok(true)
+            });
+            assert!(waited.is_ok());
+            assert_eq!(seen, [timeout]);
+        }
+        let failed = wait(None, |_| Err(io::ErrorKind::Interrupted.into()));
+        assert_eq!(failed.map_err(|error| error.kind()), Err(io::ErrorKind::Interrupted));
+        assert_eq!(interrupt(|| 7), 7);
+    }
+}

@@ -3,9 +3,16 @@
 //! The transport is scripted, the clock is manual, and each test polls the future of the connection itself. A test can
 //! therefore check the state between any two polls.
 
+mod answers;
+mod bodies;
+mod counts;
+mod stalls;
+mod tokens;
+
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once};
@@ -65,6 +72,12 @@ struct Script {
     has_unread_end: bool,
     /// A write without room forces this shutdown and fails.
     force: Option<Shutdown>,
+    /// Whether the system has recorded an error of the socket.
+    has_error: bool,
+    /// Whether the next write fails.
+    write_fails: bool,
+    /// Whether the next write panics.
+    panics: bool,
 }
 
 /// A transport that follows a script.
@@ -106,6 +119,13 @@ impl Transport for Scripted {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut WriteQueue) -> Poll<io::Result<usize>> {
         let mut script = self.0.lock().unwrap();
+        if std::mem::take(&mut script.panics) {
+            drop(script);
+            panic!("the transport is broken");
+        }
+        if std::mem::take(&mut script.write_fails) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         script.max_queued = script.max_queued.max(from.len());
         script.writer = Some(cx.waker().clone());
         let n = from.front().len().min(script.room);
@@ -130,7 +150,8 @@ impl Transport for Scripted {
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
-        Ok(None)
+        let has_error = std::mem::take(&mut self.0.lock().unwrap().has_error);
+        Ok(has_error.then(|| io::ErrorKind::ConnectionReset.into()))
     }
 
     fn has_unread_end(&self) -> bool {
@@ -146,7 +167,7 @@ impl Transport for Scripted {
     }
 }
 
-/// A stream on which nothing happens.
+/// A stream on which nothing is received.
 struct Idle(Scripted);
 
 impl AsyncRead for Idle {
@@ -156,16 +177,27 @@ impl AsyncRead for Idle {
 }
 
 impl AsyncWrite for Idle {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.wait()
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.0.lock().unwrap().written.extend_from_slice(from);
+        Poll::Ready(Ok(from.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut script = self.0.0.lock().unwrap();
+        from.iter().for_each(|slice| script.written.extend_from_slice(slice));
+        Poll::Ready(Ok(from.iter().map(|slice| slice.len()).sum()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
     }
 }
 
@@ -233,19 +265,58 @@ struct Rig {
 impl Rig {
     /// Creates a connection. `set` changes the settings.
     fn new(blocks: bool, set: impl FnOnce(&mut Config), reads: impl IntoIterator<Item = Read>) -> Rig {
+        let app = App::default();
+        let (kept, ends, pieces) = (app.kept.clone(), app.ends.clone(), app.pieces.clone());
+        Rig { kept, ends, pieces, ..Rig::serving(app, blocks, set, reads) }
+    }
+
+    /// Creates a connection whose requests `handler` answers.
+    fn calling(
+        handler: impl Fn(Request) -> Answer + Send + Sync + 'static,
+        blocks: bool,
+        set: impl FnOnce(&mut Config),
+        reads: impl IntoIterator<Item = Read>,
+    ) -> Rig {
+        Rig::serving(Calls(handler), blocks, set, reads)
+    }
+
+    fn serving(
+        app: impl Handler,
+        blocks: bool,
+        set: impl FnOnce(&mut Config),
+        reads: impl IntoIterator<Item = Read>,
+    ) -> Rig {
         let (mut config, clock, shutdown) = (Config::default(), ManualClock::new(0), Shutdown::new());
         set(&mut config);
-        let (kept, tasks, pieces) = (Arc::default(), Arc::default(), Pieces::default());
+        let tasks = Arc::default();
         let engine = NoEngine { threads_block: blocks, clock: clock.clone(), tasks: Arc::clone(&tasks) };
         let runtime = Runtime::new(engine, &config, shutdown.clone());
         let time = Clock::Manual(clock.clone());
-        let ends = Arc::default();
-        let app = Arc::new(App { kept: Arc::clone(&kept), ends: Arc::clone(&ends), pieces: pieces.clone() });
-        let service = Service::new(app, config, shutdown, runtime.clone(), time);
+        let service = Service::new(Arc::new(app), config, shutdown, runtime.clone(), time);
         let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
         let driving = drive(Scripted(script.clone(), clock.clone()), None, &service);
+        let (kept, ends, pieces) = (Arc::default(), Arc::default(), Pieces::default());
         Rig { script, clock, service, runtime, tasks, wakes: Arc::default(), kept, ends, pieces, driving }
+    }
+
+    /// Creates another connection of the same server, from the address `peer`, that reads `reads`.
+    fn another(&self, peer: Option<SocketAddr>, reads: impl IntoIterator<Item = Read>) -> Rig {
+        let script = Script { reads: reads.into_iter().collect(), room: usize::MAX, ..Script::default() };
+        let script = Arc::new(Mutex::new(script));
+        let driving = drive(Scripted(script.clone(), self.clock.clone()), peer, &self.service);
+        Rig {
+            script,
+            clock: self.clock.clone(),
+            service: self.service.clone(),
+            runtime: self.runtime.clone(),
+            tasks: self.tasks.clone(),
+            wakes: Arc::default(),
+            kept: self.kept.clone(),
+            ends: self.ends.clone(),
+            pieces: self.pieces.clone(),
+            driving,
+        }
     }
 
     /// Polls the connection. Returns whether it has ended.
@@ -262,9 +333,12 @@ impl Rig {
     /// Polls the last background task. Returns whether it has ended.
     fn poll_task(&self) -> bool {
         let waker = Waker::from(self.wakes.clone());
-        let task = &mut self.tasks.lock().unwrap();
-        let task = task.last_mut().expect("a task was spawned");
-        task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+        // The task may spawn others, so it is polled outside of the lock.
+        let at = self.tasks.lock().unwrap().len().checked_sub(1).expect("a task was spawned");
+        let mut task = std::mem::replace(&mut self.tasks.lock().unwrap()[at], Box::pin(pending()));
+        let is_ready = task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        self.tasks.lock().unwrap()[at] = task;
+        is_ready
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -350,10 +424,20 @@ const LARGE: usize = 3 << 20;
 
 /// Answers according to the path. A request with a body is answered with a description of the body, unless the body is
 /// kept in the list.
+#[derive(Default)]
 struct App {
     kept: Arc<Mutex<Vec<Body>>>,
     ends: Arc<Mutex<Vec<StreamEnd>>>,
     pieces: Pieces,
+}
+
+/// A handler that is a function.
+struct Calls<F>(F);
+
+impl<F: Fn(Request) -> Answer + Send + Sync + 'static> Handler for Calls<F> {
+    fn call(&self, request: Request) -> Answer {
+        self.0(request)
+    }
 }
 
 /// The end of the stream of `/upgrade`: the result of its read, and the number of background tasks after its drop.
@@ -383,6 +467,10 @@ impl Handler for App {
                 Answer::Ready(Response::new(Body::from_stream(stream::repeat(piece))))
             }
             "/medium" => Answer::Ready(Response::new(Bytes::from(vec![b'x'; 100_000]))),
+            path if path.starts_with("/status/") => {
+                let status = path["/status/".len()..].parse().expect("a status");
+                Answer::Ready(Response::status_only(status))
+            }
             "/ignore" => Answer::Ready(Response::text("ignored")),
             "/some" => Answer::Later(
                 Box::pin(async {
@@ -851,6 +939,7 @@ fn the_driver_watches_the_peer_again_when_another_task_has_read_the_body() {
     assert!(!rig.poll());
     let mut body = rig.kept.lock().unwrap().pop().unwrap();
     assert!(poll_body(&mut body, Waker::noop()).is_pending());
+    assert_eq!(rig.wakes(), 0);
     rig.script().reads.push_back(Text("abc"));
     assert!(poll_body(&mut body, Waker::noop()).is_ready());
     assert_eq!(rig.wakes(), 1);
@@ -961,14 +1050,24 @@ fn without_keep_alive_the_last_response_says_that_it_is_the_last() {
     }
 }
 
-/// The lines of the access log, of all tests.
+/// The lines of the access log and of other logs that tests read, of all tests.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct AccessLines;
 
+/// Makes the process keep its log lines in [`LINES`].
+fn keep_lines() {
+    static LOGGER: Once = Once::new();
+    LOGGER.call_once(|| {
+        log::set_logger(&AccessLines).expect("the process has no other logger");
+        log::set_max_level(log::LevelFilter::Info);
+    });
+}
+
 impl log::Log for AccessLines {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target() == "gearshift::access"
+        ["gearshift::access", "gearshift::stall", "gearshift_core::server::accept"]
+            .contains(&metadata.target())
     }
 
     fn log(&self, record: &log::Record<'_>) {
@@ -982,11 +1081,7 @@ impl log::Log for AccessLines {
 
 /// Creates a connection with an access log. The time is 1994-11-06 08:49:37.
 fn logged(blocks: bool, reads: impl IntoIterator<Item = Read>) -> Rig {
-    static LOGGER: Once = Once::new();
-    LOGGER.call_once(|| {
-        log::set_logger(&AccessLines).expect("the process has no other logger");
-        log::set_max_level(log::LevelFilter::Info);
-    });
+    keep_lines();
     let mut rig = Rig::new(blocks, |config| config.access_log = true, reads);
     rig.clock.advance(seconds(784_111_777));
     rig.driving = drive(Scripted(rig.script.clone(), rig.clock.clone()), None, &rig.service);
@@ -1059,6 +1154,16 @@ fn a_request_that_is_not_answered_is_logged_when_the_connection_ends() {
             assert_eq!(lines_about(&target), [line]);
         }
     }
+}
+
+#[test]
+fn a_response_of_which_nothing_was_sent_has_no_status_in_the_log() {
+    let mut rig = logged(EVENT_LOOP, [Text(head("GET /unsent", ""))]);
+    rig.script().room = 0;
+    assert!(!rig.poll());
+    drop(rig.driving);
+    let line = "unix - - [06/Nov/1994:08:49:37 +0000] \"GET /unsent HTTP/1.1\" - 0 0.000000";
+    assert_eq!(lines_about("/unsent"), [line]);
 }
 
 const OFFER: &str = "Connection: upgrade\r\nUpgrade: x\r\n";
@@ -1488,6 +1593,50 @@ fn each_piece_of_a_half_closed_stream_has_its_own_time() {
     rig.pieces.lock().unwrap().push_back("");
     assert_eq!(rig.ends_after(|_| {}), seconds(1));
     assert_eq!(rig.written().matches("next ").count(), 10);
+}
+
+#[test]
+fn a_piece_gets_the_time_again_for_which_the_process_was_stopped() {
+    let half = Duration::from_millis(500);
+    for (late_by, again) in [
+        (Duration::ZERO, None),
+        (half, Some(half)),
+        (seconds(1), Some(seconds(1))),
+        (seconds(60), Some(seconds(5))),
+    ] {
+        let mut rig = half_closed(PIECES, |_| {});
+        rig.clock.advance(seconds(5) + late_by);
+        assert_eq!(rig.poll(), again.is_none(), "{late_by:?}");
+        assert!(again.is_none_or(|again| rig.ends_after(|_| {}) == again), "{late_by:?}");
+    }
+}
+
+#[test]
+fn the_bytes_that_were_written_without_a_wait_give_no_time() {
+    let set = |config: &mut Config| config.write_timeout = seconds(20);
+    let mut rig = Rig::new(EVENT_LOOP, set, [Text(head("GET /large", ""))]);
+    rig.script().room = 400_000;
+    let took = rig.ends_after(|rig| rig.script().room += 1);
+    assert!(took >= seconds(20) && took < seconds(22), "400,000 bytes would give half an hour: {took:?}");
+}
+
+#[test]
+fn a_stream_that_an_async_handler_returns_has_no_deadline_of_a_handler() {
+    let handler = |_: Request| {
+        Answer::Later(
+            Box::pin(async {
+                yield_now().await;
+                Response::new(Body::from_stream(stream::pending::<Piece>()))
+            }),
+            None,
+        )
+    };
+    for blocks in [EVENT_LOOP, BLOCKING] {
+        let set = |config: &mut Config| config.handler_timeout = seconds(5);
+        let mut rig = Rig::calling(handler, blocks, set, [Text(GET)]);
+        rig.lives_for(seconds(20));
+        rig.assert_written("HTTP/1.1 200");
+    }
 }
 
 #[test]
