@@ -462,7 +462,7 @@ fn only_bytes_that_are_no_empty_line_are_more() {
 }
 
 #[test]
-fn a_request_that_is_refused_because_of_its_body_is_known() {
+fn a_request_that_is_refused_because_of_its_fields_or_its_body_is_known() {
     let mut limits = Limits::default();
     limits.body = 10;
     let limits = Arc::new(limits);
@@ -473,7 +473,16 @@ fn a_request_that_is_refused_because_of_its_body_is_known() {
             Some("/b"),
             "a chunk size is not valid",
         ),
-        ("GET /c HTTP/1.1\r\n\r\n", None, "there is no Host"),
+        ("GET /c HTTP/1.1\r\n\r\n", Some("/c"), "there is no Host"),
+        // The section of fields is known from the row before, so the head is read in another way.
+        (
+            "GET /d HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Some("/d"),
+            "HTTP/1.0 has no Transfer-Encoding",
+        ),
+        ("GET /e HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Some("/e"), "the expectation cannot be met"),
+        ("GET /f HTTP/1.1\r\nHost : a\r\n\r\n", None, "a field line has no valid name"),
+        ("GET f HTTP/1.1\r\nHost: a\r\n\r\n", None, "the request target is not valid for its method"),
     ] {
         let mut connection = connection(&limits, wire);
         assert!(connection.rejected_request().is_none());

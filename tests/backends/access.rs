@@ -170,15 +170,16 @@ const ROWS: &[Row] = &[
             "POST /test/read HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n",
             "POST /test/read HTTP/1.1",
             "408",
-            28,
+            24,
         )
     },
     // Refusals of the server.
     row("GET  / HTTP/1.1\r\n\r\n", "-", "400", 29),
-    row("GET / HTTP/1.1\r\n\r\n", "-", "400", 16),
+    row("GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1", "400", 16),
+    row("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", "POST /a HTTP/1.1", "400", 31),
     row("GET / HTTP/2.0\r\n\r\n", "-", "505", 28),
-    row("GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", "-", "417", 29),
-    row("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "-", "501", 38),
+    row("GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", "GET / HTTP/1.1", "417", 29),
+    row("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "GET / HTTP/1.1", "501", 38),
     Row {
         set: |config| config.limits.request_line = 20,
         ..row("GET /plaintext/plaintext HTTP/1.1\r\nHost: a\r\n\r\n", "-", "414", 28)

@@ -24,7 +24,7 @@ pub(crate) struct Record {
     peer: Peer,
     /// The Unix time at which the head of the request began, in seconds.
     seconds: u64,
-    /// `None` if the head was incomplete or not valid, and for a connection that was refused.
+    /// `None` if the head was incomplete, malformed or too large, and for a connection that was refused.
     request: Option<RequestLine>,
     /// The status of the response. `None` if no byte of a response was sent.
     status: Option<StatusCode>,
@@ -172,7 +172,7 @@ impl AccessLog {
         }
     }
 
-    /// Begins a record. `request` is `None` if there is no valid head.
+    /// Begins a record. `request` is `None` if there is no head of a valid form.
     pub(crate) fn begin(&mut self, request: Option<&Request>) {
         let start = self.head.take().unwrap_or_else(|| self.now());
         let request = request.map(|request| RequestLine {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
 
 use crate::proto::body::{Body, BodyError, Inner as BodyInner};
 use crate::proto::encode::{self, BodyLength, StandardFields};
@@ -142,7 +142,7 @@ pub struct Connection {
     has_ended: bool,
     /// The connection stopped reading although the peer may still be sending.
     input_abandoned: bool,
-    /// The request that was rejected because of its body. A field, because dropping `state` takes part of the time of
+    /// The request that was rejected although its head has a valid form. A field, because dropping `state` takes part of the time of
     /// each request.
     rejected: Option<Request>,
     /// The fields of each response, without the time.
@@ -266,11 +266,14 @@ impl Connection {
                         return Event::Finished;
                     }
                     match head::read(&mut self.read_buffer, scan, &self.limits) {
-                        Ok(Some((mut request, (framing, facts)))) => {
-                            let begun = self.begin(framing, facts, &mut request);
+                        Ok(Some((mut request, facts))) => {
+                            let begun =
+                                facts.and_then(|(framing, facts)| self.begin(framing, facts, &mut request));
                             return match begun {
                                 Ok(()) => Event::Request(request),
-                                Err(error) => self.reject(facts.is_head, Some(request), error),
+                                Err(error) => {
+                                    self.reject(*request.method() == Method::HEAD, Some(request), error)
+                                }
                             };
                         }
                         Ok(None) if self.has_ended => {
@@ -603,8 +606,8 @@ impl Connection {
         Event::Refused(error)
     }
 
-    /// The request that was rejected because of its body, between [`Event::Refused`] and [`Connection::refuse`]. `None`
-    /// if its head was rejected.
+    /// The request that was rejected because of its fields or its body, between [`Event::Refused`] and
+    /// [`Connection::refuse`]. `None` if the head was malformed, incomplete, or exceeded a limit.
     pub fn rejected_request(&self) -> Option<&Request> {
         self.rejected.as_ref()
     }

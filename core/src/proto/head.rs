@@ -24,29 +24,29 @@ use crate::proto::{memo, target};
 /// The largest number of empty lines before a request line (RFC 9112, 2.2).
 const MAX_EMPTY_LINES: u8 = 2;
 
-/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete. The caller passes
-/// a new `scan` for each head, and the same one until that head is complete. It must not read on after an error.
+/// A complete head, and its meaning. The meaning is an error if the head has a valid form, and its fields break a rule.
+type Read = (Request, Result<(Framing, Facts), Error>);
+
+/// Parses the next head and removes it from `read_buffer`. Returns `None` if the head is incomplete, and an error if it
+/// is malformed or exceeds a limit. The caller passes a new `scan` for each head, and the same one until that head is
+/// complete. It must not read on after either error.
 #[inline]
 pub(crate) fn read(
     read_buffer: &mut ReadBuffer,
     scan: &mut Scan,
     limits: &Limits,
-) -> Result<Option<(Request, (Framing, Facts))>, Error> {
+) -> Result<Option<Read>, Error> {
     if scan.is_fresh()
-        && let Some((request, facts)) = recall(read_buffer, limits)
+        && let Some(read) = recall(read_buffer, limits)
     {
-        return Ok(Some((request, facts?)));
+        return Ok(Some(read));
     }
     read_uncached(read_buffer, scan, limits)
 }
 
-/// Reads a head whose request line is common and whose field section is cached. Returns `None` for any other head. The
-/// result is an error if the line and the fields contradict each other; the head then stays in `read_buffer`.
+/// Reads a head whose request line is common and whose field section is cached. Returns `None` for any other head.
 #[inline]
-fn recall(
-    read_buffer: &mut ReadBuffer,
-    limits: &Limits,
-) -> Option<(Request, Result<(Framing, Facts), Error>)> {
+fn recall(read_buffer: &mut ReadBuffer, limits: &Limits) -> Option<Read> {
     let bytes = read_buffer.as_slice();
     let mut request = Request::recycled();
     let head = &mut request.inner_mut().head;
@@ -58,9 +58,7 @@ fn recall(
     }
     head.fields_start = end;
     let facts = facts.with_line(&head.method, head.version);
-    if facts.is_ok() {
-        head.bytes = read_buffer.take(len);
-    }
+    head.bytes = read_buffer.take(len);
     Some((request, facts))
 }
 
@@ -98,7 +96,7 @@ fn read_uncached(
     read_buffer: &mut ReadBuffer,
     scan: &mut Scan,
     limits: &Limits,
-) -> Result<Option<(Request, (Framing, Facts))>, Error> {
+) -> Result<Option<Read>, Error> {
     if scan.is_fresh() {
         if !skip_empty_lines(read_buffer, scan)? {
             return Ok(None);
@@ -198,14 +196,15 @@ fn accept(
     read_buffer: &mut ReadBuffer,
     (len, mut head): (usize, Head),
     limits: &Limits,
-) -> Result<(Request, (Framing, Facts)), Error> {
+) -> Result<Read, Error> {
     let bytes = read_buffer.as_slice();
     let path = target::check(&head.method, head.target.of(bytes))?;
     head.path = Span::within(bytes, path).expect("the path is within the target");
     let section = &bytes[head.fields_start..len];
-    let facts = FieldFacts::of(section, &head.fields)?;
-    memo::remember_fields(section, &head.fields, facts, limits);
-    let facts = facts.with_line(&head.method, head.version)?;
+    let facts = FieldFacts::of(section, &head.fields).and_then(|facts| {
+        memo::remember_fields(section, &head.fields, facts, limits);
+        facts.with_line(&head.method, head.version)
+    });
     head.bytes = read_buffer.take(len);
     let mut request = Request::recycled();
     // This drops the recycled vector of spans. Heads with cached fields reuse it in `recall`.
