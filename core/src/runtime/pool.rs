@@ -6,7 +6,8 @@
 //! A job may wait for another job, for example in [`Runtime::block_on`](crate::Runtime::block_on) for a task that
 //! offloads work. If the jobs of all threads did so, the jobs that they wait for would never start. A job that waits
 //! for a future therefore lends its place: a *guest* runs meanwhile, on one more thread. A guest can wait and lend its
-//! place, too. At most [`MAX_LENT`] places of a pool are lent at once.
+//! place, too. At most [`MAX_LENT`] places of a pool are lent at once. A job that waits beyond that keeps its place, which
+//! is logged: if the jobs of all places wait for tasks whose jobs are queued, the pool makes no progress.
 //!
 //! A job of a handler is never a guest. Handlers may be as many as there are connections, and if their jobs wait, they
 //! would take all places that can be lent. The jobs that they wait for are jobs of tasks.
@@ -15,12 +16,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode, header};
 
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
+use crate::runtime::clock::{AtomicCoarseInstant, CoarseInstant};
 use crate::runtime::config::Overload;
 use crate::runtime::contained::contain;
 use crate::runtime::handle::Work;
@@ -30,6 +32,8 @@ use crate::runtime::task::lock;
 
 /// Maximum number of places of one pool that are lent at the same time. A job that waits beyond it keeps its place.
 pub(crate) const MAX_LENT: usize = 128;
+/// The time for which a pool does not log again that a job keeps its place while it waits.
+const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// The admission of one kind of work.
 pub(crate) struct Pool {
@@ -42,6 +46,8 @@ pub(crate) struct Pool {
     max_queue: usize,
     overload: Overload,
     state: Mutex<State>,
+    /// The last time at which it was logged that a job keeps its place while it waits.
+    full_logged: AtomicCoarseInstant,
 }
 
 #[derive(Default)]
@@ -154,7 +160,8 @@ impl Pool {
         run: impl Fn(Work, Job) + Send + Sync + 'static,
     ) -> Arc<Pool> {
         let (run, threads) = (Box::new(run), threads.max(1));
-        Arc::new(Pool { kind, run, threads, max_queue, overload, state: Mutex::default() })
+        let full_logged = AtomicCoarseInstant::new(CoarseInstant::default());
+        Arc::new(Pool { kind, run, threads, max_queue, overload, state: Mutex::default(), full_logged })
     }
 
     /// Whether the jobs of handlers are refused when the queue is full.
@@ -180,6 +187,8 @@ impl Pool {
         let pool = CURRENT.with_borrow(Option::clone)?;
         let mut state = lock(&pool.state);
         if state.lent >= MAX_LENT {
+            drop(state);
+            pool.log_full();
             return None;
         }
         state.lent += 1;
@@ -189,6 +198,20 @@ impl Pool {
             pool.start(job, Claim::Guest);
         }
         Some(LentPlace(pool))
+    }
+
+    /// Logs that a job keeps its place while it waits, unless that was logged shortly before.
+    fn log_full(&self) {
+        if self.full_logged.advance(CoarseInstant::now(), LOG_PERIOD) {
+            let kind = match self.kind {
+                Work::Blocking => "blocking",
+                Work::Compute => "compute",
+            };
+            log::warn!(
+                "all {MAX_LENT} places of the {kind} pool that can be lent are lent, so a waiting job keeps its thread: \
+                 make handlers that wait for tasks async"
+            );
+        }
     }
 
     /// Has a thread run a job now, or queues it. Returns the position of a queued job.

@@ -1,6 +1,7 @@
 //! The admission with threads that are the test itself.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
@@ -65,6 +66,29 @@ impl Rig {
     fn expect_log(&self, names: &[&str]) {
         assert_eq!(*lock(&self.log), names);
     }
+}
+
+/// The number of lines that the pools have logged about places that are lent. The first call begins the count.
+fn lines_about_lending() -> usize {
+    static LINES: AtomicUsize = AtomicUsize::new(0);
+    struct Count;
+    impl log::Log for Count {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            let is_about =
+                record.level() == log::Level::Warn && record.args().to_string().contains("compute pool");
+            LINES.fetch_add(usize::from(is_about), Ordering::SeqCst);
+        }
+
+        fn flush(&self) {}
+    }
+    if log::set_logger(&Count).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+    LINES.load(Ordering::SeqCst)
 }
 
 /// Makes the calling thread run a job of `pool` until the returned value is dropped.
@@ -225,7 +249,10 @@ fn guests_may_wait_for_guests_and_the_number_of_lent_places_has_a_limit() {
         assert!(rig.offload(Other, "guest").is_none());
     }
     assert_eq!(rig.counts(), (1 + MAX_LENT, 0));
+    assert_eq!(lines_about_lending(), 0);
     assert!(Pool::lend_place().is_none());
+    assert!(Pool::lend_place().is_none());
+    assert_eq!(lines_about_lending(), 1, "the second line would follow within a second");
     let waits = rig.offload(Other, "beyond the limit");
     assert!(waits.is_some());
     drop(lent.pop());
