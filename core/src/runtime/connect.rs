@@ -3,6 +3,7 @@
 //! An attempt begins when the one before it has failed, or has not succeeded for [`ATTEMPT_DELAY`]. An address that does
 //! not answer therefore delays the connection little. The first connection wins, and the other attempts are dropped.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -80,9 +81,14 @@ impl Attempts {
         let runtime = self.runtime.clone();
         self.running.push(Box::pin(async move {
             let connecting = runtime.connect_once(Endpoint::Tcp(address));
-            runtime.timeout(MAX_ATTEMPT, connecting).await.map_err(io::Error::from)?
+            runtime.timeout(MAX_ATTEMPT, connecting).await.map_err(|_| no_answer(&address, MAX_ATTEMPT))?
         }));
     }
+}
+
+/// The error of an attempt to connect to `to` that was given up after `time`.
+pub(crate) fn no_answer(to: &dyn Display, time: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("connecting to {to}: no answer within {time:?}"))
 }
 
 /// Orders addresses so that the families alternate. The order within each family stays, and the family of the first

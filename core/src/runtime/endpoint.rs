@@ -6,6 +6,11 @@ use std::path::PathBuf;
 
 use socket2::SockAddr;
 
+/// Whether `text` has the form `HOST:PORT`.
+pub(crate) fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
 /// The address of a TCP or Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {

@@ -22,9 +22,9 @@ use crate::proto::response::Response;
 use crate::proto::stream::Stream;
 use crate::runtime::clock::after;
 use crate::runtime::config::Config;
-use crate::runtime::connect::Attempts;
+use crate::runtime::connect::{Attempts, no_answer};
 use crate::runtime::counters::{Connections, Counters};
-use crate::runtime::endpoint::Endpoint;
+use crate::runtime::endpoint::{Endpoint, is_host_and_port};
 use crate::runtime::latch::{self, Latch};
 use crate::runtime::lookup::Lookups;
 use crate::runtime::offload::{Job, offload};
@@ -237,13 +237,18 @@ impl Runtime {
             if let Some(path) = to.strip_prefix("unix:") {
                 return self.connect_once(Endpoint::Unix(path.into())).await;
             }
+            if !is_host_and_port(to) {
+                let text = format!("not HOST:PORT or unix:PATH: '{to}'");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
             let addresses = match to.parse() {
                 Ok(address) => vec![address],
                 Err(_) => self.0.lookups.addresses(to).await?,
             };
             self.connect_first(addresses, to).await
         };
-        self.timeout(self.0.connect_timeout, connecting).await?
+        let limit = self.0.connect_timeout;
+        self.timeout(limit, connecting).await.map_err(|_| no_answer(&to, limit))?
     }
 
     /// Connects to one of several addresses of the same service, within [`Config::connect_timeout`].
@@ -262,8 +267,12 @@ impl Runtime {
     /// # drop(connect);
     /// ```
     pub async fn connect_any(&self, addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<Stream> {
-        let connecting = self.connect_first(addresses.into_iter().collect(), "the list");
-        self.timeout(self.0.connect_timeout, connecting).await?
+        let addresses: Vec<_> = addresses.into_iter().collect();
+        let (limit, connecting) = (self.0.connect_timeout, self.connect_first(addresses.clone(), "the list"));
+        self.timeout(limit, connecting).await.map_err(|_| {
+            let to: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+            no_answer(&to.join(" or "), limit)
+        })?
     }
 
     /// Connects to the first of `addresses` that accepts. `origin` is where they come from.
@@ -374,9 +383,11 @@ impl Runtime {
     /// and [`Runtime::compute`], in a sync handler on a blocking backend, or on a thread that the application has
     /// created.
     ///
-    /// `future` may wait for tasks that offload work themselves. A job on a thread of a pool lends its place to the
-    /// jobs of tasks while it waits, so that they run although every thread waits. Each pool lends up to 128 places at
-    /// once. A job that waits beyond this limit keeps its place.
+    /// `future` may wait for jobs that it offloads, to any depth. It may also wait for tasks that offload work themselves.
+    /// A job on a thread of a pool lends its place to the jobs of tasks while it waits, so that they run although every
+    /// thread waits. Each pool lends up to 128 places at once. A job that waits beyond this limit keeps its place, and a
+    /// warning is logged, at most once a second. If the jobs in all places wait for tasks whose jobs are queued, the pool
+    /// makes no progress. A handler that waits for tasks should therefore be async: it waits without a thread.
     ///
     /// # Panics
     /// On the thread of an event loop. The thread would stall its connections, and could not wake the future.

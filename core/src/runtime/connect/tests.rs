@@ -163,7 +163,9 @@ fn the_first_connection_wins() {
 #[test]
 fn addresses_that_do_not_answer_are_given_up() {
     let (outcome, took, _) = connect(&[("1.1.1.1:1", Reply::Never), ("2.2.2.2:1", Reply::Never)]);
-    assert_eq!(outcome.err().map(|error| error.kind()), Some(io::ErrorKind::TimedOut));
+    let error = outcome.expect_err("no address answers");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(error.to_string(), "connecting to 2.2.2.2:1: no answer within 10s");
     assert_eq!(took, (ATTEMPT_DELAY + MAX_ATTEMPT).as_millis());
     let (outcome, took, _) = connect(&[]);
     assert_eq!(outcome.err().map(|error| error.kind()), Some(io::ErrorKind::NotFound));
