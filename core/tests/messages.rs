@@ -197,8 +197,14 @@ fn each_value_becomes_its_response() {
         ("err", Err::<(), _>("a").into_response(), 200, Some(PLAIN), "a"),
         ("with a status", (StatusCode::CREATED, "a").into_response(), 201, Some(PLAIN), "a"),
         ("parameter", missing.into_response(), 404, Some(PLAIN), "the route has no parameter 'id'"),
-        ("body error", BodyError::TimedOut.into_response(), 408, Some(PLAIN), "the body paused for too long"),
-        ("body error in io", io(BodyError::Gone).into_response(), 400, Some(PLAIN), "the request is over"),
+        ("body error", BodyError::TimedOut.into_response(), 408, Some(PLAIN), "the body came too slowly"),
+        (
+            "body error in io",
+            io(BodyError::Gone).into_response(),
+            400,
+            Some(PLAIN),
+            "the response was sent, or the connection was closed, before the body was read",
+        ),
         ("any error", failed.into_response(), 500, Some(PLAIN), "Internal Server Error"),
     ] {
         assert_eq!(response.status(), status, "{case}");

@@ -52,7 +52,7 @@ pub(crate) const AREA: Area = (
     ],
 );
 
-const GONE: &str = "the request is over";
+const GONE: &str = "the response was sent, or the connection was closed, before the body was read";
 const RESET: &str = "the connection failed: Connection reset by peer (os error 104)";
 const CUT: &str = "the body was cut short";
 

@@ -155,7 +155,7 @@ fn body_timeout(backend: Backend, path: &str) {
 
 fn expect_body_timeout(client: &mut Client) {
     let answer = client.answer();
-    assert_eq!(answer.said(), (408, "the body paused for too long".into()));
+    assert_eq!(answer.said(), (408, "the body came too slowly".into()));
     assert!(answer.closes());
     client.expect_end();
 }

@@ -496,7 +496,7 @@ fn late_body(backend: Backend) {
     let mut client = server.client();
     client.send(upgrade_with_body() + "hell");
     let answer = client.answer();
-    assert_eq!(answer.said(), (408, "the body paused for too long".into()));
+    assert_eq!(answer.said(), (408, "the body came too slowly".into()));
     assert!(answer.closes(), "{answer:?}");
     client.expect_end();
 }

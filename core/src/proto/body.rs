@@ -21,6 +21,19 @@ pub use crate::proto::body_error::BodyError;
 /// connection while the handler reads it: a handler that does not read stops the peer through TCP flow control. A
 /// request body as the body of a response is streamed back.
 ///
+/// # The life of a request body
+///
+/// A body that is read from the connection can be read until the response to its request is complete: until all of the
+/// response is queued for the peer, or until the connection is handed to an upgrade. The read of a task that continues
+/// after that fails with [`BodyError::Gone`], also if further bytes of the body have arrived. It fails in the same way
+/// when the connection closes, and after a forced stop.
+///
+/// A body that was complete before the handler was called is in memory, and has no such end. These are the bodies that
+/// have arrived with their head. On a blocking backend they also are the bodies of up to
+/// [`Config::body_buffer`](crate::Config::body_buffer) bytes, except for requests with `Expect: 100-continue`. A task
+/// that reads the body after the response works with such bodies only. To be independent of that, the handler reads the
+/// body and passes the bytes to the task.
+///
 /// ```
 /// use gearshift_core::{Body, BodyError};
 ///
@@ -61,6 +74,9 @@ impl Body {
     /// HTTP/1.0 peer until the connection closes.
     ///
     /// An error from the stream cuts the connection, so that the peer does not mistake a part for the whole.
+    ///
+    /// While the stream is pending, a peer that has closed the connection looks like one that has ended its sending side
+    /// alone; [`Config::half_closed_timeout`](crate::Config::half_closed_timeout) limits such a wait.
     pub fn from_stream<S, E>(stream: S) -> Body
     where
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,

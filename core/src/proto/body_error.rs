@@ -27,10 +27,11 @@ pub enum BodyError {
     #[error("the body was cut short")]
     Incomplete,
     /// The peer sent nothing for too long, or sent too slowly.
-    #[error("the body paused for too long")]
+    #[error("the body came too slowly")]
     TimedOut,
-    /// The exchange is over: the response was sent, or the connection was closed.
-    #[error("the request is over")]
+    /// The response was sent, or the connection was closed, before the body was read to its end. See
+    /// [the life of a request body](crate::Body#the-life-of-a-request-body).
+    #[error("the response was sent, or the connection was closed, before the body was read")]
     Gone,
     /// Reading from the connection failed.
     #[error("the connection failed: {0}")]
