@@ -16,13 +16,15 @@
 //!
 //! | status | meaning |
 //! | --- | --- |
-//! | 0 | the server stopped, and all requests in flight were answered |
+//! | 0 | the server stopped, and all requests in flight were answered; background tasks may have been cut, and a warning has their number |
 //! | 1 | requests were cut, or the server failed while it ran or did not stop in time |
 //! | 2 | the command line or the environment is invalid |
-//! | 3 | the server cannot start: an address is in use, the backend does not support a setting, the application failed |
+//! | 3 | the server cannot start: an address is in use, the backend does not support a setting, the application failed, the system refuses a resource |
 //! | 4 | the backend is unknown or not compiled in |
 //!
-//! Each error is one line on standard error.
+//! A second signal before the application has started cancels the start. The status is then 0 if no connection waited for
+//! the start, and 1 otherwise. Each error is one line on standard error. The line `listening at` is logged before the
+//! application has started: connections then wait in the queue of the kernel until it has.
 //!
 //! If the soft limit of file descriptors is too low for the maximum number of connections, it is raised as far as the hard
 //! limit allows.
@@ -47,6 +49,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
 use gearshift_core::{App, Config, Report, ServeError, Server};
 use nix::poll::PollTimeout;
@@ -89,14 +92,42 @@ pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
         |error| {
             if error.use_stderr() {
                 let message = error.to_string();
-                let line = message.lines().next().unwrap_or_default();
-                fail(USAGE, line.trim_start_matches("error: "))
+                let line = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                match variable_of(&error, P::command()) {
+                    Some(variable) => {
+                        fail(USAGE, format_args!("the environment variable {variable}: {line}"))
+                    }
+                    None => fail(USAGE, line),
+                }
             } else {
                 let _ = error.print();
                 ExitCode::SUCCESS
             }
         },
     )
+}
+
+/// The environment variable that has the value which `error` reports, if no flag has it.
+fn variable_of(error: &clap::Error, mut command: Command) -> Option<String> {
+    command.build();
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    };
+    // `--workers <N>`
+    let (shown, value) = (text(ContextKind::InvalidArg)?, text(ContextKind::InvalidValue)?);
+    let flag = command.get_arguments().find(|flag| flag.to_string() == *shown)?;
+    let is_given = |given: &str| {
+        let long = flag.get_long().and_then(|name| given.strip_prefix("--")?.strip_prefix(name));
+        let is_long = long.is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+        is_long || flag.get_short().is_some_and(|name| given.starts_with(&format!("-{name}")))
+    };
+    let variable = flag.get_env().filter(|name| {
+        let values = env::var(name).unwrap_or_default();
+        values == *value || values.split(',').any(|one| one == value)
+    })?;
+    let has_flag = env::args_os().skip(1).any(|given| is_given(&given.to_string_lossy()));
+    (!has_flag).then(|| variable.to_string_lossy().into_owned())
 }
 
 /// Takes the environment variables that are blank from the flags.
@@ -127,7 +158,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     };
     let config = settings.config();
     let grace = config.graceful_timeout;
-    descriptors::raise_limit(&config);
+    descriptors::raise_limit(&config, settings.binds().len());
     let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
     let guarded = bound.and_then(|server| {
         let overdue = || {
@@ -144,11 +175,12 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     match backend.serve(server, app) {
         Ok(Report { finished, cut, refused, .. }) => {
             log::info!(
-                "stopped; {finished} requests were answered during the stop, {cut} were cut, {refused} were refused"
+                "stopped; during the stop {finished} requests were answered, and {cut} requests and upgraded connections \
+                 were cut; {refused} connections and incomplete requests were refused since the start"
             );
             if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
         }
-        Err(error @ ServeError::System(_)) => fail(CUT, error),
+        Err(error @ ServeError::Failed(_)) => fail(CUT, error),
         Err(error) => fail(CANNOT_START, error),
     }
 }

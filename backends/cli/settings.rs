@@ -9,12 +9,28 @@ use gearshift_core::{Bind, Config, OnDisconnect, Overload};
 use super::values;
 use crate::{Backend, BackendError};
 
+/// The end of the help.
+const HELP_FOOTER: &str = "\
+TIME is a number of seconds, or a number with the unit ms, s, m or h, or never: 5, 500ms, 2m, never.
+SIZE is a number of bytes, or a number with the unit k, m or g (powers of 1,024): 4096, 64k, 2GiB.
+A flag has precedence over its environment variable. An empty variable counts as not set.
+
+Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second one stops it at
+once.
+
+Exit status:
+  0  stopped, and all requests in flight were answered (background tasks may have been cut: see the log)
+  1  requests were cut, or the server failed while it ran or did not stop in time
+  2  the command line or the environment is invalid
+  3  the server cannot start
+  4  the backend is unknown or not compiled in";
+
 /// The settings of a server, from the command line and the environment.
 ///
 /// A program that has more flags includes these with `#[command(flatten)]`. A flag has precedence over its
 /// environment variable, and the variable over the default. [`parse`](super::parse) takes a blank variable as not set.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Server")]
+#[command(next_help_heading = "Server", after_help = HELP_FOOTER)]
 pub struct Settings {
     /// Concurrency model, one of --list-backends
     #[arg(short = 'k', long, value_name = "NAME", env = "GEARSHIFT_BACKEND")]
@@ -24,8 +40,9 @@ pub struct Settings {
     #[arg(long)]
     pub(crate) list_backends: bool,
 
-    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH or fd://N; can be repeated
-    #[arg(short, long, value_name = "ADDR", env = "GEARSHIFT_BIND")]
+    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH or fd://N; several are repeated, or separated by
+    /// commas
+    #[arg(short, long, value_name = "ADDR", env = "GEARSHIFT_BIND", value_parser = values::bind)]
     #[arg(value_delimiter = ',', default_value = "127.0.0.1:8000")]
     bind: Vec<Bind>,
 
@@ -56,7 +73,7 @@ pub struct Settings {
     #[arg(long, value_name = "WORD", env = "GEARSHIFT_POOL_OVERLOAD", value_parser = values::overload)]
     pool_overload: Option<Overload>,
 
-    /// Timeout for an outgoing connection, with the lookup of its name [default: 30s]
+    /// Timeout for an outgoing connection, with the lookup of its name; 10s at most for each address [default: 30s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_CONNECT_TIMEOUT", value_parser = values::timeout)]
     connect_timeout: Option<Duration>,
 
@@ -80,7 +97,7 @@ pub struct Settings {
     #[arg(long, value_name = "GROUP", env = "GEARSHIFT_UNIX_GROUP", value_parser = values::group)]
     unix_group: Option<u32>,
 
-    /// Maximum number of open connections [default: 10000]
+    /// Maximum number of open connections; idle ones keep their places for --keep-alive [default: 10000]
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_CONNECTIONS", value_parser = values::count)]
     max_connections: Option<usize>,
 
@@ -112,11 +129,11 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_BODY_BUFFER", value_parser = values::size::<usize>)]
     body_buffer: Option<usize>,
 
-    /// Minimum rate of a body in bytes per second, after the body or write timeout; 0: no minimum [default: 256]
+    /// Minimum rate of a body in bytes per second, beyond the body or write timeout; 0: no minimum [default: 256]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_MIN_RATE", value_parser = values::size::<u32>)]
     min_rate: Option<u32>,
 
-    /// Timeout for a waiting handler to begin its response, or never; then 503 [default: 30s]
+    /// Timeout for an async handler that waits to begin its response; then 503 [default: 30s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_TIMEOUT", value_parser = values::timeout)]
     timeout: Option<Duration>,
 
@@ -132,7 +149,7 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_HALF_CLOSED_TIMEOUT", value_parser = values::timeout)]
     half_closed_timeout: Option<Duration>,
 
-    /// Time without a packet after which the system probes a TCP client [default: 60s]
+    /// Time without a packet after which the system probes a TCP client, in whole seconds up to 32767 [default: 60s]
     #[arg(long, value_name = "TIME", env = "GEARSHIFT_TCP_KEEPALIVE", value_parser = values::timeout)]
     tcp_keepalive: Option<Duration>,
 
@@ -176,7 +193,7 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_PIPELINE", value_parser = values::count)]
     max_pipeline: Option<usize>,
 
-    /// Log every response, and every request that was given up
+    /// Log every response, and every request that was given up; needs the log level info
     #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     access_log: bool,
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gearshift_core::{Limits, OnDisconnect, Overload};
+use gearshift_core::{Bind, Limits, OnDisconnect, Overload};
 use nix::unistd::{Group, User};
 
 /// Reads `5` or `5s`, `500ms`, `2m`, `1h`, or `never`.
@@ -48,6 +48,11 @@ pub(crate) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     let number: u64 = number.parse().map_err(|_| "not a size such as 4096, 64k or 2GiB".to_owned())?;
     let bytes = number.checked_mul(1 << shift).and_then(|bytes| T::try_from(bytes).ok());
     bytes.ok_or_else(|| "too large".to_owned())
+}
+
+/// Reads an address to listen on. Spaces before it, such as those after a comma, are ignored.
+pub(crate) fn bind(text: &str) -> Result<Bind, String> {
+    text.trim_start().parse().map_err(|error: std::io::Error| error.to_string())
 }
 
 /// Reads a number that is at least 1.
@@ -170,6 +175,29 @@ mod tests {
         check(size::<u32>, [], &["4g"]);
         check(buffer, [], &["0", "2g"]);
         check(head, [("65535", 65_535)], &["64k", "0"]);
+    }
+
+    #[test]
+    fn addresses_are_read_or_refused() {
+        let tcp = |address: &str| Bind::Tcp(address.to_owned());
+        check(
+            bind,
+            [("127.0.0.1:80", tcp("127.0.0.1:80")), (" [::1]:0", tcp("[::1]:0"))],
+            &["", "80", ":80"],
+        );
+        check(
+            bind,
+            [("unix:/a b", Bind::Unix("/a b".into())), ("fd://3", Bind::Fd(3))],
+            &["unix:", "fd://x"],
+        );
+        for (text, why) in [
+            ("127.0.0.1:70000", "the port 70000 is larger than 65535"),
+            ("fd:3", "'fd:3' is written fd://3"),
+            ("unix:", "there is no path after unix:"),
+            ("nonsense", "'nonsense' is not HOST:PORT, unix:PATH or fd://N"),
+        ] {
+            assert_eq!(bind(text), Err(why.to_owned()));
+        }
     }
 
     #[test]

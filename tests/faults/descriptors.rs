@@ -93,6 +93,9 @@ fn reported(backend: Backend) {
     let warnings: Vec<_> = server.start_log.lines().filter(|line| line.starts_with("WARN")).collect();
     assert_eq!(warnings.len(), 1, "{}", server.start_log);
     assert!(warnings[0].contains("512") && warnings[0].contains("2000"), "{}", warnings[0]);
+    // Enough for the connections, and not for the server itself.
+    let server = Program::start_with_limits(backend, &["--max-connections", "510"], 256, 512);
+    assert!(server.start_log.contains("510 for max_connections, about "), "{}", server.start_log);
     let server = Program::start_with_limits(backend, &["--max-connections", "100"], 256, 512);
     assert!(!server.start_log.contains("WARN"), "{}", server.start_log);
 }

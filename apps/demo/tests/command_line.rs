@@ -63,8 +63,27 @@ fn refuses_bad_values() {
 
 #[test]
 fn refuses_bad_values_in_the_environment() {
-    refuses(demo(&[]).env("GEARSHIFT_KEEP_ALIVE", "soon"), 2, "--keep-alive");
-    refuses(demo(&[]).env("WEB_CONCURRENCY", "many"), 2, "concurrency");
+    refuses(
+        demo(&[]).env("GEARSHIFT_KEEP_ALIVE", "soon"),
+        2,
+        "the environment variable GEARSHIFT_KEEP_ALIVE: ",
+    );
+    refuses(demo(&[]).env("WEB_CONCURRENCY", "many"), 2, "the environment variable WEB_CONCURRENCY: ");
+    refuses(demo(&[]).env("GEARSHIFT_BIND", "[::1]:0,here"), 2, "the environment variable GEARSHIFT_BIND: ");
+    // The flag has precedence.
+    for args in [["--keep-alive", "late"], ["--keep-alive", "soon"]] {
+        let what = format!("error: invalid value '{}'", args[1]);
+        refuses(demo(&args).env("GEARSHIFT_KEEP_ALIVE", "soon"), 2, &what);
+    }
+}
+
+#[test]
+fn the_help_ends_with_the_formats_of_values_the_signals_and_the_exit_statuses() {
+    let output = output(&["--help"]);
+    let help = String::from_utf8_lossy(&output.stdout);
+    for what in ["TIME is a number of seconds", "SIZE is a number of bytes", "Signals:", "Exit status:"] {
+        assert!(help.contains(what), "{help}");
+    }
 }
 
 #[test]
@@ -105,6 +124,58 @@ fn refuses_a_setting_that_the_backend_does_not_support() {
     for backend in Backend::available().iter().filter(|backend| backend.check(&config).is_err()) {
         refuses(&mut demo(&["--backend", backend.name(), "--threads", "2"]), 3, backend.name());
     }
+}
+
+#[test]
+fn a_number_of_workers_that_is_refused_is_named_by_its_flag() {
+    let mut config = Config::default();
+    config.workers = Some(2);
+    let refusing = |backend: &&Backend| backend.threads_block() && backend.check(&config).is_err();
+    for backend in Backend::available().iter().filter(refusing) {
+        let mut command = demo(&["--backend", backend.name()]);
+        refuses(command.env("WEB_CONCURRENCY", "2"), 3, "not 2 (--workers, WEB_CONCURRENCY)");
+    }
+}
+
+#[test]
+fn a_server_to_which_the_system_refuses_file_descriptors_cannot_start() {
+    for backend in Backend::available() {
+        // The numbers that suffice to start differ between the backends.
+        let statuses: Vec<_> = (6..=11).map(|limit| status_with_few_descriptors(*backend, limit)).collect();
+        assert!(statuses.contains(&Some(3)), "{backend}: {statuses:?}");
+        assert!(statuses.iter().all(|status| [Some(0), Some(3)].contains(status)), "{backend}: {statuses:?}");
+    }
+}
+
+/// The exit status of a server that may open `limit` file descriptors, and is stopped when it has bound its address.
+fn status_with_few_descriptors(backend: Backend, limit: u32) -> Option<i32> {
+    let mut program = Command::new("sh")
+        .args(["-c", &format!(r#"ulimit -n {limit} && exec "$@""#), "sh", env!("CARGO_BIN_EXE_demo")])
+        .args(["--backend", backend.name(), "--bind", "127.0.0.1:0"])
+        .env_remove("WEB_CONCURRENCY")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    let mut log = BufReader::new(program.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    while !line.contains("listening at") && log.read_line(&mut line).expect("a log in UTF-8") > 0 {}
+    kill(&program, "-TERM");
+    program.wait().expect("it was started").code()
+}
+
+#[test]
+fn addresses_are_separated_by_commas_and_spaces() {
+    let program = Command::new(env!("CARGO_BIN_EXE_demo"))
+        .args(["--bind", "127.0.0.1:0, 127.0.0.2:0"])
+        .env_remove("WEB_CONCURRENCY")
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut program = program.expect("the program starts");
+    let mut log = BufReader::new(program.stderr.take().expect("it is piped"));
+    line_with(&mut log, "listening at http://127.0.0.1:");
+    line_with(&mut log, "listening at http://127.0.0.2:");
+    kill(&program, "-TERM");
+    assert_eq!(program.wait().expect("it was started").code(), Some(0));
 }
 
 #[test]

@@ -58,8 +58,10 @@ impl Backend for Sequential {
 
     fn check(&self, config: &Config) -> Result<(), ServeError> {
         let reason = match (config.workers, config.threads) {
-            (Some(workers), _) if workers != 1 => format!("has one worker, not {workers}"),
-            (_, Some(threads)) => format!("has one thread and takes no number of threads, such as {threads}"),
+            (Some(workers), _) if workers != 1 => {
+                format!("needs 1 worker, not {workers} (--workers, WEB_CONCURRENCY)")
+            }
+            (_, Some(threads)) => format!("has one thread, so --threads {threads} cannot be set"),
             _ => return Ok(()),
         };
         Err(ServeError::Setting { backend: NAME, reason })

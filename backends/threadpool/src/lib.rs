@@ -66,7 +66,9 @@ impl Backend for ThreadPool {
         match config.workers {
             Some(workers) if workers != 1 => Err(ServeError::Setting {
                 backend: NAME,
-                reason: format!("has one reactor, not {workers}; the size of its pool is set by threads"),
+                reason: format!(
+                    "needs 1 worker, not {workers} (--workers, WEB_CONCURRENCY); --threads sets the size of its pool"
+                ),
             }),
             _ => Ok(()),
         }

@@ -23,6 +23,7 @@ use crate::proto::into_response::IntoResponse;
 use crate::proto::response::{Response, Upgrade};
 use crate::runtime::contained::{Contained, discard, log_panic};
 use crate::runtime::shutdown::Phase;
+use crate::runtime::stall::RouteName;
 
 /// Bytes of a streamed response that are collected before they are written.
 const MIN_WRITE: usize = 16 * 1024;
@@ -74,10 +75,10 @@ pub(crate) async fn exchange<T: Transport>(
     Ok(Exchanged::Http(io))
 }
 
-/// Returns the response for a handler that has exceeded `Config::handler_timeout`: 503, after which the connection
-/// closes.
-pub(crate) fn handler_timed_out() -> Response {
-    log::warn!("a handler took too long, and was dropped");
+/// Returns the response for the handler of `route`, which has exceeded `Config::handler_timeout`: 503, after which the
+/// connection closes.
+pub(crate) fn handler_timed_out(route: RouteName) -> Response {
+    log::warn!("{} took too long, and was dropped", route.name());
     StatusCode::SERVICE_UNAVAILABLE.into_response().with_value(header::CONNECTION, CLOSE)
 }
 

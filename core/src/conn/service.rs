@@ -174,7 +174,7 @@ impl Service {
     }
 
     /// The numbers of requests that were answered after a stop was requested, of requests and upgraded connections that
-    /// were cut, and of connections that were refused.
+    /// were cut, and of connections and requests that were refused since the start.
     pub(crate) fn stop_counts(&self) -> (u64, u64, u64) {
         let finished = self.finished.load(Ordering::Acquire);
         (

@@ -35,10 +35,10 @@ use crate::proto::limits::Limits;
 /// | `limits.output` | `--max-output` | 256 KiB | the response is written before more of it is produced |
 /// | `limits.pipeline` | `--max-pipeline` | 64 requests a turn | the other connections get their turn |
 /// | `header_timeout` | `--header-timeout` | 10 s for the whole head; for the first head, from the start of the connection | 408, or a close without a response if no byte has arrived |
-/// | `body_timeout` | `--body-timeout` | 30 s without a byte | 408 |
+/// | `body_timeout` | `--body-timeout` | 30 s without a byte, while the server waits for the body | 408 |
 /// | `body_buffer` | `--body-buffer` | 64 KiB | on a blocking backend, the handler waits for the body and holds its thread |
-/// | `min_rate` | `--min-rate` | 256 bytes/s of a body, beyond `body_timeout` or `write_timeout` | 408, or the connection closes |
-/// | `handler_timeout` | `--timeout` | 30 s until the response begins | 503 |
+/// | `min_rate` | `--min-rate` | 256 bytes/s: all waits for one body or one flush last at most `body_timeout` or `write_timeout`, plus 1 s for each 256 bytes | 408, or the connection closes |
+/// | `handler_timeout` | `--timeout` | 30 s until the response begins, at an `.await` of an async handler | 503 |
 /// | `write_timeout` | `--write-timeout` | 30 s without progress | the connection closes |
 /// | `half_closed_timeout` | `--half-closed-timeout` | 5 s without a byte of a streamed response, after the peer has ended its sending side | the response is dropped, and the connection closes |
 /// | `keep_alive` | `--keep-alive` | 5 s idle | the connection closes |
@@ -46,18 +46,18 @@ use crate::proto::limits::Limits;
 /// | `linger` | `--linger` | 2 s | the connection closes |
 /// | `max_requests` | `--max-requests` | 1,000,000 | the last response says `Connection: close` |
 /// | `max_age` | `--max-age` | 1 h | the next response says `Connection: close` |
-/// | `max_connections` | `--max-connections`, `--overload` | 10,000 | accepting waits until one closes, or 503 with `Retry-After` |
+/// | `max_connections` | `--max-connections`, `--overload` | 10,000 | accepting waits until one closes (idle ones: `--keep-alive`), or 503 with `Retry-After` |
 /// | `blocking_threads` | `--blocking-threads` | 64 | jobs that block wait for a thread |
 /// | `compute_threads` | `--compute-threads` | one for each core | jobs that compute wait for a thread |
 /// | `pool_queue` | `--pool-queue`, `--pool-overload` | 1,024 jobs | the handler waits, or 503 with `Retry-After` |
-/// | `connect_timeout` | `--connect-timeout` | 30 s until an outgoing connection is established | `TimedOut` for the caller |
+/// | `connect_timeout` | `--connect-timeout` | 30 s until an outgoing connection is established, and 10 s for each address | `TimedOut` for the caller |
 /// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged and counted |
 /// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight, upgraded connections and tasks are cut |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The number of event loops, or of threads of a work-stealing runtime, up to [`Config::MAX_THREADS`]. `None`: one
-    /// for each core. `sequential` and `threadpool` refuse values other than 1. `async-std` refuses values other than its
+    /// The number of event loops, or of threads of a work-stealing runtime, up to [`Config::MAX_THREADS`], which is
+    /// 32,768. `None`: one for each core. `sequential` and `threadpool` refuse values other than 1. `async-std` refuses values other than its
     /// own number of threads: `ASYNC_STD_THREAD_COUNT`, or one for each core.
     pub workers: Option<usize>,
     /// The number of threads of the `threadpool` backend, up to [`Config::MAX_THREADS`]. `None`: 16 for each core. Other
@@ -83,7 +83,8 @@ pub struct Config {
     /// has [`Config::pool_queue`] jobs.
     pub pool_overload: Overload,
     /// The time in which [`Runtime::connect`](crate::Runtime::connect) and
-    /// [`Runtime::connect_any`](crate::Runtime::connect_any) must succeed, with the lookup of the name.
+    /// [`Runtime::connect_any`](crate::Runtime::connect_any) must succeed, with the lookup of the name. Each address gets
+    /// 10 s of it at most, so a longer time serves names and lists with several addresses.
     pub connect_timeout: Duration,
     /// The time for which a handler may hold the thread of an event loop without waiting. After a longer time its
     /// route is logged. 0: never.
@@ -98,8 +99,10 @@ pub struct Config {
     pub unix_user: Option<u32>,
     /// The group of the files of Unix sockets, by number. `None`: the group of the process.
     pub unix_group: Option<u32>,
-    /// The largest number of open connections, including upgraded ones. [`Config::overload`] is the policy for further
-    /// ones.
+    /// The largest number of open connections, including upgraded ones and idle ones. [`Config::overload`] is the policy
+    /// for further ones. With [`Overload::Wait`], an idle connection keeps its place until [`Config::keep_alive`] is over,
+    /// so a server with few places has a short time there. During a stop, the connections in the queue of the kernel are
+    /// accepted beyond the number, so that they are answered.
     pub max_connections: usize,
     /// The policy for connections beyond [`Config::max_connections`].
     pub overload: Overload,
@@ -113,34 +116,46 @@ pub struct Config {
     /// The time in which a request head must arrive. It starts with the connection for the first head, and with the
     /// first byte of the head for others.
     pub header_timeout: Duration,
-    /// The time for which a request body may pause while the handler waits for it.
+    /// The time for which a request body may pause while the handler, or a blocking backend before it calls the handler,
+    /// waits for it.
     pub body_timeout: Duration,
     /// The largest request body, in bytes, that a blocking backend receives before it calls the handler, so that a
     /// slow upload holds no thread. The handler reads a larger body itself and holds its thread. With 0, and for a
     /// request with `Expect: 100-continue`, the handler is called once the head is complete. Event loops ignore the
     /// setting.
     pub body_buffer: usize,
-    /// The lowest rate, in bytes per second, at which a peer must send a request body and receive a response. It is an
-    /// average over the time that the server waits for the peer, and applies after a grace time of
-    /// [`Config::body_timeout`] or [`Config::write_timeout`]. 0: no minimum.
+    /// The lowest rate, in bytes per second, at which a peer must send a request body and receive a response. 0: no
+    /// minimum.
+    ///
+    /// All waits for one body together last at most [`Config::body_timeout`] plus the time that the bytes received since
+    /// the first wait began take at this rate. All waits of one flush, which sends the queued bytes of responses, together
+    /// last at most [`Config::write_timeout`] plus the time of the bytes sent since its first wait began. Earlier bytes,
+    /// such as those that came with the head, do not count. A wait whose end the server notices late does not count, once
+    /// for each body and flush, because the process may not have run. Of a later one, the time after its deadline does not
+    /// count if it is 1 s or longer.
     pub min_rate: u32,
     /// The time in which a handler must begin its response. The time that it waits for the request body does not
-    /// count. A handler can only be interrupted where it waits: code that holds its thread runs on until its next
-    /// wait.
+    /// count. The handler is dropped at an `.await` of an async handler. Code that holds its thread is not interrupted
+    /// and runs on until its next `.await`. On a blocking backend this includes a sync handler, also one that waits in
+    /// [`Runtime::block_on`](crate::Runtime::block_on).
     pub handler_timeout: Duration,
     /// The policy for a handler whose peer has left. [`on_disconnect()`](crate::on_disconnect()) sets another one for
     /// a route.
     pub on_disconnect: OnDisconnect,
-    /// The time for which a peer may receive no byte of a response.
+    /// The time for which a peer may receive no byte of a response. A peer that reads nothing is noticed after one to two
+    /// times this time: its system, and that of the server, may take bytes that the peer does not read, and each byte that
+    /// is taken begins a new wait.
     pub write_timeout: Duration,
     /// The time for which a streamed response may wait for its next piece after the peer has ended its sending side.
     /// Such a peer has closed the connection, or waits for the rest of the response (a half-close). Nothing but a write
     /// tells the two apart. The time starts again with each byte of the response that is written, and with each byte of
-    /// the request's body that the response reads. [`Duration::MAX`] lets every half-closed peer wait.
+    /// the request's body that the response reads. [`Duration::MAX`] lets every half-closed peer wait. The server then
+    /// notices that a peer has closed the connection at the next write, or by [`Config::tcp_keepalive`].
     pub half_closed_timeout: Duration,
     /// The time without a packet of the peer after which the system probes a TCP connection (`SO_KEEPALIVE`). A
-    /// connection whose peer has vanished without closing it ends a minute later. The setting has whole seconds, from
-    /// 1 to 32,767. [`Duration::MAX`] switches the probes off.
+    /// connection whose peer has vanished without closing it ends a minute later. The time is rounded down to whole
+    /// seconds. A time below 1 s counts as 1 s, and one above 32,767 s (9 h) as 32,767 s. [`Duration::MAX`] switches the
+    /// probes off.
     pub tcp_keepalive: Duration,
     /// The time for which a closing connection is still read, so that the peer receives the last response (RFC 9112,
     /// 9.6). With 0, it closes at once.
@@ -165,7 +180,7 @@ pub struct Config {
     /// | --- | --- |
     /// | `192.0.2.1:4711` | the address of the peer; `unix` on a Unix socket |
     /// | `[06/Nov/1994:08:49:37 +0000]` | the time at which the head of the request began |
-    /// | `"GET /a?b=c HTTP/1.1"` | the request; `"-"` if it has no valid head. Quotes, backslashes and bytes other than visible ASCII are `\xHH` |
+    /// | `"GET /a?b=c HTTP/1.1"` | the request line; `"-"` if the server has read no complete head of a valid form within the limits. Quotes, backslashes and bytes other than visible ASCII are `\xHH` |
     /// | `200` | the status; `-` if no byte of a response was sent |
     /// | `13` | the number of bytes of the body that were sent, without the framing of chunks |
     /// | `0.000150` | the seconds from the beginning of the head until the system had the last byte of the response, or until the request was given up |
@@ -217,7 +232,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The largest number of threads of one kind.
+    /// The largest number of threads of one kind: 32,768.
     pub const MAX_THREADS: usize = 1 << 15;
 
     /// The shortest timeout of a connection, at least 1 ms. No deadline that is set now is due earlier. A `keep_alive`
@@ -238,6 +253,15 @@ impl Config {
     pub fn max_open(&self) -> usize {
         let refusals = if self.overload == Overload::Refuse { Overload::REFUSALS } else { 0 };
         self.max_connections.saturating_add(refusals)
+    }
+
+    /// The number of file descriptors that the server itself needs, beside those of connections, if it listens at this
+    /// number of addresses: the standard streams, listeners, pollers. It is an upper bound for the backends of this
+    /// project, without the files and the outgoing connections of the application.
+    pub fn own_descriptors(&self, addresses: usize) -> usize {
+        // An event loop has a poller of up to three descriptors, and each of its acceptors has a listener and a reserve.
+        let of_loop = addresses.saturating_mul(2).saturating_add(3);
+        self.workers_or_cores().saturating_mul(of_loop).saturating_add(16)
     }
 
     /// [`Config::workers`], or its default; at least 1.

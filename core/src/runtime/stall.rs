@@ -59,7 +59,7 @@ impl RouteName {
     }
 
     /// The name, for a report.
-    fn name(self) -> Box<str> {
+    pub(crate) fn name(self) -> Box<str> {
         lock(&NAMES)[self.0 as usize].clone()
     }
 }

@@ -57,7 +57,9 @@ pub fn check_event_loop(backend: &'static str, config: &Config) -> Result<(), Se
         None => Ok(()),
         Some(_) => Err(ServeError::Setting {
             backend,
-            reason: "has event loops (`workers`), no pool of threads: `threads` cannot be set".into(),
+            reason:
+                "has no pool of threads, so --threads cannot be set; --workers sets the number of event loops"
+                    .into(),
         }),
     }
 }
@@ -101,13 +103,18 @@ fn check_values(config: &Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Logs a warning if the process may open fewer file descriptors than there may be connections.
-fn warn_of_few_descriptors(config: &Config) {
-    let needed = config.max_open();
-    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit <= needed as u64) {
+/// Logs a warning if the process may open fewer file descriptors than the connections and the server itself may need.
+fn warn_of_few_descriptors(config: &Config, listeners: usize) {
+    let (connections, own) = (config.max_connections, config.own_descriptors(listeners));
+    let refusals = match config.max_open() - connections {
+        0 => String::new(),
+        refusals => format!("{refusals} for connections that are being refused, "),
+    };
+    let needed = config.max_open().saturating_add(own);
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < needed as u64) {
         log::warn!(
-            "the process may open {limit} file descriptors, too few for {needed} connections: raise its limit, or lower \
-             max_connections"
+            "the process may open {limit} file descriptors, which is too few: {connections} for max_connections, \
+             {refusals}about {own} for the server itself; raise the limit, or lower max_connections"
         );
     }
 }
@@ -122,15 +129,15 @@ pub struct Server {
 
 impl Server {
     /// Creates a server that listens on all of `binds`. Logs a warning if the process may not open as many file
-    /// descriptors as [`Config::max_connections`] needs.
+    /// descriptors as [`Config::max_connections`] and the server itself need.
     ///
     /// # Errors
     /// [`ServeError::Value`] for a setting without a meaning, [`ServeError::Bind`] for the first address that cannot be
     /// bound.
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
         check_values(&config)?;
-        warn_of_few_descriptors(&config);
         let listeners = Listener::bind(binds, &config)?;
+        warn_of_few_descriptors(&config, listeners.len());
         Ok(Server { listeners, config, shutdown: Shutdown::new() })
     }
 
@@ -194,7 +201,9 @@ impl App {
         }
     }
 
-    /// Sets a function whose future runs after the server has stopped.
+    /// Sets a function whose future runs during a stop, when no connection is open any more. It can therefore release what
+    /// handlers use. Background tasks may still run beside it: the stop waits for them after it. The future has the rest
+    /// of the grace period. It does not run if the application did not start.
     pub fn on_stop<F, S>(mut self, stop: F) -> App
     where
         F: FnOnce() -> S + Send + 'static,
@@ -234,10 +243,11 @@ pub struct Report {
     /// The number of requests that were answered after the stop was requested.
     pub finished: u64,
     /// The number of requests and upgraded connections that were cut at the end of the grace period or by a forced
-    /// stop. If the application had not started by then, the number of connections that waited for it.
+    /// stop. If the application had not started by then, the number of connections that waited for it. Background tasks
+    /// do not count; a warning in the log has their number.
     pub cut: u64,
-    /// The number of connections refused for lack of room, and of requests whose heads did not become complete before
-    /// their deadline or the end of the grace period.
+    /// The number of connections that were refused for lack of room since the start of the server, and of requests that
+    /// the stop refused: their heads were incomplete at their deadline during the stop, or when connections were cut.
     pub refused: u64,
 }
 
@@ -278,8 +288,10 @@ pub enum ServeError {
     },
     /// The application failed to start.
     Start(BoxError),
-    /// The operating system has refused a resource that the backend needs: a thread, a poller, a socket.
+    /// The operating system has refused a resource that the server needs to start: a thread, a poller, a socket.
     System(io::Error),
+    /// A thread of the server has failed while the server ran.
+    Failed(io::Error),
 }
 
 impl fmt::Display for ServeError {
@@ -289,7 +301,10 @@ impl fmt::Display for ServeError {
             ServeError::Value { setting, reason } => write!(f, "the setting {setting} {reason}"),
             ServeError::Setting { backend, reason } => write!(f, "backend {backend} {reason}"),
             ServeError::Start(source) => write!(f, "the application did not start: {source}"),
-            ServeError::System(source) => write!(f, "the backend could not run: {source}"),
+            ServeError::System(source) => {
+                write!(f, "the system refuses what the server needs to start: {source}")
+            }
+            ServeError::Failed(source) => write!(f, "the server failed: {source}"),
         }
     }
 }
@@ -297,7 +312,9 @@ impl fmt::Display for ServeError {
 impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ServeError::Bind { source, .. } | ServeError::System(source) => Some(source),
+            ServeError::Bind { source, .. } | ServeError::System(source) | ServeError::Failed(source) => {
+                Some(source)
+            }
             ServeError::Start(source) => Some(&**source),
             ServeError::Value { .. } | ServeError::Setting { .. } => None,
         }

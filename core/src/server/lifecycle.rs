@@ -71,13 +71,13 @@ pub trait Workers {
 /// server has stopped.
 ///
 /// # Errors
-/// [`ServeError::Start`] if the application did not start, [`ServeError::System`] if a thread failed or the system
-/// refused a resource.
+/// [`ServeError::Start`] if the application did not start, [`ServeError::System`] if the system refused a resource before
+/// the server accepted connections, [`ServeError::Failed`] if a thread failed.
 pub fn run(server: Server, app: App, mut workers: impl Workers) -> Result<Report, ServeError> {
     let served = serve(server, app, &mut workers);
     let stopped = workers.stop();
     let report = served?;
-    stopped?;
+    stopped.map_err(ServeError::Failed)?;
     Ok(report)
 }
 

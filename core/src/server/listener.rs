@@ -20,7 +20,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::conn::context::Peer;
 use crate::runtime::config::Config;
-use crate::runtime::endpoint::Endpoint;
+use crate::runtime::endpoint::{Endpoint, is_host_and_port};
 #[cfg(doc)]
 use crate::server::accept::AcceptPause;
 use crate::server::backend::ServeError;
@@ -66,22 +66,27 @@ impl FromStr for Bind {
     type Err = io::Error;
 
     fn from_str(text: &str) -> io::Result<Bind> {
-        let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{why}: '{text}'"));
-        if let Some(path) = text.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err(invalid("no path after unix:"));
+        let why = if let Some(path) = text.strip_prefix("unix:") {
+            match path.is_empty() {
+                true => "there is no path after unix:".to_owned(),
+                false => return Ok(Bind::Unix(path.into())),
             }
-            Ok(Bind::Unix(path.into()))
         } else if let Some(number) = text.strip_prefix("fd://") {
-            number.parse().map(Bind::Fd).map_err(|_| invalid("not a file descriptor"))
+            match number.parse() {
+                Ok(number) => return Ok(Bind::Fd(number)),
+                Err(_) => format!("'{number}' is not the number of a file descriptor"),
+            }
         } else {
             match text.rsplit_once(':') {
-                Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-                    Ok(Bind::Tcp(text.into()))
+                Some(("fd", number)) => format!("'{text}' is written fd://{number}"),
+                _ if is_host_and_port(text) => return Ok(Bind::Tcp(text.into())),
+                Some((host, port)) if !host.is_empty() && port.parse::<u64>().is_ok() => {
+                    format!("the port {port} is larger than {}", u16::MAX)
                 }
-                _ => Err(invalid("not HOST:PORT, unix:PATH or fd://N")),
+                _ => format!("'{text}' is not HOST:PORT, unix:PATH or fd://N"),
             }
-        }
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 }
 

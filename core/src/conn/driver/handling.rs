@@ -110,7 +110,7 @@ impl<T: Transport> Driving<T> {
                     if let Some(state) = &self.state {
                         state.context.cancel.set();
                     }
-                    handler_timed_out()
+                    handler_timed_out(self.route)
                 }
                 EndOfWait::PeerLeft => {
                     service.was_cut_if_forced();
@@ -139,7 +139,7 @@ impl<T: Transport> Driving<T> {
     fn detach(&mut self) {
         let Step::Handle(handler, ..) = std::mem::replace(&mut self.step, Step::Next) else { return };
         let service = &self.service;
-        let deadline = self.io.with(|io| io.deadlines.handler);
+        let (deadline, route) = (self.io.with(|io| io.deadlines.handler), self.route);
         let (runtime, forced) = (service.runtime.clone(), service.shutdown.reached(Phase::Forced));
         let rest = async move {
             let late = async {
@@ -151,7 +151,7 @@ impl<T: Transport> Driving<T> {
             match before(before(handler, forced), late).await {
                 Some(Some(mut response)) => drop(After::new(&runtime, response.take_after())),
                 Some(None) => {}
-                None => log::warn!("a handler whose peer has left took too long, and was dropped"),
+                None => log::warn!("{} took too long after its peer had left, and was dropped", route.name()),
             }
         };
         match service.threads_block() {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use socket2::{Socket, TcpKeepalive};
 
+use crate::runtime::clock::MAX_WAIT;
+
 /// The pause between two probes without an answer.
 pub(super) const INTERVAL: Duration = Duration::from_secs(15);
 /// The number of probes without an answer after which the connection ends.
@@ -18,13 +20,13 @@ pub(super) const PROBES: u32 = 4;
 /// The range of the time without a packet that Linux accepts (`TCP_KEEPIDLE`).
 const IDLE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(32_767)];
 
-/// Sets the options of a TCP socket. `idle` is the time without a packet before the first probe. With
-/// [`Duration::MAX`], the system sends no probes.
+/// Sets the options of a TCP socket. `idle` is the time without a packet before the first probe. With a time
+/// of more than [`MAX_WAIT`], the system sends no probes.
 ///
 /// # Errors
 /// Errors of the system.
 pub(super) fn set(socket: &Socket, idle: Duration) -> io::Result<()> {
-    if idle == Duration::MAX {
+    if idle > MAX_WAIT {
         return socket.set_keepalive(false);
     }
     let idle = idle.clamp(IDLE[0], IDLE[1]);
