@@ -5,6 +5,9 @@
 //! backend put its own concurrency model under that: [`Transport`], [`Engine`] and [`Backend`]. [`drive()`] joins them
 //! and is written once.
 //!
+//! Applications use the crate `gearshift`, which re-exports all items of this one. The examples of this documentation
+//! write `gearshift_core::`; an application writes `gearshift::` instead.
+//!
 //! The source is in layers. A layer imports only from the layers before it:
 //!
 //! | layer | what it holds |

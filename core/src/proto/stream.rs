@@ -15,24 +15,22 @@ use futures_io::{AsyncRead, AsyncWrite};
 /// tokio.
 ///
 /// ```
-/// use gearshift_core::Response;
-/// use gearshift_core::header::HeaderValue;
+/// use futures_lite::{AsyncReadExt, AsyncWriteExt};
+/// use gearshift_core::{Request, Stream};
 ///
-/// // A handler that answers with 101 and echoes all further bytes.
-/// fn echo() -> Response {
-///     Response::upgrade(HeaderValue::from_static("echo"), |stream| async move {
-///         use futures_lite::{AsyncReadExt, AsyncWriteExt};
-///         let mut stream = stream;
-///         let mut bytes = [0; 1024];
-///         while let Ok(n @ 1..) = stream.read(&mut bytes).await {
-///             if stream.write_all(&bytes[..n]).await.is_err() {
-///                 break;
-///             }
-///         }
-///     })
+/// // Asks a service for one line.
+/// async fn ask(request: Request) -> std::io::Result<String> {
+///     let mut stream: Stream = request.runtime().connect("127.0.0.1:7").await?;
+///     stream.write_all(b"hello\n").await?;
+///     let mut answer = vec![0; 6];
+///     stream.read_exact(&mut answer).await?;
+///     Ok(String::from_utf8_lossy(&answer).into_owned())
 /// }
-/// assert_eq!(echo().status(), 101);
+/// # drop(ask);
 /// ```
+///
+/// [`Response::upgrade`](crate::Response::upgrade) has an example of a stream after an upgrade, which ends when the server
+/// stops.
 pub struct Stream {
     /// Bytes that were received before the stream was created. They are read first.
     early: Bytes,
