@@ -107,6 +107,8 @@ pub(crate) struct Link {
     // What the rules remember.
     pub(crate) wait: Wait,
     pub(crate) since: Duration,
+    /// When `wait` began. `since` is later if the connection was not polled for a time.
+    pub(crate) wait_began: Duration,
     /// How many requests have to be answered although a graceful stop begins: the first one, and those of which a part
     /// had arrived.
     pub(crate) owed_at_stop: usize,
@@ -198,6 +200,7 @@ impl Link {
             seen_end: None,
             wait: Wait::Opening,
             since: Duration::ZERO,
+            wait_began: Duration::ZERO,
             owed_at_stop: 0,
             is_connected: false,
             is_refused: false,

@@ -52,7 +52,7 @@ impl Link {
             Wait::HalfClosed { .. } => config.half_closed_timeout,
             _ => return,
         };
-        let is_late = self.unpolled_until > self.since.saturating_add(limit);
+        let is_late = self.unpolled_until > self.wait_began.saturating_add(limit);
         if is_late && self.excused.replace(self.wait) != Some(self.wait) {
             self.since = self.unpolled_until;
         }

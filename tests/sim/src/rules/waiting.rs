@@ -46,7 +46,7 @@ pub(crate) fn check_waits(state: &mut State, config: &Config) {
             let goes_on =
                 matches!((link.wait, wait), (Wait::Buffer(before), Wait::Body(read)) if before == read);
             link.since = if goes_on { link.since } else { now };
-            link.wait = wait;
+            (link.wait, link.wait_began) = (wait, now);
         }
         link.excuse(config);
         if let Some(wrong) = judge_wait(&state.links[at], state, config) {
