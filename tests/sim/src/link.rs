@@ -121,6 +121,8 @@ pub(crate) struct Link {
     pub(crate) ended_at: Vec<Duration>,
     /// When a handler was given up.
     pub(crate) given_up_at: Option<Duration>,
+    /// Since when there are bytes to write, if there are any.
+    pub(crate) unsent_since: Duration,
     /// The end of the last time in which the connection was not polled.
     pub(crate) unpolled_until: Duration,
     /// The last wait that got its time again because the connection was not polled.
@@ -207,6 +209,7 @@ impl Link {
             began_at: Vec::new(),
             ended_at: Vec::new(),
             given_up_at: None,
+            unsent_since: Duration::ZERO,
             unpolled_until: Duration::ZERO,
             excused: None,
             forced: false,

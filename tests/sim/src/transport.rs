@@ -83,6 +83,9 @@ impl SimTransport {
         let max = if state.rng.u8(..8) == 0 { state.rng.usize(1..64) } else { usize::MAX };
         let bytes = from.front();
         let sent = state.links[at].send(&bytes[..bytes.len().min(max)]);
+        if state.links[at].unsent == 0 {
+            state.links[at].unsent_since = state.now;
+        }
         state.links[at].unsent = from.len();
         let n = sent?;
         let bytes = spoil_sent(&mut state, bytes[..n].to_vec());

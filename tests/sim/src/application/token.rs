@@ -92,8 +92,10 @@ impl Token {
         let mut state = self.world.lock();
         let link = &state.links[self.at];
         let (is_closed, is_forced) = (link.closed.is_some(), state.is_forced);
+        // A peer that missed the deadline of a write counts as having left.
+        let is_late = link.unsent > 0 && state.now >= link.unsent_since.saturating_add(state.write_timeout);
         // The server gives up a request also when its handler is late.
-        let may = is_closed || link.gone || link.reset || link.dropped > 0 || is_forced;
+        let may = is_closed || link.gone || link.reset || link.dropped > 0 || is_late || is_forced;
         let wrong = match is_cancelled {
             true if !may => "is cancelled without a reason",
             false if is_closed => "is not cancelled, and the connection has ended",

@@ -31,6 +31,7 @@ pub(crate) struct State {
     pub(crate) grace: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) header_timeout: Duration,
+    pub(crate) write_timeout: Duration,
     pub(crate) linger: Duration,
     pub(crate) drain: u64,
     /// The limit of the bytes that wait to be sent.
@@ -101,6 +102,7 @@ impl State {
             plan_forced: plan.forced,
             body_timeout: plan.config.body_timeout,
             header_timeout: plan.config.header_timeout,
+            write_timeout: plan.config.write_timeout,
             grace: plan.config.graceful_timeout,
             linger: plan.config.linger,
             drain: plan.config.limits.drain,
