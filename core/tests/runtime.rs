@@ -413,6 +413,7 @@ fn settings_have_defaults_that_are_at_least_one() {
     let cores = thread::available_parallelism().map_or(1, |n| n.get());
     let mut config = Config::default();
     assert_eq!(gearshift_core::config::cores(), cores);
+    assert_eq!(Config::MAX_THREADS, 32_768);
     for (given, workers, compute, threads) in
         [(None, cores, cores, 16 * cores), (Some(0), 1, 1, 1), (Some(1), 1, 1, 1), (Some(7), 7, 7, 7)]
     {
