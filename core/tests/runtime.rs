@@ -267,6 +267,29 @@ fn offloaded_work_runs_in_place_where_a_thread_may_be_held() {
 }
 
 #[test]
+fn only_an_address_is_connected_to() {
+    let runtime = Kept::default().runtime(|_| {});
+    for (to, is_address) in [
+        ("192.0.2.1:80", true),
+        ("[2001:db8::1]:80", true),
+        ("unix:/run/a", true),
+        ("", false),
+        ("host", false),
+        (":80", false),
+        ("192.0.2.1:", false),
+        ("192.0.2.1:65536", false),
+        ("http://host/", false),
+    ] {
+        let polled = poll(&mut pin!(runtime.connect(to)));
+        let kind = match polled {
+            Poll::Pending => None,
+            Poll::Ready(connected) => Some(connected.expect_err("no connection is made").kind()),
+        };
+        assert_eq!(kind, (!is_address).then_some(io::ErrorKind::InvalidInput), "{to}");
+    }
+}
+
+#[test]
 fn a_future_runs_on_the_calling_thread() {
     let runtime = Kept::default().runtime(|_| {});
     assert_eq!(runtime.block_on(async { 7 }), 7);
@@ -413,6 +436,7 @@ fn settings_have_defaults_that_are_at_least_one() {
     let cores = thread::available_parallelism().map_or(1, |n| n.get());
     let mut config = Config::default();
     assert_eq!(gearshift_core::config::cores(), cores);
+    assert_eq!(Config::MAX_THREADS, 32_768);
     for (given, workers, compute, threads) in
         [(None, cores, cores, 16 * cores), (Some(0), 1, 1, 1), (Some(1), 1, 1, 1), (Some(7), 7, 7, 7)]
     {
@@ -420,6 +444,11 @@ fn settings_have_defaults_that_are_at_least_one() {
         assert_eq!(config.workers_or_cores(), workers);
         assert_eq!(config.compute_threads_or_cores(), compute);
         assert_eq!(config.threads_or_default(), threads);
+    }
+    for (workers, addresses, at_least, below) in [(1, 1, 6, 100), (1, 10, 24, 100), (8, 1, 48, 200)] {
+        config.workers = Some(workers);
+        // A loop has a poller and, for each address, a listener and a reserve.
+        assert!((at_least..below).contains(&config.own_descriptors(addresses)), "{workers}, {addresses}");
     }
     for (overload, max_open) in [(Overload::Wait, 10), (Overload::Refuse, 10 + Overload::REFUSALS)] {
         (config.max_connections, config.overload) = (10, overload);

@@ -222,9 +222,6 @@ impl<T: Transport> Driving<T> {
         }
         self.handler_paused(RouteName::current());
         discard(std::mem::replace(&mut self.step, Step::Next));
-        if !self.io.with(|io| io.connection.is_body_pending()) {
-            self.take_back();
-        }
         self.answer(&mut response);
         Ok(())
     }

@@ -180,6 +180,7 @@ mod tests {
     #[test]
     fn a_time_after_an_endless_wait_exists() {
         let now = Instant::now();
+        assert_eq!(MAX_WAIT.as_secs(), 946_080_000, "30 years of 365 days");
         assert_eq!(after(now, Duration::MAX), now + MAX_WAIT);
         assert_eq!(after(now, Duration::from_nanos(1)), now + Duration::from_nanos(1));
     }

@@ -1,6 +1,7 @@
 //! Request bodies that are read while their response is sent, and responses whose bodies fail.
 
 use gearshift_core::StatusCode;
+use gearshift_core::park::{self, Park};
 
 use super::*;
 
@@ -292,4 +293,84 @@ fn a_stream_that_fails_because_of_a_forced_stop_is_cut() {
     *shutdown.lock().unwrap() = Some(rig.service.shutdown().clone());
     assert!((0..3).any(|_| rig.poll()));
     assert_eq!(Report::of(&rig.service).cut, 1);
+}
+
+/// The park of a worker to which the peer sends a byte per second while the worker waits.
+struct Dribble(Arc<Mutex<Script>>, ManualClock);
+
+impl Park for Dribble {
+    fn park(&self) {
+        self.1.advance(seconds(1));
+        self.0.lock().unwrap().reads.push_back(Text("x"));
+    }
+
+    fn unpark(&self) {}
+}
+
+#[test]
+fn a_peer_that_dribbles_to_a_sync_handler_is_slow_although_its_thread_is_never_idle() {
+    let handler = |request: Request| {
+        let mut body = request.into_body().reader();
+        let mut read = Vec::new();
+        let error = io::Read::read_to_end(&mut body, &mut read).expect_err("the body is late");
+        Answer::Ready(Response::text(format!("{:?} after {} bytes", error.kind(), read.len())))
+    };
+    let set = |config: &mut Config| {
+        (config.body_buffer, config.body_timeout, config.min_rate) = (0, seconds(20), 1_000);
+    };
+    let mut rig = Rig::calling(handler, BLOCKING, set, [Text(head("POST /", "Content-Length: 90\r\n"))]);
+    let worker = park::enter_worker(Arc::new(Dribble(rig.script.clone(), rig.clock.clone())));
+    rig.poll();
+    drop(worker);
+    rig.assert_written("TimedOut after 2");
+}
+
+#[test]
+fn the_deadline_of_a_body_does_not_end_the_lingering_close() {
+    let handler = |request: Request| {
+        Answer::Later(
+            Box::pin(async {
+                assert!(poll_once(request.into_body().chunk()).await.is_none());
+                Response::text("done")
+            }),
+            None,
+        )
+    };
+    for blocks in [EVENT_LOOP, BLOCKING] {
+        let set = |config: &mut Config| (config.body_buffer, config.body_timeout) = (0, seconds(1));
+        let request = head("POST /", "Content-Length: 1000000\r\n");
+        let mut rig = Rig::calling(handler, blocks, set, [Text(request)]);
+        assert!(!rig.poll());
+        rig.assert_written("done");
+        assert!(rig.script().is_shut);
+        assert_eq!(rig.ends_after(|_| {}), Config::default().linger);
+    }
+}
+
+#[test]
+fn the_checks_of_a_peer_begin_again_with_each_handler() {
+    let pieces = Pieces::default();
+    let of = pieces.clone();
+    let handler = move |request: Request| match request.path() {
+        "/stream" => {
+            let of = of.clone();
+            let next = move |_: &mut Context<'_>| match of.lock().unwrap().pop_front() {
+                Some(_) => Poll::Ready(None::<Piece>),
+                None => Poll::Pending,
+            };
+            Answer::Ready(Response::new(Body::from_stream(stream::poll_fn(next))))
+        }
+        _ => Answer::Later(Box::pin(pending()), None),
+    };
+    // The bytes behind the two requests leave no room to read ahead, so only the checks see the peer.
+    let requests = all(&[head("GET /stream", ""), NEVER, &GET.repeat(400)]);
+    let mut rig = Rig::calling(handler, EVENT_LOOP, |_| {}, [requests]);
+    // The pauses between the checks grow to 4 s.
+    rig.lives_for(seconds(10));
+    pieces.lock().unwrap().push_back("the end");
+    rig.script().has_unread_end = true;
+    assert!(!rig.poll());
+    rig.clock.advance(Duration::from_millis(250));
+    assert!(!rig.poll());
+    rig.assert_written(CONTINUE);
 }

@@ -108,13 +108,16 @@ fn an_answer_shows_what_it_is() {
 #[test]
 fn a_report_has_the_number_of_handlers_that_held_the_thread_together() {
     keep_lines();
-    // Each row has a route of its own, because the lines of all tests are kept together.
+    // `s` is a sync handler, `a` an async one. Each row has a route of its own, because the lines of all tests are
+    // kept together.
     for (route, reads, reports) in [
-        ("/one", &[1][..], &[1][..]),
-        ("/three", &[3], &[3]),
-        ("/again", &[3, 2], &[3, 2]),
-        ("/late", &[-1], &[1]),
-        ("/mixed", &[2, -1], &[2, 1]),
+        ("/one", &["s"][..], &[1][..]),
+        ("/three", &["sss"], &[3]),
+        ("/again", &["sss", "ss"], &[3, 2]),
+        ("/late", &["a"], &[1]),
+        ("/apart", &["ss", "a"], &[2, 1]),
+        ("/before", &["ssa"], &[3, 1]),
+        ("/after", &["as"], &[1, 1]),
     ] {
         let clock = Arc::new(Mutex::new(None::<ManualClock>));
         let of = clock.clone();
@@ -128,9 +131,10 @@ fn a_report_has_the_number_of_handlers_that_held_the_thread_together() {
             },
         );
         let [sync, later] = ["GET", "POST"].map(|method| head(&format!("{method} {route}"), ""));
-        let reads = reads.iter().flat_map(|&n| match n {
-            1.. => [Text(sync.repeat(n as usize).leak()), Nothing],
-            _ => [Text(later), Nothing],
+        let request = |kind| if kind == 's' { sync } else { later };
+        let reads = reads.iter().flat_map(|kinds| {
+            let requests: String = kinds.chars().map(request).collect();
+            [Text(requests.leak()), Nothing]
         });
         let set = |config: &mut Config| config.stall_threshold = seconds(1);
         let mut rig = Rig::serving(router, EVENT_LOOP, set, reads.collect::<Vec<_>>());
