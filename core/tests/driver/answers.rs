@@ -210,3 +210,17 @@ fn the_stream_of_an_upgrade_writes_to_the_transport() {
     let expected = [Ok(4), Ok(3), Err(io::ErrorKind::NotConnected), Err(io::ErrorKind::BrokenPipe)];
     assert_eq!(*errors.lock().unwrap(), expected);
 }
+
+#[test]
+fn the_deadline_of_a_handler_does_not_end_the_write_of_an_earlier_response() {
+    let set =
+        |config: &mut Config| (config.handler_timeout, config.write_timeout) = (seconds(5), seconds(20));
+    let mut rig = Rig::new(EVENT_LOOP, set, [all(&[GET, NEVER])]);
+    rig.script().room = 100;
+    assert!(!rig.poll());
+    rig.clock.advance(seconds(5));
+    assert!(!rig.poll(), "the peer has 20 s to take the response");
+    rig.script().room = usize::MAX;
+    rig.poll();
+    rig.assert_written("HTTP/1.1 503 ");
+}
