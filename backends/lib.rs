@@ -34,8 +34,8 @@
 //! Libraries that need tokio run on every backend with `async-compat`: the future that needs tokio is wrapped with
 //! `.compat()`. The document `docs/tokio-only.md` describes when to use it and what it costs.
 //!
-//! Most items come from the crate `gearshift_core`. Their examples write `gearshift_core::`, where an application writes
-//! `gearshift::`.
+//! Most items come from the crate `gearshift_core`. Their examples write `gearshift_core::`, where an application
+//! writes `gearshift::`.
 //!
 //! The three seams for authors of backends are [`Transport`], [`Engine`] and [`mod@backend`].
 

@@ -22,15 +22,15 @@
 //! | 3 | the server cannot start: an address is in use, the backend does not support a setting, the application failed, the system refuses a resource |
 //! | 4 | the backend is unknown or not compiled in |
 //!
-//! A second signal before the application has started cancels the start. The status is then 0 if no connection waited for
-//! the start, and 1 otherwise. Each error is one line on standard error. The line `listening at` is logged before the
-//! application has started: connections then wait in the queue of the kernel until it has.
+//! A second signal before the application has started cancels the start. The status is then 0 if no connection waited
+//! for the start, and 1 otherwise. Each error is one line on standard error. The line `listening at` is logged before
+//! the application has started: connections then wait in the queue of the kernel until it has.
 //!
-//! If the soft limit of file descriptors is too low for the maximum number of connections, it is raised as far as the hard
-//! limit allows.
+//! If the soft limit of file descriptors is too low for the maximum number of connections, it is raised as far as the
+//! hard limit allows.
 //!
-//! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1 MiB,
-//! and further lines are dropped. One line reports their number when standard error takes lines again.
+//! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
+//! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.
 
 mod descriptors;
 mod log_queue;
@@ -194,7 +194,8 @@ fn list_backends() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Sets up the log of the process, and prevents reports of panics from blocking. A logger that the program has set stays.
+/// Sets up the log of the process, and prevents reports of panics from blocking. A logger that the program has set
+/// stays.
 fn log_to_stderr(level: log::LevelFilter) -> io::Result<()> {
     let queue = LogQueue::default();
     let plain = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {

@@ -40,8 +40,8 @@ pub struct Settings {
     #[arg(long)]
     pub(crate) list_backends: bool,
 
-    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH or fd://N; several are repeated, or separated by
-    /// commas
+    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH or fd://N; several are repeated, or separated
+    /// by commas
     #[arg(short, long, value_name = "ADDR", env = "GEARSHIFT_BIND", value_parser = values::bind)]
     #[arg(value_delimiter = ',', default_value = "127.0.0.1:8000")]
     bind: Vec<Bind>,

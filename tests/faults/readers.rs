@@ -1,8 +1,9 @@
 //! Peers that request more than they read: a byte now and then of a response that is large or never ends.
 //!
 //! Their cost is bounded. Each takes `limits.output` of memory and a piece or two of the body, until the kernel has
-//! accepted no bytes for `write_timeout`: a peer that reads single bytes opens no TCP window. They delay no other request,
-//! because a connection that waits for its peer holds no thread. While the kernel still accepts bytes, they take turns.
+//! accepted no bytes for `write_timeout`: a peer that reads single bytes opens no TCP window. They delay no other
+//! request, because a connection that waits for its peer holds no thread. While the kernel still accepts bytes, they
+//! take turns.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -104,8 +105,8 @@ impl Reader {
     }
 }
 
-/// Counts the bytes that were written to the readers of large responses when a request is served that came after theirs.
-/// One thread serves them all, and is held until all requests have arrived.
+/// Counts the bytes that were written to the readers of large responses when a request is served that came after
+/// theirs. One thread serves them all, and is held until all requests have arrived.
 fn take_turns(backend: Backend, path: &str) {
     const READERS: usize = 8;
     // The last write of a turn may begin below the limit of the turn.

@@ -1,8 +1,8 @@
 //! A soak: good and bad peers, upgrades, streams, resets and restarts, all at once. A server under it keeps no memory,
 //! no descriptor, no thread and no task.
 //!
-//! The variable `GEARSHIFT_SOAK_SECONDS` sets how long it lasts; the default is some seconds. The test prints a table of
-//! what the process had at each stage.
+//! The variable `GEARSHIFT_SOAK_SECONDS` sets how long it lasts; the default is some seconds. The test prints a table
+//! of what the process had at each stage.
 
 use std::fmt;
 use std::io::{Read, Write};

@@ -189,8 +189,8 @@ impl Pool {
         self.handle().wake();
     }
 
-    /// Ends the reactor, after the threads have ended. A runtime that the application keeps holds the pool, and a thread
-    /// of the application may still wait for a timer.
+    /// Ends the reactor, after the threads have ended. A runtime that the application keeps holds the pool, and a
+    /// thread of the application may still wait for a timer.
     pub(crate) fn close(&self) {
         self.reactor.close();
     }

@@ -101,8 +101,8 @@ impl Engine for TokioEngine {
     }
 }
 
-/// Waits until `until` on a runtime that runs as long as the process, on a separate thread. It starts at first use: when
-/// a server has ended, and a thread of the program still waits for a time.
+/// Waits until `until` on a runtime that runs as long as the process, on a separate thread. It starts at first use:
+/// when a server has ended, and a thread of the program still waits for a time.
 async fn outlive(until: Instant) {
     static SUCCESSOR: OnceLock<Option<Handle>> = OnceLock::new();
     let successor = SUCCESSOR.get_or_init(|| {

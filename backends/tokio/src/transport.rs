@@ -110,8 +110,8 @@ impl Transport for TokioTransport {
     }
 }
 
-/// Returns the result of an attempt at the deadline. The reactor may not know yet that the socket is ready. If it is not
-/// ready, the result is `late`.
+/// Returns the result of an attempt at the deadline. The reactor may not know yet that the socket is ready. If it is
+/// not ready, the result is `late`.
 fn last_attempt(result: io::Result<usize>, late: io::Error) -> io::Result<usize> {
     match result {
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {

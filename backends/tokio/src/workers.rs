@@ -12,9 +12,9 @@ use crate::NAME;
 use crate::accept::accept;
 use crate::runtime::TokioEngine;
 
-/// The blocking threads of a runtime beyond `Config::blocking_threads`. The core limits its own jobs to the setting before
-/// it passes them to the runtime, except for the jobs that run while others wait ([`Engine::offload`]). Tokio itself and
-/// libraries also use these threads, for files and name lookups.
+/// The blocking threads of a runtime beyond `Config::blocking_threads`. The core limits its own jobs to the setting
+/// before it passes them to the runtime, except for the jobs that run while others wait ([`Engine::offload`]). Tokio
+/// itself and libraries also use these threads, for files and name lookups.
 const SPARE_BLOCKING_THREADS: usize = 512;
 
 /// The threads that run connections, tasks and handlers. A thread that a handler holds at the stop is left behind.

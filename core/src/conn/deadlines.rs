@@ -21,10 +21,10 @@
 //! of 0, only `limits.drain` bounds them all together: an unread body is read for one `body_timeout`. All other waits
 //! for the peer have one deadline from their beginning to their end.
 //!
-//! A process that was stopped notices deadlines late. Bytes that have arrived by then are read, and room to write is used,
-//! before a deadline is judged: see [`Transport`]. A handler, or the next piece of a response, may be late because its
-//! tasks did not run either. So it gets the time between the deadline and the notice again, once. Threads that are held
-//! all the time notice every deadline late, and must not extend a wait without end.
+//! A process that was stopped notices deadlines late. Bytes that have arrived by then are read, and room to write is
+//! used, before a deadline is judged: see [`Transport`]. A handler, or the next piece of a response, may be late
+//! because its tasks did not run either. So it gets the time between the deadline and the notice again, once. Threads
+//! that are held all the time notice every deadline late, and must not extend a wait without end.
 
 use std::io;
 use std::mem::replace;
@@ -231,8 +231,8 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Records that `bytes` bytes of a body were read, which ends the wait. The time of the handler or of the next piece
-    /// of the response starts again.
+    /// Records that `bytes` bytes of a body were read, which ends the wait. The time of the handler or of the next
+    /// piece of the response starts again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
         let end = service.moved_at(self.holds_thread());
         self.deadlines.rates().reading.moved(end, bytes);

@@ -50,8 +50,9 @@ use crate::runtime::stall::RouteName;
 /// Serves a connection that was just accepted. The returned future is ready when the connection has ended.
 ///
 /// `peer` is the address of the peer, `None` on a Unix socket. The connection counts as open until the future is
-/// dropped, or until the stream is dropped that an upgrade has made of the connection. If [`Config::max_connections`](crate::Config::max_connections) is exceeded and the overload policy is to
-/// refuse, the future sends 503 and closes the connection.
+/// dropped, or until the stream is dropped that an upgrade has made of the connection. If
+/// [`Config::max_connections`](crate::Config::max_connections) is exceeded and the overload policy is to refuse, the
+/// future sends 503 and closes the connection.
 pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> Driving<T> {
     let now = service.clock.coarse();
     let (guard, has_room) = service.enter();
@@ -104,7 +105,8 @@ pub struct Driving<T> {
     route: RouteName,
     /// The Unix time in seconds that was read in this turn; 0 if none was.
     seconds: u64,
-    /// The last reading of the clock. On an event loop, the stall detector has charged the handlers for the time before.
+    /// The last reading of the clock. On an event loop, the stall detector has charged the handlers for the time
+    /// before.
     since: CoarseInstant,
     /// Whether `Handler::call` is running. A panic during the call is a panic of the handler.
     is_calling: bool,

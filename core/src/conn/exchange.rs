@@ -205,8 +205,8 @@ fn poll_stream<T: Transport>(
 }
 
 /// Waits for the end of a request that `response` answers with an upgrade. The new protocol begins after the body, so a
-/// body that the handler has not read is read and dropped. Returns whether the response is an upgrade. It is replaced by
-/// the response to send instead if the request does not allow the upgrade or its body fails.
+/// body that the handler has not read is read and dropped. Returns whether the response is an upgrade. It is replaced
+/// by the response to send instead if the request does not allow the upgrade or its body fails.
 async fn before_switch<T: Transport>(
     owner: &mut IoOwner<T>,
     service: &Service,

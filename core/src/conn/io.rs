@@ -2,7 +2,8 @@
 //!
 //! [`Io`] keeps the three together, so that the driver can lend all of them to a request body. Its methods read and
 //! write within the [`deadlines`](super::deadlines), count the bytes, and queue responses with their records for the
-//! access log. They end the turn of a connection that moves many bytes, so that the other connections of the thread run.
+//! access log. They end the turn of a connection that moves many bytes, so that the other connections of the thread
+//! run.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -47,9 +48,9 @@ pub(crate) struct Io<T> {
     pub(crate) deadlines: Deadlines,
     /// Whether a handler that may read the body was called and has not responded.
     pub(crate) has_body_reader: bool,
-    /// Whether a read or a write has failed, the deadline of a write has passed, or the system has recorded an error: the
-    /// peer has left, or counts as having left. The system reports
-    /// an error once, to a task that reads the body, to a cancel token or to a flush; the others learn it here.
+    /// Whether a read or a write has failed, the deadline of a write has passed, or the system has recorded an error:
+    /// the peer has left, or counts as having left. The system reports an error once, to a task that reads the body, to
+    /// a cancel token or to a flush; the others learn it here.
     pub(crate) has_failed: bool,
     /// The timer of the next liveness check, while a handler or a streamed body is pending.
     pub(crate) peer_check: Option<Box<PeerCheck>>,
@@ -118,7 +119,8 @@ impl<T: Transport> Io<T> {
     }
 
     /// Writes until the write queue is empty, within the deadline of a write, then begins the tasks that were added by
-    /// [`Io::spawn_after_flush`]. Nothing is written after an error, also that of the deadline. The flush is also pending at the end of a turn, see [`Io::has_yielded`].
+    /// [`Io::spawn_after_flush`]. Nothing is written after an error, also that of the deadline. The flush is also
+    /// pending at the end of a turn, see [`Io::has_yielded`].
     #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<io::Result<()>> {
         self.has_yielded = false;

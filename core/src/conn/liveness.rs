@@ -67,8 +67,8 @@ impl<T: Transport> Io<T> {
         self.poll_peer(cx, service)
     }
 
-    /// Does what [`Io::poll_watch`] does, while the next piece of a streamed response is pending. The piece has a deadline
-    /// only once the peer has ended its sending side. Ready once the peer has left, or counts as having left.
+    /// Does what [`Io::poll_watch`] does, while the next piece of a streamed response is pending. The piece has a
+    /// deadline only once the peer has ended its sending side. Ready once the peer has left, or counts as having left.
     pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Closed> {
         if self.deadlines.handler.is_some() {
             self.handler_ends();

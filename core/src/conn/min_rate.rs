@@ -2,12 +2,12 @@
 //!
 //! Two rules end the wait for a slow peer. First, one wait lasts at most the timeout of the settings: this ends a peer
 //! that stops. Second, all waits together last at most that timeout plus the time that the bytes moved so far take at
-//! the minimum rate: this ends a peer that moves a few bytes at a time. The waits for an unread body also have a maximum
-//! that no byte extends. The time in which a connection waits for a thread does not count.
+//! the minimum rate: this ends a peer that moves a few bytes at a time. The waits for an unread body also have a
+//! maximum that no byte extends. The time in which a connection waits for a thread does not count.
 //!
-//! If bytes moved although the deadline of the wait had passed, the process may not have run, and the peer may have moved
-//! them at any time. So such a wait does not count, once. Of later ones, the time after the deadline does not count if it
-//! is at least [`DID_NOT_RUN`]: a reactor notices every deadline a little late.
+//! If bytes moved although the deadline of the wait had passed, the process may not have run, and the peer may have
+//! moved them at any time. So such a wait does not count, once. Of later ones, the time after the deadline does not
+//! count if it is at least [`DID_NOT_RUN`]: a reactor notices every deadline a little late.
 
 use std::mem::replace;
 use std::time::{Duration, Instant};

@@ -58,8 +58,8 @@ pub trait Transport: Send + Unpin + 'static {
     /// The system cannot return the recorded error.
     fn take_error(&mut self) -> io::Result<Option<io::Error>>;
 
-    /// Whether the system has reported the end of the peer's sending side. Bytes before the end may be unread. The result
-    /// after a read has returned 0 is of no importance.
+    /// Whether the system has reported the end of the peer's sending side. Bytes before the end may be unread. The
+    /// result after a read has returned 0 is of no importance.
     fn has_unread_end(&self) -> bool;
 
     /// Sets the time at which a pending read or write fails with `TimedOut`. `None` means that it never does.

@@ -1,8 +1,8 @@
 //! A connection that has left HTTP: the stream that the function of an upgrade receives, and the task that calls it.
 //!
-//! The stream keeps the place of the connection until it is dropped. While it exists, the future of the function belongs
-//! to the connection and is no background task: a stop waits for the connection, and counts it as cut if it has to end
-//! it.
+//! The stream keeps the place of the connection until it is dropped. While it exists, the future of the function
+//! belongs to the connection and is no background task: a stop waits for the connection, and counts it as cut if it has
+//! to end it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -49,8 +49,8 @@ pub(crate) fn hand_over<T: Transport>(io: Io<T>, mut state: ConnectionState, (th
     runtime.spawn_at(task, Origin::Upgraded(place), false).detach();
 }
 
-/// The stream of an upgraded connection. Its fields are dropped in their order: the place of the connection is free once
-/// its socket is closed.
+/// The stream of an upgraded connection. Its fields are dropped in their order: the place of the connection is free
+/// once its socket is closed.
 struct Upgraded {
     stream: Stream,
     reading: Cut,

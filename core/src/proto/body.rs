@@ -75,8 +75,8 @@ impl Body {
     ///
     /// An error from the stream cuts the connection, so that the peer does not mistake a part for the whole.
     ///
-    /// While the stream is pending, a peer that has closed the connection looks like one that has ended its sending side
-    /// alone; [`Config::half_closed_timeout`](crate::Config::half_closed_timeout) limits such a wait.
+    /// While the stream is pending, a peer that has closed the connection looks like one that has ended its sending
+    /// side alone; [`Config::half_closed_timeout`](crate::Config::half_closed_timeout) limits such a wait.
     pub fn from_stream<S, E>(stream: S) -> Body
     where
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,

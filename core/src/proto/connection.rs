@@ -142,8 +142,8 @@ pub struct Connection {
     has_ended: bool,
     /// The connection stopped reading although the peer may still be sending.
     input_abandoned: bool,
-    /// The request that was rejected although its head has a valid form. A field, because dropping `state` takes part of the time of
-    /// each request.
+    /// The request that was rejected although its head has a valid form. A field, because dropping `state` takes part
+    /// of the time of each request.
     rejected: Option<Request>,
     /// The fields of each response, without the time.
     standard: StandardFields,
@@ -343,8 +343,8 @@ impl Connection {
         error
     }
 
-    /// Records that nothing takes the rest of the current request's body any more, before the response. The response
-    /// is the last if the rest exceeds [`Limits::drain`] or is late. The size of the rest of a chunked body is not known,
+    /// Records that nothing takes the rest of the current request's body any more, before the response. The response is
+    /// the last if the rest exceeds [`Limits::drain`] or is late. The size of the rest of a chunked body is not known,
     /// so that the connection may still close while it drains that body.
     pub fn abandon_body(&mut self) {
         let State::Exchange(exchange) = &self.state else { return };

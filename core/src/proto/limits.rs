@@ -24,9 +24,10 @@ pub struct Limits {
     /// The largest request body in bytes. A longer one is answered with 413, before it is read if its `Content-Length`
     /// is known. With 0, no request may have a body. Default: 2 GiB.
     pub body: u64,
-    /// The largest rest of a request body, in bytes, that is read and dropped: after the response to keep the connection
-    /// open, and before an upgrade. If more is left, the connection closes, and the response says so if the length of the
-    /// body is known; the upgrade is answered with 413. With 0, this happens if anything is left. Default: 256 KiB.
+    /// The largest rest of a request body, in bytes, that is read and dropped: after the response to keep the
+    /// connection open, and before an upgrade. If more is left, the connection closes, and the response says so if the
+    /// length of the body is known; the upgrade is answered with 413. With 0, this happens if anything is left.
+    /// Default: 256 KiB.
     pub drain: u64,
     /// The number of bytes in the write queue at which the driver stops polling the response body, until the peer takes
     /// some. Default: 256 KiB.

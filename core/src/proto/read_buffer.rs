@@ -188,8 +188,8 @@ impl ReadBuffer {
         }
     }
 
-    /// Returns memory to the pool: that of [`ReadBuffer::spare_mut`] after a read that failed, and all memory if the read
-    /// buffer is empty. The next read takes memory again.
+    /// Returns memory to the pool: that of [`ReadBuffer::spare_mut`] after a read that failed, and all memory if the
+    /// read buffer is empty. The next read takes memory again.
     #[inline]
     pub fn release(&mut self) {
         if self.is_empty() {

@@ -23,8 +23,8 @@ use crate::proto::stream::Stream;
 /// know the length of such a body. It sends the `Content-Length` that the handler has set, or none. A body that the
 /// handler gives to a response to HEAD is not sent; the response has its length.
 ///
-/// Some responses are replaced, because they cannot answer their request: an interim status (1xx) by 500, and to CONNECT
-/// a 2xx other than [`Response::tunnel`] by 501. The content of 204 and 205 is dropped. The connection adds
+/// Some responses are replaced, because they cannot answer their request: an interim status (1xx) by 500, and to
+/// CONNECT a 2xx other than [`Response::tunnel`] by 501. The content of 204 and 205 is dropped. The connection adds
 /// `Connection: upgrade` to a response with `Upgrade`.
 ///
 /// ```

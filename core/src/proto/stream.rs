@@ -29,8 +29,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 /// # drop(ask);
 /// ```
 ///
-/// [`Response::upgrade`](crate::Response::upgrade) has an example of a stream after an upgrade, which ends when the server
-/// stops.
+/// [`Response::upgrade`](crate::Response::upgrade) has an example of a stream after an upgrade, which ends when the
+/// server stops.
 pub struct Stream {
     /// Bytes that were received before the stream was created. They are read first.
     early: Bytes,

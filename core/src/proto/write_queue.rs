@@ -35,8 +35,8 @@ pub struct WriteQueue {
 
 impl WriteQueue {
     /// The most that one write takes out of the queue, in bytes. Other connections of the thread wait while the system
-    /// copies them. A smaller limit makes large responses slower: for 16 MiB over loopback, 512 KiB a write take as much
-    /// CPU time as 1 MiB, and 128 KiB take a quarter more.
+    /// copies them. A smaller limit makes large responses slower: for 16 MiB over loopback, 512 KiB a write take as
+    /// much CPU time as 1 MiB, and 128 KiB take a quarter more.
     pub const MAX_WRITE: usize = 512 * 1024;
 
     /// Creates an empty queue that has allocated nothing.

@@ -19,8 +19,8 @@ impl Body {
     /// A read error, or another number of bytes than `len`, cuts the connection.
     ///
     /// A read that blocks holds a thread of the pool for blocking work, on every backend. If the peer leaves during the
-    /// read, the connection ends, and the reader is dropped when its read has returned. A reader that may block for long polls
-    /// a [`CancelToken`](crate::CancelToken).
+    /// read, the connection ends, and the reader is dropped when its read has returned. A reader that may block for
+    /// long polls a [`CancelToken`](crate::CancelToken).
     pub fn from_reader(runtime: &Runtime, len: Option<u64>, reader: impl io::Read + Send + 'static) -> Body {
         let next = read_chunk(runtime, reader);
         Body(Inner::Stream(Box::pin(FromReader {

@@ -41,8 +41,8 @@ impl Clock {
         }
     }
 
-    /// The current Unix time in seconds, for the `Date` field alone: it jumps when the clock of the system is set. It comes from the coarse clock of the system, which is cheap to read and may
-    /// lag by some milliseconds.
+    /// The current Unix time in seconds, for the `Date` field alone: it jumps when the clock of the system is set. It
+    /// comes from the coarse clock of the system, which is cheap to read and may lag by some milliseconds.
     #[inline]
     pub fn unix_seconds(&self) -> u64 {
         match self {
@@ -146,8 +146,8 @@ impl ManualClock {
         }
     }
 
-    /// Changes the Unix time at which the clock has started, as if someone had set the clock of the system. Deadlines do
-    /// not change.
+    /// Changes the Unix time at which the clock has started, as if someone had set the clock of the system. Deadlines
+    /// do not change.
     pub fn set_unix_start(&self, seconds: u64) {
         self.unix_start.store(seconds, Ordering::Release);
     }

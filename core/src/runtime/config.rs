@@ -20,8 +20,8 @@ use crate::proto::limits::Limits;
 /// config.limits.body = 1 << 20;
 /// ```
 ///
-/// A timeout of more than [`MAX_WAIT`](crate::clock::MAX_WAIT), such as [`Duration::MAX`], means "never". A setting that
-/// may be 0 says what 0 means. [`Server::bind`](crate::Server::bind) refuses 0 for every other setting, because no
+/// A timeout of more than [`MAX_WAIT`](crate::clock::MAX_WAIT), such as [`Duration::MAX`], means "never". A setting
+/// that may be 0 says what 0 means. [`Server::bind`](crate::Server::bind) refuses 0 for every other setting, because no
 /// request would be served.
 ///
 /// | Setting | Flag | Default | Consequence beyond it |
@@ -57,19 +57,19 @@ use crate::proto::limits::Limits;
 #[non_exhaustive]
 pub struct Config {
     /// The number of event loops, or of threads of a work-stealing runtime, up to [`Config::MAX_THREADS`], which is
-    /// 32,768. `None`: one for each core. `sequential` and `threadpool` refuse values other than 1. `async-std` refuses values other than its
-    /// own number of threads: `ASYNC_STD_THREAD_COUNT`, or one for each core.
+    /// 32,768. `None`: one for each core. `sequential` and `threadpool` refuse values other than 1. `async-std` refuses
+    /// values other than its own number of threads: `ASYNC_STD_THREAD_COUNT`, or one for each core.
     pub workers: Option<usize>,
-    /// The number of threads of the `threadpool` backend, up to [`Config::MAX_THREADS`]. `None`: 16 for each core. Other
-    /// backends refuse the setting.
+    /// The number of threads of the `threadpool` backend, up to [`Config::MAX_THREADS`]. `None`: 16 for each core.
+    /// Other backends refuse the setting.
     pub threads: Option<usize>,
-    /// The number of blocking jobs, from [`Runtime::blocking`](crate::Runtime::blocking), that run at once on a pool, up
-    /// to [`Config::MAX_THREADS`]. On a blocking backend, the jobs of a handler run on its thread. Except on tokio, all
-    /// servers of the process share at most 500 threads for them. A job that waits in
+    /// The number of blocking jobs, from [`Runtime::blocking`](crate::Runtime::blocking), that run at once on a pool,
+    /// up to [`Config::MAX_THREADS`]. On a blocking backend, the jobs of a handler run on its thread. Except on tokio,
+    /// all servers of the process share at most 500 threads for them. A job that waits in
     /// [`Runtime::block_on`](crate::Runtime::block_on) lends its place, so that further jobs run.
     pub blocking_threads: usize,
-    /// The number of CPU-bound jobs, from [`Runtime::compute`](crate::Runtime::compute), that run at once on a pool, up to
-    /// [`Config::MAX_THREADS`]. On a blocking backend, the jobs of a handler run on its thread. `None`: one for each
+    /// The number of CPU-bound jobs, from [`Runtime::compute`](crate::Runtime::compute), that run at once on a pool, up
+    /// to [`Config::MAX_THREADS`]. On a blocking backend, the jobs of a handler run on its thread. `None`: one for each
     /// core. A job that waits lends its place, as for [`Config::blocking_threads`].
     pub compute_threads: Option<usize>,
     /// The number of jobs of each kind that may wait for a thread before further jobs are refused. With 0, a job is
@@ -83,8 +83,8 @@ pub struct Config {
     /// has [`Config::pool_queue`] jobs.
     pub pool_overload: Overload,
     /// The time in which [`Runtime::connect`](crate::Runtime::connect) and
-    /// [`Runtime::connect_any`](crate::Runtime::connect_any) must succeed, with the lookup of the name. Each address gets
-    /// 10 s of it at most, so a longer time serves names and lists with several addresses.
+    /// [`Runtime::connect_any`](crate::Runtime::connect_any) must succeed, with the lookup of the name. Each address
+    /// gets 10 s of it at most, so a longer time serves names and lists with several addresses.
     pub connect_timeout: Duration,
     /// The time for which a handler may hold the thread of an event loop without waiting. After a longer time its
     /// route is logged. 0: never.
@@ -92,17 +92,17 @@ pub struct Config {
     /// The number of connections that the kernel holds until they are accepted: the argument of `listen(2)`. With 0,
     /// Linux holds one.
     pub backlog: u16,
-    /// The permissions of the files of Unix sockets, as in `0o660`. A peer needs the permission to write. `None`: as the
-    /// umask of the process says.
+    /// The permissions of the files of Unix sockets, as in `0o660`. A peer needs the permission to write. `None`: as
+    /// the umask of the process says.
     pub unix_mode: Option<u32>,
     /// The user that owns the files of Unix sockets, by number. `None`: the user of the process.
     pub unix_user: Option<u32>,
     /// The group of the files of Unix sockets, by number. `None`: the group of the process.
     pub unix_group: Option<u32>,
-    /// The largest number of open connections, including upgraded ones and idle ones. [`Config::overload`] is the policy
-    /// for further ones. With [`Overload::Wait`], an idle connection keeps its place until [`Config::keep_alive`] is over,
-    /// so a server with few places has a short time there. During a stop, the connections in the queue of the kernel are
-    /// accepted beyond the number, so that they are answered.
+    /// The largest number of open connections, including upgraded ones and idle ones. [`Config::overload`] is the
+    /// policy for further ones. With [`Overload::Wait`], an idle connection keeps its place until
+    /// [`Config::keep_alive`] is over, so a server with few places has a short time there. During a stop, the
+    /// connections in the queue of the kernel are accepted beyond the number, so that they are answered.
     pub max_connections: usize,
     /// The policy for connections beyond [`Config::max_connections`].
     pub overload: Overload,
@@ -116,8 +116,8 @@ pub struct Config {
     /// The time in which a request head must arrive. It starts with the connection for the first head, and with the
     /// first byte of the head for others.
     pub header_timeout: Duration,
-    /// The time for which a request body may pause while the handler, or a blocking backend before it calls the handler,
-    /// waits for it.
+    /// The time for which a request body may pause while the handler, or a blocking backend before it calls the
+    /// handler, waits for it.
     pub body_timeout: Duration,
     /// The largest request body, in bytes, that a blocking backend receives before it calls the handler, so that a
     /// slow upload holds no thread. The handler reads a larger body itself and holds its thread. With 0, and for a
@@ -127,12 +127,12 @@ pub struct Config {
     /// The lowest rate, in bytes per second, at which a peer must send a request body and receive a response. 0: no
     /// minimum.
     ///
-    /// All waits for one body together last at most [`Config::body_timeout`] plus the time that the bytes received since
-    /// the first wait began take at this rate. All waits of one flush, which sends the queued bytes of responses, together
-    /// last at most [`Config::write_timeout`] plus the time of the bytes sent since its first wait began. Earlier bytes,
-    /// such as those that came with the head, do not count. A wait whose end the server notices late does not count, once
-    /// for each body and flush, because the process may not have run. Of a later one, the time after its deadline does not
-    /// count if it is 1 s or longer.
+    /// All waits for one body together last at most [`Config::body_timeout`] plus the time that the bytes received
+    /// since the first wait began take at this rate. All waits of one flush, which sends the queued bytes of responses,
+    /// together last at most [`Config::write_timeout`] plus the time of the bytes sent since its first wait began.
+    /// Earlier bytes, such as those that came with the head, do not count. A wait whose end the server notices late
+    /// does not count, once for each body and flush, because the process may not have run. Of a later one, the time
+    /// after its deadline does not count if it is 1 s or longer.
     pub min_rate: u32,
     /// The time in which a handler must begin its response. The time that it waits for the request body does not
     /// count. The handler is dropped at an `.await` of an async handler. Code that holds its thread is not interrupted
@@ -142,9 +142,9 @@ pub struct Config {
     /// The policy for a handler whose peer has left. [`on_disconnect()`](crate::on_disconnect()) sets another one for
     /// a route.
     pub on_disconnect: OnDisconnect,
-    /// The time for which a peer may receive no byte of a response. A peer that reads nothing is noticed after one to two
-    /// times this time: its system, and that of the server, may take bytes that the peer does not read, and each byte that
-    /// is taken begins a new wait.
+    /// The time for which a peer may receive no byte of a response. A peer that reads nothing is noticed after one to
+    /// two times this time: its system, and that of the server, may take bytes that the peer does not read, and each
+    /// byte that is taken begins a new wait.
     pub write_timeout: Duration,
     /// The time for which a streamed response may wait for its next piece after the peer has ended its sending side.
     /// Such a peer has closed the connection, or waits for the rest of the response (a half-close). Nothing but a write
@@ -154,8 +154,8 @@ pub struct Config {
     pub half_closed_timeout: Duration,
     /// The time without a packet of the peer after which the system probes a TCP connection (`SO_KEEPALIVE`). A
     /// connection whose peer has vanished without closing it ends a minute later. The time is rounded down to whole
-    /// seconds. A time below 1 s counts as 1 s, and one above 32,767 s (9 h) as 32,767 s. [`Duration::MAX`] switches the
-    /// probes off.
+    /// seconds. A time below 1 s counts as 1 s, and one above 32,767 s (9 h) as 32,767 s. [`Duration::MAX`] switches
+    /// the probes off.
     pub tcp_keepalive: Duration,
     /// The time for which a closing connection is still read, so that the peer receives the last response (RFC 9112,
     /// 9.6). With 0, it closes at once.
@@ -259,7 +259,8 @@ impl Config {
     /// number of addresses: the standard streams, listeners, pollers. It is an upper bound for the backends of this
     /// project, without the files and the outgoing connections of the application.
     pub fn own_descriptors(&self, addresses: usize) -> usize {
-        // An event loop has a poller of up to three descriptors, and each of its acceptors has a listener and a reserve.
+        // An event loop has a poller of up to three descriptors, and each of its acceptors has a listener and a
+        // reserve.
         let of_loop = addresses.saturating_mul(2).saturating_add(3);
         self.workers_or_cores().saturating_mul(of_loop).saturating_add(16)
     }
@@ -301,18 +302,18 @@ impl Overload {
 
 /// The policy for a waiting handler whose peer has left.
 ///
-/// A peer that has closed only its sending side (a half-close) may still want the response. The server therefore
-/// sends it an interim response `100 Continue` from time to time. A client that is present ignores the interim
-/// response; the operating system of a client that has left answers with a reset. An HTTP/1.0 peer does not know
-/// interim responses and counts as present until a write fails or [`Config::handler_timeout`] ends the request. A streamed
-/// response has begun, so its peer cannot be asked: [`Config::half_closed_timeout`] applies to it.
+/// A peer that has closed only its sending side (a half-close) may still want the response. The server therefore sends
+/// it an interim response `100 Continue` from time to time. A client that is present ignores the interim response; the
+/// operating system of a client that has left answers with a reset. An HTTP/1.0 peer does not know interim responses
+/// and counts as present until a write fails or [`Config::handler_timeout`] ends the request. A streamed response has
+/// begun, so its peer cannot be asked: [`Config::half_closed_timeout`] applies to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// The future of the handler is dropped.
     #[default]
     Cancel,
-    /// The connection is closed. The future continues until [`Config::handler_timeout`], and its response is dropped. It
-    /// counts as a background task, so a graceful stop waits for it. On an event loop it is a background task, which
+    /// The connection is closed. The future continues until [`Config::handler_timeout`], and its response is dropped.
+    /// It counts as a background task, so a graceful stop waits for it. On an event loop it is a background task, which
     /// must not block. On a blocking backend it keeps its thread, as it does while the peer is there.
     Detach,
     /// The future continues on the connection. Sending its response then fails.

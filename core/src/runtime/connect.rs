@@ -1,7 +1,8 @@
 //! Connecting to one of several addresses: Happy Eyeballs (RFC 8305).
 //!
-//! An attempt begins when the one before it has failed, or has not succeeded for [`ATTEMPT_DELAY`]. An address that does
-//! not answer therefore delays the connection little. The first connection wins, and the other attempts are dropped.
+//! An attempt begins when the one before it has failed, or has not succeeded for [`ATTEMPT_DELAY`]. An address that
+//! does not answer therefore delays the connection little. The first connection wins, and the other attempts are
+//! dropped.
 
 use std::fmt::Display;
 use std::io;

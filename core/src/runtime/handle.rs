@@ -227,8 +227,8 @@ impl Runtime {
 
     /// Connects to `HOST:PORT` or `unix:PATH`, within [`Config::connect_timeout`].
     ///
-    /// A host name is looked up on a thread that neither handlers nor [`Runtime::blocking`] use. Its addresses are tried
-    /// as [`Runtime::connect_any`] does. Dropping the future gives the attempt up.
+    /// A host name is looked up on a thread that neither handlers nor [`Runtime::blocking`] use. Its addresses are
+    /// tried as [`Runtime::connect_any`] does. Dropping the future gives the attempt up.
     ///
     /// # Errors
     /// `InvalidInput` if `to` has neither form, the error of the lookup, `TimedOut`, or the error of the last address.
@@ -254,7 +254,8 @@ impl Runtime {
     /// Connects to one of several addresses of the same service, within [`Config::connect_timeout`].
     ///
     /// IPv6 and IPv4 addresses alternate, beginning with the first address. While an address does not answer, the next
-    /// one is tried beside it after 250 ms, and the first connection wins (RFC 8305). An address is given up after 10 s.
+    /// one is tried beside it after 250 ms, and the first connection wins (RFC 8305). An address is given up after 10
+    /// s.
     ///
     /// # Errors
     /// `NotFound` if there is no address, `TimedOut`, or the error of the last address.
@@ -383,11 +384,12 @@ impl Runtime {
     /// and [`Runtime::compute`], in a sync handler on a blocking backend, or on a thread that the application has
     /// created.
     ///
-    /// `future` may wait for jobs that it offloads, to any depth. It may also wait for tasks that offload work themselves.
-    /// A job on a thread of a pool lends its place to the jobs of tasks while it waits, so that they run although every
-    /// thread waits. Each pool lends up to 128 places at once. A job that waits beyond this limit keeps its place, and a
-    /// warning is logged, at most once a second. If the jobs in all places wait for tasks whose jobs are queued, the pool
-    /// makes no progress. A handler that waits for tasks should therefore be async: it waits without a thread.
+    /// `future` may wait for jobs that it offloads, to any depth. It may also wait for tasks that offload work
+    /// themselves. A job on a thread of a pool lends its place to the jobs of tasks while it waits, so that they run
+    /// although every thread waits. Each pool lends up to 128 places at once. A job that waits beyond this limit keeps
+    /// its place, and a warning is logged, at most once a second. If the jobs in all places wait for tasks whose jobs
+    /// are queued, the pool makes no progress. A handler that waits for tasks should therefore be async: it waits
+    /// without a thread.
     ///
     /// # Panics
     /// On the thread of an event loop. The thread would stall its connections, and could not wake the future.

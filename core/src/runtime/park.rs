@@ -1,9 +1,9 @@
 //! Blocking waits for a future, by the role of the calling thread.
 //!
-//! A thread has one of three roles. A thread that no backend owns parks until its future wakes it. If it runs a job of a
-//! pool, it lends the place of the job while it is parked. A worker of a blocking backend waits through the [`Park`] of
-//! its backend, which may run a reactor. A thread that drives the connections of an event loop must not wait: the events
-//! that would wake it are events that it handles itself.
+//! A thread has one of three roles. A thread that no backend owns parks until its future wakes it. If it runs a job of
+//! a pool, it lends the place of the job while it is parked. A worker of a blocking backend waits through the [`Park`]
+//! of its backend, which may run a reactor. A thread that drives the connections of an event loop must not wait: the
+//! events that would wake it are events that it handles itself.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -64,8 +64,8 @@ pub(crate) fn is_in_handler() -> bool {
     is_worker() && !IS_STREAMING.with(Cell::get)
 }
 
-/// The poll of a response body, which ends on drop. The body must not hold the thread of a worker while it waits, so the
-/// work that it offloads does not run in place. The field is whether the thread polled a response body before.
+/// The poll of a response body, which ends on drop. The body must not hold the thread of a worker while it waits, so
+/// the work that it offloads does not run in place. The field is whether the thread polled a response body before.
 pub(crate) struct StreamingRole(bool);
 
 impl StreamingRole {

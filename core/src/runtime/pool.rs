@@ -6,8 +6,8 @@
 //! A job may wait for another job, for example in [`Runtime::block_on`](crate::Runtime::block_on) for a task that
 //! offloads work. If the jobs of all threads did so, the jobs that they wait for would never start. A job that waits
 //! for a future therefore lends its place: a *guest* runs meanwhile, on one more thread. A guest can wait and lend its
-//! place, too. At most [`MAX_LENT`] places of a pool are lent at once. A job that waits beyond that keeps its place, which
-//! is logged: if the jobs of all places wait for tasks whose jobs are queued, the pool makes no progress.
+//! place, too. At most [`MAX_LENT`] places of a pool are lent at once. A job that waits beyond that keeps its place,
+//! which is logged: if the jobs of all places wait for tasks whose jobs are queued, the pool makes no progress.
 //!
 //! A job of a handler is never a guest. Handlers may be as many as there are connections, and if their jobs wait, they
 //! would take all places that can be lent. The jobs that they wait for are jobs of tasks.
@@ -150,8 +150,8 @@ thread_local! {
 }
 
 impl Pool {
-    /// Creates the admission of `kind` for `threads` threads, at least 1. `run` has a thread of a kind run a job without
-    /// delay.
+    /// Creates the admission of `kind` for `threads` threads, at least 1. `run` has a thread of a kind run a job
+    /// without delay.
     pub(crate) fn new(
         kind: Work,
         threads: usize,

@@ -24,8 +24,8 @@ pub struct Stats {
     pub connections_upgraded: usize,
     /// The number of accepted connections, including those that were refused.
     pub connections_accepted: u64,
-    /// The number of connections that were refused for lack of room, and of requests that a stop refused: their heads were
-    /// incomplete at their deadline during the stop, or when connections were cut.
+    /// The number of connections that were refused for lack of room, and of requests that a stop refused: their heads
+    /// were incomplete at their deadline during the stop, or when connections were cut.
     pub connections_refused: u64,
     /// The number of requests whose handler runs or whose response is being sent.
     pub requests_in_flight: u64,
@@ -42,8 +42,8 @@ pub struct Stats {
     /// The number of times that a handler or a background task held the thread of an event loop for
     /// [`Config::stall_threshold`](crate::Config::stall_threshold) or longer without waiting.
     pub stalls: u64,
-    /// The number of background tasks that have not ended. The function of an upgrade counts as one only if it continues
-    /// without its stream.
+    /// The number of background tasks that have not ended. The function of an upgrade counts as one only if it
+    /// continues without its stream.
     pub tasks_running: usize,
     /// The number of background tasks that were started.
     pub tasks_started: u64,

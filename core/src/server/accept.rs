@@ -17,9 +17,9 @@ use crate::server::listener::Listener;
 
 /// The pause after a failure of [`Listener::accept`].
 ///
-/// A server without free file descriptors or memory neither ends nor spins: it pauses accepting, each time for twice
-/// as long or until a connection closes, and connections wait in the queue of the kernel. Under [`Overload::Refuse`], waiting connections are
-/// refused one after the other with a file descriptor that was reserved for this purpose.
+/// A server without free file descriptors or memory neither ends nor spins: it pauses accepting, each time for twice as
+/// long or until a connection closes, and connections wait in the queue of the kernel. Under [`Overload::Refuse`],
+/// waiting connections are refused one after the other with a file descriptor that was reserved for this purpose.
 #[derive(Debug)]
 pub struct AcceptPause {
     /// The length of the next pause.

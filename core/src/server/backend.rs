@@ -201,9 +201,9 @@ impl App {
         }
     }
 
-    /// Sets a function whose future runs during a stop, when no connection is open any more. It can therefore release what
-    /// handlers use. Background tasks may still run beside it: the stop waits for them after it. The future has the rest
-    /// of the grace period. It does not run if the application did not start.
+    /// Sets a function whose future runs during a stop, when no connection is open any more. It can therefore release
+    /// what handlers use. Background tasks may still run beside it: the stop waits for them after it. The future has
+    /// the rest of the grace period. It does not run if the application did not start.
     pub fn on_stop<F, S>(mut self, stop: F) -> App
     where
         F: FnOnce() -> S + Send + 'static,

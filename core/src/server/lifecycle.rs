@@ -71,8 +71,8 @@ pub trait Workers {
 /// server has stopped.
 ///
 /// # Errors
-/// [`ServeError::Start`] if the application did not start, [`ServeError::System`] if the system refused a resource before
-/// the server accepted connections, [`ServeError::Failed`] if a thread failed.
+/// [`ServeError::Start`] if the application did not start, [`ServeError::System`] if the system refused a resource
+/// before the server accepted connections, [`ServeError::Failed`] if a thread failed.
 pub fn run(server: Server, app: App, mut workers: impl Workers) -> Result<Report, ServeError> {
     let served = serve(server, app, &mut workers);
     let stopped = workers.stop();

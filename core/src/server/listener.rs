@@ -46,15 +46,15 @@ pub enum Bind {
     /// A host name or IP address, and a port: `HOST:PORT`.
     ///
     /// The server listens on each address of a name. It passes over an address that the system does not have, such as
-    /// one of IPv6 where that is off, unless there is no other. Port 0 stands for a free port, which is the same for all
-    /// addresses of a name.
+    /// one of IPv6 where that is off, unless there is no other. Port 0 stands for a free port, which is the same for
+    /// all addresses of a name.
     ///
     /// The address `[::]` stands for all addresses of IPv6 and of IPv4, where the system allows that. It stands for
     /// those of IPv6 alone if the server also has an IPv4 address with the same port, such as `0.0.0.0`.
     Tcp(String),
-    /// The path of a Unix socket, which the server creates and removes. The server replaces a socket on which no process
-    /// listens, and no other file. [`Config::unix_mode`], [`Config::unix_user`] and [`Config::unix_group`] are its
-    /// permissions.
+    /// The path of a Unix socket, which the server creates and removes. The server replaces a socket on which no
+    /// process listens, and no other file. [`Config::unix_mode`], [`Config::unix_user`] and [`Config::unix_group`] are
+    /// its permissions.
     Unix(PathBuf),
     /// The number of an inherited file descriptor, on which the parent process listens. The server takes it over: it
     /// closes the number and keeps a duplicate that its own child processes do not inherit. A descriptor that this
@@ -149,8 +149,8 @@ impl Listener {
     /// # Errors
     /// [`ServeError::Bind`] for the first address that cannot be bound. The kind of its source is `AddrInUse` if a
     /// process listens on the address, including this one; `AlreadyExists` if the path of a Unix socket names a file
-    /// that is not a socket; `InvalidInput` if an inherited descriptor does not listen; or another error of the operating
-    /// system.
+    /// that is not a socket; `InvalidInput` if an inherited descriptor does not listen; or another error of the
+    /// operating system.
     pub fn bind(binds: &[Bind], config: &Config) -> Result<Vec<Listener>, ServeError> {
         let failed = |bind: &Bind, source| ServeError::Bind { address: bind.to_string(), source };
         // All names are looked up first, because the meaning of one address depends on the others.

@@ -201,7 +201,8 @@ impl AsyncWrite for Idle {
     }
 }
 
-/// An engine whose tasks are polled by the test. Its timers wake nothing, but are ready when a poll finds their time over.
+/// An engine whose tasks are polled by the test. Its timers wake nothing, but are ready when a poll finds their time
+/// over.
 struct NoEngine {
     threads_block: bool,
     clock: ManualClock,

@@ -270,8 +270,8 @@ impl State {
         }
     }
 
-    /// The server writes `n` bytes to a client that has left. The system takes them, and the answer from the side of the
-    /// client is a reset.
+    /// The server writes `n` bytes to a client that has left. The system takes them, and the answer from the side of
+    /// the client is a reset.
     pub(crate) fn send_to_gone(&mut self, at: usize, n: usize) -> Option<usize> {
         let link = &mut self.links[at];
         if !link.gone || link.reset {

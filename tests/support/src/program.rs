@@ -221,8 +221,8 @@ impl Drop for Program {
     }
 }
 
-/// Runs a server that does not start, with these flags and the size of [`few_workers`]. Returns its exit status and what
-/// it has written to standard error.
+/// Runs a server that does not start, with these flags and the size of [`few_workers`]. Returns its exit status and
+/// what it has written to standard error.
 ///
 /// # Panics
 /// If the process cannot be started, or does not end.
@@ -294,7 +294,8 @@ fn small(backend: Backend) -> Command {
     command
 }
 
-/// Reads the log up to the line with the address that the server listens on. Returns the lines before it and the address.
+/// Reads the log up to the line with the address that the server listens on. Returns the lines before it and the
+/// address.
 fn address(log: &mut BufReader<ChildStderr>) -> (String, SocketAddr) {
     let mut read = String::new();
     loop {

@@ -162,9 +162,9 @@ impl<T: Transport> Driving<T> {
         }
     }
 
-    /// Tells the stall detector that the handler of the current request, or the body of its response, has returned or is
-    /// pending. The detector logs `route` if the thread was held for too long since the last call. Handlers that were
-    /// called in that time and not reported are reported together.
+    /// Tells the stall detector that the handler of the current request, or the body of its response, has returned or
+    /// is pending. The detector logs `route` if the thread was held for too long since the last call. Handlers that
+    /// were called in that time and not reported are reported together.
     #[inline]
     pub(super) fn handler_paused(&mut self, route: RouteName) {
         self.route = route;

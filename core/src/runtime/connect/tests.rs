@@ -83,8 +83,8 @@ impl Engine for Network {
     }
 }
 
-/// Tries addresses with these replies until an attempt succeeds or all fail. Returns the outcome, the time that it took,
-/// and when each address was tried, in milliseconds.
+/// Tries addresses with these replies until an attempt succeeds or all fail. Returns the outcome, the time that it
+/// took, and when each address was tried, in milliseconds.
 fn connect(replies: &[(&str, Reply)]) -> (io::Result<Stream>, u128, Vec<(String, u128)>) {
     let replies: Vec<_> = replies.iter().map(|(text, reply)| (text.parse().unwrap(), *reply)).collect();
     let clock = ManualClock::new(0);

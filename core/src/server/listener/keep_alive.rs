@@ -1,8 +1,8 @@
 //! TCP keep-alive: the system probes a peer that sends nothing, so that a connection whose peer has vanished ends.
 //!
 //! The driver has a deadline for every wait for the peer but one: a streamed response whose next piece is pending waits
-//! for the application and writes nothing. An upgraded connection has no deadline at all. Only a probe notices there that
-//! the peer has vanished without a packet that closes the connection.
+//! for the application and writes nothing. An upgraded connection has no deadline at all. Only a probe notices there
+//! that the peer has vanished without a packet that closes the connection.
 //!
 //! On Linux, accepted sockets inherit the options of the listening socket, which saves a system call for each.
 

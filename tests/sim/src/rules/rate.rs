@@ -1,8 +1,9 @@
 //! The rule for clients that move a few bytes at a time.
 //!
 //! A byte that moves begins a new wait, but all waits for one body, or for one flush of a response, together are
-//! limited by the timeout and the time that the bytes take at the minimum rate. The first wait whose end was noticed late
-//! does not count, so one more timeout is excused if the process was paused, a thread was held, or sweeps are late.
+//! limited by the timeout and the time that the bytes take at the minimum rate. The first wait whose end was noticed
+//! late does not count, so one more timeout is excused if the process was paused, a thread was held, or sweeps are
+//! late.
 
 use std::time::Duration;
 

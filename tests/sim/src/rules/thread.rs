@@ -45,7 +45,8 @@ impl Link {
         self.unpolled_until = now;
     }
 
-    /// Gives a handler, or the body of a response, its time again, once, if the connection was not polled at the deadline.
+    /// Gives a handler, or the body of a response, its time again, once, if the connection was not polled at the
+    /// deadline.
     pub(super) fn excuse(&mut self, config: &Config) {
         let limit = match self.wait {
             Wait::Handler(_) => config.handler_timeout,

@@ -148,7 +148,8 @@ impl Link {
             && !self.client.is_mangled
     }
 
-    /// Whether the driver has to read what the client sends behind the request at work, so that it sees the client leave.
+    /// Whether the driver has to read what the client sends behind the request at work, so that it sees the client
+    /// leave.
     fn must_read_ahead(&self) -> bool {
         let end = self.client.asks.get(self.begun.saturating_sub(1)).map_or(u64::MAX, |last| last.end);
         self.is_at_work()
