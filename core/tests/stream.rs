@@ -1,6 +1,5 @@
 //! A stream passes each call to the socket of the backend, after the bytes that arrived before it was created.
 
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -105,6 +104,8 @@ fn writes_reach_the_socket() {
 #[cfg(feature = "tokio-io")]
 #[test]
 fn the_traits_of_tokio_reach_the_socket_too() {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     block_on(async {
