@@ -27,7 +27,6 @@
 //! that are held all the time notice every deadline late, and must not extend a wait without end.
 
 use std::io;
-use std::mem::replace;
 use std::time::{Duration, Instant};
 
 use crate::conn::io::Io;
@@ -45,27 +44,47 @@ pub(crate) struct Deadlines {
     /// Deadline of the current wait for bytes: of a head, or during the lingering close.
     pub(crate) bytes: Option<Instant>,
     /// Deadline of the handler's response, once the handler's future was pending.
-    pub(crate) handler: Option<Instant>,
-    /// Deadline of the next piece of a streamed response, once the peer has ended its sending side. The liveness check
-    /// waits for it, and not the transport: a read would find the end again at once.
-    pub(crate) piece: Option<Instant>,
-    /// The waits for the peer in the current exchange. Boxed, because an idle connection has none.
-    rates: Option<Box<Rates>>,
+    handler: Option<Extendable>,
+    /// The waits of the current exchange. Boxed, because an idle connection has none.
+    waits: Option<Box<Waits>>,
 }
 
-/// The waits for the peer in one exchange.
+/// The waits of one exchange, except for the handler.
 #[derive(Debug, Default)]
-struct Rates {
+struct Waits {
     /// The waits of the current flush.
     writing: MinRate,
     /// The waits for the request's body.
     reading: MinRate,
     /// Whether `reading` has the waits for the rest of a body that its handler left unread.
     is_draining: bool,
-    /// Whether the handler has got the time again by which its deadline was noticed late.
-    is_handler_excused: bool,
-    /// The same for the next piece of the response.
-    is_piece_excused: bool,
+    /// Deadline of the next piece of a streamed response, once the peer has ended its sending side. The liveness check
+    /// waits for it, and not the transport: a read would find the end again at once.
+    piece: Option<Extendable>,
+}
+
+/// A deadline of the application. If it is noticed late, the tasks of the application may not have run either, so it is
+/// extended once.
+#[derive(Clone, Copy, Debug)]
+struct Extendable {
+    at: Instant,
+    is_extended: bool,
+}
+
+impl Extendable {
+    fn new(at: Instant) -> Extendable {
+        Extendable { at, is_extended: false }
+    }
+
+    /// Whether the deadline has passed. If it passed before `now`, the first call extends it by the time since then, by
+    /// `max` at most, and returns false.
+    fn has_passed(&mut self, now: Instant, max: Duration) -> bool {
+        if now <= self.at || self.is_extended {
+            return self.at <= now;
+        }
+        *self = Extendable { at: now + (now - self.at).min(max), is_extended: true };
+        false
+    }
 }
 
 impl Deadlines {
@@ -77,44 +96,55 @@ impl Deadlines {
 
     /// Returns the deadline for the transport.
     fn earliest(&self) -> Option<Instant> {
-        [self.bytes, self.handler, self.writing(), self.reading()].into_iter().flatten().min()
+        [self.bytes, self.handler(), self.writing(), self.reading()].into_iter().flatten().min()
+    }
+
+    /// Deadline of the handler's response.
+    #[inline]
+    pub(crate) fn handler(&self) -> Option<Instant> {
+        self.handler.map(|deadline| deadline.at)
+    }
+
+    /// Deadline of the next piece of the response.
+    pub(crate) fn piece(&self) -> Option<Instant> {
+        self.waits.as_ref()?.piece.map(|deadline| deadline.at)
     }
 
     /// Deadline of the wait for the peer to receive bytes.
     #[inline]
     pub(crate) fn writing(&self) -> Option<Instant> {
-        self.rates.as_ref()?.writing.deadline()
+        self.waits.as_ref()?.writing.deadline()
     }
 
     /// Deadline of the wait for bytes of a body.
     #[inline]
     pub(crate) fn reading(&self) -> Option<Instant> {
-        self.rates.as_ref()?.reading.deadline()
+        self.waits.as_ref()?.reading.deadline()
     }
 
     /// Whether the peer has used up the time in which it has to receive bytes.
     pub(crate) fn is_writing_used_up(&self) -> bool {
-        self.rates.as_ref().is_some_and(|rates| rates.writing.is_used_up())
+        self.waits.as_ref().is_some_and(|waits| waits.writing.is_used_up())
     }
 
     /// Whether the peer has used up the time in which it has to send a body.
     pub(crate) fn is_reading_used_up(&self) -> bool {
-        self.rates.as_ref().is_some_and(|rates| rates.reading.is_used_up())
+        self.waits.as_ref().is_some_and(|waits| waits.reading.is_used_up())
     }
 
     /// Whether the current flush has waited for the peer.
     #[inline]
     fn has_waited_to_write(&self) -> bool {
-        self.rates.as_ref().is_some_and(|rates| rates.writing.is_begun())
+        self.waits.as_ref().is_some_and(|waits| waits.writing.is_begun())
     }
 
-    fn rates(&mut self) -> &mut Rates {
-        self.rates.get_or_insert_default()
+    fn waits(&mut self) -> &mut Waits {
+        self.waits.get_or_insert_default()
     }
 
     /// Frees the memory that an idle connection does not need.
     pub(crate) fn release(&mut self) {
-        self.rates = None;
+        self.waits = None;
     }
 }
 
@@ -172,7 +202,7 @@ impl<T: Transport> Io<T> {
     pub(crate) fn wait_to_write(&mut self, service: &Service) {
         if self.deadlines.writing().is_none() {
             let limits = WaitLimits::new(service.config.write_timeout, service.config.min_rate);
-            self.deadlines.rates().writing.wait(service.clock.now(), limits);
+            self.deadlines.waits().writing.wait(service.clock.now(), limits);
             self.arm();
         }
     }
@@ -189,16 +219,15 @@ impl<T: Transport> Io<T> {
         self.piece_ends();
         if self.deadlines.has_waited_to_write() {
             let end = service.moved_at(self.holds_thread());
-            self.deadlines.rates().writing.moved(end, bytes);
+            self.deadlines.waits().writing.moved(end, bytes);
         }
     }
 
     /// Ends the time of the next piece of the response.
     #[inline]
     fn piece_ends(&mut self) {
-        self.deadlines.piece = None;
-        if let Some(rates) = &mut self.deadlines.rates {
-            rates.is_piece_excused = false;
+        if let Some(waits) = &mut self.deadlines.waits {
+            waits.piece = None;
         }
     }
 
@@ -206,16 +235,16 @@ impl<T: Transport> Io<T> {
     #[inline]
     pub(crate) fn flushed(&mut self) {
         if self.deadlines.has_waited_to_write() {
-            self.deadlines.rates().writing = MinRate::default();
+            self.deadlines.waits().writing = MinRate::default();
             self.arm();
         }
     }
 
     /// Begins the waits for the rest of a body that its handler left unread, unless they have begun.
     pub(crate) fn begin_drain(&mut self) {
-        let rates = self.deadlines.rates();
-        if !rates.is_draining {
-            (rates.reading, rates.is_draining) = (MinRate::default(), true);
+        let waits = self.deadlines.waits();
+        if !waits.is_draining {
+            (waits.reading, waits.is_draining) = (MinRate::default(), true);
         }
     }
 
@@ -223,10 +252,10 @@ impl<T: Transport> Io<T> {
     pub(crate) fn wait_for_body(&mut self, service: &Service) {
         let config = &service.config;
         let limits = WaitLimits::new(config.body_timeout, config.min_rate);
-        let rates = self.deadlines.rates();
-        if rates.reading.deadline().is_none() {
-            let limits = if rates.is_draining { limits.of_at_most(config.limits.drain) } else { limits };
-            rates.reading.wait(service.clock.now(), limits);
+        let waits = self.deadlines.waits();
+        if waits.reading.deadline().is_none() {
+            let limits = if waits.is_draining { limits.of_at_most(config.limits.drain) } else { limits };
+            waits.reading.wait(service.clock.now(), limits);
             self.arm();
         }
     }
@@ -235,7 +264,7 @@ impl<T: Transport> Io<T> {
     /// piece of the response starts again.
     pub(crate) fn read_body(&mut self, bytes: usize, service: &Service) {
         let end = service.moved_at(self.holds_thread());
-        self.deadlines.rates().reading.moved(end, bytes);
+        self.deadlines.waits().reading.moved(end, bytes);
         self.piece_ends();
         self.restart_handler(service);
         self.arm();
@@ -244,7 +273,7 @@ impl<T: Transport> Io<T> {
     /// Ends the wait for the request's body, if there is one.
     pub(crate) fn stop_waiting_for_body(&mut self) {
         if self.deadlines.reading().is_some() {
-            self.deadlines.rates().reading = MinRate::default();
+            self.deadlines.waits().reading = MinRate::default();
             self.arm();
         }
     }
@@ -252,9 +281,8 @@ impl<T: Transport> Io<T> {
     /// Forgets the waits for the body of the request before, which do not count for the next body.
     #[inline(always)]
     pub(crate) fn forget_body_waits(&mut self) {
-        if let Some(rates) = &mut self.deadlines.rates {
-            (rates.reading, rates.is_draining) = (MinRate::default(), false);
-            rates.is_handler_excused = false;
+        if let Some(waits) = &mut self.deadlines.waits {
+            (waits.reading, waits.is_draining) = (MinRate::default(), false);
         }
     }
 
@@ -272,7 +300,8 @@ impl<T: Transport> Io<T> {
     /// Records that the handler's future is pending. The first call starts the handler's time.
     pub(crate) fn handler_waits(&mut self, service: &Service) {
         if self.deadlines.handler.is_none() {
-            self.deadlines.handler = Some(deadline_in(service, service.config.handler_timeout));
+            let at = deadline_in(service, service.config.handler_timeout);
+            self.deadlines.handler = Some(Extendable::new(at));
             self.arm();
         }
     }
@@ -280,10 +309,7 @@ impl<T: Transport> Io<T> {
     /// Starts the handler's time again, if there is a handler.
     fn restart_handler(&mut self, service: &Service) {
         if let Some(handler) = &mut self.deadlines.handler {
-            *handler = deadline_in(service, service.config.handler_timeout);
-            if let Some(rates) = &mut self.deadlines.rates {
-                rates.is_handler_excused = false;
-            }
+            *handler = Extendable::new(deadline_in(service, service.config.handler_timeout));
         }
     }
 
@@ -296,20 +322,21 @@ impl<T: Transport> Io<T> {
             self.restart_handler(service);
             return false;
         }
-        let (Some(deadline), now) = (self.deadlines.handler, service.clock.now()) else { return false };
-        if now <= deadline || replace(&mut self.deadlines.rates().is_handler_excused, true) {
-            return deadline <= now;
+        let Some(handler) = &mut self.deadlines.handler else { return false };
+        let before = handler.at;
+        let is_late = handler.has_passed(service.clock.now(), service.config.handler_timeout);
+        if handler.at != before {
+            self.arm();
         }
-        self.deadlines.handler = Some(now + (now - deadline).min(service.config.handler_timeout));
-        self.arm();
-        false
+        is_late
     }
 
     /// Begins the time of the next piece of a streamed response whose peer has ended its sending side, unless it has
     /// begun.
     pub(crate) fn wait_for_piece(&mut self, service: &Service) {
-        if self.deadlines.piece.is_none() {
-            self.deadlines.piece = Some(deadline_in(service, service.config.half_closed_timeout));
+        if self.deadlines.piece().is_none() {
+            let at = deadline_in(service, service.config.half_closed_timeout);
+            self.deadlines.waits().piece = Some(Extendable::new(at));
             // The timer of the checks may be set to a later time.
             self.peer_check = None;
         }
@@ -317,18 +344,14 @@ impl<T: Transport> Io<T> {
 
     /// Whether the deadline of the next piece has passed. A deadline that is noticed late is extended once.
     pub(crate) fn is_piece_late(&mut self, service: &Service) -> bool {
-        let (Some(deadline), now) = (self.deadlines.piece, service.clock.now()) else { return false };
-        if now <= deadline || replace(&mut self.deadlines.rates().is_piece_excused, true) {
-            return deadline <= now;
-        }
-        self.deadlines.piece = Some(now + (now - deadline).min(service.config.half_closed_timeout));
-        false
+        let piece = self.deadlines.waits.as_mut().and_then(|waits| waits.piece.as_mut());
+        piece.is_some_and(|piece| piece.has_passed(service.clock.now(), service.config.half_closed_timeout))
     }
 
     /// Ends the handler's deadline and the liveness checks: the handler has returned its response, or is abandoned.
     pub(crate) fn handler_ends(&mut self) {
         self.peer_check = None;
-        self.deadlines.piece = None;
+        self.piece_ends();
         if self.deadlines.handler.take().is_some() {
             self.arm();
         }

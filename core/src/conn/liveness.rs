@@ -70,7 +70,7 @@ impl<T: Transport> Io<T> {
     /// Does what [`Io::poll_watch`] does, while the next piece of a streamed response is pending. The piece has a
     /// deadline only once the peer has ended its sending side. Ready once the peer has left, or counts as having left.
     pub(crate) fn poll_peer_left(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Closed> {
-        if self.deadlines.handler.is_some() {
+        if self.deadlines.handler().is_some() {
             self.handler_ends();
         }
         self.poll_peer(cx, service).map(|_| Closed)
@@ -91,7 +91,7 @@ impl<T: Transport> Io<T> {
                 return Poll::Ready(EndOfWait::TimedOut);
             }
             // The transport has reported another deadline. The wait continues until that of the handler.
-            self.transport.set_deadline(self.deadlines.handler);
+            self.transport.set_deadline(self.deadlines.handler());
         }
         self.poll_checks(cx, service, true)
     }
@@ -99,13 +99,13 @@ impl<T: Transport> Io<T> {
     /// Waits for the deadline of the handler or of the next piece. If `checks_peer`, checks the peer periodically.
     fn poll_checks(&mut self, cx: &mut Context<'_>, service: &Service, checks_peer: bool) -> Poll<EndOfWait> {
         loop {
-            if self.deadlines.handler.is_none() && self.has_peer_ended() {
+            if self.deadlines.handler().is_none() && self.has_peer_ended() {
                 self.wait_for_piece(service);
             }
             if self.is_handler_late(service) || self.is_piece_late(service) {
                 return Poll::Ready(EndOfWait::TimedOut);
             }
-            let (now, deadline) = (service.clock.now(), self.deadlines.handler.or(self.deadlines.piece));
+            let (now, deadline) = (service.clock.now(), self.deadlines.handler().or(self.deadlines.piece()));
             let timer = |pause| {
                 let at = now + pause;
                 service.runtime.sleep_until(deadline.map_or(at, |deadline| deadline.min(at)))

@@ -139,7 +139,7 @@ impl<T: Transport> Driving<T> {
     fn detach(&mut self) {
         let Step::Handle(handler, ..) = std::mem::replace(&mut self.step, Step::Next) else { return };
         let service = &self.service;
-        let (deadline, route) = (self.io.with(|io| io.deadlines.handler), self.route);
+        let (deadline, route) = (self.io.with(|io| io.deadlines.handler()), self.route);
         let (runtime, forced) = (service.runtime.clone(), service.shutdown.reached(Phase::Forced));
         let rest = async move {
             let late = async {
