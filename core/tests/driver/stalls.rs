@@ -108,7 +108,7 @@ fn an_answer_shows_what_it_is() {
 #[test]
 fn a_report_has_the_number_of_handlers_that_held_the_thread_together() {
     keep_lines();
-    // `s` is a sync handler, `a` an async one. Each row has a route of its own, because the lines of all tests are
+    // `s` is a sync handler, `a` an async one. Each row has its own route, because the lines of all tests are
     // kept together.
     for (route, reads, reports) in [
         ("/one", &["s"][..], &[1][..]),
