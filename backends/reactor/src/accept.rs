@@ -58,10 +58,10 @@ pub fn accept(
 
 /// The acceptor of a listener.
 ///
-/// A listener with a queue of its own is registered with the reactor until the acceptor ends. A shared listener is
-/// registered only while its acceptor waits for a connection. The system wakes the acceptor that has waited longest, of
-/// those whose threads wait, so that connections go to all threads in turn, and a thread that a handler holds gets
-/// none.
+/// A listener that shares its queue with no other listener is registered with the reactor until the acceptor ends. A
+/// shared listener is registered only while its acceptor waits for a connection. The system wakes one acceptor: of the
+/// acceptors whose threads wait, the one that has waited longest. So connections go to all threads in turn, and a thread
+/// that a handler holds gets none.
 struct Acceptor {
     handle: Handle,
     slot: Arc<Slot>,

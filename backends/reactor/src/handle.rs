@@ -3,9 +3,9 @@
 //! Socket deadlines are not kept in order. The driver moves a deadline with every request, and almost no deadline
 //! is ever met, so moving one is a single store. Instead, a sweep looks at all slots when the earliest deadline may
 //! be due, at least once in the server's shortest time limit. Sweeps keep a distance from each other, so that many
-//! deadlines close together cost one sweep. The distance grows with the number of sockets, so that sweeps take a small
-//! part of the time whatever deadlines are set. A deadline that follows a sweep closely is therefore noticed late, by
-//! at most that distance. [Timers](crate::timers) are kept in order and fire on time.
+//! deadlines close together cost one sweep. The distance grows with the number of sockets, so that sweeps always take a
+//! small part of the time. A deadline that follows a sweep closely is therefore noticed late, by at most that
+//! distance. [Timers](crate::timers) are kept in order and fire on time.
 
 use std::io;
 use std::os::fd::BorrowedFd;

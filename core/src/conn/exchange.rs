@@ -104,7 +104,7 @@ async fn stream<T: Transport>(
     let mut source = Source::new(std::mem::take(&mut response.body));
     if awaits_first && let Some(instead) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
         drop(source);
-        discard(std::mem::replace(response, instead));
+        replace(response, instead);
         respond_whole(owner, service, response);
         return Ok(true);
     }
@@ -214,7 +214,7 @@ async fn before_switch<T: Transport>(
 ) -> Result<bool, Closed> {
     if !owner.with(|io| io.connection.may_switch(response.status, &response.fields)) {
         if let Some(instead) = not_switched(response) {
-            discard(std::mem::replace(response, instead));
+            replace(response, instead);
         }
         return Ok(false);
     }
@@ -240,9 +240,14 @@ async fn before_switch<T: Transport>(
             Some(Err(error)) => error,
         };
         let instead = io.connection.break_body(error).into_response();
-        discard(std::mem::replace(response, instead));
+        replace(response, instead);
         return Ok(false);
     }
+}
+
+/// Sets `response` to `instead`. A panic while the values of the old response are dropped is logged.
+fn replace(response: &mut Response, instead: Response) {
+    discard(std::mem::replace(response, instead));
 }
 
 /// Sends the head of an upgrade, which is queued.

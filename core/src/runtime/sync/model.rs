@@ -109,7 +109,7 @@ pub fn elapsed() -> Duration {
     ELAPSED.get()
 }
 
-/// The current time as seconds and nanoseconds since the start of the check, whatever the clock.
+/// The current time as seconds and nanoseconds since the start of the check. All clocks show it.
 pub fn clock_gettime(_: ClockId) -> Timespec {
     Timespec::try_from(ELAPSED.get()).expect("a short time")
 }
