@@ -69,9 +69,7 @@ fn stop(mut program: Program, newcomers: Newcomers, answers: u64, at: &str) {
     assert_eq!(program.status(), Some(0), "{at}: {}", program.log());
     let (lost, _) = newcomers.outcome();
     assert!(lost.is_empty(), "{at}, after {answers} answers, {} lost: {lost:#?}", lost.len());
-    wait_until("the log says that nothing was cut", || {
-        program.log().contains(" 0 requests and upgraded connections were cut")
-    });
+    program.expect_cut(0);
 }
 
 /// The next program serves the connections that the one before has left in the queue.

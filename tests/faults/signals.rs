@@ -42,9 +42,7 @@ fn first(backend: Backend) {
         assert!(began.elapsed() < AT_ONCE, "it took {:?}", began.elapsed());
         let (answered, lost) = load.outcome();
         assert!(lost.is_empty(), "after {answered} answers {} were lost: {lost:#?}", lost.len());
-        wait_until("the log says that nothing was cut", || {
-            program.log().contains(" 0 requests and upgraded connections were cut")
-        });
+        program.expect_cut(0);
     }
 }
 
@@ -55,9 +53,7 @@ fn idle(backend: Backend) {
         assert_eq!(program.client().get("/plaintext").status, 200);
         program.signal(Signal::TERM);
         assert_eq!(program.status(), Some(0), "{}", program.log());
-        wait_until("the log says that the server has stopped", || {
-            program.log().contains(" 0 requests and upgraded connections were cut")
-        });
+        program.expect_cut(0);
         assert!(!program.log().contains("left behind"), "{}", program.log());
     }
 }
@@ -77,9 +73,9 @@ fn during_the_start(backend: Backend) {
         }
         // The grace period is longer than the time for which the test waits.
         assert_eq!(program.status(), Some(0), "{}", program.log());
-        let said =
-            format!(" {queued} requests were answered, and 0 requests and upgraded connections were cut");
-        wait_until("the log says that all were answered", || program.log().contains(&said));
+        program.expect_cut(0);
+        let said = format!(" {queued} requests were answered,");
+        assert!(program.log().contains(&said), "{}", program.log());
     }
 }
 
@@ -90,8 +86,7 @@ fn never_started(backend: Backend) {
         clients.iter_mut().for_each(|client| client.send_get("/plaintext"));
         program.signal(Signal::TERM);
         assert_eq!(program.status(), Some(i32::from(queued > 0)), "{}", program.log());
-        let said = format!(" {queued} requests and upgraded connections were cut");
-        wait_until("the log counts what was cut", || program.log().contains(&said));
+        program.expect_cut(queued);
         assert!(program.log().contains("stopped before the application had started"), "{}", program.log());
         clients.iter_mut().for_each(|client| assert_eq!(client.rest(), b""));
     }
@@ -105,9 +100,7 @@ fn held(backend: Backend) {
     wait_until("a handler has begun", || program.log().contains(BEGUN));
     program.signal(Signal::TERM);
     assert_eq!(program.status(), Some(1), "{}", program.log());
-    wait_until("the server has ended by itself", || {
-        program.log().contains(" 1 requests and upgraded connections were cut")
-    });
+    program.expect_cut(1);
     for wrong in ["background tasks", "the application did not stop"] {
         assert!(!program.log().contains(wrong), "{}", program.log());
     }

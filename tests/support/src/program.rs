@@ -212,6 +212,15 @@ impl Program {
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Waits until the last line of the log says that `n` requests and upgraded connections were cut.
+    ///
+    /// # Panics
+    /// The log does not say so within the patience of a test.
+    pub fn expect_cut(&self, n: usize) {
+        let said = format!(" {n} requests and upgraded connections were cut");
+        wait_until("the log counts what was cut", || self.log().contains(&said));
+    }
 }
 
 impl Drop for Program {
