@@ -94,7 +94,8 @@ pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
                 let message = error.to_string();
                 let line = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
                 match variable_of(&error, P::command()) {
-                    Some(variable) => {
+                    Some((variable, flag)) => {
+                        let line = line.replacen(&format!(" for '{flag}'"), "", 1);
                         fail(USAGE, format_args!("the environment variable {variable}: {line}"))
                     }
                     None => fail(USAGE, line),
@@ -107,8 +108,9 @@ pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
     )
 }
 
-/// The environment variable that has the value which `error` reports, if no flag has it.
-fn variable_of(error: &clap::Error, mut command: Command) -> Option<String> {
+/// The environment variable that has the value which `error` reports, and the flag that `error` names instead. `None`
+/// if the flag is given.
+fn variable_of(error: &clap::Error, mut command: Command) -> Option<(String, String)> {
     command.build();
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text),
@@ -127,7 +129,7 @@ fn variable_of(error: &clap::Error, mut command: Command) -> Option<String> {
         values == *value || values.split(',').any(|one| one == value)
     })?;
     let has_flag = env::args_os().skip(1).any(|given| is_given(&given.to_string_lossy()));
-    (!has_flag).then(|| variable.to_string_lossy().into_owned())
+    (!has_flag).then(|| (variable.to_string_lossy().into_owned(), shown.clone()))
 }
 
 /// Takes the environment variables that are blank from the flags.

@@ -77,7 +77,7 @@ const AREAS: [Area; 29] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 20] = [
+const ONLY: [Only; 21] = [
     // A backend that blocks runs these jobs on the thread of the request and queues nothing.
     ("bridge", "handlers_beyond_the_queue_are_refused_where_that_is_the_setting", is_event_loop),
     ("bridge", "handlers_beyond_the_queue_wait_where_that_is_the_setting", is_event_loop),
@@ -100,6 +100,7 @@ const ONLY: [Only; 20] = [
     // Where a connection stays on the loop that has accepted it.
     ("shared", "connections_to_a_shared_listener_go_to_all_loops", keeps_connections_on_loops),
     ("shared", "a_loop_that_is_held_delays_no_connection_to_a_shared_listener", keeps_connections_on_loops),
+    ("shared", "a_loop_that_is_held_delays_no_connection_that_waits_for_room", keeps_connections_on_loops),
     // A number that the model has no room for.
     ("settings", "a_number_of_threads_is_refused", is_not_a_pool),
     ("settings", "more_than_one_worker_is_refused", blocks),

@@ -1,12 +1,15 @@
 //! A listener whose queue all event loops share: a Unix socket, or an inherited one.
 
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Duration;
 
 use gearshift::{App, Backend, Bind, Config, Router, Runtime, Server, Shutdown, sync};
 use test_support::backend::few_workers;
+use test_support::client::Client;
 use test_support::program::Program;
 use test_support::server::any_port;
 use test_support::suite::Area;
@@ -20,8 +23,12 @@ pub(crate) const AREA: Area = (
         ("a_connection_to_a_shared_listener_wakes_few_threads", wakes),
         ("connections_to_a_shared_listener_go_to_all_loops", spread),
         ("a_loop_that_is_held_delays_no_connection_to_a_shared_listener", held),
+        ("a_loop_that_is_held_delays_no_connection_that_waits_for_room", held_while_full),
     ],
 );
+
+/// The time in which a loop that waits notices a connection. A test that does not see the moment waits for so long.
+const TO_NOTICE: Duration = Duration::from_millis(100);
 
 /// Settings with `workers` event loops, or with those of the backend.
 fn with_workers(backend: Backend, workers: usize) -> Config {
@@ -114,28 +121,80 @@ fn spread(backend: Backend) {
     server.stop();
 }
 
-fn held(backend: Backend) {
-    let (hold, held) = mpsc::channel();
-    let (release, released) = mpsc::channel();
-    let released = Mutex::new(released);
-    let app = move |_| {
-        Router::new().get("/", sync(|_| "served")).get(
-            "/held",
-            sync(move |_| {
-                hold.send(()).expect("the test waits");
-                released.lock().expect("no panic").recv().expect("the test releases the loop");
-                "released"
-            }),
-        )
-    };
-    let server = Running::start(backend, with_workers(backend, 2), app);
-    let mut holding = unix_client(&server.path);
-    holding.send_get("/held");
-    held.recv().expect("the handler runs");
-    for _ in 0..20 {
-        assert_eq!(server.get("/"), "served");
+/// A server with two loops, whose route `/` names its thread, and whose route `/held` holds its loop.
+struct Holding {
+    server: Running,
+    held: mpsc::Receiver<()>,
+    release: mpsc::Sender<()>,
+}
+
+impl Holding {
+    fn start(backend: Backend, set: impl FnOnce(&mut Config)) -> Holding {
+        let (hold, held) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let released = Mutex::new(released);
+        let app = move |_| {
+            Router::new().get("/", sync(|_| format!("{:?}", thread::current().id()))).get(
+                "/held",
+                sync(move |_| {
+                    hold.send(()).expect("the test waits");
+                    released.lock().expect("no panic").recv().expect("the test releases the loop");
+                    "released"
+                }),
+            )
+        };
+        let mut config = with_workers(backend, 2);
+        set(&mut config);
+        Holding { server: Running::start(backend, config, app), held, release }
     }
-    release.send(()).expect("the handler waits");
-    assert_eq!(holding.answer().text(), "released");
-    server.stop();
+
+    /// Holds the loop of a connection.
+    fn hold(&self, connection: &mut Client<UnixStream>) {
+        connection.send_get("/held");
+        self.held.recv().expect("the handler runs");
+    }
+
+    /// Releases the loop of a connection.
+    fn release(&self, mut connection: Client<UnixStream>) {
+        self.release.send(()).expect("the handler waits");
+        assert_eq!(connection.answer().text(), "released");
+    }
+}
+
+fn held(backend: Backend) {
+    let holding = Holding::start(backend, |_| {});
+    let mut connection = unix_client(&holding.server.path);
+    holding.hold(&mut connection);
+    for _ in 0..20 {
+        holding.server.get("/");
+    }
+    holding.release(connection);
+    holding.server.stop();
+}
+
+fn held_while_full(backend: Backend) {
+    const FULL: usize = 16;
+    // Which of the loops learns of the connection that waits cannot be seen.
+    for is_first_held in [true, false] {
+        let holding = Holding::start(backend, |config| config.max_connections = FULL);
+        let connect = || unix_client(&holding.server.path);
+        // One after the other, because a loop accepts all that wait.
+        let named = |_| {
+            let mut connection = connect();
+            let name = connection.get("/").text();
+            (connection, name)
+        };
+        let (mut open, loops): (Vec<_>, Vec<_>) = (0..FULL).map(named).unzip();
+        let other = loops.iter().position(|name| *name != loops[0]).expect("both loops have connections");
+        let (other, first) = (open.swap_remove(other), open.swap_remove(0));
+        let (mut held, closed) = if is_first_held { (first, other) } else { (other, first) };
+        let mut waits = connect();
+        waits.send_get("/");
+        thread::sleep(TO_NOTICE);
+        holding.hold(&mut held);
+        drop(closed);
+        assert_eq!(waits.answer().status, 200);
+        holding.release(held);
+        holding.server.stop();
+    }
 }

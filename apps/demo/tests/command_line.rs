@@ -68,7 +68,11 @@ fn refuses_bad_values_in_the_environment() {
         2,
         "the environment variable GEARSHIFT_KEEP_ALIVE: ",
     );
-    refuses(demo(&[]).env("WEB_CONCURRENCY", "many"), 2, "the environment variable WEB_CONCURRENCY: ");
+    refuses(
+        demo(&[]).env("WEB_CONCURRENCY", "many"),
+        2,
+        "the environment variable WEB_CONCURRENCY: invalid value 'many': not a number of 1 or more",
+    );
     refuses(demo(&[]).env("GEARSHIFT_BIND", "[::1]:0,here"), 2, "the environment variable GEARSHIFT_BIND: ");
     // The flag has precedence.
     for args in [["--keep-alive", "late"], ["--keep-alive", "soon"]] {

@@ -39,6 +39,13 @@ pub fn accept(
         true => handle.slot(READABLE),
         false => handle.register(listener.as_fd(), READABLE)?,
     };
+    let passed = slot.clone();
+    // An acceptor whose bit is set tries to accept in any case.
+    listener.on_passed(move || {
+        if !passed.is(READABLE) {
+            passed.announce(READABLE, |waker| waker.wake());
+        }
+    });
     let (handle, service, pause) = (handle.clone(), service.clone(), AcceptPause::new());
     let _accepting = accepting.guard();
     let acceptor = Acceptor {
@@ -60,8 +67,9 @@ pub fn accept(
 ///
 /// A listener that shares its queue with no other listener is registered with the reactor until the acceptor ends. A
 /// shared listener is registered only while its acceptor waits for a connection. The system wakes one acceptor: of the
-/// acceptors whose threads wait, the one that has waited longest. So connections go to all threads in turn, and a thread
-/// that a handler holds gets none.
+/// acceptors whose threads wait, the one that has waited longest. So connections go to all threads in turn, and a
+/// thread that a handler holds gets none. An acceptor that was woken and cannot accept, because the server is full or
+/// pauses, makes the others wait for the same as well. Otherwise the connection would depend on its thread alone.
 struct Acceptor {
     handle: Handle,
     slot: Arc<Slot>,
@@ -134,6 +142,7 @@ impl Acceptor {
                 }
                 let service = &self.service;
                 if !service.has_room() {
+                    self.listener.pass_on();
                     ready!(pin!(service.connections_until(|_| service.has_room())).poll(cx));
                 }
             }
@@ -192,6 +201,7 @@ impl Acceptor {
     /// Begins a pause, unless the peer caused the failure. `open` connections were open before the attempt that failed.
     fn failed(&mut self, error: &io::Error, open: usize) {
         if let Some(pause) = self.pause.failed(error, &self.listener, &self.service) {
+            self.listener.pass_on();
             let timer = self.handle.sleep(Instant::now() + pause);
             self.paused = Some(Box::pin(AcceptPause::over(&self.service, open, timer)));
         }

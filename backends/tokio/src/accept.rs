@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,20 +16,45 @@ use tokio::runtime::Handle;
 use crate::socket::TokioSocket;
 use crate::transport::TokioTransport;
 
+/// One of several runtimes that get the connections of an acceptor.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) handle: Handle,
+    pub(crate) load: Load,
+}
+
+/// The connections that wait for a runtime, and one if its thread is busy.
+#[derive(Clone, Default)]
+pub(crate) struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A future that accepts from `listener` until the server stops, and holds a guard of `accepting` until then. It spawns
-/// a task for each connection, on each of `runtimes` in turn, or on the current one if there is none. The listener is
-/// registered with the current runtime.
+/// a task for each connection: on the least loaded of `targets`, or on the current runtime if there is none. The
+/// listener is registered with the current runtime.
 ///
 /// # Errors
 /// The reactor refuses the socket.
 pub(crate) fn accept(
     listener: Listener,
-    runtimes: Vec<Handle>,
+    targets: Vec<Target>,
     service: &Arc<Service>,
     accepting: &Latch,
 ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
     let (socket, service) = (ListenerSocket::of(&listener)?, service.clone());
-    Ok(Acceptor { listener, socket, runtimes, next: 0, service, _accepting: accepting.guard() }.run())
+    Ok(Acceptor { listener, socket, targets, next: 0, service, _accepting: accepting.guard() }.run())
 }
 
 /// A listener, registered with the reactor of a runtime.
@@ -36,8 +62,8 @@ struct Acceptor {
     listener: Listener,
     socket: ListenerSocket,
     /// The other runtimes that drive the connections.
-    runtimes: Vec<Handle>,
-    /// The index of the runtime that gets the next connection.
+    targets: Vec<Target>,
+    /// The index of the target that gets the next connection, if all have the same load.
     next: usize,
     service: Arc<Service>,
     _accepting: latch::Guard,
@@ -119,20 +145,38 @@ impl Acceptor {
 
     /// Spawns the task of a connection.
     fn serve(&mut self, socket: io::Result<TokioSocket>, peer: Peer) {
-        let other = self.runtimes.get(self.next);
-        self.next = (self.next + 1).checked_rem(self.runtimes.len()).unwrap_or(0);
-        let _entered = other.map(Handle::enter);
-        let socket = match other {
-            Some(_) => socket.and_then(TokioSocket::register_again),
-            None => socket,
+        let Some(target) = self.least_loaded() else {
+            return match socket {
+                Ok(socket) => drop(tokio::spawn(drive(TokioTransport::new(socket), peer, &self.service))),
+                Err(error) => refused(&error),
+            };
         };
-        match socket {
+        let _entered = target.handle.enter();
+        match socket.and_then(TokioSocket::register_again) {
             Ok(socket) => {
-                tokio::spawn(drive(TokioTransport::new(socket), peer, &self.service));
+                let driving = drive(TokioTransport::new(socket), peer, &self.service);
+                target.load.add();
+                tokio::spawn(async move {
+                    target.load.remove();
+                    driving.await;
+                });
             }
-            Err(error) => log::warn!("a connection was refused by the reactor: {error}"),
+            Err(error) => refused(&error),
         }
     }
+
+    /// The target with the least load. Of several, the first one after the target that was returned last.
+    fn least_loaded(&mut self) -> Option<Target> {
+        let n = self.targets.len();
+        let in_turn = (self.next..self.next + n).map(|index| index % n);
+        let index = in_turn.min_by_key(|&index| self.targets[index].load.get())?;
+        self.next = index + 1;
+        Some(self.targets[index].clone())
+    }
+}
+
+fn refused(error: &io::Error) {
+    log::warn!("a connection was refused by the reactor: {error}");
 }
 
 /// The socket of a [`Listener`], registered with tokio under a separate descriptor.

@@ -4,8 +4,8 @@
 //! Each connection is one task. [`Tokio::work_stealing`] runs all tasks on one runtime, whose threads take tasks from
 //! each other when they have none of their own. [`Tokio::per_core`] gives each thread its own runtime and, if the
 //! system can distribute connections (`SO_REUSEPORT`), its own listeners; a connection stays on its thread. One more
-//! thread accepts from Unix and inherited listeners, and gives the connections to the threads in turn. With one worker
-//! both run as `per_core`, because there is no thread to take tasks from.
+//! thread accepts from Unix and inherited listeners, and gives each connection to the thread that has the least to do.
+//! With one worker both run as `per_core`, because there is no thread to take tasks from.
 //!
 //! Handlers run inside the runtime, so libraries that require tokio work in them.
 //!

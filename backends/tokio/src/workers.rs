@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use gearshift_core::threads::OffloadThreads;
 use gearshift_core::{Engine, Latch, Listener, Server, Service, Threads, Workers, latch};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::NAME;
-use crate::accept::accept;
+use crate::accept::{Load, Target, accept};
 use crate::runtime::TokioEngine;
 
 /// The blocking threads of a runtime beyond `Config::blocking_threads`. The core limits its own jobs to the setting
@@ -19,8 +19,8 @@ const SPARE_BLOCKING_THREADS: usize = 512;
 
 /// The threads that run connections, tasks and handlers. A thread that a handler holds at the stop is left behind.
 pub(crate) struct TokioWorkers {
-    /// One handle for each runtime. Never empty.
-    handles: Vec<Handle>,
+    /// One for each runtime. Never empty.
+    targets: Vec<Target>,
     /// The work-stealing runtime, which owns its threads. `None` if `threads` run the runtimes.
     stealing: Option<Runtime>,
     /// The threads with a runtime each.
@@ -49,7 +49,7 @@ impl TokioWorkers {
             .enable_all()
             .build()?;
         let mut workers = TokioWorkers::new(server, &Latch::new());
-        workers.handles.push(runtime.handle().clone());
+        workers.targets.push(Target { handle: runtime.handle().clone(), load: Load::default() });
         workers.stealing = Some(runtime);
         Ok(workers)
     }
@@ -63,12 +63,17 @@ impl TokioWorkers {
         let latch = Latch::new();
         let mut workers = TokioWorkers::new(server, &latch);
         for number in 0..config.workers_or_cores() {
+            let load = Load::default();
+            load.add();
+            let (parks, unparks) = (load.clone(), load.clone());
             let runtime = Builder::new_current_thread()
                 .max_blocking_threads(config.blocking_threads.saturating_add(SPARE_BLOCKING_THREADS))
                 .thread_name("tokio-blocking")
+                .on_thread_park(move || parks.remove())
+                .on_thread_unpark(move || unparks.add())
                 .enable_all()
                 .build()?;
-            workers.handles.push(runtime.handle().clone());
+            workers.targets.push(Target { handle: runtime.handle().clone(), load });
             let running = latch.clone();
             workers.threads.spawn(format!("{NAME}-{number}"), move || {
                 runtime.block_on(running.released());
@@ -81,7 +86,7 @@ impl TokioWorkers {
 
     fn new(server: &Server, latch: &Latch) -> TokioWorkers {
         TokioWorkers {
-            handles: Vec::new(),
+            targets: Vec::new(),
             stealing: None,
             threads: Threads::new(server),
             latch: latch.clone(),
@@ -93,8 +98,10 @@ impl TokioWorkers {
 }
 
 impl TokioWorkers {
-    /// Accepts from listeners whose queue all runtimes share, on one more thread. If each runtime waited for such a
-    /// listener, each connection would wake all of them, and a runtime that a handler holds cannot accept for others.
+    /// Accepts from listeners whose queue all runtimes share, on one more thread, because tokio registers a listener so
+    /// that each connection wakes every runtime that waits for it. A connection goes to the runtime with the fewest
+    /// connections that it has not begun, and of these to an idle one. So a runtime that a handler holds gets one only
+    /// if no other is idle.
     fn accept_for_all(
         &self,
         listeners: Vec<Listener>,
@@ -107,7 +114,7 @@ impl TokioWorkers {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         for listener in listeners {
-            runtime.spawn(accept(listener, self.handles.clone(), service, accepting)?);
+            runtime.spawn(accept(listener, self.targets.clone(), service, accepting)?);
         }
         drop(entered);
         let running = self.latch.clone();
@@ -121,7 +128,7 @@ impl TokioWorkers {
 impl Workers for TokioWorkers {
     fn engine(&self) -> impl Engine {
         TokioEngine {
-            handles: self.handles.clone(),
+            handles: self.targets.iter().map(|target| target.handle.clone()).collect(),
             next: AtomicUsize::new(0),
             has_stopped: self.has_stopped.clone(),
             threads: OffloadThreads::new(self.compute_threads),
@@ -134,11 +141,11 @@ impl Workers for TokioWorkers {
         service: &Arc<Service>,
         accepting: &Latch,
     ) -> io::Result<()> {
-        let mut shares = Listener::share(listeners, self.handles.len())?;
+        let mut shares = Listener::share(listeners, self.targets.len())?;
         let shared = shares[0].extract_if(.., |listener| listener.is_shared()).collect();
         self.accept_for_all(shared, service, accepting)?;
-        for (handle, share) in self.handles.iter().zip(shares) {
-            let _entered = handle.enter();
+        for (target, share) in self.targets.iter().zip(shares) {
+            let _entered = target.handle.enter();
             for listener in share.into_iter().filter(|listener| !listener.is_shared()) {
                 tokio::spawn(accept(listener, Vec::new(), service, accepting)?);
             }

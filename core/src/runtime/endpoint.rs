@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use socket2::SockAddr;
 
-/// Whether `text` has the form `HOST:PORT`.
+/// Whether `text` has the form `HOST:PORT`. An IPv6 address is in brackets.
 pub(crate) fn is_host_and_port(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    let is_name = |host: &str| !host.is_empty() && !host.contains(['[', ']', ':', '/', ' ']);
+    let is_port = |(host, port): (&str, &str)| is_name(host) && port.parse::<u16>().is_ok();
+    text.parse::<SocketAddr>().is_ok() || text.rsplit_once(':').is_some_and(is_port)
 }
 
 /// The address of a TCP or Unix socket.

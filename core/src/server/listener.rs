@@ -13,6 +13,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -21,6 +22,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::conn::context::Peer;
 use crate::runtime::config::Config;
 use crate::runtime::endpoint::{Endpoint, is_host_and_port};
+use crate::runtime::sync::{Mutex, lock};
 #[cfg(doc)]
 use crate::server::accept::AcceptPause;
 use crate::server::backend::ServeError;
@@ -78,9 +80,11 @@ impl FromStr for Bind {
             }
         } else {
             match text.rsplit_once(':') {
-                Some(("fd", number)) => format!("'{text}' is written fd://{number}"),
+                Some(("fd", number)) if number.parse::<u16>().is_ok() => {
+                    format!("'{text}' is written fd://{number}")
+                }
                 _ if is_host_and_port(text) => return Ok(Bind::Tcp(text.into())),
-                Some((host, port)) if !host.is_empty() && port.parse::<u64>().is_ok() => {
+                Some((_, port)) if port.parse::<u64>().is_ok_and(|port| port > u16::MAX.into()) => {
                     format!("the port {port} is larger than {}", u16::MAX)
                 }
                 _ => format!("'{text}' is not HOST:PORT, unix:PATH or fd://N"),
@@ -126,8 +130,18 @@ pub struct Listener {
     socket: Socket,
     local: Endpoint,
     backlog: u16,
-    /// Whether other listeners of the server have the same socket.
-    is_shared: bool,
+    /// Of a listener that shares its socket with others of the server.
+    siblings: Option<Arc<Siblings>>,
+}
+
+/// What the listeners with one queue call when one of them passes a connection on.
+#[derive(Default)]
+struct Siblings(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
+
+impl fmt::Debug for Siblings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Siblings")
+    }
 }
 
 /// How a listening socket was made.
@@ -192,7 +206,24 @@ impl Listener {
     /// several listeners of one Unix or inherited socket. A poller should wake one of the threads that wait for such a
     /// listener, and not all of them.
     pub fn is_shared(&self) -> bool {
-        self.is_shared
+        self.siblings.is_some()
+    }
+
+    /// Wakes the acceptors of the other listeners with the same queue, if there are any. An acceptor calls it when a
+    /// connection waits that it cannot accept now: the poller has woken it alone, and one of the others may be able to
+    /// accept earlier.
+    pub fn pass_on(&self) {
+        if let Some(siblings) = &self.siblings {
+            lock(&siblings.0).iter().for_each(|wake| wake());
+        }
+    }
+
+    /// Makes [`Listener::pass_on`] of every listener with the same queue call `wake`, also that of this one. A listener
+    /// that is not shared drops `wake`.
+    pub fn on_passed(&self, wake: impl Fn() + Send + Sync + 'static) {
+        if let Some(siblings) = &self.siblings {
+            lock(&siblings.0).push(Box::new(wake));
+        }
     }
 
     /// Creates listeners for `n` threads, at least 1: for each thread one listener for each address of `listeners`. The
@@ -203,7 +234,8 @@ impl Listener {
     /// An error of the operating system.
     pub fn share(mut listeners: Vec<Listener>, n: usize) -> io::Result<Vec<Vec<Listener>>> {
         for listener in &mut listeners {
-            listener.is_shared = n > 1 && !matches!(listener.origin, Origin::Tcp);
+            let is_shared = n > 1 && !matches!(listener.origin, Origin::Tcp);
+            listener.siblings = is_shared.then(Arc::default);
         }
         let mut shares = vec![listeners];
         for _ in 1..n {
@@ -227,7 +259,7 @@ impl Listener {
     /// Creates a listener from a socket that listens.
     fn new(socket: Socket, backlog: u16, origin: Origin) -> io::Result<Listener> {
         let local = Endpoint::from_sockaddr(&socket.local_addr()?);
-        Ok(Listener { origin, socket, local, backlog, is_shared: false })
+        Ok(Listener { origin, socket, local, backlog, siblings: None })
     }
 
     /// Creates one more listener for the same address.
@@ -244,7 +276,7 @@ impl Listener {
             }
             _ => {
                 let sibling = Listener::new(self.socket.try_clone()?, self.backlog, Origin::Other)?;
-                Ok(Listener { is_shared: self.is_shared, ..sibling })
+                Ok(Listener { siblings: self.siblings.clone(), ..sibling })
             }
         }
     }
@@ -359,6 +391,29 @@ mod tests {
             listener.socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Other.into())
         };
         listeners.iter().map(local).collect()
+    }
+
+    #[test]
+    fn the_text_of_an_address_is_checked_before_a_name_is_looked_up() {
+        for text in ["localhost:80", "127.0.0.1:0", "[::1]:65535", "[fe80::1%2]:80", "a_name.example:1"] {
+            assert_eq!(text.parse::<Bind>().ok(), Some(Bind::Tcp(text.into())));
+        }
+        for (text, why) in [
+            ("", "'' is not HOST:PORT, unix:PATH or fd://N"),
+            (":80", "':80' is not HOST:PORT, unix:PATH or fd://N"),
+            ("[::1", "'[::1' is not HOST:PORT, unix:PATH or fd://N"),
+            ("::1:80", "'::1:80' is not HOST:PORT, unix:PATH or fd://N"),
+            ("[zz]:80", "'[zz]:80' is not HOST:PORT, unix:PATH or fd://N"),
+            ("http://localhost:80", "'http://localhost:80' is not HOST:PORT, unix:PATH or fd://N"),
+            ("localhost:65536", "the port 65536 is larger than 65535"),
+            ("unix:", "there is no path after unix:"),
+            ("fd:3", "'fd:3' is written fd://3"),
+            ("fd:x", "'fd:x' is not HOST:PORT, unix:PATH or fd://N"),
+            ("fd://x", "'x' is not the number of a file descriptor"),
+        ] {
+            let error = text.parse::<Bind>().expect_err(text);
+            assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::InvalidInput, why.to_owned()));
+        }
     }
 
     #[test]
