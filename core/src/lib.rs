@@ -64,7 +64,7 @@ pub use runtime::threads;
 pub use conn::cancel::CancelToken;
 pub use conn::context::Peer;
 pub use conn::driver::{Driving, drive};
-pub use conn::handler::{Answer, Handler};
+pub use conn::handler::{Answer, Handler, RouteOptions};
 pub use conn::service::Service;
 pub use conn::transport::{self, Transport};
 
@@ -73,9 +73,10 @@ pub use server::backend::{self, App, Backend, Report, ServeError, Server};
 pub use server::lifecycle::{self, Threads, Workers};
 pub use server::listener::{Bind, Listener};
 
-pub use web::handlers::{blocking, compute, metrics, on_disconnect, sync};
+pub use web::handlers::{blocking, body_limit, compute, metrics, on_disconnect, sync, timeout};
 #[cfg(feature = "hyper")]
 pub use web::hyper;
+pub use web::middleware;
 pub use web::refusal::Refusal;
 pub use web::router::Router;
 

@@ -295,7 +295,7 @@ impl Handler for Owning {
     fn call(&self, _: Request) -> Answer {
         let then = Box::pin(self.0.sleep(Duration::from_millis(1)));
         let answered = Owner { bomb: Bomb(self.1.clone()), then };
-        Answer::Later(Box::pin(answered), None)
+        Answer::later(answered)
     }
 }
 

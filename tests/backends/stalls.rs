@@ -220,7 +220,7 @@ impl Handler for Around {
             wait.await;
             router.call(request).response().await
         };
-        Answer::Later(Box::pin(routed), None)
+        Answer::later(routed)
     }
 }
 

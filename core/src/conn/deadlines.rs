@@ -45,6 +45,8 @@ pub(crate) struct Deadlines {
     pub(crate) bytes: Option<Instant>,
     /// Deadline of the handler's response, once the handler's future was pending.
     handler: Option<Extendable>,
+    /// The longest wait of the handler, if its route asks for another one than `Config::handler_timeout`.
+    pub(crate) handler_timeout: Option<Duration>,
     /// The waits of the current exchange. Boxed, because an idle connection has none.
     waits: Option<Box<Waits>>,
 }
@@ -103,6 +105,11 @@ impl Deadlines {
     #[inline]
     pub(crate) fn handler(&self) -> Option<Instant> {
         self.handler.map(|deadline| deadline.at)
+    }
+
+    /// The longest time for which the handler waits.
+    fn handler_timeout(&self, service: &Service) -> Duration {
+        self.handler_timeout.unwrap_or(service.config.handler_timeout)
     }
 
     /// Deadline of the next piece of the response.
@@ -289,7 +296,7 @@ impl<T: Transport> Io<T> {
     /// Resets the deadlines for a handler that is about to be called: the head is complete.
     #[inline(always)]
     pub(crate) fn handler_begins(&mut self) {
-        self.deadlines.head = None;
+        (self.deadlines.head, self.deadlines.handler_timeout) = (None, None);
         self.forget_body_waits();
         // A streamed response leaves its liveness check, and a handler that panicked leaves its deadline.
         if self.deadlines.handler.is_some() || self.peer_check.is_some() {
@@ -300,7 +307,7 @@ impl<T: Transport> Io<T> {
     /// Records that the handler's future is pending. The first call starts the handler's time.
     pub(crate) fn handler_waits(&mut self, service: &Service) {
         if self.deadlines.handler.is_none() {
-            let at = deadline_in(service, service.config.handler_timeout);
+            let at = deadline_in(service, self.deadlines.handler_timeout(service));
             self.deadlines.handler = Some(Extendable::new(at));
             self.arm();
         }
@@ -308,8 +315,9 @@ impl<T: Transport> Io<T> {
 
     /// Starts the handler's time again, if there is a handler.
     fn restart_handler(&mut self, service: &Service) {
+        let at = deadline_in(service, self.deadlines.handler_timeout(service));
         if let Some(handler) = &mut self.deadlines.handler {
-            *handler = Extendable::new(deadline_in(service, service.config.handler_timeout));
+            *handler = Extendable::new(at);
         }
     }
 
@@ -322,9 +330,10 @@ impl<T: Transport> Io<T> {
             self.restart_handler(service);
             return false;
         }
+        let timeout = self.deadlines.handler_timeout(service);
         let Some(handler) = &mut self.deadlines.handler else { return false };
         let before = handler.at;
-        let is_late = handler.has_passed(service.clock.now(), service.config.handler_timeout);
+        let is_late = handler.has_passed(service.clock.now(), timeout);
         if handler.at != before {
             self.arm();
         }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::proto::BoxFuture;
 use crate::proto::into_response::IntoResponse;
@@ -21,18 +22,82 @@ pub trait Handler: Send + Sync + 'static {
     /// On an event loop the call runs on the thread that drives the connections, so it must not block. A panic is
     /// answered with 500.
     fn call(&self, request: Request) -> Answer;
+
+    /// What the handler asks for in place of the settings of the server. A router reads this once, when the handler is
+    /// added to it, and applies it to all requests of the route.
+    fn options(&self) -> RouteOptions {
+        RouteOptions::default()
+    }
+}
+
+/// What a route asks for in place of the settings of the server. `None` stands for the setting.
+///
+/// The functions [`on_disconnect`](crate::on_disconnect()), [`timeout`](crate::timeout()) and
+/// [`body_limit`](crate::body_limit()) give a handler its options, and [`Router::with_options`](crate::Router::with_options)
+/// those of all routes of a router. The options of a handler have precedence over those of its router, and the options
+/// of a router over those of the router into which it is nested.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::{Router, RouteOptions, sync, timeout};
+///
+/// let mut options = RouteOptions::default();
+/// options.timeout = Some(Duration::from_secs(5));
+/// let app = Router::new()
+///     .with_options(options)
+///     .get("/", sync(|_| "after 5 s: 503"))
+///     .get("/report", timeout(Duration::from_secs(60), async |_| "after 60 s: 503"));
+/// # drop(app);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteOptions {
+    /// The policy for a peer that leaves while a handler waits, in place of
+    /// [`Config::on_disconnect`](crate::Config::on_disconnect).
+    pub on_disconnect: Option<OnDisconnect>,
+    /// The longest time for which a handler waits, in place of
+    /// [`Config::handler_timeout`](crate::Config::handler_timeout). The peer then receives 503. It does not end a
+    /// function that does not wait.
+    pub timeout: Option<Duration>,
+    /// The largest request body in bytes that [`Request::json`] and the like collect, in place of
+    /// [`Request::DEFAULT_BODY_LIMIT`].
+    pub body_limit: Option<usize>,
+}
+
+impl From<OnDisconnect> for RouteOptions {
+    fn from(policy: OnDisconnect) -> RouteOptions {
+        RouteOptions { on_disconnect: Some(policy), ..RouteOptions::default() }
+    }
+}
+
+impl RouteOptions {
+    /// The options, with those of `outer` where they are `None`.
+    #[must_use]
+    pub fn or(self, outer: RouteOptions) -> RouteOptions {
+        RouteOptions {
+            on_disconnect: self.on_disconnect.or(outer.on_disconnect),
+            timeout: self.timeout.or(outer.timeout),
+            body_limit: self.body_limit.or(outer.body_limit),
+        }
+    }
 }
 
 /// The return value of a handler.
 pub enum Answer {
     /// A response.
     Ready(Response),
-    /// A future of the response, and the policy for a peer that leaves before the future is ready. `None` selects
-    /// [`Config::on_disconnect`](crate::Config::on_disconnect).
-    Later(BoxFuture<Response>, Option<OnDisconnect>),
+    /// A future of the response, and the options for the time until it is ready: the policy for a peer that leaves,
+    /// and the longest wait.
+    Later(BoxFuture<Response>, RouteOptions),
 }
 
 impl Answer {
+    /// Returns an answer that a future gives, with the settings of the server.
+    pub fn later(future: impl Future<Output = Response> + Send + 'static) -> Answer {
+        Answer::Later(Box::pin(future), RouteOptions::default())
+    }
+
     /// Waits for the response.
     pub async fn response(self) -> Response {
         match self {
@@ -41,14 +106,29 @@ impl Answer {
         }
     }
 
-    /// Applies `change` to the response. The policy stays the same.
+    /// Applies `change` to the response. The options stay the same.
     pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Answer {
         match self {
             Answer::Ready(response) => Answer::Ready(change(response)),
-            Answer::Later(future, policy) => {
-                Answer::Later(Box::pin(async move { change(future.await) }), policy)
+            Answer::Later(future, options) => {
+                Answer::Later(Box::pin(async move { change(future.await) }), options)
             }
         }
+    }
+
+    /// Sets the options that are `None`.
+    #[must_use]
+    pub(crate) fn with_outer(self, outer: RouteOptions) -> Answer {
+        match self {
+            Answer::Later(future, options) => Answer::Later(future, options.or(outer)),
+            ready => ready,
+        }
+    }
+}
+
+impl<R: IntoResponse> From<R> for Answer {
+    fn from(response: R) -> Answer {
+        Answer::Ready(response.into_response())
     }
 }
 
@@ -56,7 +136,7 @@ impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Answer::Ready(response) => f.debug_tuple("Ready").field(response).finish(),
-            Answer::Later(_, policy) => f.debug_tuple("Later").field(policy).finish(),
+            Answer::Later(_, options) => f.debug_tuple("Later").field(options).finish(),
         }
     }
 }
@@ -69,7 +149,7 @@ where
 {
     fn call(&self, request: Request) -> Answer {
         let response = self(request);
-        Answer::Later(Box::pin(async move { response.await.into_response() }), None)
+        Answer::later(async move { response.await.into_response() })
     }
 }
 
@@ -77,10 +157,18 @@ impl Handler for Arc<dyn Handler> {
     fn call(&self, request: Request) -> Answer {
         (**self).call(request)
     }
+
+    fn options(&self) -> RouteOptions {
+        (**self).options()
+    }
 }
 
 impl Handler for Box<dyn Handler> {
     fn call(&self, request: Request) -> Answer {
         (**self).call(request)
+    }
+
+    fn options(&self) -> RouteOptions {
+        (**self).options()
     }
 }

@@ -18,7 +18,7 @@ mod offer;
 pub(crate) mod read_buffer;
 pub(crate) mod request;
 mod request_body;
-mod request_parts;
+pub(crate) mod request_parts;
 pub(crate) mod response;
 mod response_state;
 mod scan;

@@ -160,6 +160,14 @@ impl Request {
         std::mem::take(&mut self.inner_mut().body)
     }
 
+    /// The largest request body in bytes that [`Request::json`] and the like collect by default: 2 MiB.
+    pub const DEFAULT_BODY_LIMIT: usize = 2 << 20;
+
+    /// Sets the largest body that methods of this request collect.
+    pub fn set_body_limit(&mut self, limit: usize) {
+        self.inner_mut().body_limit = Some(limit);
+    }
+
     /// The values that middleware has attached to the request.
     pub fn extensions(&self) -> &Extensions {
         &self.inner().extensions

@@ -22,8 +22,16 @@ pub(crate) struct RequestParts {
     pub(crate) body: Body,
     /// Data of the layer above, for example the address of the peer. This layer does not read it.
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) body_limit: Option<usize>,
+    /// The number of the route that a router has chosen; 0 if there is none. This layer does not read it.
+    pub(crate) route: u32,
+    /// The states of the routers that have passed the request on, the innermost first.
+    pub(crate) states: Option<States>,
     pub(crate) extensions: Extensions,
 }
+
+/// Values of the application that all requests of a route share.
+pub(crate) type States = Arc<[Arc<dyn Any + Send + Sync>]>;
 
 /// The bytes of a head, and the positions of its parts in them.
 #[derive(Default)]
@@ -77,6 +85,7 @@ pub(crate) fn recycle(mut parts: Box<RequestParts>) {
         parts.body = Body::empty();
     }
     parts.context = None;
+    (parts.states, parts.route) = (None, 0);
     if parts.params.names.take().is_some() {
         parts.params.values.clear();
     }
@@ -110,6 +119,7 @@ mod tests {
         parts.body = "body".into();
         parts.context = Some(Arc::new(1));
         parts.params = Params { names: Some([Box::from("name")].into()), values: vec![Span::default()] };
+        parts.states = Some([Arc::new(1) as Arc<dyn Any + Send + Sync>].into());
         parts.extensions.insert(1);
         recycle(parts);
         assert_eq!(pooled(), 1);
@@ -117,7 +127,7 @@ mod tests {
         assert!(std::ptr::eq(&*parts, address));
         assert_eq!(pooled(), 0);
         assert!(parts.head.bytes.is_empty() && parts.body.is_empty() && parts.context.is_none());
-        assert!(parts.params.names.is_none() && parts.params.values.is_empty());
+        assert!(parts.params.names.is_none() && parts.params.values.is_empty() && parts.states.is_none());
         assert!(parts.extensions.is_empty());
     }
 

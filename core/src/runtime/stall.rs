@@ -24,8 +24,8 @@ use crate::runtime::task::lock;
 pub(crate) struct RouteName(u32);
 
 /// The names of all routes of the process, without duplicates. The first one is that of [`RouteName::NONE`].
-static NAMES: LazyLock<Mutex<Vec<Box<str>>>> =
-    LazyLock::new(|| Mutex::new(vec!["a handler without a route".into()]));
+static NAMES: LazyLock<Mutex<Vec<&'static str>>> =
+    LazyLock::new(|| Mutex::new(vec!["a handler without a route"]));
 
 thread_local! {
     /// The route whose handler the thread has called or polled last.
@@ -36,14 +36,25 @@ impl RouteName {
     /// A handler without a route.
     pub(crate) const NONE: RouteName = RouteName(0);
 
-    /// The index of `name`, which is assigned at its first use.
+    /// The index of `name`, which is assigned at its first use. Names are never freed.
     pub(crate) fn new(name: &str) -> RouteName {
         let mut names = lock(&NAMES);
-        let at = names.iter().position(|known| **known == *name).unwrap_or_else(|| {
-            names.push(name.into());
+        let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            names.push(Box::leak(name.into()));
             names.len() - 1
         });
         RouteName(u32::try_from(at).expect("memory does not hold that many routes"))
+    }
+
+    /// The route with this index.
+    pub(crate) fn from_index(index: u32) -> RouteName {
+        RouteName(index)
+    }
+
+    /// The index of the route; 0 for [`RouteName::NONE`].
+    #[inline]
+    pub(crate) fn index(self) -> u32 {
+        self.0
     }
 
     /// Records that the calling thread is about to call a handler of this route, or to poll its future.
@@ -59,8 +70,13 @@ impl RouteName {
     }
 
     /// The name, for a report.
-    pub(crate) fn name(self) -> Box<str> {
-        lock(&NAMES)[self.0 as usize].clone()
+    pub(crate) fn name(self) -> &'static str {
+        lock(&NAMES)[self.0 as usize]
+    }
+
+    /// The path of the route; `None` for [`RouteName::NONE`].
+    pub(crate) fn route(self) -> Option<&'static str> {
+        (self != RouteName::NONE).then(|| self.name())
     }
 }
 

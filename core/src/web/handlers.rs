@@ -1,11 +1,11 @@
-//! Kinds of handlers: plain functions and the threads they run on, the disconnect policy of a route, and the
-//! statistics.
+//! Kinds of handlers: plain functions and the threads they run on, handlers with options, and the statistics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 
-use crate::conn::handler::{Answer, Handler};
+use crate::conn::handler::{Answer, Handler, RouteOptions};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
@@ -77,7 +77,7 @@ fn offloading<R: IntoResponse>(
         let job = move || function(request).into_response();
         let may_refuse = runtime.pool(work).refuses();
         let response = offload(runtime, work, job, may_refuse);
-        Answer::Later(Box::pin(async { response.await.into_response() }), None)
+        Answer::later(async { response.await.into_response() })
     })
 }
 
@@ -97,9 +97,28 @@ pub fn metrics() -> impl Handler {
     })
 }
 
+/// A handler with options.
+struct WithOptions<H> {
+    handler: H,
+    options: RouteOptions,
+}
+
+impl<H: Handler> Handler for WithOptions<H> {
+    fn call(&self, mut request: Request) -> Answer {
+        if let Some(limit) = self.options.body_limit {
+            request.set_body_limit(limit);
+        }
+        self.handler.call(request).with_outer(self.options)
+    }
+
+    fn options(&self) -> RouteOptions {
+        self.handler.options().or(self.options)
+    }
+}
+
 /// Creates a handler with its own [`OnDisconnect`] policy, which replaces
 /// [`Config::on_disconnect`](crate::Config::on_disconnect) for it. The policy has no effect on a handler that answers
-/// without waiting.
+/// without waiting. Middleware keeps it. If the handler itself has a policy, that one is kept.
 ///
 /// ```
 /// # use gearshift_core::{OnDisconnect, Request, Router, on_disconnect};
@@ -110,8 +129,43 @@ pub fn metrics() -> impl Handler {
 /// let app = Router::new().post("/order", on_disconnect(OnDisconnect::Detach, order));
 /// ```
 pub fn on_disconnect(policy: OnDisconnect, handler: impl Handler) -> impl Handler {
-    Answering(move |request| match handler.call(request) {
-        Answer::Later(future, _) => Answer::Later(future, Some(policy)),
-        answer => answer,
-    })
+    WithOptions { handler, options: RouteOptions { on_disconnect: Some(policy), ..RouteOptions::default() } }
+}
+
+/// Creates a handler with its own limit for waiting, which replaces
+/// [`Config::handler_timeout`](crate::Config::handler_timeout) for it: shorter or longer. A handler that exceeds it is
+/// dropped, and its peer receives 503. The limit has no effect on a handler that answers without waiting. Middleware
+/// keeps it, and its own waits count.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use gearshift_core::{Request, Router, timeout};
+/// async fn report(request: Request) -> &'static str {
+///     request.runtime().sleep(Duration::from_millis(5)).await;
+///     "done"
+/// }
+/// let app = Router::new().get("/report", timeout(Duration::from_secs(60), report));
+/// ```
+///
+/// # Panics
+/// If `limit` is zero.
+pub fn timeout(limit: Duration, handler: impl Handler) -> impl Handler {
+    assert!(!limit.is_zero(), "a handler needs some time");
+    WithOptions { handler, options: RouteOptions { timeout: Some(limit), ..RouteOptions::default() } }
+}
+
+/// Creates a handler for request bodies of up to `limit` bytes, in place of
+/// [`Request::DEFAULT_BODY_LIMIT`]: the limit of [`Request::json`] and of the other methods that collect a body. A body
+/// that the handler reads in pieces has the limit [`Limits::body`](crate::Limits::body) alone.
+///
+/// ```
+/// # use gearshift_core::{Refusal, Request, Router, body_limit};
+/// async fn save(request: Request) -> Result<String, Refusal> {
+///     let note = request.text().await?;
+///     Ok(format!("{} bytes", note.len()))
+/// }
+/// let app = Router::new().post("/notes", body_limit(64 * 1024, save));
+/// ```
+pub fn body_limit(limit: usize, handler: impl Handler) -> impl Handler {
+    WithOptions { handler, options: RouteOptions { body_limit: Some(limit), ..RouteOptions::default() } }
 }

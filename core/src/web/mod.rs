@@ -5,5 +5,7 @@ mod content;
 pub(crate) mod handlers;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+pub mod middleware;
 pub(crate) mod refusal;
 pub(crate) mod router;
+mod state;

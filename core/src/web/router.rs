@@ -1,20 +1,25 @@
 //! The router: it selects the handler of a request by its path, then by its method.
 
+mod endpoint;
+mod unserved;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::conn::handler::{Answer, Handler};
+use crate::conn::handler::{Answer, Handler, RouteOptions};
 use crate::proto::fields::Span;
-use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
+#[cfg(doc)]
 use crate::proto::response::Response;
 use crate::runtime::stall::RouteName;
 use crate::server::backend::App;
+use crate::web::middleware::Middleware;
+use crate::web::router::endpoint::{Endpoint, Group};
+use crate::web::router::unserved::{NotFound, Unserved, WithoutHandler};
 
 /// A handler that passes each request to the handler of its path and method.
 ///
@@ -28,34 +33,52 @@ use crate::server::backend::App;
 /// | Request | Response |
 /// | --- | --- |
 /// | OPTIONS for the path of a route, or for `*` | 204 with `Allow` |
-/// | another method, the path has a route | 405 with `Allow` (RFC 9110, 15.5.6) |
+/// | another method, the path has a route | 405 with `Allow` (RFC 9110, 15.5.6); see [`method_not_allowed`](Router::method_not_allowed) |
 /// | the same, if neither RFC 9110, RFC 5789 nor any route defines the method | 501 (RFC 9110, 15.6.2) |
 /// | no route has the path | the [fallback](Router::fallback), else 404, or 501 to CONNECT |
 ///
+/// # Groups
+///
+/// A router with middleware, state or options is a group of routes. [`nest`](Router::nest) adds a group under a path,
+/// and [`merge`](Router::merge) adds one at the same path. What a router has applies to all of its routes and to all
+/// routers nested in it, whether it was added before or after them, and also to the responses of the table above. The
+/// order in which middleware runs is the order in which it was added, from outer routers to inner ones.
+///
+/// The path is matched before the middleware runs. A middleware therefore sees [`Request::param`] and
+/// [`Request::route`], and cannot change which handler is called.
+///
 /// ```
+/// use gearshift_core::middleware::map_response;
 /// use gearshift_core::{Method, Request, Router, sync};
 ///
+/// let users = Router::new()
+///     .get("/", sync(|_| "all users"))
+///     .get("/{id}", async |request: Request| format!("user {}", request.param("id").unwrap()));
 /// let app = Router::new()
 ///     .get("/", sync(|_| "Hello, World!"))
-///     .get("/hello/{name}", async |request: Request| format!("Hello, {}!", request.param("name").unwrap()));
+///     .nest("/users", users)
+///     .wrap(map_response(|response| response.with_header("x-app", "example")));
 /// let routes: Vec<_> = app.routes().collect();
-/// assert_eq!(routes[1], ("/hello/{name}", "GET, HEAD, OPTIONS".to_owned()));
+/// assert_eq!(routes[2], ("/users/{id}", "GET, HEAD, OPTIONS".to_owned()));
 /// ```
-#[derive(Default)]
 pub struct Router {
     /// The indices of the routes without parameters. They have precedence, so that most requests need one lookup.
     fixed: FxHashMap<Box<[u8]>, usize>,
     /// The indices of all routes.
     paths: matchit::Router<usize>,
     routes: Vec<Route>,
-    fallback: Option<Box<dyn Handler>>,
+    group: Group,
+    fallback: Endpoint,
+    has_fallback: bool,
+    /// The fallbacks of nested routers, by the paths under which they were nested.
+    nested_fallbacks: Vec<(Box<str>, Endpoint)>,
+    method_not_allowed: Option<Arc<dyn Handler>>,
 }
 
 /// The methods that are answered with 405, and not with 501, if no route serves them (RFC 9110, 9.3; RFC 5789).
 const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// The handlers of one path.
-#[derive(Default)]
 struct Route {
     path: Box<str>,
     /// The path as the stall detector refers to it.
@@ -63,10 +86,29 @@ struct Route {
     /// The names of the parameters in `path`, in order. `matchit` tells them with the first match.
     names: OnceLock<Arc<[Box<str>]>>,
     /// The handler of GET. It has a field because most requests are GET.
-    get: Option<Box<dyn Handler>>,
-    others: Vec<(Method, Box<dyn Handler>)>,
+    get: Option<Endpoint>,
+    others: Vec<(Method, Endpoint)>,
     /// The handler of all methods without a handler.
-    any: Option<Box<dyn Handler>>,
+    any: Option<Endpoint>,
+    /// Answers methods without a handler, if there is no `any`.
+    unserved: Endpoint,
+    /// Whether `unserved` calls a handler of the application.
+    has_hook: bool,
+}
+
+impl Default for Router {
+    fn default() -> Router {
+        Router {
+            fixed: FxHashMap::default(),
+            paths: matchit::Router::new(),
+            routes: Vec::new(),
+            group: Group::default(),
+            fallback: Endpoint::new(Unserved(None)),
+            has_fallback: false,
+            nested_fallbacks: Vec::new(),
+            method_not_allowed: None,
+        }
+    }
 }
 
 impl Router {
@@ -106,32 +148,153 @@ impl Router {
     /// If `path` is malformed, if it conflicts with the path of another route, or if it has a handler for `method`
     /// already.
     pub fn route(mut self, method: Method, path: &str, handler: impl Handler) -> Router {
-        let route = self.at(path);
-        let taken = match method {
-            Method::GET => route.get.replace(Box::new(handler)).is_some(),
-            _ => {
-                let taken = route.other(&method).is_some();
-                route.others.push((method, Box::new(handler)));
-                taken
-            }
-        };
-        assert!(!taken, "the route {path} was added twice for one method");
+        let endpoint = Endpoint::new(handler).within(&self.group);
+        self.at(path).add(Some(method), endpoint);
         self
     }
 
     /// Adds a handler for all methods for which `path` has no other handler. Panics as [`Router::route`] does.
     pub fn any(mut self, path: &str, handler: impl Handler) -> Router {
-        let taken = self.at(path).any.replace(Box::new(handler)).is_some();
-        assert!(!taken, "the route {path} was added twice for one method");
+        let endpoint = Endpoint::new(handler).within(&self.group);
+        self.at(path).add(None, endpoint);
         self
     }
 
     /// Sets the handler for requests whose path has no route. It replaces the 404 response, and the 501 to CONNECT. A
     /// fallback that answers CONNECT with a status of 2xx, and not with [`Response::tunnel`], does not reach the peer,
     /// which would take that response for a tunnel (RFC 9110, 9.3.6): the peer gets 501.
+    ///
+    /// The fallback of a nested router is for the paths under its prefix.
     pub fn fallback(mut self, handler: impl Handler) -> Router {
-        self.fallback = Some(Box::new(handler));
+        self.fallback = Endpoint::new(handler).within(&self.group);
+        self.has_fallback = true;
         self
+    }
+
+    /// Sets the [fallback](Router::fallback) to a handler of the page for a path that does not exist. A response with
+    /// status 200 gets status 404.
+    ///
+    /// ```
+    /// # use gearshift_core::{Response, Router, sync};
+    /// let app = Router::new().not_found(sync(|_| Response::html("<p>There is no such page.")));
+    /// # drop(app);
+    /// ```
+    pub fn not_found(self, handler: impl Handler) -> Router {
+        self.fallback(NotFound(handler))
+    }
+
+    /// Sets the handler for requests with a method that their path does not have, in place of the 405 response. The
+    /// router adds `Allow` to its response, and changes the status 200 to 405. The handler of a nested router is for the
+    /// routes of that router.
+    ///
+    /// ```
+    /// # use gearshift_core::{Response, Router, sync};
+    /// let app = Router::new()
+    ///     .get("/", sync(|_| "hello"))
+    ///     .method_not_allowed(sync(|_| Response::html("<p>This page cannot be changed.")));
+    /// # drop(app);
+    /// ```
+    pub fn method_not_allowed(mut self, handler: impl Handler) -> Router {
+        let hook: Arc<dyn Handler> = Arc::new(handler);
+        for route in self.routes.iter_mut().filter(|route| !route.has_hook) {
+            route.set_hook(&hook, &self.group);
+        }
+        self.method_not_allowed = Some(hook);
+        self
+    }
+
+    /// Adds a middleware to all routes, fallbacks and nested routers of this router. It runs after the middleware that
+    /// was added before, and before that of nested routers. See [`middleware`](crate::middleware).
+    pub fn wrap(mut self, middleware: impl Middleware) -> Router {
+        self.group.middleware.push(Arc::new(middleware));
+        self.rebuild();
+        self
+    }
+
+    /// Gives all handlers and middleware of this router a value of type `T`; see [`Request::state`]. A router has one
+    /// state of each type: a second one replaces the first. Nested routers see the states of outer ones.
+    pub fn with_state<T: Send + Sync + 'static>(self, state: T) -> Router {
+        self.with_shared_state(Arc::new(state))
+    }
+
+    /// Does the same as [`Router::with_state`] with a value that the caller shares.
+    pub fn with_shared_state<T: Send + Sync + 'static>(mut self, state: Arc<T>) -> Router {
+        self.group.states.retain(|other| !(**other).is::<T>());
+        self.group.states.push(state);
+        self.rebuild();
+        self
+    }
+
+    /// Sets the options of all routes that have no others; see [`RouteOptions`].
+    pub fn with_options(mut self, options: RouteOptions) -> Router {
+        self.group.options = options.or(self.group.options);
+        self.rebuild();
+        self
+    }
+
+    /// Adds all routes of `other` under the path `prefix`. The route `/` of `other` gets the path `prefix` itself. The
+    /// prefix may have parameters, which handlers of `other` see. Handlers see the whole path in [`Request::path`].
+    ///
+    /// # Panics
+    /// If `prefix` does not begin with a slash or ends with one, or as [`Router::route`] does.
+    pub fn nest(mut self, prefix: &str, other: Router) -> Router {
+        assert!(
+            prefix.starts_with('/') && !prefix.ends_with('/'),
+            "the prefix {prefix:?} has to begin with a slash and must not end with one; `merge` adds routes without one"
+        );
+        if other.has_fallback {
+            let fallback = other.fallback.clone().nested(&other.group).within(&self.group);
+            self.nested_fallbacks.push((prefix.into(), fallback));
+        }
+        self.adopt(prefix, other);
+        self
+    }
+
+    /// Adds all routes of `other` at their own paths. They keep the middleware, states and options of `other`, inside
+    /// those of this router.
+    ///
+    /// # Panics
+    /// If both routers have a fallback, or as [`Router::route`] does.
+    pub fn merge(mut self, other: Router) -> Router {
+        if other.has_fallback {
+            assert!(!self.has_fallback, "two routers that both have a fallback cannot be merged");
+            self.fallback = other.fallback.clone().nested(&other.group).within(&self.group);
+            self.has_fallback = true;
+        }
+        self.adopt("", other);
+        self
+    }
+
+    /// Adds the routes and nested fallbacks of `other`.
+    fn adopt(&mut self, prefix: &str, other: Router) {
+        for (inner, fallback) in other.nested_fallbacks {
+            let fallback = fallback.nested(&other.group).within(&self.group);
+            self.nested_fallbacks.push((format!("{prefix}{inner}").into(), fallback));
+        }
+        for route in other.routes {
+            let path = match &*route.path {
+                "/" if !prefix.is_empty() => prefix.to_owned(),
+                path => format!("{prefix}{path}"),
+            };
+            let is_new = !self.routes.iter().any(|other| *other.path == *path);
+            self.at(&path);
+            let group = &self.group;
+            let adopted = |endpoint: Endpoint| endpoint.nested(&other.group).within(group);
+            let endpoints = route.get.map(|get| (Some(Method::GET), get)).into_iter();
+            let others = route.others.into_iter().map(|(method, endpoint)| (Some(method), endpoint));
+            let any = route.any.map(|any| (None, any));
+            let endpoints: Vec<_> = endpoints
+                .chain(others)
+                .chain(any)
+                .map(|(method, endpoint)| (method, adopted(endpoint)))
+                .collect();
+            let unserved = adopted(route.unserved);
+            let at = self.at(&path);
+            endpoints.into_iter().for_each(|(method, endpoint)| at.add(method, endpoint));
+            if is_new && (route.has_hook || !at.has_hook) {
+                (at.unserved, at.has_hook) = (unserved, route.has_hook);
+            }
+        }
     }
 
     /// The path of each route and its methods as a value of `Allow`, in the order in which the routes were added.
@@ -144,14 +307,56 @@ impl Router {
         if let Some(at) = self.routes.iter().position(|route| *route.path == *path) {
             return &mut self.routes[at];
         }
+        check_path(path);
         if let Err(error) = self.paths.insert(path, self.routes.len()) {
             panic!("the route {path} cannot be added: {error}");
         }
         if !path.contains(['{', '}']) {
             self.fixed.insert(path.as_bytes().into(), self.routes.len());
         }
-        self.routes.push(Route { path: path.into(), name: RouteName::new(path), ..Route::default() });
+        let hook = self.method_not_allowed.clone();
+        self.routes.push(Route {
+            path: path.into(),
+            name: RouteName::new(path),
+            names: OnceLock::new(),
+            get: None,
+            others: Vec::new(),
+            any: None,
+            has_hook: hook.is_some(),
+            unserved: Endpoint::new(Unserved(hook)).within(&self.group),
+        });
         self.routes.last_mut().expect("a route was just added")
+    }
+
+    /// Puts the group around all handlers again.
+    fn rebuild(&mut self) {
+        let routes = self.routes.iter_mut().flat_map(|route| {
+            let others = route.others.iter_mut().map(|(_, endpoint)| endpoint);
+            route.get.iter_mut().chain(others).chain(&mut route.any).chain([&mut route.unserved])
+        });
+        let fallbacks = self.nested_fallbacks.iter_mut().map(|(_, endpoint)| endpoint);
+        for endpoint in routes.chain(fallbacks).chain([&mut self.fallback]) {
+            endpoint.build(&self.group);
+        }
+    }
+}
+
+/// Checks a path for the mistakes that users of other routers make.
+///
+/// # Panics
+/// If there is one. The message says what to write.
+fn check_path(path: &str) {
+    assert!(
+        path.starts_with('/') || path == "*",
+        "the route {path:?} has to begin with a slash: \"/{path}\""
+    );
+    for segment in path.split('/') {
+        let instead = match (segment.strip_prefix(':'), segment.strip_prefix('*')) {
+            (Some(name), _) if !name.is_empty() => format!("{{{name}}}"),
+            (_, Some(name)) if !name.is_empty() => format!("{{*{name}}}"),
+            _ => continue,
+        };
+        panic!("the route {path:?} would match the text {segment:?}; the parameter is written {instead:?}");
     }
 }
 
@@ -165,42 +370,50 @@ impl From<Router> for App {
 impl Handler for Router {
     fn call(&self, mut request: Request) -> Answer {
         if let Some(&fixed) = self.fixed.get(request.path_bytes()) {
+            // Parameters of a router that calls this one as a handler belong to another path.
+            request.inner_mut().params.names = None;
             return self.routes[fixed].call(request, self);
         }
         let Ok(found) = self.paths.at(request.path()) else {
             return self.unrouted(request);
         };
         let route = &self.routes[*found.value];
-        if !found.params.is_empty() {
-            let names =
-                route.names.get_or_init(|| found.params.iter().map(|(name, _)| name.into()).collect());
-            // `found` borrows the request until the values are collected.
-            let head = &request.inner().head.bytes;
-            let values: SmallVec<[Span; 8]> =
-                found.params.iter().filter_map(|(_, value)| Span::within(head, value.as_bytes())).collect();
-            let params = &mut request.inner_mut().params;
-            params.values.clear();
-            params.values.extend(values);
-            params.names = Some(names.clone());
-        }
+        let names = route.names.get_or_init(|| found.params.iter().map(|(name, _)| name.into()).collect());
+        // `found` borrows the request until the values are collected.
+        let head = &request.inner().head.bytes;
+        let values: SmallVec<[Span; 8]> =
+            found.params.iter().filter_map(|(_, value)| Span::within(head, value.as_bytes())).collect();
+        let params = &mut request.inner_mut().params;
+        params.values.clear();
+        params.values.extend(values);
+        params.names = Some(names.clone());
         route.call(request, self)
     }
 }
 
 impl Router {
     /// Answers a request whose path has no route, including `OPTIONS *` and CONNECT.
-    fn unrouted(&self, request: Request) -> Answer {
-        if let Some(fallback) = &self.fallback {
+    fn unrouted(&self, mut request: Request) -> Answer {
+        request.inner_mut().params.names = None;
+        let nested = self.nested_fallbacks.iter().filter(|(prefix, _)| is_under(request.path(), prefix));
+        if let Some((_, fallback)) = nested.max_by_key(|(prefix, _)| prefix.split('/').count()) {
             return fallback.call(request);
         }
-        Answer::Ready(match *request.method() {
-            Method::OPTIONS if request.path() == "*" => {
-                let methods = self.routes.iter().flat_map(Route::methods);
-                allow(StatusCode::NO_CONTENT, methods.filter(|method| *method != "OPTIONS"))
-            }
-            Method::CONNECT => StatusCode::NOT_IMPLEMENTED.into_response(),
-            _ => StatusCode::NOT_FOUND.into_response(),
-        })
+        if !self.has_fallback {
+            let unserved = match *request.method() {
+                Method::OPTIONS if request.path() == "*" => {
+                    let methods = self.routes.iter().flat_map(Route::methods);
+                    WithoutHandler::allowing(
+                        StatusCode::NO_CONTENT,
+                        methods.filter(|method| *method != "OPTIONS"),
+                    )
+                }
+                Method::CONNECT => WithoutHandler::of(StatusCode::NOT_IMPLEMENTED),
+                _ => WithoutHandler::of(StatusCode::NOT_FOUND),
+            };
+            request.extensions_mut().insert(unserved);
+        }
+        self.fallback.call(request)
     }
 
     /// Whether `method` is known, so that a path without it is answered with 405.
@@ -209,10 +422,14 @@ impl Router {
     }
 }
 
-/// The response with `status` whose `Allow` lists `methods`.
-fn allow<'a>(status: StatusCode, methods: impl Iterator<Item = &'a str>) -> Response {
-    let value = HeaderValue::try_from(list(methods)).expect("method names are valid field values");
-    status.into_response().with_value(header::ALLOW, value)
+/// Whether `path` is a prefix with parameters, or begins with one and a slash.
+fn is_under(path: &str, prefix: &str) -> bool {
+    let mut segments = path.split('/');
+    prefix.split('/').all(|expected| {
+        segments
+            .next()
+            .is_some_and(|segment| (expected.starts_with('{') && !segment.is_empty()) || expected == segment)
+    })
 }
 
 /// A value of `Allow` with `methods` and OPTIONS, each once.
@@ -229,8 +446,9 @@ fn list<'a>(methods: impl Iterator<Item = &'a str>) -> String {
 impl Route {
     /// Answers a request to the path of the route.
     #[inline(always)]
-    fn call(&self, request: Request, router: &Router) -> Answer {
+    fn call(&self, mut request: Request, router: &Router) -> Answer {
         self.name.enter();
+        request.inner_mut().route = self.name.index();
         match (&self.get, request.method()) {
             (Some(get), &Method::GET) => get.call(request),
             (Some(get), &Method::HEAD) => self.other(&Method::HEAD).unwrap_or(get).call(request),
@@ -238,26 +456,60 @@ impl Route {
         }
     }
 
-    fn call_other(&self, request: Request, router: &Router) -> Answer {
-        if let Some(handler) = self.other(request.method()).or(self.any.as_deref()) {
-            return handler.call(request);
+    fn call_other(&self, mut request: Request, router: &Router) -> Answer {
+        if let Some(endpoint) = self.other(request.method()).or(self.any.as_ref()) {
+            return endpoint.call(request);
         }
-        Answer::Ready(match request.method() {
-            &Method::OPTIONS => allow(StatusCode::NO_CONTENT, self.methods()),
-            method if router.knows(method) => allow(StatusCode::METHOD_NOT_ALLOWED, self.methods()),
-            _ => StatusCode::NOT_IMPLEMENTED.into_response(),
-        })
+        let unserved = match request.method() {
+            &Method::OPTIONS => WithoutHandler::allowing(StatusCode::NO_CONTENT, self.methods()),
+            method if router.knows(method) => {
+                WithoutHandler::allowing(StatusCode::METHOD_NOT_ALLOWED, self.methods())
+            }
+            _ => WithoutHandler::of(StatusCode::NOT_IMPLEMENTED),
+        };
+        request.extensions_mut().insert(unserved);
+        self.unserved.call(request)
+    }
+
+    /// Adds a handler for a method, or for all other methods.
+    ///
+    /// # Panics
+    /// If there is one.
+    fn add(&mut self, method: Option<Method>, endpoint: Endpoint) {
+        let is_taken = match method {
+            Some(Method::GET) => self.get.replace(endpoint).is_some(),
+            Some(method) => {
+                let is_taken = self.other(&method).is_some();
+                self.others.push((method, endpoint));
+                is_taken
+            }
+            None => self.any.replace(endpoint).is_some(),
+        };
+        assert!(!is_taken, "the route {} was added twice for one method", self.path);
+    }
+
+    fn set_hook(&mut self, hook: &Arc<dyn Handler>, group: &Group) {
+        self.unserved = Endpoint::new(Unserved(Some(hook.clone()))).within(group);
+        self.has_hook = true;
     }
 
     /// The handler of a method other than GET.
-    fn other(&self, method: &Method) -> Option<&dyn Handler> {
-        self.others.iter().find(|(other, _)| other == method).map(|(_, handler)| &**handler)
+    fn other(&self, method: &Method) -> Option<&Endpoint> {
+        self.others.iter().find(|(other, _)| other == method).map(|(_, endpoint)| endpoint)
     }
 
     /// The methods that have a handler. HEAD is there twice if it has its own beside that of GET.
     fn methods(&self) -> impl Iterator<Item = &str> {
         let get = self.get.iter().flat_map(|_| ["GET", "HEAD"]);
         get.chain(self.others.iter().map(|(method, _)| method.as_str()))
+    }
+}
+
+impl Request {
+    /// Returns the path of the route that the router has chosen, such as `/users/{id}`. `None` if no route has the path.
+    /// Middleware uses it to group requests, for example for metrics.
+    pub fn route(&self) -> Option<&'static str> {
+        RouteName::from_index(self.inner().route).route()
     }
 }
 

@@ -13,14 +13,11 @@ fn spawned(rig: &Rig) -> usize {
 fn a_panic_of_a_handler_is_answered_and_closes_the_connection() {
     let handler = |request: Request| match request.path() {
         "/call" => panic!("in the call"),
-        "/future" => Answer::Later(Box::pin(async { panic!("in the future") }), None),
-        "/later" => Answer::Later(
-            Box::pin(async {
-                yield_now().await;
-                panic!("in the second poll")
-            }),
-            None,
-        ),
+        "/future" => Answer::later(async { panic!("in the future") }),
+        "/later" => Answer::later(async {
+            yield_now().await;
+            panic!("in the second poll")
+        }),
         _ => Answer::Ready(Response::text("first")),
     };
     for blocks in [EVENT_LOOP, BLOCKING] {
@@ -111,7 +108,7 @@ fn holding(
             0 => Poll::Pending,
             _ => Poll::Ready(Response::text("done").after(pending())),
         });
-        Answer::Later(Box::pin(ready), Some(policy))
+        Answer::Later(Box::pin(ready), policy.into())
     }
 }
 

@@ -165,13 +165,10 @@ fn a_body_that_the_application_has_kept_does_not_read_the_next_one() {
     let keeps = kept.clone();
     let handler = move |request: Request| {
         keeps.lock().unwrap().push(request.into_body());
-        Answer::Later(
-            Box::pin(async {
-                yield_now().await;
-                Response::text("kept")
-            }),
-            None,
-        )
+        Answer::later(async {
+            yield_now().await;
+            Response::text("kept")
+        })
     };
     for blocks in [EVENT_LOOP, BLOCKING] {
         kept.lock().unwrap().clear();
@@ -328,13 +325,10 @@ fn a_peer_that_dribbles_to_a_sync_handler_is_slow_although_its_thread_is_never_i
 #[test]
 fn the_deadline_of_a_body_does_not_end_the_lingering_close() {
     let handler = |request: Request| {
-        Answer::Later(
-            Box::pin(async {
-                assert!(poll_once(request.into_body().chunk()).await.is_none());
-                Response::text("done")
-            }),
-            None,
-        )
+        Answer::later(async {
+            assert!(poll_once(request.into_body().chunk()).await.is_none());
+            Response::text("done")
+        })
     };
     for blocks in [EVENT_LOOP, BLOCKING] {
         let set = |config: &mut Config| (config.body_buffer, config.body_timeout) = (0, seconds(1));
@@ -360,7 +354,7 @@ fn the_checks_of_a_peer_begin_again_with_each_handler() {
             };
             Answer::Ready(Response::new(Body::from_stream(stream::poll_fn(next))))
         }
-        _ => Answer::Later(Box::pin(pending()), None),
+        _ => Answer::later(pending()),
     };
     // The bytes behind the two requests leave no room to read ahead, so only the checks see the peer.
     let requests = all(&[head("GET /stream", ""), NEVER, &GET.repeat(400)]);

@@ -57,13 +57,10 @@ fn the_bytes_that_were_written_without_a_wait_give_no_time() {
 #[test]
 fn a_stream_that_an_async_handler_returns_has_no_deadline_of_a_handler() {
     let handler = |_: Request| {
-        Answer::Later(
-            Box::pin(async {
-                yield_now().await;
-                Response::new(Body::from_stream(stream::pending::<Piece>()))
-            }),
-            None,
-        )
+        Answer::later(async {
+            yield_now().await;
+            Response::new(Body::from_stream(stream::pending::<Piece>()))
+        })
     };
     for blocks in [EVENT_LOOP, BLOCKING] {
         let set = |config: &mut Config| config.handler_timeout = seconds(5);

@@ -481,33 +481,24 @@ impl Handler for App {
                 Answer::Ready(Response::status_only(status))
             }
             "/ignore" => Answer::Ready(Response::text("ignored")),
-            "/some" => Answer::Later(
-                Box::pin(async {
-                    let mut body = request.into_body();
-                    assert!(body.chunk().await.is_some_and(|piece| piece.is_ok()));
-                    Response::text("some")
-                }),
-                None,
-            ),
-            "/count" => Answer::Later(
-                Box::pin(async {
-                    let (mut body, mut len) = (request.into_body(), 0);
-                    while let Some(Ok(piece)) = body.chunk().await {
-                        len += piece.len();
-                    }
-                    Response::text(format!("{len} bytes"))
-                }),
-                None,
-            ),
-            "/never" => Answer::Later(Box::pin(pending()), None),
-            "/give-up" => Answer::Later(
-                Box::pin(async {
-                    let mut body = request.into_body();
-                    assert!(poll_once(body.chunk()).await.is_none());
-                    pending().await
-                }),
-                None,
-            ),
+            "/some" => Answer::later(async {
+                let mut body = request.into_body();
+                assert!(body.chunk().await.is_some_and(|piece| piece.is_ok()));
+                Response::text("some")
+            }),
+            "/count" => Answer::later(async {
+                let (mut body, mut len) = (request.into_body(), 0);
+                while let Some(Ok(piece)) = body.chunk().await {
+                    len += piece.len();
+                }
+                Response::text(format!("{len} bytes"))
+            }),
+            "/never" => Answer::later(pending()),
+            "/give-up" => Answer::later(async {
+                let mut body = request.into_body();
+                assert!(poll_once(body.chunk()).await.is_none());
+                pending().await
+            }),
             "/last" => Answer::Ready(Response::text("last").with_header("Connection", "close")),
             "/upgrade" => {
                 let (runtime, ends) = (request.runtime().clone(), self.ends.clone());
@@ -527,21 +518,18 @@ impl Handler for App {
             })),
             "/keep" => {
                 self.kept.lock().unwrap().push(request.into_body());
-                Answer::Later(Box::pin(pending()), None)
+                Answer::later(pending())
             }
             "/keep-stream" => {
                 self.kept.lock().unwrap().push(request.into_body());
                 stalled()
             }
             _ if request.body().is_empty() => Answer::Ready(Response::text("x".repeat(1000))),
-            _ => Answer::Later(
-                Box::pin(async {
-                    let read = request.into_body().bytes(1000).await;
-                    yield_now().await;
-                    Response::text(format!("{read:?} {}", "y".repeat(1000)))
-                }),
-                None,
-            ),
+            _ => Answer::later(async {
+                let read = request.into_body().bytes(1000).await;
+                yield_now().await;
+                Response::text(format!("{read:?} {}", "y".repeat(1000)))
+            }),
         }
     }
 }

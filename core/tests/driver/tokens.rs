@@ -10,13 +10,10 @@ fn waiting(blocks: bool, request: &'static str) -> (Rig, CancelToken) {
     let given = tokens.clone();
     let handler = move |request: Request| {
         given.lock().unwrap().push(request.cancel_token());
-        Answer::Later(
-            Box::pin(async move {
-                let _request = request;
-                pending().await
-            }),
-            None,
-        )
+        Answer::later(async move {
+            let _request = request;
+            pending().await
+        })
     };
     let set = |config: &mut Config| config.body_buffer = 0;
     let mut rig = Rig::calling(handler, blocks, set, [Text(request)]);

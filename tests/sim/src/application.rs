@@ -83,15 +83,15 @@ impl Handler for Application {
                     token.work(&runtime, action).await;
                     whole(id, action)
                 };
-                Answer::Later(Box::pin(work), None)
+                Answer::later(work)
             }
             Kind::Offload => {
                 let work = runtime.compute(move || whole(id, action));
-                Answer::Later(Box::pin(work), None)
+                Answer::later(work)
             }
             _ => {
                 let reading = Reading::new(&self.world, at, id);
-                Answer::Later(Box::pin(later(runtime, reading, action, request.into_body())), None)
+                Answer::later(later(runtime, reading, action, request.into_body()))
             }
         }
     }

@@ -51,8 +51,11 @@ impl<T: Transport> Driving<T> {
                 }
                 self.answer(response);
             }
-            Answer::Later(future, policy) => {
-                let policy = policy.unwrap_or(self.service.config.on_disconnect);
+            Answer::Later(future, options) => {
+                let policy = options.on_disconnect.unwrap_or(self.service.config.on_disconnect);
+                if options.timeout.is_some() {
+                    self.io.with(|io| io.deadlines.handler_timeout = options.timeout);
+                }
                 self.step = Step::Handle(future, policy);
                 self.handler_paused(RouteName::current());
             }

@@ -1,0 +1,213 @@
+//! Middleware: code that runs before and after the handlers of a router.
+//!
+//! [`Router::wrap`](crate::Router::wrap) adds a middleware to all routes of a router. The function that fits depends on
+//! whether the middleware waits:
+//!
+//! | function | the middleware | allocations for each request |
+//! | --- | --- | --- |
+//! | [`from_sync`] | is a plain function that does not wait | none |
+//! | [`map_request`], [`map_response`] | changes or refuses the request, or changes the response | none before a sync handler |
+//! | [`from_fn`] | is an async function | one, for its future |
+//!
+//! ```
+//! use gearshift_core::middleware::{Next, from_fn, from_sync, map_request, map_response};
+//! use gearshift_core::{Refusal, Request, Response, Router, StatusCode, sync};
+//!
+//! async fn log_time(request: Request, next: Next) -> Response {
+//!     let (began, path) = (std::time::Instant::now(), request.path().to_owned());
+//!     let response = next.run(request).await;
+//!     println!("{path}: {} after {:?}", response.status(), began.elapsed());
+//!     response
+//! }
+//!
+//! fn only_with_key(request: Request) -> Result<Request, Refusal> {
+//!     match request.header("x-key") {
+//!         Some("secret") => Ok(request),
+//!         _ => Err(StatusCode::UNAUTHORIZED.into()),
+//!     }
+//! }
+//!
+//! let admin = Router::new().get("/", sync(|_| "admin")).wrap(map_request(only_with_key));
+//! let app = Router::new()
+//!     .wrap(from_fn(log_time))
+//!     .wrap(map_response(|response| response.with_header("x-app", "example")))
+//!     .wrap(from_sync(|request, next| match request.headers().len() {
+//!         0 => StatusCode::BAD_REQUEST.into(),
+//!         _ => next.call(request),
+//!     }))
+//!     .nest("/admin", admin);
+//! # drop(app);
+//! ```
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::conn::handler::{Answer, Handler, RouteOptions};
+use crate::proto::into_response::IntoResponse;
+use crate::proto::request::Request;
+use crate::proto::response::Response;
+
+/// A middleware: it makes a handler from the next one. See the [module](self).
+///
+/// Most applications use the functions of the module. An implementation is for a middleware that keeps something for
+/// each route: a router calls [`wrap`](Middleware::wrap) once for each of its handlers.
+pub trait Middleware: Send + Sync + 'static {
+    /// Returns the handler that runs in place of `next`, and mostly calls it. Its [`options`](Handler::options) are
+    /// those of `next`; the router passes them on.
+    fn wrap(&self, next: Next) -> Box<dyn Handler>;
+}
+
+/// The rest of a chain: the middleware that comes next, or the handler of the route. Clones share it.
+#[derive(Clone)]
+pub struct Next(Arc<dyn Handler>);
+
+impl Next {
+    pub(crate) fn new(handler: Arc<dyn Handler>) -> Next {
+        Next(handler)
+    }
+
+    /// Calls the rest of the chain, for a middleware that does not wait.
+    #[inline]
+    pub fn call(&self, request: Request) -> Answer {
+        self.0.call(request)
+    }
+
+    /// Calls the rest of the chain, and waits for the response.
+    pub async fn run(self, request: Request) -> Response {
+        self.0.call(request).response().await
+    }
+}
+
+/// The rest of a chain is a handler.
+impl Handler for Next {
+    fn call(&self, request: Request) -> Answer {
+        self.0.call(request)
+    }
+
+    fn options(&self) -> RouteOptions {
+        self.0.options()
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").finish_non_exhaustive()
+    }
+}
+
+/// A middleware from a function that calls the next handler.
+struct FromFn<F>(Arc<F>);
+
+/// The handler of such a middleware before one route.
+struct Wrapped<F> {
+    function: Arc<F>,
+    next: Next,
+}
+
+impl<F: Fn(Request, &Next) -> Answer + Send + Sync + 'static> Middleware for FromFn<F> {
+    fn wrap(&self, next: Next) -> Box<dyn Handler> {
+        Box::new(Wrapped { function: self.0.clone(), next })
+    }
+}
+
+impl<F: Fn(Request, &Next) -> Answer + Send + Sync + 'static> Handler for Wrapped<F> {
+    #[inline]
+    fn call(&self, request: Request) -> Answer {
+        (self.function)(request, &self.next)
+    }
+}
+
+/// Creates a middleware from an async function. It waits for the next handler by [`Next::run`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::middleware::{Next, from_fn};
+/// use gearshift_core::{IntoResponse, Request, Router, StatusCode, sync};
+///
+/// // Waits for its turn before the handler runs.
+/// let slowly = from_fn(async |request: Request, next: Next| {
+///     request.runtime().sleep(Duration::from_millis(10)).await;
+///     next.run(request).await
+/// });
+/// let app = Router::new().get("/", sync(|_| "late")).wrap(slowly);
+/// # drop(app);
+/// ```
+pub fn from_fn<F, Fut>(function: F) -> impl Middleware
+where
+    F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: IntoResponse,
+{
+    from_sync(move |request, next| {
+        let response = function(request, next.clone());
+        Answer::later(async move { response.await.into_response() })
+    })
+}
+
+/// Creates a middleware from a function that does not wait. It passes the request on by [`Next::call`], and may change
+/// the response by [`Answer::map`]. It allocates nothing by itself.
+///
+/// ```
+/// use gearshift_core::middleware::from_sync;
+/// use gearshift_core::{Router, StatusCode, sync};
+///
+/// let app = Router::new().get("/", sync(|_| "hello")).wrap(from_sync(|request, next| {
+///     if request.header("x-robot").is_some() {
+///         return StatusCode::FORBIDDEN.into();
+///     }
+///     next.call(request).map(|response| response.with_header("x-checked", "yes"))
+/// }));
+/// # drop(app);
+/// ```
+pub fn from_sync(function: impl Fn(Request, &Next) -> Answer + Send + Sync + 'static) -> impl Middleware {
+    FromFn(Arc::new(function))
+}
+
+/// Creates a middleware that changes each request, or answers it in place of the handler.
+///
+/// ```
+/// use gearshift_core::middleware::map_request;
+/// use gearshift_core::{Refusal, Request, Router, StatusCode, sync};
+///
+/// struct UserName(String);
+///
+/// let login = map_request(|mut request: Request| {
+///     let name = request.header("x-user").ok_or(Refusal::from(StatusCode::UNAUTHORIZED))?.to_owned();
+///     request.extensions_mut().insert(std::sync::Arc::new(UserName(name)));
+///     Ok::<_, Refusal>(request)
+/// });
+/// let app = Router::new().get("/", sync(|_| "hello")).wrap(login);
+/// # drop(app);
+/// ```
+pub fn map_request<E: IntoResponse>(
+    function: impl Fn(Request) -> Result<Request, E> + Send + Sync + 'static,
+) -> impl Middleware {
+    from_sync(move |request, next| match function(request) {
+        Ok(request) => next.call(request),
+        Err(error) => Answer::Ready(error.into_response()),
+    })
+}
+
+/// Creates a middleware that changes each response.
+///
+/// ```
+/// use gearshift_core::middleware::map_response;
+/// use gearshift_core::{Router, sync};
+///
+/// let app = Router::new()
+///     .get("/", sync(|_| "hello"))
+///     .wrap(map_response(|response| response.with_header("x-frame-options", "DENY")));
+/// # drop(app);
+/// ```
+pub fn map_response(function: impl Fn(Response) -> Response + Send + Sync + 'static) -> impl Middleware {
+    let function = Arc::new(function);
+    from_sync(move |request, next| match next.call(request) {
+        Answer::Ready(response) => Answer::Ready(function(response)),
+        later => {
+            let function = function.clone();
+            later.map(move |response| function(response))
+        }
+    })
+}
