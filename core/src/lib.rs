@@ -62,7 +62,7 @@ pub use runtime::task::{Task, TaskError};
 pub use runtime::threads;
 
 pub use conn::cancel::CancelToken;
-pub use conn::context::Peer;
+pub use conn::context::{Peer, RequestContext};
 pub use conn::driver::{Driving, drive};
 pub use conn::handler::{Answer, Handler, RouteOptions};
 pub use conn::service::Service;
@@ -79,6 +79,8 @@ pub use web::hyper;
 pub use web::middleware;
 pub use web::refusal::Refusal;
 pub use web::router::Router;
+#[cfg(feature = "tower")]
+pub use web::tower;
 
 /// HTTP/1.1 without I/O; see [`h1::Connection`].
 pub mod h1 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::conn::cancel::{Cancel, CancelToken};
 use crate::proto::request::Request;
+use crate::proto::request_parts::Carried;
 use crate::runtime::handle::Runtime;
 use crate::runtime::shutdown::Shutdown;
 
@@ -16,6 +17,44 @@ pub(crate) struct Context {
     pub(crate) peer: Peer,
     pub(crate) runtime: Runtime,
     pub(crate) cancel: Cancel,
+}
+
+/// The values that requests of the `http` crate have beside their own: those of the request from which they were made.
+///
+/// Services and layers of tower find it among the extensions of a request.
+///
+/// ```
+/// use gearshift_core::{Method, Request, RequestContext};
+///
+/// let request = Request::new(Method::GET, "/", ()).into_http()?;
+/// let context = RequestContext::of(request.extensions()).expect("the request was a request of this crate");
+/// assert_eq!(context.peer(), None);
+/// # Ok::<(), gearshift_core::http::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RequestContext(CancelToken);
+
+impl RequestContext {
+    /// The values of the request with these extensions. `None` if it was not made by [`Request::into_http`].
+    pub fn of(extensions: &http::Extensions) -> Option<RequestContext> {
+        let carried: &Carried = extensions.get()?;
+        Some(RequestContext(CancelToken(carried.context.clone().and_then(|context| context.downcast().ok()))))
+    }
+
+    /// The peer's address, as [`Request::peer`].
+    pub fn peer(&self) -> Peer {
+        self.0.0.as_ref().and_then(|context| context.peer)
+    }
+
+    /// The runtime of the server, as [`Request::try_runtime`].
+    pub fn runtime(&self) -> Option<&Runtime> {
+        self.0.0.as_ref().map(|context| &context.runtime)
+    }
+
+    /// A token that tells when the response is no longer needed, as [`Request::cancel_token`].
+    pub fn cancel_token(&self) -> CancelToken {
+        self.0.clone()
+    }
 }
 
 impl Request {

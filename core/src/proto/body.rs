@@ -1,5 +1,6 @@
 //! The body of a message: bytes in memory, a lease on a connection that receives it, or a stream of the application.
 
+use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -92,9 +93,12 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        if body.is_end_stream() {
-            return Body::empty();
+        // A body of this type that was passed through another one stays what it is.
+        let mut body = Some(body);
+        if let Some(own) = (&mut body as &mut dyn Any).downcast_mut::<Option<Body>>().and_then(Option::take) {
+            return own;
         }
+        let Some(body) = body.filter(|body| !body.is_end_stream()) else { return Body::empty() };
         Body(Inner::Stream(Box::pin(body.map_err(|error| BodyError::Source(error.into())))))
     }
 

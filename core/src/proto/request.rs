@@ -131,7 +131,8 @@ impl Request {
     /// A parameter of the route's path, percent-decoded: the value of `name` for a route `/hello/{name}`. Bytes that
     /// are not UTF-8 are replaced by U+FFFD.
     pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        let raw = self.inner().params.get(name)?.of(&self.inner().head.bytes);
+        let RequestParts { params, head, .. } = self.inner();
+        let raw = params.get(name)?.of(params.head.as_ref().unwrap_or(&head.bytes));
         Some(percent_encoding::percent_decode(raw).decode_utf8_lossy())
     }
 
@@ -180,6 +181,9 @@ impl Request {
 
     /// Converts the request to the type of the `http` crate. Field values share the memory of the head.
     ///
+    /// The peer, the runtime, the state and whatever else a [`Request`] has pass through the extensions:
+    /// [`Request::from_http`] finds them there.
+    ///
     /// # Errors
     /// If the `http` crate rejects the target.
     pub fn into_http(mut self) -> Result<http::Request<Body>, http::Error> {
@@ -190,6 +194,7 @@ impl Request {
             .body(())?;
         *request.headers_mut() = self.headers().to_map();
         *request.extensions_mut() = std::mem::take(&mut self.inner_mut().extensions);
+        request.extensions_mut().insert(self.inner().carried());
         Ok(request.map(|()| self.into_body()))
     }
 
@@ -198,7 +203,7 @@ impl Request {
     /// # Errors
     /// [`HeadTooLarge`] if these have more than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD) bytes together.
     pub fn from_http(request: http::Request<impl Into<Body>>) -> Result<Request, HeadTooLarge> {
-        let (http::request::Parts { method, uri, version, headers, extensions, .. }, body) =
+        let (http::request::Parts { method, uri, version, headers, mut extensions, .. }, body) =
             request.into_parts();
         let mut bytes = BytesMut::new();
         let mut place = |part: &[u8]| {
@@ -220,6 +225,9 @@ impl Request {
         let path = path_of(&bytes, target);
         let head = Head { bytes, method, version, target, path, fields_start: 0, fields };
         let mut request = Request::from_head(head, body.into());
+        if let Some(carried) = extensions.remove() {
+            request.inner_mut().set_carried(carried);
+        }
         request.inner_mut().extensions = extensions;
         Ok(request)
     }

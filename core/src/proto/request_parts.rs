@@ -46,11 +46,13 @@ pub(crate) struct Head {
     pub(crate) fields: FieldSpans,
 }
 
-/// The parameters of a route: their names, shared with the route, and the spans of their values in the head.
+/// The parameters of a route: their names, shared with the route, and the spans of their values in a head.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Params {
     pub(crate) names: Option<Arc<[Box<str>]>>,
     pub(crate) values: Vec<Span>,
+    /// The head that has the values, if it is not that of the request: the request was converted from another type.
+    pub(crate) head: Option<Bytes>,
 }
 
 impl Params {
@@ -58,6 +60,34 @@ impl Params {
     pub(crate) fn get(&self, name: &str) -> Option<Span> {
         let at = self.names.as_deref()?.iter().position(|known| **known == *name)?;
         self.values.get(at).copied()
+    }
+}
+
+/// The parts that a request of the `http` crate has no place for. They pass through it as an extension.
+#[derive(Clone)]
+pub(crate) struct Carried {
+    pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
+    states: Option<States>,
+    params: Params,
+    route: u32,
+    body_limit: Option<usize>,
+}
+
+impl RequestParts {
+    /// Copies the parts for a request of another type.
+    pub(crate) fn carried(&self) -> Carried {
+        let mut params = self.params.clone();
+        if params.names.is_some() && params.head.is_none() {
+            params.head = Some(self.head.bytes.clone());
+        }
+        let (context, states) = (self.context.clone(), self.states.clone());
+        Carried { context, states, params, route: self.route, body_limit: self.body_limit }
+    }
+
+    /// Sets the parts of the request that was converted.
+    pub(crate) fn set_carried(&mut self, carried: Carried) {
+        (self.context, self.states, self.params) = (carried.context, carried.states, carried.params);
+        (self.route, self.body_limit) = (carried.route, carried.body_limit);
     }
 }
 
@@ -85,9 +115,10 @@ pub(crate) fn recycle(mut parts: Box<RequestParts>) {
         parts.body = Body::empty();
     }
     parts.context = None;
-    (parts.states, parts.route) = (None, 0);
+    (parts.states, parts.route, parts.body_limit) = (None, 0, None);
     if parts.params.names.take().is_some() {
         parts.params.values.clear();
+        parts.params.head = None;
     }
     if !parts.extensions.is_empty() {
         parts.extensions = Extensions::new();
@@ -118,7 +149,8 @@ mod tests {
         parts.head.bytes = "bytes".into();
         parts.body = "body".into();
         parts.context = Some(Arc::new(1));
-        parts.params = Params { names: Some([Box::from("name")].into()), values: vec![Span::default()] };
+        parts.params =
+            Params { names: Some([Box::from("name")].into()), values: vec![Span::default()], head: None };
         parts.states = Some([Arc::new(1) as Arc<dyn Any + Send + Sync>].into());
         parts.extensions.insert(1);
         recycle(parts);
@@ -147,7 +179,11 @@ mod tests {
     #[test]
     fn a_parameter_has_the_value_at_the_position_of_its_name() {
         let (one, two) = (Span { start: 1, len: 1 }, Span { start: 2, len: 2 });
-        let params = Params { names: Some([Box::from("a"), Box::from("b")].into()), values: vec![one, two] };
+        let params = Params {
+            names: Some([Box::from("a"), Box::from("b")].into()),
+            values: vec![one, two],
+            head: None,
+        };
         for (name, value) in [("a", Some(one)), ("b", Some(two)), ("c", None)] {
             assert_eq!(params.get(name), value, "{name}");
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -168,10 +169,19 @@ impl Response {
         F: FnOnce(Stream) -> U + Send + 'static,
         U: Future<Output = ()> + Send + 'static,
     {
-        let mut response = Response::new(());
+        Response::new(()).with_upgrade(then)
+    }
+
+    /// Sets the function that takes the connection over, if the status allows that.
+    #[track_caller]
+    pub(crate) fn with_upgrade<F, U>(mut self, then: F) -> Response
+    where
+        F: FnOnce(Stream) -> U + Send + 'static,
+        U: Future<Output = ()> + Send + 'static,
+    {
         let then = Box::new(move |stream| Box::pin(then(stream)) as BoxFuture<()>);
-        response.extra().upgrade = Some((then, Location::caller()));
-        response
+        self.extra().upgrade = Some((then, Location::caller()));
+        self
     }
 
     /// Adds a future that runs after the response.
@@ -254,27 +264,37 @@ impl Response {
         self.body
     }
 
-    /// Converts the response to the type of the `http` crate. An upgrade and the futures of [`Response::after`] are
-    /// dropped.
+    /// Converts the response to the type of the `http` crate. An upgrade and the futures of [`Response::after`] pass
+    /// through the extensions: [`Response::from_http`] finds them there.
     pub fn into_http(self) -> http::Response<Body> {
         let mut response = http::Response::new(self.body);
+        if let Some(extra) = self.extra {
+            response.extensions_mut().insert(Carried(Arc::new(Mutex::new(Some(extra)))));
+        }
         *response.status_mut() = self.status;
         *response.headers_mut() = HeaderMap::from_iter(self.fields);
         response
     }
 
-    /// Converts a response from the type of the `http` crate; see [`Body::from_http`] for its body. Extensions are
-    /// dropped.
+    /// Converts a response from the type of the `http` crate; see [`Body::from_http`] for its body. Other extensions
+    /// than those of [`Response::into_http`] are dropped.
     pub fn from_http<B>(response: http::Response<B>) -> Response
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<crate::proto::BoxError>,
     {
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        let carried = parts.extensions.remove::<Carried>();
+        let extra =
+            carried.and_then(|carried| carried.0.lock().unwrap_or_else(PoisonError::into_inner).take());
         let fields = parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        Response { status: parts.status, fields, body: Body::from_http(body), extra: None }
+        Response { status: parts.status, fields, body: Body::from_http(body), extra }
     }
 }
+
+/// The parts that a response of the `http` crate has no place for. Extensions are cloned, and an upgrade is not.
+#[derive(Clone)]
+struct Carried(Arc<Mutex<Option<Box<Extra>>>>);
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,3 +9,5 @@ pub mod middleware;
 pub(crate) mod refusal;
 pub(crate) mod router;
 mod state;
+#[cfg(feature = "tower")]
+pub mod tower;

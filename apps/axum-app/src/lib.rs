@@ -1,0 +1,6 @@
+//! An ordinary application of axum: state, extractors, JSON, uploads, events, WebSockets, compression, static files,
+//! request ids, CORS, timeouts. Its main program runs it on any backend of Gearshift.
+
+mod app;
+
+pub use app::app;
