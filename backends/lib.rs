@@ -2,16 +2,28 @@
 //! a sequential loop, a pool of threads, a hand-written event loop, tokio, async-std or smol.
 //!
 //! ```no_run
-//! use gearshift::{Backend, Config, Request, Router, Server, sync};
+//! use gearshift::{Request, Router, ServeError, sync};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> Result<(), ServeError> {
 //! let app = Router::new()
 //!     .get("/", sync(|_| "Hello, World!"))
 //!     .get("/hello/{name}", async |request: Request| {
 //!         format!("Hello, {}!", request.param("name").unwrap_or_default())
 //!     });
+//! gearshift::serve("127.0.0.1:8000", app)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A program that selects its backend and its settings binds a [`Server`] and passes it to a [`Backend`]:
+//!
+//! ```no_run
+//! use gearshift::{Backend, Config, Router, Server, sync};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let app = Router::new().get("/", sync(|_| "Hello, World!"));
 //! let server = Server::bind(&["127.0.0.1:8000".parse()?], Config::default())?;
-//! let backend: Backend = "mio".parse()?;
+//! let backend: Backend = "threadpool".parse()?;
 //! backend.serve(server, app)?;
 //! # Ok(())
 //! # }
@@ -25,8 +37,11 @@
 //! | `tokio`, `async-std`, `smol` | these backends |
 //! | `all` | every backend |
 //! | `cli` | a command line for programs, `gearshift::cli`; on by default |
+//! | `signals` | [`serve`], which ends at a signal; part of `cli` |
 //! | `json`, `form` | request and response bodies of these [types](Request#method.json) |
 //! | `hyper` | adapters for hyper and the pooled client of hyper-util, `gearshift::hyper` |
+//! | `tower` | services, layers and applications of tower and axum, [`tower`] |
+//! | `async-compat` | services of tower that need tokio run on every backend |
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
 //!
 //! A feature says which backends are compiled in. A value, a [`Backend`], says which of them runs.
@@ -42,11 +57,17 @@
 mod choice;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "signals")]
+mod serve;
+#[cfg(feature = "signals")]
+mod signals;
 mod test_server;
 
 pub use choice::{Backend, BackendError};
 #[doc(inline)]
 pub use gearshift_core::*;
+#[cfg(feature = "signals")]
+pub use serve::serve;
 pub use test_server::TestServer;
 
 /// Compiles the examples of the documents.

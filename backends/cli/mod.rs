@@ -35,7 +35,6 @@
 mod descriptors;
 mod log_queue;
 mod settings;
-mod signals;
 mod values;
 
 use std::env;
@@ -54,9 +53,9 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
 use gearshift_core::{App, Config, Report, ServeError, Server};
 use nix::poll::PollTimeout;
 
+use crate::signals::SignalGuard;
 use log_queue::{LogQueue, is_writable};
 pub use settings::Settings;
-use signals::SignalGuard;
 
 use crate::Backend;
 

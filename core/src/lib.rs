@@ -73,6 +73,7 @@ pub use server::backend::{self, App, Backend, Report, ServeError, Server};
 pub use server::lifecycle::{self, Threads, Workers};
 pub use server::listener::{Bind, Listener};
 
+pub use web::app::StatefulApp;
 pub use web::handlers::{blocking, body_limit, compute, metrics, on_disconnect, sync, timeout};
 #[cfg(feature = "hyper")]
 pub use web::hyper;

@@ -15,6 +15,7 @@ mod descriptors;
 mod detached;
 mod disconnects;
 mod drops;
+mod groups;
 mod half_closed;
 mod held;
 mod hyper;
@@ -44,7 +45,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 29] = [
+const AREAS: [Area; 30] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -55,6 +56,7 @@ const AREAS: [Area; 29] = [
     detached::AREA,
     disconnects::AREA,
     drops::AREA,
+    groups::AREA,
     half_closed::AREA,
     held::AREA,
     hyper::AREA,

@@ -24,6 +24,8 @@ pub(crate) const AREA: Area = (
         ("a_task_outlives_the_response_and_the_connection", outlives),
         ("a_cancelled_task_is_dropped_at_its_wait", cancelled),
         ("a_task_that_panics_ends_alone", panicked),
+        ("a_periodic_task_goes_on_after_a_panic_and_ends_with_a_stop", periodic),
+        ("a_task_until_the_stop_delays_no_stop", until_stop),
         ("a_sync_handler_can_start_a_task", from_sync),
         ("the_waits_of_tasks_overlap", together),
         ("a_task_that_reads_a_slow_body_delays_no_other", slow_body),
@@ -356,4 +358,40 @@ impl Gate {
         let guard = open.lock().expect("no thread panics with the lock");
         drop(change.wait_while(guard, |open| !*open).expect("no thread panics with the lock"));
     }
+}
+
+fn periodic(backend: Backend) {
+    let count = Count::default();
+    let counted = count.clone();
+    let server = Launched::start(backend, few_workers(backend), move |runtime: Runtime| {
+        runtime
+            .every(Duration::from_millis(5), move || {
+                let call = counted.fetch_add(1, Ordering::SeqCst);
+                assert!(call != 0, "{ON_PURPOSE}");
+                async move { assert!(call != 1, "{ON_PURPOSE}") }
+            })
+            .detach();
+        one(sync(|_| "served"))
+    });
+    // Two calls panic: one in the function, one in its future.
+    wait_until("the calls go on", || reads(&count) > 5);
+    assert_eq!(server.client().get("/").text(), "served");
+    server.ended_gracefully();
+    let calls = reads(&count);
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(reads(&count), calls, "no call begins after the stop");
+}
+
+fn until_stop(backend: Backend) {
+    let (give, given) = std::sync::mpsc::channel();
+    let server = Launched::start(backend, few_workers(backend), move |runtime: Runtime| {
+        let early = runtime.spawn_until_stop(async { 1 });
+        let endless = runtime.spawn_until_stop(future::pending::<u8>());
+        give.send((early, endless)).expect("the test waits");
+        one(sync(|_| "served"))
+    });
+    let (early, endless) = given.recv().expect("the application starts");
+    assert_eq!(future::block_on(early).expect("it ends"), Some(1));
+    server.ended_gracefully();
+    assert_eq!(future::block_on(endless).expect("it ends"), None);
 }

@@ -36,7 +36,8 @@ fn main() -> ExitCode {
 }
 
 fn start(backend: Backend) -> TestServer {
-    TestServer::with_config(backend, Config::default(), |_| service(axum_app::app())).expect("the server starts")
+    TestServer::with_config(backend, Config::default(), |_| service(axum_app::app()))
+        .expect("the server starts")
 }
 
 fn client(server: &TestServer) -> Client {
@@ -75,7 +76,8 @@ fn bodies_stream_back(backend: Backend) {
     let body = "0123456789".repeat(50_000);
     let answer = ask(&mut client, "POST /echo", "", &body);
     assert_eq!((answer.status, answer.text()), (200, body));
-    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    client
+        .send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
     assert_eq!(client.answer().said(), (200, "abc".into()));
 }
 

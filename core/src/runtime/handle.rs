@@ -23,6 +23,7 @@ use crate::proto::stream::Stream;
 use crate::runtime::clock::after;
 use crate::runtime::config::Config;
 use crate::runtime::connect::{Attempts, no_answer};
+use crate::runtime::contained::{contain, discard};
 use crate::runtime::counters::{Connections, Counters};
 use crate::runtime::endpoint::{Endpoint, is_host_and_port};
 use crate::runtime::latch::{self, Latch};
@@ -297,6 +298,74 @@ impl Runtime {
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         self.spawn_at(future, Origin::Spawned(Location::caller()), true)
+    }
+
+    /// Starts a background task that ends with the server: its future is dropped at its next wait once the server begins
+    /// to stop. The output is `None` in that case.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use gearshift_core::Runtime;
+    /// fn watch(runtime: &Runtime) {
+    ///     let inner = runtime.clone();
+    ///     runtime
+    ///         .spawn_until_stop(async move {
+    ///             loop {
+    ///                 inner.sleep(Duration::from_secs(10)).await;
+    ///                 // Looks at something. A stop does not wait for the end of the sleep.
+    ///             }
+    ///         })
+    ///         .detach();
+    /// }
+    /// # drop(watch);
+    /// ```
+    #[track_caller]
+    pub fn spawn_until_stop<F>(&self, future: F) -> Task<Option<F::Output>>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        self.spawn(before(future, self.stopping()))
+    }
+
+    /// Calls `function` once in each `period`, first after one `period`, until the server begins to stop. The stop waits
+    /// for a call that has begun. Calls do not overlap: if a call takes longer than `period`, the next one follows
+    /// after the next multiple of `period`. A panic of a call is logged, and the next call comes at its time.
+    ///
+    /// [`Task::cancel`] ends the calls earlier, and a call that has begun at its next wait.
+    ///
+    /// # Panics
+    /// If `period` is zero.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use gearshift_core::{App, Router};
+    /// let app = App::new(|runtime| {
+    ///     runtime.every(Duration::from_secs(60), async || println!("one more minute")).detach();
+    ///     Router::new()
+    /// });
+    /// # drop(app);
+    /// ```
+    #[track_caller]
+    pub fn every<F, C>(&self, period: Duration, mut function: F) -> Task<()>
+    where
+        F: FnMut() -> C + Send + 'static,
+        C: Future<Output = ()> + Send + 'static,
+    {
+        assert!(!period.is_zero(), "a period is longer than zero");
+        let (runtime, origin) = (self.clone(), Origin::Spawned(Location::caller()));
+        let calls = async move {
+            let mut next = after(runtime.now(), period);
+            while before(runtime.stopping(), runtime.sleep_until(next)).await.is_none() {
+                if let Some(mut call) = contain(origin, || Box::pin(function())) {
+                    poll_fn(|cx| contain(origin, || call.as_mut().poll(cx)).unwrap_or(Poll::Ready(()))).await;
+                    discard(call);
+                }
+                let late = runtime.now().saturating_duration_since(next).as_nanos() / period.as_nanos();
+                let periods = u32::try_from(late).unwrap_or(u32::MAX).saturating_add(1);
+                next = after(next, period.saturating_mul(periods));
+            }
+        };
+        self.spawn_at(calls, origin, true)
     }
 
     /// Does the same as [`Runtime::spawn`]. Log lines name `origin`. If `counts` is not set, a stop does not wait for

@@ -1,5 +1,6 @@
 //! The types that applications use: the router, kinds of handlers, JSON and forms, refusals, and the hyper adapters.
 
+pub(crate) mod app;
 #[cfg(any(feature = "json", feature = "form"))]
 mod content;
 pub(crate) mod handlers;
