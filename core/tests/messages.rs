@@ -1,5 +1,7 @@
 //! Requests and responses as an application sees them, and their conversions.
 
+use std::borrow::Cow;
+
 use futures_lite::future::block_on;
 use gearshift_core::header::{self, HeaderMap};
 use gearshift_core::http;
@@ -148,8 +150,8 @@ fn a_response_has_its_fields_in_the_order_in_which_they_were_added() {
     let mut response = Response::text("abc")
         .with_status(StatusCode::CREATED)
         .with_header("x-a", "1")
-        .with_value(header::VARY, HeaderValue::from_static("b"))
-        .with_header("x-a", "2");
+        .with_header(header::VARY, HeaderValue::from_static("b"))
+        .append_header("x-a", "2");
     assert_eq!(response.status(), StatusCode::CREATED);
     let fields = response.headers().map(|(name, value)| (name.as_str(), value.as_bytes()));
     assert!(fields.eq([
@@ -178,6 +180,7 @@ fn a_response_has_its_fields_in_the_order_in_which_they_were_added() {
 #[test]
 fn each_value_becomes_its_response() {
     const PLAIN: &str = "text/plain; charset=utf-8";
+    const CREATED: StatusCode = StatusCode::CREATED;
     let io = |error: BodyError| std::io::Error::from(error);
     let missing = ParamError::Missing { name: "id".to_owned() };
     let failed = gearshift_core::BoxError::from("secret");
@@ -185,6 +188,21 @@ fn each_value_becomes_its_response() {
         ("unit", ().into_response(), 200, None, ""),
         ("text", "a".into_response(), 200, Some(PLAIN), "a"),
         ("string", "a".to_owned().into_response(), 200, Some(PLAIN), "a"),
+        ("borrowed text", Cow::Borrowed("a").into_response(), 200, Some(PLAIN), "a"),
+        ("owned text", Cow::<str>::Owned("a".into()).into_response(), 200, Some(PLAIN), "a"),
+        ("boxed text", Box::<str>::from("a").into_response(), 200, Some(PLAIN), "a"),
+        ("static bytes", b"a".as_slice().into_response(), 200, Some("application/octet-stream"), "a"),
+        ("fields", [("content-type", "a/b")].into_response(), 200, Some("a/b"), ""),
+        ("status and fields", (CREATED, [("content-type", "a/b")]).into_response(), 201, Some("a/b"), ""),
+        (
+            "fields and text",
+            ([("Content-Type", "a/b".to_owned())], "a").into_response(),
+            200,
+            Some("a/b"),
+            "a",
+        ),
+        ("three", (CREATED, [(header::CONTENT_TYPE, "a/b")], "a").into_response(), 201, Some("a/b"), "a"),
+        ("a map", (CREATED, HeaderMap::new(), "a").into_response(), 201, Some(PLAIN), "a"),
         ("bytes", b"a".to_vec().into_response(), 200, Some("application/octet-stream"), "a"),
         ("body", Body::from("a").into_response(), 200, None, "a"),
         ("html", Response::html("a"), 200, Some("text/html; charset=utf-8"), "a"),
@@ -229,5 +247,69 @@ fn given_fields_replace_the_fields_with_the_same_names() {
         let fields: Vec<_> = response.headers().collect();
         let kept = (&HeaderName::from_static("x-a"), &HeaderValue::from_static("1"));
         assert_eq!(fields, [kept, (&header::CONTENT_TYPE, &value)]);
+    }
+}
+
+/// The names and values of all fields.
+fn fields(response: &Response) -> Vec<(&str, &str)> {
+    response.headers().map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect()
+}
+
+#[test]
+fn a_field_is_replaced_added_or_removed() {
+    let twice = || Response::new(()).append_header("a", "1").append_header("b", "2").append_header("A", "3");
+    assert_eq!(fields(&twice()), [("a", "1"), ("b", "2"), ("a", "3")]);
+    assert_eq!(fields(&twice().with_header("A", "4")), [("b", "2"), ("a", "4")]);
+    assert_eq!(
+        fields(&twice().with_header(HeaderName::from_static("b"), 4)),
+        [("a", "1"), ("a", "3"), ("b", "4")]
+    );
+    assert_eq!(fields(&twice().remove_header("A")), [("b", "2")]);
+    assert_eq!(fields(&twice().remove_header(header::VARY)), fields(&twice()));
+    let json = Response::text("{}").with_header("Content-Type", "application/json");
+    assert_eq!(fields(&json), [("content-type", "application/json")]);
+    let cookies = ([("set-cookie", "a=1"), ("set-cookie", "b=2")], twice()).into_response();
+    assert_eq!(fields(&cookies)[3..], [("set-cookie", "a=1"), ("set-cookie", "b=2")]);
+}
+
+#[test]
+fn a_field_that_is_not_valid_panics() {
+    for (name, value) in [("a b", "c"), ("", "c"), ("a", "b\r\nc: d"), ("a", "\0")] {
+        let calls: [fn(&'static str, &'static str) -> Response; 3] = [
+            |name, value| Response::new(()).with_header(name, value),
+            |name, value| Response::new(()).append_header(name, value),
+            |name, value| [(name, value)].into_response(),
+        ];
+        for call in calls {
+            assert!(std::panic::catch_unwind(|| call(name, value)).is_err(), "{name:?} {value:?}");
+        }
+    }
+}
+
+#[test]
+fn a_redirect_leads_to_an_encoded_location() {
+    let statuses = [
+        (Response::redirect("/a"), 303),
+        (Response::temporary_redirect("/a"), 307),
+        (Response::permanent_redirect("/a"), 308),
+        (Response::found("/a"), 302),
+        (Response::moved_permanently("/a"), 301),
+    ];
+    for (response, status) in statuses {
+        assert_eq!((response.status().as_u16(), fields(&response)), (status, vec![("location", "/a")]));
+    }
+    for (location, sent) in [
+        ("/a?b=c&d=[e]#f", "/a?b=c&d=[e]#f"),
+        ("https://user@host:1/~a;b='c',(d)*!$+", "https://user@host:1/~a;b='c',(d)*!$+"),
+        ("/%C3%A9 é", "/%C3%A9%20%C3%A9"),
+        ("/\\host", "/%5Chost"),
+        (r#"/"<>^`{|}"#, "/%22%3C%3E%5E%60%7B%7C%7D"),
+        ("", ""),
+    ] {
+        assert_eq!(fields(&Response::redirect(location)), [("location", sent)], "{location}");
+    }
+    for location in ["/a\r\nSet-Cookie: b=c", "/\t/host", "\0", "/\x7f"] {
+        let response = Response::redirect(location);
+        assert_eq!((response.status(), fields(&response)), (StatusCode::INTERNAL_SERVER_ERROR, vec![]));
     }
 }

@@ -88,7 +88,7 @@ fn fields(is_length_given: bool) -> Vec<(HeaderName, HeaderValue)> {
 fn answer_whole(connection: &mut Connection, status: StatusCode, body: Body, is_length_given: bool) -> u64 {
     let mut response = Response::new(if body == Body::Empty { "" } else { TEXT }).with_status(status);
     for (name, value) in fields(is_length_given) {
-        response = response.with_value(name, value);
+        response = response.with_header(name, value);
     }
     connection.respond_whole(&mut response, 0)
 }

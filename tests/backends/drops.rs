@@ -376,10 +376,10 @@ fn responses(backend: Backend) {
             *response.body_mut() = body(&body_owner, true);
             response
         };
-        let with_field = move |_| upgrade().with_value(header::ETAG, value(&field_owner));
+        let with_field = move |_| upgrade().with_header(header::ETAG, value(&field_owner));
         let stream = move |_| {
             let pieces = stream::once(Ok::<_, BoxError>(Bytes::from_static(b"piece")));
-            Response::new(Body::from_stream(pieces)).with_value(header::ETAG, value(&streamed))
+            Response::new(Body::from_stream(pieces)).with_header(header::ETAG, value(&streamed))
         };
         Router::new()
             .get("/body", sync(with_body))

@@ -45,7 +45,7 @@ fn echo(request: Request) -> Response {
     let content_type = request.headers().value(header::CONTENT_TYPE);
     let response = Response::new(request.into_body());
     match content_type {
-        Some(content_type) => response.with_value(header::CONTENT_TYPE, content_type),
+        Some(content_type) => response.with_header(header::CONTENT_TYPE, content_type),
         None => response,
     }
 }

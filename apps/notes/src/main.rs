@@ -161,10 +161,11 @@ fn not_found() -> Refusal {
 /// Renders an outcome as a page that works without scripts. A form that succeeded is answered with a redirect
 /// (RFC 9110, 15.4.4), so that reloading the page does not send the form again.
 fn page(outcome: Outcome) -> Response {
-    let see_other = |path: &str| Response::status_only(StatusCode::SEE_OTHER).with_header("Location", path);
     let status = match &outcome {
-        Outcome::Note(note) | Outcome::Added(note) => return see_other(&format!("/notes/{}", note.id)),
-        Outcome::Deleted => return see_other("/"),
+        Outcome::Note(note) | Outcome::Added(note) => {
+            return Response::redirect(format!("/notes/{}", note.id));
+        }
+        Outcome::Deleted => return Response::redirect("/"),
         Outcome::Refused { refusal, .. } => refusal.status(),
         Outcome::Notes { .. } | Outcome::History(_) => StatusCode::OK,
     };
@@ -181,7 +182,7 @@ fn json(outcome: Outcome) -> Response {
         Outcome::Note(note) => Response::json(&note),
         Outcome::Added(note) => {
             let location = format!("/api/notes/{}", note.id);
-            Response::json(&note).with_status(StatusCode::CREATED).with_header("Location", &location)
+            Response::json(&note).with_status(StatusCode::CREATED).with_header("Location", location)
         }
         Outcome::Deleted => StatusCode::NO_CONTENT.into_response(),
         Outcome::Refused { refusal, .. } => {

@@ -72,7 +72,7 @@ fn thumbnail(file: &[u8], max: Size) -> Result<Response, Refusal> {
     Resizer::new().resize(&picture, &mut small, None).map_err(failure)?;
     small.write_to(&mut Cursor::new(&mut encoded), format).map_err(failure)?;
     Ok(Response::new(encoded)
-        .with_value(header::CONTENT_TYPE, HeaderValue::from_static(format.to_mime_type())))
+        .with_header(header::CONTENT_TYPE, HeaderValue::from_static(format.to_mime_type())))
 }
 
 /// Decodes a file. The sizes that the file claims are checked against the limits first.

@@ -79,13 +79,13 @@ pub(crate) async fn exchange<T: Transport>(
 /// connection closes.
 pub(crate) fn handler_timed_out(route: RouteName) -> Response {
     log::warn!("{} took too long, and was dropped", route.name());
-    StatusCode::SERVICE_UNAVAILABLE.into_response().with_value(header::CONNECTION, CLOSE)
+    StatusCode::SERVICE_UNAVAILABLE.into_response().with_header(header::CONNECTION, CLOSE)
 }
 
 /// Logs a panic of a handler and returns the response for it: 500, after which the connection closes.
 pub(crate) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     log_panic("a handler", panic);
-    StatusCode::INTERNAL_SERVER_ERROR.into_response().with_value(header::CONNECTION, CLOSE)
+    StatusCode::INTERNAL_SERVER_ERROR.into_response().with_header(header::CONNECTION, CLOSE)
 }
 
 /// Sends a response with a streamed body. Returns whether all of the body was queued: if the body has failed, the

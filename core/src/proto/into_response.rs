@@ -1,6 +1,8 @@
 //! The conversion of a handler's return value into a [`Response`].
 
+use std::borrow::Cow;
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::io;
 
 use bytes::Bytes;
@@ -10,13 +12,23 @@ use http::{HeaderMap, StatusCode};
 use crate::proto::BoxError;
 use crate::proto::body::{Body, BodyError};
 use crate::proto::request::ParamError;
-use crate::proto::response::Response;
+use crate::proto::response::{Response, field};
 
 /// A value that a handler may return.
 ///
 /// Text becomes `text/plain`, bytes become `application/octet-stream`, a status of 400 or above gets its reason phrase
-/// as text, and `None` becomes 404. Tuples add a status, fields, or both. Both variants of a `Result` are converted, so
-/// that an error type decides its own status:
+/// as text, and `None` becomes 404. Fields alone, as an array or a [`HeaderMap`](http::HeaderMap), become an empty
+/// response. Tuples set a status, fields, or both: a status or field of the tuple replaces the one of its last part.
+///
+/// ```
+/// use gearshift_core::{IntoResponse, StatusCode, header};
+///
+/// let response = (StatusCode::CREATED, [("content-type", "text/csv"), ("x-rows", "1")], "a,b\n").into_response();
+/// assert_eq!(response.status(), StatusCode::CREATED);
+/// assert_eq!(response.header(&header::CONTENT_TYPE).unwrap(), "text/csv");
+/// ```
+///
+/// Both variants of a `Result` are converted, so that an error type decides its own status:
 ///
 /// ```
 /// use gearshift_core::{IntoResponse, Response, StatusCode};
@@ -77,10 +89,31 @@ impl IntoResponse for String {
     }
 }
 
+impl IntoResponse for Cow<'static, str> {
+    fn into_response(self) -> Response {
+        match self {
+            Cow::Borrowed(text) => text.into_response(),
+            Cow::Owned(text) => text.into_response(),
+        }
+    }
+}
+
+impl IntoResponse for Box<str> {
+    fn into_response(self) -> Response {
+        String::from(self).into_response()
+    }
+}
+
+impl IntoResponse for &'static [u8] {
+    fn into_response(self) -> Response {
+        Bytes::from_static(self).into_response()
+    }
+}
+
 impl IntoResponse for Bytes {
     fn into_response(self) -> Response {
         const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
-        Response::new(self).with_value(header::CONTENT_TYPE, BINARY)
+        Response::new(self).with_header(header::CONTENT_TYPE, BINARY)
     }
 }
 
@@ -112,21 +145,55 @@ impl<R: IntoResponse> IntoResponse for (StatusCode, R) {
     }
 }
 
-/// The fields of the array replace the fields of the inner response with the same names.
-impl<R: IntoResponse, const N: usize> IntoResponse for ([(HeaderName, HeaderValue); N], R) {
+/// An empty response with status 200 and these fields.
+///
+/// # Panics
+/// If a name or a value is not valid, as [`Response::with_header`] does.
+impl<N, V, const COUNT: usize> IntoResponse for [(N, V); COUNT]
+where
+    N: TryInto<HeaderName, Error: Debug>,
+    V: TryInto<HeaderValue, Error: Debug>,
+{
+    fn into_response(self) -> Response {
+        (self, ()).into_response()
+    }
+}
+
+/// The fields of the array replace the fields of the inner response with the same names. A name that is twice in the
+/// array becomes two fields.
+///
+/// # Panics
+/// If a name or a value is not valid, as [`Response::with_header`] does.
+impl<R: IntoResponse, N, V, const COUNT: usize> IntoResponse for ([(N, V); COUNT], R)
+where
+    N: TryInto<HeaderName, Error: Debug>,
+    V: TryInto<HeaderValue, Error: Debug>,
+{
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();
-        for (name, value) in self.0 {
-            response.fields.retain(|(other, _)| *other != name);
-            response.fields.push((name, value));
-        }
+        let fields = self.0.map(|(name, value)| field(name, value));
+        response.fields.retain(|(name, _)| fields.iter().all(|(given, _)| given != name));
+        response.fields.extend(fields);
         response
     }
 }
 
-impl<R: IntoResponse, const N: usize> IntoResponse for (StatusCode, [(HeaderName, HeaderValue); N], R) {
+/// # Panics
+/// If a name or a value is not valid, as [`Response::with_header`] does.
+impl<R: IntoResponse, N, V, const COUNT: usize> IntoResponse for (StatusCode, [(N, V); COUNT], R)
+where
+    N: TryInto<HeaderName, Error: Debug>,
+    V: TryInto<HeaderValue, Error: Debug>,
+{
     fn into_response(self) -> Response {
         (self.1, self.2).into_response().with_status(self.0)
+    }
+}
+
+/// An empty response with status 200 and these fields.
+impl IntoResponse for HeaderMap {
+    fn into_response(self) -> Response {
+        (self, ()).into_response()
     }
 }
 
@@ -137,6 +204,12 @@ impl<R: IntoResponse> IntoResponse for (HeaderMap, R) {
         response.fields.retain(|(name, _)| !self.0.contains_key(&*name));
         response.fields.extend(self.0.iter().map(|(name, value)| (name.clone(), value.clone())));
         response
+    }
+}
+
+impl<R: IntoResponse> IntoResponse for (StatusCode, HeaderMap, R) {
+    fn into_response(self) -> Response {
+        (self.1, self.2).into_response().with_status(self.0)
     }
 }
 

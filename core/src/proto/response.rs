@@ -1,5 +1,6 @@
 //! The response that a handler returns.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
 
 use crate::proto::BoxFuture;
@@ -82,12 +84,12 @@ impl Response {
     /// Creates a response with status 200 and a `text/plain; charset=utf-8` body.
     #[inline]
     pub fn text(text: impl Into<Body>) -> Response {
-        Response::new(text).with_value(header::CONTENT_TYPE, TEXT)
+        Response::new(text).with_header(header::CONTENT_TYPE, TEXT)
     }
 
     /// Creates a response with status 200 and a `text/html; charset=utf-8` body.
     pub fn html(html: impl Into<Body>) -> Response {
-        Response::new(html).with_value(header::CONTENT_TYPE, HTML)
+        Response::new(html).with_header(header::CONTENT_TYPE, HTML)
     }
 
     /// Creates a response with status 200 and `value` as an `application/json` body. If `value` cannot be serialised,
@@ -96,12 +98,75 @@ impl Response {
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Response {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         match serde_json::to_vec(value) {
-            Ok(json) => Response::new(json).with_value(header::CONTENT_TYPE, JSON),
+            Ok(json) => Response::new(json).with_header(header::CONTENT_TYPE, JSON),
             Err(error) => {
                 log::error!("a response could not be serialised: {error}");
                 Response::status_only(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
+    }
+
+    /// Creates a redirect with status 303 (See Other): the client requests `location` with GET. It is the answer to a
+    /// form that was processed.
+    ///
+    /// `location` is a URI reference (RFC 9110, 10.2.2), for example `/notes/1` or `https://example.com/`. Characters
+    /// that a URI does not have, such as spaces, `\` and letters beyond ASCII, are percent-encoded. Its `%` stays as it
+    /// is. A control character is refused: an error is logged, and the status is 500. Whether `location` is on this
+    /// site is not checked: an untrusted `//example.com` leads to another one.
+    ///
+    /// ```
+    /// use gearshift_core::{Response, header};
+    ///
+    /// let response = Response::redirect("/notes/über uns?a=%31");
+    /// assert_eq!(response.status(), 303);
+    /// assert_eq!(response.header(&header::LOCATION).unwrap(), "/notes/%C3%BCber%20uns?a=%31");
+    /// ```
+    pub fn redirect(location: impl AsRef<str>) -> Response {
+        redirect(StatusCode::SEE_OTHER, location.as_ref())
+    }
+
+    /// Creates a redirect with status 307 (Temporary Redirect): the client repeats its request, with the same method
+    /// and body, at `location`, and uses the first target again the next time. `location` is treated as by
+    /// [`redirect`](Response::redirect).
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Response::temporary_redirect("/busy").status(), 307);
+    /// ```
+    pub fn temporary_redirect(location: impl AsRef<str>) -> Response {
+        redirect(StatusCode::TEMPORARY_REDIRECT, location.as_ref())
+    }
+
+    /// Creates a redirect with status 308 (Permanent Redirect): the client repeats its request, with the same method
+    /// and body, at `location`, and may go there at once the next time. `location` is treated as by
+    /// [`redirect`](Response::redirect).
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Response::permanent_redirect("/new").status(), 308);
+    /// ```
+    pub fn permanent_redirect(location: impl AsRef<str>) -> Response {
+        redirect(StatusCode::PERMANENT_REDIRECT, location.as_ref())
+    }
+
+    /// Creates a redirect with status 302 (Found). The client may change POST to GET (RFC 9110, 15.4.3), so
+    /// [`redirect`](Response::redirect) and [`temporary_redirect`](Response::temporary_redirect) are clearer.
+    /// `location` is treated as by `redirect`.
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Response::found("/here").status(), 302);
+    /// ```
+    pub fn found(location: impl AsRef<str>) -> Response {
+        redirect(StatusCode::FOUND, location.as_ref())
+    }
+
+    /// Creates a redirect with status 301 (Moved Permanently). The client may change POST to GET (RFC 9110, 15.4.2);
+    /// [`permanent_redirect`](Response::permanent_redirect) keeps the method. `location` is treated as by
+    /// [`redirect`](Response::redirect).
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Response::moved_permanently("/new").status(), 301);
+    /// ```
+    pub fn moved_permanently(location: impl AsRef<str>) -> Response {
+        redirect(StatusCode::MOVED_PERMANENTLY, location.as_ref())
     }
 
     /// Creates a response with status 101, after which the connection speaks `protocol` (RFC 9110, 7.8). `then`
@@ -157,7 +222,7 @@ impl Response {
     {
         Response::tunnel(then)
             .with_status(StatusCode::SWITCHING_PROTOCOLS)
-            .with_value(header::UPGRADE, protocol)
+            .with_header(header::UPGRADE, protocol)
     }
 
     /// Creates the response to a successful CONNECT: status 200, after which the connection is a tunnel (RFC 9110,
@@ -217,21 +282,75 @@ impl Response {
         self
     }
 
-    /// Appends a field.
+    /// Sets a field: `value` replaces the values of all fields with this name.
+    ///
+    /// Constants of [`header`] and [`HeaderValue::from_static`] cost no allocation. Text is checked and copied. A field
+    /// that may occur several times, such as `Set-Cookie`, is added by [`append_header`](Response::append_header).
+    ///
+    /// ```
+    /// use gearshift_core::{HeaderValue, Response, header};
+    ///
+    /// let response = Response::text("a,b\n")
+    ///     .with_header("content-type", "text/csv")
+    ///     .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+    ///     .with_header(header::AGE, 60);
+    /// assert_eq!(response.header(&header::CONTENT_TYPE).unwrap(), "text/csv");
+    /// assert_eq!(response.headers().count(), 3);
+    /// ```
+    ///
+    /// # Panics
+    /// If `name` is not a field name, or if `value` contains a control character. For an untrusted value, use
+    /// [`HeaderValue::from_str`] and handle its error.
     #[inline]
-    pub fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Response {
+    #[track_caller]
+    pub fn with_header<N, V>(mut self, name: N, value: V) -> Response
+    where
+        N: TryInto<HeaderName, Error: fmt::Debug>,
+        V: TryInto<HeaderValue, Error: fmt::Debug>,
+    {
+        let (name, value) = field(name, value);
+        self.fields.retain(|(other, _)| *other != name);
         self.fields.push((name, value));
         self
     }
 
-    /// Appends a field whose name and value are given as text.
+    /// Adds a field behind the other ones, also if the response has a field with this name.
+    ///
+    /// ```
+    /// use gearshift_core::{Response, header};
+    ///
+    /// let response = Response::new(())
+    ///     .append_header(header::VARY, "accept")
+    ///     .append_header(header::VARY, "origin");
+    /// assert_eq!(response.headers().count(), 2);
+    /// ```
     ///
     /// # Panics
-    /// If `name` is not a field name, or if `value` contains a control character. For an untrusted value, use
-    /// [`HeaderValue::from_str`] and [`Response::with_value`].
-    pub fn with_header(self, name: &str, value: &str) -> Response {
-        let name = HeaderName::from_bytes(name.as_bytes()).expect("a valid field name");
-        self.with_value(name, HeaderValue::from_str(value).expect("a valid field value"))
+    /// As [`with_header`](Response::with_header).
+    #[inline]
+    #[track_caller]
+    pub fn append_header<N, V>(mut self, name: N, value: V) -> Response
+    where
+        N: TryInto<HeaderName, Error: fmt::Debug>,
+        V: TryInto<HeaderValue, Error: fmt::Debug>,
+    {
+        self.fields.push(field(name, value));
+        self
+    }
+
+    /// Removes all fields with this name, which is compared without regard to case. The connection still adds the
+    /// fields that it writes itself.
+    ///
+    /// ```
+    /// use gearshift_core::Response;
+    ///
+    /// let response = Response::text("unknown").remove_header("Content-Type");
+    /// assert_eq!(response.headers().count(), 0);
+    /// ```
+    pub fn remove_header(mut self, name: impl AsRef<str>) -> Response {
+        let name = name.as_ref();
+        self.fields.retain(|(other, _)| !other.as_str().eq_ignore_ascii_case(name));
+        self
     }
 
     /// The status.
@@ -295,6 +414,45 @@ impl Response {
 /// The parts that a response of the `http` crate has no place for. Extensions are cloned, and an upgrade is not.
 #[derive(Clone)]
 struct Carried(Arc<Mutex<Option<Box<Extra>>>>);
+
+/// The characters that a URI reference does not have (RFC 3986, 2). `%` is not among them: it begins the encoding of
+/// another character.
+const NOT_IN_A_LOCATION: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Creates a redirect; see [`Response::redirect`].
+fn redirect(status: StatusCode, location: &str) -> Response {
+    // Browsers remove tabs and line ends, so that their percent-encoding would mean another location.
+    if location.bytes().any(|byte| byte.is_ascii_control()) {
+        log::error!("a redirect was not sent: its location has a control character: {location:?}");
+        return Response::status_only(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    let location = Cow::from(utf8_percent_encode(location, NOT_IN_A_LOCATION));
+    Response::status_only(status).with_header(header::LOCATION, &*location)
+}
+
+/// Converts the parts of a field.
+///
+/// # Panics
+/// As [`Response::with_header`].
+#[inline]
+#[track_caller]
+pub(crate) fn field<N, V>(name: N, value: V) -> (HeaderName, HeaderValue)
+where
+    N: TryInto<HeaderName, Error: fmt::Debug>,
+    V: TryInto<HeaderValue, Error: fmt::Debug>,
+{
+    (name.try_into().expect("a valid field name"), value.try_into().expect("a valid field value"))
+}
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

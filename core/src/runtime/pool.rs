@@ -339,7 +339,7 @@ impl std::error::Error for Busy {}
 impl IntoResponse for Busy {
     fn into_response(self) -> Response {
         let after = HeaderValue::from(Overload::RETRY_AFTER);
-        StatusCode::SERVICE_UNAVAILABLE.into_response().with_value(header::RETRY_AFTER, after)
+        StatusCode::SERVICE_UNAVAILABLE.into_response().with_header(header::RETRY_AFTER, after)
     }
 }
 

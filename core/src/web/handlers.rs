@@ -93,7 +93,7 @@ pub fn metrics() -> impl Handler {
     const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
     sync(|request| {
         let stats = request.runtime().stats();
-        Response::new(stats.to_string()).with_value(header::CONTENT_TYPE, PROMETHEUS)
+        Response::new(stats.to_string()).with_header(header::CONTENT_TYPE, PROMETHEUS)
     })
 }
 

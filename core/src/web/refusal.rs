@@ -74,7 +74,7 @@ impl IntoResponse for Refusal {
         };
         let response = text.with_status(self.status);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            return response.with_value(header::RETRY_AFTER, HeaderValue::from(Overload::RETRY_AFTER));
+            return response.with_header(header::RETRY_AFTER, HeaderValue::from(Overload::RETRY_AFTER));
         }
         response
     }

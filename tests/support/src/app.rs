@@ -84,7 +84,7 @@ fn read(request: Request) -> io::Result<Vec<u8>> {
 
 fn unchanged(_: Request) -> Response {
     const TAG: HeaderValue = HeaderValue::from_static("\"tag\"");
-    Response::status_only(StatusCode::NOT_MODIFIED).with_value(header::ETAG, TAG)
+    Response::status_only(StatusCode::NOT_MODIFIED).with_header(header::ETAG, TAG)
 }
 
 /// A response after which the connection echoes all bytes in capitals, up to a full stop.
@@ -107,7 +107,7 @@ fn own(_: Request) -> Response {
         .with_header("content-length", "9")
         .with_header("transfer-encoding", "gzip")
         .with_header("x-twice", "1")
-        .with_header("x-twice", "2")
+        .append_header("x-twice", "2")
 }
 
 /// The response with the status and the kind of body that the path names. `?9` sets `Content-Length: 9`.

@@ -39,7 +39,7 @@ impl WithoutHandler {
         };
         match self.allow {
             Some(allow) if response.header(&header::ALLOW).is_none() => {
-                response.with_value(header::ALLOW, allow)
+                response.with_header(header::ALLOW, allow)
             }
             _ => response,
         }
@@ -65,7 +65,7 @@ impl Handler for Unserved {
 impl Response {
     fn with_allow(self, allow: Option<HeaderValue>) -> Response {
         match allow {
-            Some(allow) => self.with_value(header::ALLOW, allow),
+            Some(allow) => self.with_header(header::ALLOW, allow),
             None => self,
         }
     }

@@ -270,7 +270,7 @@ impl Rig<'_> {
                 let (status, body) = (self.status(), self.body());
                 let mut response = Response::new(body).with_status(status);
                 for (name, value) in self.fields() {
-                    response = response.with_value(name, value);
+                    response = response.append_header(name, value);
                 }
                 self.respond_whole(asked, response);
             }
