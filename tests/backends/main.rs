@@ -31,6 +31,7 @@ mod stats;
 mod stopping;
 mod tasks;
 mod tokio_only;
+mod trailers;
 mod upgrade;
 mod uploads;
 mod waits;
@@ -44,7 +45,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 29] = [
+const AREAS: [Area; 30] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -71,6 +72,7 @@ const AREAS: [Area; 29] = [
     stopping::AREA,
     tasks::AREA,
     tokio_only::AREA,
+    trailers::AREA,
     upgrade::AREA,
     uploads::AREA,
     waits::AREA,
