@@ -396,7 +396,11 @@ impl http_body::Body for Body {
     /// The hint is exact if [`Body::remaining`] knows the length. It is not for a body that has trailers, because a
     /// sender gives a body of exact length a `Content-Length`, and drops its trailers.
     fn size_hint(&self) -> SizeHint {
-        self.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+        let mut hint = self.remaining().map_or_else(SizeHint::default, SizeHint::with_exact);
+        if let Inner::Trailed(end) = &self.0 {
+            hint.set_lower(end.data.len() as u64);
+        }
+        hint
     }
 }
 
