@@ -165,6 +165,7 @@ fn chunked(criterion: &mut Criterion) {
                 loop {
                     match connection.next_piece().expect("the body is well-formed") {
                         Piece::Data(data) => total += data.len(),
+                        Piece::Trailers(_) => {}
                         Piece::End => break,
                         Piece::NeedBytes => panic!("the whole body was received"),
                     }

@@ -29,7 +29,7 @@ mod server;
 mod web;
 
 pub use bytes::Bytes;
-pub use http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 pub use proto::body::{Body, BodyError};
 pub use proto::fields::{Fields, FieldsIter};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use gearshift_core::h1::{Connection, Error, Event, Piece};
 use gearshift_core::{BodyError, Limits, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use proptest::prelude::*;
 
 /// Feeds `pieces` to a connection and answers each request. Returns one line for each event, and the bytes of the
@@ -53,11 +54,13 @@ fn read_body(
 ) -> Result<String, Error> {
     let head =
         format!("{} {} {:?} {:?}", request.method(), request.target(), request.version(), request.headers());
-    let here = futures_lite::future::block_on(request.into_body().bytes(usize::MAX));
-    let mut body = here.expect("the bytes are in memory").to_vec();
+    let here = futures_lite::future::block_on(request.into_body().collect()).expect("the body is in memory");
+    let mut trailers = here.trailers().cloned();
+    let mut body = here.to_bytes().to_vec();
     let outcome = loop {
         match connection.next_piece() {
             Ok(Piece::Data(data)) => body.extend_from_slice(&data),
+            Ok(Piece::Trailers(fields)) => trailers = Some(*fields),
             Ok(Piece::End) => break "whole".to_owned(),
             Ok(Piece::NeedBytes) if receive(connection) => {}
             Ok(Piece::NeedBytes) => break "unfinished".to_owned(),
@@ -66,7 +69,8 @@ fn read_body(
             Err(error) => break error.to_string(),
         }
     };
-    Ok(format!("{head} {:?} {outcome}", String::from_utf8_lossy(&body)))
+    let trailers = trailers.map(|trailers| format!(" {trailers:?}")).unwrap_or_default();
+    Ok(format!("{head} {:?}{trailers} {outcome}", String::from_utf8_lossy(&body)))
 }
 
 /// Creates a connection that has received `bytes`.

@@ -4,7 +4,7 @@
 //! code for the row is added, removed or checked.
 
 use gearshift_core::h1::{Connection, Error, Event, Piece};
-use gearshift_core::{BodyError, Bytes, HeaderValue, Limits, Response, StatusCode, header};
+use gearshift_core::{BodyError, Bytes, HeaderMap, HeaderValue, Limits, Response, StatusCode, header};
 
 const SOURCE: &str = include_str!("../src/proto/connection.rs");
 
@@ -175,7 +175,13 @@ const REQUEST_ROWS: &[(&str, &[Drive])] = &[
             |connection, from| {
                 receive_rest(connection, from);
                 while let Ok(Piece::Data(_)) = connection.next_piece() {}
+                assert_eq!(request_state(connection), "Done", "the trailers were taken");
                 assert!(matches!(connection.next_piece(), Ok(Piece::End)));
+            },
+            |connection, _| {
+                receive(connection, "0\r\nA: b\r\n\r\n");
+                let piece = connection.next_piece();
+                assert!(matches!(piece, Ok(Piece::Trailers(trailers)) if trailers["a"] == "b"));
             },
             buffer_rest,
         ],
@@ -322,15 +328,29 @@ const RESPONSE_ROWS: &[(&str, &[Drive])] = &[
     ("`send`", &[|connection, _| assert!(connection.send("abc".into()).is_ok())]),
     (
         "`finish`",
-        &[|connection, from| {
-            if from == "Length" {
-                assert!(connection.send("abc".into()).is_ok());
-            }
-            assert!(connection.finish().is_ok());
-        }],
+        &[
+            |connection, from| {
+                if from == "Length" {
+                    assert!(connection.send("abc".into()).is_ok());
+                }
+                assert!(connection.finish().is_ok());
+            },
+            |connection, from| {
+                if from == "Length" {
+                    assert!(connection.send("abc".into()).is_ok());
+                }
+                assert!(connection.finish_with_trailers(&HeaderMap::new()).is_ok());
+            },
+        ],
     ),
     ("`send`: `WrongLength`", &[|connection, _| assert!(connection.send("abc".into()).is_err())]),
-    ("`finish`: `WrongLength`", &[|connection, _| assert!(connection.finish().is_err())]),
+    (
+        "`finish`: `WrongLength`",
+        &[
+            |connection, _| assert!(connection.finish().is_err()),
+            |connection, _| assert!(connection.finish_with_trailers(&HeaderMap::new()).is_err()),
+        ],
+    ),
     (
         "the request side moves to `Head` or `Closed`",
         &[

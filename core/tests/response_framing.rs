@@ -1,7 +1,7 @@
 //! How a response says where it ends: each method and version with each kind of status and of body.
 
 use gearshift_core::h1::{Connection, Event};
-use gearshift_core::{HeaderName, HeaderValue, Limits, Response, StatusCode, header};
+use gearshift_core::{HeaderMap, HeaderName, HeaderValue, Limits, Response, StatusCode, header};
 
 /// Statuses whose responses may have content.
 const ORDINARY: &[u16] = &[200, 201, 206, 299, 301, 400, 404, 426, 500, 599];
@@ -93,8 +93,14 @@ fn answer_whole(connection: &mut Connection, status: StatusCode, body: Body, is_
     connection.respond_whole(&mut response, 0)
 }
 
-/// Answers in several calls.
-fn answer_in_pieces(connection: &mut Connection, status: StatusCode, body: Body, is_length_given: bool) {
+/// Answers in several calls, with `trailers` behind the body.
+fn answer_in_pieces(
+    connection: &mut Connection,
+    status: StatusCode,
+    body: Body,
+    is_length_given: bool,
+    trailers: Option<&HeaderMap>,
+) {
     let length = match body {
         Body::Empty => Some(0),
         Body::Known => Some(TEXT.len() as u64),
@@ -105,11 +111,20 @@ fn answer_in_pieces(connection: &mut Connection, status: StatusCode, body: Body,
             connection.send(piece.into()).expect("the body is as long as announced");
         }
     }
-    connection.finish().expect("the body is as long as announced");
+    match trailers {
+        None => connection.finish(),
+        Some(trailers) => connection.finish_with_trailers(trailers),
+    }
+    .expect("the body is as long as announced");
 }
 
 /// The status on the wire, and the framing as a cell of the table.
 fn written(connection: &mut Connection) -> (u16, String) {
+    written_before(connection, "0\r\n\r\n")
+}
+
+/// As [`written`], of a response that ends with `last` if it is chunked.
+fn written_before(connection: &mut Connection, last: &str) -> (u16, String) {
     let mut bytes = Vec::new();
     while !connection.write_queue.is_empty() {
         let chunk = connection.write_queue.front().to_vec();
@@ -126,7 +141,7 @@ fn written(connection: &mut Connection) -> (u16, String) {
     assert!(framing.len() <= 1, "{head}");
     let body = match framing.first() {
         Some(&"chunked") if !body.is_empty() => {
-            let data = body.strip_suffix("0\r\n\r\n").expect("a last chunk");
+            let data = body.strip_suffix(last).expect("a last chunk");
             data.split("\r\n").skip(1).step_by(2).collect()
         }
         _ => body.to_owned(),
@@ -147,8 +162,16 @@ fn each_response_announces_the_body_that_follows() {
                 let status = StatusCode::from_u16(status).expect("a status");
 
                 let mut connection = asked(request);
-                answer_in_pieces(&mut connection, status, body, is_length_given);
+                answer_in_pieces(&mut connection, status, body, is_length_given, None);
                 assert_eq!(written(&mut connection), on_wire, "{case}, in pieces");
+                expect_persistence(connection, request, cell, &case);
+
+                // Trailers are sent behind chunks, and dropped otherwise (RFC 9110, 6.5.1).
+                let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("\"a\""))]);
+                let mut connection = asked(request);
+                answer_in_pieces(&mut connection, status, body, is_length_given, Some(&trailers));
+                let seen = written_before(&mut connection, "0\r\nEtag: \"a\"\r\n\r\n");
+                assert_eq!(seen, on_wire, "{case}, with trailers");
                 expect_persistence(connection, request, cell, &case);
 
                 // A body in memory has a length.
@@ -171,4 +194,50 @@ fn expect_persistence(mut connection: Connection, request: &str, cell: &str, cas
     assert_eq!(connection.is_closing(), closes, "{case}");
     connection.read_buffer.extend(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(matches!(connection.next_event(), Event::Request(_)), !closes, "{case}");
+}
+
+#[test]
+fn trailers_are_written_as_fields_without_those_that_are_none() {
+    const NONE: [&str; 26] = [
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "if-match",
+        "if-none-match",
+        "if-range",
+        "keep-alive",
+        "max-forwards",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "www-authenticate",
+    ];
+    let some = ["x-sum", "x-sum", "server-timing", "etag", "content-md5", "iffy"];
+    let mut trailers = HeaderMap::new();
+    for (nth, name) in NONE.into_iter().chain(some).enumerate() {
+        trailers.append(name, HeaderValue::from(nth));
+    }
+    let mut connection = asked("GET 1.1");
+    connection.respond(StatusCode::OK, &[], None, 0);
+    connection.finish_with_trailers(&trailers).expect("the length is not announced");
+    let mut seen = String::from_utf8_lossy(connection.write_queue.front()).into_owned();
+    let fields = seen.split_off(seen.find("\r\n\r\n").expect("a head") + 4);
+    assert_eq!(
+        fields,
+        "0\r\nX-Sum: 26\r\nX-Sum: 27\r\nServer-Timing: 28\r\nEtag: 29\r\nContent-Md5: 30\r\nIffy: 31\r\n\r\n"
+    );
 }

@@ -34,6 +34,7 @@
 //! | `< Name: value` | the answer has this field once, with this value |
 //! | `< no Name` | the answer has no such field |
 //! | `= text` | the body, without line ends and chunks; several lines are joined; without such a line it is empty |
+//! | `+ Name: value` | a trailer field of the answer; without such a line it has none |
 //! | `<< text` | the exact bytes of an answer, with CR LF as above; `Date: *` stands for any date |
 //! | `alone` | the case is not tried with a request behind it, whose bytes would be read as the missing body |
 //! | `open`, `closed` | whether the connection stays open or closes at once; the case ends |
@@ -91,6 +92,8 @@ pub(crate) struct Parts {
     /// Expected fields. `None` stands for a field that must be absent.
     pub(crate) fields: Vec<(String, Option<String>)>,
     pub(crate) body: Vec<u8>,
+    /// All trailer fields, in their order.
+    pub(crate) trailers: Vec<(String, String)>,
 }
 
 /// Reads all files of `tests/wire`, in the order of their names.
@@ -231,7 +234,8 @@ impl Case {
                     None => (rest, false),
                 };
                 let status = status.parse().ok()?;
-                let parts = Parts { status, to_head, fields: Vec::new(), body: Vec::new() };
+                let parts =
+                    Parts { status, to_head, fields: Vec::new(), body: Vec::new(), trailers: Vec::new() };
                 last.answers.push(Expected::Parts(parts));
             }
             "<" => {
@@ -243,6 +247,11 @@ impl Case {
                         (name.to_owned(), Some(value.to_owned()))
                     }
                 });
+            }
+            "+" => {
+                let Some(Expected::Parts(parts)) = last.answers.last_mut() else { return None };
+                let (name, value) = rest.split_once(": ")?;
+                parts.trailers.push((name.to_owned(), value.to_owned()));
             }
             "=" => {
                 let Some(Expected::Parts(parts)) = last.answers.last_mut() else { return None };
@@ -268,6 +277,7 @@ fn refusal(line: &str) -> Option<Parts> {
         to_head,
         fields: fields.map(|(name, value)| (name.to_owned(), Some(value))).into(),
         body: if to_head { Vec::new() } else { text.as_bytes().to_vec() },
+        trailers: Vec::new(),
     })
 }
 

@@ -32,6 +32,7 @@ mod stats;
 mod stopping;
 mod tasks;
 mod tokio_only;
+mod trailers;
 mod upgrade;
 mod uploads;
 mod waits;
@@ -73,6 +74,7 @@ const AREAS: [Area; 30] = [
     stopping::AREA,
     tasks::AREA,
     tokio_only::AREA,
+    trailers::AREA,
     upgrade::AREA,
     uploads::AREA,
     waits::AREA,

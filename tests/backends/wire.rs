@@ -190,6 +190,10 @@ fn check(answer: &Answer, parts: &Parts) -> Result<(), String> {
         let (got, wanted) = (answer.body.escape_ascii(), parts.body.escape_ascii());
         return Err(format!("the body is \"{got:.300}\" and not \"{wanted:.300}\": {:?}", shown()));
     }
+    if answer.trailers != parts.trailers {
+        let (got, wanted) = (&answer.trailers, &parts.trailers);
+        return Err(format!("the trailers are {got:?} and not {wanted:?}: {:?}", shown()));
+    }
     check_always(answer).map_err(|why| format!("{why}: {:?}", shown()))
 }
 

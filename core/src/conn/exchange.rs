@@ -18,7 +18,7 @@ use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, poll_piece};
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
-use crate::proto::body::{BodyError, Inner as BodyInner};
+use crate::proto::body::{BodyError, Inner as BodyInner, Part};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::{Response, Upgrade};
 use crate::runtime::contained::{Contained, discard, log_panic};
@@ -171,7 +171,10 @@ fn poll_stream<T: Transport>(
         let mut starved = false;
         while !starved && owner.with(|io| io.connection.write_queue.len()) < max_queued {
             let (is_end, sent) = match source.poll_next(cx) {
-                Poll::Ready(Some(Some(piece))) => (false, owner.with(|io| io.send(piece))),
+                Poll::Ready(Some(Some(Part::Data(piece)))) => (false, owner.with(|io| io.send(piece))),
+                Poll::Ready(Some(Some(Part::Trailers(trailers)))) => {
+                    (true, owner.with(|io| io.finish_with_trailers(&trailers)))
+                }
                 Poll::Ready(Some(None)) => (true, owner.with(Io::finish)),
                 Poll::Ready(None) if service.shutdown.phase() == Phase::Forced => {
                     return Poll::Ready(Err(Closed));
@@ -232,11 +235,12 @@ async fn before_switch<T: Transport>(
         };
         let error = match piece {
             None => return Ok(true),
-            Some(Ok(data)) if data.len() as u64 <= left => {
+            Some(Ok(Part::Trailers(_))) => continue,
+            Some(Ok(Part::Data(data))) if data.len() as u64 <= left => {
                 left -= data.len() as u64;
                 continue;
             }
-            Some(Ok(_)) => BodyError::TooLarge { limit },
+            Some(Ok(Part::Data(_))) => BodyError::TooLarge { limit },
             Some(Err(error)) => error,
         };
         let instead = io.connection.break_body(error).into_response();

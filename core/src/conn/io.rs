@@ -9,7 +9,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::conn::access::AccessLog;
 use crate::conn::after::After;
@@ -273,12 +273,23 @@ impl<T> Io<T> {
     /// Ends the response, see [`Connection::finish`].
     pub(crate) fn finish(&mut self) -> Result<(), WrongLength> {
         self.connection.finish()?;
+        self.finished();
+        Ok(())
+    }
+
+    /// Ends the response with trailers, see [`Connection::finish_with_trailers`].
+    pub(crate) fn finish_with_trailers(&mut self, trailers: &HeaderMap) -> Result<(), WrongLength> {
+        self.connection.finish_with_trailers(trailers)?;
+        self.finished();
+        Ok(())
+    }
+
+    fn finished(&mut self) {
         if let Some(access) = &mut self.access {
             access.queued(0, self.connection.write_queue.len(), true);
             // The end of a body may be found after its last byte was sent.
             access.sent(0);
         }
-        Ok(())
     }
 
     /// Queues the head of an upgrade, see [`Connection::switch`].

@@ -12,13 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::conn::cancel::CheckPeer;
 use crate::conn::io::Io;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
-use crate::proto::body::{BodyError, BodySource};
+use crate::proto::body::{BodyError, BodySource, Part};
 use crate::proto::connection::Piece;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::task::lock;
@@ -166,7 +164,7 @@ impl<T: Transport> CheckPeer for Lease<T> {
 }
 
 impl<T: Transport> BodySource for Lease<T> {
-    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    fn poll_part(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
         if self.service.shutdown.phase() == Phase::Forced {
             return Poll::Ready(Some(Err(BodyError::Gone)));
         }
@@ -198,10 +196,11 @@ pub(crate) fn poll_piece<T: Transport>(
     cx: &mut Context<'_>,
     driver: &Waker,
     service: &Service,
-) -> Poll<Option<Result<Bytes, BodyError>>> {
+) -> Poll<Option<Result<Part, BodyError>>> {
     loop {
         match io.connection.next_piece() {
-            Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(data))),
+            Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Part::Data(data)))),
+            Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Part::Trailers(trailers)))),
             Ok(Piece::End) => return Poll::Ready(None),
             Ok(Piece::NeedBytes) => {}
             Err(error) => return Poll::Ready(Some(Err(error))),

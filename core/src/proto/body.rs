@@ -2,13 +2,14 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
@@ -35,6 +36,26 @@ pub use crate::proto::body_error::BodyError;
 /// that reads the body after the response works with such bodies only. To be independent of that, the handler reads the
 /// body and passes the bytes to the task.
 ///
+/// # Trailers
+///
+/// Fields may follow the data of a body with the chunked coding (RFC 9110, 6.5). [`Body::trailers`] returns those of a
+/// request, and [`Body::with_trailers`] adds them to a response. Through [`http_body::Body`], trailers are the last
+/// frame, and [`Body::from_http`] keeps them. A body that has trailers does not know its length, because a body with a
+/// `Content-Length` has none.
+///
+/// The trailers of a request are limited like the fields of a head: by [`Limits::fields`](crate::Limits::fields),
+/// [`Limits::field_line`](crate::Limits::field_line) and [`Limits::head`](crate::Limits::head). Fields that a recipient
+/// needs before the content are no trailers: framing, connection, routing, authentication and cookies, modifiers of the
+/// request such as `Range` and `If-Match`, and the format of the content (RFC 9110, 6.5.1). A request that has one of
+/// them as a trailer is refused with 400. In a response such a trailer is not sent.
+///
+/// A response has its trailers on the wire if it has the chunked coding: the peer speaks HTTP/1.1, the method is not
+/// HEAD, the status allows a body, and the length of the body is not known. Otherwise they are dropped. A peer that has
+/// not sent `TE: trailers` gets them, too, and may drop them (RFC 9110, 10.1.4): the application decides whether the
+/// response is of use without them, and whether a field `Trailer` announces them.
+///
+/// # Example
+///
 /// ```
 /// use gearshift_core::{Body, BodyError};
 ///
@@ -53,14 +74,30 @@ pub(crate) enum Inner {
     #[default]
     Empty,
     Full(Bytes),
+    /// Bytes in memory, which may be empty, and the trailers that follow.
+    Trailed(Box<Trailed>),
     Lease(Arc<dyn BodySource>),
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>),
 }
 
+/// The end of a body that has trailers.
+pub(crate) struct Trailed {
+    data: Bytes,
+    trailers: Box<HeaderMap>,
+}
+
+/// A part of a body.
+pub(crate) enum Part {
+    /// Bytes, at least one.
+    Data(Bytes),
+    /// The trailers. The body ends with them.
+    Trailers(Box<HeaderMap>),
+}
+
 /// The connection from which a request body is read.
 pub(crate) trait BodySource: Send + Sync {
-    /// As [`Body::chunk`].
-    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
+    /// As [`Body::poll_part`].
+    fn poll_part(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>>;
     /// As [`Body::remaining`].
     fn remaining(&self) -> Option<u64>;
 }
@@ -87,7 +124,8 @@ impl Body {
     }
 
     /// Creates a body from any `http_body::Body`. If the size hint is exact, the body is sent with that
-    /// `Content-Length`, and another number of bytes cuts the connection. Trailers are dropped.
+    /// `Content-Length`, and another number of bytes cuts the connection. Trailers are kept; see
+    /// [trailers](Body#trailers).
     pub fn from_http<B>(body: B) -> Body
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -102,6 +140,49 @@ impl Body {
         Body(Inner::Stream(Box::pin(body.map_err(|error| BodyError::Source(error.into())))))
     }
 
+    /// Creates a body from data in memory and trailers.
+    pub(crate) fn whole(data: Bytes, trailers: Option<Box<HeaderMap>>) -> Body {
+        match trailers {
+            Some(trailers) => Body(Inner::Trailed(Box::new(Trailed { data, trailers }))),
+            None => Body::from(data),
+        }
+    }
+
+    /// Adds trailers to the body. `trailers` is polled once the data has ended, so that it can depend on the data.
+    /// `None` adds none. Trailers that the body has already stay, and the new ones replace those with the same names.
+    ///
+    /// The length of the returned body is not known, as that of [`Body::from_stream`]. An error cuts the connection.
+    /// See [trailers](Body#trailers) for the responses that have their trailers on the wire.
+    ///
+    /// ```
+    /// use gearshift_core::{Body, HeaderValue, Response};
+    /// use http::HeaderMap;
+    ///
+    /// fn report() -> Response {
+    ///     let body = Body::from("a,b\n1,2\n").with_trailers(async {
+    ///         let mut trailers = HeaderMap::new();
+    ///         trailers.insert("server-timing", HeaderValue::from_static("total;dur=12"));
+    ///         Some(Ok(trailers))
+    ///     });
+    ///     Response::new(body).with_header("trailer", "server-timing")
+    /// }
+    /// # futures_lite::future::block_on(async {
+    /// # let mut body = report().into_body();
+    /// # assert_eq!(body.trailers().await.unwrap().unwrap()["server-timing"], "total;dur=12");
+    /// # });
+    /// ```
+    pub fn with_trailers<F>(self, trailers: F) -> Body
+    where
+        F: Future<Output = Option<Result<HeaderMap, BodyError>>> + Send + 'static,
+    {
+        Body(Inner::Stream(Box::pin(WithTrailers {
+            body: self,
+            has_body_ended: false,
+            earlier: None,
+            trailers: Some(Box::pin(trailers)),
+        })))
+    }
+
     /// Waits for the next piece of the body; returns `None` at the end.
     ///
     /// # Errors
@@ -110,7 +191,31 @@ impl Body {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// Waits for the whole body, of at most `limit` bytes.
+    /// Waits for the trailers, which follow the data. Data that was not read is read and dropped. Returns `None` if the
+    /// body has no trailers, and after they were returned.
+    ///
+    /// ```
+    /// use gearshift_core::{BodyError, Request};
+    ///
+    /// // The sum of all bytes, and the sum that the peer has calculated.
+    /// async fn sums(request: Request) -> Result<String, BodyError> {
+    ///     let (mut body, mut sum) = (request.into_body(), 0);
+    ///     while let Some(piece) = body.chunk().await {
+    ///         sum += piece?.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+    ///     }
+    ///     let trailers = body.trailers().await?.unwrap_or_default();
+    ///     Ok(format!("{sum} {:?}", trailers.get("x-sum")))
+    /// }
+    /// # drop(sums);
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Body::chunk`].
+    pub async fn trailers(&mut self) -> Result<Option<HeaderMap>, BodyError> {
+        poll_fn(|cx| self.poll_trailers(cx)).await
+    }
+
+    /// Waits for the whole body, of at most `limit` bytes. Trailers are dropped; see [`Body::trailers`].
     ///
     /// # Errors
     /// [`BodyError::TooLarge`] if the body is longer than `limit`, before anything is read if the length is known;
@@ -138,36 +243,82 @@ impl Body {
         Ok(all.freeze())
     }
 
-    /// The number of bytes that were not read; `None` if only the end of the body will tell.
+    /// The number of bytes that were not read; `None` if only the end of the body will tell, and for a body that has
+    /// trailers.
     pub fn remaining(&self) -> Option<u64> {
         match &self.0 {
             Inner::Empty => Some(0),
             Inner::Full(bytes) => Some(bytes.len() as u64),
+            Inner::Trailed(_) => None,
             Inner::Lease(source) => source.remaining(),
             Inner::Stream(body) => body.size_hint().exact(),
         }
     }
 
-    /// Whether the body is known to have no more bytes. False if the length is not known.
+    /// Whether the body is known to have no more bytes and no trailers. False if the length is not known.
     pub fn is_empty(&self) -> bool {
         self.remaining() == Some(0)
     }
 
-    /// Polls for the next piece; see [`Body::chunk`].
+    /// Polls for the next piece; see [`Body::chunk`]. The trailers stay for [`Body::poll_part`]. The body can be polled
+    /// after its end.
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if matches!(&self.0, Inner::Trailed(end) if end.data.is_empty()) {
+            return Poll::Ready(None);
+        }
+        let trailers = match ready!(self.poll_part(cx)?) {
+            Some(Part::Data(data)) => return Poll::Ready(Some(Ok(data))),
+            Some(Part::Trailers(trailers)) => Some(trailers),
+            None => None,
+        };
+        *self = Body::whole(Bytes::new(), trailers);
+        Poll::Ready(None)
+    }
+
+    /// Polls for the trailers; see [`Body::trailers`].
+    pub(crate) fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, BodyError>> {
+        let trailers = loop {
+            match ready!(self.poll_part(cx)).transpose()? {
+                Some(Part::Data(_)) => {}
+                Some(Part::Trailers(trailers)) => break Some(*trailers),
+                None => break None,
+            }
+        };
+        *self = Body::empty();
+        Poll::Ready(Ok(trailers))
+    }
+
+    /// Polls for the next piece or the trailers. This must not be called after the end of the body or its trailers.
+    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
         match &mut self.0 {
             Inner::Empty => Poll::Ready(None),
             Inner::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.0 = Inner::Empty;
-                Poll::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()).map(Ok))
+                Poll::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()).map(Part::Data).map(Ok))
             }
-            Inner::Lease(source) => source.poll_chunk(cx),
+            Inner::Trailed(end) if !end.data.is_empty() => {
+                Poll::Ready(Some(Ok(Part::Data(std::mem::take(&mut end.data)))))
+            }
+            Inner::Trailed(_) => match std::mem::take(&mut self.0) {
+                Inner::Trailed(end) => Poll::Ready(Some(Ok(Part::Trailers(end.trailers)))),
+                _ => Poll::Ready(None),
+            },
+            Inner::Lease(source) => source.poll_part(cx),
             Inner::Stream(body) => loop {
                 let Some(frame) = ready!(body.as_mut().poll_frame(cx)?) else { return Poll::Ready(None) };
                 match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
-                    _ => continue,
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Poll::Ready(Some(Ok(Part::Data(data)))),
+                    Err(frame) => match frame.into_trailers() {
+                        Ok(trailers) if !trailers.is_empty() => {
+                            return Poll::Ready(Some(Ok(Part::Trailers(Box::new(trailers)))));
+                        }
+                        _ => {}
+                    },
                 }
             },
         }
@@ -179,6 +330,7 @@ impl fmt::Debug for Body {
         match &self.0 {
             Inner::Empty => f.write_str("Body(empty)"),
             Inner::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Inner::Trailed(end) => write!(f, "Body({} bytes and trailers)", end.data.len()),
             Inner::Lease(_) => write!(f, "Body(arriving, {:?} left)", self.remaining()),
             Inner::Stream(_) => write!(f, "Body(stream, {:?} left)", self.remaining()),
         }
@@ -231,15 +383,24 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.poll_chunk(cx).map_ok(Frame::data)
+        self.poll_part(cx).map_ok(|part| match part {
+            Part::Data(data) => Frame::data(data),
+            Part::Trailers(trailers) => Frame::trailers(*trailers),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
         self.is_empty()
     }
 
+    /// The hint is exact if [`Body::remaining`] knows the length. It is not for a body that has trailers, because a
+    /// sender gives a body of exact length a `Content-Length`, and drops its trailers.
     fn size_hint(&self) -> SizeHint {
-        self.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+        let mut hint = self.remaining().map_or_else(SizeHint::default, SizeHint::with_exact);
+        if let Inner::Trailed(end) = &self.0 {
+            hint.set_lower(end.data.len() as u64);
+        }
+        hint
     }
 }
 
@@ -268,5 +429,46 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let chunk = self.0.as_mut().poll_next(cx);
         chunk.map_ok(Frame::data).map_err(|error| BodyError::Source(error.into()))
+    }
+}
+
+/// The adapter behind [`Body::with_trailers`]. It does not tell its length.
+struct WithTrailers<F> {
+    body: Body,
+    has_body_ended: bool,
+    /// The trailers of `body`.
+    earlier: Option<Box<HeaderMap>>,
+    /// `None` once the future has ended.
+    trailers: Option<Pin<Box<F>>>,
+}
+
+impl<F> http_body::Body for WithTrailers<F>
+where
+    F: Future<Output = Option<Result<HeaderMap, BodyError>>>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if !this.has_body_ended {
+            match ready!(this.body.poll_part(cx)?) {
+                Some(Part::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Part::Trailers(trailers)) => this.earlier = Some(trailers),
+                None => {}
+            }
+            this.has_body_ended = true;
+        }
+        let Some(trailers) = &mut this.trailers else { return Poll::Ready(None) };
+        let later = ready!(trailers.as_mut().poll(cx));
+        this.trailers = None;
+        let mut all = this.earlier.take();
+        if let Some(later) = later {
+            all.get_or_insert_default().extend(later?);
+        }
+        Poll::Ready(all.map(|all| Ok(Frame::trailers(*all))))
     }
 }

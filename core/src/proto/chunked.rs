@@ -1,20 +1,22 @@
 //! The decoder of the chunked transfer coding (RFC 9112, 7.1).
 //!
 //! The decoder can stop and resume between any two bytes, and copies no data. It checks every byte of the grammar:
-//! sizes, extensions, the CR LF after each chunk, and the trailer section, which it validates and drops. The only line
-//! end is CR LF.
+//! sizes, extensions, the CR LF after each chunk, and the trailer section. The only line end is CR LF.
 
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
 use crate::proto::request_body::Piece;
 use crate::proto::scan::{Scan, is_token};
+use crate::proto::trailers;
 
 /// The number of hexadecimal digits in 64 bits. A chunk size with more digits must begin with zeros.
 const SIZE_DIGITS: u8 = 16;
 /// The largest number of overhead bytes in one body: extensions, and leading zeros beyond [`SIZE_DIGITS`]. It bounds
 /// the work per byte of data.
 const MAX_OVERHEAD: u16 = 4096;
+/// The length of a trailer section without fields: its empty line.
+const EMPTY_SECTION: usize = 2;
 
 /// The decoder of one body.
 #[derive(Debug)]
@@ -96,9 +98,12 @@ impl Decoder {
                     let Some(len) = scan.lines(read_buffer.as_slice(), limits)? else {
                         return Ok(Piece::NeedBytes);
                     };
-                    check_trailers(&read_buffer.as_slice()[..len])?;
-                    read_buffer.discard(len);
                     self.at = At::End;
+                    if len > EMPTY_SECTION {
+                        let trailers = trailers::parse(&read_buffer.take(len))?;
+                        return Ok(Piece::Trailers(Box::new(trailers)));
+                    }
+                    read_buffer.discard(len);
                 }
                 _ => {
                     let mut used = 0;
@@ -200,34 +205,32 @@ impl Extension {
     }
 }
 
-/// Rejects trailer fields that a recipient needs before the body: framing, routing, authentication and content format
-/// (RFC 9110, 6.5.1).
-fn check_trailers(section: &[u8]) -> Result<(), Error> {
-    const FORBIDDEN: &str = "content-length transfer-encoding host connection content-encoding content-type \
-        content-range trailer te upgrade expect authorization cookie";
-    for line in section.split(|&byte| byte == b'\n') {
-        let Some(colon) = memchr::memchr(b':', line) else { continue };
-        if FORBIDDEN.split(' ').any(|name| line[..colon].eq_ignore_ascii_case(name.as_bytes())) {
-            return Err(Error::Trailer);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Decodes `wire` in pieces of `step` bytes. Returns the body and the number of bytes behind it, or the error.
     fn decode(wire: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, Error> {
+        decode_with_trailers(wire, step).map(|end| end.map(|(body, left, _)| (body, left)))
+    }
+
+    /// Decodes `wire` as [`decode`] does, and returns the trailers, too: `name=value;` for each.
+    fn decode_with_trailers(wire: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize, String)>, Error> {
         let (mut decoder, mut read_buffer) = (Decoder::new(), ReadBuffer::new());
-        let (limits, mut body) = (Limits::default(), Vec::new());
+        let (limits, mut body, mut trailers) = (Limits::default(), Vec::new(), String::new());
         let mut pieces = wire.chunks(step);
         loop {
             match decoder.next(&mut read_buffer, &limits)? {
                 Piece::Data(data) => body.extend_from_slice(&data),
+                Piece::Trailers(fields) => {
+                    assert!(trailers.is_empty() && !fields.is_empty());
+                    for (name, value) in &*fields {
+                        trailers += &format!("{name}={};", value.as_bytes().escape_ascii());
+                    }
+                }
                 Piece::End => {
-                    return Ok(Some((body, read_buffer.len() + pieces.map(<[u8]>::len).sum::<usize>())));
+                    let left = read_buffer.len() + pieces.map(<[u8]>::len).sum::<usize>();
+                    return Ok(Some((body, left, trailers)));
                 }
                 Piece::NeedBytes => match pieces.next() {
                     Some(piece) => read_buffer.extend(piece),
@@ -274,6 +277,22 @@ mod tests {
                 for step in [1, 2, 3, 7, wire.len().max(1)] {
                     assert_eq!(decode(wire.as_bytes(), step), expected, "{wire:?} by {step}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn trailers_are_the_same_however_they_are_chopped() {
+        for (section, expected) in [
+            ("", ""),
+            ("A: b\r\n", "a=b;"),
+            ("A: b\r\nC:d\r\nA:\t e f \t\r\n", "a=b;a=e f;c=d;"),
+            ("X:\r\nY: \u{e9}:\r\n", "x=;y=\\xc3\\xa9:;"),
+        ] {
+            let wire = format!("3\r\nabc\r\n0\r\n{section}\r\nrest");
+            for step in [1, 2, 3, 7, wire.len()] {
+                let end = decode_with_trailers(wire.as_bytes(), step);
+                assert_eq!(end, Ok(Some((b"abc".to_vec(), 4, expected.to_owned()))), "{section:?} by {step}");
             }
         }
     }

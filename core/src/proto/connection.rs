@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::proto::body::{Body, BodyError, Inner as BodyInner};
 use crate::proto::encode::{self, BodyLength, StandardFields};
@@ -127,8 +127,7 @@ pub enum Event {
 /// | every state | the request side moves to `Head` or `Closed` | (none) |
 ///
 /// `respond`, `respond_whole` and `switch` panic if the response is not `Awaited`, and `switch` also if the request is
-/// not `Done`. `send` ignores an empty piece in
-/// every state.
+/// not `Done`. `send` ignores an empty piece in every state. `finish_with_trailers` changes the state as `finish` does.
 pub struct Connection {
     /// The received bytes that were not consumed. The caller appends to them.
     pub read_buffer: ReadBuffer,
@@ -531,6 +530,19 @@ impl Connection {
         exchange.response.finish(&mut self.write_queue)
     }
 
+    /// Ends the response as [`Connection::finish`] does, with trailer fields behind a chunked body (RFC 9112, 7.1.2).
+    ///
+    /// The trailers are dropped if the response is not chunked: if its length was known, if it has no body, or if the
+    /// request is an HTTP/1.0 one. Of the other trailers those are left out that a recipient needs before the content
+    /// (RFC 9110, 6.5.1).
+    ///
+    /// # Errors
+    /// As [`Connection::finish`].
+    pub fn finish_with_trailers(&mut self, trailers: &HeaderMap) -> Result<(), WrongLength> {
+        let State::Exchange(exchange) = &mut self.state else { return Err(WrongLength) };
+        exchange.response.finish_with_trailers(trailers, &mut self.write_queue)
+    }
+
     /// Whether the peer needs no more bytes to see the end of the current response: it was ended by
     /// [`Connection::finish`], or its body has the announced length.
     pub fn is_response_whole(&self) -> bool {
@@ -633,7 +645,7 @@ impl Connection {
                 Ok(Piece::End) => return None,
                 _ if exchange.drained.saturating_add(remaining) > self.limits.drain => self.closing = true,
                 Ok(Piece::NeedBytes) => return Some(Event::NeedBytes),
-                Ok(Piece::Data(_)) | Err(_) => {}
+                Ok(Piece::Data(_) | Piece::Trailers(_)) | Err(_) => {}
             }
         }
     }

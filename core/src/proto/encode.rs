@@ -91,7 +91,7 @@ fn status_line(into: &mut Vec<u8>, status: StatusCode) {
     into.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
 }
 
-/// Appends a field, unless the connection decides its value. The name is written in `Title-Case`.
+/// Appends a field, unless the connection decides its value.
 fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, standard: &mut StandardFields) {
     match *name {
         header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION => return,
@@ -100,14 +100,20 @@ fn other_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, stand
         _ => {}
     }
     into.extend_from_slice(b"\r\n");
+    field_name(into, name);
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(value.as_bytes());
+}
+
+/// Appends the name of a field in `Title-Case`.
+#[inline]
+pub(crate) fn field_name(into: &mut Vec<u8>, name: &HeaderName) {
     let mut first = true;
     into.extend(name.as_str().bytes().map(|byte| {
         let written = if first { byte.to_ascii_uppercase() } else { byte };
         first = byte == b'-';
         written
     }));
-    into.extend_from_slice(b": ");
-    into.extend_from_slice(value.as_bytes());
 }
 
 /// The fields `Server` and `Date`, each after a line end, with the Unix time of `Date`.

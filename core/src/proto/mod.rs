@@ -24,6 +24,7 @@ mod response_state;
 mod scan;
 pub(crate) mod stream;
 mod target;
+mod trailers;
 pub(crate) mod write_queue;
 
 use std::future::Future;

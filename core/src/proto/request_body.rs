@@ -2,6 +2,7 @@
 //! they are taken. Of a chunked body, the data that was decoded and not taken is kept here.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 
 use crate::proto::body::{Body, BodyError};
 use crate::proto::chunked::Decoder;
@@ -17,6 +18,9 @@ pub enum Piece {
     NeedBytes,
     /// The next bytes of the body, without chunk framing. Never empty.
     Data(Bytes),
+    /// The trailer fields of a chunked body, of which there is at least one. They follow all data. Then the body is
+    /// complete.
+    Trailers(Box<HeaderMap>),
     /// The body is complete, including the trailer section of a chunked body.
     End,
 }
@@ -87,10 +91,12 @@ impl RequestBody {
     fn begin_chunked(read_buffer: &mut ReadBuffer, limits: &Limits) -> Result<(RequestBody, Body), Error> {
         let mut decoder = Decoder::new();
         let (mut first, mut rest) = (Bytes::new(), Vec::new());
+        let mut trailers = None;
         let is_whole = loop {
             match decoder.next(read_buffer, limits)? {
                 Piece::Data(data) if first.is_empty() => first = data,
                 Piece::Data(data) => rest.extend_from_slice(&data),
+                Piece::Trailers(fields) => trailers = Some(fields),
                 Piece::NeedBytes => break false,
                 Piece::End => break true,
             }
@@ -99,7 +105,7 @@ impl RequestBody {
             first = Bytes::from([&first[..], &rest].concat());
         }
         if is_whole {
-            return Ok((RequestBody::Done, Body::from(first)));
+            return Ok((RequestBody::Done, Body::whole(first, trailers)));
         }
         let chunks = Chunks { decoder, decoded: BytesMut::from(first), error: None };
         Ok((RequestBody::Chunked(Box::new(chunks)), Body::empty()))
@@ -146,9 +152,9 @@ impl RequestBody {
                 Ok(Piece::Data(chunks.decoded.split().freeze()))
             }
             RequestBody::Chunked(chunks) => match chunks.next(read_buffer, limits) {
-                Ok(Piece::End) => {
+                Ok(piece @ (Piece::Trailers(_) | Piece::End)) => {
                     *self = RequestBody::Done;
-                    Ok(Piece::End)
+                    Ok(piece)
                 }
                 Ok(piece) => Ok(piece),
                 Err(Error::BodyTooLarge) => Err(BodyError::TooLarge { limit: limits.body }),
@@ -177,6 +183,9 @@ impl RequestBody {
             RequestBody::Chunked(chunks) => loop {
                 match chunks.next(read_buffer, limits) {
                     Ok(Piece::Data(data)) => chunks.decoded.extend_from_slice(&data),
+                    Ok(Piece::Trailers(trailers)) => {
+                        break Body::whole(chunks.decoded.split().freeze(), Some(trailers));
+                    }
                     Ok(Piece::End) => break Body::from(chunks.decoded.split().freeze()),
                     Ok(Piece::NeedBytes) if chunks.decoded.len() > max_len || has_ended => {
                         return Buffered::Partial;

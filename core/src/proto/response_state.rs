@@ -4,11 +4,12 @@
 //! that a body of another length never reaches the peer unnoticed.
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
 
 use crate::proto::encode::{self, BodyLength};
 use crate::proto::framing::Facts;
+use crate::proto::trailers;
 use crate::proto::write_queue::WriteQueue;
 
 /// The part of a response that was not queued yet.
@@ -88,6 +89,23 @@ impl ResponseState {
             ResponseState::Chunked => write_queue.tail().extend_from_slice(b"0\r\n\r\n"),
             _ => {}
         }
+        *self = ResponseState::Done;
+        Ok(())
+    }
+
+    /// See [`Connection::finish_with_trailers`](crate::h1::Connection::finish_with_trailers).
+    pub(crate) fn finish_with_trailers(
+        &mut self,
+        fields: &HeaderMap,
+        write_queue: &mut WriteQueue,
+    ) -> Result<(), WrongLength> {
+        if *self != ResponseState::Chunked {
+            return self.finish(write_queue);
+        }
+        let tail = write_queue.tail();
+        tail.extend_from_slice(b"0\r\n");
+        trailers::write(tail, fields);
+        tail.extend_from_slice(b"\r\n");
         *self = ResponseState::Done;
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use crate::proto::BoxFuture;
@@ -47,21 +48,49 @@ pub struct BodyReader {
     chunk: Bytes,
 }
 
+impl BodyReader {
+    /// Waits for the trailers of the body, as [`Body::trailers`] does. Bytes that were not read are dropped.
+    ///
+    /// ```
+    /// use std::io::{self, Read};
+    ///
+    /// use gearshift_core::Request;
+    ///
+    /// // For a blocking handler.
+    /// fn upload(request: Request) -> io::Result<String> {
+    ///     let (mut reader, mut data) = (request.into_body().reader(), Vec::new());
+    ///     reader.read_to_end(&mut data)?;
+    ///     let trailers = reader.trailers()?.unwrap_or_default();
+    ///     Ok(format!("{} bytes, {} trailers", data.len(), trailers.len()))
+    /// }
+    /// # drop(upload);
+    /// ```
+    ///
+    /// # Errors
+    /// As a read.
+    pub fn trailers(&mut self) -> io::Result<Option<HeaderMap>> {
+        self.chunk.clear();
+        park::block_on(|cx| self.body.poll_trailers(cx)).ok_or_else(would_wait)?.map_err(io::Error::from)
+    }
+}
+
+/// The error of a read that would have to wait on the thread of an event loop.
+fn would_wait() -> io::Error {
+    io::Error::other(
+        "a blocking read of a body on the thread of an event loop would wait for itself; wrap the handler in \
+         `blocking` or make it async",
+    )
+}
+
 impl io::Read for BodyReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if into.is_empty() {
             return Ok(0);
         }
         if self.chunk.is_empty() {
-            match park::block_on(|cx| self.body.poll_chunk(cx)) {
-                Some(Some(chunk)) => self.chunk = chunk?,
-                Some(None) => return Ok(0),
-                None => {
-                    return Err(io::Error::other(
-                        "a blocking read of a body on the thread of an event loop would wait for itself; wrap the \
-                         handler in `blocking` or make it async",
-                    ));
-                }
+            match park::block_on(|cx| self.body.poll_chunk(cx)).ok_or_else(would_wait)? {
+                Some(chunk) => self.chunk = chunk?,
+                None => return Ok(0),
             }
         }
         let n = self.chunk.len().min(into.len());

@@ -14,6 +14,7 @@ mod rates;
 mod stalls;
 mod stops;
 mod tokens;
+mod trailers;
 mod turns;
 mod upgrades;
 

@@ -169,6 +169,13 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Whether the handler adds a trailer to its response.
+    pub(crate) fn has_trailer(self) -> bool {
+        matches!(self.kind, Kind::Stream | Kind::Split | Kind::Broken) && self.pieces.is_multiple_of(2)
+    }
+}
+
 impl Kind {
     /// Whether the connection has to end after it.
     pub(crate) fn ends_connection(self) -> bool {

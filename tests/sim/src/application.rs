@@ -17,7 +17,7 @@ use gearshift_core::{Answer, Body, Handler, Request, Response, Runtime, StatusCo
 
 use crate::action::{Action, Kind};
 use crate::application::reading::Reading;
-use crate::application::streamed::{Echo, pieces};
+use crate::application::streamed::{Echo, pieces, streamed};
 use crate::application::task_reader::TaskReader;
 use crate::application::token::Token;
 use crate::ask::pattern;
@@ -44,9 +44,7 @@ impl Handler for Application {
             Kind::Close => Answer::Ready(whole(id, action).with_header("Connection", "close")),
             Kind::Empty => Answer::Ready(Response::status_only(StatusCode::NO_CONTENT)),
             Kind::PanicNow => panic_quietly(),
-            Kind::Stream | Kind::Broken | Kind::PanicWithin => {
-                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, action))))
-            }
+            Kind::Stream | Kind::Broken | Kind::PanicWithin => Answer::Ready(streamed(runtime, id, action)),
             Kind::Sized => Answer::Ready(Response::new(Body::from_http(pieces(runtime, id, action)))),
             Kind::Echo => {
                 let reading = Reading::new(&self.world, at, id);
@@ -56,7 +54,7 @@ impl Handler for Application {
                 let reading = Reading::new(&self.world, at, id);
                 let reader = TaskReader::new(&runtime, &reading, action);
                 runtime.spawn(reader.read(reading, request.into_body())).detach();
-                Answer::Ready(Response::new(Body::from_stream(pieces(runtime, id, action))))
+                Answer::Ready(streamed(runtime, id, action))
             }
             Kind::Spawn => {
                 runtime.spawn(runtime.sleep(action.pause)).detach();

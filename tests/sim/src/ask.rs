@@ -17,6 +17,8 @@ pub struct Ask {
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) framing: Framing,
+    /// Whether a chunked body has a trailer.
+    pub(crate) has_trailer: bool,
     /// Whether the request is of HTTP/1.0.
     pub(crate) old: bool,
     pub(crate) close: bool,
@@ -35,6 +37,9 @@ pub struct Ask {
 
 /// The protocol to which the simulation's own application switches.
 pub(crate) const PROTOCOL: &str = "sim/1";
+
+/// The name of the trailer of requests and of responses. Its value is the number of the request.
+pub(crate) const TRAILER: &str = "Sim-Trailer";
 
 /// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,7 @@ impl Ask {
             fields: Vec::new(),
             body,
             framing: Framing::None,
+            has_trailer: false,
             old: false,
             close: false,
             expect: false,
@@ -87,6 +93,11 @@ impl Ask {
     /// Whether the response has no body.
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
+    }
+
+    /// The value of the trailer [`TRAILER`] that follows the body of request `id`.
+    pub(crate) fn trailer(&self, id: u64) -> Option<String> {
+        (self.framing == Framing::Chunked && self.has_trailer).then(|| id.to_string())
     }
 
     /// Whether the connection leaves HTTP with the response.
@@ -119,7 +130,11 @@ impl Ask {
                     framed.extend_from_slice(b"\r\n");
                     rest = after;
                 }
-                framed.extend_from_slice(if rng.u8(..8) == 0 { b"0\r\nA: b\r\n\r\n" } else { b"0\r\n\r\n" });
+                framed.extend_from_slice(b"0\r\n");
+                if let Some(trailer) = self.trailer(id) {
+                    framed.extend_from_slice(format!("{TRAILER}: {trailer}\r\n").as_bytes());
+                }
+                framed.extend_from_slice(b"\r\n");
             }
         }
         for (name, value) in &self.fields {

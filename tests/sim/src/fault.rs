@@ -33,6 +33,8 @@ pub enum Fault {
     CallCutBodyWhole,
     /// The application answers one request with another's response.
     SwapResponses,
+    /// The application sends a request's body back without its trailers.
+    DropTrailers,
     /// The application leaves a timer behind.
     KeepTimer,
     /// The application leaves a background task behind that never ends.
@@ -79,7 +81,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 35] = [
+    pub const ALL: [Fault; 36] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -94,6 +96,7 @@ impl Fault {
         Fault::MissForce,
         Fault::CallCutBodyWhole,
         Fault::SwapResponses,
+        Fault::DropTrailers,
         Fault::KeepTimer,
         Fault::KeepTask,
         Fault::CloseEarly,

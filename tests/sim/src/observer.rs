@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use gearshift_core::{Answer, Handler, Request, Response};
+use http_body::Body as _;
 
 use crate::action::Action;
 use crate::ask::Framing;
@@ -90,7 +91,12 @@ impl Call {
                     let is_small = ask.framing != Framing::None && ask.body.len() <= body_buffer;
                     // The handler is told of a body that was cut or came too late.
                     let has_come = link.client.is_clean || written.end <= link.read;
-                    let is_whole = request.body().remaining() == Some(ask.body.len() as u64);
+                    let len = ask.body.len() as u64;
+                    let is_whole = match ask.trailer(written.id) {
+                        None => request.body().remaining() == Some(len),
+                        // A body that has trailers tells no exact length.
+                        Some(_) => request.body().size_hint().lower() == len,
+                    };
                     if !(whole && fields && line && fresh) {
                         Some(format!("request {id:?} is handed out as something it is not"))
                     } else if is_buffered && is_small && !ask.expect && has_come && !is_whole {

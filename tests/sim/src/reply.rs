@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::ask::TRAILER;
+
 /// A response as the client received it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
@@ -18,6 +20,8 @@ pub(crate) struct Reply {
     /// Whether the response says that it is the last.
     pub(crate) close: bool,
     pub(crate) body: Vec<u8>,
+    /// The value of the trailer [`TRAILER`].
+    pub(crate) trailer: Option<String>,
     /// Whether the response is complete.
     pub(crate) complete: bool,
 }
@@ -46,7 +50,7 @@ enum State {
     ChunkSize,
     Chunk(u64),
     ChunkEnd,
-    LastChunkEnd,
+    Trailers,
     UntilClose,
     /// The connection has left HTTP.
     Raw,
@@ -58,7 +62,8 @@ impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read = self.read.as_deref().unwrap_or("nothing");
         let end = if self.complete { "" } else { ", cut" };
-        write!(f, "{}, read {read}, {} bytes{end}", self.status, self.body.len())
+        let trailer = if self.trailer.is_some() { " and a trailer" } else { "" };
+        write!(f, "{}, read {read}, {} bytes{trailer}{end}", self.status, self.body.len())
     }
 }
 
@@ -132,20 +137,35 @@ impl Replies {
                 let line: Vec<u8> = self.buffer.drain(..at + 2).collect();
                 let text = std::str::from_utf8(&line[..at]).map_err(|_| "a chunk size that is no text")?;
                 let size = u64::from_str_radix(text, 16).map_err(|_| format!("a chunk size of {text:?}"))?;
-                self.state = if size == 0 { State::LastChunkEnd } else { State::Chunk(size) };
+                self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
                 Ok(true)
             }
-            State::ChunkEnd | State::LastChunkEnd => {
+            State::Trailers => {
+                let Some(at) = find(&self.buffer, b"\r\n") else { return Ok(false) };
+                let line: Vec<u8> = self.buffer.drain(..at + 2).collect();
+                match std::str::from_utf8(&line[..at]).ok().and_then(|line| line.split_once(": ")) {
+                    _ if at == 0 => self.finish(),
+                    Some((TRAILER, value))
+                        if self.finals.last().is_some_and(|last| last.trailer.is_none()) =>
+                    {
+                        let trailer = Some(value.to_owned());
+                        self.finals
+                            .last_mut()
+                            .into_iter()
+                            .for_each(|reply| reply.trailer.clone_from(&trailer));
+                    }
+                    _ => return Err(format!("a trailer of {:?}", String::from_utf8_lossy(&line))),
+                }
+                Ok(true)
+            }
+            State::ChunkEnd => {
                 if self.buffer.len() < 2 {
                     return Ok(false);
                 }
                 if self.buffer.drain(..2).ne(*b"\r\n") {
                     return Err("a chunk that goes on beyond its size".into());
                 }
-                match self.state {
-                    State::ChunkEnd => self.state = State::ChunkSize,
-                    _ => self.finish(),
-                }
+                self.state = State::ChunkSize;
                 Ok(true)
             }
             State::UntilClose => {
@@ -265,13 +285,15 @@ mod tests {
     fn reads_responses_however_they_are_chopped() {
         let bytes = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nSim-Id: 7\r\nContent-Length: 3\r\n\r\nabc\
             HTTP/1.1 200 OK\r\nSim-Id: 8\r\nContent-Length: 9\r\n\r\n\
-            HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nde\r\n1\r\nf\r\n0\r\n\r\n";
+            HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nde\r\n1\r\nf\r\n0\r\nSim-Trailer: 9\r\n\r\n";
         for chop in 1..bytes.len() {
             let replies = read(bytes, chop).unwrap();
             assert_eq!((replies.complete(), replies.continues), (3, 1));
             assert_eq!(replies.finals[0].id, Some(7));
             assert_eq!(replies.finals[0].body, b"abc");
             assert_eq!(replies.finals[2].body, b"def");
+            assert_eq!(replies.finals[2].trailer.as_deref(), Some("9"));
+            assert_eq!(replies.finals[0].trailer, None);
         }
     }
 
@@ -288,6 +310,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nSim-Trailer: 1\r\nSim-Trailer: 1\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\nx",
         ] {
             assert!(read(wrong.as_bytes(), wrong.len()).is_err(), "{wrong:?}");

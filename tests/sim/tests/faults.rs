@@ -54,6 +54,7 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::MissForce, &["outlives a forced stop", "reported cut"]),
     (Fault::CallCutBodyWhole, &["was read as"]),
     (Fault::SwapResponses, &["comes where"]),
+    (Fault::DropTrailers, &["has the trailer"]),
     (Fault::KeepTimer, &["timers are left"]),
     (Fault::KeepTask, &["never ends"]),
     (Fault::CloseEarly, &["is not answered", "is cut", "before its first request was due"]),

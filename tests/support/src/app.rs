@@ -5,8 +5,8 @@ use std::io::{self, Read};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, stream};
 use gearshift::{
-    Body, BodyError, Bytes, HeaderValue, IntoResponse, Request, Response, Router, StatusCode, Stream,
-    blocking, header, sync,
+    Body, BodyError, Bytes, HeaderMap, HeaderValue, IntoResponse, Request, Response, Router, StatusCode,
+    Stream, blocking, header, sync,
 };
 
 /// A limit above the size of every body that a case sends.
@@ -26,6 +26,9 @@ pub fn app() -> Router {
         .get("/test/fields", sync(fields))
         .post("/test/read", async |request: Request| request.into_body().bytes(NO_LIMIT).await)
         .post("/test/read-sync", blocking(read))
+        .post("/test/read-trailers", read_trailers)
+        .post("/test/read-trailers-sync", blocking(read_trailers_sync))
+        .any("/test/trailers/{body}", sync(trailers))
         .post("/test/ignore", sync(|_| "ignored"))
         .post("/test/ignore-async", async |_| "ignored")
         .get("/test/nothing", sync(|_| StatusCode::NO_CONTENT))
@@ -80,6 +83,51 @@ fn read(request: Request) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     request.into_body().reader().read_to_end(&mut body)?;
     Ok(body)
+}
+
+/// Answers with the data, a space, and each trailer in brackets, in the order of their names.
+async fn read_trailers(request: Request) -> Result<Vec<u8>, BodyError> {
+    let (mut body, mut data) = (request.into_body(), Vec::new());
+    while let Some(piece) = body.chunk().await {
+        data.extend_from_slice(&piece?);
+    }
+    Ok(with_shown(data, body.trailers().await?))
+}
+
+fn read_trailers_sync(request: Request) -> io::Result<Vec<u8>> {
+    let (mut reader, mut data) = (request.into_body().reader(), Vec::new());
+    reader.read_to_end(&mut data)?;
+    Ok(with_shown(data, reader.trailers()?))
+}
+
+fn with_shown(mut data: Vec<u8>, trailers: Option<HeaderMap>) -> Vec<u8> {
+    let trailers = trailers.unwrap_or_default();
+    let mut shown: Vec<_> = trailers
+        .iter()
+        .map(|(name, value)| format!("[{name}][{}]", value.as_bytes().escape_ascii()))
+        .collect();
+    shown.sort_by_key(|field| field.split(']').next().map(str::to_owned));
+    data.extend_from_slice(format!(" {}", shown.concat()).as_bytes());
+    data
+}
+
+/// A response with trailers, and with the kind of body that the path names. One of its trailers is not allowed.
+fn trailers(request: Request) -> Option<Response> {
+    let pieces = || stream::iter(["a", "bc"].map(|piece| Ok::<_, io::Error>(Bytes::from(piece))));
+    let body = match &*request.param("body")? {
+        "none" => Body::empty(),
+        "text" => Body::from("abc"),
+        "stream" => Body::from_stream(pieces()),
+        _ => return None,
+    };
+    let body = body.with_trailers(async {
+        let mut trailers = HeaderMap::new();
+        trailers.append("x-sum", HeaderValue::from_static("1"));
+        trailers.append("content-length", HeaderValue::from_static("99"));
+        trailers.append("x-sum", HeaderValue::from_static("2"));
+        Some(Ok(trailers))
+    });
+    Some(Response::new(body).with_header("trailer", "x-sum"))
 }
 
 fn unchanged(_: Request) -> Response {

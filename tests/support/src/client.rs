@@ -27,6 +27,8 @@ pub struct Answer {
     pub fields: Vec<(String, String)>,
     /// The content, without chunked framing.
     pub body: Vec<u8>,
+    /// The trailer fields behind a chunked body, in their order on the wire, with names as they were written.
+    pub trailers: Vec<(String, String)>,
     /// All bytes of the response, with [`DATE`] as its date.
     pub raw: Vec<u8>,
 }
@@ -132,16 +134,14 @@ impl<S: Read + Write> Client<S> {
             .strip_prefix("HTTP/1.1 ")
             .and_then(|rest| rest.get(..3)?.parse().ok())
             .ok_or_else(|| format!("no status line: {line:?}"))?;
-        let fields: Option<Vec<_>> = lines
-            .map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
-            .collect();
+        let fields: Option<Vec<_>> = lines.map(field).collect();
         let fields = fields.ok_or_else(|| format!("no field lines: {head:?}"))?;
-        let mut answer = Answer { status, fields, body: Vec::new(), raw: Vec::new() };
+        let mut answer = Answer { status, fields, body: Vec::new(), trailers: Vec::new(), raw: Vec::new() };
         let bodiless = to_head || status < 200 || status == 204 || status == 304;
         let mut len = end;
         if bodiless {
         } else if answer.field("Transfer-Encoding").is_some() {
-            len = self.chunks(end, &mut answer.body)?;
+            len = self.chunks(end, &mut answer)?;
         } else if let Some(length) = answer.field("Content-Length") {
             len += length.parse::<usize>().map_err(|error| error.to_string())?;
             self.fill_to(len)?;
@@ -222,21 +222,17 @@ impl<S: Read + Write> Client<S> {
         Ok(())
     }
 
-    /// Reads a chunked body that begins at `at` in the received bytes, appends its data to `body`, and returns where it
-    /// ends. The server sends neither chunk extensions nor trailers, so both are errors.
-    fn chunks(&mut self, mut at: usize, body: &mut Vec<u8>) -> Result<usize, String> {
+    /// Reads a chunked body that begins at `at` in the received bytes into `answer`, and returns where it ends. The
+    /// server sends no chunk extensions, so they are errors.
+    fn chunks(&mut self, mut at: usize, answer: &mut Answer) -> Result<usize, String> {
         loop {
-            let line = loop {
-                match self.received[at..].windows(2).position(|bytes| bytes == b"\r\n") {
-                    Some(len) => break at..at + len,
-                    None => self.fill_to(self.received.len() + 1)?,
-                }
-            };
-            let digits = String::from_utf8_lossy(&self.received[line.clone()]).into_owned();
+            let (digits, data) = self.line(at)?;
             let size = usize::from_str_radix(&digits, 16).map_err(|_| format!("chunk size {digits:?}"))?;
-            let data = line.end + 2;
+            if size == 0 {
+                return self.trailers(data, &mut answer.trailers);
+            }
             self.fill_to(data + size + 2)?;
-            body.extend_from_slice(&self.received[data..data + size]);
+            answer.body.extend_from_slice(&self.received[data..data + size]);
             at = data + size + 2;
             if &self.received[data + size..at] != b"\r\n" {
                 return Err(format!(
@@ -244,8 +240,31 @@ impl<S: Read + Write> Client<S> {
                     &self.received[data + size..at]
                 ));
             }
-            if size == 0 {
-                return Ok(at);
+        }
+    }
+
+    /// Reads a trailer section that begins at `at` in the received bytes, and returns where it ends.
+    fn trailers(&mut self, mut at: usize, trailers: &mut Vec<(String, String)>) -> Result<usize, String> {
+        loop {
+            let (line, end) = self.line(at)?;
+            if line.is_empty() {
+                return Ok(end);
+            }
+            trailers.push(field(&line).ok_or_else(|| format!("trailer line {line:?}"))?);
+            at = end;
+        }
+    }
+
+    /// Reads a line that begins at `at` in the received bytes. Returns it without its end, and where the next one
+    /// begins.
+    fn line(&mut self, at: usize) -> Result<(String, usize), String> {
+        loop {
+            match self.received[at..].windows(2).position(|bytes| bytes == b"\r\n") {
+                Some(len) => {
+                    let line = String::from_utf8_lossy(&self.received[at..at + len]).into_owned();
+                    return Ok((line, at + len + 2));
+                }
+                None => self.fill_to(self.received.len() + 1)?,
             }
         }
     }
@@ -254,6 +273,11 @@ impl<S: Read + Write> Client<S> {
         let shown = &self.received[..self.received.len().min(600)];
         format!("{why}, after {:?}", String::from_utf8_lossy(shown))
     }
+}
+
+/// The name and the value of a field line.
+fn field(line: &str) -> Option<(String, String)> {
+    line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
 impl Answer {

@@ -3,19 +3,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
 use crate::conn::exchange::panicked;
-use crate::proto::body::{Body, BodyError};
+use crate::proto::body::{Body, BodyError, Part};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 use crate::runtime::contained::{Contained, contain};
 
-/// A response body, of which the first piece may be polled before the head is sent.
+/// A response body, of which the first part may be polled before the head is sent.
 pub(super) struct Source {
     body: Contained<Body>,
-    /// The first piece, once [`Source::poll_first`] has received it. `Some(None)` is the end of the body.
-    first: Option<Option<Bytes>>,
+    /// The first part, once [`Source::poll_first`] has received it. `Some(None)` is the end of the body.
+    first: Option<Option<Part>>,
 }
 
 impl Source {
@@ -23,16 +21,18 @@ impl Source {
         Source { body: Contained::new(body), first: None }
     }
 
-    /// The number of bytes that [`Source::poll_next`] has yet to return, if the body knows its length.
+    /// The number of bytes that [`Source::poll_next`] has yet to return, if the body knows its length. A body that has
+    /// trailers needs the chunked coding, so its length counts as unknown.
     pub(super) fn remaining(&self) -> Option<u64> {
         match &self.first {
             None => self.body.remaining(),
-            Some(Some(piece)) => self.body.remaining().map(|rest| rest + piece.len() as u64),
+            Some(Some(Part::Data(piece))) => self.body.remaining().map(|rest| rest + piece.len() as u64),
+            Some(Some(Part::Trailers(_))) => None,
             Some(None) => Some(0),
         }
     }
 
-    /// Polls for the first piece and keeps it. Returns the response to send instead if the body fails or panics.
+    /// Polls for the first part and keeps it. Returns the response to send instead if the body fails or panics.
     pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
         let instead = match catch_unwind(AssertUnwindSafe(|| self.poll_body(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
@@ -46,9 +46,9 @@ impl Source {
         Poll::Ready(instead)
     }
 
-    /// Returns the next piece. `Some(None)` is the end of the body, after which this must not be called again. `None`
-    /// means that the body has failed or panicked, which is logged.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<Bytes>>> {
+    /// Returns the next part. `Some(None)` and trailers are the end of the body, after which this must not be called
+    /// again. `None` means that the body has failed or panicked, which is logged.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<Part>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
@@ -63,7 +63,7 @@ impl Source {
         }
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        self.body.0.as_mut().map_or(Poll::Ready(None), |body| body.poll_chunk(cx))
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, BodyError>>> {
+        self.body.0.as_mut().map_or(Poll::Ready(None), |body| body.poll_part(cx))
     }
 }

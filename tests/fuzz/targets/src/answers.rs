@@ -6,6 +6,8 @@ pub(crate) struct Expected {
     pub(crate) status: u16,
     /// The part of its body that the peer receives.
     pub(crate) body: Vec<u8>,
+    /// The lines of its trailers, which the peer receives if it is chunked.
+    pub(crate) trailers: &'static str,
     /// Whether the response has no body, whatever its fields say, because it answers HEAD or changes the protocol.
     /// `None`: the response may answer HEAD, and is the last.
     pub(crate) is_bodiless: Option<bool>,
@@ -54,7 +56,7 @@ pub(crate) fn check(mut output: &[u8], expected: &[Expected]) {
             output = rest;
             body.to_vec()
         } else if coding.is_some() {
-            unchunk(&mut output)
+            unchunk(&mut output, expected.trailers)
         } else {
             assert!(said_close, "there is no way to tell where {head:?} ends");
             std::mem::take(&mut output).to_vec()
@@ -66,13 +68,16 @@ pub(crate) fn check(mut output: &[u8], expected: &[Expected]) {
     assert!(output.is_empty(), "{:?} was sent after the last response", String::from_utf8_lossy(output));
 }
 
-/// Takes a chunked body, or the beginning of one, from `output`.
-fn unchunk(output: &mut &[u8]) -> Vec<u8> {
+/// Takes a chunked body, or the beginning of one, from `output`. `trailers` have to follow its last chunk.
+fn unchunk(output: &mut &[u8], trailers: &str) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = find(output, b"\r\n") {
         let digits = std::str::from_utf8(&output[..end]).expect("digits are ASCII");
         let size = usize::from_str_radix(digits, 16).expect("a size is hexadecimal");
-        let chunk = &output[end + 2..];
+        let mut chunk = &output[end + 2..];
+        if size == 0 {
+            chunk = chunk.strip_prefix(trailers.as_bytes()).expect("the trailers");
+        }
         assert!(chunk[size..].starts_with(b"\r\n"), "a chunk has no end");
         body.extend_from_slice(&chunk[..size]);
         *output = &chunk[size + 2..];

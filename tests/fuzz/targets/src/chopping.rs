@@ -1,12 +1,12 @@
 //! The same bytes give the same requests, bodies, refusals and responses, however they are chopped, and whether bodies
 //! are buffered or not.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use gearshift_core::h1::{Buffered, Connection, Error, Event, Piece};
 use gearshift_core::{Body, BodyError, Limits, Request, Response, StatusCode};
 
+use crate::chunked::Content;
 use crate::input::{Choices, Input, forget};
 use crate::pieces::{Cuts, Pieces};
 
@@ -110,19 +110,20 @@ impl<'a> Run<'a> {
         // here already. A fault in chunks is reported if they came with their head, or if they are read.
         let headers = request.headers();
         let reads = choice % 4 != 1 || headers.contains("expect") || headers.contains("transfer-encoding");
-        let mut body = Vec::new();
+        let mut content = Content { data: Vec::new(), trailers: None };
         let buffered = self.buffer();
         if reads {
             let at_hand = buffered.unwrap_or_else(|| request.into_body());
-            at_hand.reader().read_to_end(&mut body).expect("bytes at hand can be read");
-            let end = match self.read(&mut body) {
+            content = Content::at_hand(at_hand);
+            let end = match self.read(&mut content) {
                 Ok(()) => "whole".to_owned(),
                 Err(BodyError::Malformed(error)) => return self.refuse(error),
                 Err(BodyError::TooLarge { .. }) => return self.refuse(Error::BodyTooLarge),
                 Err(error) => error.to_string(),
             };
-            seen += &format!(" {:?} {end}", String::from_utf8_lossy(&body));
+            seen += &format!(" {:?} {:?} {end}", String::from_utf8_lossy(&content.data), content.trailers);
         }
+        let Content { data: body, trailers } = content;
         self.seen.events.push(seen);
         self.send();
         let status = if choice % 8 == 2 { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
@@ -135,7 +136,11 @@ impl<'a> Run<'a> {
                 if self.connection.respond(status, &[], length, 0) {
                     self.connection.send(body.into()).expect("it is as long as was said");
                 }
-                self.connection.finish().expect("it is as long as was said");
+                let finished = match trailers {
+                    Some(trailers) => self.connection.finish_with_trailers(&trailers),
+                    None => self.connection.finish(),
+                };
+                finished.expect("it is as long as was said");
             }
         }
         self.send();
@@ -162,10 +167,11 @@ impl<'a> Run<'a> {
     }
 
     /// Reads the rest of a body as the driver does, which asks for it by `100 Continue`.
-    fn read(&mut self, body: &mut Vec<u8>) -> Result<(), BodyError> {
+    fn read(&mut self, content: &mut Content) -> Result<(), BodyError> {
         loop {
             match self.connection.next_piece()? {
-                Piece::Data(data) => body.extend_from_slice(&data),
+                Piece::Data(data) => content.data.extend_from_slice(&data),
+                Piece::Trailers(trailers) => content.take(*trailers),
                 Piece::End => return Ok(()),
                 Piece::NeedBytes => {
                     self.send();

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use gearshift_core::h1::{Connection, Error, Event, Piece};
-use gearshift_core::{BodyError, Limits};
+use gearshift_core::{BodyError, HeaderMap, Limits};
 
 use crate::input::Input;
 use crate::oracle::{self, Body, Stop};
@@ -44,18 +44,52 @@ fn compare(wire: &[u8], cuts: Cuts<'_>, limits: &Arc<Limits>, is_with_head: bool
         event => panic!("a plain head was not taken: {event:?}"),
     };
     check_taken(arrived, limits);
-    let mut data = Vec::new();
-    request.into_body().reader().read_to_end(&mut data).expect("bytes at hand can be read");
-    let end = read(&mut connection, &mut pieces, &mut data);
-    check(&connection, &pieces, &data, &end, limits, wire);
+    let mut content = Content::at_hand(request.into_body());
+    let end = read(&mut connection, &mut pieces, &mut content);
+    check(&connection, &pieces, &content, &end, limits, wire);
     check_end(connection, end);
+}
+
+/// The part of a body that was read.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) data: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+impl Content {
+    /// Reads a body that is in memory.
+    pub(crate) fn at_hand(body: gearshift_core::Body) -> Content {
+        let (mut reader, mut data) = (body.reader(), Vec::new());
+        reader.read_to_end(&mut data).expect("bytes at hand can be read");
+        Content { data, trailers: reader.trailers().expect("trailers at hand can be read") }
+    }
+
+    /// Takes trailers, which come once.
+    pub(crate) fn take(&mut self, trailers: HeaderMap) {
+        assert!(!trailers.is_empty(), "there are no trailers");
+        assert_eq!(self.trailers.replace(trailers), None, "trailers come twice");
+    }
+
+    /// The trailers, by name and in the order of their lines.
+    fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let fields = self.trailers.iter().flatten();
+        sorted(fields.map(|(name, value)| (name.as_str().into(), value.as_bytes().into())).collect())
+    }
+}
+
+/// Sorts fields by their names. Those with the same name stay in order.
+fn sorted(mut fields: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fields.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
+    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    fields
 }
 
 /// Reads a body to its end. `false`: the wire ended before.
 pub(crate) fn read(
     connection: &mut Connection,
     pieces: &mut Pieces<'_>,
-    data: &mut Vec<u8>,
+    content: &mut Content,
 ) -> Result<bool, BodyError> {
     loop {
         match connection.next_piece()? {
@@ -68,8 +102,10 @@ pub(crate) fn read(
             }
             Piece::Data(piece) => {
                 assert!(!piece.is_empty(), "a piece is empty");
-                data.extend_from_slice(&piece);
+                assert_eq!(content.trailers, None, "data follows trailers");
+                content.data.extend_from_slice(&piece);
             }
+            Piece::Trailers(trailers) => content.take(*trailers),
             Piece::End => return Ok(true),
         }
     }
@@ -79,14 +115,15 @@ pub(crate) fn read(
 pub(crate) fn check(
     connection: &Connection,
     pieces: &Pieces<'_>,
-    data: &[u8],
+    content: &Content,
     end: &Result<bool, BodyError>,
     limits: &Limits,
     wire: &[u8],
 ) -> Option<usize> {
     let mut body = Body::default();
     let expected = oracle::chunked(wire, limits, &mut body);
-    assert_eq!(data, body.data);
+    assert_eq!(content.data, body.data);
+    assert_eq!(content.fields(), sorted(body.fields.clone()));
     if body.is_too_large {
         assert!(matches!(end, Err(BodyError::TooLarge { .. })), "the body is too large, and {end:?}");
         return None;
@@ -106,7 +143,8 @@ pub(crate) fn check(
 /// Checks that the fault is in a trailer line whose end has not arrived.
 fn check_unfinished(body: &Body, wire: &[u8], limits: &Limits) {
     let trailers = &wire[body.trailers.expect("only trailers are judged by the line")..];
-    let is_unfinished = !oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits));
+    let is_unfinished =
+        !oracle::begins_no(trailers, |lines| oracle::trailer_section(lines, limits).map(drop));
     assert!(is_unfinished, "a whole line that is wrong was not refused");
 }
 

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gearshift_core::{Body, BodyError, Response};
+use gearshift_core::{Body, BodyError, HeaderMap, Response};
 
 use crate::action::Action;
 use crate::application::whole;
@@ -17,6 +17,8 @@ pub(super) struct Reading {
     pub(super) at: usize,
     /// What the client sent. `None` if the bytes were changed on their way.
     sent: Option<Vec<u8>>,
+    /// The trailer that the client sent behind the body.
+    trailer: Option<String>,
     pub(super) id: u64,
     /// The number of requests up to this one.
     n: usize,
@@ -29,7 +31,8 @@ impl Reading {
         let client = &state.links[at].client;
         let ask = client.asks.iter().find(|written| written.id == id && !client.is_mangled);
         let sent = ask.map(|written| written.ask.body.clone());
-        Reading { world: world.clone(), at, sent, id, n: state.links[at].begun, len: 0 }
+        let trailer = ask.and_then(|written| written.ask.trailer(id));
+        Reading { world: world.clone(), at, sent, trailer, id, n: state.links[at].begun, len: 0 }
     }
 
     /// Reads one piece. `false` at the end.
@@ -43,6 +46,8 @@ impl Reading {
     /// Reads everything that is left.
     pub(super) async fn read(&mut self, body: &mut Body) -> Result<(), BodyError> {
         while self.chunk(body).await? {}
+        let trailers = body.trailers().await;
+        self.judge_trailers(trailers.as_ref().map(Option::as_ref).map_err(drop));
         Ok(())
     }
 
@@ -59,6 +64,8 @@ impl Reading {
                 Err(error) => Some(Err(error.downcast().unwrap_or_else(BodyError::Io))),
             };
             if !self.judge(chunk)? {
+                let trailers = reader.trailers();
+                self.judge_trailers(trailers.as_ref().map(Option::as_ref).map_err(drop));
                 return Ok(());
             }
         }
@@ -96,6 +103,26 @@ impl Reading {
                 state.note(format_args!("[{}] the body cannot be read: {error}", self.at));
                 Err(error)
             }
+        }
+    }
+
+    /// Compares the trailers that follow the data with those that were sent.
+    pub(super) fn judge_trailers(&self, trailers: Result<Option<&HeaderMap>, ()>) {
+        let mut state = self.world.lock();
+        // The application took an error for the end.
+        let is_cut = trailers.is_err() && state.fault == Some(Fault::CallCutBodyWhole);
+        if self.sent.is_none() || is_cut {
+            return;
+        }
+        let fields = trailers.map(|trailers| trailers.into_iter().flatten());
+        let fields =
+            fields.map(|fields| fields.map(|(name, value)| (name.as_str(), value.as_bytes())).collect());
+        let sent = self.trailer.as_ref().map(|value| ("sim-trailer", value.as_bytes()));
+        if fields != Ok(Vec::from_iter(sent)) {
+            state.violate(format!(
+                "request {}: the trailers that are read were never sent: {fields:?}",
+                self.id
+            ));
         }
     }
 

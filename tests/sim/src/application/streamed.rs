@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use gearshift_core::{Body, BodyError, BoxFuture, Response, Runtime};
+use gearshift_core::{Body, BodyError, BoxFuture, HeaderMap, HeaderName, HeaderValue, Response, Runtime};
 use http_body::{Frame, SizeHint};
 
 use crate::action::{Action, Kind};
 use crate::application::panic_quietly;
 use crate::application::reading::{Reading, Waits};
-use crate::ask::pattern;
+use crate::ask::{TRAILER, pattern};
+use crate::fault::Fault;
 
 /// The body of a streamed response.
 pub(super) fn pieces(runtime: Runtime, id: u64, action: Action) -> Pieces {
@@ -26,6 +27,18 @@ pub(super) fn pieces(runtime: Runtime, id: u64, action: Action) -> Pieces {
         _ => End::Fine,
     };
     Pieces { runtime, left, pause: action.pause / 4, sleep: None, end }
+}
+
+/// A streamed response of unknown length, with its trailer if it has one.
+pub(super) fn streamed(runtime: Runtime, id: u64, action: Action) -> Response {
+    let body = Body::from_stream(pieces(runtime, id, action));
+    Response::new(match action.has_trailer() {
+        true => body.with_trailers(async move {
+            let name = HeaderName::from_bytes(TRAILER.as_bytes()).ok()?;
+            Some(Ok(HeaderMap::from_iter([(name, HeaderValue::from(id))])))
+        }),
+        false => body,
+    })
 }
 
 /// A request's body as the body of its response, compared with what the client sent.
@@ -58,6 +71,19 @@ impl http_body::Body for Echo {
             return Poll::Pending;
         };
         this.waits = None;
+        let frame = match frame {
+            Some(Ok(frame)) if frame.is_trailers() => {
+                let _ = this.reading.judge(None);
+                this.reading.judge_trailers(Ok(frame.trailers_ref()));
+                let is_dropped = this.reading.world.lock().plays(Fault::DropTrailers);
+                return Poll::Ready((!is_dropped).then_some(Ok(frame)));
+            }
+            None => {
+                this.reading.judge_trailers(Ok(None));
+                None
+            }
+            frame => frame,
+        };
         let chunk = frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()));
         match this.reading.judge(chunk.as_ref().map(|chunk| match chunk {
             Ok(bytes) => Ok(bytes.clone()),

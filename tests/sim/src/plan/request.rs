@@ -56,6 +56,7 @@ pub(super) fn dress(rng: &mut Rng, mut ask: Ask) -> Ask {
     if ask.framing != Framing::None {
         if rng.bool() && !ask.old {
             ask.framing = Framing::Chunked;
+            ask.has_trailer = rng.u8(..4) == 0;
         }
         ask.expect = rng.u8(..6) == 0 && !ask.old && !ask.body.is_empty();
     }

@@ -84,6 +84,17 @@ fn judge_answer(link: &Link, ask: &Ask, id: u64, reply: &Reply) -> Option<String
         kind if kind.echoes() => ask.body.clone(),
         _ => pattern(id, action.size),
     };
+    let trailer = match action.kind {
+        _ if ask.is_head() || ask.old => None,
+        kind if kind.echoes() => ask.trailer(id),
+        _ => action.has_trailer().then(|| id.to_string()),
+    };
+    if reply.trailer != trailer {
+        return Some(format!(
+            "the response to request {id} has the trailer {:?} and not {trailer:?}",
+            reply.trailer
+        ));
+    }
     // For a client of HTTP/1.0 the end of the connection is the end of the body.
     let same = match ask.old && action.kind.streams() {
         true => expected.starts_with(&reply.body),

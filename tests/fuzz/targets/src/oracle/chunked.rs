@@ -3,7 +3,7 @@
 use gearshift_core::Limits;
 
 use super::cursor::{Cursor, Parse, Stop, blank, obs_text, tchar, vchar};
-use super::head::{field_lines, keep};
+use super::head::{Lines, field_lines, keep};
 
 /// Policy: bytes that nobody needs in one body: those of chunk extensions, and zeros before a size that has its digits
 /// without them (docs/strictness.md, Framing). The first byte of an extension counts when the CR behind the last is
@@ -15,7 +15,7 @@ const DIGITS: usize = 16;
 pub(super) const LONGEST: u64 = i64::MAX as u64;
 /// Policy: what must not come in a trailer section (RFC 9110, 6.5.1: framing, routing, authentication, modifiers,
 /// and what says how to read the content).
-const NOT_IN_TRAILERS: [&str; 13] = [
+const NOT_IN_TRAILERS: [&str; 23] = [
     "content-length",
     "transfer-encoding",
     "host",
@@ -29,7 +29,19 @@ const NOT_IN_TRAILERS: [&str; 13] = [
     "expect",
     "authorization",
     "cookie",
+    "cache-control",
+    "keep-alive",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "set-cookie",
+    "www-authenticate",
 ];
+/// Policy: the start of the names of conditions, which must not come in a trailer section either.
+const CONDITION: &str = "if-";
 
 /// The parts of a body.
 #[derive(Debug, Default)]
@@ -40,6 +52,8 @@ pub(crate) struct Body {
     pub(crate) is_too_large: bool,
     /// The start of the trailer section, once the last chunk was read.
     pub(crate) trailers: Option<usize>,
+    /// The fields of the trailer section, once it was read.
+    pub(crate) fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Reads a body into `body`, and returns the length of its coding.
@@ -74,19 +88,23 @@ pub(crate) fn chunked(bytes: &[u8], limits: &Limits, body: &mut Body) -> Parse<u
         cursor.crlf()?;
     }
     body.trailers = Some(cursor.at());
-    trailer_section(&bytes[cursor.at()..], limits).map(|len| cursor.at() + len)
+    let (fields, len) = trailer_section(&bytes[cursor.at()..], limits)?;
+    body.fields = fields.into_iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    Ok(cursor.at() + len)
 }
 
-/// `trailer-section CRLF`: its length.
-pub(crate) fn trailer_section(bytes: &[u8], limits: &Limits) -> Parse<usize> {
+/// `trailer-section CRLF`: its fields and its length.
+pub(crate) fn trailer_section<'a>(bytes: &'a [u8], limits: &Limits) -> Parse<(Lines<'a>, usize)> {
     keep(bytes, None, limits)?;
     let mut cursor = Cursor::new(bytes);
     let fields = field_lines(&mut cursor)?;
-    let forbidden =
-        |name: &[u8]| NOT_IN_TRAILERS.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
+    let forbidden = |name: &[u8]| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with(CONDITION.as_bytes()) || NOT_IN_TRAILERS.iter().any(|other| name == other.as_bytes())
+    };
     match fields.iter().any(|(name, _)| forbidden(name)) {
         true => Err(Stop::Wrong),
-        false => Ok(cursor.at()),
+        false => Ok((fields, cursor.at())),
     }
 }
 
