@@ -218,11 +218,14 @@ impl<T: Transport> Driving<T> {
     /// Continues after a panic. A panic of a handler is answered with 500. Any other panic closes the connection.
     #[cold]
     fn recover(&mut self, panic: Box<dyn Any + Send>) -> Result<(), Closed> {
-        let mut response = panicked(panic);
+        let route = RouteName::current();
+        let mut response = panicked(route, panic);
         if !std::mem::take(&mut self.is_calling) && !matches!(self.step, Step::Handle(..)) {
             return Err(Closed);
         }
-        self.handler_paused(RouteName::current());
+        // The report of a panic may take long, and is no stall of the handler.
+        self.since = self.service.clock.coarse();
+        self.handler_paused(route);
         discard(std::mem::replace(&mut self.step, Step::Next));
         self.answer(&mut response);
         Ok(())

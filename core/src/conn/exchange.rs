@@ -82,9 +82,12 @@ pub(crate) fn handler_timed_out(route: RouteName) -> Response {
     StatusCode::SERVICE_UNAVAILABLE.into_response().with_header(header::CONNECTION, CLOSE)
 }
 
-/// Logs a panic of a handler and returns the response for it: 500, after which the connection closes.
-pub(crate) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    log_panic("a handler", panic);
+/// Logs a panic of the handler of `route` and returns the response for it: 500, after which the connection closes.
+pub(crate) fn panicked(route: RouteName, panic: Box<dyn std::any::Any + Send>) -> Response {
+    match route.route() {
+        Some(path) => log_panic(format_args!("the handler of {path}"), panic),
+        None => log_panic("a handler", panic),
+    }
     StatusCode::INTERNAL_SERVER_ERROR.into_response().with_header(header::CONNECTION, CLOSE)
 }
 

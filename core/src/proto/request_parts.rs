@@ -23,6 +23,9 @@ pub(crate) struct RequestParts {
     /// Data of the layer above, for example the address of the peer. This layer does not read it.
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) body_limit: Option<usize>,
+    /// The number of segments of the prefix under which the fallback that answers was nested. This layer does not read
+    /// it.
+    pub(crate) prefix: usize,
     /// The number of the route that a router has chosen; 0 if there is none. This layer does not read it.
     pub(crate) route: u32,
     /// The states of the routers that have passed the request on, the innermost first.
@@ -69,6 +72,7 @@ pub(crate) struct Carried {
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
     states: Option<States>,
     params: Params,
+    prefix: usize,
     route: u32,
     body_limit: Option<usize>,
 }
@@ -81,13 +85,14 @@ impl RequestParts {
             params.head = Some(self.head.bytes.clone());
         }
         let (context, states) = (self.context.clone(), self.states.clone());
-        Carried { context, states, params, route: self.route, body_limit: self.body_limit }
+        let (prefix, route, body_limit) = (self.prefix, self.route, self.body_limit);
+        Carried { context, states, params, prefix, route, body_limit }
     }
 
     /// Sets the parts of the request that was converted.
     pub(crate) fn set_carried(&mut self, carried: Carried) {
         (self.context, self.states, self.params) = (carried.context, carried.states, carried.params);
-        (self.route, self.body_limit) = (carried.route, carried.body_limit);
+        (self.prefix, self.route, self.body_limit) = (carried.prefix, carried.route, carried.body_limit);
     }
 }
 
@@ -115,7 +120,7 @@ pub(crate) fn recycle(mut parts: Box<RequestParts>) {
         parts.body = Body::empty();
     }
     parts.context = None;
-    (parts.states, parts.route, parts.body_limit) = (None, 0, None);
+    (parts.states, parts.route, parts.prefix, parts.body_limit) = (None, 0, 0, None);
     if parts.params.names.take().is_some() {
         parts.params.values.clear();
         parts.params.head = None;

@@ -22,6 +22,9 @@ pub(crate) fn discard<T>(value: T) {
     let _ = contain("a value of the application that is dropped", || drop(value));
 }
 
+/// Part of the message with which tokio panics on a thread that does not belong to a runtime of it.
+const NO_TOKIO: &str = "context of a Tokio 1.x runtime";
+
 /// Logs that `what` has panicked, and drops the payload of the panic.
 pub(crate) fn log_panic(what: impl fmt::Display, panic: Box<dyn Any + Send>) {
     let message = panic
@@ -30,6 +33,12 @@ pub(crate) fn log_panic(what: impl fmt::Display, panic: Box<dyn Any + Send>) {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
     log::error!("{what} panicked: {message}");
+    if message.contains(NO_TOKIO) {
+        log::error!(
+            "code that needs tokio ran outside of it: enable the feature `async-compat` for services of tower, wrap other \
+             futures by `.compat()` of the crate async-compat, or use the backend tokio"
+        );
+    }
     // The payload may panic when it is dropped, and so may the payload of that panic. The second one is leaked.
     mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic))));
 }

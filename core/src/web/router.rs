@@ -396,7 +396,10 @@ impl Router {
     fn unrouted(&self, mut request: Request) -> Answer {
         request.inner_mut().params.names = None;
         let nested = self.nested_fallbacks.iter().filter(|(prefix, _)| is_under(request.path(), prefix));
-        if let Some((_, fallback)) = nested.max_by_key(|(prefix, _)| prefix.split('/').count()) {
+        let longest =
+            nested.map(|(prefix, fallback)| (prefix.matches('/').count(), fallback)).max_by_key(|(n, _)| *n);
+        if let Some((segments, fallback)) = longest {
+            request.inner_mut().prefix = segments;
             return fallback.call(request);
         }
         if !self.has_fallback {

@@ -559,8 +559,13 @@ fn keep_lines() {
 
 impl log::Log for AccessLines {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        ["gearshift::access", "gearshift::stall", "gearshift_core::server::accept"]
-            .contains(&metadata.target())
+        [
+            "gearshift::access",
+            "gearshift::stall",
+            "gearshift_core::server::accept",
+            "gearshift_core::runtime::contained",
+        ]
+        .contains(&metadata.target())
     }
 
     fn log(&self, record: &log::Record<'_>) {

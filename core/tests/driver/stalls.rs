@@ -151,3 +151,27 @@ fn a_report_has_the_number_of_handlers_that_held_the_thread_together() {
         }
     }
 }
+
+#[test]
+fn a_panic_is_logged_with_its_route_and_is_no_stall() {
+    keep_lines();
+    let clock = Arc::new(Mutex::new(None::<ManualClock>));
+    let of = clock.clone();
+    // The time of the report counts as that of the handler, because it is a part of the call.
+    let report = move || of.lock().unwrap().as_ref().expect("the clock is set").advance(seconds(9));
+    let router = Router::new().get(
+        "/panics",
+        gearshift_core::sync(move |_: Request| {
+            report();
+            panic!("on purpose") as ()
+        }),
+    );
+    let set = |config: &mut Config| config.stall_threshold = seconds(1);
+    let mut rig = Rig::serving(router, EVENT_LOOP, set, [Text(head("GET /panics", ""))]);
+    *clock.lock().unwrap() = Some(rig.clock.clone());
+    rig.poll();
+    rig.assert_written("HTTP/1.1 500 ");
+    assert_eq!(rig.runtime.stats().stalls, 0);
+    let lines: Vec<_> = LINES.lock().unwrap().extract_if(.., |line| line.contains("/panics")).collect();
+    assert_eq!(lines, ["the handler of /panics panicked: on purpose"]);
+}

@@ -8,6 +8,7 @@ use crate::proto::body::{Body, BodyError, Part};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 use crate::runtime::contained::{Contained, contain};
+use crate::runtime::stall::RouteName;
 
 /// A response body, of which the first part may be polled before the head is sent.
 pub(super) struct Source {
@@ -41,7 +42,7 @@ impl Source {
                 self.first = Some(next.and_then(Result::ok));
                 None
             }
-            Err(panic) => Some(panicked(panic)),
+            Err(panic) => Some(panicked(RouteName::NONE, panic)),
         };
         Poll::Ready(instead)
     }

@@ -279,23 +279,19 @@ impl Router {
     /// # Panics
     /// As [`Router::nest`].
     pub fn nest_service(self, prefix: &str, service: impl HttpService) -> Router {
-        let segments = prefix.split('/').count();
-        self.nest(prefix, Router::new().fallback(Nested { service, segments }))
+        self.nest(prefix, Router::new().fallback(Nested(service)))
     }
 }
 
-/// A service whose requests lose a prefix of their path.
-struct Nested<S> {
-    service: S,
-    /// The number of segments of the prefix, with the empty one before its first slash.
-    segments: usize,
-}
+/// A service whose requests lose the prefix of their path.
+struct Nested<S>(S);
 
 impl<S: HttpService> Handler for Nested<S> {
     fn call(&self, request: Request) -> Answer {
+        let prefix = request.inner().prefix;
         let Ok(mut request) = request.into_http() else { return StatusCode::BAD_REQUEST.into() };
         let uri = request.uri();
-        let at = uri.path().match_indices('/').nth(self.segments - 1).map_or(uri.path().len(), |(at, _)| at);
+        let at = uri.path().match_indices('/').nth(prefix).map_or(uri.path().len(), |(at, _)| at);
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let path = match &uri.path()[at..] {
             "" => "/",
@@ -308,6 +304,6 @@ impl<S: HttpService> Handler for Nested<S> {
             Ok(uri) => *request.uri_mut() = uri,
             Err(_) => return StatusCode::BAD_REQUEST.into(),
         }
-        answer(&self.service, request)
+        answer(&self.0, request)
     }
 }
