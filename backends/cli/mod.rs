@@ -91,13 +91,13 @@ pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
         |error| {
             if error.use_stderr() {
                 let message = error.to_string();
-                let line = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                let line = one_line(&message);
                 match variable_of(&error, P::command()) {
                     Some((variable, flag)) => {
                         let line = line.replacen(&format!(" for '{flag}'"), "", 1);
                         fail(USAGE, format_args!("the environment variable {variable}: {line}"))
                     }
-                    None => fail(USAGE, line),
+                    None => fail(USAGE, &line),
                 }
             } else {
                 let _ = error.print();
@@ -105,6 +105,16 @@ pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
             }
         },
     )
+}
+
+/// What is wrong in the message of an error, and a similar flag that exists.
+fn one_line(message: &str) -> String {
+    let mut lines = message.lines().map(str::trim);
+    let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    match lines.find_map(|line| line.strip_prefix("tip: ")) {
+        Some(tip) => format!("{what}; {tip}"),
+        None => what,
+    }
 }
 
 /// The environment variable that has the value which `error` reports, and the flag that `error` names instead. `None`

@@ -64,7 +64,7 @@ pub use runtime::threads;
 pub use conn::cancel::CancelToken;
 pub use conn::context::{Peer, RequestContext};
 pub use conn::driver::{Driving, drive};
-pub use conn::handler::{Answer, Handler, RouteOptions};
+pub use conn::handler::{Answer, Handler, IntoAnswer, RouteOptions};
 pub use conn::service::Service;
 pub use conn::transport::{self, Transport};
 

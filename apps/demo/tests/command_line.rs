@@ -62,6 +62,16 @@ fn refuses_bad_values() {
 }
 
 #[test]
+fn names_the_flag_that_was_meant() {
+    refuses(
+        &mut demo(&["--thread", "2"]),
+        2,
+        "unexpected argument '--thread' found; a similar argument exists: '--threads'",
+    );
+    refuses(&mut demo(&["--log-level", "loud"]), 2, "--log-level");
+}
+
+#[test]
 fn refuses_bad_values_in_the_environment() {
     refuses(
         demo(&[]).env("GEARSHIFT_KEEP_ALIVE", "soon"),

@@ -16,6 +16,70 @@ use crate::proto::response::Response;
 use crate::runtime::config::OnDisconnect;
 
 /// A function from a request to its response, shared by all connections of a server.
+///
+/// Every async function or closure from [`Request`] to a type that is [`IntoResponse`] is a handler. [`sync`],
+/// [`blocking`] and [`compute`] make handlers from plain functions, and a [`Router`] is a handler that calls others.
+///
+/// ```
+/// use gearshift_core::{Answer, Handler, Request, Router, sync};
+///
+/// async fn hello(request: Request) -> String {
+///     format!("Hello, {}!", request.param("name").unwrap_or_default())
+/// }
+///
+/// /// A handler by hand: it decides for each request whether it waits.
+/// struct Sleepy;
+///
+/// impl Handler for Sleepy {
+///     fn call(&self, request: Request) -> Answer {
+///         match request.query_param("seconds").and_then(|seconds| seconds.parse().ok()) {
+///             None => "at once".into(),
+///             Some(seconds) => {
+///                 let wait = request.runtime().sleep(std::time::Duration::from_secs(seconds));
+///                 Answer::later(async move {
+///                     wait.await;
+///                     gearshift_core::Response::text("later")
+///                 })
+///             }
+///         }
+///     }
+/// }
+///
+/// let app = Router::new()
+///     .get("/", sync(|_| "Hello!"))
+///     .get("/{name}", hello)
+///     .get("/sleep", Sleepy);
+/// # drop(app);
+/// ```
+///
+/// # Closures that capture
+///
+/// An async closure that uses a variable of its environment is no handler, because its future would borrow from the
+/// closure. There are two ways out: the state of the router ([`Request::state`](crate::Request::state)), or a closure that returns
+/// an async block with a clone:
+///
+/// ```
+/// # use gearshift_core::{Request, Router};
+/// # use std::sync::Arc;
+/// let name = Arc::new("everybody".to_owned());
+/// let app = Router::new().get("/", move |_: Request| {
+///     let name = name.clone();
+///     async move { format!("Hello, {name}!") }
+/// });
+/// # drop(app);
+/// ```
+///
+/// [`sync`]: crate::sync
+/// [`blocking`]: crate::blocking()
+/// [`compute`]: crate::compute
+/// [`Router`]: crate::Router
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler",
+    label = "not a handler",
+    note = "a handler is an async function from `Request` to a type that is `IntoResponse`, such as `Result<String, Refusal>`",
+    note = "a plain function becomes a handler by `sync(f)`, or by `blocking(f)` or `compute(f)` if it takes long",
+    note = "a closure that captures is written `move |request| {{ let x = x.clone(); async move {{ … }} }}`"
+)]
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request, with a response or with a future of one.
     ///
@@ -141,15 +205,45 @@ impl fmt::Debug for Answer {
     }
 }
 
-impl<F, Fut> Handler for F
+/// The return value of a function that is a handler: a future of a response, or an [`Answer`].
+///
+/// ```
+/// use gearshift_core::{Answer, IntoAnswer};
+///
+/// let _: Answer = async { "a response" }.into_answer();
+/// let _: Answer = Answer::from("a response").into_answer();
+/// ```
+pub trait IntoAnswer {
+    /// Converts the value.
+    fn into_answer(self) -> Answer;
+}
+
+impl<F> IntoAnswer for F
 where
-    F: Fn(Request) -> Fut + Send + Sync + 'static,
-    Fut: Future + Send + 'static,
-    Fut::Output: IntoResponse,
+    F: Future + Send + 'static,
+    F::Output: IntoResponse,
 {
+    fn into_answer(self) -> Answer {
+        Answer::later(async move { self.await.into_response() })
+    }
+}
+
+impl IntoAnswer for Answer {
+    #[inline]
+    fn into_answer(self) -> Answer {
+        self
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<F, A> Handler for F
+where
+    F: Fn(Request) -> A + Send + Sync + 'static,
+    A: IntoAnswer,
+{
+    #[inline]
     fn call(&self, request: Request) -> Answer {
-        let response = self(request);
-        Answer::later(async move { response.await.into_response() })
+        self(request).into_answer()
     }
 }
 

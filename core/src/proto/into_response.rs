@@ -52,6 +52,12 @@ use crate::proto::response::{Response, field};
 /// assert_eq!(buy(3).into_response().status(), StatusCode::OK);
 /// assert_eq!(buy(0).into_response().status(), StatusCode::CONFLICT);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a response",
+    label = "not a response",
+    note = "text, bytes, `StatusCode`, `Json(value)`, `Response` and tuples of a status, fields and one of them are responses",
+    note = "an error of another type becomes a response by `.map_err(…)`, or by an implementation of `IntoResponse` for it"
+)]
 pub trait IntoResponse {
     /// Converts the value into a response.
     fn into_response(self) -> Response;

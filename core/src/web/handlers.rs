@@ -13,16 +13,6 @@ use crate::runtime::config::OnDisconnect;
 use crate::runtime::handle::Work;
 use crate::runtime::offload::offload;
 
-/// A handler from a function to its answer.
-struct Answering<F>(F);
-
-impl<F: Fn(Request) -> Answer + Send + Sync + 'static> Handler for Answering<F> {
-    #[inline]
-    fn call(&self, request: Request) -> Answer {
-        (self.0)(request)
-    }
-}
-
 /// Creates a handler from a plain function that runs on the thread of the connection.
 ///
 /// On an event loop all connections of the thread wait for the function, so it must be quick. The handler allocates
@@ -33,7 +23,7 @@ impl<F: Fn(Request) -> Answer + Send + Sync + 'static> Handler for Answering<F> 
 /// let app = Router::new().get("/", sync(|_| "Hello, World!"));
 /// ```
 pub fn sync<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
-    Answering(move |request| Answer::Ready(function(request).into_response()))
+    move |request: Request| Answer::Ready(function(request).into_response())
 }
 
 /// Creates a handler from a plain function that blocks. It runs through
@@ -69,7 +59,7 @@ fn offloading<R: IntoResponse>(
     function: impl Fn(Request) -> R + Send + Sync + 'static,
 ) -> impl Handler {
     let function = Arc::new(function);
-    Answering(move |request: Request| {
+    move |request: Request| {
         let Some(runtime) = request.try_runtime().filter(|runtime| !runtime.runs_in_place(work)) else {
             return Answer::Ready(function(request).into_response());
         };
@@ -78,7 +68,7 @@ fn offloading<R: IntoResponse>(
         let may_refuse = runtime.pool(work).refuses();
         let response = offload(runtime, work, job, may_refuse);
         Answer::later(async { response.await.into_response() })
-    })
+    }
 }
 
 /// Creates a handler that answers with the [`Stats`](crate::Stats) of the server in the Prometheus text format.

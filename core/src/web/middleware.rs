@@ -40,10 +40,9 @@
 //! ```
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 
-use crate::conn::handler::{Answer, Handler, RouteOptions};
+use crate::conn::handler::{Answer, Handler, IntoAnswer, RouteOptions};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
@@ -134,16 +133,32 @@ impl<F: Fn(Request, &Next) -> Answer + Send + Sync + 'static> Handler for Wrappe
 /// let app = Router::new().get("/", sync(|_| "late")).wrap(slowly);
 /// # drop(app);
 /// ```
-pub fn from_fn<F, Fut>(function: F) -> impl Middleware
+pub fn from_fn(function: impl MiddlewareFn) -> impl Middleware {
+    from_sync(move |request, next| function.answer(request, next.clone()))
+}
+
+/// The bound of [`from_fn`]: a function from a request and [`Next`] to a future of a response.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no middleware",
+    label = "not a function of `from_fn`",
+    note = "`from_fn` takes an async function from `Request` and `Next` to a type that is `IntoResponse`",
+    note = "a closure that captures is written `move |request, next| {{ let x = x.clone(); async move {{ … }} }}`"
+)]
+pub trait MiddlewareFn: Send + Sync + 'static {
+    /// Calls the function.
+    #[doc(hidden)]
+    fn answer(&self, request: Request, next: Next) -> Answer;
+}
+
+#[diagnostic::do_not_recommend]
+impl<F, A> MiddlewareFn for F
 where
-    F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
-    Fut: Future + Send + 'static,
-    Fut::Output: IntoResponse,
+    F: Fn(Request, Next) -> A + Send + Sync + 'static,
+    A: IntoAnswer,
 {
-    from_sync(move |request, next| {
-        let response = function(request, next.clone());
-        Answer::later(async move { response.await.into_response() })
-    })
+    fn answer(&self, request: Request, next: Next) -> Answer {
+        self(request, next).into_answer()
+    }
 }
 
 /// Creates a middleware from a function that does not wait. It passes the request on by [`Next::call`], and may change
