@@ -73,6 +73,7 @@ pub use test_server::TestServer;
 /// Compiles the examples of the documents.
 #[cfg(doctest)]
 #[cfg_attr(feature = "cli", doc = include_str!("../README.md"))]
+#[doc = include_str!("../docs/coming-from.md")]
 #[doc = include_str!("../docs/tokio-only.md")]
 #[doc = include_str!("../docs/sync-and-async.md")]
 struct Documents;
