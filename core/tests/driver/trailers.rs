@@ -22,23 +22,20 @@ fn echo(request: Request) -> Answer {
 
 /// Reads the data and the trailers, and answers with both as text.
 fn tell(request: Request) -> Answer {
-    Answer::Later(
-        Box::pin(async {
-            let (mut body, mut text) = (request.into_body(), String::new());
-            while let Some(piece) = body.chunk().await {
-                match piece {
-                    Ok(piece) => text += &String::from_utf8_lossy(&piece),
-                    Err(error) => return Response::text(error.to_string()).with_status(error.status()),
-                }
+    Answer::later(async {
+        let (mut body, mut text) = (request.into_body(), String::new());
+        while let Some(piece) = body.chunk().await {
+            match piece {
+                Ok(piece) => text += &String::from_utf8_lossy(&piece),
+                Err(error) => return Response::text(error.to_string()).with_status(error.status()),
             }
-            match body.trailers().await {
-                Ok(None) => Response::text(text + " without trailers"),
-                Ok(Some(trailers)) => Response::text(format!("{text} {:?}", trailers.get_all("x-sum"))),
-                Err(error) => Response::text(error.to_string()).with_status(error.status()),
-            }
-        }),
-        None,
-    )
+        }
+        match body.trailers().await {
+            Ok(None) => Response::text(text + " without trailers"),
+            Ok(Some(trailers)) => Response::text(format!("{text} {:?}", trailers.get_all("x-sum"))),
+            Err(error) => Response::text(error.to_string()).with_status(error.status()),
+        }
+    })
 }
 
 /// Calls `handler` for a request in each way in which its body can arrive, with another request behind it. Calls
