@@ -12,14 +12,14 @@ pub struct Limits {
     /// The largest request line in bytes, without its line end. A longer one is answered with 414, or with 501 if the
     /// method alone is too long (RFC 9112, 3). Default: 8190.
     pub request_line: usize,
-    /// The largest field line in bytes, without its line end, in a head and in a trailer section. A longer one is answered with 431 (RFC 6585, 5).
-    /// Default: 8190.
+    /// The largest field line in bytes, without its line end, in a head and in a trailer section. A longer one is
+    /// answered with 431 (RFC 6585, 5). Default: 8190.
     pub field_line: usize,
     /// The largest number of field lines in a head, and in a trailer section. More are answered with 431. Values above
     /// [`Limits::MAX_FIELDS`] are reduced to it. Default: 100.
     pub fields: usize,
-    /// The largest head in bytes, including its empty line, and the largest trailer section. A longer one is answered with 431. Values above
-    /// [`Limits::MAX_HEAD`] are reduced to it. Default: 32 KiB.
+    /// The largest head in bytes, and the largest trailer section, including its empty line. A longer one is answered
+    /// with 431. Values above [`Limits::MAX_HEAD`] are reduced to it. Default: 32 KiB.
     pub head: usize,
     /// The largest request body in bytes. A longer one is answered with 413, before it is read if its `Content-Length`
     /// is known. With 0, no request may have a body. Default: 2 GiB.
