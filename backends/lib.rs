@@ -25,8 +25,12 @@
 //! | `tokio`, `async-std`, `smol` | these backends |
 //! | `all` | every backend |
 //! | `cli` | a command line for programs, `gearshift::cli`; on by default |
-//! | `json`, `form` | request and response bodies of these [types](Request#method.json) |
+//! | `json`, `form` | request and response bodies of these [types](Request#method.json); queries as values |
+//! | `multipart` | forms with files, `Request::multipart` |
+//! | `cookies` | `Request::cookie`, `Response::with_cookie` and their relatives |
+//! | `signed-cookies`, `private-cookies` | cookies that the peer cannot change, or not read either |
 //! | `hyper` | adapters for hyper and the pooled client of hyper-util, `gearshift::hyper` |
+//! | `test-client` | a blocking client for tests, `TestServer::send` |
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
 //!
 //! A feature says which backends are compiled in. A value, a [`Backend`], says which of them runs.
@@ -42,11 +46,17 @@
 mod choice;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "test-client")]
+mod test_client;
+mod test_runtime;
 mod test_server;
 
 pub use choice::{Backend, BackendError};
 #[doc(inline)]
 pub use gearshift_core::*;
+#[cfg(feature = "test-client")]
+pub use test_client::TestResponse;
+pub use test_runtime::TestRuntime;
 pub use test_server::TestServer;
 
 /// Compiles the examples of the documents.

@@ -34,6 +34,7 @@ mod tokio_only;
 mod upgrade;
 mod uploads;
 mod waits;
+mod web;
 mod wire;
 
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 29] = [
+const AREAS: [Area; 30] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -74,6 +75,7 @@ const AREAS: [Area; 29] = [
     upgrade::AREA,
     uploads::AREA,
     waits::AREA,
+    web::AREA,
 ];
 
 /// The tests that make sense on some backends only.

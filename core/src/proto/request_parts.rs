@@ -20,9 +20,10 @@ pub(crate) struct RequestParts {
     /// The parameters that the router found in the path.
     pub(crate) params: Params,
     pub(crate) body: Body,
+    /// The limit of a body that is collected in memory, in bytes. `None` selects the default.
+    pub(crate) body_limit: Option<usize>,
     /// Data of the layer above, for example the address of the peer. This layer does not read it.
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
-    pub(crate) body_limit: Option<usize>,
     /// The number of the route that a router has chosen; 0 if there is none. This layer does not read it.
     pub(crate) route: u32,
     /// The states of the routers that have passed the request on, the innermost first.
@@ -84,6 +85,7 @@ pub(crate) fn recycle(mut parts: Box<RequestParts>) {
     if !matches!(parts.body.0, Inner::Empty) {
         parts.body = Body::empty();
     }
+    parts.body_limit = None;
     parts.context = None;
     (parts.states, parts.route) = (None, 0);
     if parts.params.names.take().is_some() {
@@ -117,6 +119,7 @@ mod tests {
         let address: *const RequestParts = &*parts;
         parts.head.bytes = "bytes".into();
         parts.body = "body".into();
+        parts.body_limit = Some(1);
         parts.context = Some(Arc::new(1));
         parts.params = Params { names: Some([Box::from("name")].into()), values: vec![Span::default()] };
         parts.states = Some([Arc::new(1) as Arc<dyn Any + Send + Sync>].into());
@@ -127,6 +130,7 @@ mod tests {
         assert!(std::ptr::eq(&*parts, address));
         assert_eq!(pooled(), 0);
         assert!(parts.head.bytes.is_empty() && parts.body.is_empty() && parts.context.is_none());
+        assert_eq!(parts.body_limit, None);
         assert!(parts.params.names.is_none() && parts.params.values.is_empty() && parts.states.is_none());
         assert!(parts.extensions.is_empty());
     }
