@@ -38,8 +38,12 @@
 //! | `all` | every backend |
 //! | `cli` | a command line for programs, `gearshift::cli`; on by default |
 //! | `signals` | [`serve`], which ends at a signal; part of `cli` |
-//! | `json`, `form` | request and response bodies of these [types](Request#method.json) |
+//! | `json`, `form` | request and response bodies of these [types](Request#method.json); queries as values |
+//! | `multipart` | forms with files, `Request::multipart` |
+//! | `cookies` | `Request::cookie`, `Response::with_cookie` and their relatives |
+//! | `signed-cookies`, `private-cookies` | cookies that the peer cannot change, or not read either |
 //! | `hyper` | adapters for hyper and the pooled client of hyper-util, `gearshift::hyper` |
+//! | `test-client` | a blocking client for tests, `TestServer::send` |
 //! | `tower` | services, layers and applications of tower and axum, [`tower`] |
 //! | `async-compat` | services of tower that need tokio run on every backend |
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
@@ -61,6 +65,9 @@ pub mod cli;
 mod serve;
 #[cfg(feature = "signals")]
 mod signals;
+#[cfg(feature = "test-client")]
+mod test_client;
+mod test_runtime;
 mod test_server;
 
 pub use choice::{Backend, BackendError};
@@ -68,6 +75,9 @@ pub use choice::{Backend, BackendError};
 pub use gearshift_core::*;
 #[cfg(feature = "signals")]
 pub use serve::serve;
+#[cfg(feature = "test-client")]
+pub use test_client::TestResponse;
+pub use test_runtime::TestRuntime;
 pub use test_server::TestServer;
 
 /// Compiles the examples of the documents.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use gearshift_core::{App, Bind, BoxFuture, Config, Endpoint, Report, ServeError, Server, Shutdown};
+use gearshift_core::{App, Bind, BoxFuture, Config, Endpoint, Report, Runtime, ServeError, Server, Shutdown};
 
 use crate::Backend;
 
@@ -32,11 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// ```
 pub struct TestServer {
     addr: SocketAddr,
-    shutdown: Shutdown,
-    /// Receives a message when the application has started, and is disconnected when the thread has ended.
-    signal: Receiver<()>,
-    /// `None` after the outcome was taken.
-    thread: Option<JoinHandle<Result<Report, ServeError>>>,
+    pub(crate) running: Running,
+    #[cfg(feature = "test-client")]
+    pub(crate) client: ureq::Agent,
 }
 
 impl TestServer {
@@ -59,20 +57,12 @@ impl TestServer {
         let Some(&Endpoint::Tcp(addr)) = server.endpoints().next() else {
             unreachable!("a TCP listener has an IP address")
         };
-        let shutdown = server.shutdown();
-        let (running, signal) = mpsc::sync_channel(1);
-        let app = with_start_signal(app.into(), running.clone());
-        let thread = thread::Builder::new().name("test-server".into()).spawn(move || {
-            let outcome = backend.serve(server, app);
-            drop(running);
-            outcome
-        })?;
-        let server = TestServer { addr, shutdown, signal, thread: Some(thread) };
-        if server.signal.recv().is_ok() {
-            return Ok(server);
-        }
-        server.outcome()?;
-        Err(ServeError::Start("the server ended before the application had started".into()))
+        Ok(TestServer {
+            addr,
+            running: Running::start(backend, server, app.into(), "test-server")?,
+            #[cfg(feature = "test-client")]
+            client: crate::test_client::agent(),
+        })
     }
 
     /// The address on which the server listens.
@@ -87,7 +77,7 @@ impl TestServer {
 
     /// A handle to stop the server.
     pub fn shutdown(&self) -> Shutdown {
-        self.shutdown.clone()
+        self.running.shutdown.clone()
     }
 
     /// Stops the server gracefully, and waits until it has ended.
@@ -98,21 +88,60 @@ impl TestServer {
     /// # Panics
     /// If the backend panicked.
     pub fn stop(self) -> Result<Report, ServeError> {
-        self.shutdown.graceful();
-        self.outcome()
-    }
-
-    fn outcome(mut self) -> Result<Report, ServeError> {
-        let thread = self.thread.take().expect("the outcome is taken once, with the server");
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.running.shutdown.graceful();
+        self.running.outcome()
     }
 }
 
-impl Drop for TestServer {
+/// A backend that runs on a thread of its own, and stops when this is dropped.
+pub(crate) struct Running {
+    pub(crate) runtime: Runtime,
+    shutdown: Shutdown,
+    /// Receives the runtime when the application has started, and is disconnected when the thread has ended.
+    signal: Receiver<Runtime>,
+    /// `None` after the outcome was taken.
+    thread: Option<JoinHandle<Result<Report, ServeError>>>,
+}
+
+impl Running {
+    /// Starts `server`, and returns when `app` has started.
+    pub(crate) fn start(
+        backend: Backend,
+        server: Server,
+        app: App,
+        thread: &str,
+    ) -> Result<Running, ServeError> {
+        let shutdown = server.shutdown();
+        let (running, signal) = mpsc::sync_channel(1);
+        let app = with_start_signal(app, running.clone());
+        let thread = thread::Builder::new().name(thread.into()).spawn(move || {
+            let outcome = backend.serve(server, app);
+            drop(running);
+            outcome
+        })?;
+        match signal.recv() {
+            Ok(runtime) => Ok(Running { runtime, shutdown, signal, thread: Some(thread) }),
+            Err(_) => {
+                join(thread)?;
+                Err(ServeError::Start("the server ended before the application had started".into()))
+            }
+        }
+    }
+
+    fn outcome(mut self) -> Result<Report, ServeError> {
+        join(self.thread.take().expect("the outcome is taken once, with the server"))
+    }
+}
+
+fn join(thread: JoinHandle<Result<Report, ServeError>>) -> Result<Report, ServeError> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         for stop in [Shutdown::graceful, Shutdown::force] {
             stop(&self.shutdown);
-            if self.signal.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected) {
+            if self.signal.recv_timeout(PATIENCE).err() == Some(RecvTimeoutError::Disconnected) {
                 return;
             }
         }
@@ -126,14 +155,14 @@ impl fmt::Debug for TestServer {
 }
 
 /// The same application, which sends a message when it has started.
-fn with_start_signal(app: App, started: SyncSender<()>) -> App {
+fn with_start_signal(app: App, started: SyncSender<Runtime>) -> App {
     let (leave, left) = mpsc::sync_channel::<BoxFuture<()>>(1);
     App::start(move |runtime| {
-        let (starting, on_stop) = app.into_parts(runtime);
+        let (starting, on_stop) = app.into_parts(runtime.clone());
         async move {
             let handler = starting.await?;
             let _ = on_stop.map(|on_stop| leave.send(on_stop));
-            let _ = started.send(());
+            let _ = started.send(runtime);
             Ok(handler)
         }
     })

@@ -29,6 +29,8 @@ mod server;
 mod web;
 
 pub use bytes::Bytes;
+#[cfg(feature = "cookies")]
+pub use cookie;
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 pub use proto::body::{Body, BodyError};
@@ -78,6 +80,8 @@ pub use web::handlers::{blocking, body_limit, compute, metrics, on_disconnect, s
 #[cfg(feature = "hyper")]
 pub use web::hyper;
 pub use web::middleware;
+#[cfg(feature = "multipart")]
+pub use web::multipart::{Field, Multipart};
 pub use web::refusal::Refusal;
 pub use web::router::Router;
 #[cfg(feature = "tower")]

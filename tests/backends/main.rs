@@ -36,6 +36,7 @@ mod trailers;
 mod upgrade;
 mod uploads;
 mod waits;
+mod web;
 mod wire;
 
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ const AREAS: [Area; 30] = [
     upgrade::AREA,
     uploads::AREA,
     waits::AREA,
+    web::AREA,
 ];
 
 /// The tests that make sense on some backends only.

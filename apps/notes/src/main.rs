@@ -137,7 +137,7 @@ async fn save(db: Database, request: Request) -> Result<Outcome, Refusal> {
     request.check_site()?;
     let path = request.path().to_owned();
     let id = request.param("id").map(|_| request.parse_param("id")).transpose()?;
-    let mut draft: Draft = request.json_or_form(MAX_BODY).await?;
+    let mut draft: Draft = request.with_body_limit(MAX_BODY).json_or_form().await?;
     // A form sends each line break as CRLF (HTML, 4.10.22.4).
     draft.body = draft.body.replace("\r\n", "\n");
     if let Some(fault) = draft.fault() {

@@ -5,12 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{Extensions, Method, Uri, Version};
+use http::{Extensions, HeaderName, HeaderValue, Method, Uri, Version};
 
-use crate::proto::body::Body;
+use crate::proto::body::{Body, BodyError};
 use crate::proto::fields::{FieldSpan, FieldSpans, Fields, Span};
 use crate::proto::limits::Limits;
 use crate::proto::request_parts::{self, Head, RequestParts};
+use crate::proto::response::field;
 
 /// A request: a parsed head, and a body that may still be arriving.
 ///
@@ -22,7 +23,7 @@ use crate::proto::request_parts::{self, Head, RequestParts};
 ///
 /// let request = Request::new(Method::GET, "/search?q=hello+world&page=2", "");
 /// assert_eq!(request.path(), "/search");
-/// assert_eq!(request.query(), Some("q=hello+world&page=2"));
+/// assert_eq!(request.query_str(), Some("q=hello+world&page=2"));
 /// assert_eq!(request.query_param("q").as_deref(), Some("hello world"));
 /// assert_eq!(request.header("host"), None);
 /// ```
@@ -67,6 +68,255 @@ impl Request {
         Request::from_head(head, body.into())
     }
 
+    /// Creates a GET request without header fields and without a body, for tests and for calls from one handler to
+    /// another. Methods such as [`with_header`](Request::with_header) complete it.
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use gearshift_core::{Handler, Request, Router, sync};
+    ///
+    /// let router = Router::new().get("/hello/{name}", sync(|request| {
+    ///     format!("Hello, {}!", request.param("name").unwrap_or_default())
+    /// }));
+    /// let request = Request::get("/hello/Ada").with_header("accept", "text/plain");
+    /// let response = block_on(router.call(request).response());
+    /// assert_eq!(response.status(), 200);
+    /// assert_eq!(block_on(response.into_body().text()).unwrap(), "Hello, Ada!");
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Request::new`].
+    #[track_caller]
+    pub fn get(target: &str) -> Request {
+        Request::new(Method::GET, target, ())
+    }
+
+    /// Creates a HEAD request; see [`Request::get`].
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Request::head("/").method(), "HEAD");
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Request::new`].
+    #[track_caller]
+    pub fn head(target: &str) -> Request {
+        Request::new(Method::HEAD, target, ())
+    }
+
+    /// Creates a POST request without a body; see [`Request::get`].
+    ///
+    /// ```
+    /// use gearshift_core::Request;
+    ///
+    /// let request = Request::post("/upload").with_body("some bytes");
+    /// assert_eq!((request.method().as_str(), request.body().remaining()), ("POST", Some(10)));
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Request::new`].
+    #[track_caller]
+    pub fn post(target: &str) -> Request {
+        Request::new(Method::POST, target, ())
+    }
+
+    /// Creates a PUT request without a body; see [`Request::get`].
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Request::put("/").method(), "PUT");
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Request::new`].
+    #[track_caller]
+    pub fn put(target: &str) -> Request {
+        Request::new(Method::PUT, target, ())
+    }
+
+    /// Creates a PATCH request without a body; see [`Request::get`].
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Request::patch("/").method(), "PATCH");
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Request::new`].
+    #[track_caller]
+    pub fn patch(target: &str) -> Request {
+        Request::new(Method::PATCH, target, ())
+    }
+
+    /// Creates a DELETE request without a body; see [`Request::get`].
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Request::delete("/").method(), "DELETE");
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Request::new`].
+    #[track_caller]
+    pub fn delete(target: &str) -> Request {
+        Request::new(Method::DELETE, target, ())
+    }
+
+    /// Creates an OPTIONS request without a body; see [`Request::get`].
+    ///
+    /// ```
+    /// assert_eq!(gearshift_core::Request::options("*").method(), "OPTIONS");
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Request::new`].
+    #[track_caller]
+    pub fn options(target: &str) -> Request {
+        Request::new(Method::OPTIONS, target, ())
+    }
+
+    /// Sets a header field: `value` replaces the values of all fields with this name. The head is copied, so this is
+    /// for tests and for middleware, not for every request of a hot route.
+    ///
+    /// ```
+    /// use gearshift_core::{Request, header};
+    ///
+    /// let request = Request::get("/").with_header("x-id", "1").with_header(header::ACCEPT, "*/*");
+    /// assert_eq!(request.header("X-Id"), Some("1"));
+    /// assert_eq!(request.with_header("X-ID", "2").headers().len(), 2);
+    /// ```
+    ///
+    /// # Panics
+    /// If the name or the value is not valid, as [`Response::with_header`](crate::Response::with_header), or if the
+    /// head becomes larger than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
+    #[track_caller]
+    pub fn with_header<N, V>(mut self, name: N, value: V) -> Request
+    where
+        N: TryInto<HeaderName, Error: fmt::Debug>,
+        V: TryInto<HeaderValue, Error: fmt::Debug>,
+    {
+        let (name, value) = field(name, value);
+        let Head { bytes, fields_start, fields, .. } = &mut self.inner_mut().head;
+        let section = &bytes[*fields_start..];
+        fields.retain(|other| !other.name.of(section).eq_ignore_ascii_case(name.as_str().as_bytes()));
+        self.push_field(&name, &value);
+        self
+    }
+
+    /// Adds a header field behind the other ones, also if the request has a field with this name. The head is copied,
+    /// as by [`with_header`](Request::with_header).
+    ///
+    /// ```
+    /// use gearshift_core::Request;
+    ///
+    /// let request = Request::get("/").append_header("accept", "a/b").append_header("accept", "c/d");
+    /// assert_eq!(request.headers().get_all("accept").count(), 2);
+    /// ```
+    ///
+    /// # Panics
+    /// As [`with_header`](Request::with_header).
+    #[track_caller]
+    pub fn append_header<N, V>(mut self, name: N, value: V) -> Request
+    where
+        N: TryInto<HeaderName, Error: fmt::Debug>,
+        V: TryInto<HeaderValue, Error: fmt::Debug>,
+    {
+        let (name, value) = field(name, value);
+        self.push_field(&name, &value);
+        self
+    }
+
+    #[track_caller]
+    fn push_field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let Head { bytes, fields_start, fields, .. } = &mut self.inner_mut().head;
+        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+        let len = bytes.len() + name.len() + value.len();
+        assert!(len <= Limits::MAX_HEAD, "{HeadTooLarge}");
+        let mut head = BytesMut::with_capacity(len);
+        head.put_slice(bytes);
+        // Each length is at most `MAX_HEAD`, which has 16 bits.
+        let mut place = |part: &[u8]| {
+            let start = (head.len() - *fields_start) as u16;
+            head.put_slice(part);
+            Span { start, len: part.len() as u16 }
+        };
+        fields.push(FieldSpan { name: place(name), value: place(value) });
+        *bytes = head.freeze();
+    }
+
+    /// Sets the body.
+    ///
+    /// ```
+    /// use gearshift_core::Request;
+    ///
+    /// assert_eq!(Request::post("/").with_body("abc").body().remaining(), Some(3));
+    /// ```
+    pub fn with_body(mut self, body: impl Into<Body>) -> Request {
+        self.inner_mut().body = body.into();
+        self
+    }
+
+    /// The default of [`body_limit`](Request::body_limit): 2 MiB.
+    pub const DEFAULT_BODY_LIMIT: usize = 2_097_152;
+
+    /// The largest body in bytes that [`bytes`](Request::bytes), [`text`](Request::text) and their relatives collect
+    /// in memory. A longer one is answered with 413.
+    ///
+    /// A body that is read in pieces, through [`body_mut`](Request::body_mut) or [`into_body`](Request::into_body), has
+    /// another limit, [`Limits::body`](crate::Limits::body), which applies to every body.
+    ///
+    /// ```
+    /// use gearshift_core::Request;
+    ///
+    /// let request = Request::post("/");
+    /// assert_eq!(request.body_limit(), Request::DEFAULT_BODY_LIMIT);
+    /// assert_eq!(request.with_body_limit(10_000).body_limit(), 10_000);
+    /// ```
+    pub fn body_limit(&self) -> usize {
+        self.inner().body_limit.unwrap_or(Request::DEFAULT_BODY_LIMIT)
+    }
+
+    /// Sets [`body_limit`](Request::body_limit), for middleware.
+    ///
+    /// ```
+    /// use gearshift_core::Request;
+    ///
+    /// let mut request = Request::post("/");
+    /// request.set_body_limit(64 << 20);
+    /// assert_eq!(request.body_limit(), 64 << 20);
+    /// ```
+    #[inline]
+    pub fn set_body_limit(&mut self, bytes: usize) {
+        self.inner_mut().body_limit = Some(bytes);
+    }
+
+    /// Sets [`body_limit`](Request::body_limit), for one call: `request.with_body_limit(100).text()`.
+    #[inline]
+    pub fn with_body_limit(mut self, bytes: usize) -> Request {
+        self.set_body_limit(bytes);
+        self
+    }
+
+    /// Reads the whole body, of at most [`body_limit`](Request::body_limit) bytes.
+    ///
+    /// ```
+    /// use gearshift_core::{BodyError, Request};
+    ///
+    /// async fn count(request: Request) -> Result<String, BodyError> {
+    ///     Ok(request.bytes().await?.len().to_string())
+    /// }
+    /// # futures_lite::future::block_on(async {
+    /// assert_eq!(count(Request::post("/").with_body("abc")).await?, "3");
+    /// let refused = count(Request::post("/").with_body("abc").with_body_limit(2)).await;
+    /// assert!(matches!(refused, Err(BodyError::TooLarge { limit: 2 })));
+    /// # Ok::<(), BodyError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Body::bytes`]. A handler that returns the error answers with [`BodyError::status`].
+    pub async fn bytes(self) -> Result<Bytes, BodyError> {
+        let limit = self.body_limit();
+        self.into_body().bytes(limit).await
+    }
+
     /// The method (RFC 9110, 9). A HEAD request that a GET route answers keeps the method HEAD.
     #[inline]
     pub fn method(&self) -> &Method {
@@ -100,14 +350,14 @@ impl Request {
     }
 
     /// The query: the part of the target after the first `?`, percent-encoded. `None` without a `?`.
-    pub fn query(&self) -> Option<&str> {
+    pub fn query_str(&self) -> Option<&str> {
         self.target().split_once('?').map(|(_, query)| query)
     }
 
     /// The names and values in the query, decoded as `application/x-www-form-urlencoded`. Bytes that are not UTF-8 are
     /// replaced by U+FFFD.
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        form_urlencoded::parse(self.query().unwrap_or_default().as_bytes())
+        form_urlencoded::parse(self.query_str().unwrap_or_default().as_bytes())
     }
 
     /// The first value with the name `name` in the query, decoded as in [`Request::query_pairs`].
@@ -159,14 +409,6 @@ impl Request {
     /// Drops the head and returns the body.
     pub fn into_body(mut self) -> Body {
         std::mem::take(&mut self.inner_mut().body)
-    }
-
-    /// The largest request body in bytes that [`Request::json`] and the like collect by default: 2 MiB.
-    pub const DEFAULT_BODY_LIMIT: usize = 2 << 20;
-
-    /// Sets the largest body that methods of this request collect.
-    pub fn set_body_limit(&mut self, limit: usize) {
-        self.inner_mut().body_limit = Some(limit);
     }
 
     /// The values that middleware has attached to the request.

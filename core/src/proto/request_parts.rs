@@ -20,9 +20,10 @@ pub(crate) struct RequestParts {
     /// The parameters that the router found in the path.
     pub(crate) params: Params,
     pub(crate) body: Body,
+    /// The limit of a body that is collected in memory, in bytes. `None` selects the default.
+    pub(crate) body_limit: Option<usize>,
     /// Data of the layer above, for example the address of the peer. This layer does not read it.
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
-    pub(crate) body_limit: Option<usize>,
     /// The number of segments of the prefix under which the fallback that answers was nested. This layer does not read
     /// it.
     pub(crate) prefix: usize,
@@ -153,6 +154,7 @@ mod tests {
         let address: *const RequestParts = &*parts;
         parts.head.bytes = "bytes".into();
         parts.body = "body".into();
+        parts.body_limit = Some(1);
         parts.context = Some(Arc::new(1));
         parts.params =
             Params { names: Some([Box::from("name")].into()), values: vec![Span::default()], head: None };
@@ -164,6 +166,7 @@ mod tests {
         assert!(std::ptr::eq(&*parts, address));
         assert_eq!(pooled(), 0);
         assert!(parts.head.bytes.is_empty() && parts.body.is_empty() && parts.context.is_none());
+        assert_eq!(parts.body_limit, None);
         assert!(parts.params.names.is_none() && parts.params.values.is_empty() && parts.states.is_none());
         assert!(parts.extensions.is_empty());
     }

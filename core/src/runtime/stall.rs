@@ -139,7 +139,7 @@ impl Stalls {
         if now.since(began) >= self.threshold {
             let route = route.name();
             match handlers {
-                1 => self.report(now.since(began), &route),
+                1 => self.report(now.since(began), route),
                 n => self.report(now.since(began), &format!("one of {n} requests, the last for {route},")),
             }
         }

@@ -1,12 +1,15 @@
-//! The types that applications use: the router, kinds of handlers, JSON and forms, refusals, and the hyper adapters.
+//! The types that applications use: the router, kinds of handlers, JSON and forms, cookies, refusals, and adapters.
 
 pub(crate) mod app;
-#[cfg(any(feature = "json", feature = "form"))]
 mod content;
+#[cfg(feature = "cookies")]
+mod cookies;
 pub(crate) mod handlers;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod middleware;
+#[cfg(feature = "multipart")]
+pub(crate) mod multipart;
 pub(crate) mod refusal;
 pub(crate) mod router;
 mod state;

@@ -161,7 +161,7 @@ fn own(_: Request) -> Response {
 /// The response with the status and the kind of body that the path names. `?9` sets `Content-Length: 9`.
 fn answer(request: Request) -> Option<Response> {
     let response = answer_with(&request.param("status")?, &request.param("body")?)?;
-    Some(match request.query() {
+    Some(match request.query_str() {
         Some(length) => response.with_header("content-length", length),
         None => response,
     })
