@@ -263,8 +263,15 @@ impl Body {
     /// Polls for the next piece; see [`Body::chunk`]. The trailers stay for [`Body::poll_part`]. The body can be polled
     /// after its end.
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if matches!(&self.0, Inner::Trailed(end) if end.data.is_empty()) {
-            return Poll::Ready(None);
+        match &mut self.0 {
+            Inner::Empty => return Poll::Ready(None),
+            Inner::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Inner::Empty;
+                return Poll::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()).map(Ok));
+            }
+            Inner::Trailed(end) if end.data.is_empty() => return Poll::Ready(None),
+            _ => {}
         }
         let trailers = match ready!(self.poll_part(cx)?) {
             Some(Part::Data(data)) => return Poll::Ready(Some(Ok(data))),
