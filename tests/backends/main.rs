@@ -27,6 +27,7 @@ mod serving;
 mod settings;
 mod shared;
 mod shutdown;
+mod sse;
 mod stalls;
 mod stats;
 mod stopping;
@@ -37,6 +38,7 @@ mod upgrade;
 mod uploads;
 mod waits;
 mod wire;
+mod ws;
 
 use std::process::ExitCode;
 
@@ -46,7 +48,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 30] = [
+const AREAS: [Area; 32] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -69,6 +71,7 @@ const AREAS: [Area; 30] = [
     settings::AREA,
     shared::AREA,
     shutdown::AREA,
+    sse::AREA,
     stalls::AREA,
     stats::AREA,
     stopping::AREA,
@@ -78,6 +81,7 @@ const AREAS: [Area; 30] = [
     upgrade::AREA,
     uploads::AREA,
     waits::AREA,
+    ws::AREA,
 ];
 
 /// The tests that make sense on some backends only.
