@@ -44,7 +44,9 @@ pub(super) enum Phase {
     Open,
     /// A close was queued or received.
     Closing,
-    /// No more messages can be received: the closing handshake is complete, or the peer has violated the protocol.
+    /// The closing handshake is complete.
+    Closed,
+    /// The peer has violated the protocol, and the close for that was queued. No more messages can be received.
     Deaf,
     /// The peer has left, or the connection was given up.
     Ended,
@@ -93,16 +95,11 @@ impl Shared {
         let _ = self.change(|protocol| protocol.close(frame));
     }
 
-    /// Closes the sending side, and reads until the peer closes its own: a connection that is closed with unread bytes
-    /// is reset, and the peer may lose the close before it has read it.
+    /// Closes the sending side, and reads what the peer still sends: a connection that is closed with unread bytes is
+    /// reset, and the peer may lose the close before it has read it. After a closing handshake nothing is expected, so
+    /// that the wait for the peer's end is for the others.
     pub(super) fn poll_end(&self, waiter: Waiter, cx: &Context<'_>) -> Poll<()> {
-        let end = |protocol: &mut Protocol| {
-            let io = protocol.socket.get_mut();
-            io.shut_down().map_err(Error::Io)?;
-            while io.discard().map_err(Error::Io)? {}
-            Ok(())
-        };
-        self.poll(waiter, cx, end).map(|_: Result<(), Error>| ())
+        self.poll(waiter, cx, Protocol::end).map(|_: Result<(), Error>| ())
     }
 
     /// Gives the connection up. All waiters are woken.
@@ -146,7 +143,7 @@ impl Shared {
 
 impl Protocol {
     fn read(&mut self) -> Result<Message, Error> {
-        if self.phase >= Phase::Deaf {
+        if self.phase >= Phase::Closed {
             return Err(Error::Closed);
         }
         // An answer to a close, or a close that the stream has not taken yet.
@@ -164,8 +161,11 @@ impl Protocol {
                 if let Some(code) = error.close_code() {
                     let _ = self.close(Some(CloseFrame::new(code, "")));
                 }
-                let peer_is_there = error.close_code().is_some() || matches!(error, Error::Closed);
-                self.phase = if peer_is_there { Phase::Deaf } else { Phase::Ended };
+                self.phase = match error {
+                    Error::Closed => Phase::Closed,
+                    _ if error.close_code().is_some() => Phase::Deaf,
+                    _ => Phase::Ended,
+                };
                 Err(error)
             }
         }
@@ -226,6 +226,19 @@ impl Protocol {
         unless_it_waits(self.socket.close(frame.map(Into::into)).map_err(Error::from))
     }
 
+    fn end(&mut self) -> Result<(), Error> {
+        let io = self.socket.get_mut();
+        io.shut_down().map_err(Error::Io)?;
+        loop {
+            match io.discard().map_err(Error::Io) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) if would_wait(&error) && self.phase == Phase::Closed => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     fn limit_queue(&mut self, bytes: usize) {
         self.socket.set_config(|config| config.max_write_buffer_size = bytes);
     }
@@ -247,5 +260,82 @@ fn unless_it_waits(outcome: Result<(), Error>) -> Result<(), Error> {
     match outcome {
         Err(error) if would_wait(&error) => Ok(()),
         outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::Waker;
+
+    use futures_io::{AsyncRead, AsyncWrite};
+
+    use super::*;
+
+    /// A peer that sends pings for ever, and reads only once it is told to.
+    struct Deaf {
+        pings: usize,
+        reads: Arc<Mutex<bool>>,
+        read: Arc<Mutex<usize>>,
+    }
+
+    impl AsyncRead for Deaf {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.pings == 0 {
+                return Poll::Pending;
+            }
+            self.pings -= 1;
+            let ping = [&[0x89, 0x80 | 100, 0, 0, 0, 0][..], &[b'x'; 100]].concat();
+            into[..ping.len()].copy_from_slice(&ping);
+            Poll::Ready(Ok(ping.len()))
+        }
+    }
+
+    impl AsyncWrite for Deaf {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+            if !*lock(&self.reads) {
+                return Poll::Pending;
+            }
+            *lock(&self.read) += from.len();
+            Poll::Ready(Ok(from.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn the_answers_to_pings_that_a_peer_does_not_read_are_limited() {
+        const PINGS: usize = 10_000;
+        const MESSAGE: usize = 200_000;
+        let (reads, read) = (Arc::new(Mutex::new(false)), Arc::new(Mutex::new(0)));
+        let peer = Deaf { pings: PINGS, reads: reads.clone(), read: read.clone() };
+        let shared = Shared::new(Stream::new(peer), &Settings::default(), None);
+        let cx = Context::from_waker(Waker::noop());
+        shared.write(Message::binary(vec![0; MESSAGE]), None).expect("it is queued");
+        let mut pings = 0;
+        while let Poll::Ready(message) = shared.poll_read(Waiter::Receiver, &cx) {
+            assert!(matches!(message.expect("a message"), Message::Ping(_)));
+            pings += 1;
+        }
+        assert_eq!(pings, PINGS);
+        assert!(shared.poll_flush(Waiter::Sender, &cx).is_pending());
+        // A close finds room although the queue is full.
+        shared.close(Some(CloseFrame::new(1001, "")));
+        *lock(&reads) = true;
+        assert!(shared.poll_flush(Waiter::Sender, &cx).is_ready());
+        let answers = *lock(&read) - MESSAGE;
+        assert!(answers <= MAX_QUEUED + 200, "{answers} bytes are queued for {PINGS} pings");
+        assert!(answers > MAX_QUEUED / 2, "{answers}: pings are answered");
     }
 }

@@ -331,7 +331,7 @@ async fn close(shared: Arc<Shared>, runtime: Runtime, settings: Settings, halves
         }
         match phase {
             Phase::Ended => Poll::Ready(()),
-            Phase::Deaf => {
+            Phase::Closed | Phase::Deaf => {
                 ready!(flushed).ok();
                 shared.poll_end(Waiter::Closing, cx)
             }
