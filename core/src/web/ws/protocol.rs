@@ -1,7 +1,7 @@
 //! The state that the two halves of a socket and its closing share: tungstenite over the connection, behind a lock.
 //!
-//! tungstenite frames, masks, joins fragments, checks and answers. This file maps its calls, which never wait, to polls,
-//! and limits what it queues.
+//! tungstenite frames, masks, joins fragments, checks and answers. This file maps its calls, which never wait, to
+//! polls, and limits what it queues.
 
 use std::io::ErrorKind;
 use std::sync::Arc;

@@ -64,8 +64,8 @@ impl WebSocket {
     /// Sends a message, and waits until the operating system has taken it. A peer that reads slowly makes the wait
     /// long, and [`send_timeout`](crate::ws::WebSocketUpgrade::send_timeout) ends it.
     ///
-    /// If the future is dropped, the message is sent as a whole or not at all. The payload of a ping or a pong is cut to
-    /// 125 bytes. A [`Message::Close`] is the same as [`WebSocket::close`].
+    /// If the future is dropped, the message is sent as a whole or not at all. The payload of a ping or a pong is cut
+    /// to 125 bytes. A [`Message::Close`] is the same as [`WebSocket::close`].
     ///
     /// # Errors
     /// [`Error::Closed`] after a close, also one of the server that stops; [`Error::NotTaken`] at the time limit;
