@@ -265,9 +265,9 @@ impl IntoResponse for Sse {
         const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
         const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
         Response::new(Body::from_stream(self.events))
-            .with_value(header::CONTENT_TYPE, STREAM)
-            .with_value(header::CACHE_CONTROL, NO_CACHE)
-            .with_value(BUFFERING, HeaderValue::from_static("no"))
+            .with_header(header::CONTENT_TYPE, STREAM)
+            .with_header(header::CACHE_CONTROL, NO_CACHE)
+            .with_header(BUFFERING, HeaderValue::from_static("no"))
     }
 }
 

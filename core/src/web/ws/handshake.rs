@@ -46,10 +46,10 @@ impl IntoResponse for HandshakeError {
     fn into_response(self) -> Response {
         let response = Response::text(self.to_string()).with_status(self.status());
         match self {
-            HandshakeError::NotGet => response.with_value(header::ALLOW, HeaderValue::from_static("GET")),
+            HandshakeError::NotGet => response.with_header(header::ALLOW, HeaderValue::from_static("GET")),
             HandshakeError::NotUpgrade | HandshakeError::WrongVersion => response
-                .with_value(header::UPGRADE, PROTOCOL)
-                .with_value(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION)),
+                .with_header(header::UPGRADE, PROTOCOL)
+                .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION)),
             HandshakeError::InvalidKey => response,
         }
     }

@@ -164,12 +164,12 @@ impl WebSocketUpgrade {
             let (socket, closing) = socket::open(stream, runtime, settings, deflate);
             socket::join(then(socket), closing)
         });
-        response = response.with_value(header::SEC_WEBSOCKET_ACCEPT, accept);
+        response = response.with_header(header::SEC_WEBSOCKET_ACCEPT, accept);
         if let Some(protocol) = protocol {
-            response = response.with_value(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+            response = response.with_header(header::SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         if let Some(extension) = extension {
-            response = response.with_value(header::SEC_WEBSOCKET_EXTENSIONS, extension);
+            response = response.with_header(header::SEC_WEBSOCKET_EXTENSIONS, extension);
         }
         response
     }
