@@ -48,7 +48,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 32] = [
+const AREAS: [Area; 33] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
