@@ -47,6 +47,7 @@
 //! | `tower` | services, layers and applications of tower and axum, [`tower`] |
 //! | `async-compat` | services of tower that need tokio run on every backend |
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
+//! | `ws` | WebSocket connections, `gearshift::ws` |
 //!
 //! A feature says which backends are compiled in. A value, a [`Backend`], says which of them runs.
 //!

@@ -84,8 +84,11 @@ pub use web::middleware;
 pub use web::multipart::{Field, Multipart};
 pub use web::refusal::Refusal;
 pub use web::router::Router;
+pub use web::sse;
 #[cfg(feature = "tower")]
 pub use web::tower;
+#[cfg(feature = "ws")]
+pub use web::ws;
 
 /// HTTP/1.1 without I/O; see [`h1::Connection`].
 pub mod h1 {

@@ -253,7 +253,7 @@ fn options_are_those_of_the_innermost_that_has_them() {
 fn a_request_can_be_refused_before_its_handler() {
     let router = Router::new()
         .get("/", sync(|_| "secret"))
-        .wrap(map_request(|request: Request| match request.query() {
+        .wrap(map_request(|request: Request| match request.query_str() {
             Some("key") => Ok(request),
             _ => Err(StatusCode::UNAUTHORIZED),
         }))

@@ -209,7 +209,7 @@ fn state(backend: Backend) {
             })
             .wrap(from_sync(|request, next| {
                 let name = request.state::<Name>().0;
-                next.call(request).map(|response| response.with_header("x-state", name))
+                next.call(request).map(move |response| response.with_header("x-state", name))
             }));
         Ok((router, Name("state")))
     })

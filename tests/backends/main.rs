@@ -27,6 +27,7 @@ mod serving;
 mod settings;
 mod shared;
 mod shutdown;
+mod sse;
 mod stalls;
 mod stats;
 mod stopping;
@@ -38,6 +39,7 @@ mod uploads;
 mod waits;
 mod web;
 mod wire;
+mod ws;
 
 use std::process::ExitCode;
 
@@ -47,7 +49,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 30] = [
+const AREAS: [Area; 34] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -70,6 +72,7 @@ const AREAS: [Area; 30] = [
     settings::AREA,
     shared::AREA,
     shutdown::AREA,
+    sse::AREA,
     stalls::AREA,
     stats::AREA,
     stopping::AREA,
@@ -80,6 +83,7 @@ const AREAS: [Area; 30] = [
     uploads::AREA,
     waits::AREA,
     web::AREA,
+    ws::AREA,
 ];
 
 /// The tests that make sense on some backends only.

@@ -7,6 +7,7 @@
 
 mod abandoned;
 mod bodies;
+mod crowds;
 mod descriptors;
 mod heads;
 mod leave;
@@ -31,10 +32,11 @@ use test_support::backend::{blocks, concurrency};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, program};
 
-const AREAS: [Area; 14] = [
+const AREAS: [Area; 15] = [
     abandoned::AREA,
     heads::AREA,
     bodies::AREA,
+    crowds::AREA,
     readers::AREA,
     resets::AREA,
     descriptors::AREA,

@@ -5,6 +5,7 @@
 
 mod later;
 mod page;
+mod streams;
 mod work;
 
 use gearshift::{
@@ -30,6 +31,8 @@ pub fn app() -> Router {
         .get("/offload/{ms}", blocking(work::block))
         .get("/cpu/{rounds}", sync(work::hash))
         .get("/compute/{rounds}", compute(work::hash))
+        .get("/ws", sync(streams::echo))
+        .get("/sse", sync(streams::ticks))
         .get("/panic", sync(panic))
         .get("/metrics", metrics())
 }

@@ -11,7 +11,7 @@ const ONCE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852
 const TWICE: &str = "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456";
 
 /// The response of every backend: method and path, status, body.
-const TABLE: [(&str, &str, u16, &str); 28] = [
+const TABLE: [(&str, &str, u16, &str); 29] = [
     ("GET", "/plaintext", 200, "Hello, World!"),
     ("HEAD", "/plaintext", 200, ""),
     ("POST", "/plaintext", 405, "Method Not Allowed"),
@@ -38,6 +38,7 @@ const TABLE: [(&str, &str, u16, &str); 28] = [
     ("GET", "/compute/2", 200, TWICE),
     ("GET", "/compute/10000001", 400, "rounds is at most 10000000"),
     ("GET", "/echo", 405, "Method Not Allowed"),
+    ("GET", "/ws", 426, "this is a WebSocket endpoint: the request must upgrade to websocket"),
     ("GET", "/nowhere", 404, "Not Found"),
     ("GET", "/panic", 500, "Internal Server Error"),
 ];

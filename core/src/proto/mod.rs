@@ -9,7 +9,7 @@ pub(crate) mod connection;
 pub(crate) mod encode;
 pub(crate) mod error;
 pub(crate) mod fields;
-mod framing;
+pub(crate) mod framing;
 mod head;
 pub(crate) mod into_response;
 pub(crate) mod limits;

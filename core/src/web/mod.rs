@@ -1,4 +1,5 @@
-//! The types that applications use: the router, kinds of handlers, JSON and forms, cookies, refusals, and adapters.
+//! The types that applications use: the router, kinds of handlers, JSON and forms, cookies, refusals, long streams, and
+//! adapters.
 
 pub(crate) mod app;
 mod content;
@@ -12,6 +13,9 @@ pub mod middleware;
 pub(crate) mod multipart;
 pub(crate) mod refusal;
 pub(crate) mod router;
+pub mod sse;
 mod state;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(feature = "ws")]
+pub mod ws;

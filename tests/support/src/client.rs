@@ -156,6 +156,29 @@ impl<S: Read + Write> Client<S> {
         Ok(answer)
     }
 
+    /// Reads the head of an answer whose body is a stream, which [`Client::chunk`] reads.
+    ///
+    /// # Panics
+    /// If anything but a head is received.
+    pub fn expect_head(&mut self) -> Answer {
+        self.try_answer(true).unwrap_or_else(|why| panic!("no head of an answer: {why}"))
+    }
+
+    /// Reads one chunk of a chunked body as text. The text is empty at the end of the body.
+    ///
+    /// # Panics
+    /// If anything but a chunk of text is received.
+    pub fn chunk(&mut self) -> String {
+        let mut line = String::new();
+        while !line.ends_with("\r\n") {
+            line.push(self.exactly(1).expect("a chunk")[0].into());
+        }
+        let len = usize::from_str_radix(line.trim_end(), 16).expect("the size of a chunk");
+        let mut data = self.exactly(len + 2).expect("the data of a chunk");
+        assert_eq!(data.split_off(len), b"\r\n");
+        String::from_utf8(data).expect("text")
+    }
+
     /// Reads `len` bytes.
     ///
     /// # Errors
