@@ -219,6 +219,6 @@ fn state(backend: Backend) {
         let answer = server.client().get(path);
         assert_eq!((answer.text().as_str(), answer.field("x-state")), ("state", Some("state")));
     }
-    server.ended_gracefully();
+    server.stop();
     assert_eq!(given.recv(), Ok("state"));
 }

@@ -376,7 +376,7 @@ fn periodic(backend: Backend) {
     // Two calls panic: one in the function, one in its future.
     wait_until("the calls go on", || reads(&count) > 5);
     assert_eq!(server.client().get("/").text(), "served");
-    server.ended_gracefully();
+    server.stop();
     let calls = reads(&count);
     thread::sleep(Duration::from_millis(20));
     assert_eq!(reads(&count), calls, "no call begins after the stop");
@@ -392,6 +392,6 @@ fn until_stop(backend: Backend) {
     });
     let (early, endless) = given.recv().expect("the application starts");
     assert_eq!(future::block_on(early).expect("it ends"), Some(1));
-    server.ended_gracefully();
+    server.stop();
     assert_eq!(future::block_on(endless).expect("it ends"), None);
 }

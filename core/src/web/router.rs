@@ -346,8 +346,11 @@ impl Router {
 /// # Panics
 /// If there is one. The message says what to write.
 fn check_path(path: &str) {
+    // `*` is the target of OPTIONS, and `HOST:PORT` that of CONNECT.
+    let is_other_target =
+        path == "*" || path.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     assert!(
-        path.starts_with('/') || path == "*",
+        path.starts_with('/') || is_other_target,
         "the route {path:?} has to begin with a slash: \"/{path}\""
     );
     for segment in path.split('/') {
