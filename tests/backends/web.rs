@@ -94,7 +94,7 @@ fn cookies(backend: Backend) {
                             &login,
                             Cookie::build(("user", "ada é")).path("/").http_only(true),
                         )
-                        .with_private_cookie(&login, ("secret", "42"))
+                        .with_private_cookie(&login, ("secret", "forty-two"))
                         .remove_cookie("old")
                 }),
             )
@@ -118,10 +118,10 @@ fn cookies(backend: Backend) {
     let set: Vec<_> = answer.fields_called("set-cookie").collect();
     let pairs: Vec<_> = set.iter().map(|field| field.split(';').next().unwrap_or_default()).collect();
     let [user, secret, "old="] = pairs[..] else { panic!("{set:?}") };
-    assert!(set[0].ends_with("; HttpOnly; Path=/") && !set[1].contains("42"), "{set:?}");
-    assert_eq!(get("/user", &[user, secret]).said(), (200, "ada é 42".into()));
+    assert!(set[0].ends_with("; HttpOnly; Path=/") && !set[1].contains("forty-two"), "{set:?}");
+    assert_eq!(get("/user", &[user, secret]).said(), (200, "ada é forty-two".into()));
     assert_eq!(get("/user", &["user=ada%20%C3%A9", secret]).status, 404);
-    assert_eq!(get("/user", &[user, "secret=42"]).status, 404);
+    assert_eq!(get("/user", &[user, "secret=forty-two"]).status, 404);
 }
 
 fn body_limit(backend: Backend) {
@@ -261,8 +261,8 @@ fn multipart(backend: Backend) {
     .concat();
     let expected = format!("\"a\" \"\" 4;\"f\" \"g.bin\" {};", file.len());
     assert_eq!(post_form(&mut client, "/count", FORM, &body), (200, expected.clone()));
-    // The rest of the form, which is not read, is more than the server drops.
-    assert_eq!(post_form(&mut client, "/first", FORM, &body[..200]).0, 400);
+    // What follows the field that is read does not matter.
+    assert_eq!(post_form(&mut client, "/first", FORM, &body[..200]), (200, "text".into()));
     let mut client = server.client();
     client.send(format!(
         "POST /count HTTP/1.1\r\nHost: test\r\nContent-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -288,7 +288,8 @@ fn bad_multipart(backend: Backend) {
     assert_eq!(status("multipart/form-data", &form(1)), 400);
     assert_eq!(status(FORM, &field), 400);
     assert_eq!(status(FORM, b"nothing"), 400);
-    let head = form_field(&format!("name={}", "x".repeat(2 * Multipart::MAX_FIELD_HEAD)), b"");
+    let head = form_field(&format!("name={}", "x".repeat(Multipart::MAX_FIELD_HEAD)), b"");
+    let head = [head, b"--X--".to_vec()].concat();
     assert_eq!(status(FORM, &head), 413);
     let large = form_field("name=a", &vec![b'x'; (8 << 20) + 1]);
     let mut client = server.client();
@@ -359,7 +360,9 @@ fn test_client(backend: Backend) {
         .into_iter()
         .fold(Router::new(), |router, path| router.get(path, sync(framed)))
         .post("/echo", async |request: Request| {
-            let fields: Vec<_> = request.headers().into_iter().map(|(name, _)| name.to_lowercase()).collect();
+            let mut fields: Vec<_> =
+                request.headers().into_iter().map(|(name, _)| name.to_lowercase()).collect();
+            fields.sort();
             let fields = fields.join(" ");
             Ok::<_, Refusal>((StatusCode::CREATED, [("fields", fields)], request.into_body()))
         });
@@ -380,7 +383,7 @@ fn test_client(backend: Backend) {
     let echo = server.send(Request::post("/echo").with_header("x-a", "1").with_json(&[1, 2]));
     assert_eq!(
         (echo.status().as_u16(), echo.header("fields")),
-        (201, Some("x-a content-type host content-length"))
+        (201, Some("content-length content-type host x-a"))
     );
     assert_eq!(echo.json::<Vec<u8>>(), [1, 2]);
     assert_eq!(server.send(Request::post("/echo")).text(), "");

@@ -178,8 +178,8 @@ mod tests {
         let (one, other) = (RouteName::new("GET /one of these"), RouteName::new("GET /another"));
         assert_ne!(one, other);
         assert_eq!(RouteName::new("GET /one of these"), one);
-        assert_eq!(&*one.name(), "GET /one of these");
-        assert_eq!(&*RouteName::NONE.name(), "a handler without a route");
+        assert_eq!(one.name(), "GET /one of these");
+        assert_eq!(RouteName::NONE.name(), "a handler without a route");
     }
 
     #[test]

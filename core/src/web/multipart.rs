@@ -111,8 +111,8 @@ impl Multipart {
     /// The default of [`with_field_limit`](Multipart::with_field_limit) in bytes: 2 GiB, which also is the default of
     /// [`Limits::body`](crate::Limits::body).
     pub const DEFAULT_FIELD_LIMIT: u64 = 2 << 30;
-    /// The largest head of a field in bytes, with what precedes its boundary. Reading stops after the chunk that
-    /// exceeds it. A larger head is answered with 413.
+    /// The largest head of a field: names and values of its header fields, in bytes. A larger one is answered with 413.
+    /// No more than this and one chunk is read for a head, or for the text before the first boundary.
     pub const MAX_FIELD_HEAD: usize = 8 * 1024;
 
     /// Sets the largest number of fields. A form with more is answered with 413.
@@ -159,6 +159,11 @@ impl Multipart {
         self.head_room.store(Multipart::MAX_FIELD_HEAD, Ordering::Relaxed);
         let next = self.fields.next_field().await.map_err(refusal)?;
         let Some(next) = next else { return Ok(None) };
+        // All of the head may have arrived with the chunk that exceeds the limit.
+        let head: usize = next.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if head > Multipart::MAX_FIELD_HEAD {
+            return Err(head_too_large());
+        }
         if self.count == self.max_fields {
             let why = format!("the form has more than {} fields", self.max_fields);
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why));
@@ -278,9 +283,7 @@ impl Stream for Source {
         }
         let room = self.head_room.load(Ordering::Relaxed);
         if room == 0 {
-            let why =
-                format!("a field of the form has no complete head in {} bytes", Multipart::MAX_FIELD_HEAD);
-            return Poll::Ready(Some(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why))));
+            return Poll::Ready(Some(Err(head_too_large())));
         }
         let chunk = ready!(self.body.poll_chunk(cx)?);
         if let Some(chunk) = &chunk {
@@ -291,6 +294,11 @@ impl Stream for Source {
         }
         Poll::Ready(chunk.map(Ok))
     }
+}
+
+fn head_too_large() -> Refusal {
+    let why = format!("the head of a field of the form has more than {} bytes", Multipart::MAX_FIELD_HEAD);
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why)
 }
 
 /// The refusal of a body that `multer` cannot read.
