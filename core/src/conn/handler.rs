@@ -69,9 +69,9 @@ use crate::runtime::config::OnDisconnect;
 /// # drop(app);
 /// ```
 ///
-/// [`sync`]: crate::sync
+/// [`sync`]: crate::sync()
 /// [`blocking`]: crate::blocking()
-/// [`compute`]: crate::compute
+/// [`compute`]: crate::compute()
 /// [`Router`]: crate::Router
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no handler",
