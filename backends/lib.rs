@@ -57,7 +57,9 @@
 //! Most items come from the crate `gearshift_core`. Their examples write `gearshift_core::`, where an application
 //! writes `gearshift::`.
 //!
-//! The three seams for authors of backends are [`Transport`], [`Engine`] and [`mod@backend`].
+//! The module [`mod@backend`] is for authors of backends.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod choice;
 #[cfg(feature = "cli")]
@@ -72,14 +74,51 @@ mod test_runtime;
 mod test_server;
 
 pub use choice::{Backend, BackendError};
+#[cfg(feature = "json")]
 #[doc(inline)]
-pub use gearshift_core::*;
+pub use gearshift_core::Json;
+#[cfg(feature = "cookies")]
+pub use gearshift_core::cookie;
+#[cfg(feature = "hyper")]
+#[doc(inline)]
+pub use gearshift_core::hyper;
+#[cfg(feature = "tower")]
+#[doc(inline)]
+pub use gearshift_core::tower;
+#[cfg(feature = "ws")]
+#[doc(inline)]
+pub use gearshift_core::ws;
+#[doc(inline)]
+pub use gearshift_core::{
+    Answer, App, Bind, Body, BodyError, BodyReader, BoxError, BoxFuture, Busy, Bytes, CancelToken, Config,
+    Elapsed, Endpoint, Fields, FieldsIter, Handler, HeadTooLarge, HeaderMap, HeaderName, HeaderValue,
+    IntoAnswer, IntoResponse, Limits, Method, OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats,
+    Refusal, Report, Request, RequestContext, Response, RouteOptions, Router, Runtime, Scope, ServeError,
+    Server, Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, Version, Work, blocking,
+    body_limit, compute, header, http, metrics, middleware, on_disconnect, sse, sync, timeout,
+};
+#[cfg(feature = "multipart")]
+#[doc(inline)]
+pub use gearshift_core::{Field, Multipart};
 #[cfg(feature = "signals")]
 pub use serve::serve;
 #[cfg(feature = "test-client")]
 pub use test_client::TestResponse;
 pub use test_runtime::TestRuntime;
 pub use test_server::TestServer;
+
+/// What authors of backends use: the seams [`Transport`](backend::Transport), [`Engine`](backend::Engine) and
+/// [`Backend`](backend::Backend), and the parts between them. Applications need nothing of it.
+pub mod backend {
+    #[doc(inline)]
+    pub use gearshift_core::backend::*;
+    #[doc(inline)]
+    pub use gearshift_core::{
+        AcceptPause, Driving, Engine, EngineStats, Job, Latch, Listener, ReadBuffer, Service, Threads,
+        Transport, Workers, WriteQueue, clock, config, drive, h1, latch, lifecycle, park, shutdown,
+        transport,
+    };
+}
 
 /// Compiles the examples of the documents.
 #[cfg(doctest)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gearshift::h1::{Connection, Event, Piece};
+use gearshift::backend::h1::{Connection, Event, Piece};
 use gearshift::{Bytes, Limits, Request, Response, StatusCode};
 
 /// Request heads: that of `wrk`, that of a browser, and one with the highest allowed number of fields.

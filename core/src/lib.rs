@@ -18,6 +18,8 @@
 //! | `server` | the life of a server: listeners, accepting, start, drain, stop |
 //! | `web` | what applications use: router, handlers, JSON and forms |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod proto;
 
 mod runtime;

@@ -7,9 +7,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_lite::{StreamExt, stream};
-use gearshift::{
-    Backend, Body, Bytes, CancelToken, Config, Latch, Request, Router, Runtime, blocking, latch, sync,
-};
+use gearshift::backend::{Latch, latch};
+use gearshift::{Backend, Body, Bytes, CancelToken, Config, Request, Router, Runtime, blocking, sync};
 use test_support::backend::{blocks, few_workers};
 use test_support::client::Client;
 use test_support::server::Running;

@@ -10,9 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, stream};
+use gearshift::backend::{Latch, latch};
 use gearshift::{
-    Backend, Body, Bytes, CancelToken, Config, Handler, HeaderValue, Latch, Request, Response, Router,
-    Runtime, Stream, blocking, latch, sync,
+    Backend, Body, Bytes, CancelToken, Config, Handler, HeaderValue, Request, Response, Router, Runtime,
+    Stream, blocking, sync,
 };
 use test_support::backend::{concurrency, few_workers};
 use test_support::client::Client;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_lite::{StreamExt, future, stream};
+use gearshift::backend::Latch;
 use gearshift::sse::{Event, Sse};
-use gearshift::{Backend, Latch, Request, Router, sync};
+use gearshift::{Backend, Request, Router, sync};
 use test_support::backend::few_workers;
 use test_support::client::Client;
 use test_support::server::{Launched, Running};

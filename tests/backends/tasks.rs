@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use gearshift::{Backend, BoxFuture, Request, Router, Runtime, TaskError, config, sync};
+use gearshift::backend::config;
+use gearshift::{Backend, BoxFuture, Request, Router, Runtime, TaskError, sync};
 use test_support::app::ON_PURPOSE;
 use test_support::backend::{begins_with_head, few_workers};
 use test_support::client::Client;

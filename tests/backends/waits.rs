@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
-use gearshift::clock::MAX_WAIT;
+use gearshift::backend::clock::MAX_WAIT;
 use gearshift::{
     Backend, BoxError, BoxFuture, Config, IntoResponse, Request, Response, Router, Runtime, StatusCode,
     Stream, blocking, compute, sync,

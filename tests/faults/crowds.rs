@@ -5,9 +5,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use futures_lite::{StreamExt, stream};
+use gearshift::backend::{Latch, latch};
 use gearshift::sse::Sse;
 use gearshift::ws::{HandshakeError, WebSocket};
-use gearshift::{Backend, Config, Latch, Request, Response, Router, latch, sync};
+use gearshift::{Backend, Config, Request, Response, Router, sync};
 use test_support::backend::few_workers;
 use test_support::client::Client;
 use test_support::server::Running;

@@ -10,7 +10,8 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gearshift::{Backend, Limits, WriteQueue};
+use gearshift::backend::WriteQueue;
+use gearshift::{Backend, Limits};
 use test_support::backend::concurrency;
 use test_support::client::Client;
 use test_support::program::Program;
