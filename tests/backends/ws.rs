@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use futures_lite::future;
@@ -139,7 +139,9 @@ fn read(peer: &mut Peer) -> tungstenite::Message {
 
 /// Reads the close of the server, and then the end of the connection.
 fn expect_close(peer: &mut Peer, code: u16) -> String {
+    let deadline = Instant::now() + PATIENCE;
     let reason = loop {
+        assert!(Instant::now() < deadline, "no close within {PATIENCE:?}");
         match read(peer) {
             tungstenite::Message::Close(Some(frame)) => {
                 assert_eq!(u16::from(frame.code), code, "{frame:?}");
