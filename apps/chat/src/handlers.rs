@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_lite::{StreamExt, future};
 use gearshift::sse::{Event, Sse};
-use gearshift::ws::{self, WebSocket, WebSocketReceiver, WebSocketSender, close_code};
+use gearshift::ws::{self, HandshakeError, WebSocket, WebSocketReceiver, WebSocketSender, close_code};
 use gearshift::{IntoResponse, Refusal, Request, Response, Router, StatusCode, sync};
 use serde::Serialize;
 
@@ -27,12 +27,15 @@ pub fn app() -> Router {
         .with_state(Rooms::default())
 }
 
-fn socket(request: Request) -> Result<Response, Response> {
-    let upgrade = request.websocket().map_err(IntoResponse::into_response)?.max_message_size(MAX_MESSAGE);
+fn socket(request: Request) -> Result<Response, HandshakeError> {
+    let upgrade = request.websocket()?.max_message_size(MAX_MESSAGE);
     if !is_of_this_site(&request) {
-        return Err(StatusCode::FORBIDDEN.into_response());
+        return Ok(StatusCode::FORBIDDEN.into_response());
     }
-    let room = request.state::<Rooms>().room(&name(&request)).map_err(IntoResponse::into_response)?;
+    let room = match request.state::<Rooms>().room(&name(&request)) {
+        Ok(room) => room,
+        Err(refusal) => return Ok(refusal.into_response()),
+    };
     let listener = room.listen(after(&request));
     Ok(upgrade.on_upgrade(async move |socket: WebSocket| {
         let (mut sender, mut receiver) = socket.split();
