@@ -1,4 +1,5 @@
-//! Rooms in which browsers talk: one page, which uses a WebSocket, or an event stream and POST where no WebSocket opens.
+//! Rooms in which browsers talk: one page, which uses a WebSocket, or an event stream and POST where no WebSocket
+//! opens.
 //!
 //! | path | what it does |
 //! | --- | --- |
@@ -9,9 +10,9 @@
 //! | `GET /status` | the name of the backend and how many clients it holds |
 //!
 //! A client that connects receives the [history](MAX_HISTORY) after the entry that it names, and then what is said. It
-//! holds no thread while nobody speaks, on any backend. A client that reads too slowly falls [behind](MAX_BEHIND) and is
-//! closed, with 1013 on a WebSocket; the page connects again and receives the rest from the history. The server closes
-//! every client when it stops, with 1001 on a WebSocket, without code of this application.
+//! holds no thread while nobody speaks, on any backend. A client that reads too slowly falls [behind](MAX_BEHIND) and
+//! is closed, with 1013 on a WebSocket; the page connects again and receives the rest from the history. The server
+//! closes every client when it stops, with 1001 on a WebSocket, without code of this application.
 
 mod handlers;
 mod rooms;
@@ -25,7 +26,8 @@ pub const MAX_BEHIND: usize = 64;
 /// The number of rooms. For one more, the room without clients that was silent for the longest time is forgotten. If
 /// all rooms have clients, the new one is refused with 503.
 pub const MAX_ROOMS: usize = 100;
-/// The longest name of a room or a person in bytes. A longer one is refused with 422, or closes the WebSocket with 1008.
+/// The longest name of a room or a person in bytes. A longer one is refused with 422, or closes the WebSocket with
+/// 1008.
 pub const MAX_NAME: usize = 64;
 /// The longest text of a message in bytes. A longer one is refused as a longer name is.
 pub const MAX_TEXT: usize = 4096;

@@ -1,5 +1,5 @@
-//! Chromium without a screen, driven by the DevTools protocol. All tests use one process, which starts with the first of
-//! them.
+//! Chromium without a screen, driven by the DevTools protocol. All tests use one process, which starts with the first
+//! of them.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
