@@ -41,10 +41,10 @@ pub fn app(settings: Settings) -> App {
 /// All routes. The first layer sees a request first.
 fn router(links: &Links) -> Router {
     let mut router = Router::new();
-    for layer in [request_id::layer, logging::layer, cors::layer, gzip::layer, timeout::layer] {
+    for layer in [request_id::layer, logging::layer, cors::layer, gzip::layer] {
         router = layer(router);
     }
-    router
+    timeout::layer(router, links)
         .nest("/api", auth::layer(api::routes()))
         .merge(assets::routes())
         .merge(events::routes())

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use gearshift::cli;
@@ -36,8 +37,13 @@ fn main() -> ExitCode {
         Ok(program) => program,
         Err(status) => return status,
     };
+    tracing_subscriber::fmt::init();
     let links = data.join("links.json");
-    cli::serve(&server, links::app(Settings { files: data, links, token, titles, key: key.into_bytes() }))
+    let timeout = Duration::from_secs(10);
+    cli::serve(
+        &server,
+        links::app(Settings { files: data, links, token, titles, key: key.into_bytes(), timeout }),
+    )
 }
 
 fn key(key: &str) -> Result<String, &'static str> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gearshift::cookie::Key;
 
@@ -16,6 +17,7 @@ pub struct Links {
     pub(crate) titles: String,
     pub(crate) client: reqwest::Client,
     pub(crate) key: Key,
+    pub(crate) timeout: Duration,
 }
 
 impl Links {
@@ -31,6 +33,7 @@ impl Links {
             titles: settings.titles,
             client: reqwest::Client::new(),
             key: Key::from(&settings.key),
+            timeout: settings.timeout,
         })
     }
 }

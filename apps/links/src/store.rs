@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub titles: String,
     /// The key of the sessions, of at least 64 random bytes.
     pub key: Vec<u8>,
+    /// The longest time until a response begins.
+    pub timeout: Duration,
 }
 
 /// A link.

@@ -23,6 +23,7 @@ mod title;
 
 use std::env;
 use std::io;
+use std::time::Duration;
 
 use axum::Router;
 use links::store::Settings;
@@ -40,6 +41,7 @@ async fn main() -> io::Result<()> {
         token: env::var("LINKS_TOKEN").map_err(io::Error::other)?,
         titles: "http://127.0.0.1:8001/".to_owned(),
         key: env::var("LINKS_KEY").map_err(io::Error::other)?.into_bytes(),
+        timeout: Duration::from_secs(10),
     })?;
     periodic::start(&links);
     stop::serve(TcpListener::bind("127.0.0.1:8000").await?, links).await
@@ -57,7 +59,8 @@ fn router(links: &Links) -> Router {
         .merge(session::routes())
         .merge(socket::routes())
         .merge(title::routes());
-    for layer in [timeout::layer, gzip::layer, cors::layer, logging::layer, request_id::layer] {
+    router = timeout::layer(router, links);
+    for layer in [gzip::layer, cors::layer, logging::layer, request_id::layer] {
         router = layer(router);
     }
     router.with_state(links.clone())

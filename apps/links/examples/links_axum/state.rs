@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::extract::FromRef;
 use axum_extra::extract::cookie::Key;
@@ -16,6 +17,7 @@ pub(crate) struct Links {
     pub(crate) titles: String,
     pub(crate) client: reqwest::Client,
     pub(crate) key: Key,
+    pub(crate) timeout: Duration,
 }
 
 impl Links {
@@ -27,6 +29,7 @@ impl Links {
             titles: settings.titles,
             client: reqwest::Client::new(),
             key: Key::from(&settings.key),
+            timeout: settings.timeout,
         })
     }
 }

@@ -1,13 +1,11 @@
 //! A layer of tower-http that uses a timer of tokio.
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::http::StatusCode;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::state::Links;
 
-pub(crate) fn layer(router: Router<Links>) -> Router<Links> {
-    router.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10)))
+pub(crate) fn layer(router: Router<Links>, links: &Links) -> Router<Links> {
+    router.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, links.timeout))
 }
