@@ -11,8 +11,7 @@ pub(crate) fn routes() -> Router {
 
 async fn title(request: Request) -> Result<String, Refusal> {
     let links = request.state::<Links>();
-    let name = request.param("name").unwrap_or_default();
-    let link = links.store.get(&name).ok_or(StatusCode::NOT_FOUND)?;
+    let link = links.store.get(&request.param("name").unwrap_or_default()).ok_or(StatusCode::NOT_FOUND)?;
     let call = async { links.client.post(&links.titles).body(link.url).send().await?.text().await };
     call.compat().await.map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, error.to_string()))
 }
