@@ -1,5 +1,5 @@
-//! Short links: a service of the parts that most services have. Each part is a file, so that it can be compared with the
-//! same part on axum, in `examples/links_axum`. The table is in `README.md`.
+//! Short links: a service of the parts that most services have. Each part is a file, so that it can be compared with
+//! the same part on axum, in `examples/links_axum`. The table is in `README.md`.
 
 mod api;
 mod assets;
