@@ -20,7 +20,7 @@ use crate::{api, router};
 fn settings() -> Settings {
     Settings {
         files: temp_dir(),
-        links: temp_dir().join("no-links-yet.json"),
+        links: temp_dir().join("no-such-directory/links.json"),
         token: "secret".into(),
         titles: "http://127.0.0.1:9/".into(),
         key: vec![7; 64],
