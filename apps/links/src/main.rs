@@ -1,5 +1,6 @@
 //! `cargo run -p links -- --backend threadpool --token secret`, then <http://127.0.0.1:8000/static/>.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,12 +39,13 @@ fn main() -> ExitCode {
         Err(status) => return status,
     };
     tracing_subscriber::fmt::init();
-    let links = data.join("links.json");
-    let timeout = Duration::from_secs(10);
-    cli::serve(
-        &server,
-        links::app(Settings { files: data, links, token, titles, key: key.into_bytes(), timeout }),
-    )
+    let (files, links) = (data.join("files"), data.join("links.json"));
+    if let Err(error) = fs::create_dir_all(&files) {
+        eprintln!("error: {}: {error}", files.display());
+        return ExitCode::from(3);
+    }
+    let (key, timeout) = (key.into_bytes(), Duration::from_secs(10));
+    cli::serve(&server, links::app(Settings { files, links, token, titles, key, timeout }))
 }
 
 fn key(key: &str) -> Result<String, &'static str> {

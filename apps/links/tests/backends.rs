@@ -66,13 +66,13 @@ impl Directory {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = temp_dir().join(format!("links-{process}-{count}"));
-        fs::create_dir(&path).expect("a new directory");
+        fs::create_dir_all(path.join("files")).expect("a new directory");
         Directory(path)
     }
 
     fn settings(&self) -> Settings {
         Settings {
-            files: self.0.clone(),
+            files: self.0.join("files"),
             links: self.0.join("links.json"),
             token: "secret".into(),
             titles: "http://127.0.0.1:9/".into(),

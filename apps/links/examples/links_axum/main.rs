@@ -37,7 +37,7 @@ async fn main() -> io::Result<()> {
     let directory = env::temp_dir();
     let links = Links::open(Settings {
         links: directory.join("links.json"),
-        files: directory,
+        files: directory.join("files"),
         token: env::var("LINKS_TOKEN").map_err(io::Error::other)?,
         titles: "http://127.0.0.1:8001/".to_owned(),
         key: env::var("LINKS_KEY").map_err(io::Error::other)?.into_bytes(),
