@@ -6,5 +6,5 @@ use tower_http::timeout::TimeoutLayer;
 use crate::state::Links;
 
 pub(crate) fn layer(router: Router, links: &Links) -> Router {
-    router.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, links.timeout))
+    router.layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, links.timeout))
 }
