@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
@@ -132,6 +133,29 @@ impl From<Elapsed> for Refusal {
     }
 }
 
+/// An error that contains a [`BodyError`] becomes the refusal of the `BodyError`. Any other error is logged, and the
+/// status is 500. The peer does not receive its text.
+///
+/// ```
+/// use gearshift_core::{Refusal, StatusCode};
+///
+/// fn page() -> Result<String, Refusal> {
+///     Ok(std::fs::read_to_string("/no/such/file")?)
+/// }
+/// assert_eq!(page().unwrap_err().status(), StatusCode::INTERNAL_SERVER_ERROR);
+/// ```
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        match error.downcast::<BodyError>() {
+            Ok(error) => error.into(),
+            Err(error) => {
+                log::error!("a handler failed: {error}");
+                StatusCode::INTERNAL_SERVER_ERROR.into()
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,14 +166,17 @@ mod tests {
         let late = || Elapsed(std::time::Duration::from_secs(1));
         let large = || BodyError::TooLarge { limit: 8 };
         let status = StatusCode::CONFLICT;
+        let secret = || io::Error::other("/secret/path");
         for (refusal, response) in [
             (Refusal::from(missing()), missing().into_response()),
             (Refusal::from(large()), large().into_response()),
             (Refusal::from(late()), late().into_response()),
             (Refusal::from(Busy), Busy.into_response()),
             (Refusal::from(status), status.into_response()),
+            (Refusal::from(io::Error::other(large())), large().into_response()),
+            (Refusal::from(secret()), secret().into_response()),
         ] {
-            assert!(!refusal.why().is_empty());
+            assert!(!refusal.why().is_empty() && !refusal.why().contains("secret"));
             assert_eq!(refusal.to_string(), format!("{}: {}", response.status().as_u16(), refusal.why()));
             let after = |response: &Response| response.header(&header::RETRY_AFTER).cloned();
             let answer = refusal.clone().into_response();

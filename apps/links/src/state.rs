@@ -1,0 +1,39 @@
+//! The state that all handlers share.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gearshift::cookie::Key;
+
+use crate::store::{Settings, Store};
+
+/// The state of the service.
+#[derive(Debug)]
+pub struct Links {
+    pub(crate) store: Store,
+    pub(crate) files: PathBuf,
+    pub(crate) token: String,
+    pub(crate) titles: String,
+    pub(crate) client: reqwest::Client,
+    pub(crate) key: Key,
+    pub(crate) timeout: Duration,
+}
+
+impl Links {
+    /// Creates the state.
+    ///
+    /// # Errors
+    /// If the links cannot be read.
+    pub fn open(settings: Settings) -> io::Result<Links> {
+        Ok(Links {
+            store: Store::open(settings.links)?,
+            files: settings.files,
+            token: settings.token,
+            titles: settings.titles,
+            client: reqwest::Client::new(),
+            key: Key::from(&settings.key),
+            timeout: settings.timeout,
+        })
+    }
+}
