@@ -62,7 +62,7 @@ impl TestServer {
     ///     let server = TestServer::start(*backend, Router::new().post("/shout", shout))?;
     ///     let response = server.send(Request::post("/shout").with_body("hello"));
     ///     assert_eq!((response.status().as_u16(), response.text()), (200, "HELLO".to_owned()));
-    ///     assert_eq!(server.get("/shout").header("allow"), Some("OPTIONS, POST"));
+    ///     assert_eq!(server.get("/shout").header("allow"), Some("POST, OPTIONS"));
     /// }
     /// # Ok(())
     /// # }
