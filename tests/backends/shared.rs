@@ -178,15 +178,24 @@ fn held_while_full(backend: Backend) {
     for is_first_held in [true, false] {
         let holding = Holding::start(backend, |config| config.max_connections = FULL);
         let connect = || unix_client(&holding.server.path);
-        // One after the other, because a loop accepts all that wait.
-        let named = |_| {
+        let mut first = connect();
+        let loop_of_first = first.get("/").text();
+        let mut other = connect();
+        // A loop begins late on a busy machine, and may miss its turn.
+        wait_until("the other loop accepts a connection", || {
+            let is_other = other.get("/").text() != loop_of_first;
+            if !is_other {
+                other = connect();
+            }
+            is_other
+        });
+        // One after the other, so that both loops wait for a connection again.
+        let served = |_| {
             let mut connection = connect();
-            let name = connection.get("/").text();
-            (connection, name)
+            assert_eq!(connection.get("/").status, 200);
+            connection
         };
-        let (mut open, loops): (Vec<_>, Vec<_>) = (0..FULL).map(named).unzip();
-        let other = loops.iter().position(|name| *name != loops[0]).expect("both loops have connections");
-        let (other, first) = (open.swap_remove(other), open.swap_remove(0));
+        let _rest: Vec<_> = (2..FULL).map(served).collect();
         let (mut held, closed) = if is_first_held { (first, other) } else { (other, first) };
         let mut waits = connect();
         waits.send_get("/");
