@@ -1,6 +1,7 @@
 //! The threads of this backend: those of one work-stealing runtime, or one thread with a runtime per core.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -34,6 +35,16 @@ pub(crate) struct TokioWorkers {
     compute_threads: usize,
 }
 
+/// Builds a runtime with all drivers. If another crate enables tokio's feature `signal`, tokio panics where the system
+/// refuses a socket for it.
+///
+/// # Errors
+/// The system refuses a resource.
+fn build(builder: &mut Builder) -> io::Result<Runtime> {
+    let built = catch_unwind(AssertUnwindSafe(|| builder.enable_all().build()));
+    built.unwrap_or_else(|_| Err(io::Error::other("a runtime of tokio could not be built")))
+}
+
 impl TokioWorkers {
     /// Starts one runtime with `Config::workers` threads, one per core by default.
     ///
@@ -42,12 +53,12 @@ impl TokioWorkers {
     pub(crate) fn stealing(server: &Server) -> io::Result<TokioWorkers> {
         let config = server.config();
         let number = AtomicUsize::new(0);
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(config.workers_or_cores())
-            .max_blocking_threads(config.blocking_threads.saturating_add(SPARE_BLOCKING_THREADS))
-            .thread_name_fn(move || format!("{NAME}-{}", number.fetch_add(1, Ordering::Relaxed)))
-            .enable_all()
-            .build()?;
+        let runtime = build(
+            Builder::new_multi_thread()
+                .worker_threads(config.workers_or_cores())
+                .max_blocking_threads(config.blocking_threads.saturating_add(SPARE_BLOCKING_THREADS))
+                .thread_name_fn(move || format!("{NAME}-{}", number.fetch_add(1, Ordering::Relaxed))),
+        )?;
         let mut workers = TokioWorkers::new(server, &Latch::new());
         workers.targets.push(Target { handle: runtime.handle().clone(), load: Load::default() });
         workers.stealing = Some(runtime);
@@ -66,13 +77,13 @@ impl TokioWorkers {
             let load = Load::default();
             load.add();
             let (parks, unparks) = (load.clone(), load.clone());
-            let runtime = Builder::new_current_thread()
-                .max_blocking_threads(config.blocking_threads.saturating_add(SPARE_BLOCKING_THREADS))
-                .thread_name("tokio-blocking")
-                .on_thread_park(move || parks.remove())
-                .on_thread_unpark(move || unparks.add())
-                .enable_all()
-                .build()?;
+            let runtime = build(
+                Builder::new_current_thread()
+                    .max_blocking_threads(config.blocking_threads.saturating_add(SPARE_BLOCKING_THREADS))
+                    .thread_name("tokio-blocking")
+                    .on_thread_park(move || parks.remove())
+                    .on_thread_unpark(move || unparks.add()),
+            )?;
             workers.targets.push(Target { handle: runtime.handle().clone(), load });
             let running = latch.clone();
             workers.threads.spawn(format!("{NAME}-{number}"), move || {
@@ -111,7 +122,7 @@ impl TokioWorkers {
         if listeners.is_empty() {
             return Ok(());
         }
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = build(&mut Builder::new_current_thread())?;
         let entered = runtime.enter();
         for listener in listeners {
             runtime.spawn(accept(listener, self.targets.clone(), service, accepting)?);
