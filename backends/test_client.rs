@@ -1,4 +1,5 @@
-//! The client of [`TestServer`]: `ureq` without TLS, redirects, proxies and fields of its own.
+//! The client of [`TestServer`]: `ureq` without TLS, redirects and proxies. It adds only `Host` and
+//! the framing of the body.
 //!
 //! `ureq` knows the framing of responses and keeps connections open. A [`Request`] is sent as it is given, so that one
 //! request serves a unit test of a handler and a test of the whole server.

@@ -93,7 +93,7 @@ impl TestServer {
     }
 }
 
-/// A backend that runs on a thread of its own, and stops when this is dropped.
+/// A backend that runs on a separate thread, and stops when this is dropped.
 pub(crate) struct Running {
     pub(crate) runtime: Runtime,
     shutdown: Shutdown,

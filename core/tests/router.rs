@@ -151,7 +151,7 @@ fn handlers_and_middleware_of_a_group_see_all_parameters_of_the_path_and_the_rou
         assert_eq!(response.headers().last().expect("a field").1.to_str().expect("ASCII"), expected);
         assert_eq!(get(&router, path), expected);
     }
-    // A router that is a handler sees the parameters of its own path only.
+    // A router that is a handler sees only the parameters of the path that it has matched.
     let handler = Router::new()
         .get("/in/fixed", sync(move |request| show(&request)))
         .get("/in/x/{b}", sync(move |request| show(&request)))

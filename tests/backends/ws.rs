@@ -197,7 +197,7 @@ fn early(backend: Backend) {
     assert_eq!(client.exactly(4).expect("an echo"), [0x81, 2, b'h', b'i']);
 }
 
-/// A valid request without an end of its own.
+/// A valid handshake, whole.
 const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 

@@ -16,7 +16,7 @@ const MAX_MESSAGE: usize = 6 * (MAX_NAME + MAX_TEXT) + 100;
 /// How long a browser waits before it asks for the events again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The application, with rooms of its own.
+/// Creates the application, with no rooms yet.
 pub fn app() -> Router {
     Router::new()
         .get("/", sync(|_| Response::html(include_str!("page.html"))))

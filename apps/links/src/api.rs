@@ -1,4 +1,4 @@
-//! The JSON API, with errors of a type of its own.
+//! The JSON API, and the type of its errors.
 
 use gearshift::{IntoResponse, Json, Refusal, Request, Response, Router, StatusCode, sync};
 use serde_json::json;

@@ -423,7 +423,7 @@ impl Request {
 
     /// Converts the request to the type of the `http` crate. Field values share the memory of the head.
     ///
-    /// The peer, the runtime, the state and whatever else a [`Request`] has pass through the extensions:
+    /// The peer, the runtime, the state and the parameters of the route pass through the extensions:
     /// [`Request::from_http`] finds them there.
     ///
     /// # Errors

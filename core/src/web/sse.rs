@@ -70,7 +70,7 @@ pub struct Event {
 impl Event {
     /// Creates an event with `data`. A page receives it as `message`, unless [`Event::event`] gives it another name.
     ///
-    /// Each line of `data` becomes a field of its own. A page receives the same text with `\n` as the end of each line:
+    /// Each line of `data` becomes one field. A page receives the same text with `\n` as the end of each line:
     /// `\r\n` and `\r` are line ends in this format, too.
     pub fn new(data: impl Into<String>) -> Event {
         Event { fields: String::new(), data: Some(data.into()) }

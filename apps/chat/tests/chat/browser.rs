@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
-/// Deadline of whatever a test waits for in the browser. Its start takes some seconds, and longer on a busy machine.
+/// Deadline of each wait of a test for the browser. Its start takes some seconds, and longer on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to pause between two looks at a page.
 const POLL: Duration = Duration::from_millis(50);

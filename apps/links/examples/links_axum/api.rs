@@ -1,4 +1,4 @@
-//! The JSON API, with errors of a type of its own.
+//! The JSON API, and the type of its errors.
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};

@@ -47,7 +47,7 @@
 //!
 //! Some services use the timers, files or tasks of tokio, for example the timeout and the static files of tower-http.
 //! They work on the backend `tokio`. With the feature `async-compat` they work on all backends: a service, its response
-//! and its body are then polled within a runtime of tokio, which has one thread of its own. Without the feature they
+//! and its body are then polled within a runtime of tokio, which adds one thread. Without the feature they
 //! panic on the other backends, the peer gets 500, and the log names the feature.
 
 #[cfg(feature = "async-compat")]

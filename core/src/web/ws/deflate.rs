@@ -540,7 +540,7 @@ mod tests {
         Ok(all)
     }
 
-    /// Text of `len` bytes that is neither random nor all the same.
+    /// Text of `len` bytes with some repetition.
     fn text(len: usize) -> Vec<u8> {
         (0..)
             .flat_map(|n: u32| format!("the number {}, ", n.wrapping_mul(2_654_435_761) >> 20).into_bytes())

@@ -273,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    /// A peer that sends pings for ever, and reads only once it is told to.
+    /// A peer that sends pings without end, and reads only after the test tells it to.
     struct Deaf {
         pings: usize,
         reads: Arc<Mutex<bool>>,

@@ -266,7 +266,7 @@ impl Silence {
                 return Poll::Ready(());
             }
             self.since = now;
-            // A socket that is closing sends no ping, and its closing has a time limit of its own. A ping that the
+            // A socket that is closing sends no ping, and `close_timeout` limits its closing. A ping that the
             // stream does not take at once is flushed by the next poll.
             let _ = shared.write(Message::Ping(Bytes::new()), None);
         }
