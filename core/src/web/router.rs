@@ -277,7 +277,6 @@ impl Router {
                 path => format!("{prefix}{path}"),
             };
             let is_new = !self.routes.iter().any(|other| *other.path == *path);
-            self.at(&path);
             let group = &self.group;
             let adopted = |endpoint: Endpoint| endpoint.nested(&other.group).within(group);
             let endpoints = route.get.map(|get| (Some(Method::GET), get)).into_iter();

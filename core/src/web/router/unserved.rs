@@ -31,7 +31,7 @@ impl WithoutHandler {
         WithoutHandler { status, allow: Some(allow) }
     }
 
-    /// Changes the response of a hook: status 200 becomes the status that the request would have had.
+    /// Completes a response: status 200 becomes the status of the request, and `Allow` is added if it is missing.
     fn complete(self, response: Response) -> Response {
         let response = match response.status() {
             StatusCode::OK => response.with_status(self.status),
@@ -57,16 +57,10 @@ impl Handler for Unserved {
             Some(hook) if without.status == StatusCode::METHOD_NOT_ALLOWED => {
                 hook.call(request).map(|response| without.complete(response))
             }
-            _ => without.status.into_response().with_allow(without.allow).into(),
-        }
-    }
-}
-
-impl Response {
-    fn with_allow(self, allow: Option<HeaderValue>) -> Response {
-        match allow {
-            Some(allow) => self.with_header(header::ALLOW, allow),
-            None => self,
+            _ => {
+                let response = without.status.into_response();
+                without.complete(response).into()
+            }
         }
     }
 }
