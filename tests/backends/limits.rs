@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gearshift::{Backend, Body, Bytes, Config, Overload, Response, sync};
+use socket2::SockRef;
 use test_support::app::app;
 use test_support::backend::few_workers;
 use test_support::client::Client;
@@ -250,44 +251,49 @@ fn dribbling_unread(backend: Backend, min_rate: u32) {
     }
 }
 
-/// Requests some megabytes and reads `piece` bytes in each `pause`. A busy machine can delay single reads; the client
-/// then makes up for them. Returns whether it received everything.
-fn takes_slowly(backend: Backend, config: impl FnOnce(&mut Config), piece: usize, pause: Duration) -> bool {
-    const ALL: usize = 8 << 20;
+/// The number of bytes that a slow reader takes at once.
+const PIECE: usize = 64 << 10;
+
+/// Requests `all` bytes and reads [`PIECE`] bytes in each `pause`. A busy machine can delay single reads; the client then
+/// makes up for them. Returns whether it received everything. The client has a small receive buffer, because the system
+/// would take the whole response into a large one.
+fn takes_slowly(backend: Backend, config: impl FnOnce(&mut Config), all: usize, pause: Duration) -> bool {
     let server = {
         let long = Duration::from_secs(600);
-        let mut all = few_workers(backend);
-        (all.keep_alive, all.header_timeout, all.body_timeout) = (long, long, long);
-        config(&mut all);
-        Running::start(backend, all, |_| one(sync(|_| Bytes::from(vec![b'x'; ALL]))))
+        let mut settings = few_workers(backend);
+        (settings.keep_alive, settings.header_timeout, settings.body_timeout) = (long, long, long);
+        config(&mut settings);
+        Running::start(backend, settings, move |_| one(sync(move |_| Bytes::from(vec![b'x'; all]))))
     };
     let mut client = server.client();
+    SockRef::from(&client.socket).set_recv_buffer_size(PIECE).expect("a socket has a receive buffer");
     client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    let (mut room, mut got) = (vec![0; piece], 0);
+    let (mut room, mut got) = (vec![0; PIECE], 0);
     let began = Instant::now();
     while began.elapsed() < SOON * 2 {
         match client.socket.read(&mut room) {
             Ok(n) if n > 0 => got += n,
             _ => break,
         }
-        let due = pause.mul_f64(got as f64 / piece as f64);
+        let due = pause.mul_f64(got as f64 / PIECE as f64);
         std::thread::sleep(due.saturating_sub(began.elapsed()));
     }
-    got > ALL
+    got > all
 }
 
 fn slow_reader(backend: Backend) {
     // The whole takes longer than the timeout, no piece does.
     let config = |config: &mut Config| config.write_timeout = SHORT * 20;
     let began = Instant::now();
-    assert!(takes_slowly(backend, config, 64 << 10, SHORT / 4));
+    assert!(takes_slowly(backend, config, 8 << 20, SHORT / 4));
     assert!(began.elapsed() > SHORT * 20);
 }
 
 fn dribbling_reader(backend: Backend) {
     // The client never stops reading, so only the minimum rate can end the response.
     let config = |config: &mut Config| (config.write_timeout, config.min_rate) = (SHORT * 2, 100_000_000);
-    assert!(!takes_slowly(backend, config, 64 << 10, SHORT / 8));
+    // The client would need 6 s, and the system takes some megabytes on its behalf.
+    assert!(!takes_slowly(backend, config, 64 << 20, SHORT / 32));
 }
 
 fn max_age(backend: Backend) {
