@@ -123,6 +123,14 @@ impl fmt::Debug for Backend {
 }
 
 /// Why there is no [`Backend`] for a name.
+///
+/// ```
+/// use gearshift::{Backend, BackendError};
+///
+/// let error: BackendError = "apache".parse::<Backend>().unwrap_err();
+/// assert!(matches!(error, BackendError::Unknown { .. }));
+/// println!("{error}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendError {

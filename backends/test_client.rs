@@ -89,6 +89,17 @@ impl TestServer {
 }
 
 /// A response to the client of a [`TestServer`]. Its body arrives while it is read.
+///
+/// ```
+/// use gearshift::{Backend, Router, TestResponse, TestServer, sync};
+///
+/// let app = Router::new().get("/", sync(|_| "hello"));
+/// let server = TestServer::start(Backend::available()[0], app)?;
+/// let response: TestResponse = server.get("/");
+/// assert_eq!(response.status(), 200);
+/// assert_eq!(response.text(), "hello");
+/// # Ok::<(), gearshift::ServeError>(())
+/// ```
 pub struct TestResponse(http::Response<Body>);
 
 impl TestResponse {

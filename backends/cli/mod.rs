@@ -68,6 +68,16 @@ const NO_SUCH_BACKEND: u8 = 4;
 static LOG: OnceLock<LogQueue> = OnceLock::new();
 
 /// Serves an application with the settings of the command line, until a signal; see the [module](self).
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use gearshift::{Router, cli, sync};
+///
+/// fn main() -> ExitCode {
+///     cli::run(Router::new().get("/", sync(|_| "Hello, World!")))
+/// }
+/// ```
 pub fn run(app: impl Into<App>) -> ExitCode {
     /// Serves HTTP/1.1 with the concurrency model of your choice.
     #[derive(Parser)]

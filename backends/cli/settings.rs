@@ -29,6 +29,34 @@ Exit status:
 ///
 /// A program that has more flags includes these with `#[command(flatten)]`. A flag has precedence over its
 /// environment variable, and the variable over the default. [`parse`](super::parse) takes a blank variable as not set.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use clap::Parser;
+/// use gearshift::cli::{self, Settings};
+/// use gearshift::{Router, sync};
+///
+/// /// Greets.
+/// #[derive(Parser)]
+/// #[command(version)]
+/// struct Program {
+///     #[command(flatten)]
+///     server: Settings,
+///     /// The name to greet
+///     #[arg(long, default_value = "World")]
+///     name: String,
+/// }
+///
+/// fn main() -> ExitCode {
+///     let program: Program = match cli::parse() {
+///         Ok(program) => program,
+///         Err(status) => return status,
+///     };
+///     let greeting = format!("Hello, {}!", program.name);
+///     cli::serve(&program.server, Router::new().get("/", sync(move |_| greeting.clone())))
+/// }
+/// ```
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server", after_help = HELP_FOOTER)]
 pub struct Settings {

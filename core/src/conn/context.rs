@@ -10,6 +10,16 @@ use crate::runtime::handle::Runtime;
 use crate::runtime::shutdown::Shutdown;
 
 /// The address of a peer; `None` on a Unix socket.
+///
+/// ```
+/// use gearshift_core::{Peer, Request};
+///
+/// async fn who(request: Request) -> String {
+///     let peer: Peer = request.peer();
+///     peer.map_or("a Unix socket".to_owned(), |address| address.ip().to_string())
+/// }
+/// # drop(who);
+/// ```
 pub type Peer = Option<SocketAddr>;
 
 /// The values of one connection that all of its requests share.

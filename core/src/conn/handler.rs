@@ -148,6 +148,21 @@ impl RouteOptions {
 }
 
 /// The return value of a handler.
+///
+/// ```
+/// use gearshift_core::{Answer, IntoResponse, Request, Router};
+///
+/// /// Answers a cached value at once, and waits only for others.
+/// fn value(request: Request) -> Answer {
+///     match request.query_param("key").as_deref() {
+///         Some("cached") => Answer::from("from the cache"),
+///         _ => Answer::later(async { "from far away".into_response() }),
+///     }
+/// }
+///
+/// let app = Router::new().get("/value", value);
+/// # drop(app);
+/// ```
 pub enum Answer {
     /// A response.
     Ready(Response),

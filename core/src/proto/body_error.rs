@@ -10,6 +10,20 @@ use crate::proto::error::Error as H1Error;
 /// The reason why a body could not be read to its end.
 ///
 /// A handler that returns it answers with [`BodyError::status`].
+///
+/// ```
+/// use gearshift_core::{BodyError, Request, StatusCode};
+///
+/// /// The length of the body. A body over 1,000 bytes is answered with 413.
+/// async fn length(request: Request) -> Result<String, BodyError> {
+///     let bytes = request.into_body().bytes(1000).await?;
+///     Ok(bytes.len().to_string())
+/// }
+///
+/// let error = BodyError::TooLarge { limit: 1000 };
+/// assert_eq!(error.status(), StatusCode::PAYLOAD_TOO_LARGE);
+/// # drop(length);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {

@@ -43,6 +43,15 @@ pub(crate) type FieldSpans = Vec<FieldSpan>;
 /// The header fields of a request, in the order in which the peer sent them.
 ///
 /// Iteration gives names as the peer wrote them and values as bytes.
+///
+/// ```
+/// use gearshift_core::{Fields, Request};
+///
+/// let request = Request::get("/").with_header("X-Tag", "a");
+/// let fields: Fields<'_> = request.headers();
+/// assert_eq!(fields.get_str("X-TAG"), Some("a"));
+/// assert_eq!(fields.get("accept"), None);
+/// ```
 #[derive(Clone, Copy)]
 pub struct Fields<'a> {
     pub(crate) head: &'a Bytes,
@@ -122,6 +131,14 @@ impl fmt::Debug for Fields<'_> {
 }
 
 /// The iterator over [`Fields`]: names as the peer wrote them, values as bytes.
+///
+/// ```
+/// use gearshift_core::{FieldsIter, Request};
+///
+/// let request = Request::get("/").with_header("X-Tag", "a");
+/// let mut fields: FieldsIter<'_> = request.headers().into_iter();
+/// assert_eq!(fields.next(), Some(("x-tag", &b"a"[..])));
+/// ```
 #[derive(Clone, Debug)]
 pub struct FieldsIter<'a> {
     section: &'a [u8],

@@ -25,7 +25,7 @@ use crate::proto::response::{Response, field};
 ///
 /// let response = (StatusCode::CREATED, [("content-type", "text/csv"), ("x-rows", "1")], "a,b\n").into_response();
 /// assert_eq!(response.status(), StatusCode::CREATED);
-/// assert_eq!(response.header(&header::CONTENT_TYPE).unwrap(), "text/csv");
+/// assert_eq!(response.header(header::CONTENT_TYPE).unwrap(), "text/csv");
 /// ```
 ///
 /// Both variants of a `Result` are converted, so that an error type decides its own status:
@@ -276,6 +276,13 @@ impl IntoResponse for BoxError {
 }
 
 /// A value to send as `application/json`; see [`Response::json`].
+///
+/// ```
+/// use gearshift_core::{IntoResponse, Json};
+///
+/// let response = Json([1, 2, 3]).into_response();
+/// assert_eq!(response.header("content-type").unwrap(), "application/json");
+/// ```
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T>(pub T);

@@ -6,6 +6,14 @@ use std::sync::Arc;
 ///
 /// [`h1::Connection`](crate::h1::Connection) enforces all of them except [`output`](Limits::output) and
 /// [`pipeline`](Limits::pipeline), which its driver enforces, as it does [`drain`](Limits::drain) before an upgrade.
+///
+/// ```
+/// use gearshift_core::Config;
+///
+/// let mut config = Config::default();
+/// config.limits.body = 1 << 20;
+/// config.limits.request_line = 4096;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {

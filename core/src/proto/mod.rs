@@ -31,7 +31,27 @@ use std::future::Future;
 use std::pin::Pin;
 
 /// A boxed future that can be sent to another thread.
+///
+/// ```
+/// use gearshift_core::BoxFuture;
+///
+/// fn answer() -> BoxFuture<u32> {
+///     Box::pin(async { 42 })
+/// }
+/// # drop(answer);
+/// ```
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A boxed error of any type.
+///
+/// ```
+/// use gearshift_core::{BoxError, Request};
+///
+/// /// An error of the handler is logged, and the response is 500.
+/// async fn motd(request: Request) -> Result<String, BoxError> {
+///     let text = request.runtime().blocking(|| std::fs::read_to_string("/etc/motd")).await?;
+///     Ok(text.trim().to_owned())
+/// }
+/// # drop(motd);
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

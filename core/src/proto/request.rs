@@ -498,6 +498,19 @@ impl fmt::Debug for Request {
 
 /// The error of [`Request::parse_param`](crate::Request::parse_param). As a response it is 404: a path whose
 /// parameter cannot be parsed names no resource.
+///
+/// ```
+/// use gearshift_core::{ParamError, Request, Router};
+///
+/// /// `/posts/7` is answered, and `/posts/seven` is 404.
+/// async fn post(request: Request) -> Result<String, ParamError> {
+///     let id: u32 = request.parse_param("id")?;
+///     Ok(format!("post {id}"))
+/// }
+///
+/// let app = Router::new().get("/posts/{id}", post);
+/// # drop(app);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParamError {
     /// The route has no parameter with this name.
@@ -517,6 +530,14 @@ pub enum ParamError {
 }
 
 /// The error of a request whose head is larger than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
+///
+/// ```
+/// use gearshift_core::{Body, HeadTooLarge, Request, http};
+///
+/// let long = "x".repeat(70_000);
+/// let request = http::Request::get("/").header("X-Long", long).body(Body::empty()).unwrap();
+/// assert_eq!(Request::from_http(request).unwrap_err(), HeadTooLarge);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a request head holds at most {} bytes", Limits::MAX_HEAD)]
 pub struct HeadTooLarge;

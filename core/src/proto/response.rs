@@ -37,7 +37,7 @@ use crate::proto::stream::Stream;
 ///     .with_status(StatusCode::CREATED)
 ///     .with_header("location", "/items/1");
 /// assert_eq!(response.status(), 201);
-/// assert_eq!(response.header(&header::LOCATION).unwrap(), "/items/1");
+/// assert_eq!(response.header(header::LOCATION).unwrap(), "/items/1");
 /// assert_eq!(response.body().remaining(), Some(8));
 /// ```
 pub struct Response {
@@ -119,7 +119,7 @@ impl Response {
     ///
     /// let response = Response::redirect("/notes/über uns?a=%31");
     /// assert_eq!(response.status(), 303);
-    /// assert_eq!(response.header(&header::LOCATION).unwrap(), "/notes/%C3%BCber%20uns?a=%31");
+    /// assert_eq!(response.header(header::LOCATION).unwrap(), "/notes/%C3%BCber%20uns?a=%31");
     /// ```
     pub fn redirect(location: impl AsRef<str>) -> Response {
         redirect(StatusCode::SEE_OTHER, location.as_ref())
@@ -294,7 +294,7 @@ impl Response {
     ///     .with_header("content-type", "text/csv")
     ///     .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
     ///     .with_header(header::AGE, 60);
-    /// assert_eq!(response.header(&header::CONTENT_TYPE).unwrap(), "text/csv");
+    /// assert_eq!(response.header(header::CONTENT_TYPE).unwrap(), "text/csv");
     /// assert_eq!(response.headers().count(), 3);
     /// ```
     ///
@@ -358,9 +358,21 @@ impl Response {
         self.status
     }
 
-    /// The value of the first field with this name.
-    pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.fields.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    /// The value of the first field with this name. Names are compared without regard to case.
+    ///
+    /// ```
+    /// use gearshift_core::{Response, header};
+    ///
+    /// let response = Response::text("hello");
+    /// assert_eq!(response.header("Content-Type").unwrap(), "text/plain; charset=utf-8");
+    /// assert_eq!(response.header(header::LOCATION), None);
+    /// ```
+    pub fn header(&self, name: impl AsRef<str>) -> Option<&HeaderValue> {
+        let name = name.as_ref();
+        self.fields
+            .iter()
+            .find(|(other, _)| other.as_str().eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     /// All fields, in the order in which they are sent.

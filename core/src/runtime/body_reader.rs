@@ -42,6 +42,16 @@ impl Body {
 }
 
 /// A blocking reader of a body, from [`Body::reader`]. Its errors contain a [`BodyError`].
+///
+/// ```
+/// use std::io::{BufRead, BufReader};
+///
+/// use gearshift_core::{BodyReader, Request};
+///
+/// let body = Request::post("/").with_body("one\ntwo\n").into_body();
+/// let reader: BodyReader = body.reader();
+/// assert_eq!(BufReader::new(reader).lines().count(), 2);
+/// ```
 #[derive(Debug)]
 pub struct BodyReader {
     body: Body,

@@ -283,6 +283,14 @@ impl Config {
 
 /// The policy when a resource is exhausted: the policy for connections when [`Config::max_connections`] are open or
 /// the process has no file descriptor left, and for offloaded jobs when [`Config::pool_queue`] jobs wait.
+///
+/// ```
+/// use gearshift_core::{Config, Overload};
+///
+/// let mut config = Config::default();
+/// config.max_connections = 10_000;
+/// config.overload = Overload::Refuse;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overload {
     /// The connection waits in the queue of the kernel, and the job in that of the pool.
@@ -307,6 +315,18 @@ impl Overload {
 /// operating system of a client that has left answers with a reset. An HTTP/1.0 peer does not know interim responses
 /// and counts as present until a write fails or [`Config::handler_timeout`] ends the request. A streamed response has
 /// begun, so its peer cannot be asked: [`Config::half_closed_timeout`] applies to it.
+///
+/// ```
+/// use gearshift_core::{OnDisconnect, Request, Router, on_disconnect};
+///
+/// async fn pay(_: Request) -> &'static str {
+///     "paid"
+/// }
+///
+/// // The payment is completed also if the peer leaves.
+/// let app = Router::new().post("/pay", on_disconnect(OnDisconnect::Detach, pay));
+/// # drop(app);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// The future of the handler is dropped.

@@ -14,6 +14,14 @@ pub(crate) fn is_host_and_port(text: &str) -> bool {
 }
 
 /// The address of a TCP or Unix socket.
+///
+/// ```
+/// use gearshift_core::Endpoint;
+///
+/// let tcp = Endpoint::Tcp(([127, 0, 0, 1], 8000).into());
+/// assert_eq!(tcp.to_string(), "http://127.0.0.1:8000");
+/// assert_eq!(Endpoint::Unix("/run/app.sock".into()).to_string(), "unix:/run/app.sock");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// An IP address and a port.

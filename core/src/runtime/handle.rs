@@ -97,6 +97,20 @@ pub struct EngineStats {
 }
 
 /// The kind of offloaded work: how it occupies its thread.
+///
+/// ```
+/// use gearshift_core::{Runtime, Work};
+///
+/// /// The pool that has room, for a job that fits either.
+/// fn quieter(runtime: &Runtime) -> Work {
+///     let stats = runtime.stats();
+///     match stats.compute.queued <= stats.blocking.queued {
+///         true => Work::Compute,
+///         false => Work::Blocking,
+///     }
+/// }
+/// # drop(quieter);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// The work waits in system calls. Many threads share few cores.
@@ -569,6 +583,15 @@ pub(crate) async fn before<F: Future>(future: F, end: impl Future<Output = ()>) 
 }
 
 /// The error of [`Runtime::timeout`]: the future was not ready within this duration. As a response it is 504.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::{Elapsed, IntoResponse, StatusCode};
+///
+/// let error = Elapsed(Duration::from_secs(2));
+/// assert_eq!(error.into_response().status(), StatusCode::GATEWAY_TIMEOUT);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed(pub Duration);
 

@@ -325,6 +325,19 @@ impl Drop for LentPlace {
 
 /// The error of offloaded work that was refused because [`Config::pool_queue`](crate::Config::pool_queue) jobs were
 /// waiting. As a response it is 503 with `Retry-After` (RFC 9110, 10.2.3).
+///
+/// ```
+/// use gearshift_core::{Busy, IntoResponse, Request, StatusCode};
+///
+/// /// `?` answers with 503 if too many jobs wait.
+/// async fn sum(request: Request) -> Result<String, Busy> {
+///     let sum = request.runtime().try_compute(|| (1..1_000_000_u64).sum::<u64>()).await?;
+///     Ok(sum.to_string())
+/// }
+///
+/// assert_eq!(Busy.into_response().status(), StatusCode::SERVICE_UNAVAILABLE);
+/// # drop(sum);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 

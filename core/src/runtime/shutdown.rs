@@ -20,6 +20,15 @@ use crate::runtime::sync::atomic::{AtomicU8, Ordering};
 use crate::runtime::sync::{Mutex, MutexGuard, lock};
 
 /// The phase of a shutdown. It only moves forward, in this order.
+///
+/// ```
+/// use gearshift_core::{Phase, Shutdown};
+///
+/// let shutdown = Shutdown::new();
+/// assert_eq!(shutdown.phase(), Phase::Running);
+/// shutdown.graceful();
+/// assert!(shutdown.phase() >= Phase::Graceful);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {

@@ -7,6 +7,16 @@ use std::time::Duration;
 ///
 /// The values are read one after the other while the server works, so that they may be inconsistent by a few counts.
 /// [`fmt::Display`] formats them as Prometheus text; [`metrics()`](crate::metrics()) is a handler that serves it.
+///
+/// ```
+/// use gearshift_core::{Request, Stats};
+///
+/// async fn load(request: Request) -> String {
+///     let stats: Stats = request.runtime().stats();
+///     format!("{} requests in flight on {}", stats.requests_in_flight, stats.backend)
+/// }
+/// # drop(load);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -54,6 +64,16 @@ pub struct Stats {
 }
 
 /// The statistics of a pool of threads for offloaded work. Work that runs on the calling thread is not counted.
+///
+/// ```
+/// use gearshift_core::{PoolStats, Request};
+///
+/// async fn pool(request: Request) -> String {
+///     let pool: PoolStats = request.runtime().stats().blocking;
+///     format!("{} of {} threads are busy, {} jobs wait", pool.running, pool.threads, pool.queued)
+/// }
+/// # drop(pool);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {

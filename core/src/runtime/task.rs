@@ -16,6 +16,16 @@ use crate::runtime::stall::{Origin, Stalls};
 /// The handle to a background task, from [`Runtime::spawn`](crate::Runtime::spawn).
 ///
 /// Awaiting the handle gives the output of the task, or a [`TaskError`]. Dropping it lets the task run on.
+///
+/// ```
+/// use gearshift_core::{Request, Task, TaskError};
+///
+/// async fn double(request: Request) -> Result<String, TaskError> {
+///     let task: Task<u32> = request.runtime().spawn(async { 21 * 2 });
+///     Ok(task.await?.to_string())
+/// }
+/// # drop(double);
+/// ```
 #[must_use = "a dropped task runs on; use `.detach()` to say so"]
 pub struct Task<T>(Arc<Mutex<State<T>>>);
 
@@ -147,6 +157,21 @@ impl<T> fmt::Debug for Task<T> {
 }
 
 /// The reason why a task has no output.
+///
+/// ```
+/// use gearshift_core::{Request, TaskError};
+///
+/// async fn cancelled(request: Request) -> &'static str {
+///     let task = request.runtime().spawn(std::future::pending::<()>());
+///     task.cancel();
+///     match task.await {
+///         Err(TaskError::Cancelled) => "cancelled",
+///         Err(TaskError::Panicked) => "panicked",
+///         Ok(()) => "done",
+///     }
+/// }
+/// # drop(cancelled);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskError {
     /// The task was cancelled, or the backend has dropped it while stopping.

@@ -120,6 +120,19 @@ fn warn_of_few_descriptors(config: &Config, listeners: usize) {
 }
 
 /// A server without a backend: its listeners, its settings, and its [`Shutdown`].
+///
+/// ```
+/// use gearshift_core::{Config, Server};
+///
+/// let server = Server::bind(&["127.0.0.1:0".parse()?], Config::default())?;
+/// for endpoint in server.endpoints() {
+///     println!("listening at {endpoint}");
+/// }
+/// // Another thread may end the server with this.
+/// let shutdown = server.shutdown();
+/// # shutdown.graceful();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
@@ -237,6 +250,15 @@ impl fmt::Debug for App {
 }
 
 /// The result of a server that has stopped.
+///
+/// ```
+/// use gearshift_core::Report;
+///
+/// fn tell(report: &Report) {
+///     println!("{} requests answered, {} cut during the stop", report.finished, report.cut);
+/// }
+/// # tell(&Report::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
@@ -262,6 +284,17 @@ impl Report {
 }
 
 /// The error that prevents a server from running.
+///
+/// ```
+/// use gearshift_core::{Config, ServeError, Server};
+///
+/// let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let address = taken.local_addr()?.to_string();
+/// let error = Server::bind(&[address.parse()?], Config::default()).unwrap_err();
+/// assert!(matches!(&error, ServeError::Bind { .. }));
+/// assert!(error.to_string().starts_with(&format!("cannot listen on {address}")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeError {

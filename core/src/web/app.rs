@@ -59,6 +59,19 @@ impl App {
 }
 
 /// An application whose start makes a state; see [`App::start_with_state`]. It is an [`App`] by `into`.
+///
+/// ```
+/// use gearshift_core::{App, BoxError, Router, StatefulApp, sync};
+///
+/// struct Database;
+///
+/// let app: StatefulApp<Database> = App::start_with_state(async |_| {
+///     let database = Database;
+///     Ok::<_, BoxError>((Router::new().get("/", sync(|_| "hello")), database))
+/// });
+/// let app: App = app.on_stop(async |_database| println!("the database is closed"));
+/// # drop(app);
+/// ```
 pub struct StatefulApp<T> {
     app: App,
     /// Set by the start.

@@ -68,7 +68,7 @@ impl Response {
     ///
     /// let theme = Cookie::build(("theme", "dark; blue")).path("/").http_only(true);
     /// let response = Response::text("set").with_cookie(theme).with_cookie(("seen", "1"));
-    /// assert_eq!(response.header(&header::SET_COOKIE).unwrap(), "theme=dark%3B%20blue; HttpOnly; Path=/");
+    /// assert_eq!(response.header(header::SET_COOKIE).unwrap(), "theme=dark%3B%20blue; HttpOnly; Path=/");
     /// assert_eq!(response.headers().filter(|(name, _)| *name == header::SET_COOKIE).count(), 2);
     /// ```
     ///
@@ -89,7 +89,7 @@ impl Response {
     /// use gearshift_core::{Response, cookie::Cookie, header};
     ///
     /// let response = Response::text("bye").remove_cookie(Cookie::build("session").path("/"));
-    /// let field = response.header(&header::SET_COOKIE).unwrap().to_str().unwrap();
+    /// let field = response.header(header::SET_COOKIE).unwrap().to_str().unwrap();
     /// assert!(field.starts_with("session=; Path=/; Max-Age=0; Expires="));
     /// ```
     ///
@@ -118,7 +118,7 @@ impl Response {
     /// # let from_the_configuration = [7; 64];
     /// let key = Key::from(&from_the_configuration);
     /// let response = Response::text("welcome").with_signed_cookie(&key, ("user", "ada"));
-    /// let field = response.header(&header::SET_COOKIE).unwrap().to_str().unwrap();
+    /// let field = response.header(header::SET_COOKIE).unwrap().to_str().unwrap();
     ///
     /// let request = Request::get("/").with_header("cookie", field);
     /// assert_eq!(request.signed_cookie(&key, "user").unwrap().value(), "ada");
@@ -146,7 +146,7 @@ impl Response {
     /// # let from_the_configuration = [7; 64];
     /// let key = Key::from(&from_the_configuration);
     /// let response = Response::text("noted").with_private_cookie(&key, ("balance", "12"));
-    /// let field = response.header(&header::SET_COOKIE).unwrap().to_str().unwrap();
+    /// let field = response.header(header::SET_COOKIE).unwrap().to_str().unwrap();
     ///
     /// let request = Request::get("/").with_header("cookie", field);
     /// assert_eq!(request.private_cookie(&key, "balance").unwrap().value(), "12");

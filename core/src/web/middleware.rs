@@ -51,6 +51,40 @@ use crate::proto::response::Response;
 ///
 /// Most applications use the functions of the module. An implementation is for a middleware that keeps something for
 /// each route: a router calls [`wrap`](Middleware::wrap) once for each of its handlers.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use gearshift_core::middleware::{Middleware, Next};
+/// use gearshift_core::{Answer, Handler, Request, Router, StatusCode, sync};
+///
+/// /// Allows each route a number of requests.
+/// struct Quota(u64);
+///
+/// struct Counted {
+///     left: AtomicU64,
+///     next: Next,
+/// }
+///
+/// impl Middleware for Quota {
+///     fn wrap(&self, next: Next) -> Box<dyn Handler> {
+///         Box::new(Counted { left: self.0.into(), next })
+///     }
+/// }
+///
+/// impl Handler for Counted {
+///     fn call(&self, request: Request) -> Answer {
+///         let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+///         match left {
+///             Ok(_) => self.next.call(request),
+///             Err(_) => Answer::from(StatusCode::TOO_MANY_REQUESTS),
+///         }
+///     }
+/// }
+///
+/// let app = Router::new().get("/", sync(|_| "hello")).wrap(Quota(1000));
+/// # drop(app);
+/// ```
 pub trait Middleware: Send + Sync + 'static {
     /// Returns the handler that runs in place of `next`, and mostly calls it. Its [`options`](Handler::options) are
     /// those of `next`; the router passes them on.
@@ -58,6 +92,23 @@ pub trait Middleware: Send + Sync + 'static {
 }
 
 /// The rest of a chain: the middleware that comes next, or the handler of the route. Clones share it.
+///
+/// ```
+/// use gearshift_core::middleware::{Next, from_fn};
+/// use gearshift_core::{Request, Response, Router};
+///
+/// /// Calls the handler once more if its first response is 503.
+/// async fn again(request: Request, next: Next) -> Response {
+///     let copy = Request::get(request.target());
+///     match next.clone().run(request).await {
+///         response if response.status() == 503 => next.run(copy).await,
+///         response => response,
+///     }
+/// }
+///
+/// let app = Router::new().wrap(from_fn(again));
+/// # drop(app);
+/// ```
 #[derive(Clone)]
 pub struct Next(Arc<dyn Handler>);
 
@@ -138,6 +189,22 @@ pub fn from_fn(function: impl MiddlewareFn) -> impl Middleware {
 }
 
 /// The bound of [`from_fn`]: a function from a request and [`Next`] to a future of a response.
+///
+/// ```
+/// use gearshift_core::middleware::{Middleware, MiddlewareFn, Next, from_fn};
+/// use gearshift_core::{Request, Response};
+///
+/// fn named(function: impl MiddlewareFn) -> impl Middleware {
+///     from_fn(function)
+/// }
+///
+/// async fn plain(request: Request, next: Next) -> Response {
+///     next.run(request).await
+/// }
+///
+/// let middleware = named(plain);
+/// # drop(middleware);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no middleware",
     label = "not a function of `from_fn`",

@@ -198,6 +198,25 @@ impl fmt::Debug for Multipart {
 }
 
 /// A field of a form, whose content may still be arriving. See [`Multipart`] for an example.
+///
+/// ```
+/// use gearshift_core::{Refusal, Request};
+///
+/// /// Counts the bytes of all files in a form, without collecting them.
+/// async fn size(request: Request) -> Result<String, Refusal> {
+///     let mut size = 0;
+///     let mut form = request.multipart()?;
+///     while let Some(mut field) = form.next_field().await? {
+///         if field.file_name().is_some() {
+///             while let Some(chunk) = field.chunk().await? {
+///                 size += chunk.len();
+///             }
+///         }
+///     }
+///     Ok(size.to_string())
+/// }
+/// # drop(size);
+/// ```
 // Invariant: the form has a current field.
 pub struct Field<'f>(&'f mut Multipart);
 

@@ -178,7 +178,7 @@ mod tests {
         ] {
             assert!(!refusal.why().is_empty() && !refusal.why().contains("secret"));
             assert_eq!(refusal.to_string(), format!("{}: {}", response.status().as_u16(), refusal.why()));
-            let after = |response: &Response| response.header(&header::RETRY_AFTER).cloned();
+            let after = |response: &Response| response.header(header::RETRY_AFTER).cloned();
             let answer = refusal.clone().into_response();
             assert_eq!((refusal.status(), after(&answer)), (response.status(), after(&response)));
         }

@@ -160,6 +160,21 @@ fn one_line(text: &str) -> String {
 }
 
 /// An item of the stream of [`Sse::new`]: an [`Event`], text that becomes one, or a `Result` with one of these.
+///
+/// ```
+/// use gearshift_core::BoxError;
+/// use gearshift_core::sse::{Event, IntoEvent};
+///
+/// /// A change of a document.
+/// struct Change(u64, String);
+///
+/// impl IntoEvent for Change {
+///     fn into_event(self) -> Result<Event, BoxError> {
+///         Ok(Event::new(self.1).id(self.0.to_string()).event("change"))
+///     }
+/// }
+/// # drop(Change(1, String::new()).into_event());
+/// ```
 pub trait IntoEvent {
     /// Converts the item.
     ///

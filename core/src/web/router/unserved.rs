@@ -38,7 +38,7 @@ impl WithoutHandler {
             _ => response,
         };
         match self.allow {
-            Some(allow) if response.header(&header::ALLOW).is_none() => {
+            Some(allow) if response.header(header::ALLOW).is_none() => {
                 response.with_header(header::ALLOW, allow)
             }
             _ => response,

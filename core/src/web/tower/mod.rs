@@ -80,6 +80,17 @@ use crate::web::router::Router;
 /// with any body.
 ///
 /// The trait is implemented for all such services, and cannot be implemented by hand.
+///
+/// ```
+/// use gearshift_core::tower::{HttpService, service};
+/// use gearshift_core::{App, Router};
+///
+/// /// The application, with a service for all paths that it does not have.
+/// fn app(rest: impl HttpService) -> App {
+///     Router::new().fallback(service(rest)).into()
+/// }
+/// # drop(app(gearshift_core::tower::HandlerService::new(Router::new())));
+/// ```
 pub trait HttpService: Send + Sync + 'static {
     /// Passes a request to the service.
     #[doc(hidden)]
@@ -135,6 +146,16 @@ where
 /// with 400.
 ///
 /// The service sees the whole path of a request. [`Router::nest_service`] removes a prefix.
+///
+/// ```
+/// use gearshift_core::tower::{HandlerService, service};
+/// use gearshift_core::{Router, sync};
+///
+/// // Any service of tower: here a handler that has become one.
+/// let hello = HandlerService::new(sync(|_| "hello"));
+/// let app = Router::new().fallback(service(hello));
+/// # drop(app);
+/// ```
 pub fn service(service: impl HttpService) -> impl Handler {
     Adapter(service)
 }
@@ -214,6 +235,17 @@ where
 }
 
 /// The future of a [`HandlerService`].
+///
+/// ```
+/// use gearshift_core::tower::{HandlerFuture, HandlerService};
+/// use gearshift_core::{Body, http, sync};
+/// use tower_service::Service;
+///
+/// let mut service = HandlerService::new(sync(|_| "hello"));
+/// let future: HandlerFuture = service.call(http::Request::new(Body::empty()));
+/// let response = futures_lite::future::block_on(future).unwrap();
+/// assert_eq!(response.status(), 200);
+/// ```
 #[must_use = "a handler runs only while its future is polled"]
 #[derive(Debug)]
 pub struct HandlerFuture(Option<Answer>);
@@ -242,6 +274,20 @@ impl Future for HandlerFuture {
 ///
 /// A router applies the layer to each of its handlers. A layer that counts or limits for all of them keeps its count in
 /// the layer itself, and not in the service.
+///
+/// ```
+/// use gearshift_core::tower::{HandlerService, layer};
+/// use gearshift_core::{Router, sync};
+/// use tower_layer::layer_fn;
+///
+/// /// A layer that changes nothing.
+/// fn plain(service: HandlerService) -> HandlerService {
+///     service
+/// }
+///
+/// let app = Router::new().get("/", sync(|_| "hello")).wrap(layer(layer_fn(plain)));
+/// # drop(app);
+/// ```
 pub fn layer<L>(layer: L) -> impl Middleware
 where
     L: Layer<HandlerService> + Send + Sync + 'static,

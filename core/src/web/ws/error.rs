@@ -9,6 +9,22 @@ use crate::web::ws::message::close_code;
 
 /// An error of a [`WebSocket`](crate::ws::WebSocket). After an error of a receive, the socket is at its end: the peer
 /// has been sent a close with the code of the error, and the next receive returns `None`.
+///
+/// ```
+/// use gearshift_core::ws::{Error, WebSocket};
+///
+/// /// Tells why the peer has gone.
+/// async fn read(mut socket: WebSocket) {
+///     while let Some(message) = socket.recv().await {
+///         match message {
+///             Ok(message) => println!("{message:?}"),
+///             Err(Error::Left | Error::Silent) => println!("the peer is gone"),
+///             Err(error) => println!("{error}; sent as {:?}", error.close_code()),
+///         }
+///     }
+/// }
+/// # drop(read);
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The socket is closed, or its closing handshake has begun, so that nothing more can be sent.

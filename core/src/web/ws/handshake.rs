@@ -14,6 +14,19 @@ use crate::web::ws::upgrade::WebSocketUpgrade;
 const VERSION: &str = "13";
 
 /// Why a request does not open a WebSocket. As a response it tells the peer what to send instead.
+///
+/// ```
+/// use gearshift_core::ws::HandshakeError;
+/// use gearshift_core::{Request, Response, StatusCode};
+///
+/// /// `?` answers a request that opens no WebSocket.
+/// async fn open(request: Request) -> Result<Response, HandshakeError> {
+///     Ok(request.websocket()?.on_upgrade(async |_| ()))
+/// }
+///
+/// assert_eq!(HandshakeError::NotUpgrade.status(), StatusCode::UPGRADE_REQUIRED);
+/// # drop(open);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// The method is not GET. The status is 405.

@@ -5,6 +5,14 @@ use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 /// A message to or from the peer. The fragments of a message are joined.
+///
+/// ```
+/// use gearshift_core::ws::Message;
+///
+/// let message = Message::text("hello");
+/// assert_eq!(message.as_text(), Some("hello"));
+/// assert_eq!(Message::binary(vec![1, 2]).as_text(), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Text. A clone is cheap.
@@ -70,6 +78,13 @@ impl From<Vec<u8>> for Message {
 }
 
 /// Why a peer closes (RFC 6455, 7.1.5 and 7.1.6).
+///
+/// ```
+/// use gearshift_core::ws::{CloseFrame, close_code};
+///
+/// let frame = CloseFrame::new(close_code::NORMAL, "bye");
+/// assert_eq!((frame.code, frame.reason.as_str()), (1000, "bye"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
     /// The status code; see [`close_code`].

@@ -118,6 +118,18 @@ impl Messages for WebSocket {
 }
 
 /// The half of a [`WebSocket`] that sends; see [`WebSocket::split`].
+///
+/// ```
+/// use gearshift_core::ws::{Message, WebSocketSender};
+///
+/// async fn count(mut sender: WebSocketSender) -> Result<(), gearshift_core::ws::Error> {
+///     for number in 0..10 {
+///         sender.send(Message::text(number.to_string())).await?;
+///     }
+///     sender.close(1000, "").await
+/// }
+/// # drop(count);
+/// ```
 pub struct WebSocketSender {
     shared: Arc<Shared>,
     runtime: Runtime,
@@ -173,6 +185,20 @@ impl fmt::Debug for WebSocketSender {
 
 /// The half of a [`WebSocket`] that receives; see [`WebSocket::split`]. It answers pings, and is a `Stream` of
 /// `futures`.
+///
+/// ```
+/// use gearshift_core::ws::WebSocketReceiver;
+///
+/// /// The number of messages until the peer closes.
+/// async fn count(mut receiver: WebSocketReceiver) -> usize {
+///     let mut count = 0;
+///     while let Some(Ok(_)) = receiver.recv().await {
+///         count += 1;
+///     }
+///     count
+/// }
+/// # drop(count);
+/// ```
 pub struct WebSocketReceiver {
     shared: Arc<Shared>,
     runtime: Runtime,
