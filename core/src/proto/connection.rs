@@ -30,6 +30,17 @@ pub use crate::proto::response_state::WrongLength;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The result of [`Connection::next_event`].
+///
+/// ```
+/// use gearshift_core::Limits;
+/// use gearshift_core::h1::{Connection, Event};
+///
+/// let mut connection = Connection::new(Limits::default().into(), true, false);
+/// connection.read_buffer.extend(b"GET / HTTP/1.1\r\nHost");
+/// assert!(matches!(connection.next_event(), Event::NeedBytes));
+/// connection.read_buffer.extend(b": a\r\n\r\n");
+/// assert!(matches!(connection.next_event(), Event::Request(_)));
+/// ```
 #[derive(Debug)]
 pub enum Event {
     /// The read buffer holds no complete head, or the rest of an unread body has not arrived. The caller appends

@@ -6,6 +6,14 @@ use http::StatusCode;
 ///
 /// The connection answers with [`Error::status`] and closes (see
 /// [`Connection::refuse`](crate::h1::Connection::refuse)). The `Display` text is the body of the response.
+///
+/// ```
+/// use gearshift_core::StatusCode;
+/// use gearshift_core::h1::Error;
+///
+/// assert_eq!(Error::Method.status(), StatusCode::BAD_REQUEST);
+/// assert_eq!(Error::Method.to_string(), "the method is not a token");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

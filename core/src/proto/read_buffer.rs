@@ -50,6 +50,17 @@ impl Pool {
 }
 
 /// The received bytes of one connection that were not consumed.
+///
+/// ```
+/// use gearshift_core::ReadBuffer;
+///
+/// let mut buffer = ReadBuffer::new();
+/// // A system call would write here.
+/// buffer.spare_mut()[..5].copy_from_slice(b"hello");
+/// buffer.filled(5);
+/// assert_eq!(buffer.take(4), "hell");
+/// assert_eq!(buffer.as_slice(), b"o");
+/// ```
 #[derive(Debug, Default)]
 pub struct ReadBuffer {
     unread: Unread,

@@ -12,6 +12,18 @@ use crate::proto::limits::Limits;
 use crate::proto::read_buffer::ReadBuffer;
 
 /// The result of [`Connection::next_piece`](crate::h1::Connection::next_piece).
+///
+/// ```
+/// use gearshift_core::h1::{Connection, Event, Piece};
+/// use gearshift_core::{BodyError, Limits};
+///
+/// let mut connection = Connection::new(Limits::default().into(), true, false);
+/// connection.read_buffer.extend(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
+/// assert!(matches!(connection.next_event(), Event::Request(_)));
+/// assert!(matches!(connection.next_piece()?, Piece::Data(data) if data == "hel"));
+/// assert!(matches!(connection.next_piece()?, Piece::NeedBytes));
+/// # Ok::<(), BodyError>(())
+/// ```
 #[derive(Debug)]
 pub enum Piece {
     /// The read buffer holds no more of the body. The caller appends received bytes and asks again.
@@ -26,6 +38,18 @@ pub enum Piece {
 }
 
 /// The result of [`Connection::buffer_body`](crate::h1::Connection::buffer_body).
+///
+/// ```
+/// use gearshift_core::Limits;
+/// use gearshift_core::h1::{Buffered, Connection, Event};
+///
+/// let mut connection = Connection::new(Limits::default().into(), true, false);
+/// connection.read_buffer.extend(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
+/// assert!(matches!(connection.next_event(), Event::Request(_)));
+/// assert!(matches!(connection.buffer_body(1000), Buffered::NeedBytes));
+/// connection.read_buffer.extend(b"lo");
+/// assert!(matches!(connection.buffer_body(1000), Buffered::Whole(_)));
+/// ```
 #[derive(Debug)]
 pub enum Buffered {
     /// The complete body.

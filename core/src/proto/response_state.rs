@@ -113,6 +113,12 @@ impl ResponseState {
 
 /// The error of a response body whose length differs from the `Content-Length` in its head. The response cannot be
 /// repaired: the connection must be cut.
+///
+/// ```
+/// use gearshift_core::h1::WrongLength;
+///
+/// assert_eq!(WrongLength.to_string(), "the response body is not as long as its head says");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the response body is not as long as its head says")]
 pub struct WrongLength;

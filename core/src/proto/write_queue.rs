@@ -24,6 +24,16 @@ thread_local! {
 ///
 /// Invariant: the bytes are those of `chunks`, front to back, then those of `tail` from `sent` on. `sent` is 0 unless
 /// `chunks` is empty, and less than the length of `tail` unless both are 0.
+///
+/// ```
+/// use gearshift_core::{Bytes, WriteQueue};
+///
+/// let mut queue = WriteQueue::new();
+/// queue.push(Bytes::from_static(b"hello"));
+/// // A system call has sent three bytes of `queue.front()`.
+/// queue.sent(3);
+/// assert_eq!(queue.front(), b"lo");
+/// ```
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     chunks: VecDeque<Bytes>,

@@ -16,12 +16,34 @@ use crate::runtime::sync::clock_gettime;
 pub const MAX_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// Returns the time `wait` after `start`, and at most [`MAX_WAIT`] after it.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use gearshift_core::clock::{MAX_WAIT, after};
+///
+/// let now = Instant::now();
+/// assert_eq!(after(now, Duration::from_secs(5)), now + Duration::from_secs(5));
+/// assert_eq!(after(now, Duration::MAX), now + MAX_WAIT);
+/// ```
 #[inline]
 pub fn after(start: Instant, wait: Duration) -> Instant {
     start + wait.min(MAX_WAIT)
 }
 
 /// The source of time for all deadlines and for the `Date` field of a server.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::clock::{Clock, ManualClock};
+///
+/// let manual = ManualClock::new(0);
+/// let clock = Clock::Manual(manual.clone());
+/// let start = clock.now();
+/// manual.advance(Duration::from_secs(1));
+/// assert_eq!(clock.now() - start, Duration::from_secs(1));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
     /// The clock of the system.
@@ -66,6 +88,16 @@ impl Clock {
 
 /// A monotonic time from the coarse clock of the system. It is cheaper to read than [`Instant`] and may lag by some
 /// milliseconds.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::clock::CoarseInstant;
+///
+/// let start = CoarseInstant::now();
+/// let end = start.after(Duration::from_millis(500));
+/// assert_eq!(end.since(start), Duration::from_millis(500));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CoarseInstant(u64);
 
@@ -98,6 +130,17 @@ impl CoarseInstant {
 }
 
 /// A [`CoarseInstant`] that several threads can set and read.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::clock::{AtomicCoarseInstant, CoarseInstant};
+///
+/// let now = CoarseInstant::now();
+/// let last = AtomicCoarseInstant::new(now);
+/// last.set(now.after(Duration::from_secs(1)));
+/// assert_eq!(last.get().since(now), Duration::from_secs(1));
+/// ```
 #[derive(Debug)]
 pub struct AtomicCoarseInstant(AtomicU64);
 
@@ -128,6 +171,17 @@ impl AtomicCoarseInstant {
 }
 
 /// A clock that moves only by [`ManualClock::advance`]. Clones share their time.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gearshift_core::clock::ManualClock;
+///
+/// let clock = ManualClock::new(0);
+/// let (copy, start) = (clock.clone(), clock.now());
+/// clock.advance(Duration::from_secs(5));
+/// assert_eq!(copy.now() - start, Duration::from_secs(5));
+/// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     start: Instant,

@@ -341,6 +341,10 @@ pub enum OnDisconnect {
 }
 
 /// The number of threads that the process can run in parallel; 1 if the system does not tell.
+///
+/// ```
+/// assert!(gearshift_core::config::cores() >= 1);
+/// ```
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }

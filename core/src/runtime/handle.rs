@@ -86,6 +86,14 @@ pub trait Engine: Send + Sync + 'static {
 }
 
 /// The statistics of a backend itself, as parts of [`Stats`].
+///
+/// ```
+/// use gearshift_core::EngineStats;
+///
+/// // The statistics of a backend with four threads.
+/// let stats = EngineStats { workers: 4, ..EngineStats::default() };
+/// # drop(stats);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineStats {
     /// The value of [`Stats::workers`].

@@ -54,6 +54,17 @@ impl Latch {
 }
 
 /// Holds a [`Latch`] until it is dropped.
+///
+/// ```
+/// use gearshift_core::Latch;
+/// use gearshift_core::latch::Guard;
+///
+/// let latch = Latch::new();
+/// let guard: Guard = latch.guard();
+/// assert_eq!(latch.guards(), 1);
+/// drop(guard);
+/// assert_eq!(latch.guards(), 0);
+/// ```
 pub struct Guard(Latch);
 
 impl Drop for Guard {

@@ -12,6 +12,13 @@ use crate::runtime::park;
 use crate::runtime::pool::{Busy, Requester};
 
 /// A function for a thread of a pool to run. It does not panic.
+///
+/// ```
+/// use gearshift_core::Job;
+///
+/// let job: Job = Box::new(|| println!("on a thread of a pool"));
+/// job();
+/// ```
 pub type Job = Box<dyn FnOnce() + Send + 'static>;
 
 /// Runs `work` on the calling thread if that may block, else on a thread of a pool. Returns its output, or resumes its

@@ -17,6 +17,30 @@ use crate::runtime::sync::thread::{self, Thread};
 use crate::runtime::sync::{now, thread_local};
 
 /// The wait of a worker thread of a blocking backend.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::thread::{self, Thread};
+///
+/// use gearshift_core::park::{Park, enter_worker};
+///
+/// struct Parked(Thread);
+///
+/// impl Park for Parked {
+///     fn park(&self) {
+///         thread::park();
+///     }
+///
+///     fn unpark(&self) {
+///         self.0.unpark();
+///     }
+/// }
+///
+/// thread::spawn(|| {
+///     let _role = enter_worker(Arc::new(Parked(thread::current())));
+///     // The thread polls connections here.
+/// });
+/// ```
 pub trait Park: Send + Sync + 'static {
     /// Waits until [`Park::unpark`] is called. Returns at once if `unpark` was called since the last `park` returned.
     /// Spurious returns are allowed. Only the worker thread itself calls this method.
@@ -37,6 +61,8 @@ thread_local! {
 }
 
 /// The role of a worker. Dropping the value ends the role. It must be dropped on the thread that entered it.
+///
+/// See [`Park`] for an example.
 #[must_use = "the role ends when this is dropped"]
 #[derive(Debug)]
 pub struct WorkerRole(());
@@ -49,6 +75,8 @@ impl Drop for WorkerRole {
 
 /// Makes the calling thread a worker of a blocking backend. Blocking waits on the thread go through `park`. Jobs that a
 /// handler offloads run in place on the thread.
+///
+/// See [`Park`] for an example.
 pub fn enter_worker(park: Arc<dyn Park>) -> WorkerRole {
     WORKER.with(|worker| worker.replace(Some(park)));
     WorkerRole(())
@@ -129,6 +157,16 @@ pub(crate) fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> 
 /// Polls `future` until it is ready, and parks the calling thread between the polls. Returns `None` if the future is
 /// not ready by `deadline`. The calling thread must not be a worker ([`enter_worker`]) or poll connections outside
 /// `future`.
+///
+/// ```
+/// use std::future::{pending, ready};
+/// use std::time::Instant;
+///
+/// use gearshift_core::park::block_on_until;
+///
+/// assert_eq!(block_on_until(None, ready(1)), Some(1));
+/// assert_eq!(block_on_until(Some(Instant::now()), pending::<u32>()), None);
+/// ```
 pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     let waker = THREAD_WAKER.with(Waker::clone);
     let mut cx = Context::from_waker(&waker);

@@ -184,6 +184,16 @@ impl fmt::Debug for Shutdown {
 }
 
 /// Keeps a hook of [`Shutdown::subscribe`] in place until it is dropped.
+///
+/// ```
+/// use gearshift_core::Shutdown;
+/// use gearshift_core::shutdown::Subscription;
+///
+/// let shutdown = Shutdown::new();
+/// let subscription: Subscription = shutdown.subscribe(|| println!("the phase has changed"));
+/// shutdown.graceful();
+/// drop(subscription);
+/// ```
 #[derive(Debug)]
 #[must_use = "the hook is removed when this is dropped"]
 pub struct Subscription {

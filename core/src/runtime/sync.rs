@@ -23,6 +23,14 @@ pub use standard::{
 use std::sync::PoisonError;
 
 /// Locks a mutex whose data is complete even after a panic under the lock, so that poison has no meaning.
+///
+/// ```
+/// use gearshift_core::sync::{Mutex, lock};
+///
+/// let count = Mutex::new(1);
+/// *lock(&count) += 1;
+/// assert_eq!(*lock(&count), 2);
+/// ```
 #[inline]
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -20,6 +20,33 @@ use crate::server::listener::Listener;
 /// A server without free file descriptors or memory neither ends nor spins: it pauses accepting, each time for twice as
 /// long or until a connection closes, and connections wait in the queue of the kernel. Under [`Overload::Refuse`],
 /// waiting connections are refused one after the other with a file descriptor that was reserved for this purpose.
+///
+/// ```
+/// use std::io;
+/// use std::time::Duration;
+///
+/// use gearshift_core::{AcceptPause, Listener, Peer, Service};
+///
+/// /// Accepts a connection. The error is how long to wait before the next attempt; `None` is until the listener is
+/// /// readable.
+/// fn accept(
+///     listener: &Listener,
+///     service: &Service,
+///     pause: &mut AcceptPause,
+///     begin: fn(socket2::Socket, Peer),
+/// ) -> Result<(), Option<Duration>> {
+///     match listener.accept() {
+///         Ok((socket, peer)) => {
+///             pause.accepted();
+///             begin(socket, peer);
+///             Ok(())
+///         }
+///         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(None),
+///         Err(error) => Err(pause.failed(&error, listener, service)),
+///     }
+/// }
+/// # let _ = accept;
+/// ```
 #[derive(Debug)]
 pub struct AcceptPause {
     /// The length of the next pause.

@@ -176,6 +176,17 @@ impl End {
 }
 
 /// The running threads of a backend, for [`Workers::stop`] to wait for. A thread that fails stops the server by force.
+///
+/// ```
+/// use gearshift_core::{Config, Server, Threads};
+///
+/// let server = Server::bind(&["127.0.0.1:0".parse()?], Config::default())?;
+/// let threads = Threads::new(&server);
+/// threads.spawn("worker-0".to_owned(), || Ok(()))?;
+/// server.shutdown().graceful();
+/// threads.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Threads {
     ended: Latch,
     failure: Arc<Mutex<Option<io::Error>>>,

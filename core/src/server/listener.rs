@@ -123,6 +123,16 @@ impl fmt::Display for Bind {
 ///
 /// Accepted sockets are non-blocking. On Linux, those of TCP have `TCP_NODELAY` set, and the keep-alive options of
 /// [`Config::tcp_keepalive`].
+///
+/// ```
+/// use gearshift_core::{Config, Listener};
+///
+/// let listeners = Listener::bind(&["127.0.0.1:0".parse()?], &Config::default())?;
+/// println!("listening at {}", listeners[0].local());
+/// // A listening socket does not block: nobody has connected.
+/// assert!(listeners[0].accept().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Listener {
     /// The first field, because the socket file has to be dropped before the socket.

@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 use rustix::thread::{MembarrierCommand, membarrier};
 
 /// The current time.
+///
+/// ```
+/// let earlier = gearshift_core::sync::now();
+/// assert!(gearshift_core::sync::now() >= earlier);
+/// ```
 #[inline]
 pub fn now() -> Instant {
     Instant::now()
