@@ -429,15 +429,18 @@ impl Request {
     /// # Errors
     /// If the `http` crate rejects the target.
     pub fn into_http(mut self) -> Result<http::Request<Body>, http::Error> {
-        let mut request = http::Request::builder()
-            .method(self.inner().head.method.clone())
-            .version(self.inner().head.version)
-            .uri(Uri::try_from(self.target())?)
-            .body(())?;
+        let bytes = &self.inner().head.bytes;
+        let uri = Uri::from_maybe_shared(bytes.slice_ref(self.inner().head.target.of(bytes)))?;
+        let body = std::mem::take(&mut self.inner_mut().body);
+        let mut request = http::Request::new(body);
+        let head = &self.inner().head;
+        *request.method_mut() = head.method.clone();
+        *request.version_mut() = head.version;
+        *request.uri_mut() = uri;
         *request.headers_mut() = self.headers().to_map();
         *request.extensions_mut() = std::mem::take(&mut self.inner_mut().extensions);
         request.extensions_mut().insert(self.inner().carried());
-        Ok(request.map(|()| self.into_body()))
+        Ok(request)
     }
 
     /// Converts a request from the type of the `http` crate. The target, field names and field values are copied.

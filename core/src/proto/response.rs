@@ -418,7 +418,13 @@ impl Response {
         let carried = parts.extensions.remove::<Carried>();
         let extra =
             carried.and_then(|carried| carried.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let fields = parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut fields = FieldList::with_capacity(parts.headers.len());
+        let mut last = None;
+        for (name, value) in parts.headers {
+            // A name comes once, with the first of its values.
+            last = name.or(last);
+            fields.extend(last.clone().map(|name| (name, value)));
+        }
         Response { status: parts.status, fields, body: Body::from_http(body), extra }
     }
 }

@@ -50,8 +50,7 @@
 //! and its body are then polled within a runtime of tokio, which adds one thread. Without the feature they
 //! panic on the other backends, the peer gets 500, and the log names the feature.
 
-#[cfg(feature = "async-compat")]
-mod compat;
+mod body;
 #[cfg(feature = "hyper")]
 mod upgrade;
 
@@ -75,6 +74,7 @@ use crate::proto::response::Response;
 use crate::proto::{BoxError, BoxFuture};
 use crate::web::middleware::{Middleware, Next};
 use crate::web::router::Router;
+use crate::web::tower::body::convert;
 
 /// The bounds of a service that can be a handler: it answers requests with the body type of this crate by responses
 /// with any body.
@@ -113,7 +113,12 @@ where
                 Ok(()) => service.call(request).await.map_err(Into::into),
                 Err(error) => Err(error),
             };
-            response.map_or_else(failed, |response| response.map(body))
+            let mut response = Some(response);
+            poll_fn(|cx| {
+                let response = response.take().expect("a future is not polled after its end");
+                Poll::Ready(response.map_or_else(failed, |response| response.map(|body| convert(body, cx))))
+            })
+            .await
         };
         #[cfg(feature = "async-compat")]
         return Box::pin(async_compat::Compat::new(response));
@@ -126,18 +131,6 @@ where
 fn failed(error: BoxError) -> http::Response<Body> {
     log::error!("a service failed: {error}");
     StatusCode::INTERNAL_SERVER_ERROR.into_response().into_http()
-}
-
-/// Converts the body of a response of a service.
-fn body<B>(body: B) -> Body
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    #[cfg(feature = "async-compat")]
-    return compat::body(body);
-    #[cfg(not(feature = "async-compat"))]
-    Body::from_http(body)
 }
 
 /// Creates a handler from a service of tower. The handler calls a clone of the service for each request.
