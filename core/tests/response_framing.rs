@@ -1,6 +1,6 @@
 //! How a response says where it ends: each method and version with each kind of status and of body.
 
-use gearshift_core::h1::{Connection, Event};
+use gearshift_core::h1::{Connection, Event, WrongLength};
 use gearshift_core::{HeaderMap, HeaderName, HeaderValue, Limits, Response, StatusCode, header};
 
 /// Statuses whose responses may have content.
@@ -9,13 +9,13 @@ const SUCCESSFUL: &[u16] = &[200, 201, 204, 205, 206, 299];
 const REFUSING: &[u16] = &[301, 400, 403, 426, 500, 502];
 const INTERIM: &[u16] = &[100, 101, 102, 103, 199];
 
-/// What the columns of [`TABLE`] stand for: the body, and whether the handler has set `Content-Length: 9`.
-const COLUMNS: [(Body, bool); 5] = [
-    (Body::Empty, false),
-    (Body::Empty, true),
-    (Body::Known, true),
-    (Body::Unknown, false),
-    (Body::Unknown, true),
+/// What the columns of [`TABLE`] stand for: the body, and the `Content-Length` that the handler has set.
+const COLUMNS: [(Body, Option<&str>); 5] = [
+    (Body::Empty, None),
+    (Body::Empty, Some("9")),
+    (Body::Known, Some("9")),
+    (Body::Unknown, None),
+    (Body::Unknown, Some("5")),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,27 +35,27 @@ const TEXT: &str = "text!";
 type Row = (&'static [&'static str], &'static [u16], Option<u16>, [&'static str; 5]);
 
 const TABLE: &[Row] = &[
-    // request                               body    none   none,9  text,9     stream           stream,9
+    // request                               body    none   none,9  text,9     stream           stream,5
     (
         &["GET 1.1", "POST 1.1", "OPTIONS 1.1"],
         ORDINARY,
         None,
-        ["0", "0", "5 text!", "chunked text!", "chunked text!"],
+        ["0", "0", "5 text!", "chunked text!", "5 text!"],
     ),
-    (&["GET 1.0", "POST 1.0"], ORDINARY, None, ["0", "0", "5 text!", "- text!", "- text!"]),
+    (&["GET 1.0", "POST 1.0"], ORDINARY, None, ["0", "0", "5 text!", "- text!", "5 text!"]),
     // RFC 9110, 8.6 and 9.3.2: the length of the response to GET, or none.
-    (&["HEAD 1.1"], ORDINARY, None, ["-", "9", "5", "chunked", "chunked"]),
-    (&["HEAD 1.0"], ORDINARY, None, ["-", "9", "5", "-", "-"]),
+    (&["HEAD 1.1"], ORDINARY, None, ["-", "9", "5", "chunked", "5"]),
+    (&["HEAD 1.0"], ORDINARY, None, ["-", "9", "5", "-", "5"]),
     // RFC 9110, 9.3.6: a 2xx would be a tunnel.
     (&["CONNECT 1.1", "CONNECT 1.0"], SUCCESSFUL, Some(501), ["0", "0", "0", "0", "0"]),
-    (&["CONNECT 1.1"], REFUSING, None, ["0", "0", "5 text!", "chunked text!", "chunked text!"]),
-    (&["CONNECT 1.0"], REFUSING, None, ["0", "0", "5 text!", "- text!", "- text!"]),
+    (&["CONNECT 1.1"], REFUSING, None, ["0", "0", "5 text!", "chunked text!", "5 text!"]),
+    (&["CONNECT 1.0"], REFUSING, None, ["0", "0", "5 text!", "- text!", "5 text!"]),
     // RFC 9110, 8.6 and 15.3.5.
     (&["GET 1.1", "GET 1.0", "HEAD 1.1", "HEAD 1.0", "POST 1.1"], &[204], None, ["-", "-", "-", "-", "-"]),
     // RFC 9110, 15.3.6.
     (&["GET 1.1", "GET 1.0", "HEAD 1.1", "HEAD 1.0", "POST 1.1"], &[205], None, ["0", "0", "0", "0", "0"]),
     // RFC 9110, 8.6 and 15.4.5: the length of the 200 response, which only the handler knows, or none.
-    (&["GET 1.1", "GET 1.0", "HEAD 1.1", "HEAD 1.0", "CONNECT 1.1"], &[304], None, ["-", "9", "9", "-", "9"]),
+    (&["GET 1.1", "GET 1.0", "HEAD 1.1", "HEAD 1.0", "CONNECT 1.1"], &[304], None, ["-", "9", "9", "-", "5"]),
     // RFC 9110, 15.2: a 1xx is no final response.
     (&["GET 1.1", "GET 1.0", "POST 1.1", "CONNECT 1.1"], INTERIM, Some(500), ["0", "0", "0", "0", "0"]),
     (&["HEAD 1.1", "HEAD 1.0"], INTERIM, Some(500), ["-", "-", "-", "-", "-"]),
@@ -72,22 +72,27 @@ fn asked(request: &str) -> Connection {
     connection
 }
 
-fn fields(is_length_given: bool) -> Vec<(HeaderName, HeaderValue)> {
+fn fields(given_length: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
     // These are ignored, whatever the response.
     let mut fields = vec![
         (header::TRANSFER_ENCODING, HeaderValue::from_static("gzip")),
         (header::CONNECTION, HeaderValue::from_static("keep-alive")),
     ];
-    if is_length_given {
-        fields.push((header::CONTENT_LENGTH, HeaderValue::from_static("9")));
+    if let Some(length) = given_length {
+        fields.push((header::CONTENT_LENGTH, HeaderValue::from_str(length).expect("a value")));
     }
     fields
 }
 
 /// Answers in one call. Returns the number of bytes of the body that the connection reports.
-fn answer_whole(connection: &mut Connection, status: StatusCode, body: Body, is_length_given: bool) -> u64 {
+fn answer_whole(
+    connection: &mut Connection,
+    status: StatusCode,
+    body: Body,
+    given_length: Option<&str>,
+) -> u64 {
     let mut response = Response::new(if body == Body::Empty { "" } else { TEXT }).with_status(status);
-    for (name, value) in fields(is_length_given) {
+    for (name, value) in fields(given_length) {
         response = response.with_header(name, value);
     }
     connection.respond_whole(&mut response, 0)
@@ -98,7 +103,7 @@ fn answer_in_pieces(
     connection: &mut Connection,
     status: StatusCode,
     body: Body,
-    is_length_given: bool,
+    given_length: Option<&str>,
     trailers: Option<&HeaderMap>,
 ) {
     let length = match body {
@@ -106,7 +111,7 @@ fn answer_in_pieces(
         Body::Known => Some(TEXT.len() as u64),
         Body::Unknown => None,
     };
-    if connection.respond(status, &fields(is_length_given), length, 0) {
+    if connection.respond(status, &fields(given_length), length, 0) {
         for piece in ["te", "xt!"] {
             connection.send(piece.into()).expect("the body is as long as announced");
         }
@@ -156,20 +161,20 @@ fn each_response_announces_the_body_that_follows() {
         for (request, status) in
             requests.iter().flat_map(|request| statuses.iter().map(move |status| (request, *status)))
         {
-            for ((body, is_length_given), cell) in COLUMNS.into_iter().zip(cells) {
-                let case = format!("{request}, {status}, {body:?}, length given: {is_length_given}");
+            for ((body, given_length), cell) in COLUMNS.into_iter().zip(cells) {
+                let case = format!("{request}, {status}, {body:?}, length given: {given_length:?}");
                 let on_wire = (replaced.unwrap_or(status), (*cell).to_owned());
                 let status = StatusCode::from_u16(status).expect("a status");
 
                 let mut connection = asked(request);
-                answer_in_pieces(&mut connection, status, body, is_length_given, None);
+                answer_in_pieces(&mut connection, status, body, given_length, None);
                 assert_eq!(written(&mut connection), on_wire, "{case}, in pieces");
                 expect_persistence(connection, request, cell, &case);
 
                 // Trailers are sent behind chunks, and dropped otherwise (RFC 9110, 6.5.1).
                 let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("\"a\""))]);
                 let mut connection = asked(request);
-                answer_in_pieces(&mut connection, status, body, is_length_given, Some(&trailers));
+                answer_in_pieces(&mut connection, status, body, given_length, Some(&trailers));
                 let seen = written_before(&mut connection, "0\r\nEtag: \"a\"\r\n\r\n");
                 assert_eq!(seen, on_wire, "{case}, with trailers");
                 expect_persistence(connection, request, cell, &case);
@@ -177,7 +182,7 @@ fn each_response_announces_the_body_that_follows() {
                 // A body in memory has a length.
                 if body != Body::Unknown {
                     let mut connection = asked(request);
-                    let queued = answer_whole(&mut connection, status, body, is_length_given);
+                    let queued = answer_whole(&mut connection, status, body, given_length);
                     assert_eq!(written(&mut connection), on_wire, "{case}, whole");
                     let sent = if cell.ends_with(TEXT) { TEXT.len() } else { 0 };
                     assert_eq!(queued, sent as u64, "{case}");
@@ -185,6 +190,23 @@ fn each_response_announces_the_body_that_follows() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_wrong_length_of_the_handler_is_noticed() {
+    let ok = StatusCode::OK;
+    let mut short = asked("GET 1.1");
+    assert!(short.respond(ok, &fields(Some("6")), None, 0));
+    assert_eq!((short.send(TEXT.into()), short.finish()), (Ok(()), Err(WrongLength)));
+    let mut long = asked("GET 1.1");
+    assert!(long.respond(ok, &fields(Some("4")), None, 0));
+    assert_eq!(long.send(TEXT.into()), Err(WrongLength));
+    // These are no lengths of a body that may have data.
+    for given in ["0", "-5", "5, 5", "five", "18446744073709551616"] {
+        let mut connection = asked("GET 1.1");
+        answer_in_pieces(&mut connection, ok, Body::Unknown, Some(given), None);
+        assert_eq!(written(&mut connection), (200, "chunked text!".to_owned()), "{given}");
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gearshift::cookie::{Cookie, Key};
 use gearshift::{
-    Backend, Bytes, IntoResponse, Multipart, Refusal, Request, Response, Router, StatusCode, TestRuntime,
-    TestServer, blocking, compute, header, sync,
+    Backend, Body, Bytes, IntoResponse, Multipart, Refusal, Request, Response, Router, StatusCode,
+    TestRuntime, TestServer, blocking, compute, header, sync,
 };
 use test_support::client::Client;
 use test_support::server::Running;
@@ -16,6 +16,7 @@ pub(crate) const AREA: Area = (
     "web",
     &[
         ("a_field_that_is_set_twice_is_sent_once", fields),
+        ("a_stream_has_the_length_that_the_handler_has_set", stream_length),
         ("a_redirect_has_its_status_and_an_encoded_location", redirects),
         ("cookies_are_read_from_all_lines_and_set_in_a_line_each", cookies),
         ("a_collected_body_has_a_limit_of_2_mib_that_a_route_can_change", body_limit),
@@ -53,6 +54,45 @@ fn fields(backend: Backend) {
     }
     assert_eq!(client.get("/removed").field("content-type"), None);
     assert_eq!(client.get("/two").fields_called("vary").collect::<Vec<_>>(), ["a", "b"]);
+}
+
+/// Answers with a stream of five bytes, and with the `Content-Length` that the query names.
+fn five(request: Request) -> Response {
+    let pieces = ["te", "xt!"].map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
+    let response = Response::new(Body::from_stream(futures_util::stream::iter(pieces)));
+    match request.query_str() {
+        Some(length) => response.with_header("content-length", length),
+        None => response,
+    }
+}
+
+fn stream_length(backend: Backend) {
+    /// Passes the response through the types of the `http` crate, as a layer of tower does.
+    fn converted(request: Request) -> Response {
+        Response::from_http(five(request).into_http())
+    }
+    let server =
+        Running::serve(backend, |_| Router::new().get("/", sync(five)).get("/http", sync(converted)));
+    let mut client = server.client();
+    for path in ["/", "/http"] {
+        for (length, framing) in [("?5", (Some("5"), None)), ("", (None, Some("chunked")))] {
+            let answer = client.get(&format!("{path}{length}"));
+            let fields = (answer.field("content-length"), answer.field("transfer-encoding"));
+            assert_eq!((fields, answer.text()), (framing, "text!".into()), "{path}{length}");
+        }
+        // A wrong length is not repaired, and the peer notices.
+        for length in [4, 6] {
+            let mut client = server.client();
+            client.send(format!("GET {path}?{length} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            let mut bytes = Vec::new();
+            // The connection may be reset.
+            let _ = client.socket.read_to_end(&mut bytes);
+            let text = String::from_utf8(bytes).expect("text");
+            let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+            assert!(head.is_empty() || head.contains(&format!("Content-Length: {length}")), "{head}");
+            assert!(body.len() < length, "{path}?{length}: {body}");
+        }
+    }
 }
 
 fn redirects(backend: Backend) {
@@ -345,7 +385,7 @@ fn framed(request: Request) -> Option<Response> {
     let port = request.peer()?.port().to_string();
     Some(match request.path() {
         "/length" => Response::text(port),
-        "/chunked" => Response::new(gearshift::Body::from_stream(futures_util::stream::iter([
+        "/chunked" => Response::new(Body::from_stream(futures_util::stream::iter([
             Ok::<_, std::io::Error>(Bytes::from(port)),
             Ok(Bytes::from_static(b"!")),
         ]))),
@@ -398,7 +438,7 @@ fn test_client_streams(backend: Backend) {
             "/",
             sync(|request: Request| {
                 let runtime = request.runtime().clone();
-                Response::new(gearshift::Body::from_stream(futures_util::stream::unfold(0, move |n| {
+                Response::new(Body::from_stream(futures_util::stream::unfold(0, move |n| {
                     let stopping = runtime.stopping();
                     async move {
                         if n > 0 {

@@ -164,9 +164,12 @@ fn files(backend: Backend) {
     };
     assert_eq!(upload("name=\"f\"; filename=\"../f.bin\""), 201);
     assert_eq!(upload("name=\"f\""), 400);
-    assert_eq!(server.get("/files/f.bin").text(), content);
+    let whole = server.get("/files/f.bin");
+    assert_eq!(whole.header("content-length"), Some("350000"));
+    assert_eq!(whole.text(), content);
     let part = server.send(Request::get("/files/f.bin").with_header("range", "bytes=70-76"));
     assert_eq!((part.status().as_u16(), part.header("content-range")), (206, Some("bytes 70-76/350000")));
+    assert_eq!((part.header("content-length"), part.header("transfer-encoding")), (Some("7"), None));
     assert_eq!(part.text(), "000010\n");
     assert_eq!(server.get("/files/none").status(), 404);
     assert_eq!(server.get("/static/hello.txt").text(), "hello from a file\n");

@@ -109,7 +109,8 @@ impl Body {
     }
 
     /// Creates a body from a stream of chunks. Its length is not known: it is sent with the chunked coding, or to an
-    /// HTTP/1.0 peer until the connection closes.
+    /// HTTP/1.0 peer until the connection closes. A handler that knows the length sets `Content-Length`; see
+    /// [`Response`](crate::Response).
     ///
     /// An error from the stream cuts the connection, so that the peer does not mistake a part for the whole.
     ///

@@ -20,7 +20,11 @@ use crate::proto::stream::Stream;
 ///
 /// The connection writes `Content-Length`, `Transfer-Encoding`, `Connection`, `Date` and `Server`. A handler may set
 /// `Connection: close`, which closes the connection after the response, and its own `Server` and `Date`. The connection
-/// ignores other values of these fields, with one exception:
+/// ignores other values of these fields, with two exceptions:
+///
+/// A body that does not know its length, such as [`Body::from_stream`], is sent with the `Content-Length` that the
+/// handler has set. Another number of bytes cuts the connection, and trailers are dropped. Without the field, or with 0,
+/// the body is sent in chunks.
 ///
 /// The body of a 304 is never sent, and a handler may leave out the body of a response to HEAD. The connection does not
 /// know the length of such a body. It sends the `Content-Length` that the handler has set, or none. A body that the
@@ -469,7 +473,13 @@ where
     N: TryInto<HeaderName, Error: fmt::Debug>,
     V: TryInto<HeaderValue, Error: fmt::Debug>,
 {
-    (name.try_into().expect("a valid field name"), value.try_into().expect("a valid field value"))
+    match name.try_into() {
+        Err(error) => panic!("the name of a field is not valid: {error:?}"),
+        Ok(name) => match value.try_into() {
+            Ok(value) => (name, value),
+            Err(error) => panic!("the value of the field `{name}` is not valid: {error:?}"),
+        },
+    }
 }
 
 impl fmt::Debug for Response {

@@ -41,14 +41,16 @@ impl ResponseState {
     /// | to HEAD, the body is empty | the same: the handler may have made no body for HEAD | none |
     /// | to HEAD, any other body | as for GET | dropped |
     /// | a body of known length | its length | sent |
-    /// | a body of unknown length, to HTTP/1.1 | `Transfer-Encoding: chunked` | sent in chunks |
-    /// | a body of unknown length, to HTTP/1.0 | none | sent until the connection closes |
+    /// | a body of unknown length, the handler has set `Content-Length` | that of the handler | sent |
+    /// | any other body of unknown length, to HTTP/1.1 | `Transfer-Encoding: chunked` | sent in chunks |
+    /// | any other body of unknown length, to HTTP/1.0 | none | sent until the connection closes |
     pub(crate) fn after_head(
         status: StatusCode,
         fields: &[(HeaderName, HeaderValue)],
         length: Option<u64>,
         facts: Facts,
     ) -> (BodyLength, ResponseState) {
+        let length = length.or_else(|| promised_length(fields));
         let (announced, state) = match (status, length) {
             (StatusCode::NO_CONTENT, _) => (BodyLength::Omitted, ResponseState::Bodiless),
             (StatusCode::RESET_CONTENT, _) => (BodyLength::Known(0), ResponseState::Bodiless),
@@ -150,7 +152,17 @@ pub(crate) fn asks_to_close(fields: &[(HeaderName, HeaderValue)]) -> bool {
 
 /// The `Content-Length` of the handler, for the body that it did not make.
 fn given_length(fields: &[(HeaderName, HeaderValue)]) -> BodyLength {
-    let given = fields.iter().find(|(name, _)| *name == header::CONTENT_LENGTH);
-    let length = given.and_then(|(_, value)| value.to_str().ok()?.parse().ok());
-    length.map_or(BodyLength::Omitted, BodyLength::Known)
+    content_length(fields).map_or(BodyLength::Omitted, BodyLength::Known)
+}
+
+/// The `Content-Length` of the handler, for a body that does not know its length, such as a stream or a file. With 0 the
+/// body would be dropped unread, so that nothing would notice a wrong value.
+fn promised_length(fields: &[(HeaderName, HeaderValue)]) -> Option<u64> {
+    content_length(fields).filter(|&length| length > 0)
+}
+
+/// The value of the field `Content-Length` that the handler has set.
+fn content_length(fields: &[(HeaderName, HeaderValue)]) -> Option<u64> {
+    let (_, value) = fields.iter().find(|(name, _)| *name == header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
 }
