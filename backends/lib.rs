@@ -79,6 +79,10 @@ pub use choice::{Backend, BackendError};
 pub use gearshift_core::Json;
 #[cfg(feature = "cookies")]
 pub use gearshift_core::cookie;
+#[doc(inline)]
+pub use gearshift_core::handlers::{
+    blocking, body_limit, compute, debug_handler, metrics, on_disconnect, sync, timeout,
+};
 #[cfg(feature = "hyper")]
 #[doc(inline)]
 pub use gearshift_core::hyper;
@@ -94,8 +98,8 @@ pub use gearshift_core::{
     Elapsed, Endpoint, Fields, FieldsIter, Handler, HeadTooLarge, HeaderMap, HeaderName, HeaderValue,
     IntoAnswer, IntoResponse, Limits, Method, OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats,
     Refusal, Report, Request, RequestContext, Response, RouteOptions, Router, Runtime, Scope, ServeError,
-    Server, Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, Version, Work, blocking,
-    body_limit, compute, header, http, metrics, middleware, on_disconnect, sse, sync, timeout,
+    Server, Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, Version, Work, header, http,
+    middleware, sse,
 };
 #[cfg(feature = "multipart")]
 #[doc(inline)]

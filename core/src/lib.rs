@@ -78,7 +78,13 @@ pub use server::lifecycle::{self, Threads, Workers};
 pub use server::listener::{Bind, Listener};
 
 pub use web::app::StatefulApp;
-pub use web::handlers::{blocking, body_limit, compute, metrics, on_disconnect, sync, timeout};
+/// The functions that make handlers. Unlike `gearshift_core::sync`, which is also a module, `handlers::sync` is the
+/// function alone.
+#[doc(hidden)]
+pub use web::handlers;
+pub use web::handlers::{
+    blocking, body_limit, compute, debug_handler, metrics, on_disconnect, sync, timeout,
+};
 #[cfg(feature = "hyper")]
 pub use web::hyper;
 pub use web::middleware;

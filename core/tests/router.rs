@@ -1,5 +1,6 @@
 //! The router: groups, middleware, states and options, without a server.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,9 +199,61 @@ fn states_are_those_of_the_router_and_of_the_routers_around_it() {
 }
 
 #[test]
-#[should_panic(expected = "no router of this request has a state of the type u8")]
+#[should_panic(expected = "no router of this request has a state of the type u8; `with_state` gives it one")]
 fn a_missing_state_is_named() {
     Request::new(Method::GET, "/", ()).state::<u8>();
+}
+
+#[test]
+#[should_panic(
+    expected = "the state of this request is an Arc<u8>: give it to the router by `with_shared_state`"
+)]
+fn a_state_that_is_shared_twice_is_named() {
+    let router =
+        Router::new().get("/", sync(|request| request.state::<u8>().to_string())).with_state(Arc::new(1_u8));
+    get(&router, "/");
+}
+
+#[test]
+fn a_mistake_is_reported_where_the_application_makes_it() {
+    thread_local! {
+        static REPORT: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        REPORT.set(panic.to_string());
+        report(panic);
+    }));
+    for (make, said) in [
+        (|| drop(Router::new().get("a", sync(|_| ""))), "has to begin with a slash: \"/a\""),
+        (|| drop(Router::new().any("/:a", sync(|_| ""))), "the parameter is written \"{a}\""),
+        (
+            || drop(Router::new().get("/a", sync(|_| "")).get("/a", sync(|_| ""))),
+            "/a has a handler for GET already",
+        ),
+        (
+            || drop(Router::new().any("/a", sync(|_| "")).any("/a", sync(|_| ""))),
+            "/a has a handler for any already",
+        ),
+        (|| drop(Router::new().nest("/a/", Router::new())), "must not end with one"),
+        (
+            || drop(Router::new().put("/a", sync(|_| "")).merge(Router::new().put("/a", sync(|_| "")))),
+            "/a has a handler for PUT already",
+        ),
+        (
+            || drop(Response::new(()).with_header("x a", "1")),
+            "the name of a field is not valid: InvalidHeaderName",
+        ),
+        (
+            || drop(Response::new(()).with_header("x-a", "\n")),
+            "the value of the field `x-a` is not valid: InvalidHeaderValue",
+        ),
+    ] as [(fn(), &str); 8]
+    {
+        assert!(std::panic::catch_unwind(make).is_err(), "{said}");
+        let report = REPORT.take();
+        assert!(report.contains(file!()) && report.contains(said), "{report}");
+    }
 }
 
 #[test]
@@ -293,8 +346,8 @@ fn mistakes_in_paths_are_refused_with_a_hint() {
         );
     }
     let two = || Router::new().get("/a", sync(|_| "x"));
-    assert!(refused(move || two().merge(two())).contains("added twice"));
-    assert!(refused(move || two().nest("/b", two()).get("/b/a", sync(|_| "x"))).contains("added twice"));
+    assert!(refused(move || two().merge(two())).contains("has a handler for GET already"));
+    assert!(refused(move || two().nest("/b", two()).get("/b/a", sync(|_| "x"))).contains("has a handler for GET already"));
     let fallback = || Router::new().fallback(sync(|_| "x"));
     assert!(refused(move || fallback().merge(fallback())).contains("both have a fallback"));
     // These are no mistakes.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub(crate) const AREA: Area = (
         ("a_route_may_wait_longer_or_shorter_than_the_setting", times),
         ("a_route_has_its_own_limit_for_bodies", bodies),
         ("handlers_and_middleware_share_the_state_that_the_stop_sees", state),
+        ("periodic_calls_have_the_state_and_the_runtime", periodic),
     ],
 );
 
@@ -221,4 +222,28 @@ fn state(backend: Backend) {
     }
     server.stop();
     assert_eq!(given.recv(), Ok("state"));
+}
+
+fn periodic(backend: Backend) {
+    #[derive(Default)]
+    struct Calls(AtomicUsize);
+    let (give, given) = mpsc::channel();
+    let app = App::start_with_state(async |_: Runtime| {
+        let router = Router::new()
+            .get("/", sync(|request| request.state::<Calls>().0.load(Ordering::SeqCst).to_string()));
+        Ok((router, Calls::default()))
+    })
+    .every(Duration::from_millis(2), async |calls: Arc<Calls>, runtime: Runtime| {
+        runtime.blocking(move || calls.0.fetch_add(1, Ordering::SeqCst)).await;
+    })
+    .every(Duration::MAX, async |_, _| panic!("that is a long time"))
+    .on_stop(async move |calls: Arc<Calls>| {
+        give.send(calls.0.load(Ordering::SeqCst)).expect("the test waits")
+    });
+    let server = Launched::app(backend, few_workers(backend), app);
+    wait_until("the calls go on", || {
+        server.client().get("/").text().parse().is_ok_and(|calls: usize| calls > 2)
+    });
+    server.stop();
+    assert!(given.recv().expect("the stop has run") > 2);
 }

@@ -55,8 +55,8 @@ use crate::runtime::config::OnDisconnect;
 /// # Closures that capture
 ///
 /// An async closure that uses a variable of its environment is no handler, because its future would borrow from the
-/// closure. There are two ways out: the state of the router ([`Request::state`](crate::Request::state)), or a closure that returns
-/// an async block with a clone:
+/// closure. There are two ways out: the state of the router ([`Request::state`](crate::Request::state)), or a closure
+/// that returns an async block with a clone:
 ///
 /// ```
 /// # use gearshift_core::{Request, Router};
@@ -69,6 +69,11 @@ use crate::runtime::config::OnDisconnect;
 /// # drop(app);
 /// ```
 ///
+/// # A function that is no handler
+///
+/// The compiler says of a function that it is no handler, and not why. With [`debug_handler`](crate::debug_handler())
+/// around the function it names the part that does not fit.
+///
 /// [`sync`]: crate::sync()
 /// [`blocking`]: crate::blocking()
 /// [`compute`]: crate::compute()
@@ -78,7 +83,9 @@ use crate::runtime::config::OnDisconnect;
     label = "not a handler",
     note = "a handler is an async function from `Request` to a type that is `IntoResponse`, such as `Result<String, Refusal>`",
     note = "a plain function becomes a handler by `sync(f)`, or by `blocking(f)` or `compute(f)` if it takes long",
-    note = "a closure that captures is written `move |request| {{ let x = x.clone(); async move {{ … }} }}`"
+    note = "a closure that captures is written `move |request| {{ let x = x.clone(); async move {{ … }} }}`",
+    note = "its future is `Send`: no `Rc` and no guard of a `Mutex` lives across an `.await`",
+    note = "for `debug_handler(f)` in place of `f` the compiler says which of these is missing"
 )]
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request, with a response or with a future of one.

@@ -70,6 +70,25 @@ impl IntoResponse for Response {
     }
 }
 
+/// A function that fails with a response puts it into a `Box`, so that its `Result` stays small.
+///
+/// ```
+/// use gearshift_core::{IntoResponse, Request, Response, StatusCode};
+///
+/// fn checked(request: Request) -> Result<Request, Box<Response>> {
+///     match request.header("x-key") {
+///         Some("secret") => Ok(request),
+///         _ => Err(StatusCode::UNAUTHORIZED.into_response().with_header("www-authenticate", "Key").into()),
+///     }
+/// }
+/// # assert_eq!(checked(Request::get("/")).unwrap_err().into_response().status(), 401);
+/// ```
+impl IntoResponse for Box<Response> {
+    fn into_response(self) -> Response {
+        *self
+    }
+}
+
 impl IntoResponse for () {
     fn into_response(self) -> Response {
         Response::status_only(StatusCode::OK)

@@ -355,6 +355,9 @@ impl Runtime {
     ///
     /// [`Task::cancel`] ends the calls earlier, and a call that has begun at its next wait.
     ///
+    /// An application that starts with a state has [`StatefulApp::every`](crate::StatefulApp::every), which passes the
+    /// state to each call.
+    ///
     /// # Panics
     /// If `period` is zero.
     ///
@@ -368,13 +371,22 @@ impl Runtime {
     /// # drop(app);
     /// ```
     #[track_caller]
-    pub fn every<F, C>(&self, period: Duration, mut function: F) -> Task<()>
+    pub fn every<F, C>(&self, period: Duration, function: F) -> Task<()>
     where
         F: FnMut() -> C + Send + 'static,
         C: Future<Output = ()> + Send + 'static,
     {
         assert!(!period.is_zero(), "a period is longer than zero");
-        let (runtime, origin) = (self.clone(), Origin::Spawned(Location::caller()));
+        self.every_at(period, function, Origin::Spawned(Location::caller()))
+    }
+
+    /// Does the same as [`Runtime::every`]. Log lines name `origin`. `period` is not zero.
+    pub(crate) fn every_at<F, C>(&self, period: Duration, mut function: F, origin: Origin) -> Task<()>
+    where
+        F: FnMut() -> C + Send + 'static,
+        C: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = self.clone();
         let calls = async move {
             let mut next = after(runtime.now(), period);
             while before(runtime.stopping(), runtime.sleep_until(next)).await.is_none() {

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use crate::proto::BoxError;
+use crate::proto::{BoxError, BoxFuture};
 use crate::runtime::handle::Runtime;
+use crate::runtime::stall::Origin;
 use crate::server::backend::App;
 use crate::web::router::Router;
 
@@ -44,17 +47,12 @@ impl App {
         S: Future<Output = Result<(Router, T), BoxError>> + Send + 'static,
         T: Send + Sync + 'static,
     {
-        let state = Arc::new(OnceLock::new());
-        let given = state.clone();
-        let app = App::start(move |runtime| {
+        let start = move |runtime| {
             let starting = start(runtime);
-            async move {
-                let (router, state) = starting.await?;
-                let state = given.get_or_init(|| Arc::new(state));
-                Ok(router.with_shared_state(state.clone()))
-            }
-        });
-        StatefulApp { app, state }
+            Box::pin(async move { starting.await.map(|(router, state)| (router, Arc::new(state))) })
+                as Starting<T>
+        };
+        StatefulApp { start: Box::new(start), tasks: Vec::new() }
     }
 }
 
@@ -73,20 +71,67 @@ impl App {
 /// # drop(app);
 /// ```
 pub struct StatefulApp<T> {
-    app: App,
-    /// Set by the start.
-    state: Arc<OnceLock<Arc<T>>>,
+    start: Box<dyn FnOnce(Runtime) -> Starting<T> + Send>,
+    /// The functions of [`StatefulApp::every`], which start its calls.
+    tasks: Vec<Box<dyn FnOnce(Arc<T>, &Runtime) + Send>>,
 }
 
+/// The future of a start.
+type Starting<T> = BoxFuture<Result<(Router, Arc<T>), BoxError>>;
+
 impl<T: Send + Sync + 'static> StatefulApp<T> {
+    /// Calls `function` with the state once in each `period`, from the start until the server begins to stop. The calls
+    /// are those of [`Runtime::every`]: the first one comes after one `period`, they do not overlap, and a stop waits
+    /// for a call that has begun. Work that blocks goes through [`Runtime::blocking`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use gearshift_core::{App, BoxError, Router, Runtime};
+    ///
+    /// struct Store;
+    ///
+    /// impl Store {
+    ///     /// Blocks while it removes the entries that are out of date.
+    ///     fn expire(&self) {}
+    ///     fn flush(&self) {}
+    /// }
+    ///
+    /// let app = App::start_with_state(async |_| Ok::<_, BoxError>((Router::new(), Store)))
+    ///     .every(Duration::from_secs(60), async |store: Arc<Store>, runtime: Runtime| {
+    ///         runtime.blocking(move || store.expire()).await;
+    ///     })
+    ///     .on_stop(async |store| store.flush());
+    /// # drop(app);
+    /// ```
+    ///
+    /// # Panics
+    /// If `period` is zero.
+    #[track_caller]
+    pub fn every<F, C>(mut self, period: Duration, mut function: F) -> StatefulApp<T>
+    where
+        F: FnMut(Arc<T>, Runtime) -> C + Send + 'static,
+        C: Future<Output = ()> + Send + 'static,
+    {
+        let origin = Location::caller();
+        assert!(!period.is_zero(), "a period is longer than zero");
+        self.tasks.push(Box::new(move |state, runtime| {
+            let inner = runtime.clone();
+            let calls = move || function(state.clone(), inner.clone());
+            runtime.every_at(period, calls, Origin::Spawned(origin)).detach();
+        }));
+        self
+    }
+
     /// Sets a function that gets the state during a stop; see [`App::on_stop`].
     pub fn on_stop<F, S>(self, stop: F) -> App
     where
         F: FnOnce(Arc<T>) -> S + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        let state = self.state;
-        self.app.on_stop(move || {
+        let state = Arc::new(OnceLock::new());
+        self.into_app(state.clone()).on_stop(move || {
             let stopping = state.get().cloned().map(stop);
             async {
                 if let Some(stopping) = stopping {
@@ -95,11 +140,27 @@ impl<T: Send + Sync + 'static> StatefulApp<T> {
             }
         })
     }
+
+    /// Creates the application, whose start sets `given`.
+    fn into_app(self, given: Arc<OnceLock<Arc<T>>>) -> App {
+        let StatefulApp { start, tasks } = self;
+        App::start(move |runtime: Runtime| {
+            let starting = start(runtime.clone());
+            async move {
+                let (router, state) = starting.await?;
+                for task in tasks {
+                    task(state.clone(), &runtime);
+                }
+                let state = given.get_or_init(|| state);
+                Ok(router.with_shared_state(state.clone()))
+            }
+        })
+    }
 }
 
-impl<T> From<StatefulApp<T>> for App {
+impl<T: Send + Sync + 'static> From<StatefulApp<T>> for App {
     fn from(stateful: StatefulApp<T>) -> App {
-        stateful.app
+        stateful.into_app(Arc::default())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Kinds of handlers: plain functions and the threads they run on, handlers with options, and the statistics.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,27 @@ fn offloading<R: IntoResponse>(
     }
 }
 
+/// Returns `function`, which is a handler already. The compiler says of a function that does not fit that it is no
+/// handler. Inside of `debug_handler` it says which part does not fit: the parameter, the type that is no
+/// [`IntoResponse`], or the value that makes the future not `Send`. Such a value, for example an `Rc` or the guard of a
+/// `std::sync::Mutex`, must be dropped before the next `.await`.
+///
+/// ```
+/// # use gearshift_core::{Request, Router, debug_handler};
+/// async fn hello(_: Request) -> &'static str {
+///     "hello"
+/// }
+/// let app = Router::new().get("/", debug_handler(hello));
+/// # drop(app);
+/// ```
+pub fn debug_handler<F, A>(function: F) -> F
+where
+    F: Fn(Request) -> A + Send + Sync + 'static,
+    A: Future<Output: IntoResponse> + Send + 'static,
+{
+    function
+}
+
 /// Creates a handler that answers with the [`Stats`](crate::Stats) of the server in the Prometheus text format.
 ///
 /// The handler panics if the request has no runtime.
@@ -127,6 +149,26 @@ pub fn on_disconnect(policy: OnDisconnect, handler: impl Handler) -> impl Handle
 /// dropped, and its peer receives 503. The limit has no effect on a handler that answers without waiting. Middleware
 /// keeps it, and its own waits count.
 ///
+/// The limit ends the middleware of the route together with the handler. Middleware therefore does not see the 503, and
+/// adds no fields to it; the access log has a line for it. A middleware that waits for the rest of the chain with
+/// [`Runtime::timeout`](crate::Runtime::timeout) answers inside of the middleware before it:
+///
+/// ```
+/// # use std::time::Duration;
+/// use gearshift_core::middleware::{Next, from_fn, map_response};
+/// use gearshift_core::{Elapsed, Request, Response, Router};
+///
+/// async fn two_seconds(request: Request, next: Next) -> Result<Response, Elapsed> {
+///     let runtime = request.runtime().clone();
+///     runtime.timeout(Duration::from_secs(2), next.run(request)).await
+/// }
+///
+/// let app = Router::new()
+///     .wrap(map_response(|response| response.with_header("access-control-allow-origin", "*")))
+///     .wrap(from_fn(two_seconds));
+/// # drop(app);
+/// ```
+///
 /// ```
 /// # use std::time::Duration;
 /// # use gearshift_core::{Request, Router, timeout};
@@ -140,7 +182,7 @@ pub fn on_disconnect(policy: OnDisconnect, handler: impl Handler) -> impl Handle
 /// # Panics
 /// If `limit` is zero.
 pub fn timeout(limit: Duration, handler: impl Handler) -> impl Handler {
-    assert!(!limit.is_zero(), "a handler needs some time");
+    assert!(!limit.is_zero(), "the timeout of a handler is longer than zero");
     WithOptions { handler, options: RouteOptions { timeout: Some(limit), ..RouteOptions::default() } }
 }
 

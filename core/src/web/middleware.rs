@@ -85,6 +85,13 @@ use crate::proto::response::Response;
 /// let app = Router::new().get("/", sync(|_| "hello")).wrap(Quota(1000));
 /// # drop(app);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no middleware",
+    label = "not a middleware",
+    note = "an async function from `Request` and `Next` becomes a middleware by `from_fn(f)`",
+    note = "a plain function becomes one by `map_request(f)`, `map_response(f)` or `from_sync(f)`",
+    note = "a layer of tower is added by `Router::layer`, with the feature `tower`"
+)]
 pub trait Middleware: Send + Sync + 'static {
     /// Returns the handler that runs in place of `next`, and mostly calls it. Its [`options`](Handler::options) are
     /// those of `next`; the router passes them on.
@@ -247,21 +254,38 @@ pub fn from_sync(function: impl Fn(Request, &Next) -> Answer + Send + Sync + 'st
     FromFn(Arc::new(function))
 }
 
-/// Creates a middleware that changes each request, or answers it in place of the handler.
+/// Creates a middleware that changes each request, or answers it in place of the handler. The error may be a
+/// [`Refusal`](crate::Refusal), an error of the application, or a `Box` of a [`Response`].
+///
+/// What the middleware finds out goes to the handler through the extensions of the request:
 ///
 /// ```
 /// use gearshift_core::middleware::map_request;
 /// use gearshift_core::{Refusal, Request, Router, StatusCode, sync};
 ///
-/// struct UserName(String);
+/// #[derive(Clone)]
+/// struct User(String);
 ///
-/// let login = map_request(|mut request: Request| {
-///     let name = request.header("x-user").ok_or(Refusal::from(StatusCode::UNAUTHORIZED))?.to_owned();
-///     request.extensions_mut().insert(std::sync::Arc::new(UserName(name)));
-///     Ok::<_, Refusal>(request)
-/// });
-/// let app = Router::new().get("/", sync(|_| "hello")).wrap(login);
-/// # drop(app);
+/// fn login(mut request: Request) -> Result<Request, Refusal> {
+///     let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+///     let name = token.and_then(|token| token.strip_prefix("secret-")).ok_or_else(|| {
+///         Refusal::new(StatusCode::UNAUTHORIZED, "a token is needed").with_header("www-authenticate", "Bearer")
+///     })?;
+///     let user = User(name.to_owned());
+///     request.extensions_mut().insert(user);
+///     Ok(request)
+/// }
+///
+/// fn me(request: Request) -> String {
+///     let User(name) = request.extensions().get().expect("`login` is before all routes");
+///     format!("Hello, {name}!")
+/// }
+///
+/// let app = Router::new().get("/me", sync(me)).wrap(map_request(login));
+/// # use gearshift_core::{Answer, Handler};
+/// # let request = Request::get("/me").with_header("authorization", "Bearer secret-Ada");
+/// # let Answer::Ready(response) = app.call(request) else { panic!("it is sync") };
+/// # assert_eq!(response.status(), 200);
 /// ```
 pub fn map_request<E: IntoResponse>(
     function: impl Fn(Request) -> Result<Request, E> + Send + Sync + 'static,

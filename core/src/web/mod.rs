@@ -5,7 +5,7 @@ pub(crate) mod app;
 mod content;
 #[cfg(feature = "cookies")]
 mod cookies;
-pub(crate) mod handlers;
+pub mod handlers;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod middleware;

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-use http::StatusCode;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
 
 use crate::proto::body::BodyError;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::request::{ParamError, Request};
-use crate::proto::response::Response;
+use crate::proto::response::{Response, field};
 use crate::runtime::config::Overload;
 use crate::runtime::handle::Elapsed;
 use crate::runtime::pool::Busy;
@@ -18,8 +18,7 @@ use crate::runtime::pool::Busy;
 /// The error of a handler that does not serve a request: a status, and a reason for the peer.
 ///
 /// The operator `?` converts the errors of this crate, and a [`StatusCode`], into a `Refusal`. As a response it is the
-/// reason as text, with `Retry-After` if the status is 503. An application that formats its errors in another way, as
-/// HTML or JSON, uses [`status`](Refusal::status) and [`why`](Refusal::why).
+/// reason as text, with `Retry-After` if the status is 503.
 ///
 /// ```
 /// use gearshift_core::{IntoResponse, Refusal, Request, StatusCode};
@@ -36,16 +35,95 @@ use crate::runtime::pool::Busy;
 /// # assert_eq!(refusal.into_response().status(), StatusCode::CONFLICT);
 /// # drop(halve);
 /// ```
+///
+/// # Errors of an application
+///
+/// An application that formats its errors in another way, for example as JSON, has an error type of its own. It makes
+/// that type of every `Refusal`, by [`status`](Refusal::status), [`headers`](Refusal::headers) and
+/// [`why`](Refusal::why). One implementation of `From` serves all errors of this crate:
+///
+/// ```
+/// # #[cfg(feature = "json")]
+/// # mod example {
+/// use gearshift_core::{IntoResponse, Json, Refusal, Request, Response, StatusCode};
+/// use serde_json::json;
+///
+/// enum ApiError {
+///     SoldOut,
+///     Refused(Refusal),
+/// }
+///
+/// impl<E: Into<Refusal>> From<E> for ApiError {
+///     fn from(error: E) -> ApiError {
+///         ApiError::Refused(error.into())
+///     }
+/// }
+///
+/// impl IntoResponse for ApiError {
+///     fn into_response(self) -> Response {
+///         match self {
+///             ApiError::SoldOut => (StatusCode::CONFLICT, Json(json!({ "error": "sold out" }))).into_response(),
+///             ApiError::Refused(refusal) => {
+///                 let body = Json(json!({ "error": refusal.why() }));
+///                 (refusal.status(), refusal.headers(), body).into_response()
+///             }
+///         }
+///     }
+/// }
+///
+/// async fn buy(request: Request) -> Result<String, ApiError> {
+///     let item: u32 = request.parse_param("item")?;
+///     let count: u32 = request.json().await?;
+///     if count > 3 { Err(ApiError::SoldOut) } else { Ok(format!("{count} of {item}")) }
+/// }
+/// # #[test]
+/// # fn test() {}
+/// # pub fn check() {
+/// #     let error = ApiError::from(gearshift_core::Busy);
+/// #     assert!(error.into_response().header("retry-after").is_some());
+/// #     drop(buy);
+/// # }
+/// # }
+/// # #[cfg(feature = "json")]
+/// # example::check();
+/// ```
+///
+/// An error of another library, such as `rusqlite::Error`, then becomes a variant by `.map_err(ApiError::Database)`. An
+/// application that prefers an implementation of `From` for it writes one for each type instead of the generic one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     status: StatusCode,
     why: Cow<'static, str>,
+    /// The fields of the response that were set, without `Retry-After`.
+    fields: Option<Box<HeaderMap>>,
 }
 
 impl Refusal {
     /// Creates a refusal. The peer receives `status`, and `why` as text.
     pub fn new(status: StatusCode, why: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal { status, why: why.into() }
+        Refusal { status, why: why.into(), fields: None }
+    }
+
+    /// Sets a field of the response: `value` replaces the values of all fields with this name.
+    ///
+    /// ```
+    /// use gearshift_core::{IntoResponse, Refusal, StatusCode, header};
+    ///
+    /// let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "a token is needed").with_header("www-authenticate", "Bearer");
+    /// assert_eq!(refusal.into_response().header(header::WWW_AUTHENTICATE).unwrap(), "Bearer");
+    /// ```
+    ///
+    /// # Panics
+    /// As [`Response::with_header`].
+    #[track_caller]
+    pub fn with_header<N, V>(mut self, name: N, value: V) -> Refusal
+    where
+        N: TryInto<HeaderName, Error: fmt::Debug>,
+        V: TryInto<HeaderValue, Error: fmt::Debug>,
+    {
+        let (name, value) = field(name, value);
+        self.fields.get_or_insert_default().insert(name, value);
+        self
     }
 
     /// The status of the response.
@@ -56,6 +134,24 @@ impl Refusal {
     /// The reason that the peer receives.
     pub fn why(&self) -> &str {
         &self.why
+    }
+
+    /// The fields of the response, apart from those of its body: those of [`with_header`](Refusal::with_header), those
+    /// that the status requires, such as `Upgrade` of a 426 from [`HandshakeError`](crate::ws::HandshakeError), and
+    /// `Retry-After` if the status is 503.
+    ///
+    /// ```
+    /// use gearshift_core::{Refusal, StatusCode};
+    ///
+    /// assert!(Refusal::from(StatusCode::CONFLICT).headers().is_empty());
+    /// assert!(Refusal::from(StatusCode::SERVICE_UNAVAILABLE).headers().contains_key("retry-after"));
+    /// ```
+    pub fn headers(&self) -> HeaderMap {
+        let mut fields = self.fields.as_deref().cloned().unwrap_or_default();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            fields.entry(header::RETRY_AFTER).or_insert(HeaderValue::from(Overload::RETRY_AFTER));
+        }
+        fields
     }
 }
 
@@ -69,15 +165,12 @@ impl std::error::Error for Refusal {}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let fields = self.headers();
         let text = match self.why {
             Cow::Borrowed(why) => Response::text(why),
             Cow::Owned(why) => Response::text(why),
         };
-        let response = text.with_status(self.status);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            return response.with_header(header::RETRY_AFTER, HeaderValue::from(Overload::RETRY_AFTER));
-        }
-        response
+        (self.status, fields, text).into_response()
     }
 }
 

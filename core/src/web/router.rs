@@ -118,26 +118,31 @@ impl Router {
     }
 
     /// Adds a handler for GET and HEAD requests to `path`. Panics as [`Router::route`] does.
+    #[track_caller]
     pub fn get(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::GET, path, handler)
     }
 
     /// Adds a handler for POST requests to `path`. Panics as [`Router::route`] does.
+    #[track_caller]
     pub fn post(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::POST, path, handler)
     }
 
     /// Adds a handler for PUT requests to `path`. Panics as [`Router::route`] does.
+    #[track_caller]
     pub fn put(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::PUT, path, handler)
     }
 
     /// Adds a handler for PATCH requests to `path`. Panics as [`Router::route`] does.
+    #[track_caller]
     pub fn patch(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::PATCH, path, handler)
     }
 
     /// Adds a handler for DELETE requests to `path`. Panics as [`Router::route`] does.
+    #[track_caller]
     pub fn delete(self, path: &str, handler: impl Handler) -> Router {
         self.route(Method::DELETE, path, handler)
     }
@@ -147,6 +152,7 @@ impl Router {
     /// # Panics
     /// If `path` is malformed, if it conflicts with the path of another route, or if it has a handler for `method`
     /// already.
+    #[track_caller]
     pub fn route(mut self, method: Method, path: &str, handler: impl Handler) -> Router {
         let endpoint = Endpoint::new(handler).within(&self.group);
         self.at(path).add(Some(method), endpoint);
@@ -154,6 +160,7 @@ impl Router {
     }
 
     /// Adds a handler for all methods for which `path` has no other handler. Panics as [`Router::route`] does.
+    #[track_caller]
     pub fn any(mut self, path: &str, handler: impl Handler) -> Router {
         let endpoint = Endpoint::new(handler).within(&self.group);
         self.at(path).add(None, endpoint);
@@ -213,6 +220,9 @@ impl Router {
 
     /// Gives all handlers and middleware of this router a value of type `T`; see [`Request::state`]. A router has one
     /// state of each type: a second one replaces the first. Nested routers see the states of outer ones.
+    ///
+    /// The router keeps the value in an `Arc`. An `Arc` that the caller has is given by
+    /// [`with_shared_state`](Router::with_shared_state).
     pub fn with_state<T: Send + Sync + 'static>(self, state: T) -> Router {
         self.with_shared_state(Arc::new(state))
     }
@@ -237,6 +247,7 @@ impl Router {
     ///
     /// # Panics
     /// If `prefix` does not begin with a slash or ends with one, or as [`Router::route`] does.
+    #[track_caller]
     pub fn nest(mut self, prefix: &str, other: Router) -> Router {
         assert!(
             prefix.starts_with('/') && !prefix.ends_with('/'),
@@ -255,6 +266,7 @@ impl Router {
     ///
     /// # Panics
     /// If both routers have a fallback, or as [`Router::route`] does.
+    #[track_caller]
     pub fn merge(mut self, other: Router) -> Router {
         if other.has_fallback {
             assert!(!self.has_fallback, "two routers that both have a fallback cannot be merged");
@@ -266,6 +278,7 @@ impl Router {
     }
 
     /// Adds the routes and nested fallbacks of `other`.
+    #[track_caller]
     fn adopt(&mut self, prefix: &str, other: Router) {
         for (inner, fallback) in other.nested_fallbacks {
             let fallback = fallback.nested(&other.group).within(&self.group);
@@ -289,7 +302,9 @@ impl Router {
                 .collect();
             let unserved = adopted(route.unserved);
             let at = self.at(&path);
-            endpoints.into_iter().for_each(|(method, endpoint)| at.add(method, endpoint));
+            for (method, endpoint) in endpoints {
+                at.add(method, endpoint);
+            }
             if is_new && (route.has_hook || !at.has_hook) {
                 (at.unserved, at.has_hook) = (unserved, route.has_hook);
             }
@@ -302,6 +317,7 @@ impl Router {
     }
 
     /// The route of `path`, which is added if it does not exist.
+    #[track_caller]
     fn at(&mut self, path: &str) -> &mut Route {
         if let Some(at) = self.routes.iter().position(|route| *route.path == *path) {
             return &mut self.routes[at];
@@ -344,6 +360,7 @@ impl Router {
 ///
 /// # Panics
 /// If there is one. The message says what to write.
+#[track_caller]
 fn check_path(path: &str) {
     // `*` is the target of OPTIONS, and `HOST:PORT` that of CONNECT.
     let is_other_target =
@@ -480,7 +497,9 @@ impl Route {
     ///
     /// # Panics
     /// If there is one.
+    #[track_caller]
     fn add(&mut self, method: Option<Method>, endpoint: Endpoint) {
+        let name = method.clone();
         let is_taken = match method {
             Some(Method::GET) => self.get.replace(endpoint).is_some(),
             Some(method) => {
@@ -490,7 +509,8 @@ impl Route {
             }
             None => self.any.replace(endpoint).is_some(),
         };
-        assert!(!is_taken, "the route {} was added twice for one method", self.path);
+        let name = name.as_ref().map_or("any", Method::as_str);
+        assert!(!is_taken, "the route {} has a handler for {name} already", self.path);
     }
 
     fn set_hook(&mut self, hook: &Arc<dyn Handler>, group: &Group) {

@@ -9,6 +9,9 @@ impl Request {
     /// Returns the state of type `T` that [`Router::with_state`](crate::Router::with_state) has given to the router of
     /// the route. If several routers around the route have a state of this type, it is that of the innermost.
     ///
+    /// The `Arc` is that of the router: a state is shared without an `Arc` of its own, and the value that is returned
+    /// can be kept beyond the request.
+    ///
     /// # Panics
     /// If no router has a state of this type. The peer receives 500.
     ///
@@ -31,8 +34,18 @@ impl Request {
     /// ```
     #[track_caller]
     pub fn state<T: Send + Sync + 'static>(&self) -> Arc<T> {
-        let missing = || panic!("no router of this request has a state of the type {}", type_name::<T>());
-        self.try_state().unwrap_or_else(missing)
+        let name = type_name::<T>();
+        match self.try_state() {
+            Some(state) => state,
+            None if self.try_state::<Arc<T>>().is_some() => {
+                panic!(
+                    "the state of this request is an Arc<{name}>: give it to the router by `with_shared_state`"
+                )
+            }
+            None => {
+                panic!("no router of this request has a state of the type {name}; `with_state` gives it one")
+            }
+        }
     }
 
     /// Returns the state of type `T` like [`Request::state`], or `None` if no router has one.

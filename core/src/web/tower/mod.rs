@@ -317,6 +317,7 @@ impl Router {
     ///
     /// # Panics
     /// As [`Router::nest`].
+    #[track_caller]
     pub fn nest_service(self, prefix: &str, service: impl HttpService) -> Router {
         self.nest(prefix, Router::new().fallback(Nested(service)))
     }

@@ -8,6 +8,7 @@ use crate::proto::framing::list;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
+use crate::web::refusal::Refusal;
 use crate::web::ws::upgrade::WebSocketUpgrade;
 
 /// The only version of the protocol (RFC 6455, 4.1).
@@ -57,13 +58,33 @@ impl HandshakeError {
 /// The response has `Allow`, or `Upgrade` and `Sec-WebSocket-Version` (RFC 6455, 4.2.2), where they help the peer.
 impl IntoResponse for HandshakeError {
     fn into_response(self) -> Response {
-        let response = Response::text(self.to_string()).with_status(self.status());
-        match self {
-            HandshakeError::NotGet => response.with_header(header::ALLOW, HeaderValue::from_static("GET")),
-            HandshakeError::NotUpgrade | HandshakeError::WrongVersion => response
+        Refusal::from(self).into_response()
+    }
+}
+
+/// The refusal has the status, the text and the fields of the response.
+///
+/// ```
+/// use gearshift_core::ws::WebSocket;
+/// use gearshift_core::{Refusal, Request, Response};
+///
+/// fn watch(request: Request) -> Result<Response, Refusal> {
+///     let room: u32 = request.parse_param("room")?;
+///     Ok(request.websocket()?.on_upgrade(async move |mut socket: WebSocket| {
+///         let _ = socket.send(format!("this is room {room}").into()).await;
+///     }))
+/// }
+/// # drop(watch);
+/// ```
+impl From<HandshakeError> for Refusal {
+    fn from(error: HandshakeError) -> Refusal {
+        let refusal = Refusal::new(error.status(), error.to_string());
+        match error {
+            HandshakeError::NotGet => refusal.with_header(header::ALLOW, HeaderValue::from_static("GET")),
+            HandshakeError::NotUpgrade | HandshakeError::WrongVersion => refusal
                 .with_header(header::UPGRADE, PROTOCOL)
                 .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION)),
-            HandshakeError::InvalidKey => response,
+            HandshakeError::InvalidKey => refusal,
         }
     }
 }
@@ -159,6 +180,8 @@ mod tests {
             (HandshakeError::WrongVersion, 426, Some((header::SEC_WEBSOCKET_VERSION, "13"))),
             (HandshakeError::InvalidKey, 400, None),
         ] {
+            let refusal = Refusal::from(error);
+            assert_eq!((refusal.status().as_u16(), refusal.why()), (status, &*error.to_string()));
             let response = error.into_response();
             assert_eq!(response.status(), status);
             if let Some((name, value)) = field {
