@@ -49,6 +49,8 @@
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
 //! | `ws` | WebSocket connections, `gearshift::ws` |
 //!
+//! A method that the compiler does not find, such as `Request::json`, may belong to a feature that is not enabled.
+//!
 //! A feature says which backends are compiled in. A value, a [`Backend`], says which of them runs.
 //!
 //! Libraries that need tokio run on every backend with `async-compat`: the future that needs tokio is wrapped with

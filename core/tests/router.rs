@@ -347,7 +347,10 @@ fn mistakes_in_paths_are_refused_with_a_hint() {
     }
     let two = || Router::new().get("/a", sync(|_| "x"));
     assert!(refused(move || two().merge(two())).contains("has a handler for GET already"));
-    assert!(refused(move || two().nest("/b", two()).get("/b/a", sync(|_| "x"))).contains("has a handler for GET already"));
+    assert!(
+        refused(move || two().nest("/b", two()).get("/b/a", sync(|_| "x")))
+            .contains("has a handler for GET already")
+    );
     let fallback = || Router::new().fallback(sync(|_| "x"));
     assert!(refused(move || fallback().merge(fallback())).contains("both have a fallback"));
     // These are no mistakes.

@@ -52,7 +52,10 @@ use crate::runtime::config::OnDisconnect;
 /// # drop(app);
 /// ```
 ///
-/// # Closures that capture
+/// # Closures
+///
+/// An async closure names the type of its parameter, `async |request: Request| …`; inside of [`sync`] and the like the
+/// compiler knows it.
 ///
 /// An async closure that uses a variable of its environment is no handler, because its future would borrow from the
 /// closure. There are two ways out: the state of the router ([`Request::state`](crate::Request::state)), or a closure

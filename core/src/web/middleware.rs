@@ -216,7 +216,8 @@ pub fn from_fn(function: impl MiddlewareFn) -> impl Middleware {
     message = "`{Self}` is no middleware",
     label = "not a function of `from_fn`",
     note = "`from_fn` takes an async function from `Request` and `Next` to a type that is `IntoResponse`",
-    note = "a closure that captures is written `move |request, next| {{ let x = x.clone(); async move {{ … }} }}`"
+    note = "a closure that captures is written `move |request, next| {{ let x = x.clone(); async move {{ … }} }}`",
+    note = "its future is `Send`: no `Rc` and no guard of a `Mutex` lives across an `.await`"
 )]
 pub trait MiddlewareFn: Send + Sync + 'static {
     /// Calls the function.

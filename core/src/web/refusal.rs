@@ -76,8 +76,6 @@ use crate::runtime::pool::Busy;
 ///     let count: u32 = request.json().await?;
 ///     if count > 3 { Err(ApiError::SoldOut) } else { Ok(format!("{count} of {item}")) }
 /// }
-/// # #[test]
-/// # fn test() {}
 /// # pub fn check() {
 /// #     let error = ApiError::from(gearshift_core::Busy);
 /// #     assert!(error.into_response().header("retry-after").is_some());

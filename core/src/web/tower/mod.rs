@@ -91,6 +91,10 @@ use crate::web::tower::body::convert;
 /// }
 /// # drop(app(gearshift_core::tower::HandlerService::new(Router::new())));
 /// ```
+#[diagnostic::on_unimplemented(
+    note = "a service answers `http::Request<Body>`, is `Clone + Send + Sync`, and has a future that is `Send`",
+    note = "a router of axum is a service once it has its state: `axum::Router<()>`, from `with_state`"
+)]
 pub trait HttpService: Send + Sync + 'static {
     /// Passes a request to the service.
     #[doc(hidden)]
