@@ -30,12 +30,11 @@ use store::Settings;
 
 /// The service. Its start reads the links, and its stop writes them.
 pub fn app(settings: Settings) -> App {
-    let start = async |runtime: Runtime| {
+    let start = async |_: Runtime| {
         let links = Links::open(settings)?;
-        periodic::start(&runtime, &links);
         Ok((router(&links), links))
     };
-    App::start_with_state(start).on_stop(stop::save)
+    App::start_with_state(start).every(periodic::PERIOD, periodic::save).on_stop(stop::save)
 }
 
 /// All routes. The first layer sees a request first.
