@@ -233,7 +233,7 @@ fn a_mistake_is_reported_where_the_application_makes_it() {
         ),
         (
             || drop(Router::new().any("/a", sync(|_| "")).any("/a", sync(|_| ""))),
-            "/a has a handler for any already",
+            "/a has a handler for any method already",
         ),
         (|| drop(Router::new().nest("/a/", Router::new())), "must not end with one"),
         (

@@ -509,7 +509,7 @@ impl Route {
             }
             None => self.any.replace(endpoint).is_some(),
         };
-        let name = name.as_ref().map_or("any", Method::as_str);
+        let name = name.as_ref().map_or("any method", Method::as_str);
         assert!(!is_taken, "the route {} has a handler for {name} already", self.path);
     }
 
