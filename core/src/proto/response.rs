@@ -23,8 +23,8 @@ use crate::proto::stream::Stream;
 /// ignores other values of these fields, with two exceptions:
 ///
 /// A body that does not know its length, such as [`Body::from_stream`], is sent with the `Content-Length` that the
-/// handler has set. Another number of bytes cuts the connection, and trailers are dropped. Without the field, or with 0,
-/// the body is sent in chunks.
+/// handler has set. Another number of bytes cuts the connection, and trailers are dropped. Without the field, or with
+/// 0, the body is sent in chunks.
 ///
 /// The body of a 304 is never sent, and a handler may leave out the body of a response to HEAD. The connection does not
 /// know the length of such a body. It sends the `Content-Length` that the handler has set, or none. A body that the

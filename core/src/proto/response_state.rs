@@ -155,8 +155,8 @@ fn given_length(fields: &[(HeaderName, HeaderValue)]) -> BodyLength {
     content_length(fields).map_or(BodyLength::Omitted, BodyLength::Known)
 }
 
-/// The `Content-Length` of the handler, for a body that does not know its length, such as a stream or a file. With 0 the
-/// body would be dropped unread, so that nothing would notice a wrong value.
+/// The `Content-Length` of the handler, for a body that does not know its length, such as a stream or a file. With 0
+/// the body would be dropped unread, so that nothing would notice a wrong value.
 fn promised_length(fields: &[(HeaderName, HeaderValue)]) -> Option<u64> {
     content_length(fields).filter(|&length| length > 0)
 }

@@ -107,7 +107,7 @@ impl Refusal {
     /// ```
     /// use gearshift_core::{IntoResponse, Refusal, StatusCode, header};
     ///
-    /// let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "a token is needed").with_header("www-authenticate", "Bearer");
+    /// let refusal = Refusal::from(StatusCode::UNAUTHORIZED).with_header("www-authenticate", "Bearer");
     /// assert_eq!(refusal.into_response().header(header::WWW_AUTHENTICATE).unwrap(), "Bearer");
     /// ```
     ///
