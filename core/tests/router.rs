@@ -129,6 +129,72 @@ fn hooks_replace_the_responses_without_a_handler() {
 }
 
 #[test]
+fn a_hook_runs_within_the_middleware_around_its_route() {
+    let page = || sync(|_| "hook");
+    let inner = || Router::new().get("/x", sync(|_| "x")).wrap(named("inner"));
+    for router in [
+        Router::new().nest("/in", inner()).method_not_allowed(page()),
+        Router::new().method_not_allowed(page()).nest("/in", inner()),
+        Router::new().nest("/in", Router::new().merge(inner())).method_not_allowed(page()),
+        Router::new().nest("/in", inner().method_not_allowed(page())).method_not_allowed(sync(|_| "outer")),
+    ] {
+        assert_eq!(
+            said(&router.wrap(named("outer")), Method::PUT, "/in/x"),
+            (405, "outer(inner(hook))".into())
+        );
+    }
+}
+
+#[test]
+fn the_fallback_of_the_prefix_that_fits_best_answers_and_sees_its_parameters() {
+    let nested = |name: &'static str| {
+        let says = move |request: Request| {
+            let values = ["a", "b"].map(|name| request.param(name).unwrap_or_default().into_owned());
+            format!("{name} {} {}", values[0], values[1])
+        };
+        Router::new().fallback(sync(says))
+    };
+    let build = |reverse: bool| {
+        let mut all = vec![
+            ("/api", nested("api")),
+            ("/{a}", nested("tenant")),
+            ("/api/v{a}", nested("version")),
+            ("/users/{a}", Router::new().nest("/posts/{b}", nested("post"))),
+            ("/{a}/x", nested("x")),
+            ("/api/{a}/y", nested("y")),
+        ];
+        if reverse {
+            all.reverse();
+        }
+        all.into_iter().fold(Router::new(), |router, (prefix, nested)| router.nest(prefix, nested))
+    };
+    for router in [build(false), build(true)] {
+        for (path, expected) in [
+            ("/api", "api  "),
+            ("/api/", "api  "),
+            ("/api/1", "api  "),
+            ("/api/v1", "version 1 "),
+            ("/api/v1/", "version 1 "),
+            ("/api/v1/y", "version 1 "),
+            ("/api/x", "api  "),
+            ("/api/z/y/x", "y z "),
+            ("/apis", "tenant apis "),
+            ("/t%20u/y", "tenant t u "),
+            ("/t/x", "x t "),
+            ("/t/x/y//z", "x t "),
+            ("/users/1/posts/2/y", "post 1 2"),
+            ("/users/1/posts", "tenant users "),
+        ] {
+            assert_eq!(get(&router, path), expected, "{path}");
+        }
+        assert_eq!(said(&router, Method::GET, "/").0, 404);
+        assert_eq!(said(&router, Method::GET, "//x").0, 404);
+    }
+    let twice = || Router::new().nest("/x/{a}", nested("one")).nest("/x/{b}", nested("two"));
+    assert_eq!(refused(twice), "two routers under /x/{a} and /x/{b} have a fallback");
+}
+
+#[test]
 fn handlers_and_middleware_of_a_group_see_all_parameters_of_the_path_and_the_route() {
     let show = |request: &Request| {
         let of = |name| request.param(name).map(|value| value.into_owned());
@@ -290,6 +356,19 @@ fn options_are_those_of_the_innermost_that_has_them() {
     ] {
         match router.call(Request::new(Method::GET, path, ())) {
             Answer::Later(_, found) => assert_eq!(found, options(Some(policy), Some(time)), "{path}"),
+            ready => panic!("{path}: {ready:?}"),
+        }
+    }
+    // So are those of the handlers of requests without a handler.
+    let hooks = Router::new()
+        .get("/x", later)
+        .not_found(timeout(SECOND, later))
+        .method_not_allowed(timeout(SECOND, later))
+        .with_options(options(None, Some(2 * SECOND)))
+        .wrap(named("outer"));
+    for path in ["/none", "/x"] {
+        match hooks.call(Request::new(Method::PUT, path, ())) {
+            Answer::Later(_, found) => assert_eq!(found, options(None, Some(SECOND)), "{path}"),
             ready => panic!("{path}: {ready:?}"),
         }
     }

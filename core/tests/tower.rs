@@ -54,6 +54,28 @@ fn a_service_is_a_handler() {
 }
 
 #[test]
+fn a_router_behind_a_layer_finds_its_parameters_in_the_request_that_it_gets() {
+    let inner = || {
+        Router::new()
+            .get("/fixed", sync(|_| "fixed"))
+            .get(
+                "/users/{id}",
+                sync(|request: Request| request.param("id").expect("a parameter").into_owned()),
+            )
+            .fallback(sync(|request: Request| format!("{:?}", request.param("rest"))))
+    };
+    let router = Router::new().any("/{*rest}", inner()).layer(layer_fn(|service: HandlerService| service));
+    let plain = inner();
+    for _ in 0..2 {
+        assert_eq!(said(&router, Method::GET, "/users/alice"), (200, "alice".into()));
+        assert_eq!(said(&router, Method::GET, "/a/long/path/that/has/no/route"), (200, "None".into()));
+        // The parts of this request are used again for the next one.
+        assert_eq!(said(&router, Method::GET, "/fixed"), (200, "fixed".into()));
+        assert_eq!(said(&plain, Method::GET, "/users/bob"), (200, "bob".into()));
+    }
+}
+
+#[test]
 fn a_nested_service_sees_the_path_without_its_prefix() {
     let paths = service_of_paths;
     let router = Router::new()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 use gearshift::middleware::{Next, from_fn, from_sync, map_request, map_response};
+use gearshift::tower::HandlerService;
 use gearshift::{
     App, Backend, OnDisconnect, Request, Response, RouteOptions, Router, Runtime, StatusCode, body_limit,
     on_disconnect, sync, timeout,
@@ -17,6 +18,7 @@ use test_support::client::Answer;
 use test_support::server::{Launched, Running};
 use test_support::suite::Area;
 use test_support::wait_until;
+use tower_layer::layer_fn;
 
 pub(crate) const AREA: Area = (
     "groups",
@@ -28,6 +30,8 @@ pub(crate) const AREA: Area = (
         ("a_route_has_its_own_limit_for_bodies", bodies),
         ("handlers_and_middleware_share_the_state_that_the_stop_sees", state),
         ("periodic_calls_have_the_state_and_the_runtime", periodic),
+        ("a_router_behind_a_layer_has_the_parameters_of_its_own_request", params_behind_layers),
+        ("a_nested_fallback_has_the_parameters_of_its_prefix", nested_fallbacks),
     ],
 );
 
@@ -246,4 +250,39 @@ fn periodic(backend: Backend) {
     });
     server.stop();
     assert!(given.recv().expect("the stop has run") > 2);
+}
+
+fn params_behind_layers(backend: Backend) {
+    let server = Running::start(backend, few_workers(backend), |_| {
+        let id = |request: Request| request.param("id").expect("a parameter").into_owned();
+        let inner = Router::new().get("/fixed", sync(|_| "fixed")).get("/users/{id}", sync(id));
+        let layer = layer_fn(|service: HandlerService| service);
+        let layered = Router::new().any("/{*rest}", inner).layer(layer);
+        Router::new().get("/plain/{id}", sync(id)).merge(layered)
+    });
+    let mut client = server.client();
+    for n in 0..10 {
+        assert_eq!(client.get(&format!("/users/alice-{n}")).text(), format!("alice-{n}"));
+        assert_eq!(client.get("/fixed").text(), "fixed");
+        assert_eq!(client.get(&format!("/plain/bob-{n}")).text(), format!("bob-{n}"));
+    }
+}
+
+fn nested_fallbacks(backend: Backend) {
+    let nested = |name: &'static str| {
+        let says = move |request: Request| format!("{name} {:?}", request.param("id"));
+        Router::new().fallback(sync(says)).wrap(map_response(|response| response))
+    };
+    let server = Running::start(backend, few_workers(backend), move |_| {
+        Router::new()
+            .nest("/api", nested("api"))
+            .nest("/{id}", nested("tenant"))
+            .nest("/v{id}/x", nested("v"))
+    });
+    let mut client = server.client();
+    for (path, text) in
+        [("/api/1", "api None"), ("/a%20b", "tenant Some(\"a b\")"), ("/v1/x/y", "v Some(\"1\")")]
+    {
+        assert_eq!(client.get(path).said(), (200, text.to_owned()), "{path}");
+    }
 }

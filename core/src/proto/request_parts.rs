@@ -56,10 +56,26 @@ pub(crate) struct Params {
     pub(crate) names: Option<Arc<[Box<str>]>>,
     pub(crate) values: Vec<Span>,
     /// The head that has the values, if it is not that of the request: the request was converted from another type.
+    // Invariant: `None` without `names`.
     pub(crate) head: Option<Bytes>,
 }
 
 impl Params {
+    /// Removes all parameters.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        if self.names.take().is_some() {
+            self.head = None;
+        }
+    }
+
+    /// Replaces all parameters by those that a router has found in the head of the request.
+    pub(crate) fn set(&mut self, names: Arc<[Box<str>]>, values: impl Iterator<Item = Span>) {
+        self.values.clear();
+        self.values.extend(values);
+        (self.names, self.head) = (Some(names), None);
+    }
+
     /// The span of the value of `name`.
     pub(crate) fn get(&self, name: &str) -> Option<Span> {
         let at = self.names.as_deref()?.iter().position(|known| **known == *name)?;
@@ -122,10 +138,7 @@ pub(crate) fn recycle(mut parts: Box<RequestParts>) {
     }
     parts.context = None;
     (parts.states, parts.route, parts.prefix, parts.body_limit) = (None, 0, 0, None);
-    if parts.params.names.take().is_some() {
-        parts.params.values.clear();
-        parts.params.head = None;
-    }
+    parts.params.clear();
     if !parts.extensions.is_empty() {
         parts.extensions = Extensions::new();
     }
@@ -156,8 +169,11 @@ mod tests {
         parts.body = "body".into();
         parts.body_limit = Some(1);
         parts.context = Some(Arc::new(1));
-        parts.params =
-            Params { names: Some([Box::from("name")].into()), values: vec![Span::default()], head: None };
+        parts.params = Params {
+            names: Some([Box::from("name")].into()),
+            values: vec![Span::default()],
+            head: Some("head".into()),
+        };
         parts.states = Some([Arc::new(1) as Arc<dyn Any + Send + Sync>].into());
         parts.extensions.insert(1);
         recycle(parts);
@@ -167,7 +183,7 @@ mod tests {
         assert_eq!(pooled(), 0);
         assert!(parts.head.bytes.is_empty() && parts.body.is_empty() && parts.context.is_none());
         assert_eq!(parts.body_limit, None);
-        assert!(parts.params.names.is_none() && parts.params.values.is_empty() && parts.states.is_none());
+        assert!(parts.params.names.is_none() && parts.params.head.is_none() && parts.states.is_none());
         assert!(parts.extensions.is_empty());
     }
 

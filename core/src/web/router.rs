@@ -19,7 +19,7 @@ use crate::runtime::stall::RouteName;
 use crate::server::backend::App;
 use crate::web::middleware::Middleware;
 use crate::web::router::endpoint::{Endpoint, Group};
-use crate::web::router::unserved::{NotFound, Unserved, WithoutHandler};
+use crate::web::router::unserved::{Hook, NotFound, Unserved, WithoutHandler};
 
 /// A handler that passes each request to the handler of its path and method.
 ///
@@ -70,8 +70,8 @@ pub struct Router {
     group: Group,
     fallback: Endpoint,
     has_fallback: bool,
-    /// The fallbacks of nested routers, by the paths under which they were nested.
-    nested_fallbacks: Vec<(Box<str>, Endpoint)>,
+    /// The fallbacks of nested routers. The first one whose paths match answers.
+    nested_fallbacks: Vec<NestedFallback>,
     method_not_allowed: Option<Arc<dyn Handler>>,
 }
 
@@ -92,9 +92,23 @@ struct Route {
     any: Option<Endpoint>,
     /// Answers methods without a handler, if there is no `any`.
     unserved: Endpoint,
-    /// Whether `unserved` calls a handler of the application.
-    has_hook: bool,
+    /// The handler of the application that `unserved` calls.
+    hook: Hook,
 }
+
+/// The fallback of a nested router.
+struct NestedFallback {
+    /// The path under which the router was nested.
+    prefix: Box<str>,
+    /// The prefix, and all paths under it. `matchit` takes no catch-all beside a parameter, so each fallback has its own.
+    paths: matchit::Router<()>,
+    /// The names of the parameters in `prefix`, as in [`Route`].
+    names: OnceLock<Arc<[Box<str>]>>,
+    endpoint: Endpoint,
+}
+
+/// The parameter that matches the path behind the prefix of a nested fallback. Handlers do not see it.
+const REST: &str = "the rest";
 
 impl Default for Router {
     fn default() -> Router {
@@ -103,7 +117,7 @@ impl Default for Router {
             paths: matchit::Router::new(),
             routes: Vec::new(),
             group: Group::default(),
-            fallback: Endpoint::new(Unserved(None)),
+            fallback: Endpoint::new(Unserved(Hook::default())),
             has_fallback: false,
             nested_fallbacks: Vec::new(),
             method_not_allowed: None,
@@ -171,7 +185,8 @@ impl Router {
     /// fallback that answers CONNECT with a status of 2xx, and not with [`Response::tunnel`], does not reach the peer,
     /// which would take that response for a tunnel (RFC 9110, 9.3.6): the peer gets 501.
     ///
-    /// The fallback of a nested router is for the paths under its prefix.
+    /// The fallback of a nested router is for the paths under its prefix, whose parameters it sees. If several prefixes
+    /// match, static segments have precedence over parameters, and the longest prefix is chosen.
     pub fn fallback(mut self, handler: impl Handler) -> Router {
         self.fallback = Endpoint::new(handler).within(&self.group);
         self.has_fallback = true;
@@ -203,9 +218,7 @@ impl Router {
     /// ```
     pub fn method_not_allowed(mut self, handler: impl Handler) -> Router {
         let hook: Arc<dyn Handler> = Arc::new(handler);
-        for route in self.routes.iter_mut().filter(|route| !route.has_hook) {
-            route.set_hook(&hook, &self.group);
-        }
+        self.routes.iter_mut().for_each(|route| route.set_hook(&hook, &self.group));
         self.method_not_allowed = Some(hook);
         self
     }
@@ -246,7 +259,8 @@ impl Router {
     /// prefix may have parameters, which handlers of `other` see. Handlers see the whole path in [`Request::path`].
     ///
     /// # Panics
-    /// If `prefix` does not begin with a slash or ends with one, or as [`Router::route`] does.
+    /// If `prefix` does not begin with a slash or ends with one, if two routers with a fallback are nested under
+    /// prefixes that match the same paths, or as [`Router::route`] does.
     #[track_caller]
     pub fn nest(mut self, prefix: &str, other: Router) -> Router {
         assert!(
@@ -255,7 +269,7 @@ impl Router {
         );
         if other.has_fallback {
             let fallback = other.fallback.clone().nested(&other.group).within(&self.group);
-            self.nested_fallbacks.push((prefix.into(), fallback));
+            self.add_nested_fallback(prefix.to_owned(), fallback);
         }
         self.adopt(prefix, other);
         self
@@ -280,9 +294,9 @@ impl Router {
     /// Adds the routes and nested fallbacks of `other`.
     #[track_caller]
     fn adopt(&mut self, prefix: &str, other: Router) {
-        for (inner, fallback) in other.nested_fallbacks {
-            let fallback = fallback.nested(&other.group).within(&self.group);
-            self.nested_fallbacks.push((format!("{prefix}{inner}").into(), fallback));
+        for fallback in other.nested_fallbacks {
+            let endpoint = fallback.endpoint.nested(&other.group).within(&self.group);
+            self.add_nested_fallback(format!("{prefix}{}", fallback.prefix), endpoint);
         }
         for route in other.routes {
             let path = match &*route.path {
@@ -305,10 +319,36 @@ impl Router {
             for (method, endpoint) in endpoints {
                 at.add(method, endpoint);
             }
-            if is_new && (route.has_hook || !at.has_hook) {
-                (at.unserved, at.has_hook) = (unserved, route.has_hook);
+            if is_new {
+                (at.unserved, at.hook) = (unserved, route.hook);
+                if let Some(hook) = self.method_not_allowed.clone() {
+                    let group = &self.group;
+                    self.routes.last_mut().expect("a route was just added").set_hook(&hook, group);
+                }
             }
         }
+    }
+
+    /// Adds a fallback for `prefix` and for all paths under it.
+    ///
+    /// # Panics
+    /// If `prefix` is malformed, or matches the same paths as that of another fallback.
+    #[track_caller]
+    fn add_nested_fallback(&mut self, prefix: String, endpoint: Endpoint) {
+        let mut paths = matchit::Router::new();
+        for path in [prefix.clone(), format!("{prefix}/"), format!("{prefix}/{{*{REST}}}")] {
+            if let Err(error) = paths.insert(path, ()) {
+                panic!("the fallback of the router under {prefix} cannot be added: {error}");
+            }
+        }
+        let rank = rank(&prefix);
+        let at = self.nested_fallbacks.partition_point(|other| self::rank(&other.prefix) < rank);
+        if let Some(other) = self.nested_fallbacks.get(at) {
+            let is_same = self::rank(&other.prefix) == rank;
+            assert!(!is_same, "two routers under {} and {prefix} have a fallback", other.prefix);
+        }
+        let nested = NestedFallback { prefix: prefix.into(), paths, names: OnceLock::new(), endpoint };
+        self.nested_fallbacks.insert(at, nested);
     }
 
     /// The path of each route and its methods as a value of `Allow`, in the order in which the routes were added.
@@ -329,17 +369,21 @@ impl Router {
         if !path.contains(['{', '}']) {
             self.fixed.insert(path.as_bytes().into(), self.routes.len());
         }
-        let hook = self.method_not_allowed.clone();
-        self.routes.push(Route {
+        let hook = Hook::default();
+        let mut route = Route {
             path: path.into(),
             name: RouteName::new(path),
             names: OnceLock::new(),
             get: None,
             others: Vec::new(),
             any: None,
-            has_hook: hook.is_some(),
-            unserved: Endpoint::new(Unserved(hook)).within(&self.group),
-        });
+            unserved: Endpoint::new(Unserved(hook.clone())).within(&self.group),
+            hook,
+        };
+        if let Some(hook) = &self.method_not_allowed {
+            route.set_hook(hook, &self.group);
+        }
+        self.routes.push(route);
         self.routes.last_mut().expect("a route was just added")
     }
 
@@ -349,7 +393,7 @@ impl Router {
             let others = route.others.iter_mut().map(|(_, endpoint)| endpoint);
             route.get.iter_mut().chain(others).chain(&mut route.any).chain([&mut route.unserved])
         });
-        let fallbacks = self.nested_fallbacks.iter_mut().map(|(_, endpoint)| endpoint);
+        let fallbacks = self.nested_fallbacks.iter_mut().map(|nested| &mut nested.endpoint);
         for endpoint in routes.chain(fallbacks).chain([&mut self.fallback]) {
             endpoint.build(&self.group);
         }
@@ -390,37 +434,45 @@ impl Handler for Router {
     fn call(&self, mut request: Request) -> Answer {
         if let Some(&fixed) = self.fixed.get(request.path_bytes()) {
             // Parameters of a router that calls this one as a handler belong to another path.
-            request.inner_mut().params.names = None;
+            request.inner_mut().params.clear();
             return self.routes[fixed].call(request, self);
         }
         let Ok(found) = self.paths.at(request.path()) else {
             return self.unrouted(request);
         };
         let route = &self.routes[*found.value];
-        let names = route.names.get_or_init(|| found.params.iter().map(|(name, _)| name.into()).collect());
-        // `found` borrows the request until the values are collected.
-        let head = &request.inner().head.bytes;
-        let values: SmallVec<[Span; 8]> =
-            found.params.iter().filter_map(|(_, value)| Span::within(head, value.as_bytes())).collect();
-        let params = &mut request.inner_mut().params;
-        params.values.clear();
-        params.values.extend(values);
-        params.names = Some(names.clone());
+        let (names, values) = params(&request, || found.params.iter(), &route.names);
+        request.inner_mut().params.set(names, values.into_iter());
         route.call(request, self)
     }
+}
+
+/// The names of the parameters that a router has found, which are kept in `known`, and the spans of their values.
+fn params<'p, I: Iterator<Item = (&'p str, &'p str)>>(
+    request: &Request,
+    found: impl Fn() -> I,
+    known: &OnceLock<Arc<[Box<str>]>>,
+) -> (Arc<[Box<str>]>, SmallVec<[Span; 8]>) {
+    let names = known.get_or_init(|| found().map(|(name, _)| name.into()).collect());
+    let head = &request.inner().head.bytes;
+    (names.clone(), found().filter_map(|(_, value)| Span::within(head, value.as_bytes())).collect())
 }
 
 impl Router {
     /// Answers a request whose path has no route, including `OPTIONS *` and CONNECT.
     fn unrouted(&self, mut request: Request) -> Answer {
-        request.inner_mut().params.names = None;
-        let nested = self.nested_fallbacks.iter().filter(|(prefix, _)| is_under(request.path(), prefix));
-        let longest =
-            nested.map(|(prefix, fallback)| (prefix.matches('/').count(), fallback)).max_by_key(|(n, _)| *n);
-        if let Some((segments, fallback)) = longest {
-            request.inner_mut().prefix = segments;
-            return fallback.call(request);
+        let path = request.path();
+        let nested =
+            self.nested_fallbacks.iter().find_map(|nested| Some((nested, nested.paths.at(path).ok()?)));
+        if let Some((nested, found)) = nested {
+            let prefix = || found.params.iter().filter(|(name, _)| *name != REST);
+            let (names, values) = params(&request, prefix, &nested.names);
+            let parts = request.inner_mut();
+            parts.params.set(names, values.into_iter());
+            parts.prefix = nested.prefix.matches('/').count();
+            return nested.endpoint.call(request);
         }
+        request.inner_mut().params.clear();
         if !self.has_fallback {
             let unserved = match *request.method() {
                 Method::OPTIONS if request.path() == "*" => {
@@ -444,14 +496,34 @@ impl Router {
     }
 }
 
-/// Whether `path` is a prefix with parameters, or begins with one and a slash.
-fn is_under(path: &str, prefix: &str) -> bool {
-    let mut segments = path.split('/');
-    prefix.split('/').all(|expected| {
-        segments
-            .next()
-            .is_some_and(|segment| (expected.starts_with('{') && !segment.is_empty()) || expected == segment)
-    })
+/// The order in which prefixes are tried: segment by segment, static ones before parameters, and longer prefixes before
+/// their beginnings. Prefixes that differ only in the names of their parameters have the same rank.
+fn rank(prefix: &str) -> Vec<(Kind, String)> {
+    let segments = prefix.split('/').skip(1).map(|segment| {
+        let mut text = String::new();
+        let mut kind = Kind::Static;
+        let mut chars = segment.chars().peekable();
+        while let Some(char) = chars.next() {
+            text.push(char);
+            if char == '{' && chars.next_if_eq(&'{').is_none() {
+                chars.by_ref().find(|char| *char == '}');
+                kind = Kind::Mixed;
+            }
+        }
+        (if text == "{" && kind == Kind::Mixed { Kind::Parameter } else { kind }, text)
+    });
+    segments.chain([(Kind::End, String::new())]).collect()
+}
+
+/// The kinds of segments in the order in which they are tried.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Static,
+    /// Text and a parameter.
+    Mixed,
+    Parameter,
+    /// No further segment.
+    End,
 }
 
 /// A value of `Allow` with `methods` and OPTIONS, each once.
@@ -513,9 +585,11 @@ impl Route {
         assert!(!is_taken, "the route {} has a handler for {name} already", self.path);
     }
 
+    /// Sets the hook, unless the route has one. It runs within the middleware of the routers around the route.
     fn set_hook(&mut self, hook: &Arc<dyn Handler>, group: &Group) {
-        self.unserved = Endpoint::new(Unserved(Some(hook.clone()))).within(group);
-        self.has_hook = true;
+        if self.hook.set(hook.clone()).is_ok() {
+            self.unserved.prefer(hook.options(), group);
+        }
     }
 
     /// The handler of a method other than GET.

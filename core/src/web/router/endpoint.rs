@@ -59,6 +59,12 @@ impl Endpoint {
         self
     }
 
+    /// Sets the options of the handler, which have precedence over those that it has.
+    pub(super) fn prefer(&mut self, options: RouteOptions, group: &Group) {
+        self.inner_options = options.or(self.inner_options);
+        self.build(group);
+    }
+
     /// Puts `group` around the handler, in place of what it had before.
     pub(super) fn build(&mut self, group: &Group) {
         let around = |next: Arc<dyn Handler>, middleware: &Arc<dyn Middleware>| {

@@ -1,11 +1,11 @@
 //! Responses to requests for which a router has no handler.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 
-use crate::conn::handler::{Answer, Handler};
+use crate::conn::handler::{Answer, Handler, RouteOptions};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
@@ -46,14 +46,17 @@ impl WithoutHandler {
     }
 }
 
+/// A handler of the application that may be set after the middleware was put around it.
+pub(super) type Hook = Arc<OnceLock<Arc<dyn Handler>>>;
+
 /// The handler of requests without a handler. It calls the application's handler, if there is one, in place of a 405.
-pub(super) struct Unserved(pub(super) Option<Arc<dyn Handler>>);
+pub(super) struct Unserved(pub(super) Hook);
 
 impl Handler for Unserved {
     fn call(&self, mut request: Request) -> Answer {
         let without = request.extensions_mut().remove::<WithoutHandler>();
         let without = without.unwrap_or(WithoutHandler::of(StatusCode::NOT_FOUND));
-        match &self.0 {
+        match self.0.get() {
             Some(hook) if without.status == StatusCode::METHOD_NOT_ALLOWED => {
                 hook.call(request).map(|response| without.complete(response))
             }
@@ -72,5 +75,9 @@ impl<H: Handler> Handler for NotFound<H> {
     fn call(&self, request: Request) -> Answer {
         let without = WithoutHandler::of(StatusCode::NOT_FOUND);
         self.0.call(request).map(|response| without.complete(response))
+    }
+
+    fn options(&self) -> RouteOptions {
+        self.0.options()
     }
 }
