@@ -1,11 +1,12 @@
 //! Connections that leave HTTP: another protocol after 101, and a tunnel after CONNECT.
 
-use std::future::{Future, pending};
-use std::io;
+use std::future::{Future, pending, poll_fn};
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -50,8 +51,73 @@ pub(crate) const AREA: Area = (
         ("begins_after_a_body_that_comes_after_its_head", body_after_head),
         ("waits_for_a_body_within_the_time_limit_of_a_body", late_body),
         ("is_an_ordinary_response_with_another_status", other_status),
+        ("lets_others_run_although_its_peer_is_quick", turns),
     ],
 );
+
+/// A function that reads without end takes turns with the other connections.
+fn turns(backend: Backend) {
+    const FEW: usize = 1 << 20;
+    let may_read = Arc::new(AtomicBool::new(false));
+    let gone = may_read.clone();
+    let (tell, told) = mpsc::channel();
+    let server = Running::start(backend, few_workers(backend), move |runtime: Runtime| {
+        let handler = move |_| {
+            let (gone, tell, runtime) = (gone.clone(), tell.clone(), runtime.clone());
+            Response::upgrade(HeaderValue::from_static("loud"), async move |mut stream: Stream| {
+                while !gone.load(Ordering::SeqCst) {
+                    runtime.sleep(Duration::from_millis(1)).await;
+                }
+                let (mut all, mut room) = (0, vec![0; 64 << 10]);
+                // The bytes of all reads that succeed in one poll, until the end.
+                loop {
+                    let mut at_once = 0;
+                    let ended = poll_fn(|cx| {
+                        at_once = 0;
+                        loop {
+                            match pin!(stream.read(&mut room)).poll(cx) {
+                                Poll::Ready(Ok(n @ 1..)) => at_once += n,
+                                Poll::Ready(_) => return Poll::Ready(true),
+                                Poll::Pending if at_once == 0 => return Poll::Pending,
+                                Poll::Pending => return Poll::Ready(false),
+                            }
+                        }
+                    })
+                    .await;
+                    all += at_once;
+                    let _ = tell.send((at_once, all));
+                    if ended {
+                        return;
+                    }
+                }
+            })
+        };
+        Router::new().get("/loud", sync(handler))
+    });
+    let mut client = server.client();
+    client.send(UPGRADE);
+    assert_eq!(client.try_answer(true).expect("an answer").status, 101);
+    // As many bytes as the systems keep for a function that does not read.
+    client.socket.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket");
+    let (piece, mut sent) = (vec![b'x'; 64 << 10], 0);
+    while sent < 16 << 20 {
+        match client.socket.write(&piece) {
+            Ok(n) => sent += n,
+            Err(_) => break,
+        }
+    }
+    assert!(sent > 2 * FEW, "{sent} bytes are too few for this test");
+    may_read.store(true, Ordering::SeqCst);
+    client.half_close();
+    let mut most = 0;
+    while let Ok((at_once, all)) = told.recv_timeout(PATIENCE) {
+        most = most.max(at_once);
+        if all == sent {
+            break;
+        }
+    }
+    assert!((1..FEW).contains(&most), "{most} bytes in one turn");
+}
 
 const UPGRADE: &str = "GET /loud HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: loud\r\n\r\n";
 

@@ -3,6 +3,9 @@
 //! The stream keeps the place of the connection until it is dropped. While it exists, the future of the function
 //! belongs to the connection and is no background task: a stop waits for the connection, and counts it as cut if it has
 //! to end it.
+//!
+//! A function that reads or writes in a loop, and whose peer is quick, would never wait. The stream therefore lets the
+//! other connections of the thread run after [`MAX_PER_TURN`] bytes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,6 +24,9 @@ use crate::runtime::handle::before;
 use crate::runtime::latch::Guard;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::stall::Origin;
+
+/// The bytes that are read, and the bytes that are written, before other connections run.
+const MAX_PER_TURN: usize = 512 << 10;
 
 /// Hands a connection over to the function of an upgrade. `state` keeps the place of the connection among the open
 /// ones.
@@ -71,16 +77,37 @@ impl Drop for Upgraded {
     }
 }
 
-/// The end of the waits in one direction of a stream: a forced stop.
+/// One direction of a stream: the end of its waits, which is a forced stop, and its turns.
 struct Cut {
     shutdown: Shutdown,
     /// Created by the first wait.
     forced: Option<BoxFuture<()>>,
+    /// The bytes that were moved since the last wait.
+    moved: usize,
 }
 
 impl Cut {
     fn of(shutdown: &Shutdown) -> Cut {
-        Cut { shutdown: shutdown.clone(), forced: None }
+        Cut { shutdown: shutdown.clone(), forced: None, moved: 0 }
+    }
+
+    /// Calls `poll`, which moves bytes, as [`Cut::or`] does. It is pending after [`MAX_PER_TURN`] bytes without a wait.
+    fn or_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.moved >= MAX_PER_TURN {
+            self.moved = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = self.or(cx, poll);
+        self.moved = match polled {
+            Poll::Ready(Ok(n)) => self.moved.saturating_add(n),
+            _ => 0,
+        };
+        polled
     }
 
     /// Calls `poll`. Fails after a forced stop, which also wakes the task if `poll` is pending.
@@ -105,14 +132,14 @@ impl Cut {
 impl AsyncRead for Upgraded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let Upgraded { stream, reading, .. } = self.get_mut();
-        reading.or(cx, |cx| Pin::new(stream).poll_read(cx, into))
+        reading.or_turn(cx, |cx| Pin::new(stream).poll_read(cx, into))
     }
 }
 
 impl AsyncWrite for Upgraded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let Upgraded { stream, writing, .. } = self.get_mut();
-        writing.or(cx, |cx| Pin::new(stream).poll_write(cx, from))
+        writing.or_turn(cx, |cx| Pin::new(stream).poll_write(cx, from))
     }
 
     fn poll_write_vectored(
@@ -121,7 +148,7 @@ impl AsyncWrite for Upgraded {
         from: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let Upgraded { stream, writing, .. } = self.get_mut();
-        writing.or(cx, |cx| Pin::new(stream).poll_write_vectored(cx, from))
+        writing.or_turn(cx, |cx| Pin::new(stream).poll_write_vectored(cx, from))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
