@@ -50,6 +50,7 @@ pub(crate) const AREA: Area = (
         ("sends_and_receives_in_two_tasks", halves),
         ("pings_a_silent_peer_and_keeps_one_that_answers", silence),
         ("gives_up_a_peer_that_does_not_answer", no_answer),
+        ("keeps_a_peer_that_sends_a_frame_slowly", slow_frame),
         ("is_closed_with_1001_by_a_stop", stopped),
         ("is_closed_by_a_stop_although_its_application_does_not_receive", stopped_without_a_receive),
         ("delays_a_stop_for_the_closing_handshake_only", stopped_without_an_answer),
@@ -696,6 +697,35 @@ fn no_answer(backend: Backend) {
     peer.get_mut().read_to_end(&mut bytes).expect("the connection ends");
     assert_eq!(bytes[..4], [0x89, 0, 0x88, 21]);
     assert_eq!(bytes[4..6], close_code::AWAY.to_be_bytes());
+}
+
+fn slow_frame(backend: Backend) {
+    const INTERVAL: Duration = Duration::from_millis(200);
+    let (tell, reports) = mpsc::channel();
+    let server = serve(backend, |upgrade| upgrade.ping_interval(Some(INTERVAL)), reporting(tell));
+    loop {
+        let (mut slow, mut pause) = (peer(&server), Duration::ZERO);
+        // A frame of 100 kB, which the peer does not send to its end. A ping finds no place in it.
+        let begin = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0x86, 0xa0, 0, 0, 0, 0];
+        slow.get_mut().write_all(&begin).expect("the server reads");
+        let (from, mut last) = (Instant::now(), Instant::now());
+        while from.elapsed() < 6 * INTERVAL {
+            std::thread::sleep(INTERVAL / 100);
+            // If it fails, so does the read behind the loop.
+            let _ = slow.get_mut().write_all(&[0]);
+            pause = pause.max(last.elapsed());
+            last = Instant::now();
+        }
+        let silent = reports.try_recv();
+        if pause < INTERVAL {
+            assert!(silent.is_err(), "{silent:?}");
+            slow.get_mut().set_nonblocking(true).expect("a socket");
+            let sent = slow.get_mut().read(&mut [0; 10]).expect_err("the server has nothing to say");
+            assert_eq!(sent.kind(), ErrorKind::WouldBlock);
+            break;
+        }
+        // The test itself was paused for longer.
+    }
 }
 
 /// A server whose grace period no test uses up.

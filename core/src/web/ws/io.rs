@@ -56,11 +56,18 @@ struct Raw {
     stream: Stream,
     /// Wakes all waiters.
     waker: Waker,
+    /// Whether bytes were received since [`Io::has_received`] was called.
+    has_received: bool,
 }
 
 impl Io {
     pub(super) fn new(stream: Stream, wakers: Arc<Wakers>, inflating: Option<Inflating>) -> Io {
-        Io { raw: Raw { stream, waker: wakers.into() }, inflating }
+        Io { raw: Raw { stream, waker: wakers.into(), has_received: false }, inflating }
+    }
+
+    /// Whether bytes were received since the last call.
+    pub(super) fn has_received(&mut self) -> bool {
+        std::mem::take(&mut self.raw.has_received)
     }
 
     /// Closes the sending side.
@@ -88,7 +95,9 @@ impl Raw {
 
 impl Read for Raw {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.poll(|cx, stream| AsyncRead::poll_read(stream, cx, into))
+        let read = self.poll(|cx, stream| AsyncRead::poll_read(stream, cx, into))?;
+        self.has_received |= read > 0;
+        Ok(read)
     }
 }
 

@@ -79,6 +79,11 @@ impl Shared {
         self.poll(waiter, cx, Protocol::read)
     }
 
+    /// Whether bytes were received since the last call, also those of a frame that is not complete.
+    pub(super) fn has_received(&self) -> bool {
+        lock(&self.protocol).as_mut().is_some_and(|protocol| protocol.socket.get_mut().has_received())
+    }
+
     /// Queues a message. The caller has flushed the message before it.
     pub(super) fn write(&self, message: Message, deflater: Option<&mut Deflater>) -> Result<(), Error> {
         self.change(|protocol| protocol.write(message, deflater))

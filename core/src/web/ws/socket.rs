@@ -241,6 +241,10 @@ impl WebSocketReceiver {
             Poll::Pending => {
                 self.in_turn = 0;
                 let Some(silence) = &mut self.silence else { return Poll::Pending };
+                // A peer can answer no ping within a frame.
+                if self.shared.has_received() {
+                    silence.end(self.runtime.now());
+                }
                 ready!(silence.poll(cx, &self.runtime, &self.shared));
                 self.has_ended = true;
                 self.shared.close(Some(CloseFrame::new(close_code::AWAY, "no answer to a ping")));

@@ -115,8 +115,8 @@ impl WebSocketUpgrade {
 
     /// Sets after how long a silence the peer is sent a ping, or that there are no pings. The default is
     /// [`PING_INTERVAL`](crate::ws::PING_INTERVAL). A peer that is silent for another interval has left, and the
-    /// receive fails with [`Error::Silent`](crate::ws::Error::Silent). The time passes only while the application
-    /// receives.
+    /// receive fails with [`Error::Silent`](crate::ws::Error::Silent). A peer that sends a part of a message is not
+    /// silent. The time passes only while the application receives.
     pub fn ping_interval(mut self, interval: Option<Duration>) -> WebSocketUpgrade {
         self.settings.ping_interval = interval;
         self
