@@ -15,6 +15,9 @@ impl Request {
     /// without `=`, and one that is not UTF-8, is left out. A peer decides on all of this: a cookie proves nothing
     /// unless it is signed.
     ///
+    /// A browser accepts a cookie whose name begins with `__Host-` or `__Secure-` only from a secure origin. It does not
+    /// decode names, so a cookie whose name begins so only after decoding is left out, too.
+    ///
     /// ```
     /// use gearshift_core::Request;
     ///
@@ -24,7 +27,10 @@ impl Request {
     /// ```
     pub fn cookies(&self) -> impl Iterator<Item = Cookie<'_>> {
         let pairs = self.headers().get_all("cookie").flat_map(|line| line.split(|&byte| byte == b';'));
-        pairs.filter_map(|pair| Cookie::parse_encoded(std::str::from_utf8(pair).ok()?).ok())
+        pairs.filter_map(|pair| {
+            let pair = std::str::from_utf8(pair).ok()?;
+            Cookie::parse_encoded(pair).ok().filter(|cookie| !is_disguised(pair, cookie.name()))
+        })
     }
 
     /// The first cookie with this name; see [`Request::cookies`]. Names are compared with regard to case.
@@ -57,6 +63,17 @@ impl Request {
         let mut named = self.cookies().filter(|cookie| cookie.name() == name);
         named.find_map(|cookie| jar.private(key).decrypt(cookie.into_owned()))
     }
+}
+
+/// The beginnings of names to which browsers apply rules (RFC 6265bis, 4.1.3), compared without regard to case.
+const PREFIXES: [&str; 4] = ["__Secure-", "__Host-", "__Http-", "__Host-Http-"];
+
+/// Whether `name` has one of [`PREFIXES`] that it does not have in `pair`, where it is encoded.
+fn is_disguised(pair: &str, name: &str) -> bool {
+    let has = |text: &str, prefix: &str| {
+        text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    PREFIXES.iter().any(|prefix| has(name, prefix) && !has(pair.trim_start(), prefix))
 }
 
 impl Response {
@@ -191,7 +208,7 @@ mod tests {
     #[test]
     fn pairs_are_read_from_all_lines_and_malformed_ones_are_left_out() {
         type Pairs = &'static [(&'static str, &'static str)];
-        let cases: [(&[&[u8]], Pairs); 10] = [
+        let cases: [(&[&[u8]], Pairs); 12] = [
             (&[], &[]),
             (&[b""], &[]),
             (&[b"a=1; b=2", b"c=3"], &[("a", "1"), ("b", "2"), ("c", "3")]),
@@ -201,6 +218,11 @@ mod tests {
             (&[b"a=%31%3B%C3%A9; b=%FF; c=%"], &[("a", "1;é"), ("c", "%")]),
             (&[b"a=b=c; a=d"], &[("a", "b=c"), ("a", "d")]),
             (&[b"a=\"1\""], &[("a", "\"1\"")]),
+            (&[b"__%48ost-a=1; %5F_host-a=2; __Host-%48ttp-a=3; __Secur%65-a=4; b=5"], &[("b", "5")]),
+            (
+                &[b" __Host-%C3%A9=1; __secure-a=2; %5F_a=3"],
+                &[("__Host-\u{e9}", "1"), ("__secure-a", "2"), ("__a", "3")],
+            ),
             (&[b"Path=/; a=1; Max-Age=x"], &[("Path", "/"), ("a", "1"), ("Max-Age", "x")]),
         ];
         for (lines, expected) in cases {
