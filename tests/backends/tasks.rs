@@ -26,6 +26,7 @@ pub(crate) const AREA: Area = (
         ("a_cancelled_task_is_dropped_at_its_wait", cancelled),
         ("a_task_that_panics_ends_alone", panicked),
         ("a_periodic_task_goes_on_after_a_panic_and_ends_with_a_stop", periodic),
+        ("a_periodic_task_without_a_pause_stalls_nobody", restless),
         ("a_task_until_the_stop_delays_no_stop", until_stop),
         ("a_sync_handler_can_start_a_task", from_sync),
         ("the_waits_of_tasks_overlap", together),
@@ -380,6 +381,23 @@ fn periodic(backend: Backend) {
     server.stop();
     // The function of the calls holds the other reference.
     assert_eq!(Arc::strong_count(&count), 1, "no call begins after the stop");
+}
+
+fn restless(backend: Backend) {
+    let count = Count::default();
+    let counted = count.clone();
+    let server = Launched::start(backend, few_workers(backend), move |runtime: Runtime| {
+        runtime.every(Duration::from_nanos(1), async || {}).detach();
+        let call = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(())
+        };
+        runtime.every(Duration::from_millis(1), call).detach();
+        one(sync(|_| "served"))
+    });
+    wait_until("the calls of another task", || reads(&count) > 5);
+    assert_eq!(server.client().get("/").text(), "served");
+    server.stop();
 }
 
 fn until_stop(backend: Backend) {

@@ -397,6 +397,8 @@ impl Runtime {
                 let late = runtime.now().saturating_duration_since(next).as_nanos() / period.as_nanos();
                 let periods = u32::try_from(late).unwrap_or(u32::MAX).saturating_add(1);
                 next = after(next, period.saturating_mul(periods));
+                // Neither the call nor the sleep has to wait if the period is very short.
+                yield_now().await;
             }
         };
         self.spawn_at(calls, origin, true)
@@ -590,6 +592,19 @@ impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Runtime").field(&self.backend()).finish()
     }
+}
+
+/// Lets the other tasks of the thread run.
+async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Waits for `future`. Returns `None` if `end` is ready first.
