@@ -1,24 +1,28 @@
 //! Groups of routes: middleware, state and options, on the wire.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::future;
 use gearshift::middleware::{Next, from_fn, from_sync, map_request, map_response};
-use gearshift::tower::HandlerService;
+use gearshift::tower::{HandlerFuture, HandlerService};
 use gearshift::{
-    App, Backend, OnDisconnect, Request, Response, RouteOptions, Router, Runtime, StatusCode, body_limit,
-    on_disconnect, sync, timeout,
+    App, Backend, Body, OnDisconnect, Request, Response, RouteOptions, Router, Runtime, StatusCode,
+    body_limit, http, on_disconnect, sync, timeout,
 };
+use http_body_util::Limited;
 use test_support::backend::{begins_with_head, few_workers};
 use test_support::client::Answer;
 use test_support::server::{Launched, Running};
 use test_support::suite::Area;
 use test_support::wait_until;
 use tower_layer::layer_fn;
+use tower_service::Service;
 
 pub(crate) const AREA: Area = (
     "groups",
@@ -32,6 +36,7 @@ pub(crate) const AREA: Area = (
         ("periodic_calls_have_the_state_and_the_runtime", periodic),
         ("a_router_behind_a_layer_has_the_parameters_of_its_own_request", params_behind_layers),
         ("a_nested_fallback_has_the_parameters_of_its_prefix", nested_fallbacks),
+        ("the_errors_of_a_body_have_their_status_behind_a_layer", body_errors_behind_layers),
     ],
 );
 
@@ -284,5 +289,46 @@ fn nested_fallbacks(backend: Backend) {
         [("/api/1", "api None"), ("/a%20b", "tenant Some(\"a b\")"), ("/v1/x/y", "v Some(\"1\")")]
     {
         assert_eq!(client.get(path).said(), (200, text.to_owned()), "{path}");
+    }
+}
+
+/// A service that limits bodies as the layers of tower-http do.
+#[derive(Clone)]
+struct Limiting(HandlerService);
+
+impl Service<http::Request<Body>> for Limiting {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = HandlerFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> HandlerFuture {
+        self.0.call(request.map(|body| Limited::new(body, 10)))
+    }
+}
+
+fn body_errors_behind_layers(backend: Backend) {
+    let mut config = begins_with_head(backend);
+    config.limits.body = 1000;
+    config.body_timeout = Duration::from_millis(100);
+    let server = Running::start(backend, config, |_| {
+        Router::new().post("/", async |request: Request| request.text().await).layer(layer_fn(Limiting))
+    });
+    for (body, status) in [
+        ("Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n", 200),
+        ("Transfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked\r\n\r\n1\r\n0no chunk\r\n", 400),
+        ("Content-Length: 2\r\n\r\na", 408),
+    ] {
+        let mut client = server.client();
+        // The handler reads the body, and so its errors, after the head.
+        let (head, rest) = body.split_once("\r\n\r\n").expect("a head");
+        client.send(format!("POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\n{head}\r\n\r\n"));
+        assert_eq!(client.answer().status, 100);
+        client.send(rest);
+        assert_eq!(client.answer().status, status, "{body:?}");
     }
 }

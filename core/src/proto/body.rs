@@ -138,7 +138,7 @@ impl Body {
             return own;
         }
         let Some(body) = body.filter(|body| !body.is_end_stream()) else { return Body::empty() };
-        Body(Inner::Stream(Box::pin(body.map_err(|error| BodyError::Source(error.into())))))
+        Body(Inner::Stream(Box::pin(body.map_err(BodyError::of_source))))
     }
 
     /// Creates a body from data in memory and trailers.
@@ -436,7 +436,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let chunk = self.0.as_mut().poll_next(cx);
-        chunk.map_ok(Frame::data).map_err(|error| BodyError::Source(error.into()))
+        chunk.map_ok(Frame::data).map_err(BodyError::of_source)
     }
 }
 

@@ -1,8 +1,10 @@
 //! The error of reading a body, and the HTTP status and `io::Error` it becomes.
 
+use std::error::Error;
 use std::io;
 
 use http::StatusCode;
+use http_body_util::LengthLimitError;
 
 use crate::proto::BoxError;
 use crate::proto::error::Error as H1Error;
@@ -56,16 +58,43 @@ pub enum BodyError {
 }
 
 impl BodyError {
+    /// The error of the stream or the body from which an application has made a body. The error of a body of this crate
+    /// that has passed through it stays what it is.
+    pub(crate) fn of_source(error: impl Into<BoxError>) -> BodyError {
+        error.into().downcast().map_or_else(BodyError::Source, |error| *error)
+    }
+
     /// The status that tells the peer about the error: 4xx if the peer or the connection caused it, else 500.
+    ///
+    /// [`BodyError::Source`] has the status of the `BodyError` that it contains, and 413 if it contains the error of
+    /// `http_body_util::Limited`, by which layers of tower limit a body.
     pub fn status(&self) -> StatusCode {
         match self {
             BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             BodyError::Malformed(error) => error.status(),
             BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
             BodyError::Incomplete | BodyError::Io(_) | BodyError::Gone => StatusCode::BAD_REQUEST,
-            BodyError::Source(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            BodyError::Source(error) => caused_by(&**error).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
+}
+
+/// The status of the first error among `error` and its causes that has one.
+fn caused_by(error: &(dyn Error + 'static)) -> Option<StatusCode> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The cause of an `io::Error` is that of the error within.
+        let within = error.downcast_ref().and_then(io::Error::get_ref);
+        let error = within.map_or(error, |error| error as &(dyn Error + 'static));
+        if let Some(error) = error.downcast_ref::<BodyError>() {
+            return Some(error.status());
+        }
+        if error.is::<LengthLimitError>() {
+            return Some(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// The `BodyError` stays available through [`io::Error::downcast`].
