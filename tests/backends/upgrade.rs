@@ -575,6 +575,12 @@ fn other_status(backend: Backend) {
         Router::new()
             .get("/loud", sync(move |_| denied.lock().expect("no panic").take().expect("one request")))
             .get("/tunnel", sync(|_| Response::tunnel(loud)))
+            .get(
+                "/no",
+                sync(|_| {
+                    Response::upgrade(HeaderValue::from_static("loud"), loud).with_status(StatusCode::OK)
+                }),
+            )
             .fallback(sync(|request: Request| match request.target() {
                 "denied:1" => Response::tunnel(loud).with_status(StatusCode::FORBIDDEN),
                 _ => Response::upgrade(HeaderValue::from_static("loud"), loud),
@@ -583,6 +589,8 @@ fn other_status(backend: Backend) {
     let mut client = server.client();
     client.send(UPGRADE);
     assert_eq!(client.answer().said(), (403, "".into()));
+    client.send(UPGRADE.replace("/loud", "/no"));
+    assert_eq!(client.answer().said(), (200, "".into()));
     // Only CONNECT opens a tunnel, and CONNECT opens nothing else.
     client.send(UPGRADE.replace("/loud", "/tunnel"));
     assert_eq!(client.answer().status, 500);

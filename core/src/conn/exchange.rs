@@ -282,11 +282,12 @@ fn or_cut<R>(polled: Poll<Result<R, Closed>>, service: &Service) -> Poll<Result<
 
 /// Returns the response to send instead of an upgrade that the request does not allow. For a protocol that the peer has
 /// not offered this is 426, with the protocol that the application requires (RFC 9110, 15.5.22). `None` if `response`
-/// has a status that needs no upgrade.
+/// has a status that needs no upgrade. A tunnel has no `Upgrade`.
 fn not_switched(response: &Response) -> Option<Response> {
+    let is_tunnel = response.fields.iter().all(|(name, _)| *name != header::UPGRADE);
     let status = match response.status {
         StatusCode::SWITCHING_PROTOCOLS => StatusCode::UPGRADE_REQUIRED,
-        status if status.is_success() => {
+        status if status.is_success() && is_tunnel => {
             log::error!("a handler answered a request that is not a CONNECT with a tunnel");
             StatusCode::INTERNAL_SERVER_ERROR
         }
