@@ -425,6 +425,11 @@ fn refusals(backend: Backend) {
         (without("Connection:"), 426, ("Sec-WebSocket-Version", Some("13"))),
         (UPGRADE.replace("Upgrade: WebSocket", "Upgrade: h2c"), 426, ("Upgrade", Some("websocket"))),
         (UPGRADE.replace("Version: 13", "Version: 8"), 426, ("Sec-WebSocket-Version", Some("13"))),
+        (
+            UPGRADE.replace("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 8"),
+            426,
+            ("Upgrade", Some("websocket")),
+        ),
         (without("Sec-WebSocket-Version"), 426, ("Sec-WebSocket-Version", Some("13"))),
         (without("Sec-WebSocket-Key"), 400, ("Upgrade", None)),
         (UPGRADE.replace("ZQ==", "ZQ="), 400, ("Upgrade", None)),

@@ -29,6 +29,23 @@ const PIECE: usize = 8 << 10;
 /// The key that leaves a payload as it is. tungstenite expects masked frames.
 const NO_MASK: [u8; 4] = [0; 4];
 
+/// The members of a value of `Sec-WebSocket-Extensions`. A comma within quotes does not end a member.
+pub(super) fn offers(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let is_end = move |byte: &u8| {
+        let was_escaped = std::mem::replace(&mut is_escaped, false);
+        match byte {
+            _ if was_escaped => {}
+            b'\\' => is_escaped = is_quoted,
+            b'"' => is_quoted = !is_quoted,
+            b',' => return !is_quoted,
+            _ => {}
+        }
+        false
+    };
+    value.split(is_end).map(<[u8]>::trim_ascii)
+}
+
 /// One offer of the peer that this server can accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
@@ -472,6 +489,19 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(Offer::parse(member.as_bytes()), expected, "{member:?}");
+        }
+    }
+
+    #[test]
+    fn a_comma_within_quotes_begins_no_offer() {
+        for (value, expected) in [
+            ("a, permessage-deflate", 2),
+            ("a;b=\",permessage-deflate,\"", 1),
+            ("a;b=\"\\\",permessage-deflate,\", c", 2),
+            ("a;b=\",permessage-deflate", 1),
+            ("a\\, c", 2),
+        ] {
+            assert_eq!(offers(value.as_bytes()).count(), expected, "{value}");
         }
     }
 

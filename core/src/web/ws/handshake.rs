@@ -36,7 +36,7 @@ pub enum HandshakeError {
     /// The request offers no upgrade to `websocket`, or is an HTTP/1.0 request. The status is 426.
     #[error("this is a WebSocket endpoint: the request must upgrade to websocket")]
     NotUpgrade,
-    /// The version is not 13. The status is 426.
+    /// The version is not 13, or there are several. The status is 426.
     #[error("the version of WebSocket is 13")]
     WrongVersion,
     /// `Sec-WebSocket-Key` is missing, or is not 16 bytes in Base64. The status is 400.
@@ -129,7 +129,9 @@ impl Request {
         {
             return Err(HandshakeError::NotUpgrade);
         }
-        if self.header(header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+        // Both fields must not be there twice (RFC 6455, 11.3).
+        let mut versions = self.headers().get_all(header::SEC_WEBSOCKET_VERSION.as_str());
+        if (versions.next(), versions.next()) != (Some(VERSION.as_bytes()), None) {
             return Err(HandshakeError::WrongVersion);
         }
         let mut keys = self.headers().get_all(header::SEC_WEBSOCKET_KEY.as_str());

@@ -11,7 +11,7 @@ use crate::proto::response::Response;
 use crate::proto::stream::Stream;
 use crate::runtime::handle::Runtime;
 use crate::web::ws::Settings;
-use crate::web::ws::deflate::{Deflate, Offer};
+use crate::web::ws::deflate::{Deflate, Offer, offers};
 use crate::web::ws::handshake::PROTOCOL;
 use crate::web::ws::socket::{self, WebSocket};
 
@@ -58,13 +58,13 @@ impl WebSocketUpgrade {
     pub(super) fn new(request: &Request, accept: HeaderValue) -> WebSocketUpgrade {
         let fields = request.headers();
         let offered = fields.get_all(header::SEC_WEBSOCKET_PROTOCOL.as_str()).flat_map(list);
-        let offers = fields.get_all(header::SEC_WEBSOCKET_EXTENSIONS.as_str()).flat_map(list);
+        let mut offers = fields.get_all(header::SEC_WEBSOCKET_EXTENSIONS.as_str()).flat_map(offers);
         WebSocketUpgrade {
             runtime: request.runtime().clone(),
             accept,
             offered: offered.filter_map(|name| HeaderValue::from_bytes(name).ok()).collect(),
             protocol: None,
-            offer: offers.filter_map(Offer::parse).next(),
+            offer: offers.find_map(Offer::parse),
             deflate: false,
             keep_context: false,
             settings: Settings::default(),
