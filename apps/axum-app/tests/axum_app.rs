@@ -4,16 +4,17 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 
-use gearshift::tower::service;
-use gearshift::{Backend, Config, TestServer};
+use gearshift::tower::{HandlerService, service};
+use gearshift::{Backend, Config, Router, TestServer, sync};
 use libtest_mimic::{Arguments, Trial};
 use test_support::PATIENCE;
 use test_support::client::{Answer, Client};
+use tower_layer::layer_fn;
 use tungstenite::Message;
 use tungstenite::client::IntoClientRequest;
 
 fn main() -> ExitCode {
-    let tests: [(&str, fn(Backend)); 9] = [
+    let tests: [(&str, fn(Backend)); 10] = [
         ("json_and_state", json_and_state),
         ("bodies_stream_back", bodies_stream_back),
         ("uploads", uploads),
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         ("layers_add_their_fields", fields),
         ("events", events),
         ("web_sockets", web_sockets),
+        ("a_layer_starts_a_task_of_tokio", layer_with_task),
     ];
     let trials = Backend::available().iter().flat_map(|&backend| {
         tests.map(|(name, test)| {
@@ -189,4 +191,16 @@ fn web_sockets(backend: Backend) {
     assert_eq!(ask(&mut client, "GET /ws", "", "").status, 400);
     let answer = ask(&mut client, "GET /", "Connection: upgrade\r\nUpgrade: h2c\r\n", "");
     assert_eq!(answer.status, 200);
+}
+
+fn layer_with_task(backend: Backend) {
+    let (tell, told) = std::sync::mpsc::channel();
+    let router = Router::new().get("/", sync(|_| "layered")).layer(layer_fn(move |inner: HandlerService| {
+        let tell = tell.clone();
+        tokio::spawn(async move { tell.send(()) });
+        inner
+    }));
+    let server = TestServer::start(backend, router).expect("the server starts");
+    assert_eq!(client(&server).get("/").said(), (200, "layered".into()));
+    told.recv_timeout(PATIENCE).expect("the task runs");
 }

@@ -47,8 +47,9 @@
 //!
 //! Some services use the timers, files or tasks of tokio, for example the timeout and the static files of tower-http.
 //! They work on the backend `tokio`. With the feature `async-compat` they work on all backends: a service, its response
-//! and its body are then polled within a runtime of tokio, which adds one thread. Without the feature they
-//! panic on the other backends, the peer gets 500, and the log names the feature.
+//! and its body are then polled within a runtime of tokio, which adds one thread, and a layer that starts a task of
+//! tokio, as that of tower's `buffer`, may be added to a router anywhere. Without the feature they panic on the other
+//! backends, the peer gets 500, and the log names the feature.
 
 mod body;
 #[cfg(feature = "hyper")]
@@ -301,7 +302,22 @@ where
     L::Service: HttpService,
 {
     fn wrap(&self, next: Next) -> Box<dyn Handler> {
-        Box::new(Adapter(self.0.layer(HandlerService::new(next))))
+        let service = HandlerService::new(next);
+        #[cfg(feature = "async-compat")]
+        let layered = enter(|| self.0.layer(service));
+        #[cfg(not(feature = "async-compat"))]
+        let layered = self.0.layer(service);
+        Box::new(Adapter(layered))
+    }
+}
+
+/// Calls a function within a runtime of tokio.
+#[cfg(feature = "async-compat")]
+fn enter<R>(function: impl FnOnce() -> R) -> R {
+    let mut entered = std::pin::pin!(async_compat::Compat::new(async { function() }));
+    match entered.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("the future does not wait"),
     }
 }
 
