@@ -191,6 +191,8 @@ fn the_fallback_of_the_prefix_that_fits_best_answers_and_sees_its_parameters() {
         assert_eq!(said(&router, Method::GET, "//x").0, 404);
     }
     let twice = || Router::new().nest("/x/{a}", nested("one")).nest("/x/{b}", nested("two"));
+    let target = || Router::new().nest("/x", Router::new().route(Method::OPTIONS, "*", sync(|_| "all")));
+    assert_eq!(refused(target), "the route * cannot be nested under /x: it is not a path");
     assert_eq!(refused(twice), "two routers under /x/{a} and /x/{b} have a fallback");
 }
 

@@ -260,7 +260,8 @@ impl Router {
     ///
     /// # Panics
     /// If `prefix` does not begin with a slash or ends with one, if two routers with a fallback are nested under
-    /// prefixes that match the same paths, or as [`Router::route`] does.
+    /// prefixes that match the same paths, if `other` has a route for `*` or for `HOST:PORT`, or as [`Router::route`]
+    /// does.
     #[track_caller]
     pub fn nest(mut self, prefix: &str, other: Router) -> Router {
         assert!(
@@ -299,6 +300,8 @@ impl Router {
             self.add_nested_fallback(format!("{prefix}{}", fallback.prefix), endpoint);
         }
         for route in other.routes {
+            let is_path = prefix.is_empty() || route.path.starts_with('/');
+            assert!(is_path, "the route {} cannot be nested under {prefix}: it is not a path", route.path);
             let path = match &*route.path {
                 "/" if !prefix.is_empty() => prefix.to_owned(),
                 path => format!("{prefix}{path}"),
