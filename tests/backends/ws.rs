@@ -34,6 +34,7 @@ pub(crate) const AREA: Area = (
         ("answers_a_ping", pings),
         ("answers_a_close_with_its_code", closed_by_the_peer),
         ("closes_with_the_code_of_the_application", closed_by_the_application),
+        ("closes_without_a_code_that_must_not_be_sent", forbidden_codes),
         ("closes_with_1000_when_it_is_dropped", dropped),
         ("closes_while_its_function_goes_on", dropped_early),
         ("tells_the_application_that_its_peer_has_left", left),
@@ -300,6 +301,31 @@ fn closed_by_the_application(backend: Backend) {
     let answer = told(&reports);
     assert!(answer.starts_with("Ok(Close(") && answer.contains("4001"), "{answer}");
     assert_eq!(told(&reports), "end");
+}
+
+fn forbidden_codes(backend: Backend) {
+    let server = serve(backend, unchanged, |mut socket, _| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            if let Some(code) = message.as_text() {
+                let _ = socket.close(code.parse().expect("a number"), "why").await;
+            }
+        }
+    });
+    for (code, is_sent) in
+        [(0, false), (999, false), (1000, true), (1005, false), (1006, false), (1015, false), (4999, true)]
+    {
+        let mut peer = peer(&server);
+        peer.send(text(code.to_string())).expect("the server reads");
+        match read(&mut peer) {
+            tungstenite::Message::Close(close) => assert_eq!(
+                close.map(|close| (u16::from(close.code), close.reason.to_string())),
+                is_sent.then(|| (code, "why".to_owned())),
+                "{code}"
+            ),
+            other => panic!("{other:?}"),
+        }
+        expect_end(&mut peer);
+    }
 }
 
 fn dropped(backend: Backend) {

@@ -228,7 +228,10 @@ impl Protocol {
         self.is_unflushed = true;
         // tungstenite would lose a close that finds the queue full. Nothing is queued after it.
         self.limit_queue(usize::MAX);
-        unless_it_waits(self.socket.close(frame.map(Into::into)).map_err(Error::from))
+        // A code that must not be sent would make the closing a violation of the protocol (RFC 6455, 7.4.1).
+        let frame =
+            frame.map(tungstenite::protocol::CloseFrame::from).filter(|frame| frame.code.is_allowed());
+        unless_it_waits(self.socket.close(frame).map_err(Error::from))
     }
 
     fn end(&mut self) -> Result<(), Error> {
