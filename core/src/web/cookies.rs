@@ -15,8 +15,8 @@ impl Request {
     /// without `=`, and one that is not UTF-8, is left out. A peer decides on all of this: a cookie proves nothing
     /// unless it is signed.
     ///
-    /// A browser accepts a cookie whose name begins with `__Host-` or `__Secure-` only from a secure origin. It does not
-    /// decode names, so a cookie whose name begins so only after decoding is left out, too.
+    /// A browser accepts a cookie whose name begins with `__Host-` or `__Secure-` only from a secure origin. It does
+    /// not decode names, so a cookie whose name begins so only after decoding is left out, too.
     ///
     /// ```
     /// use gearshift_core::Request;

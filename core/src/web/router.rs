@@ -100,7 +100,8 @@ struct Route {
 struct NestedFallback {
     /// The path under which the router was nested.
     prefix: Box<str>,
-    /// The prefix, and all paths under it. `matchit` takes no catch-all beside a parameter, so each fallback has its own.
+    /// The prefix, and all paths under it. `matchit` takes no catch-all beside a parameter, so each fallback has its
+    /// own.
     paths: matchit::Router<()>,
     /// The names of the parameters in `prefix`, as in [`Route`].
     names: OnceLock<Arc<[Box<str>]>>,

@@ -74,8 +74,8 @@ impl WebSocket {
         self.sender.send(message).await
     }
 
-    /// Begins the closing handshake with a code of [`close_code`] and a reason, of which up to 123 bytes are sent. With a
-    /// code that must not be sent, such as 1005 or 0, the close has neither (RFC 6455, 7.4).
+    /// Begins the closing handshake with a code of [`close_code`] and a reason, of which up to 123 bytes are sent. With
+    /// a code that must not be sent, such as 1005 or 0, the close has neither (RFC 6455, 7.4).
     /// Messages that the peer has sent before it answers are still received.
     ///
     /// # Errors
