@@ -36,6 +36,7 @@ pub(crate) const AREA: Area = (
         ("closes_with_the_code_of_the_application", closed_by_the_application),
         ("closes_without_a_code_that_must_not_be_sent", forbidden_codes),
         ("closes_with_1000_when_it_is_dropped", dropped),
+        ("closes_with_1011_when_its_function_panics", panicking),
         ("closes_while_its_function_goes_on", dropped_early),
         ("tells_the_application_that_its_peer_has_left", left),
         ("closes_with_the_code_of_an_error", errors),
@@ -334,6 +335,17 @@ fn dropped(backend: Backend) {
     // The server reads what comes before the answer to its close.
     peer.send(text("not received")).expect("the server reads");
     assert_eq!(expect_close(&mut peer, 1000), "");
+}
+
+fn panicking(backend: Backend) {
+    let server = serve(backend, unchanged, |mut socket, _| async move {
+        let received = socket.recv().await;
+        panic!("after {received:?}");
+    });
+    let mut peer = peer(&server);
+    peer.send(text("a message")).expect("the server reads");
+    assert_eq!(expect_close(&mut peer, 1011), "");
+    assert_eq!(server.get("/plain").text(), "plain");
 }
 
 fn dropped_early(backend: Backend) {

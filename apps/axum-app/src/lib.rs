@@ -2,5 +2,7 @@
 //! request ids, CORS, timeouts. Its main program runs it on any backend of Gearshift.
 
 mod app;
+mod peer;
 
 pub use app::app;
+pub use peer::with_connect_info;

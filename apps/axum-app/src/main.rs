@@ -7,5 +7,5 @@ use std::process::ExitCode;
 use gearshift::tower::service;
 
 fn main() -> ExitCode {
-    gearshift::cli::run(|_| service(axum_app::app()))
+    gearshift::cli::run(|_| service(axum_app::with_connect_info(axum_app::app())))
 }

@@ -16,6 +16,7 @@ use tungstenite::client::IntoClientRequest;
 fn main() -> ExitCode {
     let tests: [(&str, fn(Backend)); 10] = [
         ("json_and_state", json_and_state),
+        ("handlers_know_the_peer", peer),
         ("bodies_stream_back", bodies_stream_back),
         ("uploads", uploads),
         ("compression", compression),
@@ -38,8 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn start(backend: Backend) -> TestServer {
-    TestServer::with_config(backend, Config::default(), |_| service(axum_app::app()))
-        .expect("the server starts")
+    TestServer::with_config(backend, Config::default(), |_| {
+        service(axum_app::with_connect_info(axum_app::app()))
+    })
+    .expect("the server starts")
 }
 
 fn client(server: &TestServer) -> Client {
@@ -70,6 +73,13 @@ fn json_and_state(backend: Backend) {
     assert_eq!(client.get("/api/notes").status, 401);
     assert_eq!(client.get("/none").status, 404);
     assert_eq!(client.get("/").said(), (200, "an application of axum\n".into()));
+}
+
+fn peer(backend: Backend) {
+    let server = start(backend);
+    let mut client = client(&server);
+    let address = client.socket.local_addr().expect("the socket is connected").to_string();
+    assert_eq!(client.get("/peer").said(), (200, address));
 }
 
 fn bodies_stream_back(backend: Backend) {

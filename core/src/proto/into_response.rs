@@ -272,10 +272,14 @@ where
     }
 }
 
-/// The status is [`BodyError::status`]; the body is the text of the error.
+/// The status is [`BodyError::status`]; the body is the text of the error. An error with 500 is logged instead, and the
+/// peer does not receive its text.
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
-        Response::text(self.to_string()).with_status(self.status())
+        match self.status() {
+            StatusCode::INTERNAL_SERVER_ERROR => BoxError::from(self).into_response(),
+            status => Response::text(self.to_string()).with_status(status),
+        }
     }
 }
 

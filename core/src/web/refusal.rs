@@ -196,10 +196,13 @@ impl From<StatusCode> for Refusal {
     }
 }
 
-/// The status is [`BodyError::status`].
+/// The status is [`BodyError::status`]. An error with 500 is logged, and the peer does not receive its text.
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Refusal {
-        Refusal::new(error.status(), error.to_string())
+        match error.status() {
+            StatusCode::INTERNAL_SERVER_ERROR => failed(&error),
+            status => Refusal::new(status, error.to_string()),
+        }
     }
 }
 
@@ -239,12 +242,15 @@ impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Refusal {
         match error.downcast::<BodyError>() {
             Ok(error) => error.into(),
-            Err(error) => {
-                log::error!("a handler failed: {error}");
-                StatusCode::INTERNAL_SERVER_ERROR.into()
-            }
+            Err(error) => failed(&error),
         }
     }
+}
+
+/// Logs the error. The refusal does not have its text.
+fn failed(error: &dyn std::error::Error) -> Refusal {
+    log::error!("a handler failed: {error}");
+    StatusCode::INTERNAL_SERVER_ERROR.into()
 }
 
 #[cfg(test)]
@@ -255,12 +261,14 @@ mod tests {
     fn is_made_of_what_calls_answer_and_says_the_same() {
         let missing = || ParamError::Missing { name: "n".into() };
         let late = || Elapsed(std::time::Duration::from_secs(1));
+        let failed = || BodyError::Source("a secret".into());
         let large = || BodyError::TooLarge { limit: 8 };
         let status = StatusCode::CONFLICT;
         let secret = || io::Error::other("/secret/path");
         for (refusal, response) in [
             (Refusal::from(missing()), missing().into_response()),
             (Refusal::from(large()), large().into_response()),
+            (Refusal::from(failed()), failed().into_response()),
             (Refusal::from(late()), late().into_response()),
             (Refusal::from(Busy), Busy.into_response()),
             (Refusal::from(status), status.into_response()),

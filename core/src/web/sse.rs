@@ -251,7 +251,12 @@ impl Sse {
 
     /// Sets after how long a silence a comment is sent, or that there are no comments. The default is [`KEEP_ALIVE`].
     /// Comments keep proxies from closing the connection, and reveal a peer that has left.
+    ///
+    /// # Panics
+    /// If the interval is zero.
+    #[track_caller]
     pub fn keep_alive(mut self, interval: Option<Duration>) -> Sse {
+        assert_ne!(interval, Some(Duration::ZERO), "the time between comments is longer than zero");
         self.events.interval = interval;
         self
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +14,7 @@ use futures_core::Stream as Messages;
 use crate::proto::BoxFuture;
 use crate::proto::stream::Stream;
 use crate::runtime::clock::after;
+use crate::runtime::contained::contain;
 use crate::runtime::handle::Runtime;
 use crate::runtime::latch::{Guard, Latch};
 use crate::web::ws::Settings;
@@ -304,13 +306,15 @@ impl Silence {
     }
 }
 
-/// Makes `stream` a socket. The future closes the socket, and has to be polled together with the application.
-pub(super) fn open(
+/// Makes `stream` a socket for the function of the application, and closes it at the end. A panic of the function is
+/// passed on after the socket is closed.
+pub(super) async fn run(
     stream: Stream,
     runtime: Runtime,
     settings: Settings,
     deflate: Option<Deflate>,
-) -> (WebSocket, impl Future<Output = ()> + Send) {
+    then: impl AsyncFnOnce(WebSocket),
+) {
     let shared = Arc::new(Shared::new(stream, &settings, deflate));
     let halves = Latch::new();
     let sender = WebSocketSender {
@@ -329,7 +333,28 @@ pub(super) fn open(
         in_turn: 0,
         _guard: halves.guard(),
     };
-    (WebSocket { sender, receiver }, close(shared, runtime, settings, halves))
+    let mut closing = pin!(close(shared.clone(), runtime, settings, halves));
+    let mut function = pin!(Some(then(WebSocket { sender, receiver })));
+    let (mut panic, mut is_closed) = (None, false);
+    poll_fn(|cx| {
+        if let Some(running) = function.as_mut().as_pin_mut() {
+            match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
+                Ok(Poll::Pending) => {}
+                Ok(Poll::Ready(())) => function.set(None),
+                Err(payload) => {
+                    shared.close(Some(CloseFrame::new(close_code::ERROR, "")));
+                    panic = Some(payload);
+                    contain("a function of a WebSocket that is dropped", || function.set(None));
+                }
+            }
+        }
+        is_closed = is_closed || closing.as_mut().poll(cx).is_ready();
+        if is_closed && function.is_none() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    if let Some(payload) = panic {
+        resume_unwind(payload);
+    }
 }
 
 /// Waits for the reason to close a socket, closes it, and gives the connection up at the latest after
@@ -371,16 +396,4 @@ async fn close(shared: Arc<Shared>, runtime: Runtime, settings: Settings, halves
     });
     let _ = runtime.timeout(settings.close_timeout, handshake).await;
     shared.abort();
-}
-
-/// Runs both futures to their ends.
-pub(super) async fn join(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    let (mut one_runs, mut other_runs) = (true, true);
-    poll_fn(|cx| {
-        one_runs = one_runs && one.as_mut().poll(cx).is_pending();
-        other_runs = other_runs && other.as_mut().poll(cx).is_pending();
-        if one_runs || other_runs { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
 }

@@ -117,7 +117,12 @@ impl WebSocketUpgrade {
     /// [`PING_INTERVAL`](crate::ws::PING_INTERVAL). A peer that is silent for another interval has left, and the
     /// receive fails with [`Error::Silent`](crate::ws::Error::Silent). A peer that sends a part of a message is not
     /// silent. The time passes only while the application receives.
+    ///
+    /// # Panics
+    /// If the interval is zero.
+    #[track_caller]
     pub fn ping_interval(mut self, interval: Option<Duration>) -> WebSocketUpgrade {
+        assert_ne!(interval, Some(Duration::ZERO), "the time between pings is longer than zero");
         self.settings.ping_interval = interval;
         self
     }
@@ -150,7 +155,7 @@ impl WebSocketUpgrade {
     ///
     /// `then` runs as described at [`Response::upgrade`]. The socket is closed when `then` drops it, or both of its
     /// halves: the peer is sent 1000 unless it was closed before, and has
-    /// [`close_timeout`](WebSocketUpgrade::close_timeout) to answer.
+    /// [`close_timeout`](WebSocketUpgrade::close_timeout) to answer. If `then` panics, the peer is sent 1011.
     #[track_caller]
     pub fn on_upgrade<F, U>(self, then: F) -> Response
     where
@@ -161,8 +166,7 @@ impl WebSocketUpgrade {
         let deflate = offer.filter(|_| self.deflate).map(|offer| Deflate::accept(offer, self.keep_context));
         let extension = deflate.map(Deflate::response_value);
         let mut response = Response::upgrade(PROTOCOL, move |stream: Stream| {
-            let (socket, closing) = socket::open(stream, runtime, settings, deflate);
-            socket::join(then(socket), closing)
+            socket::run(stream, runtime, settings, deflate, async move |socket| then(socket).await)
         });
         response = response.with_header(header::SEC_WEBSOCKET_ACCEPT, accept);
         if let Some(protocol) = protocol {
