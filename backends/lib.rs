@@ -56,9 +56,6 @@
 //! Libraries that need tokio run on every backend with `async-compat`: the future that needs tokio is wrapped with
 //! `.compat()`. The document `docs/tokio-only.md` describes when to use it and what it costs.
 //!
-//! Most items come from the crate `gearshift_core`. Their examples write `gearshift_core::`, where an application
-//! writes `gearshift::`.
-//!
 //! The module [`mod@backend`] is for authors of backends.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -5,8 +5,8 @@
 //! backend put its own concurrency model under that: [`Transport`], [`Engine`] and [`Backend`]. [`drive()`] joins them
 //! and is written once.
 //!
-//! Applications use the crate `gearshift`, which re-exports all items of this one. The examples of this documentation
-//! write `gearshift_core::`; an application writes `gearshift::` instead.
+//! Applications use the crate `gearshift`, which re-exports the items of this one. The examples for applications write
+//! `gearshift::` for that reason; those for authors of backends write `gearshift_core::`.
 //!
 //! The source is in layers. A layer imports only from the layers before it:
 //!

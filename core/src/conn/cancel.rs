@@ -21,7 +21,8 @@ use crate::runtime::task::lock;
 /// [`Request::cancel_token`](crate::Request::cancel_token) creates the token. Clones can be sent to other threads.
 ///
 /// ```
-/// use gearshift_core::{Router, compute};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Router, compute};
 ///
 /// // The computation ends early if its result is no longer needed.
 /// let app = Router::new().get("/sum", compute(|request| {

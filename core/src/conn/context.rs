@@ -12,7 +12,8 @@ use crate::runtime::shutdown::Shutdown;
 /// The address of a peer; `None` on a Unix socket.
 ///
 /// ```
-/// use gearshift_core::{Peer, Request};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Peer, Request};
 ///
 /// async fn who(request: Request) -> String {
 ///     let peer: Peer = request.peer();
@@ -34,12 +35,13 @@ pub(crate) struct Context {
 /// Services and layers of tower find it among the extensions of a request.
 ///
 /// ```
-/// use gearshift_core::{Method, Request, RequestContext};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Method, Request, RequestContext};
 ///
 /// let request = Request::new(Method::GET, "/", ()).into_http()?;
 /// let context = RequestContext::of(request.extensions()).expect("the request was a request of this crate");
 /// assert_eq!(context.peer(), None);
-/// # Ok::<(), gearshift_core::http::Error>(())
+/// # Ok::<(), gearshift::http::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct RequestContext(CancelToken);
@@ -81,8 +83,9 @@ impl Request {
     /// tasks and thread pools, with the same interface on every backend.
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// # use std::time::Duration;
-    /// # use gearshift_core::Request;
+    /// # use gearshift::Request;
     /// async fn later(request: Request) -> &'static str {
     ///     request.runtime().sleep(Duration::from_millis(100)).await;
     ///     "done"
@@ -113,7 +116,8 @@ impl Request {
     /// received is never cancelled.
     ///
     /// ```
-    /// # use gearshift_core::{Request, StatusCode};
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Request, StatusCode};
     /// fn count(request: Request) -> Result<String, StatusCode> {
     ///     let token = request.cancel_token();
     ///     for step in 0..100 {

@@ -21,7 +21,8 @@ use crate::runtime::config::OnDisconnect;
 /// [`blocking`] and [`compute`] make handlers from plain functions, and a [`Router`] is a handler that calls others.
 ///
 /// ```
-/// use gearshift_core::{Answer, Handler, Request, Router, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Answer, Handler, Request, Router, sync};
 ///
 /// async fn hello(request: Request) -> String {
 ///     format!("Hello, {}!", request.param("name").unwrap_or_default())
@@ -38,7 +39,7 @@ use crate::runtime::config::OnDisconnect;
 ///                 let wait = request.runtime().sleep(std::time::Duration::from_secs(seconds));
 ///                 Answer::later(async move {
 ///                     wait.await;
-///                     gearshift_core::Response::text("later")
+///                     gearshift::Response::text("later")
 ///                 })
 ///             }
 ///         }
@@ -62,7 +63,8 @@ use crate::runtime::config::OnDisconnect;
 /// that returns an async block with a clone:
 ///
 /// ```
-/// # use gearshift_core::{Request, Router};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Request, Router};
 /// # use std::sync::Arc;
 /// let name = Arc::new("everybody".to_owned());
 /// let app = Router::new().get("/", move |_: Request| {
@@ -112,9 +114,10 @@ pub trait Handler: Send + Sync + 'static {
 /// of a router over those of the router into which it is nested.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::{Router, RouteOptions, sync, timeout};
+/// use gearshift::{Router, RouteOptions, sync, timeout};
 ///
 /// let mut options = RouteOptions::default();
 /// options.timeout = Some(Duration::from_secs(5));
@@ -160,7 +163,8 @@ impl RouteOptions {
 /// The return value of a handler.
 ///
 /// ```
-/// use gearshift_core::{Answer, IntoResponse, Request, Router};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Answer, IntoResponse, Request, Router};
 ///
 /// /// Answers a cached value at once, and waits only for others.
 /// fn value(request: Request) -> Answer {
@@ -233,7 +237,8 @@ impl fmt::Debug for Answer {
 /// The return value of a function that is a handler: a future of a response, or an [`Answer`].
 ///
 /// ```
-/// use gearshift_core::{Answer, IntoAnswer};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Answer, IntoAnswer};
 ///
 /// let _: Answer = async { "a response" }.into_answer();
 /// let _: Answer = Answer::from("a response").into_answer();

@@ -57,7 +57,8 @@ pub use crate::proto::body_error::BodyError;
 /// # Example
 ///
 /// ```
-/// use gearshift_core::{Body, BodyError};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Body, BodyError};
 ///
 /// let body = Body::from("hello");
 /// assert_eq!(body.remaining(), Some(5));
@@ -156,7 +157,8 @@ impl Body {
     /// See [trailers](Body#trailers) for the responses that have their trailers on the wire.
     ///
     /// ```
-    /// use gearshift_core::{Body, HeaderValue, Response};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Body, HeaderValue, Response};
     /// use http::HeaderMap;
     ///
     /// fn report() -> Response {
@@ -196,7 +198,8 @@ impl Body {
     /// body has no trailers, and after they were returned.
     ///
     /// ```
-    /// use gearshift_core::{BodyError, Request};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{BodyError, Request};
     ///
     /// // The sum of all bytes, and the sum that the peer has calculated.
     /// async fn sums(request: Request) -> Result<String, BodyError> {

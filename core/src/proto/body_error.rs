@@ -14,7 +14,8 @@ use crate::proto::error::Error as H1Error;
 /// A handler that returns it answers with [`BodyError::status`].
 ///
 /// ```
-/// use gearshift_core::{BodyError, Request, StatusCode};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{BodyError, Request, StatusCode};
 ///
 /// /// The length of the body. A body over 1,000 bytes is answered with 413.
 /// async fn length(request: Request) -> Result<String, BodyError> {

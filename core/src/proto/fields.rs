@@ -45,7 +45,8 @@ pub(crate) type FieldSpans = Vec<FieldSpan>;
 /// Iteration gives names as the peer wrote them and values as bytes.
 ///
 /// ```
-/// use gearshift_core::{Fields, Request};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Fields, Request};
 ///
 /// let request = Request::get("/").with_header("X-Tag", "a");
 /// let fields: Fields<'_> = request.headers();
@@ -133,7 +134,8 @@ impl fmt::Debug for Fields<'_> {
 /// The iterator over [`Fields`]: names as the peer wrote them, values as bytes.
 ///
 /// ```
-/// use gearshift_core::{FieldsIter, Request};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{FieldsIter, Request};
 ///
 /// let request = Request::get("/").with_header("X-Tag", "a");
 /// let mut fields: FieldsIter<'_> = request.headers().into_iter();

@@ -21,7 +21,8 @@ use crate::proto::response::{Response, field};
 /// response. Tuples set a status, fields, or both: a status or field of the tuple replaces the one of its last part.
 ///
 /// ```
-/// use gearshift_core::{IntoResponse, StatusCode, header};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{IntoResponse, StatusCode, header};
 ///
 /// let response = (StatusCode::CREATED, [("content-type", "text/csv"), ("x-rows", "1")], "a,b\n").into_response();
 /// assert_eq!(response.status(), StatusCode::CREATED);
@@ -31,7 +32,8 @@ use crate::proto::response::{Response, field};
 /// Both variants of a `Result` are converted, so that an error type decides its own status:
 ///
 /// ```
-/// use gearshift_core::{IntoResponse, Response, StatusCode};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{IntoResponse, Response, StatusCode};
 ///
 /// enum Error {
 ///     SoldOut,
@@ -73,7 +75,8 @@ impl IntoResponse for Response {
 /// A function that fails with a response puts it into a `Box`, so that its `Result` stays small.
 ///
 /// ```
-/// use gearshift_core::{IntoResponse, Request, Response, StatusCode};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{IntoResponse, Request, Response, StatusCode};
 ///
 /// fn checked(request: Request) -> Result<Request, Box<Response>> {
 ///     match request.header("x-key") {
@@ -301,7 +304,8 @@ impl IntoResponse for BoxError {
 /// A value to send as `application/json`; see [`Response::json`].
 ///
 /// ```
-/// use gearshift_core::{IntoResponse, Json};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{IntoResponse, Json};
 ///
 /// let response = Json([1, 2, 3]).into_response();
 /// assert_eq!(response.header("content-type").unwrap(), "application/json");

@@ -8,7 +8,8 @@ use std::sync::Arc;
 /// [`pipeline`](Limits::pipeline), which its driver enforces, as it does [`drain`](Limits::drain) before an upgrade.
 ///
 /// ```
-/// use gearshift_core::Config;
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::Config;
 ///
 /// let mut config = Config::default();
 /// config.limits.body = 1 << 20;

@@ -33,7 +33,8 @@ use std::pin::Pin;
 /// A boxed future that can be sent to another thread.
 ///
 /// ```
-/// use gearshift_core::BoxFuture;
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::BoxFuture;
 ///
 /// fn answer() -> BoxFuture<u32> {
 ///     Box::pin(async { 42 })
@@ -45,7 +46,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A boxed error of any type.
 ///
 /// ```
-/// use gearshift_core::{BoxError, Request};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{BoxError, Request};
 ///
 /// /// An error of the handler is logged, and the response is 500.
 /// async fn motd(request: Request) -> Result<String, BoxError> {

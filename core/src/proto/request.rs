@@ -19,7 +19,8 @@ use crate::proto::response::field;
 /// decoding requires it. A `Request` has the size of a pointer; the thread that drops it recycles its memory.
 ///
 /// ```
-/// use gearshift_core::{Method, Request};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Method, Request};
 ///
 /// let request = Request::new(Method::GET, "/search?q=hello+world&page=2", "");
 /// assert_eq!(request.path(), "/search");
@@ -72,8 +73,9 @@ impl Request {
     /// another. Methods such as [`with_header`](Request::with_header) complete it.
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// use futures_lite::future::block_on;
-    /// use gearshift_core::{Handler, Request, Router, sync};
+    /// use gearshift::{Handler, Request, Router, sync};
     ///
     /// let router = Router::new().get("/hello/{name}", sync(|request| {
     ///     format!("Hello, {}!", request.param("name").unwrap_or_default())
@@ -94,7 +96,8 @@ impl Request {
     /// Creates a HEAD request; see [`Request::get`].
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Request::head("/").method(), "HEAD");
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Request::head("/").method(), "HEAD");
     /// ```
     ///
     /// # Panics
@@ -107,7 +110,8 @@ impl Request {
     /// Creates a POST request without a body; see [`Request::get`].
     ///
     /// ```
-    /// use gearshift_core::Request;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Request;
     ///
     /// let request = Request::post("/upload").with_body("some bytes");
     /// assert_eq!((request.method().as_str(), request.body().remaining()), ("POST", Some(10)));
@@ -123,7 +127,8 @@ impl Request {
     /// Creates a PUT request without a body; see [`Request::get`].
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Request::put("/").method(), "PUT");
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Request::put("/").method(), "PUT");
     /// ```
     ///
     /// # Panics
@@ -136,7 +141,8 @@ impl Request {
     /// Creates a PATCH request without a body; see [`Request::get`].
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Request::patch("/").method(), "PATCH");
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Request::patch("/").method(), "PATCH");
     /// ```
     ///
     /// # Panics
@@ -149,7 +155,8 @@ impl Request {
     /// Creates a DELETE request without a body; see [`Request::get`].
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Request::delete("/").method(), "DELETE");
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Request::delete("/").method(), "DELETE");
     /// ```
     ///
     /// # Panics
@@ -162,7 +169,8 @@ impl Request {
     /// Creates an OPTIONS request without a body; see [`Request::get`].
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Request::options("*").method(), "OPTIONS");
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Request::options("*").method(), "OPTIONS");
     /// ```
     ///
     /// # Panics
@@ -176,7 +184,8 @@ impl Request {
     /// for tests and for middleware, not for every request of a hot route.
     ///
     /// ```
-    /// use gearshift_core::{Request, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Request, header};
     ///
     /// let request = Request::get("/").with_header("x-id", "1").with_header(header::ACCEPT, "*/*");
     /// assert_eq!(request.header("X-Id"), Some("1"));
@@ -204,7 +213,8 @@ impl Request {
     /// as by [`with_header`](Request::with_header).
     ///
     /// ```
-    /// use gearshift_core::Request;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Request;
     ///
     /// let request = Request::get("/").append_header("accept", "a/b").append_header("accept", "c/d");
     /// assert_eq!(request.headers().get_all("accept").count(), 2);
@@ -244,7 +254,8 @@ impl Request {
     /// Sets the body.
     ///
     /// ```
-    /// use gearshift_core::Request;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Request;
     ///
     /// assert_eq!(Request::post("/").with_body("abc").body().remaining(), Some(3));
     /// ```
@@ -263,7 +274,8 @@ impl Request {
     /// another limit, [`Limits::body`](crate::Limits::body), which applies to every body.
     ///
     /// ```
-    /// use gearshift_core::Request;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Request;
     ///
     /// let request = Request::post("/");
     /// assert_eq!(request.body_limit(), Request::DEFAULT_BODY_LIMIT);
@@ -276,7 +288,8 @@ impl Request {
     /// Sets [`body_limit`](Request::body_limit), for middleware.
     ///
     /// ```
-    /// use gearshift_core::Request;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Request;
     ///
     /// let mut request = Request::post("/");
     /// request.set_body_limit(64 << 20);
@@ -297,7 +310,8 @@ impl Request {
     /// Reads the whole body, of at most [`body_limit`](Request::body_limit) bytes.
     ///
     /// ```
-    /// use gearshift_core::{BodyError, Request};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{BodyError, Request};
     ///
     /// async fn count(request: Request) -> Result<String, BodyError> {
     ///     Ok(request.bytes().await?.len().to_string())
@@ -503,7 +517,8 @@ impl fmt::Debug for Request {
 /// parameter cannot be parsed names no resource.
 ///
 /// ```
-/// use gearshift_core::{ParamError, Request, Router};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{ParamError, Request, Router};
 ///
 /// /// `/posts/7` is answered, and `/posts/seven` is 404.
 /// async fn post(request: Request) -> Result<String, ParamError> {
@@ -535,7 +550,8 @@ pub enum ParamError {
 /// The error of a request whose head is larger than [`Limits::MAX_HEAD`](crate::Limits::MAX_HEAD).
 ///
 /// ```
-/// use gearshift_core::{Body, HeadTooLarge, Request, http};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Body, HeadTooLarge, Request, http};
 ///
 /// let long = "x".repeat(70_000);
 /// let request = http::Request::get("/").header("X-Long", long).body(Body::empty()).unwrap();

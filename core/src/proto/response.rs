@@ -35,7 +35,8 @@ use crate::proto::stream::Stream;
 /// `Connection: upgrade` to a response with `Upgrade`.
 ///
 /// ```
-/// use gearshift_core::{Response, StatusCode, header};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Response, StatusCode, header};
 ///
 /// let response = Response::text("created\n")
 ///     .with_status(StatusCode::CREATED)
@@ -119,7 +120,8 @@ impl Response {
     /// site is not checked: an untrusted `//example.com` leads to another one.
     ///
     /// ```
-    /// use gearshift_core::{Response, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Response, header};
     ///
     /// let response = Response::redirect("/notes/über uns?a=%31");
     /// assert_eq!(response.status(), 303);
@@ -134,7 +136,8 @@ impl Response {
     /// [`redirect`](Response::redirect).
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Response::temporary_redirect("/busy").status(), 307);
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Response::temporary_redirect("/busy").status(), 307);
     /// ```
     pub fn temporary_redirect(location: impl AsRef<str>) -> Response {
         redirect(StatusCode::TEMPORARY_REDIRECT, location.as_ref())
@@ -145,7 +148,8 @@ impl Response {
     /// [`redirect`](Response::redirect).
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Response::permanent_redirect("/new").status(), 308);
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Response::permanent_redirect("/new").status(), 308);
     /// ```
     pub fn permanent_redirect(location: impl AsRef<str>) -> Response {
         redirect(StatusCode::PERMANENT_REDIRECT, location.as_ref())
@@ -156,7 +160,8 @@ impl Response {
     /// `location` is treated as by `redirect`.
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Response::found("/here").status(), 302);
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Response::found("/here").status(), 302);
     /// ```
     pub fn found(location: impl AsRef<str>) -> Response {
         redirect(StatusCode::FOUND, location.as_ref())
@@ -167,7 +172,8 @@ impl Response {
     /// [`redirect`](Response::redirect).
     ///
     /// ```
-    /// assert_eq!(gearshift_core::Response::moved_permanently("/new").status(), 301);
+    /// # extern crate gearshift_core as gearshift;
+    /// assert_eq!(gearshift::Response::moved_permanently("/new").status(), 301);
     /// ```
     pub fn moved_permanently(location: impl AsRef<str>) -> Response {
         redirect(StatusCode::MOVED_PERMANENTLY, location.as_ref())
@@ -196,8 +202,9 @@ impl Response {
     /// and `then` is dropped.
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
-    /// use gearshift_core::{HeaderValue, Request, Response, Stream};
+    /// use gearshift::{HeaderValue, Request, Response, Stream};
     ///
     /// // Echoes all bytes until the peer or the server ends.
     /// fn echo(request: Request) -> Response {
@@ -292,7 +299,8 @@ impl Response {
     /// that may occur several times, such as `Set-Cookie`, is added by [`append_header`](Response::append_header).
     ///
     /// ```
-    /// use gearshift_core::{HeaderValue, Response, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{HeaderValue, Response, header};
     ///
     /// let response = Response::text("a,b\n")
     ///     .with_header("content-type", "text/csv")
@@ -321,7 +329,8 @@ impl Response {
     /// Adds a field behind the other ones, also if the response has a field with this name.
     ///
     /// ```
-    /// use gearshift_core::{Response, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Response, header};
     ///
     /// let response = Response::new(())
     ///     .append_header(header::VARY, "accept")
@@ -346,7 +355,8 @@ impl Response {
     /// fields that it writes itself.
     ///
     /// ```
-    /// use gearshift_core::Response;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Response;
     ///
     /// let response = Response::text("unknown").remove_header("Content-Type");
     /// assert_eq!(response.headers().count(), 0);
@@ -365,7 +375,8 @@ impl Response {
     /// The value of the first field with this name. Names are compared without regard to case.
     ///
     /// ```
-    /// use gearshift_core::{Response, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Response, header};
     ///
     /// let response = Response::text("hello");
     /// assert_eq!(response.header("Content-Type").unwrap(), "text/plain; charset=utf-8");

@@ -15,8 +15,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 /// tokio.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use futures_lite::{AsyncReadExt, AsyncWriteExt};
-/// use gearshift_core::{Request, Stream};
+/// use gearshift::{Request, Stream};
 ///
 /// // Asks a service for one line.
 /// async fn ask(request: Request) -> std::io::Result<String> {

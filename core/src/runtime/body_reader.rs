@@ -44,9 +44,10 @@ impl Body {
 /// A blocking reader of a body, from [`Body::reader`]. Its errors contain a [`BodyError`].
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::io::{BufRead, BufReader};
 ///
-/// use gearshift_core::{BodyReader, Request};
+/// use gearshift::{BodyReader, Request};
 ///
 /// let body = Request::post("/").with_body("one\ntwo\n").into_body();
 /// let reader: BodyReader = body.reader();
@@ -62,9 +63,10 @@ impl BodyReader {
     /// Waits for the trailers of the body, as [`Body::trailers`] does. Bytes that were not read are dropped.
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// use std::io::{self, Read};
     ///
-    /// use gearshift_core::Request;
+    /// use gearshift::Request;
     ///
     /// // For a blocking handler.
     /// fn upload(request: Request) -> io::Result<String> {

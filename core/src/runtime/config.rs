@@ -11,9 +11,10 @@ use crate::proto::limits::Limits;
 /// The settings of one server. Every limit has a flag on the command line of the `gearshift` crate.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::Config;
+/// use gearshift::Config;
 ///
 /// let mut config = Config::default();
 /// config.handler_timeout = Duration::from_secs(5);
@@ -285,7 +286,8 @@ impl Config {
 /// the process has no file descriptor left, and for offloaded jobs when [`Config::pool_queue`] jobs wait.
 ///
 /// ```
-/// use gearshift_core::{Config, Overload};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Config, Overload};
 ///
 /// let mut config = Config::default();
 /// config.max_connections = 10_000;
@@ -317,7 +319,8 @@ impl Overload {
 /// begun, so its peer cannot be asked: [`Config::half_closed_timeout`] applies to it.
 ///
 /// ```
-/// use gearshift_core::{OnDisconnect, Request, Router, on_disconnect};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{OnDisconnect, Request, Router, on_disconnect};
 ///
 /// async fn pay(_: Request) -> &'static str {
 ///     "paid"

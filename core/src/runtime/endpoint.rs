@@ -16,7 +16,8 @@ pub(crate) fn is_host_and_port(text: &str) -> bool {
 /// The address of a TCP or Unix socket.
 ///
 /// ```
-/// use gearshift_core::Endpoint;
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::Endpoint;
 ///
 /// let tcp = Endpoint::Tcp(([127, 0, 0, 1], 8000).into());
 /// assert_eq!(tcp.to_string(), "http://127.0.0.1:8000");

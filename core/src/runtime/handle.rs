@@ -107,7 +107,8 @@ pub struct EngineStats {
 /// The kind of offloaded work: how it occupies its thread.
 ///
 /// ```
-/// use gearshift_core::{Runtime, Work};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Runtime, Work};
 ///
 /// /// The pool that has room, for a job that fits either.
 /// fn quieter(runtime: &Runtime) -> Work {
@@ -134,9 +135,10 @@ pub enum Work {
 /// backend.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::{Elapsed, Request};
+/// use gearshift::{Elapsed, Request};
 ///
 /// async fn slow(request: Request) -> Result<&'static str, Elapsed> {
 ///     let runtime = request.runtime();
@@ -207,8 +209,9 @@ impl Runtime {
     /// future is ready.
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// # use std::time::Duration;
-    /// # use gearshift_core::Runtime;
+    /// # use gearshift::Runtime;
     /// async fn every_second(runtime: Runtime) {
     ///     // The error means that a second has passed and the server does not stop yet.
     ///     while runtime.timeout(Duration::from_secs(1), runtime.stopping()).await.is_err() {
@@ -284,7 +287,8 @@ impl Runtime {
     /// `NotFound` if there is no address, `TimedOut`, or the error of the last address.
     ///
     /// ```
-    /// # use gearshift_core::{Runtime, Stream};
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Runtime, Stream};
     /// async fn connect(runtime: &Runtime) -> std::io::Result<Stream> {
     ///     runtime.connect_any(["[2001:db8::1]:80".parse().unwrap(), "192.0.2.1:80".parse().unwrap()]).await
     /// }
@@ -326,8 +330,9 @@ impl Runtime {
     /// to stop. The output is `None` in that case.
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// # use std::time::Duration;
-    /// # use gearshift_core::Runtime;
+    /// # use gearshift::Runtime;
     /// fn watch(runtime: &Runtime) {
     ///     let inner = runtime.clone();
     ///     runtime
@@ -362,8 +367,9 @@ impl Runtime {
     /// If `period` is zero.
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// # use std::time::Duration;
-    /// # use gearshift_core::{App, Router};
+    /// # use gearshift::{App, Router};
     /// let app = App::new(|runtime| {
     ///     runtime.every(Duration::from_secs(60), async || println!("one more minute")).detach();
     ///     Router::new()
@@ -620,9 +626,10 @@ pub(crate) async fn before<F: Future>(future: F, end: impl Future<Output = ()>) 
 /// The error of [`Runtime::timeout`]: the future was not ready within this duration. As a response it is 504.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::{Elapsed, IntoResponse, StatusCode};
+/// use gearshift::{Elapsed, IntoResponse, StatusCode};
 ///
 /// let error = Elapsed(Duration::from_secs(2));
 /// assert_eq!(error.into_response().status(), StatusCode::GATEWAY_TIMEOUT);

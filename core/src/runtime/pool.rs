@@ -327,7 +327,8 @@ impl Drop for LentPlace {
 /// waiting. As a response it is 503 with `Retry-After` (RFC 9110, 10.2.3).
 ///
 /// ```
-/// use gearshift_core::{Busy, IntoResponse, Request, StatusCode};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Busy, IntoResponse, Request, StatusCode};
 ///
 /// /// `?` answers with 503 if too many jobs wait.
 /// async fn sum(request: Request) -> Result<String, Busy> {

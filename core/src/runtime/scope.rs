@@ -15,7 +15,8 @@ use crate::runtime::task::{Cancellable, Task};
 /// may run on other threads.
 ///
 /// ```
-/// # use gearshift_core::{Request, Runtime, TaskError};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Request, Runtime, TaskError};
 /// async fn page(runtime: Runtime, _: Request) -> Result<String, TaskError> {
 ///     let mut scope = runtime.scope();
 ///     let user = scope.spawn(async { "somebody" });

@@ -22,7 +22,8 @@ use crate::runtime::sync::{Mutex, MutexGuard, lock};
 /// The phase of a shutdown. It only moves forward, in this order.
 ///
 /// ```
-/// use gearshift_core::{Phase, Shutdown};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Phase, Shutdown};
 ///
 /// let shutdown = Shutdown::new();
 /// assert_eq!(shutdown.phase(), Phase::Running);
@@ -44,7 +45,8 @@ pub enum Phase {
 /// A handle to stop a server. Clones refer to the same server.
 ///
 /// ```
-/// use gearshift_core::{Phase, Shutdown};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Phase, Shutdown};
 ///
 /// let shutdown = Shutdown::new();
 /// let handle = shutdown.clone();

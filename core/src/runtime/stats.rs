@@ -9,7 +9,8 @@ use std::time::Duration;
 /// [`fmt::Display`] formats them as Prometheus text; [`metrics()`](crate::metrics()) is a handler that serves it.
 ///
 /// ```
-/// use gearshift_core::{Request, Stats};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Request, Stats};
 ///
 /// async fn load(request: Request) -> String {
 ///     let stats: Stats = request.runtime().stats();
@@ -66,7 +67,8 @@ pub struct Stats {
 /// The statistics of a pool of threads for offloaded work. Work that runs on the calling thread is not counted.
 ///
 /// ```
-/// use gearshift_core::{PoolStats, Request};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{PoolStats, Request};
 ///
 /// async fn pool(request: Request) -> String {
 ///     let pool: PoolStats = request.runtime().stats().blocking;

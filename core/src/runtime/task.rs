@@ -18,7 +18,8 @@ use crate::runtime::stall::{Origin, Stalls};
 /// Awaiting the handle gives the output of the task, or a [`TaskError`]. Dropping it lets the task run on.
 ///
 /// ```
-/// use gearshift_core::{Request, Task, TaskError};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Request, Task, TaskError};
 ///
 /// async fn double(request: Request) -> Result<String, TaskError> {
 ///     let task: Task<u32> = request.runtime().spawn(async { 21 * 2 });
@@ -159,7 +160,8 @@ impl<T> fmt::Debug for Task<T> {
 /// The reason why a task has no output.
 ///
 /// ```
-/// use gearshift_core::{Request, TaskError};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Request, TaskError};
 ///
 /// async fn cancelled(request: Request) -> &'static str {
 ///     let task = request.runtime().spawn(std::future::pending::<()>());

@@ -122,7 +122,8 @@ fn warn_of_few_descriptors(config: &Config, listeners: usize) {
 /// A server without a backend: its listeners, its settings, and its [`Shutdown`].
 ///
 /// ```
-/// use gearshift_core::{Config, Server};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Config, Server};
 ///
 /// let server = Server::bind(&["127.0.0.1:0".parse()?], Config::default())?;
 /// for endpoint in server.endpoints() {
@@ -182,7 +183,8 @@ pub type Starting = BoxFuture<Result<Arc<dyn Handler>, BoxError>>;
 /// [`Router`](crate::Router) if nothing needs the runtime before the first request.
 ///
 /// ```
-/// use gearshift_core::{App, Router, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{App, Router, sync};
 ///
 /// let app = App::from(Router::new().get("/", sync(|_| "Hello, World!")));
 /// let app = App::new(|runtime| Router::new().get("/", sync(move |_| runtime.backend())));
@@ -252,7 +254,8 @@ impl fmt::Debug for App {
 /// The result of a server that has stopped.
 ///
 /// ```
-/// use gearshift_core::Report;
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::Report;
 ///
 /// fn tell(report: &Report) {
 ///     println!("{} requests answered, {} cut during the stop", report.finished, report.cut);
@@ -286,7 +289,8 @@ impl Report {
 /// The error that prevents a server from running.
 ///
 /// ```
-/// use gearshift_core::{Config, ServeError, Server};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Config, ServeError, Server};
 ///
 /// let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// let address = taken.local_addr()?.to_string();

@@ -18,7 +18,8 @@ impl App {
     /// [`StatefulApp::on_stop`] passes it to the function that releases it.
     ///
     /// ```
-    /// use gearshift_core::{App, BoxError, Request, Router, Runtime};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{App, BoxError, Request, Router, Runtime};
     ///
     /// struct Database;
     ///
@@ -59,7 +60,8 @@ impl App {
 /// An application whose start makes a state; see [`App::start_with_state`]. It is an [`App`] by `into`.
 ///
 /// ```
-/// use gearshift_core::{App, BoxError, Router, StatefulApp, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{App, BoxError, Router, StatefulApp, sync};
 ///
 /// struct Database;
 ///
@@ -85,10 +87,11 @@ impl<T: Send + Sync + 'static> StatefulApp<T> {
     /// for a call that has begun. Work that blocks goes through [`Runtime::blocking`].
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// use std::sync::Arc;
     /// use std::time::Duration;
     ///
-    /// use gearshift_core::{App, BoxError, Router, Runtime};
+    /// use gearshift::{App, BoxError, Router, Runtime};
     ///
     /// struct Store;
     ///

@@ -24,7 +24,8 @@ impl Request {
     /// The body has at most [`body_limit`](Request::body_limit) bytes.
     ///
     /// ```
-    /// use gearshift_core::{Refusal, Request};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Refusal, Request};
     ///
     /// async fn shout(request: Request) -> Result<String, Refusal> {
     ///     Ok(request.text().await?.to_uppercase())
@@ -48,7 +49,8 @@ impl Request {
     /// cross-site requests: a form on another site can send other types without the browser asking the server.
     ///
     /// ```
-    /// use gearshift_core::{Refusal, Request};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Refusal, Request};
     ///
     /// async fn sum(request: Request) -> Result<String, Refusal> {
     ///     let numbers: Vec<i64> = request.json().await?;
@@ -76,7 +78,8 @@ impl Request {
     /// be `application/x-www-form-urlencoded` (WHATWG URL, 5).
     ///
     /// ```
-    /// use gearshift_core::{Refusal, Request};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Refusal, Request};
     ///
     /// #[derive(serde::Deserialize)]
     /// struct Login {
@@ -107,9 +110,10 @@ impl Request {
     /// for a route that serves programs and browsers.
     ///
     /// ```
+    /// # extern crate gearshift_core as gearshift;
     /// use std::collections::HashMap;
     ///
-    /// use gearshift_core::{Refusal, Request};
+    /// use gearshift::{Refusal, Request};
     ///
     /// async fn names(request: Request) -> Result<String, Refusal> {
     ///     let pairs: HashMap<String, String> = request.json_or_form().await?;
@@ -138,7 +142,8 @@ impl Request {
     /// made of no pairs.
     ///
     /// ```
-    /// use gearshift_core::{Refusal, Request, StatusCode};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Refusal, Request, StatusCode};
     ///
     /// #[derive(serde::Deserialize)]
     /// struct Search {
@@ -201,7 +206,8 @@ impl Body {
     /// limit.
     ///
     /// ```
-    /// # use gearshift_core::{Body, Refusal};
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Body, Refusal};
     /// # futures_lite::future::block_on(async {
     /// assert_eq!(Body::from("hello").text().await?, "hello");
     /// # Ok::<(), Refusal>(())
@@ -218,7 +224,8 @@ impl Body {
     /// does not know its `Content-Type`.
     ///
     /// ```
-    /// # use gearshift_core::{Body, Refusal};
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Body, Refusal};
     /// # futures_lite::future::block_on(async {
     /// let numbers: Vec<u8> = Body::from("[1, 2]").json().await?;
     /// assert_eq!(numbers, [1, 2]);

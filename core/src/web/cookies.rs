@@ -19,7 +19,8 @@ impl Request {
     /// not decode names, so a cookie whose name begins so only after decoding is left out, too.
     ///
     /// ```
-    /// use gearshift_core::Request;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Request;
     ///
     /// let request = Request::get("/").with_header("cookie", "theme=dark; nonsense; city=Z%C3%BCrich");
     /// let values: Vec<_> = request.cookies().map(|cookie| cookie.value().to_owned()).collect();
@@ -36,7 +37,8 @@ impl Request {
     /// The first cookie with this name; see [`Request::cookies`]. Names are compared with regard to case.
     ///
     /// ```
-    /// use gearshift_core::Request;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Request;
     ///
     /// let request = Request::get("/").with_header("cookie", "theme=dark");
     /// assert_eq!(request.cookie("theme").unwrap().value(), "dark");
@@ -81,7 +83,8 @@ impl Response {
     /// that they may be any text.
     ///
     /// ```
-    /// use gearshift_core::{Response, cookie::Cookie, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Response, cookie::Cookie, header};
     ///
     /// let theme = Cookie::build(("theme", "dark; blue")).path("/").http_only(true);
     /// let response = Response::text("set").with_cookie(theme).with_cookie(("seen", "1"));
@@ -103,7 +106,8 @@ impl Response {
     /// apart by all three.
     ///
     /// ```
-    /// use gearshift_core::{Response, cookie::Cookie, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Response, cookie::Cookie, header};
     ///
     /// let response = Response::text("bye").remove_cookie(Cookie::build("session").path("/"));
     /// let field = response.header(header::SET_COOKIE).unwrap().to_str().unwrap();
@@ -129,8 +133,9 @@ impl Response {
     /// another key do not count.
     ///
     /// ```
-    /// use gearshift_core::cookie::Key;
-    /// use gearshift_core::{Request, Response, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::cookie::Key;
+    /// use gearshift::{Request, Response, header};
     ///
     /// # let from_the_configuration = [7; 64];
     /// let key = Key::from(&from_the_configuration);
@@ -157,8 +162,9 @@ impl Response {
     /// respects it is like [`with_signed_cookie`](Response::with_signed_cookie).
     ///
     /// ```
-    /// use gearshift_core::cookie::Key;
-    /// use gearshift_core::{Request, Response, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::cookie::Key;
+    /// use gearshift::{Request, Response, header};
     ///
     /// # let from_the_configuration = [7; 64];
     /// let key = Key::from(&from_the_configuration);

@@ -20,7 +20,8 @@ use crate::runtime::offload::offload;
 /// nothing.
 ///
 /// ```
-/// # use gearshift_core::{Router, sync};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Router, sync};
 /// let app = Router::new().get("/", sync(|_| "Hello, World!"));
 /// ```
 pub fn sync<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
@@ -36,7 +37,8 @@ pub fn sync<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'st
 /// calling thread.
 ///
 /// ```
-/// # use gearshift_core::{Router, blocking};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Router, blocking};
 /// let app = Router::new().get("/motd", blocking(|_| std::fs::read_to_string("/etc/motd")));
 /// ```
 pub fn blocking<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
@@ -48,7 +50,8 @@ pub fn blocking<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync +
 /// pool with one thread for each core. The rest is as for [`blocking()`].
 ///
 /// ```
-/// # use gearshift_core::{Router, compute};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Router, compute};
 /// let app = Router::new().get("/sum", compute(|_| (0..1_000_000u64).sum::<u64>().to_string()));
 /// ```
 pub fn compute<R: IntoResponse>(function: impl Fn(Request) -> R + Send + Sync + 'static) -> impl Handler {
@@ -78,7 +81,8 @@ fn offloading<R: IntoResponse>(
 /// `std::sync::Mutex`, must be dropped before the next `.await`.
 ///
 /// ```
-/// # use gearshift_core::{Request, Router, debug_handler};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Request, Router, debug_handler};
 /// async fn hello(_: Request) -> &'static str {
 ///     "hello"
 /// }
@@ -98,7 +102,8 @@ where
 /// The handler panics if the request has no runtime.
 ///
 /// ```
-/// # use gearshift_core::{Router, metrics};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Router, metrics};
 /// let app = Router::new().get("/metrics", metrics());
 /// ```
 pub fn metrics() -> impl Handler {
@@ -133,7 +138,8 @@ impl<H: Handler> Handler for WithOptions<H> {
 /// without waiting. Middleware keeps it. If the handler itself has a policy, that one is kept.
 ///
 /// ```
-/// # use gearshift_core::{OnDisconnect, Request, Router, on_disconnect};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{OnDisconnect, Request, Router, on_disconnect};
 /// async fn order(_: Request) -> &'static str {
 ///     // Several waits that must complete together, although the peer may leave between them.
 ///     "done"
@@ -154,9 +160,10 @@ pub fn on_disconnect(policy: OnDisconnect, handler: impl Handler) -> impl Handle
 /// [`Runtime::timeout`](crate::Runtime::timeout) answers inside of the middleware before it:
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// # use std::time::Duration;
-/// use gearshift_core::middleware::{Next, from_fn, map_response};
-/// use gearshift_core::{Elapsed, Request, Response, Router};
+/// use gearshift::middleware::{Next, from_fn, map_response};
+/// use gearshift::{Elapsed, Request, Response, Router};
 ///
 /// async fn two_seconds(request: Request, next: Next) -> Result<Response, Elapsed> {
 ///     let runtime = request.runtime().clone();
@@ -170,8 +177,9 @@ pub fn on_disconnect(policy: OnDisconnect, handler: impl Handler) -> impl Handle
 /// ```
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// # use std::time::Duration;
-/// # use gearshift_core::{Request, Router, timeout};
+/// # use gearshift::{Request, Router, timeout};
 /// async fn report(request: Request) -> &'static str {
 ///     request.runtime().sleep(Duration::from_millis(5)).await;
 ///     "done"
@@ -191,7 +199,8 @@ pub fn timeout(limit: Duration, handler: impl Handler) -> impl Handler {
 /// that the handler reads in pieces has the limit [`Limits::body`](crate::Limits::body) alone.
 ///
 /// ```
-/// # use gearshift_core::{Refusal, Request, Router, body_limit};
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Refusal, Request, Router, body_limit};
 /// async fn save(request: Request) -> Result<String, Refusal> {
 ///     let note = request.text().await?;
 ///     Ok(format!("{} bytes", note.len()))

@@ -10,8 +10,9 @@
 //! | [`from_fn`] | is an async function | one, for its future |
 //!
 //! ```
-//! use gearshift_core::middleware::{Next, from_fn, from_sync, map_request, map_response};
-//! use gearshift_core::{Refusal, Request, Response, Router, StatusCode, sync};
+//! # extern crate gearshift_core as gearshift;
+//! use gearshift::middleware::{Next, from_fn, from_sync, map_request, map_response};
+//! use gearshift::{Refusal, Request, Response, Router, StatusCode, sync};
 //!
 //! async fn log_time(request: Request, next: Next) -> Response {
 //!     let (began, path) = (std::time::Instant::now(), request.path().to_owned());
@@ -53,10 +54,11 @@ use crate::proto::response::Response;
 /// each route: a router calls [`wrap`](Middleware::wrap) once for each of its handlers.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::sync::atomic::{AtomicU64, Ordering};
 ///
-/// use gearshift_core::middleware::{Middleware, Next};
-/// use gearshift_core::{Answer, Handler, Request, Router, StatusCode, sync};
+/// use gearshift::middleware::{Middleware, Next};
+/// use gearshift::{Answer, Handler, Request, Router, StatusCode, sync};
 ///
 /// /// Allows each route a number of requests.
 /// struct Quota(u64);
@@ -101,8 +103,9 @@ pub trait Middleware: Send + Sync + 'static {
 /// The rest of a chain: the middleware that comes next, or the handler of the route. Clones share it.
 ///
 /// ```
-/// use gearshift_core::middleware::{Next, from_fn};
-/// use gearshift_core::{Request, Response, Router};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::middleware::{Next, from_fn};
+/// use gearshift::{Request, Response, Router};
 ///
 /// /// Calls the handler once more if its first response is 503.
 /// async fn again(request: Request, next: Next) -> Response {
@@ -178,10 +181,11 @@ impl<F: Fn(Request, &Next) -> Answer + Send + Sync + 'static> Handler for Wrappe
 /// Creates a middleware from an async function. It waits for the next handler by [`Next::run`].
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::middleware::{Next, from_fn};
-/// use gearshift_core::{IntoResponse, Request, Router, StatusCode, sync};
+/// use gearshift::middleware::{Next, from_fn};
+/// use gearshift::{IntoResponse, Request, Router, StatusCode, sync};
 ///
 /// // Waits for its turn before the handler runs.
 /// let slowly = from_fn(async |request: Request, next: Next| {
@@ -198,8 +202,9 @@ pub fn from_fn(function: impl MiddlewareFn) -> impl Middleware {
 /// The bound of [`from_fn`]: a function from a request and [`Next`] to a future of a response.
 ///
 /// ```
-/// use gearshift_core::middleware::{Middleware, MiddlewareFn, Next, from_fn};
-/// use gearshift_core::{Request, Response};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::middleware::{Middleware, MiddlewareFn, Next, from_fn};
+/// use gearshift::{Request, Response};
 ///
 /// fn named(function: impl MiddlewareFn) -> impl Middleware {
 ///     from_fn(function)
@@ -240,8 +245,9 @@ where
 /// the response by [`Answer::map`]. It allocates nothing by itself.
 ///
 /// ```
-/// use gearshift_core::middleware::from_sync;
-/// use gearshift_core::{Router, StatusCode, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::middleware::from_sync;
+/// use gearshift::{Router, StatusCode, sync};
 ///
 /// let app = Router::new().get("/", sync(|_| "hello")).wrap(from_sync(|request, next| {
 ///     if request.header("x-robot").is_some() {
@@ -261,8 +267,9 @@ pub fn from_sync(function: impl Fn(Request, &Next) -> Answer + Send + Sync + 'st
 /// What the middleware finds out goes to the handler through the extensions of the request:
 ///
 /// ```
-/// use gearshift_core::middleware::map_request;
-/// use gearshift_core::{Refusal, Request, Router, StatusCode, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::middleware::map_request;
+/// use gearshift::{Refusal, Request, Router, StatusCode, sync};
 ///
 /// #[derive(Clone)]
 /// struct User(String);
@@ -283,7 +290,7 @@ pub fn from_sync(function: impl Fn(Request, &Next) -> Answer + Send + Sync + 'st
 /// }
 ///
 /// let app = Router::new().get("/me", sync(me)).wrap(map_request(login));
-/// # use gearshift_core::{Answer, Handler};
+/// # use gearshift::{Answer, Handler};
 /// # let request = Request::get("/me").with_header("authorization", "Bearer secret-Ada");
 /// # let Answer::Ready(response) = app.call(request) else { panic!("it is sync") };
 /// # assert_eq!(response.status(), 200);
@@ -300,8 +307,9 @@ pub fn map_request<E: IntoResponse>(
 /// Creates a middleware that changes each response.
 ///
 /// ```
-/// use gearshift_core::middleware::map_response;
-/// use gearshift_core::{Router, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::middleware::map_response;
+/// use gearshift::{Router, sync};
 ///
 /// let app = Router::new()
 ///     .get("/", sync(|_| "hello"))

@@ -63,7 +63,8 @@ impl Request {
 /// The fields of a form with files; see [`Request::multipart`].
 ///
 /// ```
-/// use gearshift_core::{Refusal, Request};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Refusal, Request};
 ///
 /// async fn upload(request: Request) -> Result<String, Refusal> {
 ///     let mut form = request.multipart()?.with_field_limit(64 << 20);
@@ -118,7 +119,8 @@ impl Multipart {
     /// Sets the largest number of fields. A form with more is answered with 413.
     ///
     /// ```
-    /// # use gearshift_core::{Refusal, Request};
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Refusal, Request};
     /// # fn read(request: Request) -> Result<(), Refusal> {
     /// let form = request.multipart()?.with_max_fields(3);
     /// # drop(form);
@@ -135,7 +137,8 @@ impl Multipart {
     /// 413.
     ///
     /// ```
-    /// # use gearshift_core::{Refusal, Request};
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Refusal, Request};
     /// # fn read(request: Request) -> Result<(), Refusal> {
     /// let form = request.multipart()?.with_field_limit(10 << 20);
     /// # drop(form);
@@ -200,7 +203,8 @@ impl fmt::Debug for Multipart {
 /// A field of a form, whose content may still be arriving. See [`Multipart`] for an example.
 ///
 /// ```
-/// use gearshift_core::{Refusal, Request};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Refusal, Request};
 ///
 /// /// Counts the bytes of all files in a form, without collecting them.
 /// async fn size(request: Request) -> Result<String, Refusal> {

@@ -21,7 +21,8 @@ use crate::runtime::pool::Busy;
 /// reason as text, with `Retry-After` if the status is 503.
 ///
 /// ```
-/// use gearshift_core::{IntoResponse, Refusal, Request, StatusCode};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{IntoResponse, Refusal, Request, StatusCode};
 ///
 /// async fn halve(request: Request) -> Result<String, Refusal> {
 ///     let n: u32 = request.parse_param("n")?;
@@ -43,9 +44,10 @@ use crate::runtime::pool::Busy;
 /// [`why`](Refusal::why). One implementation of `From` serves all errors of this crate:
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// # #[cfg(feature = "json")]
 /// # mod example {
-/// use gearshift_core::{IntoResponse, Json, Refusal, Request, Response, StatusCode};
+/// use gearshift::{IntoResponse, Json, Refusal, Request, Response, StatusCode};
 /// use serde_json::json;
 ///
 /// enum ApiError {
@@ -77,7 +79,7 @@ use crate::runtime::pool::Busy;
 ///     if count > 3 { Err(ApiError::SoldOut) } else { Ok(format!("{count} of {item}")) }
 /// }
 /// # pub fn check() {
-/// #     let error = ApiError::from(gearshift_core::Busy);
+/// #     let error = ApiError::from(gearshift::Busy);
 /// #     assert!(error.into_response().header("retry-after").is_some());
 /// #     drop(buy);
 /// # }
@@ -105,7 +107,8 @@ impl Refusal {
     /// Sets a field of the response: `value` replaces the values of all fields with this name.
     ///
     /// ```
-    /// use gearshift_core::{IntoResponse, Refusal, StatusCode, header};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{IntoResponse, Refusal, StatusCode, header};
     ///
     /// let refusal = Refusal::from(StatusCode::UNAUTHORIZED).with_header("www-authenticate", "Bearer");
     /// assert_eq!(refusal.into_response().header(header::WWW_AUTHENTICATE).unwrap(), "Bearer");
@@ -139,7 +142,8 @@ impl Refusal {
     /// `Retry-After` if the status is 503.
     ///
     /// ```
-    /// use gearshift_core::{Refusal, StatusCode};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Refusal, StatusCode};
     ///
     /// assert!(Refusal::from(StatusCode::CONFLICT).headers().is_empty());
     /// assert!(Refusal::from(StatusCode::SERVICE_UNAVAILABLE).headers().contains_key("retry-after"));
@@ -231,7 +235,8 @@ impl From<Elapsed> for Refusal {
 /// status is 500. The peer does not receive its text.
 ///
 /// ```
-/// use gearshift_core::{Refusal, StatusCode};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Refusal, StatusCode};
 ///
 /// fn page() -> Result<String, Refusal> {
 ///     Ok(std::fs::read_to_string("/no/such/file")?)

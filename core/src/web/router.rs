@@ -48,8 +48,9 @@ use crate::web::router::unserved::{Hook, NotFound, Unserved, WithoutHandler};
 /// [`Request::route`], and cannot change which handler is called.
 ///
 /// ```
-/// use gearshift_core::middleware::map_response;
-/// use gearshift_core::{Method, Request, Router, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::middleware::map_response;
+/// use gearshift::{Method, Request, Router, sync};
 ///
 /// let users = Router::new()
 ///     .get("/", sync(|_| "all users"))
@@ -198,7 +199,8 @@ impl Router {
     /// status 200 gets status 404.
     ///
     /// ```
-    /// # use gearshift_core::{Response, Router, sync};
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Response, Router, sync};
     /// let app = Router::new().not_found(sync(|_| Response::html("<p>There is no such page.")));
     /// # drop(app);
     /// ```
@@ -211,7 +213,8 @@ impl Router {
     /// routes of that router.
     ///
     /// ```
-    /// # use gearshift_core::{Response, Router, sync};
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Response, Router, sync};
     /// let app = Router::new()
     ///     .get("/", sync(|_| "hello"))
     ///     .method_not_allowed(sync(|_| Response::html("<p>This page cannot be changed.")));

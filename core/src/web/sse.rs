@@ -1,10 +1,11 @@
 //! Server-sent events (WHATWG HTML, 9.2): a response that the server continues for as long as it has something to say.
 //!
 //! ```
+//! # extern crate gearshift_core as gearshift;
 //! use std::time::Duration;
 //!
-//! use gearshift_core::sse::{Event, Sse};
-//! use gearshift_core::{Request, Runtime};
+//! use gearshift::sse::{Event, Sse};
+//! use gearshift::{Request, Runtime};
 //! # use futures_lite::stream;
 //!
 //! async fn ticks(request: Request) -> Sse {
@@ -50,9 +51,10 @@ const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 /// One event.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::sse::Event;
+/// use gearshift::sse::Event;
 ///
 /// let event = Event::new("first line\nsecond line").event("news").id("7").retry(Duration::from_secs(2));
 /// assert_eq!(
@@ -162,8 +164,9 @@ fn one_line(text: &str) -> String {
 /// An item of the stream of [`Sse::new`]: an [`Event`], text that becomes one, or a `Result` with one of these.
 ///
 /// ```
-/// use gearshift_core::BoxError;
-/// use gearshift_core::sse::{Event, IntoEvent};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::BoxError;
+/// use gearshift::sse::{Event, IntoEvent};
 ///
 /// /// A change of a document.
 /// struct Change(u64, String);
@@ -216,9 +219,10 @@ impl<T: IntoEvent, E: Into<BoxError>> IntoEvent for Result<T, E> {
 /// follow its example keep events back.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use futures_lite::stream;
-/// use gearshift_core::sse::{Event, Sse};
-/// use gearshift_core::{Request, Router};
+/// use gearshift::sse::{Event, Sse};
+/// use gearshift::{Request, Router};
 ///
 /// let router = Router::new().get("/events", async |request: Request| {
 ///     let events = stream::iter([Event::new("hello"), Event::new("again").event("greeting")]);
@@ -296,7 +300,8 @@ impl Request {
     /// of `Last-Event-ID`. `None` without it, or if it is not UTF-8.
     ///
     /// ```
-    /// use gearshift_core::{Method, Request};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Method, Request};
     ///
     /// assert_eq!(Request::new(Method::GET, "/events", "").last_event_id(), None);
     /// ```

@@ -16,7 +16,8 @@ impl Request {
     /// If no router has a state of this type. The peer receives 500.
     ///
     /// ```
-    /// use gearshift_core::{Method, Request, Router, sync};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Method, Request, Router, sync};
     ///
     /// struct Greeting(String);
     ///
@@ -28,7 +29,7 @@ impl Request {
     ///         request.runtime().sleep(std::time::Duration::from_millis(1)).await;
     ///         greeting.0.clone()
     ///     });
-    /// # use gearshift_core::{Answer, Handler};
+    /// # use gearshift::{Answer, Handler};
     /// # let Answer::Ready(response) = app.call(Request::new(Method::GET, "/", ())) else { panic!("it is sync") };
     /// # assert_eq!(response.body().remaining(), Some(5));
     /// ```

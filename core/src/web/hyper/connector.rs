@@ -28,11 +28,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Only URIs with the scheme `http` are accepted, because the connector has no TLS. The port is 80 by default.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::hyper::{Connector, Io};
-/// use gearshift_core::http::Uri;
-/// use gearshift_core::Runtime;
+/// use gearshift::hyper::{Connector, Io};
+/// use gearshift::http::Uri;
+/// use gearshift::Runtime;
 /// use tower_service::Service;
 ///
 /// async fn connect(runtime: &Runtime) -> std::io::Result<Io> {

@@ -28,8 +28,9 @@ thread_local! {
 /// A [`Stream`] that hyper reads and writes.
 ///
 /// ```
-/// use gearshift_core::hyper::Io;
-/// use gearshift_core::{Bytes, Stream};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::hyper::Io;
+/// use gearshift::{Bytes, Stream};
 /// use http_body_util::Empty;
 /// use hyper::client::conn::http1;
 ///
@@ -112,9 +113,10 @@ impl Connection for Io {
 /// because it does not know whether the request may be repeated. The caller does:
 ///
 /// ```
-/// use gearshift_core::Bytes;
-/// use gearshift_core::http::{Response, Uri};
-/// use gearshift_core::hyper::{ConnectionInfo, Connector};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::Bytes;
+/// use gearshift::http::{Response, Uri};
+/// use gearshift::hyper::{ConnectionInfo, Connector};
 /// use http_body_util::Empty;
 /// use hyper::body::Incoming;
 /// use hyper_util::client::legacy::{Client, Error};

@@ -14,10 +14,11 @@
 //! Together they make a pooled client:
 //!
 //! ```
+//! # extern crate gearshift_core as gearshift;
 //! use std::time::Duration;
 //!
-//! use gearshift_core::hyper::{Connector, Executor, Timer};
-//! use gearshift_core::{Bytes, Runtime};
+//! use gearshift::hyper::{Connector, Executor, Timer};
+//! use gearshift::{Bytes, Runtime};
 //! use http_body_util::Empty;
 //! use hyper_util::client::legacy::Client;
 //!

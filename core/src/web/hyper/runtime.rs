@@ -19,8 +19,9 @@ use crate::runtime::stall::Origin;
 /// other background tasks have ended.
 ///
 /// ```
-/// use gearshift_core::hyper::{Executor, Io};
-/// use gearshift_core::{BoxError, Bytes, Runtime};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::hyper::{Executor, Io};
+/// use gearshift::{BoxError, Bytes, Runtime};
 /// use http_body_util::Empty;
 /// use hyper::client::conn::http1::{self, SendRequest};
 /// use hyper::rt::Executor as _;
@@ -59,10 +60,11 @@ where
 /// The clock of a [`Runtime`] for hyper: it limits how long a pooled connection stays idle.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::Runtime;
-/// use gearshift_core::hyper::Timer;
+/// use gearshift::Runtime;
+/// use gearshift::hyper::Timer;
 /// use hyper::rt::Timer as _;
 ///
 /// async fn wait(runtime: &Runtime) {

@@ -7,10 +7,11 @@
 //! | a layer | a middleware | [`Router::layer`], [`layer`] |
 //!
 //! ```
+//! # extern crate gearshift_core as gearshift;
 //! use std::convert::Infallible;
 //!
-//! use gearshift_core::tower::service;
-//! use gearshift_core::{Body, Router, http, sync};
+//! use gearshift::tower::service;
+//! use gearshift::{Body, Router, http, sync};
 //! use tower_layer::layer_fn;
 //!
 //! # #[derive(Clone)] struct Hello;
@@ -83,14 +84,15 @@ use crate::web::tower::body::convert;
 /// The trait is implemented for all such services, and cannot be implemented by hand.
 ///
 /// ```
-/// use gearshift_core::tower::{HttpService, service};
-/// use gearshift_core::{App, Router};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::tower::{HttpService, service};
+/// use gearshift::{App, Router};
 ///
 /// /// The application, with a service for all paths that it does not have.
 /// fn app(rest: impl HttpService) -> App {
 ///     Router::new().fallback(service(rest)).into()
 /// }
-/// # drop(app(gearshift_core::tower::HandlerService::new(Router::new())));
+/// # drop(app(gearshift::tower::HandlerService::new(Router::new())));
 /// ```
 #[diagnostic::on_unimplemented(
     note = "a service answers `http::Request<Body>`, is `Clone + Send + Sync`, and has a future that is `Send`",
@@ -146,8 +148,9 @@ fn failed(error: BoxError) -> http::Response<Body> {
 /// The service sees the whole path of a request. [`Router::nest_service`] removes a prefix.
 ///
 /// ```
-/// use gearshift_core::tower::{HandlerService, service};
-/// use gearshift_core::{Router, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::tower::{HandlerService, service};
+/// use gearshift::{Router, sync};
 ///
 /// // Any service of tower: here a handler that has become one.
 /// let hello = HandlerService::new(sync(|_| "hello"));
@@ -182,15 +185,16 @@ fn answer(service: &impl HttpService, request: http::Request<Body>) -> Answer {
 /// A handler as a service of tower, for requests with any body. Clones share the handler.
 ///
 /// ```
-/// use gearshift_core::tower::HandlerService;
-/// use gearshift_core::{Body, Router, http, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::tower::HandlerService;
+/// use gearshift::{Body, Router, http, sync};
 /// use tower_service::Service;
 ///
 /// let mut service = HandlerService::new(Router::new().get("/", sync(|_| "hello")));
 /// # futures_lite::future::block_on(async {
 /// let response = service.call(http::Request::get("/").body(Body::empty())?).await?;
 /// assert_eq!(response.status(), 200);
-/// # Ok::<(), gearshift_core::BoxError>(())
+/// # Ok::<(), gearshift::BoxError>(())
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -235,8 +239,9 @@ where
 /// The future of a [`HandlerService`].
 ///
 /// ```
-/// use gearshift_core::tower::{HandlerFuture, HandlerService};
-/// use gearshift_core::{Body, http, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::tower::{HandlerFuture, HandlerService};
+/// use gearshift::{Body, http, sync};
 /// use tower_service::Service;
 ///
 /// let mut service = HandlerService::new(sync(|_| "hello"));
@@ -274,8 +279,9 @@ impl Future for HandlerFuture {
 /// the layer itself, and not in the service.
 ///
 /// ```
-/// use gearshift_core::tower::{HandlerService, layer};
-/// use gearshift_core::{Router, sync};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::tower::{HandlerService, layer};
+/// use gearshift::{Router, sync};
 /// use tower_layer::layer_fn;
 ///
 /// /// A layer that changes nothing.

@@ -11,7 +11,8 @@ use crate::web::ws::message::close_code;
 /// has been sent a close with the code of the error, and the next receive returns `None`.
 ///
 /// ```
-/// use gearshift_core::ws::{Error, WebSocket};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::ws::{Error, WebSocket};
 ///
 /// /// Tells why the peer has gone.
 /// async fn read(mut socket: WebSocket) {

@@ -17,8 +17,9 @@ const VERSION: &str = "13";
 /// Why a request does not open a WebSocket. As a response it tells the peer what to send instead.
 ///
 /// ```
-/// use gearshift_core::ws::HandshakeError;
-/// use gearshift_core::{Request, Response, StatusCode};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::ws::HandshakeError;
+/// use gearshift::{Request, Response, StatusCode};
 ///
 /// /// `?` answers a request that opens no WebSocket.
 /// async fn open(request: Request) -> Result<Response, HandshakeError> {
@@ -65,8 +66,9 @@ impl IntoResponse for HandshakeError {
 /// The refusal has the status, the text and the fields of the response.
 ///
 /// ```
-/// use gearshift_core::ws::WebSocket;
-/// use gearshift_core::{Refusal, Request, Response};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::ws::WebSocket;
+/// use gearshift::{Refusal, Request, Response};
 ///
 /// fn watch(request: Request) -> Result<Response, Refusal> {
 ///     let room: u32 = request.parse_param("room")?;
@@ -99,8 +101,9 @@ impl Request {
     /// handler that trusts cookies therefore compares [`Request::header`] `origin` with its own site first.
     ///
     /// ```
-    /// use gearshift_core::ws::{HandshakeError, WebSocket};
-    /// use gearshift_core::{Request, Response};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::ws::{HandshakeError, WebSocket};
+    /// use gearshift::{Request, Response};
     ///
     /// fn greet(request: Request) -> Result<Response, HandshakeError> {
     ///     Ok(request.websocket()?.on_upgrade(async |mut socket: WebSocket| {

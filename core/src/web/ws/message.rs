@@ -7,7 +7,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 /// A message to or from the peer. The fragments of a message are joined.
 ///
 /// ```
-/// use gearshift_core::ws::Message;
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::ws::Message;
 ///
 /// let message = Message::text("hello");
 /// assert_eq!(message.as_text(), Some("hello"));
@@ -31,7 +32,8 @@ impl Message {
     /// Creates a text message.
     ///
     /// ```
-    /// use gearshift_core::ws::Message;
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::ws::Message;
     ///
     /// assert_eq!(Message::text("hello").as_text(), Some("hello"));
     /// ```
@@ -80,7 +82,8 @@ impl From<Vec<u8>> for Message {
 /// Why a peer closes (RFC 6455, 7.1.5 and 7.1.6).
 ///
 /// ```
-/// use gearshift_core::ws::{CloseFrame, close_code};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::ws::{CloseFrame, close_code};
 ///
 /// let frame = CloseFrame::new(close_code::NORMAL, "bye");
 /// assert_eq!((frame.code, frame.reason.as_str()), (1000, "bye"));
@@ -100,7 +103,8 @@ impl CloseFrame {
     /// Creates a close frame. A reason of more than 123 bytes is cut.
     ///
     /// ```
-    /// use gearshift_core::ws::{CloseFrame, close_code};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::ws::{CloseFrame, close_code};
     ///
     /// let frame = CloseFrame::new(close_code::POLICY, "no such room");
     /// assert_eq!((frame.code, frame.reason.as_str()), (1008, "no such room"));

@@ -3,8 +3,9 @@
 //! A handler asks the request for the upgrade and answers with a function that receives the [`WebSocket`]:
 //!
 //! ```
-//! use gearshift_core::ws::{HandshakeError, Message, WebSocket};
-//! use gearshift_core::{Request, Response};
+//! # extern crate gearshift_core as gearshift;
+//! use gearshift::ws::{HandshakeError, Message, WebSocket};
+//! use gearshift::{Request, Response};
 //!
 //! fn chat(request: Request) -> Result<Response, HandshakeError> {
 //!     let upgrade = request.websocket()?.protocols(&["chat.v2", "chat"]).max_message_size(64 << 10);

@@ -34,7 +34,8 @@ const MAX_PER_TURN: u32 = 32;
 /// [`WebSocket::recv`].
 ///
 /// ```
-/// use gearshift_core::ws::{Message, WebSocket};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::ws::{Message, WebSocket};
 ///
 /// async fn echo(mut socket: WebSocket) {
 ///     while let Some(Ok(message)) = socket.recv().await {
@@ -90,8 +91,9 @@ impl WebSocket {
     /// dropped.
     ///
     /// ```
-    /// use gearshift_core::Runtime;
-    /// use gearshift_core::ws::{Message, WebSocket};
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::Runtime;
+    /// use gearshift::ws::{Message, WebSocket};
     ///
     /// async fn tell_the_time(socket: WebSocket, runtime: Runtime) {
     ///     let (mut sender, mut receiver) = socket.split();
@@ -123,9 +125,10 @@ impl Messages for WebSocket {
 /// The half of a [`WebSocket`] that sends; see [`WebSocket::split`].
 ///
 /// ```
-/// use gearshift_core::ws::{Message, WebSocketSender};
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::ws::{Message, WebSocketSender};
 ///
-/// async fn count(mut sender: WebSocketSender) -> Result<(), gearshift_core::ws::Error> {
+/// async fn count(mut sender: WebSocketSender) -> Result<(), gearshift::ws::Error> {
 ///     for number in 0..10 {
 ///         sender.send(Message::text(number.to_string())).await?;
 ///     }
@@ -190,7 +193,8 @@ impl fmt::Debug for WebSocketSender {
 /// `futures`.
 ///
 /// ```
-/// use gearshift_core::ws::WebSocketReceiver;
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::ws::WebSocketReceiver;
 ///
 /// /// The number of messages until the peer closes.
 /// async fn count(mut receiver: WebSocketReceiver) -> usize {

@@ -19,10 +19,11 @@ use crate::web::ws::socket::{self, WebSocket};
 /// [`WebSocketUpgrade::on_upgrade`] makes it a response.
 ///
 /// ```
+/// # extern crate gearshift_core as gearshift;
 /// use std::time::Duration;
 ///
-/// use gearshift_core::ws::{HandshakeError, WebSocket};
-/// use gearshift_core::{Request, Response};
+/// use gearshift::ws::{HandshakeError, WebSocket};
+/// use gearshift::{Request, Response};
 ///
 /// fn prices(request: Request) -> Result<Response, HandshakeError> {
 ///     let upgrade = request
