@@ -96,6 +96,8 @@ pub fn run(app: impl Into<App>) -> ExitCode {
 ///
 /// # Errors
 /// The status to exit with. The help is then on standard output, or one line with the error on standard error.
+///
+/// [`Settings`] has an example.
 pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
     without_blanks(P::command()).try_get_matches().and_then(|matches| P::from_arg_matches(&matches)).map_err(
         |error| {
@@ -165,6 +167,8 @@ fn without_blanks(command: Command) -> Command {
 /// Serves the application with these settings, until a signal. A program calls this once, because it sets up the log of
 /// the process, unless the program has set a logger. Lines that are logged after the return may be lost if the process
 /// ends.
+///
+/// [`Settings`] has an example.
 pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     if settings.list_backends {
         return list_backends();

@@ -38,6 +38,8 @@ use crate::runtime::stats::Stats;
 use crate::runtime::task::Task;
 
 /// The services that a backend provides below [`Runtime`].
+///
+/// The engine of `tests/seventh/src/lib.rs` is an example: a whole backend in one file.
 pub trait Engine: Send + Sync + 'static {
     /// The name by which a user selects the backend.
     fn backend(&self) -> &'static str;

@@ -44,6 +44,8 @@ pub const LAST_WAIT: Duration = Duration::from_secs(1);
 const LAST_STEPS: u32 = 3;
 
 /// The threads of a backend, which run the tasks and connections of one server.
+///
+/// The workers of `tests/seventh/src/lib.rs` are an example: a whole backend in one file.
 pub trait Workers {
     /// Returns the engine of the application's [`Runtime`].
     fn engine(&self) -> impl Engine;
