@@ -25,7 +25,7 @@ use crate::proto::write_queue::WriteQueue;
 
 /// The byte stream of one connection; see the [module](self).
 ///
-/// `backends/tokio/src/transport.rs` is an example, in about 100 lines.
+/// `backends/tokio/src/transport.rs` is an example.
 pub trait Transport: Send + Unpin + 'static {
     /// Reads bytes that have arrived into the free space of the buffer. Returns the number of bytes; 0 means that the
     /// peer has ended its sending side.
