@@ -14,7 +14,7 @@ use tungstenite::Message;
 use tungstenite::client::IntoClientRequest;
 
 fn main() -> ExitCode {
-    let tests: [(&str, fn(Backend)); 10] = [
+    let tests: [(&str, fn(Backend)); 11] = [
         ("json_and_state", json_and_state),
         ("handlers_know_the_peer", peer),
         ("bodies_stream_back", bodies_stream_back),
