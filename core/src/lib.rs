@@ -35,6 +35,9 @@ pub use bytes::Bytes;
 pub use cookie;
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
+#[cfg(feature = "tls")]
+pub use rustls;
+
 pub use proto::body::{Body, BodyError};
 pub use proto::fields::{Fields, FieldsIter};
 pub use proto::into_response::IntoResponse;
@@ -54,6 +57,8 @@ pub use runtime::config::{self, Config, OnDisconnect, Overload};
 pub use runtime::endpoint::Endpoint;
 pub use runtime::handle::{Elapsed, Engine, EngineStats, Runtime, Work};
 pub use runtime::latch::{self, Latch};
+#[cfg(not(feature = "tls"))]
+pub use runtime::no_tls_config::TlsConfig;
 pub use runtime::offload::Job;
 pub use runtime::park;
 pub use runtime::pool::Busy;
@@ -64,12 +69,16 @@ pub use runtime::sync;
 pub use runtime::task::{Task, TaskError};
 #[cfg(feature = "pools")]
 pub use runtime::threads;
+#[cfg(feature = "tls")]
+pub use runtime::tls_config::{TlsConfig, TlsError};
 
 pub use conn::cancel::CancelToken;
 pub use conn::context::{Peer, RequestContext};
 pub use conn::driver::{Driving, drive};
 pub use conn::handler::{Answer, Handler, IntoAnswer, RouteOptions};
 pub use conn::service::Service;
+#[cfg(feature = "tls")]
+pub use conn::tls::TlsInfo;
 pub use conn::transport::{self, Transport};
 
 pub use server::accept::AcceptPause;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::conn::cancel::{Cancel, CancelToken};
+use crate::conn::maybe_tls::TlsSlot;
 use crate::proto::request::Request;
 use crate::proto::request_parts::Carried;
 use crate::runtime::handle::Runtime;
@@ -28,6 +29,15 @@ pub(crate) struct Context {
     pub(crate) peer: Peer,
     pub(crate) runtime: Runtime,
     pub(crate) cancel: Cancel,
+    /// The TLS session of the connection, once its handshake has ended.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code))]
+    pub(crate) tls: TlsSlot,
+}
+
+impl Context {
+    pub(crate) fn new(peer: Peer, runtime: Runtime, cancel: Cancel) -> Context {
+        Context { peer, runtime, cancel, tls: TlsSlot::default() }
+    }
 }
 
 /// The values that requests of the `http` crate have beside their own: those of the request from which they were made.
@@ -53,14 +63,18 @@ impl RequestContext {
         Some(RequestContext(CancelToken(carried.context.clone().and_then(|context| context.downcast().ok()))))
     }
 
+    pub(crate) fn context(&self) -> Option<&Context> {
+        self.0.0.as_deref()
+    }
+
     /// The peer's address, as [`Request::peer`].
     pub fn peer(&self) -> Peer {
-        self.0.0.as_ref().and_then(|context| context.peer)
+        self.context().and_then(|context| context.peer)
     }
 
     /// The runtime of the server, as [`Request::try_runtime`].
     pub fn runtime(&self) -> Option<&Runtime> {
-        self.0.0.as_ref().map(|context| &context.runtime)
+        self.context().map(|context| &context.runtime)
     }
 
     /// A token that tells when the response is no longer needed, as [`Request::cancel_token`].
@@ -70,7 +84,7 @@ impl RequestContext {
 }
 
 impl Request {
-    fn context(&self) -> Option<&Context> {
+    pub(crate) fn context(&self) -> Option<&Context> {
         self.inner().context.as_deref().and_then(|context| context.downcast_ref())
     }
 
@@ -106,7 +120,7 @@ impl Request {
     /// Sets the runtime of a request that no server has received, for tests. The request has no peer, and its
     /// [`cancel_token`](Request::cancel_token) is never cancelled.
     pub fn with_runtime(mut self, runtime: &Runtime) -> Request {
-        let context = Context { peer: None, runtime: runtime.clone(), cancel: Cancel::new(Shutdown::new()) };
+        let context = Context::new(None, runtime.clone(), Cancel::new(Shutdown::new()));
         self.inner_mut().context = Some(Arc::new(context));
         self
     }

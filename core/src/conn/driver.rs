@@ -35,6 +35,7 @@ use crate::conn::driver::step::{AfterFlush, Step};
 use crate::conn::exchange::{Exchanged, panicked};
 use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, Lease};
+use crate::conn::maybe_tls::{MaybeTls, wrap};
 use crate::conn::service::{ConnectionGuard, Service};
 use crate::conn::tally::Tally;
 use crate::conn::transport::Transport;
@@ -64,10 +65,11 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
     });
     let state = ConnectionState {
         guard,
-        context: Arc::new(context::Context { peer, runtime: service.runtime.clone(), cancel }),
+        context: Arc::new(context::Context::new(peer, service.runtime.clone(), cancel)),
         served: 0,
         expires: now.after(service.config.max_age),
     };
+    let transport = wrap(transport, &state.context, &service.config);
     let mut io = Box::new(Io::new(transport, peer, service));
     let mut step = Step::Next;
     if !has_room {
@@ -92,13 +94,13 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
 /// The future of one connection, created by [`drive()`]. Dropping it closes the connection and cancels its handler.
 #[must_use = "a connection is served only while its future is polled"]
 pub struct Driving<T> {
-    io: IoOwner<T>,
+    io: IoOwner<MaybeTls<T>>,
     /// The ended lease of an earlier request. The next request uses its allocation again.
-    lease: Option<Arc<Lease<T>>>,
+    lease: Option<Arc<Lease<MaybeTls<T>>>>,
     /// `None` once the connection has ended or has left HTTP.
     state: Option<ConnectionState>,
     service: Arc<Service>,
-    step: Step<T>,
+    step: Step<MaybeTls<T>>,
     /// The requests that were answered since the last flush.
     turn: Tally,
     /// The route of the handler in `Step::Handle`, or of the response in `Step::Exchange`, for the stall detector.
@@ -189,13 +191,6 @@ impl<T> Driving<T> {
         self.state = None;
     }
 
-    /// Closes the connection. Returns the result of the poll.
-    #[cold]
-    fn end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.close();
-        self.poll_detached(cx)
-    }
-
     /// Polls a handler that was detached and keeps its thread. Ready without one.
     fn poll_detached(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Step::Detached(handler) = &mut self.step else { return Poll::Ready(()) };
@@ -206,6 +201,16 @@ impl<T> Driving<T> {
 }
 
 impl<T: Transport> Driving<T> {
+    /// Closes the connection. Returns the result of the poll.
+    #[cold]
+    fn end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let IoOwner::Own(io) = &mut self.io {
+            io.announce_end(cx);
+        }
+        self.close();
+        self.poll_detached(cx)
+    }
+
     /// Runs steps until one is pending or closes the connection.
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
         loop {

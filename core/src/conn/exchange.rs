@@ -152,7 +152,10 @@ fn poll_first<T: Transport>(
 
 /// Closes the connection after the queued bytes, which may contain complete earlier responses.
 fn break_off<T: Transport>(owner: &mut IoOwner<T>) -> Poll<Result<bool, Closed>> {
-    owner.with(|io| io.connection.close());
+    owner.with(|io| {
+        io.is_cut = true;
+        io.connection.close();
+    });
     Poll::Ready(Ok(false))
 }
 

@@ -38,7 +38,12 @@ impl From<io::Error> for Closed {
 /// Whether a read or a write with this error ends the connection.
 fn is_failure(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    !matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+    !matches!(error.kind(), Interrupted | TimedOut | WouldBlock) && refusal(error).is_none()
+}
+
+/// The reason to refuse the peer, which the transport has found.
+pub(crate) fn refusal(error: &io::Error) -> Option<Error> {
+    error.get_ref()?.downcast_ref().copied()
 }
 
 /// See the [module](self).
@@ -52,6 +57,8 @@ pub(crate) struct Io<T> {
     /// the peer has left, or counts as having left. The system reports an error once, to a task that reads the body, to
     /// a cancel token or to a flush; the others learn it here.
     pub(crate) has_failed: bool,
+    /// Whether a response was cut short.
+    pub(crate) is_cut: bool,
     /// The timer of the next liveness check, while a handler or a streamed body is pending.
     pub(crate) peer_check: Option<Box<PeerCheck>>,
     /// Tasks that begin once the write queue is empty.
@@ -76,6 +83,7 @@ impl<T: Transport> Io<T> {
             deadlines: Deadlines::accepted(service),
             has_body_reader: false,
             has_failed: false,
+            is_cut: false,
             peer_check: None,
             after: None,
             access,
@@ -217,6 +225,15 @@ impl<T: Transport> Io<T> {
     pub(crate) fn must_linger(&mut self, service: &Service) -> bool {
         self.connection.must_linger()
             || (!self.connection.has_ended() && matches!(self.try_read(service), Ok(n) if n > 0))
+    }
+
+    /// Tells the peer that the connection ends in order, if the transport has a message for that. All responses were
+    /// sent as a whole.
+    pub(crate) fn announce_end(&mut self, cx: &mut Context<'_>) {
+        let is_whole = !self.is_cut && self.connection.write_queue.is_empty() && !self.connection.is_response_begun();
+        if is_whole && !self.has_failed && self.transport.announces_end() {
+            let _ = self.transport.poll_shutdown(cx);
+        }
     }
 
     /// Frees the memory that a connection without an exchange does not need, because it waits for bytes.

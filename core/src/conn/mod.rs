@@ -12,7 +12,19 @@ pub(crate) mod io;
 pub(crate) mod lease;
 pub(crate) mod liveness;
 pub(crate) mod min_rate;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 pub(crate) mod service;
 pub(crate) mod tally;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub mod transport;
 pub(crate) mod upgraded;
+
+/// TLS, or what stands in its place without the feature.
+pub(crate) mod maybe_tls {
+    #[cfg(not(feature = "tls"))]
+    pub(crate) use super::no_tls::{MaybeTls, TlsSlot, wrap};
+    #[cfg(feature = "tls")]
+    pub(crate) use super::tls::{MaybeTls, TlsSlot, wrap};
+}

@@ -208,8 +208,12 @@ impl Service {
         self.shutdown.is_requested() || self.config.keep_alive.is_zero()
     }
 
-    /// The bytes of the response to a connection for which there is no room: 503.
+    /// The bytes of the response to a connection for which there is no room: 503. None over TLS, because a handshake
+    /// needs the room of a connection.
     pub(crate) fn refusal(&self) -> Vec<u8> {
+        if self.config.tls.is_some() {
+            return Vec::new();
+        }
         let mut connection = self.new_connection();
         connection.refuse(Error::Overload, self.clock.unix_seconds());
         connection.write_queue.front().to_vec()

@@ -31,7 +31,9 @@ pub trait Transport: Send + Unpin + 'static {
     /// peer has ended its sending side.
     ///
     /// # Errors
-    /// `TimedOut` if no byte has arrived when the deadline has passed, or an error of the system.
+    /// `TimedOut` if no byte has arrived when the deadline has passed, or an error of the system. `InvalidData` if the
+    /// peer has violated a protocol below HTTP. The driver then closes in stages, and answers if an
+    /// [`h1::Error`](crate::h1::Error) is inside. Later reads drop what arrives.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuffer) -> Poll<io::Result<usize>>;
 
     /// Reads like [`Transport::poll_read`], but registers no waker, and always makes the system call.
@@ -52,6 +54,12 @@ pub trait Transport: Send + Unpin + 'static {
     /// # Errors
     /// An error of the system; `NotConnected` if the peer has left.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Whether [`Transport::poll_shutdown`] tells the peer that the connection has ended in order, as `close_notify` of
+    /// TLS does. The driver then calls it before it drops the transport, unless a response was cut short.
+    fn announces_end(&self) -> bool {
+        false
+    }
 
     /// Returns and clears the error that the system has recorded for the socket (`SO_ERROR`). Only this error reports
     /// that a peer has left after it has ended its sending side.

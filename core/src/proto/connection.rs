@@ -561,6 +561,12 @@ impl Connection {
             if matches!(response, ResponseState::Done | ResponseState::Length(0)))
     }
 
+    /// Whether a part of the current response was queued, and the peer needs more bytes to see its end.
+    pub(crate) fn is_response_begun(&self) -> bool {
+        !self.is_response_whole()
+            && matches!(&self.state, State::Exchange(exchange) if exchange.response != ResponseState::Awaited)
+    }
+
     /// Queues the response that tells the peer about `error`, and closes the connection. `seconds` is the Unix time
     /// for the `Date` field. Nothing is queued while another response is incomplete.
     ///
@@ -588,8 +594,7 @@ impl Connection {
             tail.extend_from_slice(text.as_bytes());
             text.len() as u64
         });
-        self.close();
-        self.input_abandoned = true;
+        self.close_unread();
         queued
     }
 
@@ -599,6 +604,12 @@ impl Connection {
         self.closing = true;
         self.state = State::Closed;
         self.rejected = None;
+    }
+
+    /// Closes the connection like [`Connection::close`]. The peer may still be sending.
+    pub(crate) fn close_unread(&mut self) {
+        self.close();
+        self.input_abandoned = true;
     }
 
     /// Begins the exchange of a request whose head was parsed. The body goes into `request` if it has arrived

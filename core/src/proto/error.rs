@@ -102,6 +102,9 @@ pub enum Error {
     /// The head did not arrive within its time limit (RFC 9110, 15.5.9).
     #[error("the request took too long")]
     HeadTimeout,
+    /// The request came without TLS to a server that speaks TLS.
+    #[error("this port speaks TLS: the URL begins with https")]
+    PlainOnTls,
     /// The server has too many connections (RFC 9110, 15.6.4). The only variant that is not the peer's fault.
     #[error("there are too many connections")]
     Overload,

@@ -102,6 +102,18 @@ impl ReadBuffer {
         }
     }
 
+    /// The bytes that were not consumed, to be changed.
+    #[cfg(feature = "tls")]
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        if let Unread::Large(bytes) = &self.unread {
+            self.unread = Unread::Copied(BytesMut::from(&bytes[..]));
+        }
+        match &mut self.unread {
+            Unread::Copied(buffer) => buffer,
+            Unread::Large(_) => unreachable!("a large read was just copied"),
+        }
+    }
+
     /// The number of bytes that were not consumed.
     #[inline]
     pub fn len(&self) -> usize {
@@ -126,6 +138,12 @@ impl ReadBuffer {
         let size = self.read_size();
         let scratch = self.scratch.get_or_insert_with(|| POOL.with_borrow_mut(Pool::take_scratch));
         &mut scratch[..size]
+    }
+
+    /// Limits the next read to 64 KiB, so that its bytes can be changed in place.
+    #[cfg(feature = "tls")]
+    pub(crate) fn read_little(&mut self) {
+        self.is_bulk = false;
     }
 
     /// The most that the next read returns, in bytes.

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
+#[cfg(not(feature = "tls"))]
+use crate::runtime::no_tls_config::TlsConfig;
+#[cfg(feature = "tls")]
+use crate::runtime::tls_config::TlsConfig;
 
 /// The settings of one server. Every limit has a flag on the command line of the `gearshift` crate.
 ///
@@ -191,6 +195,10 @@ pub struct Config {
     pub access_log: bool,
     /// The limits on the input and output of one connection.
     pub limits: Limits,
+    /// The settings of TLS. `None`: the server speaks plain HTTP. With them, all addresses speak TLS alone; a request
+    /// without TLS is answered with 400. [`Config::header_timeout`] includes the handshake. The statistics and the
+    /// access log count the bytes inside TLS.
+    pub tls: Option<TlsConfig>,
 }
 
 impl Default for Config {
@@ -228,6 +236,7 @@ impl Default for Config {
             server_header: true,
             access_log: false,
             limits: Limits::default(),
+            tls: None,
         }
     }
 }

@@ -15,6 +15,8 @@ pub mod latch;
 pub(crate) mod lookup;
 #[cfg(all(test, gearshift_model))]
 mod model_checks;
+#[cfg(not(feature = "tls"))]
+pub(crate) mod no_tls_config;
 pub(crate) mod offload;
 pub mod park;
 pub(crate) mod pool;
@@ -26,3 +28,5 @@ pub mod sync;
 pub(crate) mod task;
 #[cfg(feature = "pools")]
 pub mod threads;
+#[cfg(feature = "tls")]
+pub(crate) mod tls_config;

@@ -13,6 +13,7 @@ use crate::conn::handler::Answer;
 use crate::conn::io::Closed;
 use crate::conn::lease::{IoOwner, Lease, Lender};
 use crate::conn::liveness::EndOfWait;
+use crate::conn::maybe_tls::MaybeTls;
 use crate::conn::transport::Transport;
 use crate::proto::body::{Body, Inner as BodyInner};
 use crate::proto::request::Request;
@@ -79,7 +80,7 @@ impl<T: Transport> Driving<T> {
             None => {
                 let lease = Arc::new(Lease::new(io, service.clone()));
                 if service.threads_block() {
-                    let peer: Weak<dyn CheckPeer> = Arc::<Lease<T>>::downgrade(&lease);
+                    let peer: Weak<dyn CheckPeer> = Arc::<Lease<MaybeTls<T>>>::downgrade(&lease);
                     state.context.cancel.check_peer_by(Some(peer));
                 }
                 lease

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use crate::conn::deadlines::is_over;
 use crate::conn::driver::Driving;
 use crate::conn::driver::step::{AfterFlush, Step};
-use crate::conn::io::Closed;
+use crate::conn::io::{Closed, refusal};
 use crate::conn::lease::IoOwner;
 use crate::conn::transport::Transport;
 use crate::proto::error::Error;
@@ -39,6 +39,8 @@ impl<T: Transport> Driving<T> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            // The end of a response that was cut is no end in order.
+            AfterFlush::Close if io.is_cut && io.transport.announces_end() => return Poll::Ready(Err(Closed)),
             AfterFlush::Close if io.must_linger(service) => {
                 if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
                     return Poll::Ready(Err(Closed));
@@ -110,6 +112,13 @@ impl<T: Transport> Driving<T> {
                     service.was_refused();
                 }
                 io.refuse(Error::HeadTimeout, service);
+                Step::Flush(AfterFlush::Close)
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                match refusal(&error) {
+                    Some(refusal) => io.refuse(refusal, service),
+                    None => io.connection.close_unread(),
+                }
                 Step::Flush(AfterFlush::Close)
             }
             read => read.map(|_| Step::Next)?,
