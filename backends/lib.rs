@@ -44,6 +44,7 @@
 //! | `signed-cookies`, `private-cookies` | cookies that the peer cannot change, or not read either |
 //! | `hyper` | adapters for hyper and the pooled client of hyper-util, `gearshift::hyper` |
 //! | `test-client` | a blocking client for tests, `TestServer::send` |
+//! | `tls` | connections over TLS with rustls, [`TlsConfig`]; with `cli`, flags for certificates |
 //! | `tower` | services, layers and applications of tower and axum, [`tower`] |
 //! | `async-compat` | services of tower that need tokio run on every backend |
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
@@ -85,6 +86,8 @@ pub use gearshift_core::handlers::{
 #[cfg(feature = "hyper")]
 #[doc(inline)]
 pub use gearshift_core::hyper;
+#[cfg(feature = "tls")]
+pub use gearshift_core::rustls;
 #[cfg(feature = "tower")]
 #[doc(inline)]
 pub use gearshift_core::tower;
@@ -100,9 +103,14 @@ pub use gearshift_core::{
     Server, Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, Version, Work, header, http,
     middleware, sse,
 };
+#[doc(inline)]
+pub use gearshift_core::TlsConfig;
 #[cfg(feature = "multipart")]
 #[doc(inline)]
 pub use gearshift_core::{Field, Multipart};
+#[cfg(feature = "tls")]
+#[doc(inline)]
+pub use gearshift_core::{TlsError, TlsInfo};
 #[cfg(feature = "signals")]
 pub use serve::serve;
 #[cfg(feature = "test-client")]

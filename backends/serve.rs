@@ -43,6 +43,6 @@ pub fn serve(address: &str, app: impl Into<App>) -> Result<Report, ServeError> {
         log::error!("the server did not stop in time, because its threads are blocked");
         std::process::exit(OVERDUE)
     };
-    let _signals = SignalGuard::start(server.shutdown(), grace, overdue)?;
+    let _signals = SignalGuard::start(server.shutdown(), grace, overdue, None)?;
     backend.serve(server, app)
 }

@@ -1,15 +1,23 @@
-//! The client of [`TestServer`]: `ureq` without TLS, redirects and proxies. It adds only `Host` and
-//! the framing of the body.
+//! The client of [`TestServer`]: `ureq` without redirects and proxies. It adds only `Host` and the framing of the body.
 //!
 //! `ureq` knows the framing of responses and keeps connections open. A [`Request`] is sent as it is given, so that one
 //! request serves a unit test of a handler and a test of the whole server.
+
+#[cfg(not(feature = "tls"))]
+mod no_tls;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
 use gearshift_core::http::{HeaderMap, StatusCode, Uri};
-use gearshift_core::{Request, http};
+use gearshift_core::{Config, Request, http};
+#[cfg(not(feature = "tls"))]
+use no_tls::trust;
+#[cfg(feature = "tls")]
+use tls::trust;
 use ureq::config::AutoHeaderValue;
 use ureq::{Agent, Body};
 
@@ -18,9 +26,10 @@ use crate::TestServer;
 /// The time for the head of a response, and for each piece of its body.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Creates the client of one server.
-pub(crate) fn agent() -> Agent {
+/// Creates the client of one server, which has these settings.
+pub(crate) fn agent(config: &Config) -> Agent {
     Agent::config_builder()
+        .tls_config(trust(config))
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -49,7 +58,8 @@ impl TestServer {
     /// not followed.
     ///
     /// A connection is used again after its response was read to the end. The client adds `Host`, and the framing of a
-    /// body; a streamed body is collected before it is sent. The call blocks, so it must not run on a thread of a server.
+    /// body; a streamed body is collected before it is sent. If the server speaks TLS, the client trusts the certificates
+    /// of the server alone, and the first of them must be valid for 127.0.0.1. The call blocks, so it must not run on a thread of a server.
     ///
     /// ```
     /// use gearshift::{Backend, Refusal, Request, Router, TestServer};

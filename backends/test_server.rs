@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// ```
 pub struct TestServer {
     addr: SocketAddr,
+    is_tls: bool,
     pub(crate) running: Running,
     #[cfg(feature = "test-client")]
     pub(crate) client: ureq::Agent,
@@ -53,15 +54,19 @@ impl TestServer {
         app: impl Into<App>,
     ) -> Result<TestServer, ServeError> {
         backend.check(&config)?;
+        #[cfg(feature = "test-client")]
+        let client = crate::test_client::agent(&config);
+        let is_tls = config.tls.is_some();
         let server = Server::bind(&[Bind::Tcp("127.0.0.1:0".into())], config)?;
         let Some(&Endpoint::Tcp(addr)) = server.endpoints().next() else {
             unreachable!("a TCP listener has an IP address")
         };
         Ok(TestServer {
             addr,
+            is_tls,
             running: Running::start(backend, server, app.into(), "test-server")?,
             #[cfg(feature = "test-client")]
-            client: crate::test_client::agent(),
+            client,
         })
     }
 
@@ -70,9 +75,10 @@ impl TestServer {
         self.addr
     }
 
-    /// The same address as a URL without a path.
+    /// The same address as a URL without a path: `http://127.0.0.1:PORT`, with `https` if the server speaks TLS.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
     }
 
     /// A handle to stop the server.

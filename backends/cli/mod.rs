@@ -29,12 +29,19 @@
 //! If the soft limit of file descriptors is too low for the maximum number of connections, it is raised as far as the
 //! hard limit allows.
 //!
+//! With the feature `tls`, the flags `--tls-cert` and `--tls-key` let the server speak TLS, and SIGHUP reads their files
+//! again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as it is.
+//!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
 //! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.
 
 mod descriptors;
 mod log_queue;
+#[cfg(not(feature = "tls"))]
+mod no_tls_flags;
 mod settings;
+#[cfg(feature = "tls")]
+mod tls_flags;
 mod values;
 
 use std::env;
@@ -50,12 +57,18 @@ use std::sync::OnceLock;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
-use gearshift_core::{App, Config, Report, ServeError, Server};
+use gearshift_core::{App, Config, Endpoint, Report, ServeError, Server};
 use nix::poll::PollTimeout;
 
 use crate::signals::SignalGuard;
 use log_queue::{LogQueue, is_writable};
+#[cfg(not(feature = "tls"))]
+use no_tls_flags::{TlsFlags, on_hangup};
 pub use settings::Settings;
+#[cfg(feature = "tls")]
+pub use tls_flags::TlsFlagsError;
+#[cfg(feature = "tls")]
+use tls_flags::{TlsFlags, on_hangup};
 
 use crate::Backend;
 
@@ -181,7 +194,12 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
         Ok(backend) => backend,
         Err(error) => return fail(NO_SUCH_BACKEND, error),
     };
-    let config = settings.config();
+    let mut config = settings.config();
+    config.tls = match settings.tls() {
+        Ok(tls) => tls,
+        Err(error) => return fail(error.exit_status(), error),
+    };
+    let on_hangup = on_hangup(config.tls.as_ref());
     let grace = config.graceful_timeout;
     descriptors::raise_limit(&config, settings.binds().len());
     let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
@@ -190,7 +208,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
             fail(CUT, "the server did not stop in time, because its threads are blocked");
             std::process::exit(CUT.into())
         };
-        Ok((SignalGuard::start(server.shutdown(), grace, overdue)?, server))
+        Ok((SignalGuard::start(server.shutdown(), grace, overdue, on_hangup)?, server))
     });
     let (_signals, server) = match guarded {
         Ok(guarded) => guarded,
@@ -254,8 +272,12 @@ impl Drop for FlushedLog {
 fn announce(backend: Backend, server: &Server) {
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
     log::info!("gearshift {version} on {backend}, {} ({})", size(backend, server.config()), backend.model());
+    let is_tls = server.config().tls.is_some();
     for endpoint in server.endpoints() {
-        log::info!("listening at {endpoint} (pid {pid})");
+        match endpoint {
+            Endpoint::Tcp(address) if is_tls => log::info!("listening at https://{address} (pid {pid})"),
+            _ => log::info!("listening at {endpoint} (pid {pid})"),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use gearshift_core::{Bind, Config, OnDisconnect, Overload};
 
-use super::values;
+use super::{TlsFlags, values};
 use crate::{Backend, BackendError};
 
 /// The end of the help.
@@ -16,7 +16,7 @@ SIZE is a number of bytes, or a number with the unit k, m or g (powers of 1,024)
 A flag has precedence over its environment variable. An empty variable counts as not set.
 
 Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second one stops it at
-once.
+once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again.
 
 Exit status:
   0  stopped, and all requests in flight were answered (background tasks may have been cut: see the log)
@@ -221,6 +221,9 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_PIPELINE", value_parser = values::count)]
     max_pipeline: Option<usize>,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
+
     /// Log every response, and every request that was given up; needs the log level info
     #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     access_log: bool,
@@ -259,7 +262,7 @@ impl Settings {
         &self.bind
     }
 
-    /// All other settings.
+    /// All other settings. Those of TLS are not among them, because they read files: see `Settings::tls`.
     pub fn config(&self) -> Config {
         let mut config = Config::default();
         config.workers = self.workers.or(self.web_concurrency);
@@ -361,7 +364,7 @@ mod tests {
              write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
              graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
-             body: 13312, drain: 20, output: 4096, pipeline: 23 } }"
+             body: 13312, drain: 20, output: 4096, pipeline: 23 }, tls: None }"
         );
     }
 
