@@ -77,6 +77,8 @@ pub use choice::{Backend, BackendError};
 #[cfg(feature = "json")]
 #[doc(inline)]
 pub use gearshift_core::Json;
+#[doc(inline)]
+pub use gearshift_core::TlsConfig;
 #[cfg(feature = "cookies")]
 pub use gearshift_core::cookie;
 #[doc(inline)]
@@ -103,8 +105,6 @@ pub use gearshift_core::{
     Server, Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, Version, Work, header, http,
     middleware, sse,
 };
-#[doc(inline)]
-pub use gearshift_core::TlsConfig;
 #[cfg(feature = "multipart")]
 #[doc(inline)]
 pub use gearshift_core::{Field, Multipart};

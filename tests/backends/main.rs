@@ -32,6 +32,7 @@ mod stalls;
 mod stats;
 mod stopping;
 mod tasks;
+mod tls;
 mod tokio_only;
 mod trailers;
 mod upgrade;
@@ -49,7 +50,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 34] = [
+const AREAS: [Area; 35] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -77,6 +78,7 @@ const AREAS: [Area; 34] = [
     stats::AREA,
     stopping::AREA,
     tasks::AREA,
+    tls::AREA,
     tokio_only::AREA,
     trailers::AREA,
     upgrade::AREA,

@@ -314,7 +314,7 @@ fn address(log: &mut BufReader<ChildStderr>) -> (String, SocketAddr) {
             0,
             "the server does not listen: {read}"
         );
-        if let Some((_, url)) = line.split_once("listening at http://") {
+        if let Some((_, url)) = line.split_once("listening at ").and_then(|(_, url)| url.split_once("://")) {
             let addr = url.split(' ').next().expect("a split has a first part");
             return (read, addr.trim().parse().expect("an address"));
         }

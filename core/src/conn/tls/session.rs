@@ -170,8 +170,10 @@ impl Session {
     /// Ends the session after `error`, and queues the alert for it.
     fn fail(&mut self, error: rustls::Error) -> io::Error {
         self.phase = Phase::Failed;
-        while let Ok(ConnectionState::EncodeTlsData(mut message)) =
-            self.session.process_tls_records(self.incoming.as_mut_slice()).state
+        // Beyond what is queued, a session that has failed must not go on.
+        while self.session.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(mut message)) =
+                self.session.process_tls_records(self.incoming.as_mut_slice()).state
         {
             encode(&mut self.outgoing, &mut message);
         }

@@ -1,0 +1,830 @@
+//! TLS. The peer is the client of rustls and, where they are installed, curl and OpenSSL.
+
+mod peer;
+mod pki;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future, io as async_io, stream};
+use gearshift::rustls::pki_types::ServerName;
+use gearshift::rustls::{self, ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
+use gearshift::ws::{Message, WebSocket};
+use gearshift::{
+    Backend, Body, BodyError, Bytes, Config, HeaderValue, Overload, Request, Response, Router, Runtime,
+    Stream, TestServer, TlsConfig, sync,
+};
+use test_support::backend::few_workers;
+use test_support::client::Client;
+use test_support::server::{Launched, Running};
+use test_support::suite::Area;
+use test_support::{PATIENCE, wait_until};
+
+use peer::{NEVER, Peer, VERSIONS, close_notify, connect, raw_rest, read_to_end, shake_hands};
+use pki::{Authority, Certified};
+
+pub(crate) const AREA: Area = (
+    "tls",
+    &[
+        ("answers_requests_in_both_versions", answers),
+        ("moves_large_bodies_both_ways", large_bodies),
+        ("answers_pipelined_requests_in_order", pipelined),
+        ("takes_the_bytes_of_a_peer_one_by_one", dribbled),
+        ("holds_no_thread_for_a_handshake", slow_handshakes),
+        ("ends_a_slow_handshake_at_the_header_timeout", late_handshake),
+        ("fails_a_body_that_the_peer_cuts", cut_body),
+        ("says_that_a_connection_ends", close_notifies),
+        ("does_not_say_that_a_cut_response_has_ended", cut_response),
+        ("answers_a_peer_that_has_stopped_sending", half_closed),
+        ("refuses_plain_http_with_400", plain_http),
+        ("sends_an_alert_before_it_closes", alerts),
+        ("chooses_the_certificate_by_name", names),
+        ("reloads_its_certificates", reloads),
+        ("asks_for_certificates_of_clients", client_certificates),
+        ("resumes_sessions", resumption),
+        ("takes_settings_of_rustls", from_rustls),
+        ("upgrades_connections", upgrades),
+        ("upgrades_to_websockets", websocket),
+        ("waits_for_a_handshake_during_a_stop", stop_during_handshake),
+        ("waits_for_a_slow_reader", slow_reader),
+        ("cuts_a_peer_that_does_not_read", no_reader),
+        ("refuses_a_connection_beyond_the_limit_with_503", overload),
+        ("survives_garbage", garbage),
+        ("serves_curl", curl),
+        ("serves_openssl", openssl),
+        ("is_spoken_by_the_client_of_a_test_server", test_server),
+    ],
+);
+
+const LARGE: usize = 8 << 20;
+
+/// An authority, a certificate for `localhost` and 127.0.0.1, and a server with it.
+struct Fixture {
+    authority: Authority,
+    server: Running,
+}
+
+impl Fixture {
+    fn start(backend: Backend) -> Fixture {
+        Fixture::with(backend, few_workers(backend))
+    }
+
+    fn with(backend: Backend, config: Config) -> Fixture {
+        let authority = Authority::new();
+        let tls = localhost(&authority);
+        Fixture { server: serve(backend, config, tls), authority }
+    }
+
+    fn client(&self) -> Arc<ClientConfig> {
+        peer::client(&self.authority, VERSIONS[1], None)
+    }
+
+    fn connect(&self) -> Peer {
+        connect(self.server.addr(), &self.client(), "localhost")
+    }
+}
+
+fn localhost(authority: &Authority) -> TlsConfig {
+    let Certified { pem, key_pem, .. } = authority.issue(&["localhost", "127.0.0.1"]);
+    TlsConfig::from_pem(pem, key_pem).expect("a certificate and its key")
+}
+
+fn serve(backend: Backend, mut config: Config, tls: TlsConfig) -> Running {
+    config.tls = Some(tls);
+    Running::start(backend, config, app)
+}
+
+fn app(_: Runtime) -> Router {
+    Router::new()
+        .get("/", sync(|_| "hello"))
+        .get("/large", sync(|_| vec![b'x'; LARGE]))
+        .post("/echo", async |request: Request| request.into_body().bytes(LARGE).await)
+        .get(
+            "/tls",
+            sync(|request: Request| {
+                let tls = request.tls().expect("the connection speaks TLS");
+                let alpn = tls.alpn().map(String::from_utf8_lossy).unwrap_or_default();
+                let name = tls.server_name().unwrap_or("-");
+                format!("{} {name} {alpn} {}", tls.version(), tls.peer_certificates().len())
+            }),
+        )
+        .get(
+            "/cut",
+            sync(|_| {
+                let pieces = [Ok(Bytes::from_static(b"begun")), Err(io::Error::other("cut on purpose"))];
+                Response::new(Body::from_stream(stream::iter(pieces)))
+            }),
+        )
+        .get("/loud", sync(|_| Response::upgrade(HeaderValue::from_static("loud"), loud)))
+        .get("/flood", sync(|_| Response::upgrade(HeaderValue::from_static("flood"), flood)))
+        .get(
+            "/ws",
+            sync(|request: Request| request.websocket().map(|upgrade| upgrade.on_upgrade(echo_messages))),
+        )
+}
+
+/// A protocol that echoes all bytes in capitals.
+async fn loud(mut stream: Stream) {
+    let mut room = [0; 1000];
+    loop {
+        let Ok(n) = stream.read(&mut room).await else { return };
+        if n == 0 {
+            break;
+        }
+        room[..n].make_ascii_uppercase();
+        if stream.write_all(&room[..n]).await.is_err() {
+            return;
+        }
+    }
+    let _ = stream.close().await;
+}
+
+/// A protocol that sends and receives at the same time, as two halves.
+async fn flood(stream: Stream) {
+    let (mut from, mut to) = async_io::split(stream);
+    let receive = async {
+        let mut received = 0;
+        let mut room = vec![0; 10_000];
+        while received < LARGE {
+            received += from.read(&mut room).await.expect("the peer sends all");
+        }
+    };
+    let send = async {
+        to.write_all(&vec![b'f'; LARGE]).await.expect("the peer receives all");
+        to.close().await.expect("the connection is open");
+    };
+    future::zip(receive, send).await;
+}
+
+async fn echo_messages(mut socket: WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
+        if is_data && socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn answers(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    for (version, name) in VERSIONS.into_iter().zip(["TLSv1.2", "TLSv1.3"]) {
+        let client = peer::client(&fixture.authority, version, None);
+        let mut peer = connect(fixture.server.addr(), &client, "localhost");
+        for _ in 0..3 {
+            assert_eq!(peer.get("/").said(), (200, "hello".into()));
+        }
+        assert_eq!(peer.get("/tls").text(), format!("{name} localhost http/1.1 0"));
+        let mut peer = connect(fixture.server.addr(), &client, "127.0.0.1");
+        assert_eq!(peer.get("/tls").text(), format!("{name} - http/1.1 0"));
+    }
+}
+
+/// The body of `POST /echo`.
+fn echo(body: &[u8]) -> Vec<u8> {
+    let head = format!("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn large_bodies(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    for version in VERSIONS {
+        let client = peer::client(&fixture.authority, version, None);
+        let mut peer = connect(fixture.server.addr(), &client, "localhost");
+        for len in [1, 16_383, 16_384, 16_385, 65_536, 1 << 20] {
+            let body: Vec<u8> = (0..len).map(|n| (n * 7 + n / 251) as u8).collect();
+            peer.send(echo(&body));
+            let answer = peer.answer();
+            assert_eq!(answer.status, 200);
+            assert!(answer.body == body, "{len} bytes");
+        }
+    }
+}
+
+fn pipelined(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    let mut peer = fixture.connect();
+    peer.send([echo(b"one"), echo(b"two"), echo(&[b'x'; 40_000]), echo(b"three")].concat());
+    let bodies: Vec<_> = (0..4).map(|_| peer.answer().body).collect();
+    assert_eq!(bodies, [b"one".to_vec(), b"two".to_vec(), vec![b'x'; 40_000], b"three".to_vec()]);
+}
+
+/// A socket that sends and receives single bytes.
+struct Dribble(TcpStream);
+
+impl Read for Dribble {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let len = into.len().min(1);
+        self.0.read(&mut into[..len])
+    }
+}
+
+impl Write for Dribble {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.0.write(&from[..from.len().min(1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn dribbled(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    for version in VERSIONS {
+        let config = peer::client(&fixture.authority, version, None);
+        let name = ServerName::try_from("localhost").expect("a name");
+        let session = ClientConnection::new(config, name).expect("valid settings");
+        let socket = Dribble(peer::socket(fixture.server.addr()));
+        let mut peer = Client::new(StreamOwned::new(session, socket));
+        assert_eq!(peer.get("/").said(), (200, "hello".into()));
+        peer.send(echo(b"some bytes"));
+        assert_eq!(peer.answer().body, b"some bytes");
+    }
+}
+
+fn slow_handshakes(backend: Backend) {
+    let mut config = few_workers(backend);
+    config.header_timeout = NEVER;
+    let fixture = Fixture::with(backend, config);
+    let hello = peer::hello(&fixture.client());
+    // More than any backend has threads. Each handshake is at another byte.
+    let begun: Vec<_> = (0..40)
+        .map(|n| {
+            let mut socket = peer::socket(fixture.server.addr());
+            socket.write_all(&hello[..hello.len() * n / 40]).expect("the server reads");
+            socket
+        })
+        .collect();
+    assert_eq!(fixture.connect().get("/").said(), (200, "hello".into()));
+    drop(begun);
+}
+
+fn late_handshake(backend: Backend) {
+    let mut config = few_workers(backend);
+    config.header_timeout = Duration::from_millis(300);
+    let fixture = Fixture::with(backend, config);
+    let hello = peer::hello(&fixture.client());
+    for len in [0, 1, hello.len() - 1, hello.len()] {
+        let mut socket = peer::socket(fixture.server.addr());
+        socket.write_all(&hello[..len]).expect("the server reads");
+        let rest = raw_rest(&mut socket);
+        // The server answers the whole message with its own flight, and sends nothing otherwise.
+        assert_eq!(rest.is_empty(), len < hello.len(), "{len} bytes");
+    }
+}
+
+fn cut_body(backend: Backend) {
+    let (tell, told) = mpsc::channel();
+    let authority = Authority::new();
+    let mut config = few_workers(backend);
+    config.tls = Some(localhost(&authority));
+    let server = Running::start(backend, config, move |_| {
+        Router::new().post("/", move |request: Request| {
+            let tell = tell.clone();
+            async move {
+                let outcome = request.into_body().bytes(LARGE).await;
+                let is_incomplete = matches!(outcome, Err(BodyError::Incomplete));
+                tell.send(is_incomplete).expect("the test waits");
+                outcome
+            }
+        })
+    });
+    let client = peer::client(&authority, VERSIONS[1], None);
+    for (head, body) in [("Content-Length: 10", "some"), ("Transfer-Encoding: chunked", "4\r\nsome\r\n")] {
+        for has_notify in [true, false] {
+            let mut peer = connect(server.addr(), &client, "localhost");
+            peer.send(format!("POST / HTTP/1.1\r\nHost: test\r\n{head}\r\n\r\n{body}"));
+            if has_notify {
+                close_notify(&mut peer);
+            }
+            peer.socket.sock.shutdown(Shutdown::Write).expect("the connection is open");
+            assert!(told.recv_timeout(PATIENCE).expect("the handler ends"), "{head}, {has_notify}");
+        }
+    }
+}
+
+fn close_notifies(backend: Backend) {
+    let mut config = few_workers(backend);
+    config.keep_alive = Duration::from_millis(200);
+    let fixture = Fixture::with(backend, config);
+    for version in VERSIONS {
+        let client = peer::client(&fixture.authority, version, None);
+        // After the last response.
+        let mut peer = connect(fixture.server.addr(), &client, "localhost");
+        peer.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let (answer, has_notify) = read_to_end(&mut peer);
+        assert!(answer.ends_with(b"hello") && has_notify, "{version:?}");
+        // After the end of an idle connection.
+        let mut peer = connect(fixture.server.addr(), &client, "localhost");
+        assert_eq!(peer.get("/").status, 200);
+        assert_eq!(read_to_end(&mut peer), (Vec::new(), true), "{version:?}");
+        // After a response to a request that was refused.
+        let mut peer = connect(fixture.server.addr(), &client, "localhost");
+        peer.send("nonsense\r\n\r\n");
+        let (answer, has_notify) = read_to_end(&mut peer);
+        assert!(answer.starts_with(b"HTTP/1.1 400") && has_notify, "{version:?}");
+    }
+    let mut idle = fixture.connect();
+    assert_eq!(idle.get("/").status, 200);
+    fixture.server.shutdown().graceful();
+    assert_eq!(read_to_end(&mut idle), (Vec::new(), true));
+}
+
+fn cut_response(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    let mut peer = fixture.connect();
+    // The end of the connection is the end of the body, so only `close_notify` tells a whole body from a part.
+    peer.send("GET /cut HTTP/1.0\r\n\r\n");
+    let (answer, has_notify) = read_to_end(&mut peer);
+    assert!(answer.ends_with(b"begun"), "{:?}", String::from_utf8_lossy(&answer));
+    assert!(!has_notify);
+}
+
+fn half_closed(backend: Backend) {
+    let mut config = few_workers(backend);
+    (config.keep_alive, config.header_timeout) = (NEVER, NEVER);
+    let fixture = Fixture::with(backend, config);
+    for has_notify in [true, false] {
+        let mut peer = fixture.connect();
+        peer.send(echo(&[b'x'; 100_000]));
+        if has_notify {
+            close_notify(&mut peer);
+        } else {
+            peer.socket.sock.shutdown(Shutdown::Write).expect("the connection is open");
+        }
+        assert_eq!(peer.answer().body.len(), 100_000);
+        assert_eq!(read_to_end(&mut peer), (Vec::new(), true));
+    }
+}
+
+fn plain_http(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    for request in
+        ["GET / HTTP/1.1\r\nHost: test\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 9999\r\n\r\nabc"]
+    {
+        let mut client = fixture.server.client();
+        client.send(request);
+        let answer = client.answer();
+        assert_eq!(answer.said(), (400, "this port speaks TLS: the URL begins with https".into()));
+        assert!(answer.closes());
+        client.expect_end();
+    }
+    assert_eq!(fixture.connect().get("/").status, 200);
+}
+
+/// The error of rustls inside an error of a socket.
+fn alert(error: &io::Error) -> Option<rustls::AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+fn alerts(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    // A first message without any content.
+    let mut socket = peer::socket(fixture.server.addr());
+    socket.write_all([22, 3, 1, 0, 4, 1, 0, 0, 0]).expect("the server reads");
+    socket.shutdown(Shutdown::Write).expect("the connection is open");
+    let rest = raw_rest(&mut socket);
+    assert!(matches!(rest[..], [21, 3, _, 0, 2, 2, _]), "not a fatal alert: {rest:?}");
+    // A protocol that the server does not speak.
+    let mut client = Arc::unwrap_or_clone(fixture.client());
+    client.alpn_protocols = vec![b"smtp".to_vec()];
+    let mut peer = connect(fixture.server.addr(), &Arc::new(client), "localhost");
+    let error = shake_hands(&mut peer).expect_err("no protocol is left");
+    assert_eq!(alert(&error), Some(rustls::AlertDescription::NoApplicationProtocol));
+}
+
+/// The certificate that a server shows for a name.
+fn shown(server: &Running, client: &Arc<ClientConfig>, name: &str) -> Vec<u8> {
+    let mut peer = connect(server.addr(), client, name);
+    assert_eq!(peer.get("/").status, 200);
+    peer.socket.conn.peer_certificates().expect("the server has one")[0].to_vec()
+}
+
+fn names(backend: Backend) {
+    let authority = Authority::new();
+    let first = authority.issue(&["localhost", "127.0.0.1"]);
+    let second = authority.issue(&["a.test", "b.test"]);
+    let third = authority.issue(&["*.a.test"]);
+    let tls = TlsConfig::from_pem(&first.pem, &first.key_pem)
+        .and_then(|tls| tls.with_certificate(&second.pem, &second.key_pem))
+        .and_then(|tls| tls.with_certificate(&third.pem, &third.key_pem))
+        .expect("valid certificates");
+    let server = serve(backend, few_workers(backend), tls);
+    let client = peer::client(&authority, VERSIONS[1], None);
+    for (name, expected) in [
+        ("localhost", &first),
+        ("127.0.0.1", &first),
+        ("a.test", &second),
+        ("B.test", &second),
+        ("www.a.test", &third),
+    ] {
+        assert!(shown(&server, &client, name) == expected.der.to_vec(), "{name}");
+    }
+    // An unknown name gets the first certificate, which the client refuses.
+    let error = shake_hands(&mut connect(server.addr(), &client, "c.test")).expect_err("another name");
+    assert!(error.to_string().contains("localhost"), "{error}");
+}
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(backend: Backend, name: &str) -> Folder {
+        let path =
+            std::env::temp_dir().join(format!("gearshift-tls-{name}-{backend}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a temporary folder");
+        Folder(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("the folder can be written");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn reloads(backend: Backend) {
+    let (old, new) = (Authority::new(), Authority::new());
+    let folder = Folder::new(backend, "reload");
+    let write = |authority: &Authority| {
+        let Certified { pem, key_pem, .. } = authority.issue(&["localhost"]);
+        (folder.write("cert", &pem), folder.write("key", &key_pem))
+    };
+    let (certificate, key) = write(&old);
+    let tls = TlsConfig::from_pem_files(&certificate, &key).expect("valid files");
+    let server = serve(backend, few_workers(backend), tls.clone());
+    let [trusts_old, trusts_new] = [&old, &new].map(|authority| peer::client(authority, VERSIONS[1], None));
+    let is_trusted = |client| shake_hands(&mut connect(server.addr(), client, "localhost")).is_ok();
+    let mut before = connect(server.addr(), &trusts_old, "localhost");
+    assert_eq!(before.get("/").status, 200);
+    assert!(!is_trusted(&trusts_new));
+
+    write(&new);
+    assert!(is_trusted(&trusts_old), "nothing changes before the reload");
+    tls.reload().expect("valid files");
+    assert!(is_trusted(&trusts_new));
+    let mut again = connect(server.addr(), &trusts_old, "localhost");
+    assert!(shake_hands(&mut again).is_err(), "the old session was resumed");
+    assert_eq!(before.get("/").status, 200, "a connection keeps its session");
+
+    for (file, text) in [(&certificate, "nonsense"), (&certificate, old.pem.as_str()), (&key, "")] {
+        let good = fs::read_to_string(file).expect("a file");
+        fs::write(file, text).expect("the folder can be written");
+        let error = tls.reload().expect_err("an invalid file").to_string();
+        assert!(error.contains(&file.display().to_string()), "{error}");
+        assert!(is_trusted(&trusts_new), "the files before stay in use");
+        fs::write(file, good).expect("the folder can be written");
+    }
+    fs::remove_file(&key).expect("the file exists");
+    let error = tls.reload().expect_err("a missing file").to_string();
+    assert!(error.starts_with(&format!("{} cannot be read: ", key.display())), "{error}");
+    assert!(is_trusted(&trusts_new));
+}
+
+fn client_certificates(backend: Backend) {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (known, unknown) = (authority.issue(&["client"]), other.issue(&["client"]));
+    for required in [true, false] {
+        let tls = localhost(&authority).with_client_auth(&authority.pem, required).expect("an authority");
+        let server = serve(backend, few_workers(backend), tls);
+        for version in VERSIONS {
+            let client = peer::client(&authority, version, Some(&known));
+            for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let mut peer = connect(server.addr(), &client, "localhost");
+                assert!(peer.get("/tls").text().ends_with(" 1"), "{version:?}");
+                assert_eq!(peer.socket.conn.handshake_kind(), Some(kind));
+            }
+
+            let client = peer::client(&authority, version, None);
+            let mut peer = connect(server.addr(), &client, "localhost");
+            let alert_for_none = refused(&mut peer);
+            match required {
+                true => assert!(alert_for_none.is_some(), "{version:?}"),
+                false => assert_eq!(alert_for_none, None, "{version:?}"),
+            }
+
+            let client = peer::client(&authority, version, Some(&unknown));
+            let mut peer = connect(server.addr(), &client, "localhost");
+            assert!(refused(&mut peer).is_some(), "{version:?}");
+        }
+    }
+}
+
+/// The alert with which the server refuses the peer; `None` if it answers `GET /tls` of a peer without certificates.
+fn refused(peer: &mut Peer) -> Option<rustls::AlertDescription> {
+    let sent = peer.socket.write_all(b"GET /tls HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let mut bytes = Vec::new();
+    match sent.and_then(|()| peer.socket.read_to_end(&mut bytes)) {
+        Ok(_) => {
+            assert!(bytes.ends_with(b" 0"), "{:?}", String::from_utf8_lossy(&bytes));
+            None
+        }
+        Err(error) => Some(alert(&error).unwrap_or_else(|| panic!("no alert: {error}"))),
+    }
+}
+
+fn resumption(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    for version in VERSIONS {
+        let client = peer::client(&fixture.authority, version, None);
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+            let mut peer = connect(fixture.server.addr(), &client, "localhost");
+            // The name is known also in a session that was resumed.
+            assert!(peer.get("/tls").text().contains(" localhost "));
+            assert_eq!(peer.socket.conn.handshake_kind(), Some(kind), "{version:?}");
+        }
+    }
+}
+
+fn from_rustls(backend: Backend) {
+    let authority = Authority::new();
+    let own = authority.issue(&["localhost"]);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[VERSIONS[1]])
+        .expect("a version of the provider")
+        .with_no_client_auth()
+        .with_single_cert(vec![own.der.clone()], own.key.clone_key())
+        .expect("a certificate and its key");
+    let tls = TlsConfig::from_rustls(Arc::new(config));
+    tls.reload().expect("there is nothing to read");
+    let server = serve(backend, few_workers(backend), tls);
+    let mut peer = connect(server.addr(), &peer::client(&authority, VERSIONS[1], None), "localhost");
+    assert_eq!(peer.get("/tls").text(), "TLSv1.3 localhost  0");
+}
+
+/// Opens a connection and upgrades it to `protocol`.
+fn upgraded(fixture: &Fixture, protocol: &str) -> Peer {
+    let mut peer = fixture.connect();
+    peer.send(format!(
+        "GET /{protocol} HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+    ));
+    assert_eq!(peer.try_answer(true).expect("an answer").status, 101);
+    peer
+}
+
+fn upgrades(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    let mut peer = upgraded(&fixture, "loud");
+    for word in ["shout", "again"] {
+        peer.send(word);
+        assert_eq!(peer.exactly(5).expect("an echo"), word.to_uppercase().as_bytes());
+    }
+    // The function sees the end of the peer, and closes the stream.
+    peer.send("last");
+    close_notify(&mut peer);
+    assert_eq!(read_to_end(&mut peer), (b"LAST".to_vec(), true));
+
+    // An end without `close_notify` is an error, so the function does not close the stream.
+    let mut peer = upgraded(&fixture, "loud");
+    peer.socket.sock.shutdown(Shutdown::Write).expect("the connection is open");
+    assert!(!read_to_end(&mut peer).1);
+
+    // Neither side waits for the other, although more is sent than buffers hold.
+    let mut peer = upgraded(&fixture, "flood");
+    peer.send(vec![b'x'; LARGE]);
+    let (bytes, has_notify) = read_to_end(&mut peer);
+    assert!(has_notify && bytes.len() == LARGE && bytes.iter().all(|byte| *byte == b'f'));
+}
+
+fn websocket(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    let stream = fixture.connect().socket;
+    let (mut socket, _) = tungstenite::client("ws://localhost/ws", stream).expect("the server upgrades");
+    for len in [0, 1, 1000, 100_000] {
+        let message = tungstenite::Message::Binary(vec![b'm'; len].into());
+        socket.send(message.clone()).expect("the server reads");
+        assert!(socket.read().expect("an echo") == message, "{len} bytes");
+    }
+    socket.close(None).expect("the server reads");
+    assert!(matches!(socket.read(), Ok(tungstenite::Message::Close(_))));
+    assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
+    let mut bytes = Vec::new();
+    socket.get_mut().read_to_end(&mut bytes).expect("`close_notify` at the end");
+    assert!(bytes.is_empty());
+}
+
+fn stop_during_handshake(backend: Backend) {
+    let authority = Authority::new();
+    let mut config = few_workers(backend);
+    (config.graceful_timeout, config.header_timeout) = (NEVER, NEVER);
+    config.tls = Some(localhost(&authority));
+    let client = peer::client(&authority, VERSIONS[1], None);
+
+    let server = Launched::start(backend, config.clone(), app);
+    // Another connection shows that the first one was accepted.
+    let mut begun = connect(server.addr(), &client, "localhost");
+    let mut hello = Vec::new();
+    begun.socket.conn.write_tls(&mut hello).expect("memory takes all");
+    begun.socket.sock.write_all(&hello[..20]).expect("the server reads");
+    assert_eq!(connect(server.addr(), &client, "localhost").get("/").status, 200);
+    server.shutdown().graceful();
+    begun.socket.sock.write_all(&hello[20..]).expect("the server reads");
+    let answer = begun.get("/");
+    assert_eq!((answer.status, answer.closes()), (200, true));
+    server.ended_gracefully();
+
+    let server = Launched::start(backend, config, app);
+    let mut socket = peer::socket(server.addr());
+    socket.write_all(&hello[..20]).expect("the server reads");
+    assert_eq!(connect(server.addr(), &client, "localhost").get("/").status, 200);
+    server.shutdown().force();
+    assert_eq!(raw_rest(&mut socket), b"");
+    server.ended().expect("the server ends without an error");
+}
+
+fn slow_reader(backend: Backend) {
+    let mut config = few_workers(backend);
+    config.write_timeout = NEVER;
+    let fixture = Fixture::with(backend, config);
+    // More than any backend has threads.
+    let mut slow: Vec<_> = (0..6).map(|_| fixture.connect()).collect();
+    slow.iter_mut().for_each(|peer| peer.send_get("/large"));
+    assert_eq!(fixture.connect().get("/").said(), (200, "hello".into()));
+    for peer in &mut slow {
+        let body = peer.answer().body;
+        assert!(body.len() == LARGE && body.iter().all(|byte| *byte == b'x'));
+        assert_eq!(peer.get("/").status, 200);
+    }
+}
+
+fn no_reader(backend: Backend) {
+    let (tell, told) = mpsc::channel();
+    let authority = Authority::new();
+    let mut config = few_workers(backend);
+    (config.write_timeout, config.min_rate) = (Duration::from_millis(300), 0);
+    config.tls = Some(localhost(&authority));
+    let server = Running::start(backend, config, move |runtime: Runtime| {
+        tell.send(runtime.clone()).expect("the test waits");
+        app(runtime)
+    });
+    let runtime = told.recv().expect("the application has started");
+    let client = peer::client(&authority, VERSIONS[1], None);
+    let mut peer = connect(server.addr(), &client, "localhost");
+    peer.send_get("/large");
+    wait_until("the request is answered", || runtime.stats().requests_served == 1);
+    wait_until("the connection is cut", || runtime.stats().connections_open == 0);
+    let mut bytes = Vec::new();
+    let end = peer.socket.read_to_end(&mut bytes);
+    assert!(end.is_err() && bytes.len() < LARGE, "{end:?}, {} bytes", bytes.len());
+}
+
+fn overload(backend: Backend) {
+    let mut config = few_workers(backend);
+    (config.max_connections, config.overload, config.keep_alive) = (1, Overload::Refuse, NEVER);
+    let fixture = Fixture::with(backend, config);
+    let mut first = fixture.connect();
+    assert_eq!(first.get("/").status, 200);
+    let mut second = fixture.connect();
+    // The refusal may come before the request.
+    let _ = second.socket.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(second.answer().status, 503);
+    assert_eq!(first.get("/").status, 200);
+}
+
+/// Numbers that look random, and are the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+fn garbage(backend: Backend) {
+    let fixture = Fixture::start(backend);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let hellos = VERSIONS.map(|version| peer::hello(&peer::client(&fixture.authority, version, None)));
+    for round in 0..300 {
+        let mut bytes = match round % 3 {
+            // Random bytes, after a type of record.
+            0 => (0..1 + random.below(600)).map(|_| random.below(256) as u8).collect(),
+            // A message in which some bytes are wrong.
+            1 => hellos[random.below(2)].clone(),
+            // A message that is repeated, or cut.
+            _ => hellos[random.below(2)].repeat(2),
+        };
+        match round % 3 {
+            0 => bytes[0] = [20, 21, 22, 23, 24, bytes[0]][random.below(6)],
+            1 => (0..1 + random.below(8)).for_each(|_| {
+                let at = random.below(bytes.len());
+                bytes[at] = random.below(256) as u8;
+            }),
+            _ => bytes.truncate(1 + random.below(bytes.len())),
+        }
+        let mut socket = peer::socket(fixture.server.addr());
+        // The server may have closed the connection by then.
+        let _ = socket.write_all(&bytes);
+        let _ = socket.shutdown(Shutdown::Write);
+        raw_rest(&mut socket);
+    }
+    assert_eq!(fixture.connect().get("/").said(), (200, "hello".into()));
+    fixture.server.stop();
+}
+
+/// Runs a program with this standard input, which ends when the program has ended if it `stays_open`. `None` if it is
+/// not installed.
+fn run(program: &str, args: &[&str], input: &str, stays_open: bool) -> Option<(bool, String, String)> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            eprintln!("{program} is not installed, so nothing is tested");
+            return None;
+        }
+        Err(error) => panic!("{program} does not start: {error}"),
+    };
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let input = input.to_owned();
+    let writing = thread::spawn(move || {
+        let _ = stdin.write_all(input.as_bytes());
+        stays_open.then_some(stdin)
+    });
+    let output = child.wait_with_output().expect("it ends");
+    drop(writing);
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    Some((output.status.success(), out, err))
+}
+
+fn curl(backend: Backend) {
+    let folder = Folder::new(backend, "curl");
+    let fixture = Fixture::start(backend);
+    let authority = folder.write("authority", &fixture.authority.pem).display().to_string();
+    let url = |path: &str| format!("https://127.0.0.1:{}{path}", fixture.server.addr().port());
+    let (root, info, echo) = (url("/"), url("/tls"), url("/echo"));
+    let common = ["--silent", "--show-error", "--fail", "--max-time", "20", "--cacert", &authority];
+    for version in [&["--tls-max", "1.2"][..], &["--tlsv1.3"]] {
+        let args = [&common[..], version, &[root.as_str(), info.as_str()]].concat();
+        let Some((is_success, out, err)) = run("curl", &args, "", false) else { return };
+        assert!(is_success && out.starts_with("helloTLSv1."), "{out} {err}");
+    }
+    let body = "x".repeat(1 << 20);
+    let args = [&common[..], &["--data-binary", "@-", echo.as_str()]].concat();
+    let (is_success, out, err) = run("curl", &args, &body, false).expect("it is installed");
+    assert!(is_success && out == body, "{err}");
+}
+
+fn openssl(backend: Backend) {
+    let folder = Folder::new(backend, "openssl");
+    let fixture = Fixture::start(backend);
+    let authority = folder.write("authority", &fixture.authority.pem).display().to_string();
+    let address = fixture.server.addr().to_string();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let args = [
+            "s_client",
+            "-connect",
+            &address,
+            "-servername",
+            "localhost",
+            "-CAfile",
+            &authority,
+            "-verify_return_error",
+            "-verify_hostname",
+            "localhost",
+            "-quiet",
+            "-no_ign_eof",
+            version,
+        ];
+        let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let Some((_, out, err)) = run("openssl", &args, request, true) else { return };
+        assert!(out.starts_with("HTTP/1.1 200") && out.ends_with("hello"), "{version}: {out} {err}");
+        assert!(!err.contains("unexpected eof"), "{version}: {err}");
+    }
+    // A version that is not safe.
+    let args = ["s_client", "-connect", &address, "-tls1_1"];
+    let (is_success, ..) = run("openssl", &args, "", false).expect("it is installed");
+    assert!(!is_success);
+}
+
+fn test_server(backend: Backend) {
+    let authority = Authority::new();
+    let mut config = few_workers(backend);
+    // The client trusts the chain that the server shows.
+    let Certified { pem, key_pem, .. } = authority.issue(&["localhost", "127.0.0.1"]);
+    config.tls = Some(TlsConfig::from_pem(pem + &authority.pem, key_pem).expect("a chain and its key"));
+    let server = TestServer::with_config(backend, config, app).expect("the server starts");
+    assert_eq!(server.url(), format!("https://{}", server.addr()));
+    assert_eq!(server.get("/").text(), "hello");
+    let response = server.send(Request::post("/echo").with_body("some bytes"));
+    assert_eq!(response.text(), "some bytes");
+    server.stop().expect("the server ends without an error");
+}
