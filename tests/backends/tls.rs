@@ -390,7 +390,7 @@ fn alerts(backend: Backend) {
     let fixture = Fixture::start(backend);
     // A first message without any content.
     let mut socket = peer::socket(fixture.server.addr());
-    socket.write_all([22, 3, 1, 0, 4, 1, 0, 0, 0]).expect("the server reads");
+    socket.write_all(&[22, 3, 1, 0, 4, 1, 0, 0, 0]).expect("the server reads");
     socket.shutdown(Shutdown::Write).expect("the connection is open");
     let rest = raw_rest(&mut socket);
     assert!(matches!(rest[..], [21, 3, _, 0, 2, 2, _]), "not a fatal alert: {rest:?}");
