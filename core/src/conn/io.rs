@@ -230,7 +230,8 @@ impl<T: Transport> Io<T> {
     /// Tells the peer that the connection ends in order, if the transport has a message for that. All responses were
     /// sent as a whole.
     pub(crate) fn announce_end(&mut self, cx: &mut Context<'_>) {
-        let is_whole = !self.is_cut && self.connection.write_queue.is_empty() && !self.connection.is_response_begun();
+        let is_whole =
+            !self.is_cut && self.connection.write_queue.is_empty() && !self.connection.is_response_begun();
         if is_whole && !self.has_failed && self.transport.announces_end() {
             let _ = self.transport.poll_shutdown(cx);
         }

@@ -325,3 +325,6 @@ impl<T: Transport> Tls<T> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;
