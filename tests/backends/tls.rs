@@ -20,8 +20,10 @@ use gearshift::{
     Backend, Body, BodyError, Bytes, Config, HeaderValue, Overload, Request, Response, Router, Runtime,
     Stream, TestServer, TlsConfig, sync,
 };
+use rustix::process::Signal;
 use test_support::backend::few_workers;
 use test_support::client::Client;
+use test_support::program::{self, Program};
 use test_support::server::{Launched, Running};
 use test_support::suite::Area;
 use test_support::{PATIENCE, wait_until};
@@ -58,6 +60,8 @@ pub(crate) const AREA: Area = (
         ("survives_garbage", garbage),
         ("serves_curl", curl),
         ("serves_openssl", openssl),
+        ("reloads_its_certificates_at_a_hangup", hangup),
+        ("has_flags", flags),
         ("is_spoken_by_the_client_of_a_test_server", test_server),
     ],
 );
@@ -827,4 +831,71 @@ fn test_server(backend: Backend) {
     let response = server.send(Request::post("/echo").with_body("some bytes"));
     assert_eq!(response.text(), "some bytes");
     server.stop().expect("the server ends without an error");
+}
+
+fn hangup(backend: Backend) {
+    let (old, new) = (Authority::new(), Authority::new());
+    let folder = Folder::new(backend, "hangup");
+    let write = |authority: &Authority| {
+        let Certified { pem, key_pem, .. } = authority.issue(&["localhost"]);
+        [folder.write("cert", &pem), folder.write("key", &key_pem)].map(|path| path.display().to_string())
+    };
+    let [certificate, key] = write(&old);
+    let program = Program::start(backend, &["--tls-cert", &certificate, "--tls-key", &key]);
+    let [trusts_old, trusts_new] = [&old, &new].map(|authority| peer::client(authority, VERSIONS[1], None));
+    let mut before = connect(program.addr(), &trusts_old, "localhost");
+    assert_eq!(before.get("/").status, 200);
+
+    write(&new);
+    program.signal(Signal::HUP);
+    wait_until("the certificates are read", || program.log().contains("the certificates were read again"));
+    shake_hands(&mut connect(program.addr(), &trusts_new, "localhost")).expect("the new certificate");
+    assert_eq!(before.get("/").status, 200, "a connection is dropped");
+
+    fs::write(&key, "nonsense").expect("the folder can be written");
+    program.signal(Signal::HUP);
+    let line = format!("the certificates stay as they are: {key} is not valid");
+    wait_until("the error is logged", || program.log().contains(&line));
+    shake_hands(&mut connect(program.addr(), &trusts_new, "localhost")).expect("the certificate before");
+    assert_eq!(before.get("/").status, 200, "a connection is dropped");
+}
+
+fn flags(backend: Backend) {
+    let authority = Authority::new();
+    let folder = Folder::new(backend, "flags");
+    let Certified { pem, key_pem, .. } = authority.issue(&["localhost"]);
+    let [certificate, key, other] = [("cert", &pem), ("key", &key_pem), ("ca", &authority.pem)]
+        .map(|(name, text)| folder.write(name, text).display().to_string());
+    let missing = folder.0.join("missing").display().to_string();
+    for (flags, status, why) in [
+        (&["--tls-cert", &certificate][..], 2, "each --tls-cert needs a --tls-key, in the same order"),
+        (&["--tls-key", &key], 2, "each --tls-cert needs a --tls-key, in the same order"),
+        (&["--tls-client-ca", &other], 2, "--tls-client-ca needs --tls-cert and --tls-key"),
+        (
+            &["--tls-cert", &certificate, "--tls-key", &key, "--tls-client-auth", "optional"],
+            2,
+            "--tls-client-auth needs --tls-client-ca",
+        ),
+        (&["--tls-client-auth", "maybe"], 2, "not required or optional"),
+        (&["--tls-cert", &missing, "--tls-key", &key], 3, &format!("{missing} cannot be read: ")),
+        (
+            &["--tls-cert", &other, "--tls-key", &key],
+            3,
+            &format!("the key in {key} does not belong to the certificate in {other}"),
+        ),
+    ] {
+        let (ended, log) = program::run(backend, flags);
+        assert_eq!(ended, Some(status), "{flags:?}: {log}");
+        assert!(log.starts_with("error: ") && log.contains(why) && log.lines().count() == 1, "{log}");
+    }
+
+    let program =
+        Program::start(backend, &["--tls-cert", &certificate, "--tls-key", &key, "--tls-client-ca", &other]);
+    let own = authority.issue(&["client"]);
+    for (certified, is_served) in [(Some(&own), true), (None, false)] {
+        let client = peer::client(&authority, VERSIONS[1], certified);
+        let mut peer = connect(program.addr(), &client, "localhost");
+        peer.send_get("/");
+        assert_eq!(peer.try_answer(false).is_ok(), is_served);
+    }
 }
