@@ -8,7 +8,7 @@ use crate::runtime::config::Config;
 
 /// The place of the TLS session of a connection. There is none.
 #[derive(Default)]
-pub(crate) struct TlsSlot;
+pub(crate) struct TlsSlot {}
 
 /// The transport of a connection.
 pub(crate) type MaybeTls<T> = T;
