@@ -17,8 +17,8 @@ use gearshift::rustls::pki_types::ServerName;
 use gearshift::rustls::{self, ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use gearshift::ws::{Message, WebSocket};
 use gearshift::{
-    Backend, Body, BodyError, Bytes, Config, HeaderValue, Overload, Request, Response, Router, Runtime,
-    Stream, TestServer, TlsConfig, sync,
+    Backend, Body, BodyError, Bytes, Config, HeaderValue, Overload, Request, RequestContext, Response,
+    Router, Runtime, Stream, TestServer, TlsConfig, sync,
 };
 use rustix::process::Signal;
 use test_support::backend::few_workers;
@@ -112,7 +112,12 @@ fn app(_: Runtime) -> Router {
         .get(
             "/tls",
             sync(|request: Request| {
-                let tls = request.tls().expect("the connection speaks TLS");
+                let on_request = request.tls().cloned();
+                let request = request.into_http().expect("a request of the http crate");
+                let context =
+                    RequestContext::of(request.extensions()).expect("it was a request of this crate");
+                let tls = context.tls().expect("the connection speaks TLS");
+                assert_eq!(on_request.as_ref(), Some(tls));
                 let alpn = tls.alpn().map(String::from_utf8_lossy).unwrap_or_default();
                 let name = tls.server_name().unwrap_or("-");
                 format!("{} {name} {alpn} {}", tls.version(), tls.peer_certificates().len())
@@ -354,8 +359,9 @@ fn half_closed(backend: Backend) {
     let mut config = few_workers(backend);
     (config.keep_alive, config.header_timeout) = (NEVER, NEVER);
     let fixture = Fixture::with(backend, config);
-    for has_notify in [true, false] {
-        let mut peer = fixture.connect();
+    for (version, has_notify) in [(0, true), (0, false), (1, true), (1, false)] {
+        let client = peer::client(&fixture.authority, VERSIONS[version], None);
+        let mut peer = connect(fixture.server.addr(), &client, "localhost");
         peer.send(echo(&[b'x'; 100_000]));
         if has_notify {
             close_notify(&mut peer);
@@ -565,7 +571,7 @@ fn from_rustls(backend: Backend) {
         .with_no_client_auth()
         .with_single_cert(vec![own.der.clone()], own.key.clone_key())
         .expect("a certificate and its key");
-    let tls = TlsConfig::from_rustls(Arc::new(config));
+    let tls = TlsConfig::from_rustls(Arc::new(config)).expect("valid settings");
     tls.reload().expect("there is nothing to read");
     let server = serve(backend, few_workers(backend), tls);
     let mut peer = connect(server.addr(), &peer::client(&authority, VERSIONS[1], None), "localhost");

@@ -13,7 +13,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::server::{ServerSessionMemoryCache, UnbufferedServerConnection, WebPkiClientVerifier};
 
 use crate::runtime::tls_config::certificates::{Certificates, certified_key, roots};
 pub use crate::runtime::tls_config::error::TlsError;
@@ -122,11 +122,15 @@ impl TlsConfig {
     /// Uses settings of rustls, for what this type does not offer. They are used as they are: without
     /// `alpn_protocols`, nothing is negotiated.
     ///
-    /// The crate `rustls` must have the version that this crate depends on.
-    pub fn from_rustls(config: Arc<ServerConfig>) -> TlsConfig {
+    /// The types are those of [`rustls`](crate::rustls), the version on which this crate depends.
+    ///
+    /// # Errors
+    /// [`TlsError::Settings`] if no connection can have these settings.
+    pub fn from_rustls(config: Arc<ServerConfig>) -> Result<TlsConfig, TlsError> {
+        UnbufferedServerConnection::new(config.clone()).map_err(TlsError::Settings)?;
         let mut config = Arc::unwrap_or_clone(config);
         config.cert_resolver = Arc::new(Recording(config.cert_resolver));
-        TlsConfig { sources: None, current: Arc::new(RwLock::new(Arc::new(config))) }
+        Ok(TlsConfig { sources: None, current: Arc::new(RwLock::new(Arc::new(config))) })
     }
 
     /// Adds a certificate from files, like [`TlsConfig::with_certificate`].

@@ -63,7 +63,7 @@ impl Session {
     pub(super) fn new(config: Arc<ServerConfig>) -> Session {
         let session = UnbufferedServerConnection::new(config);
         Session {
-            // The only error is that of a client whose fragments have an invalid size; the settings were checked.
+            // The only error is a size of fragments that is not valid, which the settings do not have.
             session: session.expect("the settings were checked"),
             incoming: ReadBuffer::new(),
             early: ReadBuffer::new(),
