@@ -180,6 +180,8 @@ fn pass(pair: &mut Pair, request: &[u8], response: &[&[u8]]) {
             let before = queue.len();
             if let Poll::Ready(sent) = pair.server.poll_write(&mut cx(), &mut queue) {
                 assert_eq!(before - sent.expect("a valid session"), queue.len());
+                let is_sent = pair.server.session.outgoing.is_empty();
+                assert!(is_sent || !queue.is_empty(), "a flush would end before its bytes have left");
             }
         }
         if queue.is_empty() && answered.len() == expected.len() {
