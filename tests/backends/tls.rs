@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt, future, io as async_io, stream};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, io as async_io, stream};
 use gearshift::rustls::pki_types::ServerName;
 use gearshift::rustls::{self, ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use gearshift::ws::{Message, WebSocket};
@@ -104,7 +104,7 @@ fn serve(backend: Backend, mut config: Config, tls: TlsConfig) -> Running {
     Running::start(backend, config, app)
 }
 
-fn app(_: Runtime) -> Router {
+fn app(runtime: Runtime) -> Router {
     Router::new()
         .get("/", sync(|_| "hello"))
         .get("/large", sync(|_| vec![b'x'; LARGE]))
@@ -131,7 +131,15 @@ fn app(_: Runtime) -> Router {
             }),
         )
         .get("/loud", sync(|_| Response::upgrade(HeaderValue::from_static("loud"), loud)))
-        .get("/flood", sync(|_| Response::upgrade(HeaderValue::from_static("flood"), flood)))
+        .get(
+            "/flood",
+            sync(move |_| {
+                let runtime = runtime.clone();
+                Response::upgrade(HeaderValue::from_static("flood"), async move |stream| {
+                    flood(runtime, stream).await
+                })
+            }),
+        )
         .get(
             "/ws",
             sync(|request: Request| request.websocket().map(|upgrade| upgrade.on_upgrade(echo_messages))),
@@ -154,21 +162,19 @@ async fn loud(mut stream: Stream) {
     let _ = stream.close().await;
 }
 
-/// A protocol that sends and receives at the same time, as two halves.
-async fn flood(stream: Stream) {
+/// A protocol that sends and receives at the same time, in two tasks.
+async fn flood(runtime: Runtime, stream: Stream) {
     let (mut from, mut to) = async_io::split(stream);
-    let receive = async {
+    let receive = runtime.spawn(async move {
         let mut received = 0;
         let mut room = vec![0; 10_000];
         while received < LARGE {
             received += from.read(&mut room).await.expect("the peer sends all");
         }
-    };
-    let send = async {
-        to.write_all(&vec![b'f'; LARGE]).await.expect("the peer receives all");
-        to.close().await.expect("the connection is open");
-    };
-    future::zip(receive, send).await;
+    });
+    to.write_all(&vec![b'f'; LARGE]).await.expect("the peer receives all");
+    receive.await.expect("the task does not panic");
+    to.close().await.expect("the connection is open");
 }
 
 async fn echo_messages(mut socket: WebSocket) {
