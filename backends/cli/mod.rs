@@ -245,7 +245,11 @@ fn log_to_stderr(level: log::LevelFilter) -> io::Result<()> {
         writeln!(out, "{:5} {}", record.level(), record.args())
     };
     let target = env_logger::Target::Pipe(Box::new(queue.clone()));
-    if env_logger::Builder::new().filter_level(level).format(plain).target(target).try_init().is_err() {
+    // Any peer can make rustls log errors, where another crate has enabled that.
+    let of_rustls = if level < log::LevelFilter::Debug { log::LevelFilter::Off } else { level };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).filter_module("rustls", of_rustls).format(plain).target(target);
+    if builder.try_init().is_err() {
         return Ok(());
     }
     // A descriptor of its own, because a thread that waits in a write to `io::stderr` would hold its lock.
