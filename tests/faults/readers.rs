@@ -125,7 +125,9 @@ fn take_turns(backend: Backend, path: &str) {
     readers.iter_mut().for_each(|reader| reader.send_get(path));
     asks.send_get("/metrics");
     // A reactor with a thread of its own knows all requests before the first one is served.
-    wait_until("the server has noticed all requests", || server.stats().is_asleep());
+    wait_until("the server has noticed all requests", || {
+        readers.iter().chain([&asks]).all(Client::is_delivered) && server.stats().is_asleep()
+    });
     last.end();
     let sent = sent_bytes(&asks.answer().text()) - before;
     assert!(

@@ -54,6 +54,24 @@ impl Client {
         Client::new(socket)
     }
 
+    /// Whether the system has put all sent bytes into the socket of the server. On a busy machine that takes a while,
+    /// also on the loopback interface.
+    ///
+    /// # Panics
+    /// If the connection is not one of TCP over IPv4.
+    pub fn is_delivered(&self) -> bool {
+        let local = self.socket.local_addr().expect("a connected socket").port();
+        let connections = std::fs::read_to_string("/proc/net/tcp").expect("the system lists its connections");
+        let queue = connections.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let port = fields.get(1)?.rsplit_once(':')?.1;
+            // The bytes that the peer has not acknowledged, then those that this side has not read.
+            let (sending, _) = fields.get(4)?.split_once(':')?;
+            (u16::from_str_radix(port, 16) == Ok(local)).then(|| sending.bytes().all(|digit| digit == b'0'))
+        });
+        queue.expect("the connection is in the list")
+    }
+
     /// Closes the sending side of the connection.
     ///
     /// # Panics
