@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use gearshift_core::{Bind, Config, OnDisconnect, Overload};
+use gearshift_core::{Bind, Config, Networks, OnDisconnect, Overload};
 
 use super::values;
 use crate::{Backend, BackendError};
@@ -221,6 +221,11 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_PIPELINE", value_parser = values::count)]
     max_pipeline: Option<usize>,
 
+    /// Proxies whose Forwarded and X-Forwarded fields are believed: addresses, networks, unix or *, separated by commas
+    /// [default: none]
+    #[arg(long, value_name = "NETS", env = "GEARSHIFT_FORWARDED_ALLOW_IPS")]
+    forwarded_allow_ips: Option<Networks>,
+
     /// Log every response, and every request that was given up; needs the log level info
     #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     access_log: bool,
@@ -290,6 +295,7 @@ impl Settings {
         set(&mut config.body_buffer, self.body_buffer);
         set(&mut config.write_timeout, self.write_timeout);
         set(&mut config.graceful_timeout, self.graceful_timeout);
+        set(&mut config.forwarded_from, self.forwarded_allow_ips.clone());
         config.access_log = self.access_log && !self.no_access_log;
         config.date_header = !self.no_date_header;
         config.server_header = !self.no_server_header;
@@ -349,7 +355,7 @@ mod tests {
              --max-field 22 --max-output 4096 --max-pipeline 23 --blocking-threads 24 --compute-threads 25 \
              --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
-             --no-date-header --no-server-header",
+             --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix",
         );
         assert_eq!(
             format!("{config:?}"),
@@ -361,7 +367,7 @@ mod tests {
              write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
              graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
-             body: 13312, drain: 20, output: 4096, pipeline: 23 } }"
+             body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8) }"
         );
     }
 

@@ -54,6 +54,7 @@ pub use runtime::config::{self, Config, OnDisconnect, Overload};
 pub use runtime::endpoint::Endpoint;
 pub use runtime::handle::{Elapsed, Engine, EngineStats, Runtime, Work};
 pub use runtime::latch::{self, Latch};
+pub use runtime::networks::{Networks, NetworksError};
 pub use runtime::offload::Job;
 pub use runtime::park;
 pub use runtime::pool::Busy;
@@ -66,6 +67,7 @@ pub use runtime::task::{Task, TaskError};
 pub use runtime::threads;
 
 pub use conn::cancel::CancelToken;
+pub use conn::client::Client;
 pub use conn::context::{Peer, RequestContext};
 pub use conn::driver::{Driving, drive};
 pub use conn::handler::{Answer, Handler, IntoAnswer, RouteOptions};

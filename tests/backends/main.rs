@@ -22,6 +22,7 @@ mod hyper;
 mod limits;
 mod listen;
 mod panics;
+mod proxies;
 mod runtime;
 mod serving;
 mod settings;
@@ -49,7 +50,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 34] = [
+const AREAS: [Area; 35] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -67,6 +68,7 @@ const AREAS: [Area; 34] = [
     limits::AREA,
     listen::AREA,
     panics::AREA,
+    proxies::AREA,
     runtime::AREA,
     serving::AREA,
     settings::AREA,

@@ -1,12 +1,14 @@
-//! The values that a request shares with its connection: the peer's address, the runtime, and the cancellation state.
+//! The values that a request shares with its connection: its origin, the runtime, and the cancellation state.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::conn::cancel::{Cancel, CancelToken};
+use crate::conn::client::Origin;
 use crate::proto::request::Request;
 use crate::proto::request_parts::Carried;
 use crate::runtime::handle::Runtime;
+use crate::runtime::networks::Networks;
 use crate::runtime::shutdown::Shutdown;
 
 /// The address of a peer; `None` on a Unix socket.
@@ -25,7 +27,7 @@ pub type Peer = Option<SocketAddr>;
 
 /// The values of one connection that all of its requests share.
 pub(crate) struct Context {
-    pub(crate) peer: Peer,
+    pub(crate) origin: Origin,
     pub(crate) runtime: Runtime,
     pub(crate) cancel: Cancel,
 }
@@ -53,14 +55,18 @@ impl RequestContext {
         Some(RequestContext(CancelToken(carried.context.clone().and_then(|context| context.downcast().ok()))))
     }
 
+    pub(crate) fn context(&self) -> Option<&Context> {
+        self.0.0.as_deref()
+    }
+
     /// The peer's address, as [`Request::peer`].
     pub fn peer(&self) -> Peer {
-        self.0.0.as_ref().and_then(|context| context.peer)
+        self.context().and_then(|context| context.origin.peer)
     }
 
     /// The runtime of the server, as [`Request::try_runtime`].
     pub fn runtime(&self) -> Option<&Runtime> {
-        self.0.0.as_ref().map(|context| &context.runtime)
+        self.context().map(|context| &context.runtime)
     }
 
     /// A token that tells when the response is no longer needed, as [`Request::cancel_token`].
@@ -70,13 +76,14 @@ impl RequestContext {
 }
 
 impl Request {
-    fn context(&self) -> Option<&Context> {
+    pub(crate) fn context(&self) -> Option<&Context> {
         self.inner().context.as_deref().and_then(|context| context.downcast_ref())
     }
 
-    /// Returns the peer's address; `None` on a Unix socket, and for a request that no server has received.
+    /// Returns the address of the peer of the connection; `None` on a Unix socket, and for a request that no server has
+    /// received. [`Request::client`] is the client for which a trusted proxy has forwarded the request.
     pub fn peer(&self) -> Peer {
-        self.context().and_then(|context| context.peer)
+        self.context().and_then(|context| context.origin.peer)
     }
 
     /// Returns the runtime of the server that received this request. It has timers, outgoing connections, background
@@ -106,7 +113,8 @@ impl Request {
     /// Sets the runtime of a request that no server has received, for tests. The request has no peer, and its
     /// [`cancel_token`](Request::cancel_token) is never cancelled.
     pub fn with_runtime(mut self, runtime: &Runtime) -> Request {
-        let context = Context { peer: None, runtime: runtime.clone(), cancel: Cancel::new(Shutdown::new()) };
+        let origin = Origin::new(None, false, &Networks::default());
+        let context = Context { origin, runtime: runtime.clone(), cancel: Cancel::new(Shutdown::new()) };
         self.inner_mut().context = Some(Arc::new(context));
         self
     }

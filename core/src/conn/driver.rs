@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::conn::cancel::Cancel;
+use crate::conn::client::Origin;
 use crate::conn::context::{self, Peer};
 use crate::conn::driver::step::{AfterFlush, Step};
 use crate::conn::exchange::{Exchanged, panicked};
@@ -62,13 +63,14 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         IpAddr::V4(ip) => SocketAddr::from((ip, peer.port())),
         IpAddr::V6(_) => peer,
     });
+    let origin = Origin::new(peer, false, &service.config.forwarded_from);
     let state = ConnectionState {
         guard,
-        context: Arc::new(context::Context { peer, runtime: service.runtime.clone(), cancel }),
+        context: Arc::new(context::Context { origin, runtime: service.runtime.clone(), cancel }),
         served: 0,
         expires: now.after(service.config.max_age),
     };
-    let mut io = Box::new(Io::new(transport, peer, service));
+    let mut io = Box::new(Io::new(transport, &state.context.origin, service));
     let mut step = Step::Next;
     if !has_room {
         service.was_refused();

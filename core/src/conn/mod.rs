@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod after;
 pub(crate) mod cancel;
+pub(crate) mod client;
 pub(crate) mod context;
 pub(crate) mod deadlines;
 pub(crate) mod driver;

@@ -9,6 +9,7 @@ pub(crate) mod connection;
 pub(crate) mod encode;
 pub(crate) mod error;
 pub(crate) mod fields;
+pub(crate) mod forwarded;
 pub(crate) mod framing;
 mod head;
 pub(crate) mod into_response;

@@ -15,6 +15,7 @@ pub mod latch;
 pub(crate) mod lookup;
 #[cfg(all(test, gearshift_model))]
 mod model_checks;
+pub(crate) mod networks;
 pub(crate) mod offload;
 pub mod park;
 pub(crate) mod pool;
