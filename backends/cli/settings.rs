@@ -226,6 +226,10 @@ pub struct Settings {
     #[arg(long, value_name = "NETS", env = "GEARSHIFT_FORWARDED_ALLOW_IPS")]
     forwarded_allow_ips: Option<Networks>,
 
+    /// Proxies whose connections begin with a header of the PROXY protocol, version 1 or 2 [default: none]
+    #[arg(long, value_name = "NETS", env = "GEARSHIFT_PROXY_PROTOCOL_FROM")]
+    proxy_protocol_from: Option<Networks>,
+
     /// Log every response, and every request that was given up; needs the log level info
     #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     access_log: bool,
@@ -296,6 +300,7 @@ impl Settings {
         set(&mut config.write_timeout, self.write_timeout);
         set(&mut config.graceful_timeout, self.graceful_timeout);
         set(&mut config.forwarded_from, self.forwarded_allow_ips.clone());
+        set(&mut config.proxy_protocol_from, self.proxy_protocol_from.clone());
         config.access_log = self.access_log && !self.no_access_log;
         config.date_header = !self.no_date_header;
         config.server_header = !self.no_server_header;
@@ -355,7 +360,8 @@ mod tests {
              --max-field 22 --max-output 4096 --max-pipeline 23 --blocking-threads 24 --compute-threads 25 \
              --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
-             --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix",
+             --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
+             --proxy-protocol-from 10.0.0.1",
         );
         assert_eq!(
             format!("{config:?}"),
@@ -367,7 +373,8 @@ mod tests {
              write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
              graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
-             body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8) }"
+             body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8), \
+             proxy_protocol_from: Networks(10.0.0.1/32) }"
         );
     }
 

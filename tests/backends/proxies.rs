@@ -2,20 +2,25 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::{Context, Poll};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use gearshift::tower::service;
 use gearshift::{
-    Backend, Bind, Body, Client as Origin, Config, Request, RequestContext, Router, Server, http, sync,
+    Backend, Bind, Body, Client as Origin, Config, Networks, Request, RequestContext, Router, Server, http,
+    sync,
 };
+use socket2::{Domain, Socket, Type};
 use test_support::backend::few_workers;
 use test_support::client::Client;
+use test_support::program::Program;
 use test_support::server::Running;
 use test_support::suite::Area;
-use test_support::{logs, wait_until};
+use test_support::{PATIENCE, logs, wait_until};
 
 use crate::listen::{free_path, unix_client};
 
@@ -26,6 +31,16 @@ pub(crate) const AREA: Area = (
         ("what_other_peers_tell_about_clients_is_ignored", not_trusted),
         ("a_proxy_on_a_unix_socket_may_be_trusted", on_unix_socket),
         ("the_access_log_names_the_client_that_a_trusted_proxy_tells", logged),
+        ("a_proxy_header_names_the_peer", proxy_headers),
+        ("a_proxy_header_arrives_in_any_pieces", chopped),
+        ("a_proxy_header_on_a_unix_socket_names_the_peer", proxy_header_on_unix_socket),
+        ("a_proxy_that_sends_no_header_is_disconnected", no_header),
+        ("a_proxy_header_of_another_peer_is_a_bad_request", foreign_header),
+        ("a_proxy_header_and_the_first_head_have_one_deadline", late_header),
+        ("proxy_headers_that_have_not_arrived_hold_no_thread", held_headers),
+        ("the_peer_of_a_proxy_header_may_be_a_trusted_proxy", both),
+        ("the_access_log_names_the_peer_of_a_proxy_header", logged_peer),
+        ("proxies_without_headers_are_logged_once_a_second_at_most", log_lines),
     ],
 );
 
@@ -62,7 +77,7 @@ fn app() -> Router {
     Router::new()
         .get("/", sync(|request: Request| shown(request.client())))
         .get("/later", async |request: Request| {
-            request.runtime().sleep(std::time::Duration::from_millis(1)).await;
+            request.runtime().sleep(Duration::from_millis(1)).await;
             shown(request.client())
         })
         .get("/service", service(Tells))
@@ -173,4 +188,205 @@ fn logged(backend: Backend) {
         assert!(lines(of)[0].starts_with(&format!("{of} - - [")), "{:?}", lines(of));
     }
     assert!(lines(&direct)[0].contains("\"GET /peer HTTP/1.1\" 200 "));
+}
+
+/// The start of a header of version 2, with a command and a family for an IPv4 client.
+fn v2(values: &[u8]) -> Vec<u8> {
+    let addresses = [192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 0, 80];
+    let len = u16::try_from(addresses.len() + values.len()).expect("a short header").to_be_bytes();
+    [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x21, 0x11], &len, &addresses, values].concat()
+}
+
+/// The value of version 2 that says that the client speaks TLS.
+const TLS: [u8; 8] = [0x20, 0, 5, 1, 0, 0, 0, 0];
+const V1: &[u8] = b"PROXY TCP4 192.0.2.1 10.0.0.1 4711 80\r\n";
+const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+const GET_PEER: &str = "GET /peer HTTP/1.1\r\nHost: test\r\n\r\n";
+
+fn behind(backend: Backend, networks: &str) -> Running {
+    server(backend, |config| config.proxy_protocol_from = networks.parse().expect("networks"))
+}
+
+fn proxy_headers(backend: Backend) {
+    let server = behind(backend, "127.0.0.1");
+    for (header, peer, scheme) in [
+        (V1.to_vec(), "192.0.2.1:4711", "http"),
+        (b"PROXY TCP6 2001:db8::1 ::1 4711 80\r\n".to_vec(), "[2001:db8::1]:4711", "http"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "", "http"),
+        (v2(&[]), "192.0.2.1:4711", "http"),
+        (v2(&TLS), "192.0.2.1:4711", "https"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".to_vec(), "", "http"),
+    ] {
+        let mut client = server.client();
+        // A header that names nobody keeps the address of the proxy.
+        let own = local(&client).to_string();
+        let peer = if peer.is_empty() { own } else { peer.to_owned() };
+        let address: SocketAddr = peer.parse().expect("an address");
+        let told = format!("{} {} {scheme} test", address.ip(), address.port());
+        client.send([&header, GET.as_bytes(), GET_PEER.as_bytes()].concat());
+        assert_eq!(client.answer().said(), (200, told.clone()));
+        assert_eq!(client.answer().said(), (200, peer.clone()));
+        // The header is that of the connection.
+        assert_eq!(ask(&mut client, "/peer", ""), peer);
+        assert_eq!(ask(&mut client, "/service", ""), told);
+        client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n");
+        client.send("abc");
+        assert_eq!(client.answer().said(), (200, "abc".into()));
+    }
+}
+
+fn chopped(backend: Backend) {
+    let server = behind(backend, "127.0.0.1");
+    for header in [V1.to_vec(), v2(&TLS)] {
+        for size in [1, 5] {
+            let mut client = server.client();
+            for piece in [&header, GET_PEER.as_bytes()].concat().chunks(size) {
+                client.send(piece);
+            }
+            assert_eq!(client.answer().said(), (200, "192.0.2.1:4711".into()));
+        }
+    }
+}
+
+fn proxy_header_on_unix_socket(backend: Backend) {
+    let path = free_path();
+    let mut config = few_workers(backend);
+    config.proxy_protocol_from = "unix".parse().expect("networks");
+    let server = Server::bind(&[Bind::Unix(path.clone())], config).expect("the path is free");
+    let shutdown = server.shutdown();
+    let thread = thread::spawn(move || backend.serve(server, app()));
+    let mut client = unix_client(&path);
+    client.send([V1, GET_PEER.as_bytes()].concat());
+    assert_eq!(client.answer().said(), (200, "192.0.2.1:4711".into()));
+    shutdown.force();
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
+}
+
+/// Checks that the connection ends without a byte. It may be reset, because the server has not read everything.
+fn expect_nothing(mut client: Client) {
+    let mut received = Vec::new();
+    if let Err(error) = client.socket.read_to_end(&mut received) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    assert!(received.is_empty(), "{:?}", String::from_utf8_lossy(&received));
+}
+
+fn no_header(backend: Backend) {
+    let server = behind(backend, "127.0.0.1");
+    for bytes in [
+        GET.as_bytes(),
+        b"PROXY TCP4 192.0.2.1 10.0.0.1 4711\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x31",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0b",
+        &[b'P'; 200],
+    ] {
+        let mut client = server.client();
+        client.send(bytes);
+        expect_nothing(client);
+    }
+    // Ends within the header.
+    for bytes in ["", "PROXY TCP4 192"] {
+        let mut client = server.client();
+        client.send(bytes);
+        client.half_close();
+        expect_nothing(client);
+    }
+}
+
+fn foreign_header(backend: Backend) {
+    for server in [server(backend, |_| {}), behind(backend, "unix,127.0.0.2")] {
+        for header in [V1.to_vec(), v2(&[])] {
+            let mut client = server.client();
+            client.send([&header, GET.as_bytes()].concat());
+            assert_eq!(client.answer().status, 400);
+            client.expect_end();
+        }
+    }
+}
+
+fn late_header(backend: Backend) {
+    let server = server(backend, |config| {
+        config.proxy_protocol_from = Networks::all();
+        config.header_timeout = Duration::from_millis(50);
+    });
+    for header in ["", "PROXY TCP4 192"] {
+        let mut client = server.client();
+        client.send(header);
+        expect_nothing(client);
+    }
+    let mut client = server.client();
+    client.send(V1);
+    // An idle connection is closed without a response, and one with a part of a head gets one.
+    expect_nothing(client);
+    let mut client = server.client();
+    client.send([V1, b"GET / HTTP/1.1\r\n"].concat());
+    assert_eq!(client.answer().status, 408);
+}
+
+fn held_headers(backend: Backend) {
+    let server = server(backend, |config| {
+        config.proxy_protocol_from = "127.0.0.3".parse().expect("networks");
+        config.header_timeout = Duration::MAX;
+    });
+    let proxy = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 3], 0)).into())
+            .expect("an address of the loopback network");
+        socket.connect(&server.addr().into()).expect("the server listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a read timeout");
+        Client::new(TcpStream::from(socket))
+    };
+    let mut waiting: Vec<_> = (0..20).map(|_| proxy()).collect();
+    for client in &mut waiting {
+        client.send("PROXY TCP4 192.");
+    }
+    assert_eq!(server.get("/").status, 200);
+    for mut client in waiting {
+        client.send(format!("0.2.1 10.0.0.1 4711 80\r\n{GET_PEER}"));
+        assert_eq!(client.answer().said(), (200, "192.0.2.1:4711".into()));
+    }
+}
+
+fn both(backend: Backend) {
+    for (networks, expected) in [
+        ("192.0.2.0/24", "198.51.100.1 - https test"),
+        // The proxy that sends the header is not the peer.
+        ("127.0.0.1", "192.0.2.1 4711 http test"),
+    ] {
+        let server = server(backend, |config| {
+            config.proxy_protocol_from = "127.0.0.1".parse().expect("networks");
+            config.forwarded_from = networks.parse().expect("networks");
+        });
+        let mut client = server.client();
+        client.send(V1);
+        let fields = "X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-Proto: https\r\n";
+        assert_eq!(ask(&mut client, "/", fields), expected);
+    }
+}
+
+fn logged_peer(backend: Backend) {
+    let server = server(backend, |config| {
+        config.access_log = true;
+        config.proxy_protocol_from = "127.0.0.1".parse().expect("networks");
+    });
+    let address = unused_address();
+    let mut client = server.client();
+    client.send(format!("PROXY TCP4 {address} 10.0.0.1 4711 80\r\n{GET}"));
+    assert_eq!(client.answer().status, 200);
+    let start = format!("{address}:4711 - - [");
+    wait_until("the line is logged", || logs::lines(logs::ACCESS, &start).len() == 1);
+}
+
+fn log_lines(backend: Backend) {
+    let begin = Instant::now();
+    let server = Program::start(backend, &["--proxy-protocol-from", "127.0.0.1"]);
+    for _ in 0..50 {
+        let mut client = server.client();
+        client.send(GET);
+        expect_nothing(client);
+    }
+    let lines = || server.log().matches("sends no PROXY header, although it is a proxy").count();
+    wait_until("a line is logged", || lines() > 0);
+    assert!(lines() as u64 <= begin.elapsed().as_secs() + 1, "{}", server.log());
 }

@@ -187,6 +187,11 @@ impl AccessLog {
         AccessLog { origin: origin.clone(), clock: clock.clone(), sent: 0, head: None, open: VecDeque::new() }
     }
 
+    /// Replaces the origin, before the first request.
+    pub(crate) fn set_origin(&mut self, origin: &Origin) {
+        self.origin = origin.clone();
+    }
+
     /// Records an event of the connection. A request begins when bytes of its head have arrived.
     #[cold]
     pub(crate) fn event(&mut self, event: &Event, connection: &Connection) {

@@ -18,6 +18,7 @@
 
 mod blocking;
 mod handling;
+mod proxied;
 mod step;
 mod transfer;
 
@@ -32,6 +33,7 @@ use std::task::{Context, Poll, ready};
 use crate::conn::cancel::Cancel;
 use crate::conn::client::Origin;
 use crate::conn::context::{self, Peer};
+use crate::conn::driver::proxied::has_header;
 use crate::conn::driver::step::{AfterFlush, Step};
 use crate::conn::exchange::{Exchanged, panicked};
 use crate::conn::io::{Closed, Io};
@@ -71,7 +73,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         expires: now.after(service.config.max_age),
     };
     let mut io = Box::new(Io::new(transport, &state.context.origin, service));
-    let mut step = Step::Next;
+    let mut step = if has_header(peer, &service.config) { Step::ProxyHeader } else { Step::Next };
     if !has_room {
         service.was_refused();
         io.refuse(Error::Overload, service);
@@ -285,6 +287,7 @@ impl<T: Transport> Driving<T> {
                 self.count();
             }
             Step::Linger(_) => return self.poll_linger(cx),
+            Step::ProxyHeader => return self.poll_proxy_header(cx),
             Step::Detached(_) => return Poll::Ready(Err(Closed)),
         }
         Poll::Ready(Ok(()))

@@ -16,6 +16,7 @@ pub(crate) mod into_response;
 pub(crate) mod limits;
 mod memo;
 mod offer;
+pub(crate) mod proxy_header;
 pub(crate) mod read_buffer;
 pub(crate) mod request;
 mod request_body;

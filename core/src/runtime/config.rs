@@ -207,6 +207,18 @@ pub struct Config {
     /// the fields that it uses, and delete the others**: one that sets `X-Forwarded-For` alone passes a `Forwarded` on
     /// that its client has made up.
     pub forwarded_from: Networks,
+    /// The proxies whose connections begin with a header of the PROXY protocol, version 1 or 2, which tells for whom they
+    /// connect. Empty by default: a header is a malformed request.
+    ///
+    /// [`Request::peer`](crate::Request::peer) is then the client that the header tells, as if it had connected itself,
+    /// and [`Config::forwarded_from`] is compared with this address. If the header says that the client speaks TLS, the
+    /// scheme of [`Request::client`](crate::Request::client) is `https`. `LOCAL`, `UNKNOWN` and an unspecified family
+    /// keep the address of the proxy. Other additional values, and checksums, are ignored.
+    ///
+    /// A connection of such a proxy without a valid header is closed without a response, with a warning once a second at
+    /// most. A header has at most 107 bytes in version 1 and 4,096 bytes in version 2. The time for it is a part of
+    /// [`Config::header_timeout`].
+    pub proxy_protocol_from: Networks,
 }
 
 impl Default for Config {
@@ -245,6 +257,7 @@ impl Default for Config {
             access_log: false,
             limits: Limits::default(),
             forwarded_from: Networks::default(),
+            proxy_protocol_from: Networks::default(),
         }
     }
 }
