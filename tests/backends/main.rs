@@ -23,6 +23,7 @@ mod limits;
 mod listen;
 mod panics;
 mod proxies;
+mod real_proxies;
 mod runtime;
 mod serving;
 mod settings;
@@ -50,7 +51,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 35] = [
+const AREAS: [Area; 36] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -69,6 +70,7 @@ const AREAS: [Area; 35] = [
     listen::AREA,
     panics::AREA,
     proxies::AREA,
+    real_proxies::AREA,
     runtime::AREA,
     serving::AREA,
     settings::AREA,

@@ -73,7 +73,7 @@ fn shown(client: Origin<'_>) -> String {
 }
 
 /// Tells the client at `/` and `/service`, and the peer at `/peer`.
-fn app() -> Router {
+pub(crate) fn app() -> Router {
     Router::new()
         .get("/", sync(|request: Request| shown(request.client())))
         .get("/later", async |request: Request| {

@@ -21,7 +21,6 @@ use crate::runtime::config::OnDisconnect;
 
 /// What the connection does now; see the table in the [module](self).
 pub(super) enum Step<T> {
-    ProxyHeader,
     Next,
     Flush(AfterFlush),
     Read,
@@ -35,6 +34,7 @@ pub(super) enum Step<T> {
     Linger(u64),
     /// The future of a detached handler. It does not panic.
     Detached(BoxFuture<()>),
+    ProxyHeader,
 }
 
 /// The continuation of `Step::Flush`.
