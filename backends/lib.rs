@@ -67,6 +67,8 @@ pub mod cli;
 mod serve;
 #[cfg(feature = "signals")]
 mod signals;
+#[cfg(feature = "signals")]
+mod systemd;
 #[cfg(feature = "test-client")]
 mod test_client;
 mod test_runtime;

@@ -29,6 +29,11 @@
 //! If the soft limit of file descriptors is too low for the maximum number of connections, it is raised as far as the
 //! hard limit allows.
 //!
+//! A service of systemd gets its sockets by `--bind systemd`, or without `--bind` if there are any. With `NOTIFY_SOCKET`
+//! in the environment, the program sends `READY=1` once the application has started and connections are accepted,
+//! `STOPPING=1` when a stop begins, and `WATCHDOG=1` at half of the interval that systemd asks for, while each event loop
+//! runs tasks. On the blocking backends, the background thread runs these tasks.
+//!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
 //! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.
 
@@ -57,7 +62,7 @@ use crate::signals::SignalGuard;
 use log_queue::{LogQueue, is_writable};
 pub use settings::Settings;
 
-use crate::Backend;
+use crate::{Backend, systemd};
 
 const CUT: u8 = 1;
 const USAGE: u8 = 2;
@@ -183,16 +188,18 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     };
     let config = settings.config();
     let grace = config.graceful_timeout;
-    descriptors::raise_limit(&config, settings.binds().len());
-    let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
+    let binds = settings.binds();
+    descriptors::raise_limit(&config, binds.len());
+    let bound = backend.check(&config).and_then(|()| Server::bind(&binds, config));
     let guarded = bound.and_then(|server| {
         let overdue = || {
             fail(CUT, "the server did not stop in time, because its threads are blocked");
             std::process::exit(CUT.into())
         };
-        Ok((SignalGuard::start(server.shutdown(), grace, overdue)?, server))
+        let (server, messages) = systemd::attach(server);
+        Ok(((SignalGuard::start(server.shutdown(), grace, overdue)?, messages), server))
     });
-    let (_signals, server) = match guarded {
+    let (_guards, server) = match guarded {
         Ok(guarded) => guarded,
         Err(error) => return fail(CANNOT_START, error),
     };

@@ -68,10 +68,11 @@ pub struct Settings {
     #[arg(long)]
     pub(crate) list_backends: bool,
 
-    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH or fd://N; several are repeated, or separated
-    /// by commas
+    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH, fd://N, or systemd or systemd:NAME for its
+    /// sockets; several are repeated, or separated by commas [default: systemd if it passes sockets on, or
+    /// 127.0.0.1:8000]
     #[arg(short, long, value_name = "ADDR", env = "GEARSHIFT_BIND", value_parser = values::bind)]
-    #[arg(value_delimiter = ',', default_value = "127.0.0.1:8000")]
+    #[arg(value_delimiter = ',')]
     bind: Vec<Bind>,
 
     /// Number of event loops, or of threads of a work-stealing runtime; also WEB_CONCURRENCY [default: one per core]
@@ -263,9 +264,14 @@ impl Settings {
         }
     }
 
-    /// The addresses to listen on.
-    pub fn binds(&self) -> &[Bind] {
-        &self.bind
+    /// The addresses to listen on. Without `--bind`, those are the sockets that systemd passes on, or 127.0.0.1:8000 if
+    /// there are none.
+    pub fn binds(&self) -> Vec<Bind> {
+        match self.bind.is_empty() {
+            false => self.bind.clone(),
+            true if Bind::has_systemd() => vec![Bind::Systemd(None)],
+            true => vec![Bind::Tcp("127.0.0.1:8000".to_owned())],
+        }
     }
 
     /// All other settings.
