@@ -11,9 +11,9 @@ const OVERDUE: i32 = 1;
 /// Serves an application at an address, on the [default backend](Backend::default) and with the default settings, until
 /// SIGINT or SIGTERM. The first signal lets the requests in flight end, the second one ends the server at once.
 ///
-/// `address` has one of the forms of [`Bind`]: `HOST:PORT`, `unix:PATH`, `fd://N` or `systemd`. If handlers block all threads, so
-/// that the server does not stop in time, the process exits with status 1. The function sets up no log. Messages
-/// to systemd are sent as by [`cli::run`](crate::cli::run).
+/// `address` has one of the forms of [`Bind`]: `HOST:PORT`, `unix:PATH`, `fd://N` or `systemd`. If handlers block all
+/// threads, so that the server does not stop in time, the process exits with status 1. The function sets up no log.
+/// Messages to systemd are sent as by [`cli::run`](crate::cli::run).
 ///
 /// A program that takes its address, its backend and its settings from a command line uses
 /// [`cli::run`](crate::cli::run).

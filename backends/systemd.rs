@@ -7,9 +7,10 @@
 //! | `STOPPING=1` | when a stop begins |
 //! | `WATCHDOG=1` | at half of the interval that `WATCHDOG_USEC` asks for, until a stop begins, while the server runs its tasks |
 //!
-//! Before each message of the watchdog, the server has to run tasks: as many as it has workers, one for each event loop.
-//! An event loop that a handler holds therefore ends the messages. On the blocking backends, whose threads handlers may
-//! hold, the background thread runs the tasks, so the messages prove that the process and this thread live.
+//! Before each message of the watchdog, the server has to run tasks: as many as it has workers, one for each event
+//! loop. An event loop that a handler holds therefore ends the messages. On the blocking backends, whose threads
+//! handlers may hold, the background thread runs the tasks, so the messages prove that the process and this thread
+//! live.
 
 use std::env;
 use std::io;

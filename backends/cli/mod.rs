@@ -29,10 +29,10 @@
 //! If the soft limit of file descriptors is too low for the maximum number of connections, it is raised as far as the
 //! hard limit allows.
 //!
-//! A service of systemd gets its sockets by `--bind systemd`, or without `--bind` if there are any. With `NOTIFY_SOCKET`
-//! in the environment, the program sends `READY=1` once the application has started and connections are accepted,
-//! `STOPPING=1` when a stop begins, and `WATCHDOG=1` at half of the interval that systemd asks for, while each event loop
-//! runs tasks. On the blocking backends, the background thread runs these tasks.
+//! A service of systemd gets its sockets by `--bind systemd`, or without `--bind` if there are any. With
+//! `NOTIFY_SOCKET` in the environment, the program sends `READY=1` once the application has started and connections are
+//! accepted, `STOPPING=1` when a stop begins, and `WATCHDOG=1` at half of the interval that systemd asks for, while
+//! each event loop runs tasks. On the blocking backends, the background thread runs these tasks.
 //!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
 //! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.

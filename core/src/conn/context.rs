@@ -81,8 +81,9 @@ impl Request {
     }
 
     /// Returns the address of the peer of the connection, or the one that the peer tells by the PROXY protocol
-    /// ([`Config::proxy_protocol_from`](crate::Config::proxy_protocol_from)). `None` on a Unix socket, and for a request
-    /// that no server has received. [`Request::client`] is the client for which a trusted proxy has forwarded the request.
+    /// ([`Config::proxy_protocol_from`](crate::Config::proxy_protocol_from)). `None` on a Unix socket, and for a
+    /// request that no server has received. [`Request::client`] is the client for which a trusted proxy has forwarded
+    /// the request.
     pub fn peer(&self) -> Peer {
         self.context().and_then(|context| context.origin.peer)
     }

@@ -127,8 +127,8 @@ pub(crate) fn list(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Node {
-    /// Reads an IP address with or without a port, `unknown`, or a name that begins with an underscore (RFC 7239, 6). An
-    /// IPv6 address is in brackets, unless `allows_bare` and there is no port.
+    /// Reads an IP address with or without a port, `unknown`, or a name that begins with an underscore (RFC 7239, 6).
+    /// An IPv6 address is in brackets, unless `allows_bare` and there is no port.
     pub(crate) fn parse(text: &[u8], allows_bare: bool) -> Node {
         Node::try_parse(text, allows_bare).unwrap_or(Node::Malformed)
     }

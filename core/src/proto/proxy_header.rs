@@ -1,5 +1,5 @@
-//! The PROXY protocol: a header at the start of a connection, by which a proxy tells for whom it connects. The format is
-//! the specification of HAProxy, <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
+//! The PROXY protocol: a header at the start of a connection, by which a proxy tells for whom it connects. The format
+//! is the specification of HAProxy, <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
 //!
 //! A header of version 1 is a line of text, and one of version 2 is binary. Both are read strictly. Of the additional
 //! values (TLVs) of version 2, only the one about TLS is read. Checksums are not checked: TCP has its own.

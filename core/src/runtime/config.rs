@@ -202,21 +202,21 @@ pub struct Config {
     /// client may have sent it. The scheme and the host are those of the proxy that tells the client's address, or the
     /// leftmost ones if `X-Forwarded-Proto` or `X-Forwarded-Host` has fewer elements than `X-Forwarded-For`.
     ///
-    /// If a request has `Forwarded`, its `X-Forwarded` fields are ignored. If an element that is needed is malformed, its
-    /// field is ignored as a whole, and `Forwarded` does not give way to the others. **A proxy must replace or extend
-    /// the fields that it uses, and delete the others**: one that sets `X-Forwarded-For` alone passes a `Forwarded` on
-    /// that its client has made up.
+    /// If a request has `Forwarded`, its `X-Forwarded` fields are ignored. If an element that is needed is malformed,
+    /// its field is ignored as a whole, and `Forwarded` does not give way to the others. **A proxy must replace or
+    /// extend the fields that it uses, and delete the others**: one that sets `X-Forwarded-For` alone passes a
+    /// `Forwarded` on that its client has made up.
     pub forwarded_from: Networks,
-    /// The proxies whose connections begin with a header of the PROXY protocol, version 1 or 2, which tells for whom they
-    /// connect. Empty by default: a header is a malformed request.
+    /// The proxies whose connections begin with a header of the PROXY protocol, version 1 or 2, which tells for whom
+    /// they connect. Empty by default: a header is a malformed request.
     ///
     /// [`Request::peer`](crate::Request::peer) is then the client that the header tells, as if it had connected itself,
     /// and [`Config::forwarded_from`] is compared with this address. If the header says that the client speaks TLS, the
     /// scheme of [`Request::client`](crate::Request::client) is `https`. `LOCAL`, `UNKNOWN` and an unspecified family
     /// keep the address of the proxy. Other additional values, and checksums, are ignored.
     ///
-    /// A connection of such a proxy without a valid header is closed without a response, with a warning once a second at
-    /// most. A header has at most 107 bytes in version 1 and 4,096 bytes in version 2. The time for it is a part of
+    /// A connection of such a proxy without a valid header is closed without a response, with a warning once a second
+    /// at most. A header has at most 107 bytes in version 1 and 4,096 bytes in version 2. The time for it is a part of
     /// [`Config::header_timeout`].
     pub proxy_protocol_from: Networks,
 }

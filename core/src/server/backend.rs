@@ -182,9 +182,9 @@ impl Server {
         self.listeners.iter().map(Listener::local)
     }
 
-    /// Sets a function that is called once the application has started and the server accepts connections, on the thread
-    /// that serves. The server waits for it, so it should be quick. A panic is logged. It is not called if the application
-    /// does not start.
+    /// Sets a function that is called once the application has started and the server accepts connections, on the
+    /// thread that serves. The server waits for it, so it should be quick. A panic is logged. It is not called if the
+    /// application does not start.
     ///
     /// ```no_run
     /// # extern crate gearshift_core as gearshift;
