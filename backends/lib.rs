@@ -68,6 +68,8 @@ pub mod cli;
 mod serve;
 #[cfg(feature = "signals")]
 mod signals;
+#[cfg(feature = "signals")]
+mod systemd;
 #[cfg(feature = "test-client")]
 mod test_client;
 mod test_runtime;
@@ -98,12 +100,12 @@ pub use gearshift_core::tower;
 pub use gearshift_core::ws;
 #[doc(inline)]
 pub use gearshift_core::{
-    Answer, App, Bind, Body, BodyError, BodyReader, BoxError, BoxFuture, Busy, Bytes, CancelToken, Config,
-    Elapsed, Endpoint, Fields, FieldsIter, Handler, HeadTooLarge, HeaderMap, HeaderName, HeaderValue,
-    IntoAnswer, IntoResponse, Limits, Method, OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats,
-    Refusal, Report, Request, RequestContext, Response, RouteOptions, Router, Runtime, Scope, ServeError,
-    Server, Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, Version, Work, header, http,
-    middleware, sse,
+    Answer, App, Bind, Body, BodyError, BodyReader, BoxError, BoxFuture, Busy, Bytes, CancelToken, Client,
+    Config, Elapsed, Endpoint, Fields, FieldsIter, Handler, HeadTooLarge, HeaderMap, HeaderName, HeaderValue,
+    IntoAnswer, IntoResponse, Limits, Method, Networks, NetworksError, OnDisconnect, Overload, ParamError,
+    Peer, Phase, PoolStats, Refusal, Report, Request, RequestContext, Response, RouteOptions, Router,
+    Runtime, Scope, ServeError, Server, Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError,
+    Version, Work, header, http, middleware, sse,
 };
 #[cfg(feature = "multipart")]
 #[doc(inline)]

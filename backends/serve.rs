@@ -2,8 +2,8 @@
 
 use gearshift_core::{App, Bind, Config, Report, ServeError, Server};
 
-use crate::Backend;
 use crate::signals::SignalGuard;
+use crate::{Backend, systemd};
 
 /// The status with which the process exits if its server does not stop in time.
 const OVERDUE: i32 = 1;
@@ -11,8 +11,9 @@ const OVERDUE: i32 = 1;
 /// Serves an application at an address, on the [default backend](Backend::default) and with the default settings, until
 /// SIGINT or SIGTERM. The first signal lets the requests in flight end, the second one ends the server at once.
 ///
-/// `address` has one of the forms of [`Bind`]: `HOST:PORT`, `unix:PATH` or `fd://N`. If handlers block all threads, so
-/// that the server does not stop in time, the process exits with status 1. The function sets up no log.
+/// `address` has one of the forms of [`Bind`]: `HOST:PORT`, `unix:PATH`, `fd://N` or `systemd`. If handlers block all
+/// threads, so that the server does not stop in time, the process exits with status 1. The function sets up no log.
+/// Messages to systemd are sent as by [`cli::run`](crate::cli::run).
 ///
 /// A program that takes its address, its backend and its settings from a command line uses
 /// [`cli::run`](crate::cli::run).
@@ -43,6 +44,7 @@ pub fn serve(address: &str, app: impl Into<App>) -> Result<Report, ServeError> {
         log::error!("the server did not stop in time, because its threads are blocked");
         std::process::exit(OVERDUE)
     };
+    let (server, _messages) = systemd::attach(server);
     let _signals = SignalGuard::start(server.shutdown(), grace, overdue, None)?;
     backend.serve(server, app)
 }

@@ -32,6 +32,11 @@
 //! With the feature `tls`, the flags `--tls-cert` and `--tls-key` let the server speak TLS, and SIGHUP reads their files
 //! again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as it is.
 //!
+//! A service of systemd gets its sockets by `--bind systemd`, or without `--bind` if there are any. With
+//! `NOTIFY_SOCKET` in the environment, the program sends `READY=1` once the application has started and connections are
+//! accepted, `STOPPING=1` when a stop begins, and `WATCHDOG=1` at half of the interval that systemd asks for, while
+//! each event loop runs tasks. On the blocking backends, the background thread runs these tasks.
+//!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
 //! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.
 
@@ -70,7 +75,7 @@ pub use tls_flags::TlsFlagsError;
 #[cfg(feature = "tls")]
 use tls_flags::{TlsFlags, on_hangup};
 
-use crate::Backend;
+use crate::{Backend, systemd};
 
 const CUT: u8 = 1;
 const USAGE: u8 = 2;
@@ -201,16 +206,19 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     };
     let on_hangup = on_hangup(config.tls.as_ref());
     let grace = config.graceful_timeout;
-    descriptors::raise_limit(&config, settings.binds().len());
-    let bound = backend.check(&config).and_then(|()| Server::bind(settings.binds(), config));
+    let binds = settings.binds();
+    descriptors::raise_limit(&config, binds.len());
+    let bound = backend.check(&config).and_then(|()| Server::bind(&binds, config));
     let guarded = bound.and_then(|server| {
         let overdue = || {
             fail(CUT, "the server did not stop in time, because its threads are blocked");
             std::process::exit(CUT.into())
         };
-        Ok((SignalGuard::start(server.shutdown(), grace, overdue, on_hangup)?, server))
+        let (server, messages) = systemd::attach(server);
+        let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup)?;
+        Ok(((signals, messages), server))
     });
-    let (_signals, server) = match guarded {
+    let (_guards, server) = match guarded {
         Ok(guarded) => guarded,
         Err(error) => return fail(CANNOT_START, error),
     };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use gearshift_core::{Bind, Config, OnDisconnect, Overload};
+use gearshift_core::{Bind, Config, Networks, OnDisconnect, Overload};
 
 use super::{TlsFlags, values};
 use crate::{Backend, BackendError};
@@ -68,10 +68,11 @@ pub struct Settings {
     #[arg(long)]
     pub(crate) list_backends: bool,
 
-    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH or fd://N; several are repeated, or separated
-    /// by commas
+    /// Address to listen on: HOST:PORT (port 0: any free port), unix:PATH, fd://N, or systemd or systemd:NAME for its
+    /// sockets; several are repeated, or separated by commas [default: systemd if it passes sockets on, or
+    /// 127.0.0.1:8000]
     #[arg(short, long, value_name = "ADDR", env = "GEARSHIFT_BIND", value_parser = values::bind)]
-    #[arg(value_delimiter = ',', default_value = "127.0.0.1:8000")]
+    #[arg(value_delimiter = ',')]
     bind: Vec<Bind>,
 
     /// Number of event loops, or of threads of a work-stealing runtime; also WEB_CONCURRENCY [default: one per core]
@@ -221,6 +222,15 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_PIPELINE", value_parser = values::count)]
     max_pipeline: Option<usize>,
 
+    /// Proxies whose Forwarded and X-Forwarded fields are believed: addresses, networks, unix or *, separated by commas
+    /// [default: none]
+    #[arg(long, value_name = "NETS", env = "GEARSHIFT_FORWARDED_ALLOW_IPS")]
+    forwarded_allow_ips: Option<Networks>,
+
+    /// Proxies whose connections begin with a header of the PROXY protocol, version 1 or 2 [default: none]
+    #[arg(long, value_name = "NETS", env = "GEARSHIFT_PROXY_PROTOCOL_FROM")]
+    proxy_protocol_from: Option<Networks>,
+
     #[command(flatten)]
     pub(crate) tls: TlsFlags,
 
@@ -257,9 +267,14 @@ impl Settings {
         }
     }
 
-    /// The addresses to listen on.
-    pub fn binds(&self) -> &[Bind] {
-        &self.bind
+    /// The addresses to listen on. Without `--bind`, those are the sockets that systemd passes on, or 127.0.0.1:8000 if
+    /// there are none.
+    pub fn binds(&self) -> Vec<Bind> {
+        match self.bind.is_empty() {
+            false => self.bind.clone(),
+            true if Bind::has_systemd() => vec![Bind::Systemd(None)],
+            true => vec![Bind::Tcp("127.0.0.1:8000".to_owned())],
+        }
     }
 
     /// All other settings. Those of TLS are not among them, because they read files: see `Settings::tls`.
@@ -293,6 +308,8 @@ impl Settings {
         set(&mut config.body_buffer, self.body_buffer);
         set(&mut config.write_timeout, self.write_timeout);
         set(&mut config.graceful_timeout, self.graceful_timeout);
+        set(&mut config.forwarded_from, self.forwarded_allow_ips.clone());
+        set(&mut config.proxy_protocol_from, self.proxy_protocol_from.clone());
         config.access_log = self.access_log && !self.no_access_log;
         config.date_header = !self.no_date_header;
         config.server_header = !self.no_server_header;
@@ -352,7 +369,8 @@ mod tests {
              --max-field 22 --max-output 4096 --max-pipeline 23 --blocking-threads 24 --compute-threads 25 \
              --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
-             --no-date-header --no-server-header",
+             --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
+             --proxy-protocol-from 10.0.0.1",
         );
         assert_eq!(
             format!("{config:?}"),
@@ -364,7 +382,8 @@ mod tests {
              write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
              graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
-             body: 13312, drain: 20, output: 4096, pipeline: 23 }, tls: None }"
+             body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8), \
+             proxy_protocol_from: Networks(10.0.0.1/32), tls: None }"
         );
     }
 

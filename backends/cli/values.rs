@@ -187,14 +187,19 @@ mod tests {
         );
         check(
             bind,
-            [("unix:/a b", Bind::Unix("/a b".into())), ("fd://3", Bind::Fd(3))],
-            &["unix:", "fd://x"],
+            [
+                ("unix:/a b", Bind::Unix("/a b".into())),
+                ("fd://3", Bind::Fd(3)),
+                ("systemd", Bind::Systemd(None)),
+                ("systemd:web", Bind::Systemd(Some("web".into()))),
+            ],
+            &["unix:", "fd://x", "systemd:"],
         );
         for (text, why) in [
             ("127.0.0.1:70000", "the port 70000 is larger than 65535"),
             ("fd:3", "'fd:3' is written fd://3"),
             ("unix:", "there is no path after unix:"),
-            ("nonsense", "'nonsense' is not HOST:PORT, unix:PATH or fd://N"),
+            ("nonsense", "'nonsense' is not HOST:PORT, unix:PATH, fd://N or systemd"),
         ] {
             assert_eq!(bind(text), Err(why.to_owned()));
         }

@@ -57,6 +57,7 @@ pub use runtime::config::{self, Config, OnDisconnect, Overload};
 pub use runtime::endpoint::Endpoint;
 pub use runtime::handle::{Elapsed, Engine, EngineStats, Runtime, Work};
 pub use runtime::latch::{self, Latch};
+pub use runtime::networks::{Networks, NetworksError};
 #[cfg(not(feature = "tls"))]
 pub use runtime::no_tls_config::TlsConfig;
 pub use runtime::offload::Job;
@@ -73,6 +74,7 @@ pub use runtime::threads;
 pub use runtime::tls_config::{TlsConfig, TlsError};
 
 pub use conn::cancel::CancelToken;
+pub use conn::client::Client;
 pub use conn::context::{Peer, RequestContext};
 pub use conn::driver::{Driving, drive};
 pub use conn::handler::{Answer, Handler, IntoAnswer, RouteOptions};

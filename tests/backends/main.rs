@@ -22,6 +22,8 @@ mod hyper;
 mod limits;
 mod listen;
 mod panics;
+mod proxies;
+mod real_proxies;
 mod runtime;
 mod serving;
 mod settings;
@@ -50,7 +52,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 35] = [
+const AREAS: [Area; 37] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -68,6 +70,8 @@ const AREAS: [Area; 35] = [
     limits::AREA,
     listen::AREA,
     panics::AREA,
+    proxies::AREA,
+    real_proxies::AREA,
     runtime::AREA,
     serving::AREA,
     settings::AREA,

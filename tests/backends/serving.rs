@@ -8,11 +8,11 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use gearshift::{Backend, Config, Request, Router, Runtime, blocking, compute, sync};
+use gearshift::{App, Backend, Config, Endpoint, Request, Router, Runtime, Server, blocking, compute, sync};
 use test_support::PATIENCE;
 use test_support::backend::{concurrency, few_workers};
 use test_support::client::Client;
-use test_support::server::{Launched, Running, one};
+use test_support::server::{Launched, Running, any_port, one};
 use test_support::suite::Area;
 
 pub(crate) const AREA: Area = (
@@ -24,6 +24,7 @@ pub(crate) const AREA: Area = (
         ("more_pipelined_requests_than_a_turn_allows_are_all_answered", pipelined),
         ("a_peer_that_has_stopped_sending_is_answered_and_closed_at_once", half_closed),
         ("large_bodies_pass_both_ways", large),
+        ("a_server_says_when_it_serves", says_when_it_serves),
         ("requests_never_overlap_on_one_thread", never_overlap),
         ("requests_overlap_on_all_threads_of_a_pool", overlap),
         ("requests_that_block_among_quick_ones_overlap_on_all_threads_of_a_pool", overlap_among_quick),
@@ -53,6 +54,36 @@ fn app(runtime: Runtime) -> Router {
             let is_intact = body.iter().all(|byte| *byte == b'y');
             Ok::<_, gearshift::BodyError>(format!("{} {is_intact}", body.len()))
         })
+}
+
+fn says_when_it_serves(backend: Backend) {
+    let server = Server::bind(&[any_port()], few_workers(backend)).expect("a free port");
+    let Some(&Endpoint::Tcp(addr)) = server.endpoints().next() else { panic!("it has a TCP address") };
+    let (sender, said) = mpsc::channel();
+    let server = server.on_serving(move |runtime| sender.send(runtime.backend()).expect("the test waits"));
+    let (shutdown, (start, may_start)) = (server.shutdown(), mpsc::channel::<()>());
+    let app = App::start(move |runtime: Runtime| async move {
+        let wait = runtime.blocking(move || may_start.recv());
+        wait.await?;
+        Ok(one(sync(|_| "hi")))
+    });
+    let thread = thread::spawn(move || backend.serve(server, app));
+    let mut client = Client::connect(addr);
+    client.send(GET);
+    assert!(said.try_recv().is_err(), "the application has not started");
+    start.send(()).expect("the application waits");
+    assert_eq!(said.recv_timeout(PATIENCE), Ok(backend.name()));
+    assert_eq!(client.answer().said(), (200, "hi".into()));
+    shutdown.force();
+    thread.join().expect("the server does not panic").expect("the server ends without an error");
+
+    // The function of a server that does not start is not called.
+    let (sender, said) = mpsc::channel();
+    let server = Server::bind(&[any_port()], few_workers(backend)).expect("a free port");
+    let server = server.on_serving(move |_| sender.send(()).expect("the test waits"));
+    let fails = App::start(|_| async { Err::<Router, _>("no database".into()) });
+    assert!(backend.serve(server, fails).is_err());
+    assert!(said.recv().is_err());
 }
 
 fn every_kind(backend: Backend) {

@@ -55,6 +55,7 @@ pub(crate) const AREA: Area = (
         ("cuts_a_peer_that_does_not_read", no_reader),
         ("refuses_a_connection_beyond_the_limit_with_503", overload),
         ("survives_garbage", garbage),
+        ("begins_after_the_header_of_a_proxy", proxy_header),
         ("serves_curl", programs::curl),
         ("serves_openssl", programs::openssl),
         ("reloads_its_certificates_at_a_hangup", programs::hangup),
@@ -91,6 +92,33 @@ impl Fixture {
     }
 }
 
+/// The header comes alone, and in one piece with the beginning of the handshake.
+fn proxy_header(backend: Backend) {
+    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
+    const SEEN: &str = "https Some(192.0.2.7) Some(192.0.2.7:4711)";
+    let mut config = few_workers(backend);
+    config.proxy_protocol_from = "127.0.0.1".parse().expect("a network");
+    let fixture = Fixture::with(backend, config);
+
+    let mut alone = fixture.connect();
+    alone.socket.sock.write_all(HEADER).expect("the server reads");
+    assert_eq!(alone.get("/client").text(), SEEN);
+    assert_eq!(alone.get("/client").text(), SEEN);
+
+    let mut joined = fixture.connect();
+    let mut first = HEADER.to_vec();
+    joined.socket.conn.write_tls(&mut first).expect("memory takes all");
+    joined.socket.sock.write_all(&first).expect("the server reads");
+    assert_eq!(joined.get("/client").text(), SEEN);
+
+    let mut plain = fixture.server.client();
+    plain.socket.write_all(HEADER).expect("the server reads");
+    assert_eq!(plain.get("/").status, 400);
+
+    let mut without = fixture.connect();
+    assert!(shake_hands(&mut without).is_err(), "a connection without the header is closed");
+}
+
 fn localhost(authority: &Authority) -> TlsConfig {
     let Certified { pem, key_pem, .. } = authority.issue(&["localhost", "127.0.0.1"]);
     TlsConfig::from_pem(pem, key_pem).expect("a certificate and its key")
@@ -105,6 +133,13 @@ fn app(runtime: Runtime) -> Router {
     Router::new()
         .get("/", sync(|_| "hello"))
         .get("/large", sync(|_| vec![b'x'; LARGE]))
+        .get(
+            "/client",
+            sync(|request: Request| {
+                let client = request.client();
+                format!("{} {:?} {:?}", client.scheme(), client.address(), request.peer())
+            }),
+        )
         .post("/echo", async |request: Request| request.into_body().bytes(LARGE).await)
         .get(
             "/tls",

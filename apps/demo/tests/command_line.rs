@@ -55,6 +55,9 @@ fn refuses_bad_values() {
         ["--backlog", "65536"],
         ["--bind", "nowhere"],
         ["--log-level", "loud"],
+        ["--forwarded-allow-ips", "10.0.0.1/8"],
+        ["--forwarded-allow-ips", "localhost"],
+        ["--proxy-protocol-from", "10.0.0.0/33"],
         ["--no-such-flag", "1"],
     ] {
         refuses(&mut demo(&args), 2, args[0]);

@@ -56,7 +56,7 @@ pub(crate) fn run(serve: ServeArgs) -> ExitCode {
         Application::Demo => App::from(demo::app()),
         Application::Gateway => gateway::app(serve.upstream, DEADLINE),
         Application::Thumbnails => App::from(thumbnails::app()),
-        Application::Yardstick => return yardstick(serve.settings.binds()),
+        Application::Yardstick => return yardstick(&serve.settings.binds()),
     };
     cli::serve(&serve.settings, app)
 }

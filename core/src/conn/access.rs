@@ -7,10 +7,12 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Version};
 
+use crate::conn::client::{Client, Origin};
 use crate::conn::context::Peer;
 use crate::proto::connection::{Connection, Event};
 use crate::proto::encode;
@@ -20,8 +22,7 @@ use crate::runtime::clock::Clock;
 /// The facts about one request and its response.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// The address of the peer.
-    peer: Peer,
+    from: From,
     /// The Unix time at which the head of the request began, in seconds.
     seconds: u64,
     /// `None` if the head was incomplete, malformed or too large, and for a connection that was refused.
@@ -37,6 +38,29 @@ pub(crate) struct Record {
     is_whole: bool,
 }
 
+/// The client of a request.
+#[derive(Clone, Copy, Debug)]
+enum From {
+    Address(IpAddr, Option<u16>),
+    Unix,
+    /// A trusted proxy hides the address.
+    Hidden,
+}
+
+impl From {
+    fn peer(peer: Peer) -> From {
+        peer.map_or(From::Unix, |peer| From::Address(peer.ip(), Some(peer.port())))
+    }
+
+    fn client(client: Client<'_>, peer: Peer) -> From {
+        match (client.address(), peer) {
+            (Some(address), _) => From::Address(address, client.port()),
+            (None, None) => From::Unix,
+            (None, Some(_)) => From::Hidden,
+        }
+    }
+}
+
 /// The first line of a request.
 #[derive(Debug)]
 struct RequestLine {
@@ -49,7 +73,7 @@ impl Record {
     /// Creates the record of a connection that was refused when it was accepted, with `bytes` bytes of body.
     pub(crate) fn of_refusal(peer: Peer, status: StatusCode, bytes: u64, clock: &Clock) -> Record {
         Record {
-            peer,
+            from: From::peer(peer),
             seconds: clock.unix_seconds(),
             request: None,
             status: Some(status),
@@ -70,10 +94,12 @@ struct Line<'a>(&'a Record);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Record { peer, seconds, request, status, bytes, duration, is_whole } = self.0;
-        match peer {
-            Some(peer) => write!(f, "{peer}")?,
-            None => f.write_str("unix")?,
+        let Record { from, seconds, request, status, bytes, duration, is_whole } = self.0;
+        match *from {
+            From::Address(ip, Some(port)) => write!(f, "{}", SocketAddr::new(ip, port))?,
+            From::Address(ip, None) => write!(f, "{ip}")?,
+            From::Unix => f.write_str("unix")?,
+            From::Hidden => f.write_char('-')?,
         }
         // `Sun, 06 Nov 1994 08:49:37 GMT`
         let date = encode::http_date(*seconds).to_string();
@@ -114,7 +140,7 @@ fn escape(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 /// The access log of one connection. When it is dropped, it logs the requests that were given up.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    peer: Peer,
+    origin: Origin,
     clock: Clock,
     /// The number of bytes that the connection has handed to the operating system. Other positions count from the same
     /// start, which is the first byte of the connection.
@@ -135,6 +161,7 @@ struct Start {
 /// A request without a line.
 #[derive(Debug)]
 struct Open {
+    from: From,
     start: Start,
     request: Option<RequestLine>,
     /// The response, once its head was queued.
@@ -156,8 +183,13 @@ struct Queued {
 
 impl AccessLog {
     /// Creates the log of a connection that was accepted now.
-    pub(crate) fn new(peer: Peer, clock: &Clock) -> AccessLog {
-        AccessLog { peer, clock: clock.clone(), sent: 0, head: None, open: VecDeque::new() }
+    pub(crate) fn new(origin: &Origin, clock: &Clock) -> AccessLog {
+        AccessLog { origin: origin.clone(), clock: clock.clone(), sent: 0, head: None, open: VecDeque::new() }
+    }
+
+    /// Replaces the origin, before the first request.
+    pub(crate) fn set_origin(&mut self, origin: &Origin) {
+        self.origin = origin.clone();
     }
 
     /// Records an event of the connection. A request begins when bytes of its head have arrived.
@@ -175,12 +207,19 @@ impl AccessLog {
     /// Begins a record. `request` is `None` if there is no head of a valid form.
     pub(crate) fn begin(&mut self, request: Option<&Request>) {
         let start = self.head.take().unwrap_or_else(|| self.now());
+        let peer = self.origin.peer;
+        let from = match request {
+            Some(request) if self.origin.is_trusted() => {
+                From::client(self.origin.client(request.headers(), None), peer)
+            }
+            _ => From::peer(peer),
+        };
         let request = request.map(|request| RequestLine {
             method: request.method().clone(),
             target: request.target().into(),
             version: request.version(),
         });
-        self.open.push_back(Open { start, request, response: None });
+        self.open.push_back(Open { from, start, request, response: None });
     }
 
     fn now(&self) -> Start {
@@ -217,7 +256,7 @@ impl AccessLog {
     }
 
     /// The record of a request whose response was sent, or never will be.
-    fn record(&self, Open { start, request, response }: Open) -> Record {
+    fn record(&self, Open { from, start, request, response }: Open) -> Record {
         let response = response.filter(|response| response.begin < self.sent);
         let (status, bytes, is_whole) = response.map_or((None, 0, false), |response| {
             let unsent = response.end.saturating_sub(self.sent);
@@ -225,7 +264,7 @@ impl AccessLog {
             (Some(response.status), bytes, response.is_whole && unsent == 0)
         });
         let duration = self.clock.now().saturating_duration_since(start.at);
-        Record { peer: self.peer, seconds: start.seconds, request, status, bytes, duration, is_whole }
+        Record { from, seconds: start.seconds, request, status, bytes, duration, is_whole }
     }
 }
 
@@ -246,9 +285,9 @@ mod tests {
         let line = |target: &str| {
             Some(RequestLine { method: Method::GET, target: target.into(), version: Version::HTTP_11 })
         };
-        let peer = "[::1]:80".parse().ok();
-        let record = |peer, request, status, bytes, is_whole| Record {
-            peer,
+        let (peer, unix) = (From::peer("[::1]:80".parse().ok()), From::peer(None));
+        let record = |from, request, status, bytes, is_whole| Record {
+            from,
             seconds: 784_111_777,
             request,
             status,
@@ -263,16 +302,24 @@ mod tests {
                 "[::1]:80 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 13 1.500000",
             ),
             (
-                record(None, line("/\"\\\n\u{e9} "), ok, 5, false),
+                record(unix, line("/\"\\\n\u{e9} "), ok, 5, false),
                 r#"unix - - [06/Nov/1994:08:49:37 +0000] "GET /\x22\x5c\x0a\xc3\xa9\x20 HTTP/1.1" 200 5 1.500000 cut"#,
             ),
             (
-                record(None, None, Some(StatusCode::BAD_REQUEST), 0, true),
+                record(unix, None, Some(StatusCode::BAD_REQUEST), 0, true),
                 "unix - - [06/Nov/1994:08:49:37 +0000] \"-\" 400 0 1.500000",
             ),
             (
-                record(None, line("/"), None, 0, false),
+                record(unix, line("/"), None, 0, false),
                 "unix - - [06/Nov/1994:08:49:37 +0000] \"GET / HTTP/1.1\" - 0 1.500000",
+            ),
+            (
+                record(From::Address([192, 0, 2, 1].into(), None), None, None, 0, false),
+                "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"-\" - 0 1.500000",
+            ),
+            (
+                record(From::Hidden, None, None, 0, false),
+                "- - - [06/Nov/1994:08:49:37 +0000] \"-\" - 0 1.500000",
             ),
         ] {
             assert_eq!(Line(&record).to_string(), expected);

@@ -1,13 +1,15 @@
-//! The values that a request shares with its connection: the peer's address, the runtime, and the cancellation state.
+//! The values that a request shares with its connection: its origin, the runtime, and the cancellation state.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::conn::cancel::{Cancel, CancelToken};
+use crate::conn::client::Origin;
 use crate::conn::maybe_tls::TlsSlot;
 use crate::proto::request::Request;
 use crate::proto::request_parts::Carried;
 use crate::runtime::handle::Runtime;
+use crate::runtime::networks::Networks;
 use crate::runtime::shutdown::Shutdown;
 
 /// The address of a peer; `None` on a Unix socket.
@@ -26,7 +28,7 @@ pub type Peer = Option<SocketAddr>;
 
 /// The values of one connection that all of its requests share.
 pub(crate) struct Context {
-    pub(crate) peer: Peer,
+    pub(crate) origin: Origin,
     pub(crate) runtime: Runtime,
     pub(crate) cancel: Cancel,
     /// The TLS session of the connection, once its handshake has ended.
@@ -35,8 +37,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(peer: Peer, runtime: Runtime, cancel: Cancel) -> Context {
-        Context { peer, runtime, cancel, tls: TlsSlot::default() }
+    pub(crate) fn new(origin: Origin, runtime: Runtime, cancel: Cancel) -> Context {
+        Context { origin, runtime, cancel, tls: TlsSlot::default() }
     }
 }
 
@@ -69,7 +71,7 @@ impl RequestContext {
 
     /// The peer's address, as [`Request::peer`].
     pub fn peer(&self) -> Peer {
-        self.context().and_then(|context| context.peer)
+        self.context().and_then(|context| context.origin.peer)
     }
 
     /// The runtime of the server, as [`Request::try_runtime`].
@@ -88,9 +90,12 @@ impl Request {
         self.inner().context.as_deref().and_then(|context| context.downcast_ref())
     }
 
-    /// Returns the peer's address; `None` on a Unix socket, and for a request that no server has received.
+    /// Returns the address of the peer of the connection, or the one that the peer tells by the PROXY protocol
+    /// ([`Config::proxy_protocol_from`](crate::Config::proxy_protocol_from)). `None` on a Unix socket, and for a
+    /// request that no server has received. [`Request::client`] is the client for which a trusted proxy has forwarded
+    /// the request.
     pub fn peer(&self) -> Peer {
-        self.context().and_then(|context| context.peer)
+        self.context().and_then(|context| context.origin.peer)
     }
 
     /// Returns the runtime of the server that received this request. It has timers, outgoing connections, background
@@ -120,7 +125,8 @@ impl Request {
     /// Sets the runtime of a request that no server has received, for tests. The request has no peer, and its
     /// [`cancel_token`](Request::cancel_token) is never cancelled.
     pub fn with_runtime(mut self, runtime: &Runtime) -> Request {
-        let context = Context::new(None, runtime.clone(), Cancel::new(Shutdown::new()));
+        let origin = Origin::new(None, false, &Networks::default());
+        let context = Context::new(origin, runtime.clone(), Cancel::new(Shutdown::new()));
         self.inner_mut().context = Some(Arc::new(context));
         self
     }

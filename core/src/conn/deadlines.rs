@@ -6,7 +6,7 @@
 //!
 //! | wait | setting | after the deadline |
 //! | --- | --- | --- |
-//! | the first head, and a head of which a part has arrived | `header_timeout` | 408, or no response if no byte has arrived; the connection closes |
+//! | the first head with the PROXY header before it, and a head of which a part has arrived | `header_timeout` | 408, or no response if no byte of a head has arrived; the connection closes |
 //! | the next head, before its first byte | `keep_alive` | the connection closes |
 //! | bytes of a body | `body_timeout`, `min_rate` | the body fails with `BodyError::TimedOut`, which is a 408 if the handler returns it |
 //! | the rest of a body before an upgrade | `body_timeout`, `min_rate`, `limits.drain` | 408; the connection closes |

@@ -18,6 +18,7 @@
 
 mod blocking;
 mod handling;
+mod proxied;
 mod step;
 mod transfer;
 
@@ -30,18 +31,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::conn::cancel::Cancel;
+use crate::conn::client::Origin;
 use crate::conn::context::{self, Peer};
+use crate::conn::driver::proxied::has_header;
 use crate::conn::driver::step::{AfterFlush, Step};
 use crate::conn::exchange::{Exchanged, panicked};
 use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, Lease};
-use crate::conn::maybe_tls::{MaybeTls, wrap};
+use crate::conn::maybe_tls::{MaybeTls, encrypt, plain};
 use crate::conn::service::{ConnectionGuard, Service};
 use crate::conn::tally::Tally;
 use crate::conn::transport::Transport;
 use crate::conn::upgraded::hand_over;
 use crate::proto::connection::Event;
 use crate::proto::error::Error;
+use crate::proto::read_buffer::ReadBuffer;
 use crate::runtime::clock::CoarseInstant;
 use crate::runtime::contained::discard;
 use crate::runtime::park::{EventLoopRole, StreamingRole};
@@ -63,15 +67,20 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         IpAddr::V4(ip) => SocketAddr::from((ip, peer.port())),
         IpAddr::V6(_) => peer,
     });
+    let origin = Origin::new(peer, service.config.tls.is_some(), &service.config.forwarded_from);
     let state = ConnectionState {
         guard,
-        context: Arc::new(context::Context::new(peer, service.runtime.clone(), cancel)),
+        context: Arc::new(context::Context::new(origin, service.runtime.clone(), cancel)),
         served: 0,
         expires: now.after(service.config.max_age),
     };
-    let transport = wrap(transport, &state.context, &service.config);
-    let mut io = Box::new(Io::new(transport, peer, service));
-    let mut step = Step::Next;
+    let has_header = has_header(peer, &service.config);
+    let mut transport = plain(transport);
+    if !has_header {
+        encrypt(&mut transport, &mut ReadBuffer::new(), &state.context, &service.config);
+    }
+    let mut io = Box::new(Io::new(transport, &state.context.origin, service));
+    let mut step = if has_header { Step::ProxyHeader } else { Step::Next };
     if !has_room {
         service.was_refused();
         io.refuse(Error::Overload, service);
@@ -288,6 +297,7 @@ impl<T: Transport> Driving<T> {
                 self.count();
             }
             Step::Linger(_) => return self.poll_linger(cx),
+            Step::ProxyHeader => return self.poll_proxy_header(cx),
             Step::Detached(_) => return Poll::Ready(Err(Closed)),
         }
         Poll::Ready(Ok(()))

@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::conn::access::AccessLog;
 use crate::conn::after::After;
-use crate::conn::context::Peer;
+use crate::conn::client::Origin;
 use crate::conn::deadlines::Deadlines;
 use crate::conn::liveness::PeerCheck;
 use crate::conn::service::Service;
@@ -75,8 +75,8 @@ pub(crate) struct Io<T> {
 
 impl<T: Transport> Io<T> {
     /// Creates the state of a connection that was accepted now.
-    pub(crate) fn new(transport: T, peer: Peer, service: &Service) -> Io<T> {
-        let access = service.config.access_log.then(|| Box::new(AccessLog::new(peer, &service.clock)));
+    pub(crate) fn new(transport: T, origin: &Origin, service: &Service) -> Io<T> {
+        let access = service.config.access_log.then(|| Box::new(AccessLog::new(origin, &service.clock)));
         Io {
             transport,
             connection: service.new_connection(),

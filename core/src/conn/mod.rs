@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod after;
 pub(crate) mod cancel;
+pub(crate) mod client;
 pub(crate) mod context;
 pub(crate) mod deadlines;
 pub(crate) mod driver;
@@ -24,7 +25,7 @@ pub(crate) mod upgraded;
 /// TLS, or what stands in its place without the feature.
 pub(crate) mod maybe_tls {
     #[cfg(not(feature = "tls"))]
-    pub(crate) use super::no_tls::{MaybeTls, TlsSlot, wrap};
+    pub(crate) use super::no_tls::{MaybeTls, TlsSlot, encrypt, plain};
     #[cfg(feature = "tls")]
-    pub(crate) use super::tls::{MaybeTls, TlsSlot, wrap};
+    pub(crate) use super::tls::{MaybeTls, TlsSlot, encrypt, plain};
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::conn::context;
-use crate::conn::transport::Transport;
+use crate::conn::context::Context;
+use crate::proto::read_buffer::ReadBuffer;
 use crate::runtime::config::Config;
 
 /// The place of the TLS session of a connection. There is none.
@@ -15,6 +15,10 @@ pub(crate) type MaybeTls<T> = T;
 
 /// Returns the transport of a connection.
 #[inline]
-pub(crate) fn wrap<T: Transport>(transport: T, _: &Arc<context::Context>, _: &Config) -> MaybeTls<T> {
+pub(crate) fn plain<T>(transport: T) -> MaybeTls<T> {
     transport
 }
+
+/// Does nothing: there are no settings of TLS.
+#[inline]
+pub(crate) fn encrypt<T>(_: &mut MaybeTls<T>, _: &mut ReadBuffer, _: &Arc<Context>, _: &Config) {}

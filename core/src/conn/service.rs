@@ -48,6 +48,8 @@ pub struct Service {
     idle_at: AtomicCoarseInstant,
     /// The last time at which a pause of accepting was logged.
     pause_logged: AtomicCoarseInstant,
+    /// The last time at which a proxy that sent no PROXY header was logged.
+    proxy_logged: AtomicCoarseInstant,
     /// Wakes every connection when the phase of the shutdown changes.
     _wake_all: Subscription,
 }
@@ -83,6 +85,7 @@ impl Service {
                 idle_at: AtomicCoarseInstant::new(clock.coarse()),
                 clock,
                 pause_logged: AtomicCoarseInstant::new(CoarseInstant::default()),
+                proxy_logged: AtomicCoarseInstant::new(CoarseInstant::default()),
                 _wake_all: wake_all,
             }
         })
@@ -236,6 +239,11 @@ impl Service {
     /// Whether a pause of accepting may be logged: none was for the time `period`.
     pub(crate) fn may_log_pause(&self, period: Duration) -> bool {
         self.pause_logged.advance(self.clock.coarse(), period)
+    }
+
+    /// Whether a proxy that sent no PROXY header may be logged: none was for the time `period`.
+    pub(crate) fn may_log_proxy(&self, period: Duration) -> bool {
+        self.proxy_logged.advance(self.clock.coarse(), period)
     }
 
     /// Counts a connection as open until the returned guard is dropped. Also returns whether there is room for it;

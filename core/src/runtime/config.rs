@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
+use crate::runtime::networks::Networks;
 #[cfg(not(feature = "tls"))]
 use crate::runtime::no_tls_config::TlsConfig;
 #[cfg(feature = "tls")]
@@ -183,7 +184,7 @@ pub struct Config {
     ///
     /// | part | meaning |
     /// | --- | --- |
-    /// | `192.0.2.1:4711` | the address of the peer; `unix` on a Unix socket |
+    /// | `192.0.2.1:4711` | the address of the peer; `unix` on a Unix socket. With [`Config::forwarded_from`], the address of the client that a trusted proxy tells, without a port if the proxy tells none, and `-` if it hides the address |
     /// | `[06/Nov/1994:08:49:37 +0000]` | the time at which the head of the request began |
     /// | `"GET /a?b=c HTTP/1.1"` | the request line; `"-"` if the server has read no complete head of a valid form within the limits. Quotes, backslashes and bytes other than visible ASCII are `\xHH` |
     /// | `200` | the status; `-` if no byte of a response was sent |
@@ -195,6 +196,33 @@ pub struct Config {
     pub access_log: bool,
     /// The limits on the input and output of one connection.
     pub limits: Limits,
+    /// The proxies that tell for whom they forward a request, in the field `Forwarded` (RFC 7239), or in
+    /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`. [`Request::client`](crate::Request::client) and
+    /// the access log show the client that they tell. The fields of other peers are ignored. Empty by default: no peer
+    /// is trusted.
+    ///
+    /// Each proxy adds the address of its own peer at the end. The client is the first address from the right that is
+    /// not one of these proxies, or the leftmost address if all are. What stands on its left is not read, because the
+    /// client may have sent it. The scheme and the host are those of the proxy that tells the client's address, or the
+    /// leftmost ones if `X-Forwarded-Proto` or `X-Forwarded-Host` has fewer elements than `X-Forwarded-For`.
+    ///
+    /// If a request has `Forwarded`, its `X-Forwarded` fields are ignored. If an element that is needed is malformed,
+    /// its field is ignored as a whole, and `Forwarded` does not give way to the others. **A proxy must replace or
+    /// extend the fields that it uses, and delete the others**: one that sets `X-Forwarded-For` alone passes a
+    /// `Forwarded` on that its client has made up.
+    pub forwarded_from: Networks,
+    /// The proxies whose connections begin with a header of the PROXY protocol, version 1 or 2, which tells for whom
+    /// they connect. Empty by default: a header is a malformed request.
+    ///
+    /// [`Request::peer`](crate::Request::peer) is then the client that the header tells, as if it had connected itself,
+    /// and [`Config::forwarded_from`] is compared with this address. If the header says that the client speaks TLS, the
+    /// scheme of [`Request::client`](crate::Request::client) is `https`. `LOCAL`, `UNKNOWN` and an unspecified family
+    /// keep the address of the proxy. Other additional values, and checksums, are ignored.
+    ///
+    /// A connection of such a proxy without a valid header is closed without a response, with a warning once a second
+    /// at most. A header has at most 107 bytes in version 1 and 4,096 bytes in version 2. The time for it is a part of
+    /// [`Config::header_timeout`].
+    pub proxy_protocol_from: Networks,
     /// The settings of TLS. `None`: the server speaks plain HTTP. With them, all addresses speak TLS alone; a request
     /// without TLS is answered with 400. [`Config::header_timeout`] includes the handshake. The statistics and the
     /// access log count the bytes inside TLS.
@@ -236,6 +264,8 @@ impl Default for Config {
             server_header: true,
             access_log: false,
             limits: Limits::default(),
+            forwarded_from: Networks::default(),
+            proxy_protocol_from: Networks::default(),
             tls: None,
         }
     }

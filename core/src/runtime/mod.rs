@@ -15,6 +15,7 @@ pub mod latch;
 pub(crate) mod lookup;
 #[cfg(all(test, gearshift_model))]
 mod model_checks;
+pub(crate) mod networks;
 #[cfg(not(feature = "tls"))]
 pub(crate) mod no_tls_config;
 pub(crate) mod offload;

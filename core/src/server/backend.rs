@@ -134,11 +134,23 @@ fn warn_of_few_descriptors(config: &Config, listeners: usize) {
 /// # shutdown.graceful();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
     config: Config,
     shutdown: Shutdown,
+    on_serving: OnServing,
+}
+
+/// The function of [`Server::on_serving`].
+pub(crate) type OnServing = Option<Box<dyn FnOnce(&Runtime) + Send>>;
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Server { listeners, config, shutdown, .. } = self;
+        let mut debug = f.debug_struct("Server");
+        debug.field("listeners", listeners).field("config", config).field("shutdown", shutdown);
+        debug.finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -152,7 +164,7 @@ impl Server {
         check_values(&config)?;
         let listeners = Listener::bind(binds, &config)?;
         warn_of_few_descriptors(&config, listeners.len());
-        Ok(Server { listeners, config, shutdown: Shutdown::new() })
+        Ok(Server { listeners, config, shutdown: Shutdown::new(), on_serving: None })
     }
 
     /// A handle to stop the server.
@@ -168,6 +180,28 @@ impl Server {
     /// The addresses on which the server listens.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.listeners.iter().map(Listener::local)
+    }
+
+    /// Sets a function that is called once the application has started and the server accepts connections, on the
+    /// thread that serves. The server waits for it, so it should be quick. A panic is logged. It is not called if the
+    /// application does not start.
+    ///
+    /// ```no_run
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Config, Server};
+    ///
+    /// let server = Server::bind(&["127.0.0.1:8000".parse()?], Config::default())?;
+    /// let server = server.on_serving(|runtime| println!("ready, on {}", runtime.backend()));
+    /// # drop(server);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_serving(mut self, ready: impl FnOnce(&Runtime) + Send + 'static) -> Server {
+        self.on_serving = Some(Box::new(ready));
+        self
+    }
+
+    pub(crate) fn take_on_serving(&mut self) -> OnServing {
+        self.on_serving.take()
     }
 
     /// Takes the server apart, for backends.

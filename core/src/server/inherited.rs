@@ -4,6 +4,7 @@
 //! of sockets (`SCM_RIGHTS`) and owns the duplicate that it receives. `pidfd_getfd` would do the same in one call, but
 //! containers forbid it.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,6 +17,36 @@ use rustix::net::{
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use socket2::{Domain, Socket, Type};
+
+/// The number of the first descriptor that systemd passes on.
+const FIRST: RawFd = 3;
+
+/// The numbers of the descriptors that systemd passes on to this process, with this name or with any (`sd_listen_fds`).
+/// The environment is only read: other threads may read it at the same time.
+///
+/// # Errors
+/// `NotFound` if there are none.
+pub(super) fn of_systemd(name: Option<&str>) -> io::Result<Vec<RawFd>> {
+    let variable = |name: &str| env::var(name).unwrap_or_default();
+    let is_for_this_process = variable("LISTEN_PID") == std::process::id().to_string();
+    let sockets =
+        is_for_this_process.then(|| select(&variable("LISTEN_FDS"), &variable("LISTEN_FDNAMES"), name));
+    sockets.filter(|numbers| !numbers.is_empty()).ok_or_else(|| {
+        let why = match name {
+            None => "systemd passes no sockets on (LISTEN_FDS, LISTEN_PID)".to_owned(),
+            Some(name) => format!("systemd passes no socket on whose name is {name} (LISTEN_FDNAMES)"),
+        };
+        io::Error::new(io::ErrorKind::NotFound, why)
+    })
+}
+
+/// The numbers of `count` descriptors that have this name in `names`.
+fn select(count: &str, names: &str, name: Option<&str>) -> Vec<RawFd> {
+    let count: u16 = count.parse().unwrap_or(0);
+    let names = names.split(':').map(Some).chain(std::iter::repeat(None));
+    let named = (FIRST..FIRST + RawFd::from(count)).zip(names);
+    named.filter(|(_, of)| name.is_none_or(|name| *of == Some(name))).map(|(number, _)| number).collect()
+}
 
 /// Takes over the listening socket with this descriptor number. A process that this one starts does not inherit it.
 ///
@@ -77,4 +108,28 @@ fn close(number: RawFd) -> io::Result<()> {
         _ => nix::unistd::close(number)?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_systemd_are_selected_by_name() {
+        for (count, names, name, expected) in [
+            ("", "", None, vec![]),
+            ("0", "", None, vec![]),
+            ("many", "", None, vec![]),
+            ("-1", "", None, vec![]),
+            ("99999999", "", None, vec![]),
+            ("2", "", None, vec![3, 4]),
+            ("2", "web:admin", None, vec![3, 4]),
+            ("3", "web:admin:web", Some("web"), vec![3, 5]),
+            ("3", "web", Some("web"), vec![3]),
+            ("1", "web:web", Some("web"), vec![3]),
+            ("2", "web:admin", Some("other"), vec![]),
+        ] {
+            assert_eq!(select(count, names, name), expected, "{count} {names} {name:?}");
+        }
+    }
 }

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::conn::service::Service;
 use crate::runtime::clock::Clock;
+use crate::runtime::contained::contain;
 use crate::runtime::handle::{Engine, Runtime, before};
 use crate::runtime::latch::Latch;
 use crate::runtime::park::block_on_until;
@@ -83,8 +84,9 @@ pub fn run(server: Server, app: App, mut workers: impl Workers) -> Result<Report
     Ok(report)
 }
 
-fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report, ServeError> {
+fn serve(mut server: Server, app: App, workers: &mut impl Workers) -> Result<Report, ServeError> {
     let end = End::of(&server);
+    let on_serving = server.take_on_serving();
     let (listeners, config, shutdown) = server.into_parts();
     let runtime = Runtime::new(workers.engine(), &config, shutdown.clone());
 
@@ -108,6 +110,9 @@ fn serve(server: Server, app: App, workers: &mut impl Workers) -> Result<Report,
     let service = Service::new(handler, config, shutdown.clone(), runtime.clone(), Clock::System);
     let accepting = Latch::new();
     workers.accept(listeners, &service, &accepting)?;
+    if let Some(on_serving) = on_serving {
+        contain("the function for a server that serves", || on_serving(&runtime));
+    }
     block_on_until(None, shutdown.reached(Phase::Graceful));
 
     // Draining.

@@ -10,7 +10,7 @@ mod keep_alive;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -34,7 +34,8 @@ const PORT_ATTEMPTS: u32 = 16;
 
 /// The address on which a server listens, as configured.
 ///
-/// The text forms are `HOST:PORT`, `unix:PATH`, and `fd://N` for an inherited listening socket.
+/// The text forms are `HOST:PORT`, `unix:PATH`, `fd://N` for an inherited listening socket, and `systemd` or
+/// `systemd:NAME` for those that systemd passes on.
 ///
 /// ```
 /// use gearshift_core::Bind;
@@ -62,13 +63,24 @@ pub enum Bind {
     /// closes the number and keeps a duplicate that its own child processes do not inherit. A descriptor that this
     /// process has opened, with close-on-exec, stays open.
     Fd(u16),
+    /// The listening sockets that systemd passes on, by `LISTEN_FDS`; with a name, those whose `FileDescriptorName=` it
+    /// is. They are taken over as those of [`Bind::Fd`]. The text form is `systemd` or `systemd:NAME`.
+    Systemd(Option<String>),
 }
 
 impl FromStr for Bind {
     type Err = io::Error;
 
     fn from_str(text: &str) -> io::Result<Bind> {
-        let why = if let Some(path) = text.strip_prefix("unix:") {
+        if text == "systemd" {
+            return Ok(Bind::Systemd(None));
+        }
+        let why = if let Some(name) = text.strip_prefix("systemd:") {
+            match name.is_empty() {
+                true => "there is no name after systemd:".to_owned(),
+                false => return Ok(Bind::Systemd(Some(name.to_owned()))),
+            }
+        } else if let Some(path) = text.strip_prefix("unix:") {
             match path.is_empty() {
                 true => "there is no path after unix:".to_owned(),
                 false => return Ok(Bind::Unix(path.into())),
@@ -87,7 +99,7 @@ impl FromStr for Bind {
                 Some((_, port)) if port.parse::<u64>().is_ok_and(|port| port > u16::MAX.into()) => {
                     format!("the port {port} is larger than {}", u16::MAX)
                 }
-                _ => format!("'{text}' is not HOST:PORT, unix:PATH or fd://N"),
+                _ => format!("'{text}' is not HOST:PORT, unix:PATH, fd://N or systemd"),
             }
         };
         Err(io::Error::new(io::ErrorKind::InvalidInput, why))
@@ -95,6 +107,15 @@ impl FromStr for Bind {
 }
 
 impl Bind {
+    /// Whether systemd passes sockets on to this process.
+    ///
+    /// ```
+    /// assert!(!gearshift_core::Bind::has_systemd(), "an example is no service");
+    /// ```
+    pub fn has_systemd() -> bool {
+        inherited::of_systemd(None).is_ok()
+    }
+
     /// The addresses of a name, without duplicates. Looking a name up blocks. Other sockets have none.
     fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let mut addresses = Vec::new();
@@ -115,6 +136,8 @@ impl fmt::Display for Bind {
             Bind::Tcp(address) => f.write_str(address),
             Bind::Unix(path) => write!(f, "unix:{}", path.display()),
             Bind::Fd(number) => write!(f, "fd://{number}"),
+            Bind::Systemd(None) => f.write_str("systemd"),
+            Bind::Systemd(Some(name)) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -173,8 +196,8 @@ impl Listener {
     /// # Errors
     /// [`ServeError::Bind`] for the first address that cannot be bound. The kind of its source is `AddrInUse` if a
     /// process listens on the address, including this one; `AlreadyExists` if the path of a Unix socket names a file
-    /// that is not a socket; `InvalidInput` if an inherited descriptor does not listen; or another error of the
-    /// operating system.
+    /// that is not a socket; `InvalidInput` if an inherited descriptor does not listen; `NotFound` if systemd passes no
+    /// such socket on; or another error of the operating system.
     pub fn bind(binds: &[Bind], config: &Config) -> Result<Vec<Listener>, ServeError> {
         let failed = |bind: &Bind, source| ServeError::Bind { address: bind.to_string(), source };
         // All names are looked up first, because the meaning of one address depends on the others.
@@ -193,8 +216,9 @@ impl Listener {
                 Bind::Unix(path) => unix_socket::bind(path, config).and_then(|(socket, file)| {
                     Ok(vec![Listener::new(socket, config.backlog, Origin::Unix { file: Some(file) })?])
                 }),
-                Bind::Fd(number) => inherited::listening_socket((*number).into())
-                    .and_then(|socket| Ok(vec![Listener::new(socket, config.backlog, Origin::Other)?])),
+                Bind::Fd(number) => Listener::inherit(&[(*number).into()], config),
+                Bind::Systemd(name) => inherited::of_systemd(name.as_deref())
+                    .and_then(|numbers| Listener::inherit(&numbers, config)),
             };
             for listener in bound.map_err(|source| failed(bind, source))? {
                 if let Endpoint::Tcp(_) = listener.local {
@@ -264,6 +288,14 @@ impl Listener {
             rustix::net::acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
         Ok((Socket::from(fd), peer))
+    }
+
+    /// Takes over inherited sockets.
+    fn inherit(numbers: &[RawFd], config: &Config) -> io::Result<Vec<Listener>> {
+        let listener = |number: &RawFd| {
+            Listener::new(inherited::listening_socket(*number)?, config.backlog, Origin::Other)
+        };
+        numbers.iter().map(listener).collect()
     }
 
     /// Creates a listener from a socket that listens.
@@ -409,16 +441,16 @@ mod tests {
             assert_eq!(text.parse::<Bind>().ok(), Some(Bind::Tcp(text.into())));
         }
         for (text, why) in [
-            ("", "'' is not HOST:PORT, unix:PATH or fd://N"),
-            (":80", "':80' is not HOST:PORT, unix:PATH or fd://N"),
-            ("[::1", "'[::1' is not HOST:PORT, unix:PATH or fd://N"),
-            ("::1:80", "'::1:80' is not HOST:PORT, unix:PATH or fd://N"),
-            ("[zz]:80", "'[zz]:80' is not HOST:PORT, unix:PATH or fd://N"),
-            ("http://localhost:80", "'http://localhost:80' is not HOST:PORT, unix:PATH or fd://N"),
+            ("", "'' is not HOST:PORT, unix:PATH, fd://N or systemd"),
+            (":80", "':80' is not HOST:PORT, unix:PATH, fd://N or systemd"),
+            ("[::1", "'[::1' is not HOST:PORT, unix:PATH, fd://N or systemd"),
+            ("::1:80", "'::1:80' is not HOST:PORT, unix:PATH, fd://N or systemd"),
+            ("[zz]:80", "'[zz]:80' is not HOST:PORT, unix:PATH, fd://N or systemd"),
+            ("http://localhost:80", "'http://localhost:80' is not HOST:PORT, unix:PATH, fd://N or systemd"),
             ("localhost:65536", "the port 65536 is larger than 65535"),
             ("unix:", "there is no path after unix:"),
             ("fd:3", "'fd:3' is written fd://3"),
-            ("fd:x", "'fd:x' is not HOST:PORT, unix:PATH or fd://N"),
+            ("fd:x", "'fd:x' is not HOST:PORT, unix:PATH, fd://N or systemd"),
             ("fd://x", "'x' is not the number of a file descriptor"),
         ] {
             let error = text.parse::<Bind>().expect_err(text);

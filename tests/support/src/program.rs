@@ -248,7 +248,7 @@ pub fn run_inheriting(backend: Backend, flags: &[&str], descriptor: OwnedFd) -> 
 }
 
 /// The same command with `descriptor` as the inherited descriptor 3. A shell moves it there from standard output.
-fn inheriting(command: &Command, descriptor: OwnedFd) -> Command {
+pub fn inheriting(command: &Command, descriptor: OwnedFd) -> Command {
     let mut shell = Command::new("sh");
     shell
         .args(["-c", r#"exec "$@" 3>&1 1>/dev/null"#, "sh"])

@@ -2,7 +2,8 @@
 //!
 //! | step | waits for | next step |
 //! | --- | --- | --- |
-//! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | any step but `Linger` and `Detached`; the end, if the peer has left |
+//! | `ProxyHeader` | the header of the PROXY protocol; the first step of a connection that has one | `Next`; the end |
+//! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | any step but `ProxyHeader`, `Linger` and `Detached`; the end, if the peer has left |
 //! | `Prepare` | the reply to a probe of the peer, and the rest of a small body, on blocking backends | as for a request in `Next`; the end |
 //! | `Handle` | the future of a handler | `Next`, `Exchange` or `Flush`; the end or `Detached`, if the peer has left |
 //! | `Exchange` | pieces of a streamed response, the peer that receives them, and the rest of a request before an upgrade | `Next` or `Flush`; the end, also by an upgrade |
@@ -33,6 +34,7 @@ pub(super) enum Step<T> {
     Linger(u64),
     /// The future of a detached handler. It does not panic.
     Detached(BoxFuture<()>),
+    ProxyHeader,
 }
 
 /// The continuation of `Step::Flush`.

@@ -52,18 +52,30 @@ impl TlsSlot {
 pub(crate) enum MaybeTls<T> {
     Plain(T),
     Tls(Box<Tls<T>>),
+    /// Inside of [`encrypt`] only.
+    Moving,
 }
 
-/// Wraps the transport of a connection that was accepted now. `context` gets the properties of its session.
+/// Returns the transport of a connection that was accepted now.
 #[inline]
-pub(crate) fn wrap<T: Transport>(
-    transport: T,
+pub(crate) fn plain<T>(transport: T) -> MaybeTls<T> {
+    MaybeTls::Plain(transport)
+}
+
+/// Begins TLS on a plain transport, if the settings have it. `received` are the bytes of the handshake that were read
+/// before. `context` gets the properties of the session.
+#[inline]
+pub(crate) fn encrypt<T: Transport>(
+    transport: &mut MaybeTls<T>,
+    received: &mut ReadBuffer,
     context: &Arc<context::Context>,
     config: &Config,
-) -> MaybeTls<T> {
-    match &config.tls {
-        None => MaybeTls::Plain(transport),
-        Some(tls) => MaybeTls::Tls(Box::new(Tls::new(transport, context, Session::new(tls.current())))),
+) {
+    let Some(tls) = &config.tls else { return };
+    if let MaybeTls::Plain(inner) = std::mem::replace(transport, MaybeTls::Moving) {
+        let mut session = Session::new(tls.current());
+        session.incoming = std::mem::take(received);
+        *transport = MaybeTls::Tls(Box::new(Tls::new(inner, context, session)));
     }
 }
 
@@ -73,6 +85,7 @@ macro_rules! either {
         match $transport {
             MaybeTls::Plain(transport) => transport.$name($($argument),*),
             MaybeTls::Tls(transport) => transport.$name($($argument),*),
+            MaybeTls::Moving => unreachable!("the transport is in place between the calls of the driver"),
         }
     };
 }
@@ -119,6 +132,7 @@ impl<T: Transport> Transport for MaybeTls<T> {
         match self {
             MaybeTls::Plain(transport) => transport.into_stream(),
             MaybeTls::Tls(transport) => transport.into_stream(),
+            MaybeTls::Moving => unreachable!("the transport is in place between the calls of the driver"),
         }
     }
 }
@@ -137,7 +151,7 @@ pub(crate) struct Tls<T> {
 
 impl<T: Transport> Tls<T> {
     fn new(inner: T, context: &Arc<context::Context>, session: Session) -> Tls<T> {
-        Tls { inner, session, sealed: 0, context: Some(context.clone()), peer: context.peer }
+        Tls { inner, session, sealed: 0, context: Some(context.clone()), peer: context.origin.peer }
     }
 
     /// Decrypts what has arrived. Returns the number of bytes that are appended to `into`.
