@@ -28,8 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Creates the client of one server, which has these settings.
 pub(crate) fn agent(config: &Config) -> Agent {
-    Agent::config_builder()
-        .tls_config(trust(config))
+    trust(Agent::config_builder(), config)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)

@@ -1,9 +1,10 @@
 //! The TLS of the client without the feature `tls`: there is none.
 
 use gearshift_core::Config;
-use ureq::tls::TlsConfig;
+use ureq::config::ConfigBuilder;
+use ureq::typestate::AgentScope;
 
-/// Returns the settings of the client of a server with these settings.
-pub(crate) fn trust(_: &Config) -> TlsConfig {
-    TlsConfig::default()
+/// Adds nothing.
+pub(crate) fn trust(client: ConfigBuilder<AgentScope>, _: &Config) -> ConfigBuilder<AgentScope> {
+    client
 }

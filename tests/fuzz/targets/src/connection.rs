@@ -12,6 +12,9 @@ use crate::answers::{self, Expected};
 use crate::input::{Choices, Input, forget};
 use crate::pieces::{Cuts, Pieces};
 
+/// The `Content-Length` that a handler may set.
+const PROMISED: usize = 7;
+
 /// Drives a connection by the script of `input` until nothing more can come of it.
 pub fn connection(input: &[u8]) {
     let Some(Input { mut choices, wire }) = Input::read(input) else { return };
@@ -334,10 +337,15 @@ impl Rig<'_> {
     /// A response in pieces, of a length that is said or not; sometimes it is not of that length, or the connection
     /// is refused meanwhile.
     fn stream(&mut self, asked: &mut Asked) {
-        let (status, body, fields) = (self.status(), self.body(), self.fields());
-        let length = (self.choices.byte().is_multiple_of(2)).then_some(body.len() as u64);
+        let (status, mut body, fields) = (self.status(), self.body(), self.fields());
+        let mut length = (self.choices.byte().is_multiple_of(2)).then_some(body.len() as u64);
         let waits = self.connection.awaits_continue();
         let follows = self.connection.respond(status, &fields, length, 0);
+        // A body of unknown length has the length that the fields say.
+        if length.is_none() && fields.iter().any(|(name, _)| name == header::CONTENT_LENGTH) {
+            body.resize(PROMISED, b'b');
+            length = Some(PROMISED as u64);
+        }
         assert!(self.connection.is_closing() || !waits, "it is not known what the peer sends next");
         assert!(matches!(self.connection.next_event(), Event::AwaitResponse));
         let (status, sends) = match asked.status_instead(status) {
@@ -437,7 +445,7 @@ impl Rig<'_> {
         let all = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/plain")),
             (header::CONNECTION, HeaderValue::from_static("Close")),
-            (header::CONTENT_LENGTH, HeaderValue::from_static("7")),
+            (header::CONTENT_LENGTH, HeaderValue::from(PROMISED)),
             (header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
             (header::DATE, HeaderValue::from_static("never")),
             (header::SERVER, HeaderValue::from_static("mine")),
