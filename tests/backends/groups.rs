@@ -34,7 +34,7 @@ pub(crate) const AREA: Area = (
         ("a_route_has_its_own_limit_for_bodies", bodies),
         ("handlers_and_middleware_share_the_state_that_the_stop_sees", state),
         ("periodic_calls_have_the_state_and_the_runtime", periodic),
-        ("a_router_behind_a_layer_has_the_parameters_of_its_own_request", params_behind_layers),
+        ("a_router_behind_a_layer_has_the_parameters_of_its_request", params_behind_layers),
         ("a_nested_fallback_has_the_parameters_of_its_prefix", nested_fallbacks),
         ("the_errors_of_a_body_have_their_status_behind_a_layer", body_errors_behind_layers),
     ],

@@ -744,9 +744,10 @@ fn no_answer(backend: Backend) {
 
 fn slow_frame(backend: Backend) {
     const INTERVAL: Duration = Duration::from_millis(200);
-    let (tell, reports) = mpsc::channel();
-    let server = serve(backend, |upgrade| upgrade.ping_interval(Some(INTERVAL)), reporting(tell));
     loop {
+        // The reports of an attempt that does not count are not those of the next one.
+        let (tell, reports) = mpsc::channel();
+        let server = serve(backend, |upgrade| upgrade.ping_interval(Some(INTERVAL)), reporting(tell));
         let (mut slow, mut pause) = (peer(&server), Duration::ZERO);
         // A frame of 100 kB, which the peer does not send to its end. A ping finds no place in it.
         let begin = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0x86, 0xa0, 0, 0, 0, 0];

@@ -23,8 +23,9 @@ use crate::proto::error::Error;
 use crate::proto::response::Response;
 
 /// The number of bytes after which a connection ends its turn, so that other connections run: bytes that it writes, and
-/// bytes of a body or of a lingering close that it reads. The last write or read of a turn may exceed the number.
-const MAX_PER_TURN: usize = 512 << 10;
+/// bytes of a body or of a lingering close that it reads. The last write or read of a turn may exceed the number. The
+/// stream of an upgraded connection has the same number in each direction.
+pub(crate) const MAX_PER_TURN: usize = 512 << 10;
 
 /// The connection has ended, or must be closed without a flush.
 pub(crate) struct Closed;

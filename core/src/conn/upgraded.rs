@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::conn::driver::ConnectionState;
-use crate::conn::io::Io;
+use crate::conn::io::{Io, MAX_PER_TURN};
 use crate::conn::transport::Transport;
 use crate::proto::BoxFuture;
 use crate::proto::response::Upgrade;
@@ -24,9 +24,6 @@ use crate::runtime::handle::before;
 use crate::runtime::latch::Guard;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::stall::Origin;
-
-/// The bytes that are read, and the bytes that are written, before other connections run.
-const MAX_PER_TURN: usize = 512 << 10;
 
 /// Hands a connection over to the function of an upgrade. `state` keeps the place of the connection among the open
 /// ones.

@@ -39,7 +39,7 @@ use crate::runtime::pool::Busy;
 ///
 /// # Errors of an application
 ///
-/// An application that formats its errors in another way, for example as JSON, has an error type of its own. It makes
+/// An application that formats its errors in another way, for example as JSON, has another error type. It makes
 /// that type of every `Refusal`, by [`status`](Refusal::status), [`headers`](Refusal::headers) and
 /// [`why`](Refusal::why). One implementation of `From` serves all errors of this crate:
 ///

@@ -9,7 +9,7 @@ impl Request {
     /// Returns the state of type `T` that [`Router::with_state`](crate::Router::with_state) has given to the router of
     /// the route. If several routers around the route have a state of this type, it is that of the innermost.
     ///
-    /// The `Arc` is that of the router: a state is shared without an `Arc` of its own, and the value that is returned
+    /// The `Arc` is that of the router: a state is shared without another `Arc`, and the value that is returned
     /// can be kept beyond the request.
     ///
     /// # Panics
