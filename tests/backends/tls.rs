@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, io as async_io, stream};
+use gearshift::rustls::client::{Resumption, Tls12Resumption};
 use gearshift::rustls::pki_types::ServerName;
 use gearshift::rustls::{self, ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use gearshift::ws::{Message, WebSocket};
@@ -44,6 +45,7 @@ pub(crate) const AREA: Area = (
         ("refuses_plain_http_with_400", plain_http),
         ("sends_an_alert_before_it_closes", alerts),
         ("chooses_the_certificate_by_name", names),
+        ("chooses_the_certificate_by_key", keys),
         ("reloads_its_certificates", reloads),
         ("asks_for_certificates_of_clients", client_certificates),
         ("resumes_sessions", resumption),
@@ -385,12 +387,16 @@ fn close_notifies(backend: Backend) {
 
 fn cut_response(backend: Backend) {
     let fixture = Fixture::start(backend);
-    let mut peer = fixture.connect();
-    // The end of the connection is the end of the body, so only `close_notify` tells a whole body from a part.
-    peer.send("GET /cut HTTP/1.0\r\n\r\n");
-    let (answer, has_notify) = read_to_end(&mut peer);
-    assert!(answer.ends_with(b"begun"), "{:?}", String::from_utf8_lossy(&answer));
-    assert!(!has_notify);
+    // The end of the connection is the end of the body, so only `close_notify` tells a whole body from a part. The rest of
+    // a request that nobody reads must not reset the connection, because that would destroy the part.
+    let unread = "Content-Length: 1000000\r\n\r\n".to_owned() + &"x".repeat(200_000);
+    for rest in ["\r\n", &unread] {
+        let mut peer = fixture.connect();
+        peer.send(format!("GET /cut HTTP/1.0\r\n{rest}"));
+        let (answer, has_notify) = read_to_end(&mut peer);
+        assert!(answer.ends_with(b"begun"), "{:?}", String::from_utf8_lossy(&answer));
+        assert!(!has_notify);
+    }
 }
 
 fn half_closed(backend: Backend) {
@@ -482,6 +488,23 @@ fn names(backend: Backend) {
     assert!(error.to_string().contains("localhost"), "{error}");
 }
 
+/// The first certificate that the peer can verify is the one it gets.
+fn keys(backend: Backend) {
+    let authority = Authority::new();
+    let first = authority.issue_with(&rcgen::PKCS_ED25519, &["localhost"]);
+    let second = authority.issue(&["localhost"]);
+    let tls = TlsConfig::from_pem(&first.pem, &first.key_pem)
+        .and_then(|tls| tls.with_certificate(&second.pem, &second.key_pem))
+        .expect("valid certificates");
+    let server = serve(backend, few_workers(backend), tls);
+    for version in VERSIONS {
+        let client = peer::client(&authority, version, None);
+        assert!(shown(&server, &client, "localhost") == first.der.to_vec(), "{version:?}");
+        let client = peer::client_of_ecdsa(&authority, version);
+        assert!(shown(&server, &client, "localhost") == second.der.to_vec(), "{version:?}");
+    }
+}
+
 fn reloads(backend: Backend) {
     let (old, new) = (Authority::new(), Authority::new());
     let folder = Folder::new(backend, "reload");
@@ -564,12 +587,18 @@ fn refused(peer: &mut Peer) -> Option<rustls::AlertDescription> {
 
 fn resumption(backend: Backend) {
     let fixture = Fixture::start(backend);
-    for version in VERSIONS {
-        let client = peer::client(&fixture.authority, version, None);
+    let clients = VERSIONS.map(|version| peer::client(&fixture.authority, version, None));
+    // A client of TLS 1.2 without tickets, whose sessions the server keeps.
+    let mut without_tickets = ClientConfig::clone(&clients[0]);
+    without_tickets.resumption =
+        Resumption::in_memory_sessions(8).tls12_resumption(Tls12Resumption::SessionIdOnly);
+    let [first, second] = clients;
+    for client in [first, second, Arc::new(without_tickets)] {
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
             let mut peer = connect(fixture.server.addr(), &client, "localhost");
             // The name is known also in a session that was resumed.
             assert!(peer.get("/tls").text().contains(" localhost "));
+            let version = peer.socket.conn.protocol_version();
             assert_eq!(peer.socket.conn.handshake_kind(), Some(kind), "{version:?}");
         }
     }

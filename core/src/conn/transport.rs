@@ -55,11 +55,12 @@ pub trait Transport: Send + Unpin + 'static {
     /// An error of the system; `NotConnected` if the peer has left.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Whether [`Transport::poll_shutdown`] tells the peer that the connection has ended in order, as `close_notify` of
-    /// TLS does. The driver then calls it before it drops the transport, unless a response was cut short.
-    fn announces_end(&self) -> bool {
-        false
-    }
+    /// Tells the peer that the connection ends in order, as `close_notify` of TLS does. A transport without such a message
+    /// does nothing. Nothing is written after this. The driver calls it, perhaps twice, before it ends the sending side or
+    /// drops the transport, unless a response was cut short.
+    ///
+    /// The message is sent without a wait: a peer for which the system has no room does not read.
+    fn announce_end(&mut self, _: &mut Context<'_>) {}
 
     /// Returns and clears the error that the system has recorded for the socket (`SO_ERROR`). Only this error reports
     /// that a peer has left after it has ended its sending side.

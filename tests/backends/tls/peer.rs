@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use gearshift::rustls::SignatureScheme::ECDSA_NISTP256_SHA256;
+use gearshift::rustls::crypto::CryptoProvider;
 use gearshift::rustls::crypto::aws_lc_rs::default_provider;
 use gearshift::rustls::pki_types::ServerName;
 use gearshift::rustls::version::{TLS12, TLS13};
@@ -27,9 +29,31 @@ pub(super) fn client(
     version: &'static SupportedProtocolVersion,
     certified: Option<&Certified>,
 ) -> Arc<ClientConfig> {
+    client_with(default_provider(), authority, version, certified)
+}
+
+/// The settings of a client that can verify no signatures but those of ECDSA.
+pub(super) fn client_of_ecdsa(
+    authority: &Authority,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let mut provider = default_provider();
+    let algorithms = &mut provider.signature_verification_algorithms;
+    let of_ecdsa = algorithms.mapping.iter().find(|(scheme, _)| *scheme == ECDSA_NISTP256_SHA256);
+    let of_ecdsa = of_ecdsa.expect("the provider knows it");
+    (algorithms.mapping, algorithms.all) = (std::slice::from_ref(of_ecdsa), of_ecdsa.1);
+    client_with(provider, authority, version, None)
+}
+
+fn client_with(
+    provider: CryptoProvider,
+    authority: &Authority,
+    version: &'static SupportedProtocolVersion,
+    certified: Option<&Certified>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der.clone()).expect("a certificate");
-    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[version])
         .expect("a version of the provider")
         .with_root_certificates(roots);

@@ -3,6 +3,7 @@
 use gearshift::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SignatureAlgorithm,
 };
 
 /// An authority that issues certificates.
@@ -32,13 +33,18 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem, der }
     }
 
-    /// Issues a certificate for servers and clients.
+    /// Issues a certificate for servers and clients, with a key for ECDSA.
     pub(super) fn issue(&self, names: &[&str]) -> Certified {
+        self.issue_with(&rcgen::PKCS_ECDSA_P256_SHA256, names)
+    }
+
+    /// Issues a certificate for servers and clients, with a key for `algorithm`.
+    pub(super) fn issue_with(&self, algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Certified {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("valid names");
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().expect("a key");
+        let key = KeyPair::generate_for(algorithm).expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Certified {
             pem: certificate.pem(),

@@ -39,11 +39,8 @@ impl<T: Transport> Driving<T> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            // The end of a response that was cut is no end in order.
-            AfterFlush::Close if io.is_cut && io.transport.announces_end() => {
-                return Poll::Ready(Err(Closed));
-            }
             AfterFlush::Close if io.must_linger(service) => {
+                io.announce_end(cx);
                 if !matches!(io.transport.poll_shutdown(cx), Poll::Ready(Ok(()))) {
                     return Poll::Ready(Err(Closed));
                 }

@@ -110,8 +110,8 @@ impl<T: Transport> Transport for MaybeTls<T> {
         either!(self, poll_shutdown(cx))
     }
 
-    fn announces_end(&self) -> bool {
-        either!(self, announces_end())
+    fn announce_end(&mut self, cx: &mut Context<'_>) {
+        either!(self, announce_end(cx));
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {
@@ -292,15 +292,13 @@ impl<T: Transport> Transport for Tls<T> {
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.sealed == 0 && self.session.queue_end().is_ok() {
-            // If the system has no room for `close_notify`, the peer does not read.
-            let _ = self.poll_send(cx);
-        }
         self.inner.poll_shutdown(cx)
     }
 
-    fn announces_end(&self) -> bool {
-        self.session.is_open()
+    fn announce_end(&mut self, cx: &mut Context<'_>) {
+        if self.sealed == 0 && self.session.queue_end().is_ok() {
+            let _ = self.poll_send(cx);
+        }
     }
 
     fn take_error(&mut self) -> io::Result<Option<io::Error>> {

@@ -81,12 +81,6 @@ impl Session {
         matches!(self.phase, Phase::New | Phase::Handshake)
     }
 
-    /// Whether application data can be exchanged.
-    #[inline]
-    pub(super) fn is_open(&self) -> bool {
-        self.phase == Phase::Open
-    }
-
     /// Whether the peer speaks plain HTTP.
     pub(super) fn is_plain(&self) -> bool {
         self.phase == Phase::Plain
@@ -217,7 +211,7 @@ impl Session {
 
     /// Queues `close_notify`, unless the session is not open or has queued it before.
     pub(super) fn queue_end(&mut self) -> io::Result<()> {
-        if !self.is_open() || self.has_sent_end {
+        if self.phase != Phase::Open || self.has_sent_end {
             return Ok(());
         }
         self.has_sent_end = true;
