@@ -18,7 +18,7 @@
 //! | --- | --- |
 //! | 0 | the server stopped, and all requests in flight were answered; background tasks may have been cut, and a warning has their number |
 //! | 1 | requests were cut, or the server failed while it ran or did not stop in time |
-//! | 2 | the command line or the environment is invalid |
+//! | 2 | the command line, the environment or the file of `--config` is invalid |
 //! | 3 | the server cannot start: an address is in use, the backend does not support a setting, the application failed, the system refuses a resource |
 //! | 4 | the backend is unknown or not compiled in |
 //!
@@ -28,6 +28,11 @@
 //!
 //! If the soft limit of file descriptors is too low for the maximum number of connections, it is raised as far as the
 //! hard limit allows.
+//!
+//! `--config FILE` names a file with settings in TOML, whose keys are the names of the flags, those of the application
+//! included. A flag has precedence over its environment variable, the variable over the file, and the file over the
+//! default. `--check-config` checks all settings without listening, and `--print-config` prints them as such a file.
+//! The document `docs/configuration.md` has the details.
 //!
 //! With the feature `tls`, the flags `--tls-cert` and `--tls-key` let the server speak TLS, and SIGHUP reads their files
 //! again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as it is.
@@ -40,6 +45,7 @@
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
 //! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.
 
+mod config_file;
 mod descriptors;
 mod log_queue;
 #[cfg(not(feature = "tls"))]
@@ -110,31 +116,46 @@ pub fn run(app: impl Into<App>) -> ExitCode {
     }
 }
 
-/// Parses the command line of a program that has more flags. An environment variable that is blank counts as not set.
+/// Parses the command line of a program that has more flags, with the environment and the file of `--config`. An
+/// environment variable that is blank counts as not set.
 ///
 /// # Errors
-/// The status to exit with. The help is then on standard output, or one line with the error on standard error.
+/// The status to exit with. The help or the settings are then on standard output, or one line with the error on
+/// standard error.
 ///
 /// [`Settings`] has an example.
 pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
-    without_blanks(P::command()).try_get_matches().and_then(|matches| P::from_arg_matches(&matches)).map_err(
-        |error| {
-            if error.use_stderr() {
-                let message = error.to_string();
-                let line = one_line(&message);
-                match variable_of(&error, P::command()) {
-                    Some((variable, flag)) => {
-                        let line = line.replacen(&format!(" for '{flag}'"), "", 1);
-                        fail(USAGE, format_args!("the environment variable {variable}: {line}"))
-                    }
-                    None => fail(USAGE, &line),
-                }
-            } else {
-                let _ = error.print();
-                ExitCode::SUCCESS
-            }
-        },
-    )
+    let args: Vec<_> = env::args_os().collect();
+    let command = without_blanks(P::command());
+    let command = config_file::with_file(command, &args).map_err(|why| fail(USAGE, why))?;
+    let given = command.try_get_matches_from(args).map_err(|error| refused::<P>(&error))?;
+    let program = P::from_arg_matches(&given).map_err(|error| refused::<P>(&error))?;
+    match config_file::printed(&P::command(), &given) {
+        None => Ok(program),
+        Some(Ok(settings)) => {
+            // The only possible error is a closed standard output, and there is no other place to report it.
+            let _ = io::stdout().write_all(settings.as_bytes());
+            Err(ExitCode::SUCCESS)
+        }
+        Some(Err(why)) => Err(fail(USAGE, why)),
+    }
+}
+
+/// Reports that the command line is not parsed: it asks for the help, or it is invalid.
+fn refused<P: CommandFactory>(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let message = error.to_string();
+    let line = one_line(&message);
+    match variable_of(error, P::command()) {
+        Some((variable, flag)) => {
+            let line = line.replacen(&format!(" for '{flag}'"), "", 1);
+            fail(USAGE, format_args!("the environment variable {variable}: {line}"))
+        }
+        None => fail(USAGE, &line),
+    }
 }
 
 /// What is wrong in the message of an error, and a similar flag that exists.
@@ -191,6 +212,9 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     if settings.list_backends {
         return list_backends();
     }
+    if settings.file.were_ignored() {
+        return fail(USAGE, "this program reads no file of settings: it does not call gearshift::cli::parse");
+    }
     if let Err(error) = log_to_stderr(settings.log_level) {
         return fail(CANNOT_START, format_args!("the log could not be set up: {error}"));
     }
@@ -204,6 +228,12 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
         Ok(tls) => tls,
         Err(error) => return fail(error.exit_status(), error),
     };
+    if settings.file.check_config {
+        return match backend.check(&config).and_then(|()| Server::check(&config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(CANNOT_START, error),
+        };
+    }
     let on_hangup = on_hangup(config.tls.as_ref());
     let grace = config.graceful_timeout;
     let binds = settings.binds();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use gearshift_core::{Bind, Config, Networks, OnDisconnect, Overload};
 
+use super::config_file::FileFlags;
 use super::{TlsFlags, values};
 use crate::{Backend, BackendError};
 
@@ -13,7 +14,7 @@ use crate::{Backend, BackendError};
 const HELP_FOOTER: &str = "\
 TIME is a number of seconds, or a number with the unit ms, s, m or h, or never: 5, 500ms, 2m, never.
 SIZE is a number of bytes, or a number with the unit k, m or g (powers of 1,024): 4096, 64k, 2GiB.
-A flag has precedence over its environment variable. An empty variable counts as not set.
+A flag has precedence over its environment variable, and the variable over --config. An empty variable counts as not set.
 
 Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second one stops it at
 once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again.
@@ -21,14 +22,17 @@ once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again.
 Exit status:
   0  stopped, and all requests in flight were answered (background tasks may have been cut: see the log)
   1  requests were cut, or the server failed while it ran or did not stop in time
-  2  the command line or the environment is invalid
+  2  the command line, the environment or the file of --config is invalid
   3  the server cannot start
   4  the backend is unknown or not compiled in";
 
-/// The settings of a server, from the command line and the environment.
+/// The settings of a server, from the command line, the environment and the file of `--config`.
 ///
-/// A program that has more flags includes these with `#[command(flatten)]`. A flag has precedence over its
-/// environment variable, and the variable over the default. [`parse`](super::parse) takes a blank variable as not set.
+/// A program that has more flags includes these with `#[command(flatten)]`. The flags of the program
+/// are then keys of the file of `--config` as well. A flag has precedence over its environment variable, the variable
+/// over the file, and the file over the default. [`parse`](super::parse) reads the file, and takes a blank variable as
+/// not set. It must be called, because clap alone does not read the file: [`serve`](super::serve) then refuses
+/// `--config`.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -60,7 +64,10 @@ Exit status:
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server", after_help = HELP_FOOTER)]
 pub struct Settings {
-    /// Concurrency model, one of --list-backends
+    #[command(flatten)]
+    pub(crate) file: FileFlags,
+
+    /// Concurrency model, one of --list-backends [default: the first of them]
     #[arg(short = 'k', long, value_name = "NAME", env = "GEARSHIFT_BACKEND")]
     backend: Option<String>,
 

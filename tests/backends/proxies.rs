@@ -72,9 +72,10 @@ fn shown(client: Origin<'_>) -> String {
     format!("{address} {port} {} {}", client.scheme(), client.host().unwrap_or("-"))
 }
 
-/// Tells the client at `/` and `/service`, and the peer at `/peer`.
+/// Tells the client at `/` and `/service`, and the peer at `/peer`. A check of a proxy asks for `/readyz`.
 pub(crate) fn app() -> Router {
     Router::new()
+        .get("/readyz", sync(|_| "ready"))
         .get("/", sync(|request: Request| shown(request.client())))
         .get("/later", async |request: Request| {
             request.runtime().sleep(Duration::from_millis(1)).await;

@@ -1,8 +1,9 @@
-//! nginx and HAProxy in front of a server, with the configurations of `docs/proxies.md`. Tests whose proxy is not
+//! nginx and HAProxy in front of a server, with the configurations in `deploy/`. Tests whose proxy is not
 //! installed are skipped and say so; with `REQUIRE_PROXIES` in the environment they fail.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,8 +39,14 @@ struct Proxy {
 
 impl Proxy {
     /// Starts a proxy that inherits its listening socket as descriptor 3. `configure` returns its configuration for the
-    /// address of the socket. Returns `None` if the program is not installed.
-    fn start(name: &str, args: &[&str], configure: impl FnOnce(SocketAddr) -> String) -> Option<Proxy> {
+    /// address of the socket, and the proxy must find it valid with the flag `check`. Returns `None` if the program is
+    /// not installed.
+    fn start(
+        name: &str,
+        args: &[&str],
+        check: &str,
+        configure: impl FnOnce(SocketAddr) -> String,
+    ) -> Option<Proxy> {
         static PROXIES: AtomicUsize = AtomicUsize::new(0);
         let installed = Command::new(name).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if installed.is_err() {
@@ -56,7 +63,14 @@ impl Proxy {
         fs::write(&file, configure(addr)).expect("the directory is new");
         let mut command = Command::new(name);
         command.args(args).arg(&file).env("NGINX", "3;");
-        let mut command = inheriting(&command, listener.into());
+        let listener: OwnedFd = listener.into();
+        let again = listener.try_clone().expect("a descriptor is free");
+        let mut checking = inheriting(&command, again);
+        let checked = checking.arg(check).current_dir(&directory).output().expect("it is installed");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{name} refuses its configuration: {said}");
+        assert!(!said.contains("[warn") && !said.contains("[WARNING]"), "{name} warns: {said}");
+        let mut command = inheriting(&command, listener);
         let process = command.current_dir(&directory).stderr(Stdio::null()).spawn().expect("it is installed");
         Some(Proxy { process, directory, addr })
     }
@@ -82,16 +96,17 @@ impl Drop for Proxy {
     }
 }
 
-/// The first block of code below a heading of the document.
-fn documented(heading: &str) -> String {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/proxies.md");
-    let page = fs::read_to_string(page).expect("the document");
-    let section = page.split_once(&format!("\n## {heading}\n")).expect("the heading is there").1;
-    let block = section.split("```").nth(1).expect("a block of code");
-    block.split_once('\n').expect("a language").1.to_owned()
+/// A file of `deploy/`, with the address of the server in place of those of both instances.
+fn deployed(path: &str, server: &Running) -> String {
+    let path = format!("{}/deploy/{path}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(path).expect("the file is there");
+    let addr = server.addr().to_string();
+    let replaced = text.replace("127.0.0.1:8001", &addr).replace("127.0.0.1:8002", &addr);
+    assert_eq!(replaced.matches(&addr).count(), 2, "{text}");
+    replaced
 }
 
-fn start_nginx(heading: &str, context: &str, server: &Running) -> Option<Proxy> {
+fn start_nginx(path: &str, context: &str, server: &Running) -> Option<Proxy> {
     const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
     let mut module = String::new();
     if context == "stream" {
@@ -105,10 +120,8 @@ fn start_nginx(heading: &str, context: &str, server: &Running) -> Option<Proxy> 
         }
         module = format!("load_module {STREAM};");
     }
-    Proxy::start("nginx", &["-p", ".", "-e", "error.log", "-c"], |addr| {
-        let block = documented(heading);
-        let block = block.replace("listen 80;", &format!("listen {addr};"));
-        let block = block.replace("127.0.0.1:8000", &server.addr().to_string());
+    Proxy::start("nginx", &["-p", ".", "-e", "error.log", "-c"], "-t", |addr| {
+        let block = deployed(path, server).replace("listen 80;", &format!("listen {addr};"));
         let paths = match context {
             "http" => {
                 "access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; \
@@ -120,11 +133,9 @@ fn start_nginx(heading: &str, context: &str, server: &Running) -> Option<Proxy> 
     })
 }
 
-fn start_haproxy(heading: &str, sends: &str, server: &Running) -> Option<Proxy> {
-    Proxy::start("haproxy", &["-db", "-f"], |_| {
-        let block = documented(heading).replace("bind :80", "bind fd@3").replace("send-proxy-v2-ssl", sends);
-        let block = block.replace("127.0.0.1:8000", &server.addr().to_string());
-        format!("defaults\n    timeout connect 60s\n    timeout client 60s\n    timeout server 60s\n{block}")
+fn start_haproxy(path: &str, sends: &str, server: &Running) -> Option<Proxy> {
+    Proxy::start("haproxy", &["-db", "-f"], "-c", |_| {
+        deployed(path, server).replace("bind :80", "bind fd@3").replace("send-proxy-v2-ssl", sends)
     })
 }
 
@@ -176,22 +187,22 @@ fn expect_header(config: &mut Config) {
 
 fn nginx(backend: Backend) {
     let server = server(backend, trust);
-    check_fields(start_nginx("nginx", "http", &server));
+    check_fields(start_nginx("nginx/app.conf", "http", &server));
 }
 
 fn nginx_bytes(backend: Backend) {
     let server = server(backend, expect_header);
-    check_header(start_nginx("nginx, bytes", "stream", &server));
+    check_header(start_nginx("nginx/app-stream.conf", "stream", &server));
 }
 
 fn haproxy(backend: Backend) {
     let server = server(backend, trust);
-    check_fields(start_haproxy("HAProxy", "", &server));
+    check_fields(start_haproxy("haproxy/haproxy.cfg", "", &server));
 }
 
 fn haproxy_bytes(backend: Backend) {
     let server = server(backend, expect_header);
     for sends in ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl"] {
-        check_header(start_haproxy("HAProxy, bytes", sends, &server));
+        check_header(start_haproxy("haproxy/haproxy-tcp.cfg", sends, &server));
     }
 }

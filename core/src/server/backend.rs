@@ -161,10 +161,28 @@ impl Server {
     /// [`ServeError::Value`] for a setting without a meaning, [`ServeError::Bind`] for the first address that cannot be
     /// bound.
     pub fn bind(binds: &[Bind], config: Config) -> Result<Server, ServeError> {
-        check_values(&config)?;
+        Server::check(&config)?;
         let listeners = Listener::bind(binds, &config)?;
         warn_of_few_descriptors(&config, listeners.len());
         Ok(Server { listeners, config, shutdown: Shutdown::new(), on_serving: None })
+    }
+
+    /// Checks the values of the settings whose meaning does not depend on the backend, as [`Server::bind`] does.
+    ///
+    /// # Errors
+    /// [`ServeError::Value`] for a value that is not allowed.
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Config, Server};
+    ///
+    /// let mut config = Config::default();
+    /// assert!(Server::check(&config).is_ok());
+    /// config.max_connections = 0;
+    /// assert!(Server::check(&config).is_err());
+    /// ```
+    pub fn check(config: &Config) -> Result<(), ServeError> {
+        check_values(config)
     }
 
     /// A handle to stop the server.

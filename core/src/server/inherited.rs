@@ -74,7 +74,8 @@ fn is_stream_listener(socket: &Socket) -> io::Result<bool> {
 /// Duplicates a descriptor.
 fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     let (here, there) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    let message = [ControlMessage::ScmRights(&[number])];
+    let numbers = [number];
+    let message = [ControlMessage::ScmRights(&numbers)];
     sendmsg::<()>(here.as_raw_fd(), &[IoSlice::new(&[0])], &message, MsgFlags::empty(), None)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut received = RecvAncillaryBuffer::new(&mut space);
