@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use gearshift_core::{Bind, Config, Networks, OnDisconnect, Overload};
+use gearshift_core::{Bind, Config, ForwardedField, Networks, OnDisconnect, Overload};
 
 use super::config_file::FileFlags;
 use super::{TlsFlags, values};
@@ -229,10 +229,15 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "GEARSHIFT_MAX_PIPELINE", value_parser = values::count)]
     max_pipeline: Option<usize>,
 
-    /// Proxies whose Forwarded and X-Forwarded fields are believed: addresses, networks, unix or *, separated by commas
+    /// Proxies whose fields that tell the client are believed: addresses, networks, unix or *, separated by commas
     /// [default: none]
     #[arg(long, value_name = "NETS", env = "GEARSHIFT_FORWARDED_ALLOW_IPS")]
     forwarded_allow_ips: Option<Networks>,
+
+    /// Fields of these proxies: x-forwarded for X-Forwarded-For, -Proto and -Host, or forwarded for Forwarded
+    /// [default: x-forwarded]
+    #[arg(long, value_name = "WORD", env = "GEARSHIFT_FORWARDED_FIELD", value_parser = values::forwarded_field)]
+    forwarded_field: Option<ForwardedField>,
 
     /// Proxies whose connections begin with a header of the PROXY protocol, version 1 or 2 [default: none]
     #[arg(long, value_name = "NETS", env = "GEARSHIFT_PROXY_PROTOCOL_FROM")]
@@ -316,6 +321,7 @@ impl Settings {
         set(&mut config.write_timeout, self.write_timeout);
         set(&mut config.graceful_timeout, self.graceful_timeout);
         set(&mut config.forwarded_from, self.forwarded_allow_ips.clone());
+        set(&mut config.forwarded_field, self.forwarded_field);
         set(&mut config.proxy_protocol_from, self.proxy_protocol_from.clone());
         config.access_log = self.access_log && !self.no_access_log;
         config.date_header = !self.no_date_header;
@@ -377,7 +383,7 @@ mod tests {
              --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
              --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
-             --proxy-protocol-from 10.0.0.1",
+             --forwarded-field forwarded --proxy-protocol-from 10.0.0.1",
         );
         assert_eq!(
             format!("{config:?}"),
@@ -390,7 +396,7 @@ mod tests {
              graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
              body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8), \
-             proxy_protocol_from: Networks(10.0.0.1/32), tls: None }"
+             forwarded_field: Forwarded, proxy_protocol_from: Networks(10.0.0.1/32), tls: None }"
         );
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gearshift_core::{Bind, Limits, OnDisconnect, Overload};
+use gearshift_core::{Bind, ForwardedField, Limits, OnDisconnect, Overload};
 use nix::unistd::{Group, User};
 
 /// Reads `5` or `5s`, `500ms`, `2m`, `1h`, or `never`.
@@ -112,6 +112,15 @@ pub(crate) fn on_disconnect(text: &str) -> Result<OnDisconnect, String> {
     }
 }
 
+/// Reads the kind of fields in which proxies tell the client.
+pub(crate) fn forwarded_field(text: &str) -> Result<ForwardedField, String> {
+    match text {
+        "x-forwarded" => Ok(ForwardedField::XForwarded),
+        "forwarded" => Ok(ForwardedField::Forwarded),
+        _ => Err("not x-forwarded or forwarded".to_owned()),
+    }
+}
+
 /// Reads the size of a buffer: from 1 byte to 1 GiB.
 pub(crate) fn buffer(text: &str) -> Result<usize, String> {
     bounded(size(text)?, 1 << 30)
@@ -212,6 +221,7 @@ mod tests {
         check(user, [("root", 0), ("0", 0), ("1234", 1234)], &["", "no such user", "-1"]);
         check(group, [("root", 0), ("4294967294", u32::MAX - 1)], &["no such group", "4294967295"]);
         check(overload, [("refuse", Overload::Refuse)], &["Wait", ""]);
+        check(forwarded_field, [("forwarded", ForwardedField::Forwarded)], &["Forwarded", "both", ""]);
         check(on_disconnect, [("ignore", OnDisconnect::Ignore)], &["abort"]);
     }
 }

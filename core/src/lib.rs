@@ -53,7 +53,7 @@ pub use proto::{BoxError, BoxFuture};
 
 pub use runtime::body_reader::BodyReader;
 pub use runtime::clock;
-pub use runtime::config::{self, Config, OnDisconnect, Overload};
+pub use runtime::config::{self, Config, ForwardedField, OnDisconnect, Overload};
 pub use runtime::endpoint::Endpoint;
 pub use runtime::handle::{Elapsed, Engine, EngineStats, Runtime, Work};
 pub use runtime::latch::{self, Latch};
@@ -113,6 +113,7 @@ pub use web::ws;
 pub mod h1 {
     pub use crate::proto::connection::{Buffered, Connection, Event, Piece, WrongLength};
     pub use crate::proto::error::Error;
+    pub use crate::proto::proxy_header::{NoHeader as NoProxyHeader, ProxyHeader, Source as ProxySource};
 }
 
 /// The checker's `thread_local`, also for values that are marked as constant.

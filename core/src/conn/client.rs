@@ -11,6 +11,7 @@ use crate::conn::context::{Context, Peer, RequestContext};
 use crate::proto::fields::Fields;
 use crate::proto::forwarded::{Element, Node, forwarded, host, is_https, list};
 use crate::proto::request::Request;
+use crate::runtime::config::{Config, ForwardedField};
 use crate::runtime::networks::Networks;
 
 /// The client for which a request was made, from [`Request::client`].
@@ -34,6 +35,26 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
+    /// The client that [`Request::client`] returns if a server with these settings receives a request with these fields
+    /// from `peer`. This tries settings without a server.
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::{Client, Config, HeaderMap};
+    ///
+    /// let mut config = Config::default();
+    /// config.forwarded_from = "10.0.0.0/8".parse()?;
+    /// let mut fields = HeaderMap::new();
+    /// fields.insert("x-forwarded-for", "198.51.100.9, 192.0.2.1".parse()?);
+    /// let client = Client::of(&config, Some("10.0.0.1:4711".parse()?), &fields);
+    /// assert_eq!(client.address(), Some("192.0.2.1".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of(config: &Config, peer: Peer, fields: &'a HeaderMap) -> Client<'a> {
+        let host = fields.get(header::HOST).and_then(|host| std::str::from_utf8(host.as_bytes()).ok());
+        Origin::new(peer, config.tls.is_some(), config).client(fields, host)
+    }
+
     /// The IP address. `None` on a Unix socket, if a trusted proxy hides it (`unknown`), and for a request that no
     /// server has received.
     pub fn address(&self) -> Option<IpAddr> {
@@ -66,13 +87,21 @@ pub(crate) struct Origin {
     pub(crate) is_https: bool,
     /// The proxies that are trusted. Empty if the peer is none of them.
     trusted: Networks,
+    field: ForwardedField,
 }
 
 impl Origin {
-    /// The facts about a peer. `trusted` is [`Config::forwarded_from`](crate::Config::forwarded_from).
-    pub(crate) fn new(peer: Peer, is_https: bool, trusted: &Networks) -> Origin {
+    /// The facts about a peer of a server with these settings.
+    pub(crate) fn new(peer: Peer, is_https: bool, config: &Config) -> Origin {
+        let trusted = &config.forwarded_from;
         let is_trusted = !trusted.is_empty() && trusted.contains(peer.map(|peer| peer.ip()));
-        Origin { peer, is_https, trusted: if is_trusted { trusted.clone() } else { Networks::default() } }
+        let trusted = if is_trusted { trusted.clone() } else { Networks::default() };
+        Origin { peer, is_https, trusted, field: config.forwarded_field }
+    }
+
+    /// The facts about a request that no server has received.
+    pub(crate) fn unknown() -> Origin {
+        Origin { peer: None, is_https: false, trusted: Networks::default(), field: ForwardedField::default() }
     }
 
     /// Whether the fields of requests tell their client.
@@ -93,10 +122,10 @@ impl Origin {
         if !self.is_trusted() {
             return direct;
         }
-        if fields.lines("forwarded").next().is_some() {
-            return self.by_forwarded(fields, direct).unwrap_or(direct);
+        match self.field {
+            ForwardedField::XForwarded => self.by_x_forwarded(fields, direct),
+            ForwardedField::Forwarded => self.by_forwarded(fields, direct).unwrap_or(direct),
         }
-        self.by_x_forwarded(fields, direct)
     }
 
     /// `None` if the element of the client is malformed.
@@ -201,8 +230,7 @@ impl Request {
     ///
     /// Without a trusted proxy the address is that of [`Request::peer`], the scheme is that of the connection, and the
     /// host is that of the request. If the peer is in [`Config::forwarded_from`](crate::Config::forwarded_from), the
-    /// fields `Forwarded`, or without it `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`, tell them. The
-    /// fields are read at each call.
+    /// fields of [`Config::forwarded_field`](crate::Config::forwarded_field) tell them. The fields are read at each call.
     ///
     /// ```
     /// # extern crate gearshift_core as gearshift;
@@ -253,10 +281,21 @@ mod tests {
 
     use super::*;
 
-    /// The client of a request with these fields, as `ADDRESS PORT SCHEME HOST`. The peer is 10.0.0.1.
+    /// The client of a request with these fields, as `ADDRESS PORT SCHEME HOST`. The peer is 10.0.0.1. The first field
+    /// is of the kind that is read.
     fn client(trusted: &str, fields: &[(&'static str, &str)]) -> String {
-        let trusted = trusted.parse().expect("networks");
-        let origin = Origin::new("10.0.0.1:4711".parse().ok(), false, &trusted);
+        let is_forwarded = fields.first().is_some_and(|(name, _)| *name == "forwarded");
+        let field = if is_forwarded { ForwardedField::Forwarded } else { ForwardedField::XForwarded };
+        client_by(field, trusted, fields)
+    }
+
+    fn client_by(field: ForwardedField, trusted: &str, fields: &[(&'static str, &str)]) -> String {
+        let config = Config {
+            forwarded_from: trusted.parse().expect("networks"),
+            forwarded_field: field,
+            ..Config::default()
+        };
+        let origin = Origin::new("10.0.0.1:4711".parse().ok(), false, &config);
         let mut request = Request::get("/").with_header("host", "inner");
         for (name, value) in fields {
             request = request.append_header(*name, *value);
@@ -355,13 +394,18 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_has_precedence_also_if_it_is_malformed() {
-        let x = ("x-forwarded-for", "192.0.2.2");
-        for (value, expected) in
-            [("for=192.0.2.1", "192.0.2.1 - http inner"), ("for=\"", DIRECT), ("for=x", DIRECT), ("", DIRECT)]
-        {
-            assert_eq!(client("10.0.0.1", &[x, ("forwarded", value)]), expected, "{value}");
+    fn fields_of_one_kind_are_read() {
+        let x =
+            [("x-forwarded-for", "192.0.2.2"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "outer")];
+        for value in ["for=192.0.2.1;proto=http;host=other", "for=192.0.2.1", "for=\"", "for=x", ""] {
+            let fields = [&x[..], &[("forwarded", value)]].concat();
+            let by = |field| client_by(field, "10.0.0.1", &fields);
+            assert_eq!(by(ForwardedField::XForwarded), "192.0.2.2 - https outer", "{value}");
+            let alone = client_by(ForwardedField::Forwarded, "10.0.0.1", &[("forwarded", value)]);
+            assert_eq!(by(ForwardedField::Forwarded), alone, "{value}");
+            assert_eq!(client_by(ForwardedField::XForwarded, "10.0.0.1", &[("forwarded", value)]), DIRECT);
         }
+        assert_eq!(client_by(ForwardedField::Forwarded, "10.0.0.1", &x), DIRECT);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::conn::maybe_tls::TlsSlot;
 use crate::proto::request::Request;
 use crate::proto::request_parts::Carried;
 use crate::runtime::handle::Runtime;
-use crate::runtime::networks::Networks;
 use crate::runtime::shutdown::Shutdown;
 
 /// The address of a peer; `None` on a Unix socket.
@@ -125,7 +124,7 @@ impl Request {
     /// Sets the runtime of a request that no server has received, for tests. The request has no peer, and its
     /// [`cancel_token`](Request::cancel_token) is never cancelled.
     pub fn with_runtime(mut self, runtime: &Runtime) -> Request {
-        let origin = Origin::new(None, false, &Networks::default());
+        let origin = Origin::unknown();
         let context = Context::new(origin, runtime.clone(), Cancel::new(Shutdown::new()));
         self.inner_mut().context = Some(Arc::new(context));
         self

@@ -67,7 +67,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         IpAddr::V4(ip) => SocketAddr::from((ip, peer.port())),
         IpAddr::V6(_) => peer,
     });
-    let origin = Origin::new(peer, service.config.tls.is_some(), &service.config.forwarded_from);
+    let origin = Origin::new(peer, service.config.tls.is_some(), &service.config);
     let state = ConnectionState {
         guard,
         context: Arc::new(context::Context::new(origin, service.runtime.clone(), cancel)),

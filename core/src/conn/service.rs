@@ -231,7 +231,8 @@ impl Service {
         }
     }
 
-    /// Counts a connection for which there was no room, or a request that was incomplete when a stop was requested.
+    /// Counts a connection for which there was no room or which had no PROXY header, or a request that was incomplete
+    /// when a stop was requested.
     pub(crate) fn was_refused(&self) {
         self.runtime.connections().refused.fetch_add(1, Ordering::AcqRel);
     }

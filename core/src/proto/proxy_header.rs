@@ -24,18 +24,29 @@ const SSL_FIXED: usize = 5;
 const CLIENT_SSL: u8 = 0x01;
 
 /// A header at the start of the received bytes.
+///
+/// ```
+/// use gearshift_core::h1::{ProxyHeader, ProxySource};
+///
+/// let bytes = b"PROXY TCP4 192.0.2.1 10.0.0.1 4711 80\r\nGET / HTTP/1.1\r\n";
+/// let header = ProxyHeader::parse(bytes).expect("a header").expect("all of it");
+/// assert_eq!(header.source, ProxySource::Ip("192.0.2.1:4711".parse().expect("an address")));
+/// assert_eq!(&bytes[header.len..], b"GET / HTTP/1.1\r\n");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProxyHeader {
+pub struct ProxyHeader {
     /// The number of its bytes.
-    pub(crate) len: usize,
-    pub(crate) source: Source,
+    pub len: usize,
+    /// The client of the proxy.
+    pub source: Source,
     /// Whether the client of the proxy speaks TLS, as far as the header tells.
-    pub(crate) is_https: bool,
+    pub is_https: bool,
 }
 
-/// The client of the proxy.
+/// The client of a proxy, from [`ProxyHeader::source`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub enum Source {
+    /// The address of the client.
     Ip(SocketAddr),
     /// A peer on a Unix socket.
     Unix,
@@ -45,11 +56,14 @@ pub(crate) enum Source {
 
 /// The bytes do not begin with a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoHeader;
+pub struct NoHeader;
 
 impl ProxyHeader {
     /// Reads the header at the start of `bytes`. `None` if its end has not arrived.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, NoHeader> {
+    ///
+    /// # Errors
+    /// [`NoHeader`] if the bytes do not begin with a valid header, whatever follows them.
+    pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, NoHeader> {
         let begins = |start: &[u8]| bytes.starts_with(start) || start.starts_with(bytes);
         match bytes {
             _ if begins(V1) => parse_v1(bytes),

@@ -196,21 +196,22 @@ pub struct Config {
     pub access_log: bool,
     /// The limits on the input and output of one connection.
     pub limits: Limits,
-    /// The proxies that tell for whom they forward a request, in the field `Forwarded` (RFC 7239), or in
-    /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`. [`Request::client`](crate::Request::client) and
-    /// the access log show the client that they tell. The fields of other peers are ignored. Empty by default: no peer
-    /// is trusted.
+    /// The proxies that tell for whom they forward a request, in the fields of [`Config::forwarded_field`].
+    /// [`Request::client`](crate::Request::client) and the access log show the client that they tell. The fields of
+    /// other peers are ignored. Empty by default: no peer is trusted.
     ///
     /// Each proxy adds the address of its own peer at the end. The client is the first address from the right that is
     /// not one of these proxies, or the leftmost address if all are. What stands on its left is not read, because the
     /// client may have sent it. The scheme and the host are those of the proxy that tells the client's address, or the
     /// leftmost ones if `X-Forwarded-Proto` or `X-Forwarded-Host` has fewer elements than `X-Forwarded-For`.
     ///
-    /// If a request has `Forwarded`, its `X-Forwarded` fields are ignored. If an element that is needed is malformed,
-    /// its field is ignored as a whole, and `Forwarded` does not give way to the others. **A proxy must replace or
-    /// extend the fields that it uses, and delete the others**: one that sets `X-Forwarded-For` alone passes a
-    /// `Forwarded` on that its client has made up.
+    /// If an element that is needed is malformed, its field is ignored as a whole. **A proxy must set or delete each of
+    /// the fields that are read**: one that sets `X-Forwarded-For` alone passes on an `X-Forwarded-Host` that its client
+    /// has made up.
     pub forwarded_from: Networks,
+    /// Which fields of [`Config::forwarded_from`] are read: `X-Forwarded-For` and its relatives by default. The others
+    /// are ignored, also in a request that has no field of this kind.
+    pub forwarded_field: ForwardedField,
     /// The proxies whose connections begin with a header of the PROXY protocol, version 1 or 2, which tells for whom
     /// they connect. Empty by default: a header is a malformed request.
     ///
@@ -219,9 +220,9 @@ pub struct Config {
     /// scheme of [`Request::client`](crate::Request::client) is `https`. `LOCAL`, `UNKNOWN` and an unspecified family
     /// keep the address of the proxy. Other additional values, and checksums, are ignored.
     ///
-    /// A connection of such a proxy without a valid header is closed without a response, with a warning once a second
-    /// at most. A header has at most 107 bytes in version 1 and 4,096 bytes in version 2. The time for it is a part of
-    /// [`Config::header_timeout`].
+    /// A connection of such a proxy without a valid header is closed without a response, and counts as refused in the
+    /// statistics. A warning is logged once a second at most. A header has at most 107 bytes in version 1 and 4,096 bytes
+    /// in version 2. The time for it is a part of [`Config::header_timeout`].
     pub proxy_protocol_from: Networks,
     /// The settings of TLS. `None`: the server speaks plain HTTP. With them, all addresses speak TLS alone; a request
     /// without TLS is answered with 400. [`Config::header_timeout`] includes the handshake. The statistics and the
@@ -265,6 +266,7 @@ impl Default for Config {
             access_log: false,
             limits: Limits::default(),
             forwarded_from: Networks::default(),
+            forwarded_field: ForwardedField::default(),
             proxy_protocol_from: Networks::default(),
             tls: None,
         }
@@ -319,6 +321,29 @@ impl Config {
     pub fn threads_or_default(&self) -> usize {
         self.threads.unwrap_or_else(|| 16 * cores()).max(1)
     }
+}
+
+/// The fields in which the trusted proxies tell for whom they forward a request; see [`Config::forwarded_field`].
+///
+/// A server reads fields of one kind alone. Proxies set one kind, and pass on fields of the other kind that a client has
+/// made up.
+///
+/// ```
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Config, ForwardedField};
+///
+/// let mut config = Config::default();
+/// config.forwarded_from = "10.0.0.0/8".parse()?;
+/// config.forwarded_field = ForwardedField::Forwarded;
+/// # Ok::<(), gearshift::NetworksError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedField {
+    /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// The policy when a resource is exhausted: the policy for connections when [`Config::max_connections`] are open or

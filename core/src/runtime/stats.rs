@@ -35,8 +35,9 @@ pub struct Stats {
     pub connections_upgraded: usize,
     /// The number of accepted connections, including those that were refused.
     pub connections_accepted: u64,
-    /// The number of connections that were refused for lack of room, and of requests that a stop refused: their heads
-    /// were incomplete at their deadline during the stop, or when connections were cut.
+    /// The number of connections that were refused, for lack of room or because a proxy sent no PROXY header, and of
+    /// requests that a stop refused: their heads were incomplete at their deadline during the stop, or when connections
+    /// were cut.
     pub connections_refused: u64,
     /// The number of requests whose handler runs or whose response is being sent.
     pub requests_in_flight: u64,

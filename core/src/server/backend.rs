@@ -323,8 +323,9 @@ pub struct Report {
     /// stop. If the application had not started by then, the number of connections that waited for it. Background tasks
     /// do not count; a warning in the log has their number.
     pub cut: u64,
-    /// The number of connections that were refused for lack of room since the start of the server, and of requests that
-    /// the stop refused: their heads were incomplete at their deadline during the stop, or when connections were cut.
+    /// The number of connections that were refused since the start of the server, for lack of room or because a proxy
+    /// sent no PROXY header, and of requests that the stop refused: their heads were incomplete at their deadline during
+    /// the stop, or when connections were cut.
     pub refused: u64,
 }
 

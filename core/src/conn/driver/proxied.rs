@@ -71,7 +71,7 @@ impl<T: Transport> Driving<T> {
             Source::Proxy => state.context.origin.peer,
         };
         let is_https = header.is_https || service.config.tls.is_some();
-        let origin = Origin::new(peer, is_https, &service.config.forwarded_from);
+        let origin = Origin::new(peer, is_https, &service.config);
         if let Some(access) = &mut io.access {
             access.set_origin(&origin);
         }
@@ -86,6 +86,7 @@ impl<T: Transport> Driving<T> {
 
     #[cold]
     fn without_header(&self, what: &str) -> Closed {
+        self.service.was_refused();
         if self.service.may_log_proxy(LOG_PERIOD) {
             match self.state.as_ref().and_then(|state| state.context.origin.peer) {
                 Some(peer) => log::warn!("{peer} {what}, although it is a proxy, and was disconnected"),
