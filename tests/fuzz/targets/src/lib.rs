@@ -12,6 +12,7 @@ mod head;
 mod input;
 mod oracle;
 mod pieces;
+mod proxies;
 pub mod seeds;
 
 pub use chopping::chopping;
@@ -19,10 +20,16 @@ pub use chunked::chunked;
 pub use connection::connection;
 pub use head::head;
 pub use input::{Input, SCRIPT};
+pub use proxies::proxies;
 
 /// A fuzz target, which panics if an invariant does not hold.
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 4] =
-    [("connection", connection), ("head", head), ("chunked", chunked), ("chopping", chopping)];
+pub const TARGETS: [(&str, Target); 5] = [
+    ("connection", connection),
+    ("head", head),
+    ("chunked", chunked),
+    ("chopping", chopping),
+    ("proxies", proxies),
+];

@@ -98,6 +98,20 @@ const FIELDS: &[&str] = &[
     r"Host: a\r\nA:\r\nB: \t\r\nC: \x80\xff\r\nD: d",
 ];
 
+/// Headers of the PROXY protocol, and lines that the target `proxies` takes as values of fields.
+const PROXIES: &[&str] = &[
+    r"PROXY TCP4 192.0.2.1 10.0.0.1 4711 80\r\nGET / HTTP/1.1\r\n",
+    r"PROXY TCP6 2001:db8::1 ::ffff:10.0.0.1 0 65535\r\n",
+    r"PROXY UNKNOWN ffff::1 ::1 1 2\r\n",
+    r"10.0.0.1 4711 80\r\n",
+    r"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\x0a\x00\x00\x01\x12\x67\x00\x50",
+    r"\xc0\x00\x02\x01\x0a\x00\x00\x01\x12\x67\x00\x50\x20\x00\x05\x01\x00\x00\x00\x00",
+    r"\x21\x00\x00\x03\x04\x00\x00",
+    r"192.0.2.9, 192.0.2.1:80, [2001:db8::1]:99\nhttp, https\nevil:80\nunknown",
+    r#"for="[2001:db8::1]:80";proto=https; host="a:1" ;by=_x;a=b\n10.0.0.1, 10.2.2.2"#,
+    r#"for=192.0.2.1, for="\n;proto=http\nfor=unknown;host="\\"\n,,"#,
+];
+
 /// Chunked bodies at an edge of the grammar.
 const BODIES: &[&str] = &[
     r"0000000000000003\r\nabc\r\n0\r\n\r\n",
@@ -145,7 +159,8 @@ pub fn all() -> Vec<Seed> {
     });
     const CHUNKED: &str = r"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let bodies = BODIES.iter().map(|body| format!(r"{CHUNKED}{body}GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
-    for (number, text) in heads.chain(fields).chain(bodies).enumerate() {
+    let proxies = PROXIES.iter().map(ToString::to_string);
+    for (number, text) in heads.chain(fields).chain(bodies).chain(proxies).enumerate() {
         seeds.push(Seed { name: format!("edge-{number:02}"), wire: unescape(&text) });
     }
     seeds.sort_by(|a, b| a.name.cmp(&b.name));
