@@ -1,4 +1,4 @@
-//! Inherited listening sockets, of which only the number of the descriptor is known.
+//! Inherited descriptors, of which only the number is known.
 //!
 //! Safe code cannot own a descriptor by its number. The process therefore sends the descriptor to itself through a pair
 //! of sockets (`SCM_RIGHTS`) and owns the duplicate that it receives. `pidfd_getfd` would do the same in one call, but
@@ -46,6 +46,32 @@ fn select(count: &str, names: &str, name: Option<&str>) -> Vec<RawFd> {
     let names = names.split(':').map(Some).chain(std::iter::repeat(None));
     let named = (FIRST..FIRST + RawFd::from(count)).zip(names);
     named.filter(|(_, of)| name.is_none_or(|name| *of == Some(name))).map(|(number, _)| number).collect()
+}
+
+/// Takes over an inherited descriptor, as [`Bind::Fd`](crate::Bind::Fd) does with a listening socket: the number is
+/// closed, and the result is a duplicate that the child processes of this one do not inherit. A descriptor that this
+/// process has opened, with close-on-exec, stays open.
+///
+/// # Errors
+/// The number is not that of an open descriptor, or the system refuses another descriptor.
+///
+/// ```
+/// use std::os::fd::AsRawFd;
+///
+/// use gearshift_core::inherited;
+///
+/// let (_reader, writer) = std::io::pipe()?;
+/// let duplicate = inherited::take(writer.as_raw_fd())?;
+/// assert_ne!(duplicate.as_raw_fd(), writer.as_raw_fd());
+/// assert!(inherited::take(60_000).is_err(), "there is no such descriptor");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn take(number: RawFd) -> io::Result<OwnedFd> {
+    let descriptor = duplicate(number)?;
+    if is_inheritable(number) {
+        close(number)?;
+    }
+    Ok(descriptor)
 }
 
 /// Takes over the listening socket with this descriptor number. A process that this one starts does not inherit it.

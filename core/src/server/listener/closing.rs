@@ -9,10 +9,14 @@
 //! | TCP | a socket filter drops `SYN` packets; the peer repeats a `SYN` after 1 s, which is then refused, or reaches the next server on the port | until no handshake is under way on the port, at most [`HANDSHAKES`] |
 //! | Unix | the socket file is removed, then the receiving side is shut down: `connect` fails | none, because `connect` is one step |
 //! | inherited | not changed, because other processes may accept from the socket | none |
+//!
+//! A process that has bound a socket and passes it on to others, as the supervisor of `--processes` does, closes it
+//! to new connections with [`Listener::close_to_new_and_wait`], before the others stop: each of them empties the queue.
 
 use std::future::Future;
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::runtime::endpoint::Endpoint;
 use crate::runtime::handle::Runtime;
@@ -34,6 +38,29 @@ impl Listener {
             if let Some(listener) = listener {
                 let _ = runtime.timeout(HANDSHAKES, no_handshake(&runtime, listener)).await;
             }
+        }
+    }
+
+    /// Does the same on a thread that drives no connections, such as that of a process that has passed the socket on to
+    /// others: when this returns, the queue holds all connections that there will be.
+    ///
+    /// ```
+    /// use gearshift_core::{Config, Listener};
+    ///
+    /// let mut listeners = Listener::bind(&["127.0.0.1:0".parse()?], &Config::default())?;
+    /// listeners[0].close_to_new_and_wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close_to_new_and_wait(&mut self) {
+        let Some(listener) = self.begin_no_more() else { return };
+        let end = Instant::now() + HANDSHAKES;
+        let mut pause = FIRST_LOOK;
+        while Instant::now() < end {
+            thread::sleep(pause);
+            if matches!(handshakes::are_under_way(listener), Ok(false)) {
+                return;
+            }
+            pause = (2 * pause).min(end.saturating_duration_since(Instant::now()));
         }
     }
 
