@@ -428,6 +428,7 @@ impl Supervisor {
         let serving = self.processes.iter_mut().filter(|process| process.state == State::Serving);
         let is_new = |process: &&mut Process| !process.is_leaving && process.generation == generation;
         if let Some(process) = serving.min_by_key(|process| (is_new(process), process.started)) {
+            log::info!("process {} is told to stop", process.id());
             process.drain(deadline);
         }
     }

@@ -87,9 +87,10 @@ impl Supervisor {
             {
                 serving.push(id.parse().expect("a number"));
             }
-            let ended = line.split_once("] process ").and_then(|(_, rest)| rest.split_once(" has "));
-            let draining = line.split_once(" [").and_then(|(_, rest)| rest.split_once("] finishing"));
-            for (id, _) in ended.into_iter().chain(draining) {
+            let ended = [" has ", " is told to stop"]
+                .into_iter()
+                .filter_map(|what| line.split_once("] process ").and_then(|(_, rest)| rest.split_once(what)));
+            for (id, _) in ended {
                 serving.retain(|serving| serving.to_string() != id);
             }
         }
