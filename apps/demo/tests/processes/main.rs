@@ -1,5 +1,6 @@
 //! Several processes under a supervisor (`--processes`), on every backend.
 
+mod haproxy;
 mod load;
 mod supervisor;
 
@@ -21,6 +22,13 @@ use supervisor::Supervisor;
 /// The environment variable that sets another number of replacements under load than [`ROUNDS`], for each backend.
 const MORE_ROUNDS: &str = "GEARSHIFT_HUP_ROUNDS";
 const ROUNDS: usize = 3;
+/// The environment variable that sets another number of restarts behind HAProxy than one, for each instance.
+const MORE_RESTARTS: &str = "GEARSHIFT_RESTART_ROUNDS";
+
+/// The number in an environment variable.
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok())
+}
 
 fn each_backend(check: impl Fn(Backend)) {
     for backend in Backend::available() {
@@ -29,7 +37,7 @@ fn each_backend(check: impl Fn(Backend)) {
     }
 }
 
-/// A folder with a copy of the program, which a test may replace. It is removed at the end.
+/// A folder that is removed at the end. It may have a copy of the program, which a test replaces.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -38,21 +46,29 @@ impl Folder {
         let nth = COPIES.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("gearshift-{}-processes-{nth}", std::process::id()));
         fs::create_dir_all(&folder).expect("a temporary folder");
-        let copy = Folder(folder);
-        copy.replace(|new| _ = fs::copy(env!("CARGO_BIN_EXE_demo"), new).expect("a copy"));
-        copy
+        Folder(folder)
     }
 
-    fn path(&self) -> PathBuf {
-        self.0.join("program")
+    fn with_program() -> Folder {
+        let folder = Folder::new();
+        folder.replace(|new| _ = fs::copy(env!("CARGO_BIN_EXE_demo"), new).expect("a copy"));
+        folder
+    }
+
+    fn program(&self) -> PathBuf {
+        self.path("program")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
     /// Puts another program in the place of the copy, as a deployment does: in one step.
     fn replace(&self, write: impl FnOnce(&Path)) {
-        let new = self.0.join("new");
+        let new = self.path("new");
         write(&new);
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("it is our file");
-        fs::rename(new, self.path()).expect("it is our folder");
+        fs::rename(new, self.program()).expect("it is our folder");
     }
 
     fn replace_with_script(&self, script: &str) {
@@ -134,7 +150,7 @@ fn a_process_that_dies_again_and_again_is_replaced_after_longer_and_longer_pause
 
 #[test]
 fn no_request_is_lost_while_the_processes_are_replaced() {
-    let rounds = std::env::var(MORE_ROUNDS).ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
+    let rounds = number(MORE_ROUNDS).unwrap_or(ROUNDS);
     each_backend(|backend| {
         let mut supervisor = Supervisor::start(backend, &["--processes", "2", "--log-level", "info"]);
         supervisor.expect_serving(2);
@@ -156,8 +172,8 @@ fn no_request_is_lost_while_the_processes_are_replaced() {
 #[test]
 fn a_replacement_runs_the_program_as_it_is_on_disk() {
     each_backend(|backend| {
-        let copy = Folder::new();
-        let supervisor = Supervisor::start_program(&copy.path(), backend, &["--processes", "2"]);
+        let copy = Folder::with_program();
+        let supervisor = Supervisor::start_program(&copy.program(), backend, &["--processes", "2"]);
         supervisor.expect_serving(2);
         let before = supervisor.serving();
         let has_date = || supervisor.client().get("/plaintext").field("Date").is_some();
@@ -175,8 +191,8 @@ fn a_replacement_runs_the_program_as_it_is_on_disk() {
 #[test]
 fn a_new_program_that_does_not_start_leaves_the_old_processes() {
     each_backend(|backend| {
-        let copy = Folder::new();
-        let supervisor = Supervisor::start_program(&copy.path(), backend, &["--processes", "2"]);
+        let copy = Folder::with_program();
+        let supervisor = Supervisor::start_program(&copy.program(), backend, &["--processes", "2"]);
         supervisor.expect_serving(2);
         let before = supervisor.serving();
         for (round, script) in ["exit 3", "kill -KILL $$"].into_iter().enumerate() {
@@ -185,7 +201,7 @@ fn a_new_program_that_does_not_start_leaves_the_old_processes() {
             supervisor.expect_line("before it served", round + 1);
             supervisor.expect_line("the processes that serve stay", round + 1);
         }
-        fs::remove_file(copy.path()).expect("it is our file");
+        fs::remove_file(copy.program()).expect("it is our file");
         supervisor.signal(Signal::HUP);
         supervisor.expect_line("cannot be started", 1);
         assert_eq!(supervisor.serving(), before);
@@ -330,7 +346,7 @@ fn the_processes_do_not_outlive_the_supervisor() {
 fn a_unix_socket_is_served_until_the_end_and_its_file_removed() {
     each_backend(|backend| {
         let folder = Folder::new();
-        let path = folder.0.join("socket");
+        let path = folder.path("socket");
         let bind = format!("unix:{}", path.display());
         let mut supervisor = Supervisor::start(backend, &["--processes", "2", "--bind", &bind]);
         supervisor.expect_serving(2);
@@ -383,7 +399,7 @@ fn a_first_process_that_does_not_serve_in_time_ends_the_supervisor() {
 fn the_supervisor_sends_the_messages_to_systemd_for_all_processes() {
     each_backend(|backend| {
         let folder = Folder::new();
-        let path = folder.0.join("notify");
+        let path = folder.path("notify");
         let socket = UnixDatagram::bind(&path).expect("the path is free");
         socket.set_read_timeout(Some(test_support::PATIENCE)).expect("a socket has a read timeout");
         let next = || {
@@ -433,4 +449,10 @@ fn idle_connections_are_not_cut_off_from_their_next_request() {
         }
         before.iter().for_each(|id| supervisor.expect_gone(*id));
     });
+}
+
+#[test]
+fn no_request_is_lost_while_instances_behind_haproxy_are_restarted() {
+    let rounds = number(MORE_RESTARTS).unwrap_or(1);
+    each_backend(|backend| haproxy::restarts(backend, &["--drain-idle", "wait"], rounds));
 }

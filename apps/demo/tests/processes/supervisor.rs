@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use gearshift::Backend;
 use rustix::process::{Pid, Signal, kill_process};
 use test_support::client::Client;
-use test_support::wait_until;
+use test_support::{PATIENCE, wait_until};
 
 /// A running supervisor. It is killed when this is dropped, and its processes end with it.
 pub(crate) struct Supervisor {
@@ -148,18 +149,25 @@ impl Supervisor {
 
     /// Waits for the end of the supervisor. Returns its exit status, or `None` if a signal has ended it.
     pub(crate) fn status(&mut self) -> Option<i32> {
-        let mut status = None;
-        let log = self.log.clone();
-        let child = &mut self.child;
-        let has_ended = || {
-            status = child.try_wait().expect("it is a child of this process");
-            status.is_some()
-        };
-        let wait = std::panic::AssertUnwindSafe(|| wait_until("the supervisor ends", has_ended));
-        if std::panic::catch_unwind(wait).is_err() {
-            panic!("the supervisor does not end:\n{}", log.lock().expect("no thread has panicked"));
+        let patient = Instant::now() + PATIENCE;
+        self.status_before(patient)
+    }
+
+    /// Does the same, and waits as long as idle connections may.
+    pub(crate) fn status_within_grace(&mut self) -> Option<i32> {
+        // A server with the default settings.
+        let grace = gearshift::Config::default().graceful_timeout;
+        self.status_before(Instant::now() + grace + PATIENCE)
+    }
+
+    fn status_before(&mut self, deadline: Instant) -> Option<i32> {
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is a child of this process") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the program does not end:\n{}", self.log());
+            thread::sleep(Duration::from_millis(2));
         }
-        status.and_then(|status| status.code())
     }
 }
 
