@@ -115,6 +115,9 @@ const USAGE: u8 = 2;
 const CANNOT_START: u8 = 3;
 const NO_SUCH_BACKEND: u8 = 4;
 
+/// The largest number of bytes whose write to a pipe is not mixed with those of other processes (`PIPE_BUF`).
+const ATOMIC_WRITE: usize = 4096;
+
 /// The queue of the log, once it is set up.
 static LOG: OnceLock<LogQueue> = OnceLock::new();
 
@@ -366,7 +369,8 @@ fn log_to_stderr(level: log::LevelFilter, has_siblings: bool) -> io::Result<()> 
         return Ok(());
     }
     // A descriptor of its own, because a thread that waits in a write to `io::stderr` would hold its lock.
-    queue.start(File::from(io::stderr().as_fd().try_clone_to_owned()?))?;
+    let max_write = if has_siblings { ATOMIC_WRITE } else { usize::MAX };
+    queue.start(File::from(io::stderr().as_fd().try_clone_to_owned()?), max_write)?;
     let report = panic::take_hook();
     let dropped = queue.clone();
     panic::set_hook(Box::new(move |panic| match is_writable(io::stderr().as_fd(), PollTimeout::ZERO) {

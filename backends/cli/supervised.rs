@@ -20,7 +20,7 @@
 
 use std::env;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -91,9 +91,13 @@ impl Supervised {
         let supervisor: u32 = numbers.next()?.parse().ok()?;
         let control: u16 = numbers.next()?.parse().ok()?;
         let listeners = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<_>>>()?;
-        // The number is that of another file, or of none, in a process that this one has started.
-        let control = UnixStream::from(inherited::take(control.into()).ok()?);
-        has_peer(control.as_fd(), supervisor).then_some(Supervised { control, listeners })
+        // A process that this one starts inherits the variable. The number is then that of another file, or of none.
+        let check = |control: BorrowedFd<'_>| match has_peer(control, supervisor) {
+            true => Ok(()),
+            false => Err(ErrorKind::NotConnected.into()),
+        };
+        let control = UnixStream::from(inherited::take(control.into(), check).ok()?);
+        Some(Supervised { control, listeners })
     }
 
     /// The listening sockets.

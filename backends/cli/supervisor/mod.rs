@@ -30,6 +30,7 @@ mod program;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -238,7 +239,7 @@ impl Supervisor {
         self.stop = Some(0);
         // The processes empty the queues, so these have to be complete. The sockets close with the last process that has
         // emptied them.
-        self.listeners.iter_mut().for_each(Listener::close_to_new_and_wait);
+        Listener::close_all_to_new(&mut self.listeners);
         let deadline = self.drain_deadline();
         for process in &mut self.processes {
             // One that drains already keeps its deadline.
@@ -274,7 +275,7 @@ impl Supervisor {
                 match message {
                     Message::Serving if process.state == State::Starting => {
                         log::info!("process {} serves", process.id());
-                        (process.state, process.deadline) = (State::Serving, None);
+                        (process.state, process.deadline, process.has_served) = (State::Serving, None, true);
                         self.has_served = true;
                     }
                     Message::Serving => {}
@@ -298,20 +299,28 @@ impl Supervisor {
         self.processes.retain_mut(|process| {
             let status = process.ended();
             ended.extend(status.map(|status| (process.id(), process.state, process.age(), status)));
+            // It has accepted nothing, and may not have handled signals yet.
+            let is_early = !process.has_served
+                && matches!(status.and_then(|status| status.signal()), Some(SIGTERM | SIGINT));
+            if let (Some(highest), Some(status), false) = (&mut self.stop, status, is_early) {
+                *highest = (*highest).max(exit_status(status, CUT));
+            }
             status.is_none()
         });
+        if self.stop.is_some() {
+            return None;
+        }
         for (id, state, age, status) in ended {
-            match (&mut self.stop, state) {
-                (Some(highest), _) => *highest = (*highest).max(exit_status(status, CUT)),
-                (None, State::Draining) if status.success() => log::info!("process {id} has stopped"),
-                (None, State::Draining) => log::warn!("process {id} has stopped ({status})"),
-                (None, State::Starting) => {
+            match state {
+                State::Draining if status.success() => log::info!("process {id} has stopped"),
+                State::Draining => log::warn!("process {id} has stopped ({status})"),
+                State::Starting => {
                     let why = format!("process {id} has ended before it served ({status})");
                     if let Some(status) = self.not_started(&why, age, exit_status(status, CANNOT_START)) {
                         return Some(status);
                     }
                 }
-                (None, State::Serving) => {
+                State::Serving => {
                     log::error!("process {id} has died ({status})");
                     self.died(age);
                 }

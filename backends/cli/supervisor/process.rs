@@ -27,6 +27,8 @@ pub(super) struct Process {
     /// Whether the process holds its side of `control`, as far as is known.
     is_connected: bool,
     pub(super) state: State,
+    /// Whether it has said that it serves.
+    pub(super) has_served: bool,
     /// The number of times that all processes were to be replaced before this one was started.
     pub(super) generation: u64,
     /// Whether a signal has asked this process to stop, so that another one has to take its place.
@@ -55,6 +57,7 @@ impl Process {
             control,
             is_connected: true,
             state: State::Starting,
+            has_served: false,
             generation,
             is_leaving: false,
             started: Instant::now(),

@@ -59,6 +59,7 @@ use crate::runtime::tls_config::TlsConfig;
 /// | `connect_timeout` | `--connect-timeout` | 30 s until an outgoing connection is established, and 10 s for each address | `TimedOut` for the caller |
 /// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged and counted |
 /// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight, upgraded connections and tasks are cut |
+/// | `drain_idle` | `--drain-idle` | off: at a stop, idle connections close at once | on: they wait for one more request, until `keep_alive` |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {

@@ -1,4 +1,4 @@
-//! Two instances behind HAProxy, with the configuration of `docs/proxies.md`. Each is restarted in turn under load.
+//! Two instances behind HAProxy, with the configuration in `deploy/`. Each is restarted in turn under load.
 //!
 //! Without HAProxy the test is skipped and says so; with `REQUIRE_PROXIES` in the environment it fails.
 
@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use gearshift::Backend;
@@ -39,14 +38,13 @@ impl Proxy {
         let addr = listener.local_addr().expect("it is bound");
         let folder = Folder::new();
         let file = folder.path("haproxy.cfg");
-        let block = documented()
+        let stats = folder.path("stats");
+        let configuration = deployed()
+            .replace("global\n", &format!("global\n    stats socket {}\n", stats.display()))
             .replace("bind :80", "bind fd@3")
             .replace("127.0.0.1:8001", &servers[0].to_string())
             .replace("127.0.0.1:8002", &servers[1].to_string());
-        let stats = folder.path("stats");
-        let global = format!("global\n    stats socket {}\n", stats.display());
-        let timeouts = "    timeout connect 60s\n    timeout client 60s\n    timeout server 60s\n";
-        fs::write(&file, format!("{global}defaults\n{timeouts}{block}")).expect("the folder is ours");
+        fs::write(&file, configuration).expect("the folder is ours");
         let mut command = Command::new("haproxy");
         command.args(["-db", "-f"]).arg(&file);
         let mut command = inheriting(&command, listener.into());
@@ -78,13 +76,15 @@ impl Drop for Proxy {
     }
 }
 
-/// The documented configuration.
-fn documented() -> String {
-    let page = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/proxies.md"));
-    let page = fs::read_to_string(page).expect("the document");
-    let section = page.split_once("\n## HAProxy, several instances\n").expect("the heading is there").1;
-    let block = section.split("```").nth(1).expect("a block of code");
-    block.split_once('\n').expect("a language").1.to_owned()
+/// The configuration, whose checks ask a route that the demo has.
+fn deployed() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/haproxy/haproxy.cfg");
+    let text = fs::read_to_string(path).expect("the configuration");
+    for part in ["global\n", "bind :80\n", " uri /readyz ", "app1 127.0.0.1:8001\n", "app2 127.0.0.1:8002\n"]
+    {
+        assert!(text.contains(part), "{path} has no {part:?}");
+    }
+    text.replace(" uri /readyz ", " uri /plaintext ")
 }
 
 /// An address that no other process uses: its host is one of the loopback network that this process has chosen.

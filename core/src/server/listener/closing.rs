@@ -11,7 +11,7 @@
 //! | inherited | not changed, because other processes may accept from the socket | none |
 //!
 //! A process that has bound a socket and passes it on to others, as the supervisor of `--processes` does, closes it
-//! to new connections with [`Listener::close_to_new_and_wait`], before the others stop: each of them empties the queue.
+//! to new connections with [`Listener::close_all_to_new`], before the others stop: each of them empties the queue.
 
 use std::future::Future;
 use std::net::{Shutdown, SocketAddr};
@@ -41,25 +41,23 @@ impl Listener {
         }
     }
 
-    /// Does the same on a thread that drives no connections, such as that of a process that has passed the socket on to
-    /// others: when this returns, the queue holds all connections that there will be.
+    /// Does the same with several listeners, on a thread that drives no connections, such as that of a process that has
+    /// passed the sockets on to others. When this returns, the queues hold all connections that there will be.
     ///
     /// ```
     /// use gearshift_core::{Config, Listener};
     ///
     /// let mut listeners = Listener::bind(&["127.0.0.1:0".parse()?], &Config::default())?;
-    /// listeners[0].close_to_new_and_wait();
+    /// Listener::close_all_to_new(&mut listeners);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn close_to_new_and_wait(&mut self) {
-        let Some(listener) = self.begin_no_more() else { return };
+    pub fn close_all_to_new(listeners: &mut [Listener]) {
+        let mut waiting: Vec<_> = listeners.iter_mut().filter_map(Listener::begin_no_more).collect();
         let end = Instant::now() + HANDSHAKES;
         let mut pause = FIRST_LOOK;
-        while Instant::now() < end {
+        while !waiting.is_empty() && Instant::now() < end {
             thread::sleep(pause);
-            if matches!(handshakes::are_under_way(listener), Ok(false)) {
-                return;
-            }
+            waiting.retain(|listener| !matches!(handshakes::are_under_way(*listener), Ok(false)));
             pause = (2 * pause).min(end.saturating_duration_since(Instant::now()));
         }
     }
@@ -135,6 +133,22 @@ mod tests {
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer, queued.local_addr().ok());
         assert!(would_block(&listener));
+    }
+
+    #[test]
+    fn a_process_that_has_passed_its_listeners_on_closes_them_all() {
+        let path = std::env::temp_dir().join(format!("gearshift-closing-{}-all", std::process::id()));
+        let mut listeners = [listener(Bind::Tcp("127.0.0.1:0".into())), listener(Bind::Unix(path.clone()))];
+        let Endpoint::Tcp(address) = listeners[0].local().clone() else { unreachable!("it is bound to TCP") };
+        let _queued = (TcpStream::connect(address).unwrap(), UnixStream::connect(&path).unwrap());
+        Listener::close_all_to_new(&mut listeners);
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(50));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(UnixStream::connect(&path).is_err());
+        for listener in &listeners {
+            listener.accept().unwrap();
+            assert!(would_block(listener));
+        }
     }
 
     #[test]
