@@ -115,8 +115,8 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.body_buffer = [0, rng.usize(1..300), rng.usize(1..6_000), 64 * 1024][rng.usize(..4)];
     config.date_header = rng.bool();
     config.server_header = rng.bool();
-    config.drain_idle = rng.u8(..3) == 0;
     config.limits.pipeline = rng.usize(1..10);
+    config.drain_idle = config.limits.pipeline.is_multiple_of(3);
     config.limits.output = if rng.bool() { rng.usize(1..4_000) } else { 256 * 1024 };
     config.limits.drain = if rng.bool() { rng.u64(..2_000) } else { 256 * 1024 };
     config.limits.head = rng.usize(700..32_000);
