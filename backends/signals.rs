@@ -13,7 +13,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 /// The time that a server may take beyond its grace period, or beyond a forced stop, before the process exits without
 /// it.
-const SLACK: Duration = Duration::from_secs(3);
+pub(crate) const SLACK: Duration = Duration::from_secs(3);
 
 /// Handles the signals of this process for one server, until it is dropped.
 pub(crate) struct SignalGuard(Handle);
@@ -70,7 +70,7 @@ fn stop(shutdown: &Shutdown, watchdog: &Sender<()>) {
 
 /// Waits for the first signal, then for the end of the server, which disconnects the channel. Calls `overdue` if the
 /// server has not ended in time. Signals after the second change nothing.
-fn watch(signals: &Receiver<()>, grace: Duration, overdue: impl Fn()) {
+pub(crate) fn watch(signals: &Receiver<()>, grace: Duration, overdue: impl Fn()) {
     if signals.recv().is_err() {
         return;
     }

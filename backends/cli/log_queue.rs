@@ -49,13 +49,13 @@ impl State {
 }
 
 impl LogQueue {
-    /// Starts the thread, which writes to `out`.
+    /// Starts the thread, which writes to `out`, not more than `max_write` bytes at once unless a line is longer.
     ///
     /// # Errors
     /// The system refuses the thread.
-    pub(crate) fn start(&self, out: File) -> io::Result<()> {
+    pub(crate) fn start(&self, out: File, max_write: usize) -> io::Result<()> {
         let queue = self.clone();
-        thread::Builder::new().name("log".into()).spawn(move || queue.write_to(&out)).map(drop)
+        thread::Builder::new().name("log".into()).spawn(move || queue.write_to(&out, max_write)).map(drop)
     }
 
     /// Queues a line, with its line end, or drops it if the queue is full.
@@ -82,7 +82,7 @@ impl LogQueue {
     }
 
     /// Writes the lines of the queue for as long as the process runs.
-    fn write_to(&self, out: &File) {
+    fn write_to(&self, out: &File, max_write: usize) {
         let mut lines = Vec::new();
         loop {
             let mut state = self.state();
@@ -102,7 +102,7 @@ impl LogQueue {
                 let why = "standard error did not take them";
                 let _ = writeln!(lines, "{:5} {dropped} log lines were dropped, because {why}", Level::Warn);
             }
-            write_all(out, &lines);
+            pieces(&lines, max_write).for_each(|piece| write_all(out, piece));
         }
     }
 
@@ -122,6 +122,18 @@ impl Write for LogQueue {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Splits lines into pieces of whole lines, of at most `max` bytes unless a line is longer.
+fn pieces(mut lines: &[u8], max: usize) -> impl Iterator<Item = &[u8]> {
+    let end_of_line = |byte: &u8| *byte == b'\n';
+    std::iter::from_fn(move || {
+        let fits = lines.get(..max).unwrap_or(lines);
+        let at = fits.iter().rposition(end_of_line).or_else(|| lines.iter().position(end_of_line));
+        let (piece, rest) = lines.split_at(at.map_or(lines.len(), |at| at + 1));
+        lines = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// Writes `bytes`, and waits while `out` takes none. If `out` fails, the rest is lost.
@@ -155,8 +167,17 @@ mod tests {
     fn queue() -> (PipeReader, LogQueue) {
         let (reader, writer) = io::pipe().expect("a pipe");
         let queue = LogQueue::default();
-        queue.start(OwnedFd::from(writer).into()).expect("a thread");
+        queue.start(OwnedFd::from(writer).into(), usize::MAX).expect("a thread");
         (reader, queue)
+    }
+
+    #[test]
+    fn pieces_are_whole_lines() {
+        let split = |max| -> Vec<_> { pieces(b"a\nbc\ndefghi\n\nj", max).collect() };
+        assert_eq!(split(usize::MAX), [b"a\nbc\ndefghi\n\n".as_slice(), b"j"]);
+        assert_eq!(split(5), [b"a\nbc\n".as_slice(), b"defghi\n", b"\n", b"j"]);
+        assert_eq!(split(4), [b"a\n".as_slice(), b"bc\n", b"defghi\n", b"\n", b"j"]);
+        assert_eq!(pieces(b"", 4).count(), 0);
     }
 
     #[test]

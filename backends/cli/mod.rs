@@ -42,19 +42,45 @@
 //! accepted, `STOPPING=1` when a stop begins, and `WATCHDOG=1` at half of the interval that systemd asks for, while
 //! each event loop runs tasks. On the blocking backends, the background thread runs these tasks.
 //!
+//! # Several processes
+//!
+//! With `--processes N` this process becomes a supervisor: it binds the addresses and starts N processes of the same
+//! program, with the same command line, that inherit the sockets and serve. Only these start the application; the code
+//! of `main` before [`run`] or [`serve`] runs in the supervisor too. A process that dies is replaced, with pauses of
+//! 250 ms to 30 s if it has lived for less than 10 s. If none serves at first, the supervisor ends with the status of
+//! the first one. These signals are for the supervisor:
+//!
+//! | signal | effect |
+//! | --- | --- |
+//! | SIGTERM, SIGINT | all processes finish the requests in flight and stop; the exit status is the highest of theirs |
+//! | the same again, SIGQUIT | all processes stop at once |
+//! | SIGHUP | one process after another is replaced by the program as it is on disk now. Each old process stops when the new one serves. If a new process does not serve, the others stay, and an error is logged |
+//! | SIGTTIN, SIGTTOU | one process more, one less |
+//! | SIGUSR1 | all processes open the files of their logs again |
+//!
+//! If the supervisor ends in another way, its processes finish the requests in flight and end too. The document
+//! `docs/processes.md` has the details.
+//!
+//! # The log
+//!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
-//! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.
+//! MiB, and further lines are dropped. One line reports their number when standard error takes lines again. With several
+//! processes, each line has the number of its process behind the level.
 
 mod config_file;
 mod descriptors;
 mod log_queue;
 #[cfg(not(feature = "tls"))]
 mod no_tls_flags;
+mod process_flags;
 mod settings;
+mod supervised;
+mod supervisor;
 #[cfg(feature = "tls")]
 mod tls_flags;
 mod values;
 
+use std::any::Any;
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -76,6 +102,7 @@ use log_queue::{LogQueue, is_writable};
 #[cfg(not(feature = "tls"))]
 use no_tls_flags::{TlsFlags, on_hangup};
 pub use settings::Settings;
+use supervised::Supervised;
 #[cfg(feature = "tls")]
 pub use tls_flags::TlsFlagsError;
 #[cfg(feature = "tls")]
@@ -87,6 +114,9 @@ const CUT: u8 = 1;
 const USAGE: u8 = 2;
 const CANNOT_START: u8 = 3;
 const NO_SUCH_BACKEND: u8 = 4;
+
+/// The largest number of bytes whose write to a pipe is not mixed with those of other processes (`PIPE_BUF`).
+const ATOMIC_WRITE: usize = 4096;
 
 /// The queue of the log, once it is set up.
 static LOG: OnceLock<LogQueue> = OnceLock::new();
@@ -215,7 +245,10 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     if settings.file.were_ignored() {
         return fail(USAGE, "this program reads no file of settings: it does not call gearshift::cli::parse");
     }
-    if let Err(error) = log_to_stderr(settings.log_level) {
+    let supervised = Supervised::of_this_process();
+    let processes = settings.processes.processes.filter(|_| supervised.is_none());
+    let has_siblings = supervised.is_some() || processes.is_some();
+    if let Err(error) = log_to_stderr(settings.log_level, has_siblings) {
         return fail(CANNOT_START, format_args!("the log could not be set up: {error}"));
     }
     let _flushed = FlushedLog;
@@ -234,25 +267,23 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
             Err(error) => fail(CANNOT_START, error),
         };
     }
-    let on_hangup = on_hangup(config.tls.as_ref());
-    let grace = config.graceful_timeout;
-    let binds = settings.binds();
+    if has_siblings {
+        share_cores(backend, &mut config, settings.processes.processes.unwrap_or(1));
+    }
+    let binds = supervised.as_ref().map_or_else(|| settings.binds(), Supervised::binds);
     descriptors::raise_limit(&config, binds.len());
+    if let Some(processes) = processes {
+        return supervisor::run(settings, backend, config, processes);
+    }
     let bound = backend.check(&config).and_then(|()| Server::bind(&binds, config));
-    let guarded = bound.and_then(|server| {
-        let overdue = || {
-            fail(CUT, "the server did not stop in time, because its threads are blocked");
-            std::process::exit(CUT.into())
-        };
-        let (server, messages) = systemd::attach(server);
-        let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup)?;
-        Ok(((signals, messages), server))
+    let guarded = bound.and_then(|server| match supervised {
+        Some(supervised) => guard_supervised(supervised, server),
+        None => guard(server).inspect(|(_, server)| announce(backend, server, None)),
     });
     let (_guards, server) = match guarded {
         Ok(guarded) => guarded,
         Err(error) => return fail(CANNOT_START, error),
     };
-    announce(backend, &server);
     match backend.serve(server, app) {
         Ok(Report { finished, cut, refused, .. }) => {
             log::info!(
@@ -266,6 +297,52 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     }
 }
 
+/// What has to exist for as long as a server runs.
+type Guards = Box<dyn Any>;
+
+/// Connects a server with the signals of this process and with systemd.
+fn guard(server: Server) -> Result<(Guards, Server), ServeError> {
+    let (on_hangup, grace) = (on_hangup(server.config().tls.as_ref()), server.config().graceful_timeout);
+    let (server, messages) = systemd::attach(server);
+    let on_hangup = on_hangup.map(|reload| match &messages {
+        Some(messages) => messages.around(reload),
+        None => reload,
+    });
+    let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup)?;
+    Ok((Box::new((signals, messages)), server))
+}
+
+/// Connects a server with the supervisor of this process.
+fn guard_supervised(supervised: Supervised, server: Server) -> Result<(Guards, Server), ServeError> {
+    let grace = server.config().graceful_timeout;
+    let server = supervised.announce(server)?;
+    let reopen = || log::debug!("there is no file of the log to open again");
+    let guard = supervised.obey(server.shutdown(), grace, overdue, reopen)?;
+    Ok((Box::new(guard), server))
+}
+
+/// Ends the process of a server that does not stop.
+fn overdue() {
+    fail(CUT, "the server did not stop in time, because its threads are blocked");
+    std::process::exit(CUT.into())
+}
+
+/// Gives a process its share of the cores, where the number of its threads depends on them and is not set.
+fn share_cores(backend: Backend, config: &mut Config, processes: usize) {
+    let share = |of_all: usize| (of_all / processes).max(1);
+    config.compute_threads = config.compute_threads.or(Some(share(config.compute_threads_or_cores())));
+    let mut shared = config.clone();
+    shared.workers = config.workers.or(Some(share(config.workers_or_cores())));
+    if backend.check(&shared).is_ok() {
+        *config = shared;
+    }
+    let mut shared = config.clone();
+    shared.threads = config.threads.or(Some(share(config.threads_or_default())));
+    if backend.check(&shared).is_ok() {
+        *config = shared;
+    }
+}
+
 fn list_backends() -> ExitCode {
     let mut out = std::io::stdout().lock();
     for backend in Backend::available() {
@@ -276,11 +353,12 @@ fn list_backends() -> ExitCode {
 }
 
 /// Sets up the log of the process, and prevents reports of panics from blocking. A logger that the program has set
-/// stays.
-fn log_to_stderr(level: log::LevelFilter) -> io::Result<()> {
+/// stays. If several processes share standard error, each line begins with the level and the number of its process.
+fn log_to_stderr(level: log::LevelFilter, has_siblings: bool) -> io::Result<()> {
     let queue = LogQueue::default();
-    let plain = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
-        writeln!(out, "{:5} {}", record.level(), record.args())
+    let of_process = if has_siblings { format!("[{}] ", std::process::id()) } else { String::new() };
+    let plain = move |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
+        writeln!(out, "{:5} {of_process}{}", record.level(), record.args())
     };
     let target = env_logger::Target::Pipe(Box::new(queue.clone()));
     // Any peer can make rustls log errors, where another crate has enabled that.
@@ -291,7 +369,8 @@ fn log_to_stderr(level: log::LevelFilter) -> io::Result<()> {
         return Ok(());
     }
     // A descriptor of its own, because a thread that waits in a write to `io::stderr` would hold its lock.
-    queue.start(File::from(io::stderr().as_fd().try_clone_to_owned()?))?;
+    let max_write = if has_siblings { ATOMIC_WRITE } else { usize::MAX };
+    queue.start(File::from(io::stderr().as_fd().try_clone_to_owned()?), max_write)?;
     let report = panic::take_hook();
     let dropped = queue.clone();
     panic::set_hook(Box::new(move |panic| match is_writable(io::stderr().as_fd(), PollTimeout::ZERO) {
@@ -311,9 +390,14 @@ impl Drop for FlushedLog {
     }
 }
 
-fn announce(backend: Backend, server: &Server) {
+/// Logs the size of a server and its addresses. `processes` is the number of processes under a supervisor.
+fn announce(backend: Backend, server: &Server, processes: Option<usize>) {
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
-    log::info!("gearshift {version} on {backend}, {} ({})", size(backend, server.config()), backend.model());
+    let mut size = size(backend, server.config());
+    if let Some(processes) = processes {
+        size = format!("{processes} process{} of {size}", if processes == 1 { "" } else { "es" });
+    }
+    log::info!("gearshift {version} on {backend}, {size} ({})", backend.model());
     let is_tls = server.config().tls.is_some();
     for endpoint in server.endpoints() {
         match endpoint {

@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use gearshift_core::{Bind, Config, ForwardedField, Networks, OnDisconnect, Overload};
 
 use super::config_file::FileFlags;
+use super::process_flags::ProcessFlags;
 use super::{TlsFlags, values};
 use crate::{Backend, BackendError};
 
@@ -18,6 +19,10 @@ A flag has precedence over its environment variable, and the variable over --con
 
 Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second one stops it at
 once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again.
+
+With --processes, the first SIGINT or SIGTERM stops all processes in this way, and a second one, or SIGQUIT, stops them at
+once. SIGHUP replaces one process after another with the program as it is on disk. SIGTTIN and SIGTTOU add and remove a
+process. A process that dies is replaced.
 
 Exit status:
   0  stopped, and all requests in flight were answered (background tasks may have been cut: see the log)
@@ -88,6 +93,9 @@ pub struct Settings {
 
     #[arg(long, hide = true, env = "WEB_CONCURRENCY", value_parser = values::count)]
     web_concurrency: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) processes: ProcessFlags,
 
     /// Number of threads of the backend `threadpool` [default: 16 per core]
     #[arg(long, value_name = "N", env = "GEARSHIFT_THREADS", value_parser = values::count)]
@@ -323,6 +331,7 @@ impl Settings {
         set(&mut config.forwarded_from, self.forwarded_allow_ips.clone());
         set(&mut config.forwarded_field, self.forwarded_field);
         set(&mut config.proxy_protocol_from, self.proxy_protocol_from.clone());
+        config.drain_idle = self.processes.drain_idle();
         config.access_log = self.access_log && !self.no_access_log;
         config.date_header = !self.no_date_header;
         config.server_header = !self.no_server_header;
@@ -382,7 +391,7 @@ mod tests {
              --max-field 22 --max-output 4096 --max-pipeline 23 --blocking-threads 24 --compute-threads 25 \
              --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
-             --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
+             --drain-idle wait --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
              --forwarded-field forwarded --proxy-protocol-from 10.0.0.1",
         );
         assert_eq!(
@@ -393,7 +402,7 @@ mod tests {
              max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
              body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \
              write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
-             graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
+             graceful_timeout: 12s, drain_idle: true, date_header: false, server_header: false, access_log: true, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
              body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8), \
              forwarded_field: Forwarded, proxy_protocol_from: Networks(10.0.0.1/32), tls: None }"
@@ -404,6 +413,18 @@ mod tests {
     fn the_last_of_two_opposite_flags_wins() {
         assert!(config("--no-access-log --access-log").access_log);
         assert!(!config("--access-log --no-access-log").access_log);
+    }
+
+    #[test]
+    fn idle_connections_wait_with_several_processes() {
+        for (flags, expected) in [
+            ("", false),
+            ("--processes 2", true),
+            ("--processes 2 --drain-idle close", false),
+            ("--drain-idle wait", true),
+        ] {
+            assert_eq!(config(flags).drain_idle, expected, "{flags}");
+        }
     }
 
     #[test]

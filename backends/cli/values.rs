@@ -5,6 +5,8 @@ use std::time::Duration;
 use gearshift_core::{Bind, ForwardedField, Limits, OnDisconnect, Overload};
 use nix::unistd::{Group, User};
 
+use super::process_flags::MAX_PROCESSES;
+
 /// Reads `5` or `5s`, `500ms`, `2m`, `1h`, or `never`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if text == "never" {
@@ -61,6 +63,11 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("not a number of 1 or more".to_owned()),
     }
+}
+
+/// Reads a number of processes: from 1 to [`MAX_PROCESSES`].
+pub(crate) fn processes(text: &str) -> Result<usize, String> {
+    bounded(text.parse().map_err(|_| "not a number".to_owned())?, MAX_PROCESSES)
 }
 
 /// Reads the permissions of a file, in octal.
@@ -217,6 +224,7 @@ mod tests {
     #[test]
     fn numbers_and_keywords_are_read_or_refused() {
         check(fields, [("256", 256)], &["257"]);
+        check(processes, [("1", 1), ("256", 256)], &["", "0", "257", "-1", "two"]);
         check(mode, [("660", 0o660), ("0", 0)], &["", "668", "1000", "0o660", "-1"]);
         check(user, [("root", 0), ("0", 0), ("1234", 1234)], &["", "no such user", "-1"]);
         check(group, [("root", 0), ("4294967294", u32::MAX - 1)], &["no such group", "4294967295"]);

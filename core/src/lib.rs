@@ -85,6 +85,7 @@ pub use conn::transport::{self, Transport};
 
 pub use server::accept::AcceptPause;
 pub use server::backend::{self, App, Backend, Report, ServeError, Server};
+pub use server::inherited;
 pub use server::lifecycle::{self, Threads, Workers};
 pub use server::listener::{Bind, Listener};
 

@@ -24,6 +24,9 @@ pub(crate) const AREA: Area = (
     "shutdown",
     &[
         ("idle_connections_close_at_once", idle),
+        ("idle_connections_wait_for_one_more_request_if_they_are_to", patient_idle),
+        ("idle_connections_that_wait_end_with_their_keep_alive", impatient_idle),
+        ("idle_connections_that_wait_are_closed_by_a_second_stop", patient_idle_forced),
         ("a_first_request_that_arrives_after_it_is_answered", first_request),
         ("a_head_that_has_begun_is_completed", half_a_head),
         ("it_waits_for_heads_until_their_deadline", late_heads),
@@ -138,6 +141,49 @@ fn idle(backend: Backend) {
     let report = stop_at_once(server);
     assert_eq!((report.finished, report.cut), (0, 0));
     idle.iter_mut().for_each(Client::expect_end);
+}
+
+fn patient_idle(backend: Backend) {
+    let mut config = patient(backend);
+    config.drain_idle = true;
+    let Started { server, .. } = start(backend, config);
+    let mut idle: Vec<_> = (0..20).map(|_| server.client()).collect();
+    for client in &mut idle {
+        assert!(!client.get("/").closes());
+    }
+    server.shutdown().graceful();
+    for client in &mut idle {
+        let answer = client.get("/");
+        assert!(answer.text() == "fine" && answer.closes(), "{answer:?}");
+        client.expect_end();
+    }
+    let report = stop_at_once(server);
+    assert_eq!((report.finished, report.cut), (20, 0));
+}
+
+fn impatient_idle(backend: Backend) {
+    let mut config = patient(backend);
+    (config.drain_idle, config.keep_alive) = (true, Duration::from_millis(50));
+    let Started { server, .. } = start(backend, config);
+    let mut client = server.client();
+    assert_eq!(client.get("/").text(), "fine");
+    let report = stop_at_once(server);
+    assert_eq!((report.finished, report.cut), (0, 0));
+    client.expect_end();
+}
+
+fn patient_idle_forced(backend: Backend) {
+    let mut config = patient(backend);
+    config.drain_idle = true;
+    let Started { server, .. } = start(backend, config);
+    let mut client = server.client();
+    assert_eq!(client.get("/").text(), "fine");
+    let shutdown = server.shutdown();
+    shutdown.graceful();
+    shutdown.force();
+    let report = stop_at_once(server);
+    assert_eq!((report.finished, report.cut), (0, 0));
+    assert_eq!(client.rest(), b"");
 }
 
 fn first_request(backend: Backend) {

@@ -61,6 +61,8 @@ pub(crate) const AREA: Area = (
         ("serves_curl", programs::curl),
         ("serves_openssl", programs::openssl),
         ("reloads_its_certificates_at_a_hangup", programs::hangup),
+        ("tells_systemd_that_it_reloads_its_certificates", programs::notified_hangup),
+        ("has_new_certificates_when_all_processes_are_replaced", programs::replaced),
         ("has_flags", programs::flags),
         ("is_spoken_by_the_client_of_a_test_server", test_server),
     ],

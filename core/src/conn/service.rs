@@ -211,6 +211,12 @@ impl Service {
         self.shutdown.is_requested() || self.config.keep_alive.is_zero()
     }
 
+    /// Whether a connection that waits for its next request closes, because the server stops.
+    #[inline]
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.shutdown.is_requested() && !self.config.drain_idle
+    }
+
     /// The bytes of the response to a connection for which there is no room: 503. None over TLS, because a handshake
     /// needs the room of a connection.
     pub(crate) fn refusal(&self) -> Vec<u8> {

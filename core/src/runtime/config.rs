@@ -59,6 +59,7 @@ use crate::runtime::tls_config::TlsConfig;
 /// | `connect_timeout` | `--connect-timeout` | 30 s until an outgoing connection is established, and 10 s for each address | `TimedOut` for the caller |
 /// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged and counted |
 /// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight, upgraded connections and tasks are cut |
+/// | `drain_idle` | `--drain-idle` | off: at a stop, idle connections close at once | on: they wait for one more request, until `keep_alive` |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -170,6 +171,11 @@ pub struct Config {
     /// requested. A connection that the system had established by then has this time for its first request, within
     /// [`Config::header_timeout`]. With 0, all are cut at once.
     pub graceful_timeout: Duration,
+    /// Whether a connection that has answered requests waits for another one after a stop was requested, as long as
+    /// [`Config::keep_alive`] allows and the grace period lasts. The response to that request announces the close. A
+    /// client that keeps its connections for a shorter time than `keep_alive` then loses no request to the stop, which
+    /// takes longer. Otherwise such a connection closes at once, and a request that is on its way finds it closed.
+    pub drain_idle: bool,
     /// Whether responses have a `Date` field (RFC 9110, 6.6.1).
     pub date_header: bool,
     /// Whether responses have the field `Server: gearshift` (RFC 9110, 10.2.4).
@@ -261,6 +267,7 @@ impl Default for Config {
             tcp_keepalive: Duration::from_secs(60),
             linger: Duration::from_secs(2),
             graceful_timeout: Duration::from_secs(30),
+            drain_idle: false,
             date_header: true,
             server_header: true,
             access_log: false,

@@ -1,4 +1,4 @@
-//! Inherited listening sockets, of which only the number of the descriptor is known.
+//! Inherited descriptors, of which only the number is known.
 //!
 //! Safe code cannot own a descriptor by its number. The process therefore sends the descriptor to itself through a pair
 //! of sockets (`SCM_RIGHTS`) and owns the duplicate that it receives. `pidfd_getfd` would do the same in one call, but
@@ -8,7 +8,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::net::{
@@ -16,7 +16,7 @@ use rustix::net::{
     socketpair,
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// The number of the first descriptor that systemd passes on.
 const FIRST: RawFd = 3;
@@ -48,21 +48,49 @@ fn select(count: &str, names: &str, name: Option<&str>) -> Vec<RawFd> {
     named.filter(|(_, of)| name.is_none_or(|name| *of == Some(name))).map(|(number, _)| number).collect()
 }
 
-/// Takes over the listening socket with this descriptor number. A process that this one starts does not inherit it.
+/// Takes over an inherited descriptor: the number is closed, and the result is a duplicate that the processes which this
+/// one starts do not inherit. A descriptor that this process has opened, with close-on-exec, stays open. `check` decides
+/// whether the duplicate is what the caller expects; otherwise nothing is closed.
+///
+/// # Errors
+/// The error of `check`, or that of the operating system: the number is not that of an open descriptor, or the process
+/// may not open another one.
+///
+/// ```
+/// use std::os::fd::AsRawFd;
+///
+/// use gearshift_core::inherited;
+///
+/// let (_reader, writer) = std::io::pipe()?;
+/// let duplicate = inherited::take(writer.as_raw_fd(), |_| Ok(()))?;
+/// assert_ne!(duplicate.as_raw_fd(), writer.as_raw_fd());
+/// assert!(inherited::take(60_000, |_| Ok(())).is_err(), "there is no such descriptor");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn take(number: RawFd, check: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<OwnedFd> {
+    let descriptor = duplicate(number)?;
+    check(descriptor.as_fd())?;
+    if is_inheritable(number) {
+        close(number)?;
+    }
+    Ok(descriptor)
+}
+
+/// Takes over the listening socket with this descriptor number.
 ///
 /// # Errors
 /// `InvalidInput` if the descriptor is not a listening socket for byte streams, TCP or Unix; or another error of the
 /// operating system.
 pub(super) fn listening_socket(number: RawFd) -> io::Result<Socket> {
-    let socket = Socket::from(duplicate(number)?);
-    if !is_stream_listener(&socket).unwrap_or(false) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a socket that listens for connections"));
-    }
-    socket.set_nonblocking(true)?;
-    if is_inheritable(number) {
-        close(number)?;
-    }
-    Ok(socket)
+    let socket = take(number, |descriptor| {
+        let socket = SockRef::from(&descriptor);
+        if !is_stream_listener(&socket).unwrap_or(false) {
+            let why = "not a socket that listens for connections";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        socket.set_nonblocking(true)
+    });
+    socket.map(Socket::from)
 }
 
 fn is_stream_listener(socket: &Socket) -> io::Result<bool> {

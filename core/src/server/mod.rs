@@ -2,7 +2,7 @@
 
 pub(crate) mod accept;
 pub mod backend;
-mod inherited;
+pub mod inherited;
 pub mod lifecycle;
 pub(crate) mod listener;
 mod unix_socket;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -9,7 +10,7 @@ use std::thread;
 use gearshift::Backend;
 use rustix::process::Signal;
 use test_support::program::{self, Program};
-use test_support::wait_until;
+use test_support::{PATIENCE, wait_until};
 
 use super::Fixture;
 use super::peer::{self, VERSIONS, connect, shake_hands};
@@ -139,6 +140,62 @@ pub(super) fn hangup(backend: Backend) {
     wait_until("the error is logged", || program.log().contains(&line));
     shake_hands(&mut connect(program.addr(), &trusts_new, "localhost")).expect("the certificate before");
     assert_eq!(before.get("/").status, 200, "a connection is dropped");
+}
+
+pub(super) fn notified_hangup(backend: Backend) {
+    let folder = Folder::new(backend, "notified");
+    let Certified { pem, key_pem, .. } = Authority::new().issue(&["localhost"]);
+    let [certificate, key] = [("cert", &pem), ("key", &key_pem)]
+        .map(|(name, text)| folder.write(name, text).display().to_string());
+    let path = folder.0.join("notify");
+    let socket = UnixDatagram::bind(&path).expect("the path is free");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a read timeout");
+    let next = || {
+        let mut message = [0; 100];
+        let len = socket.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..len]).trim_end().to_owned()
+    };
+    let flags = ["--tls-cert", &certificate, "--tls-key", &key];
+    let notify = path.to_str().expect("a path in UTF-8");
+    let mut program = Program::start_with_variable(backend, &flags, "NOTIFY_SOCKET", notify);
+    assert_eq!(next(), "READY=1");
+    for text in [&key_pem, "nonsense"] {
+        fs::write(&key, text).expect("the folder can be written");
+        program.signal(Signal::HUP);
+        let message = next();
+        let usec = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&message);
+        assert!(usec.parse::<u64>().is_ok_and(|usec| usec > 0), "{message}");
+        assert_eq!(next(), "READY=1");
+    }
+    program.signal(Signal::TERM);
+    assert_eq!(next(), "STOPPING=1");
+    assert_eq!(program.status(), Some(0), "{}", program.log());
+}
+
+pub(super) fn replaced(backend: Backend) {
+    let (old, new) = (Authority::new(), Authority::new());
+    let folder = Folder::new(backend, "replaced");
+    let write = |authority: &Authority| {
+        let Certified { pem, key_pem, .. } = authority.issue(&["localhost"]);
+        [folder.write("cert", &pem), folder.write("key", &key_pem)].map(|path| path.display().to_string())
+    };
+    let [certificate, key] = write(&old);
+    let flags = ["--processes", "2", "--tls-cert", &certificate, "--tls-key", &key];
+    let mut program = Program::start(backend, &flags);
+    wait_until("the processes serve", || program.log().matches(" serves").count() == 2);
+    let [trusts_old, trusts_new] = [&old, &new].map(|authority| peer::client(authority, VERSIONS[1], None));
+    let mut before = connect(program.addr(), &trusts_old, "localhost");
+    assert!(!before.get("/").closes());
+
+    write(&new);
+    program.signal(Signal::HUP);
+    wait_until("all are replaced", || program.log().contains("the processes are replaced"));
+    wait_until("the old ones drain", || program.log().matches("finishing the requests").count() == 2);
+    let answer = before.get("/");
+    assert!(answer.status == 200 && answer.closes(), "{answer:?}");
+    shake_hands(&mut connect(program.addr(), &trusts_new, "localhost")).expect("the new certificate");
+    program.signal(Signal::TERM);
+    assert_eq!(program.status(), Some(0), "{}", program.log());
 }
 
 pub(super) fn flags(backend: Backend) {

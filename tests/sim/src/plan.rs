@@ -116,6 +116,7 @@ fn draw_config(rng: &mut Rng) -> Config {
     config.date_header = rng.bool();
     config.server_header = rng.bool();
     config.limits.pipeline = rng.usize(1..10);
+    config.drain_idle = config.limits.pipeline.is_multiple_of(3);
     config.limits.output = if rng.bool() { rng.usize(1..4_000) } else { 256 * 1024 };
     config.limits.drain = if rng.bool() { rng.u64(..2_000) } else { 256 * 1024 };
     config.limits.head = rng.usize(700..32_000);

@@ -55,6 +55,14 @@ impl Program {
         Program::launch(small(backend).args(flags), "")
     }
 
+    /// Starts a server as [`Program::start`] does, with a variable in its environment.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_with_variable(backend: Backend, flags: &[&str], name: &str, value: &str) -> Program {
+        Program::launch(small(backend).args(flags).env(name, value), "")
+    }
+
     /// Starts a server as [`Program::start`] does, whose application starts at [`Program::release`]. Connections wait
     /// in the queue of the kernel until then.
     ///

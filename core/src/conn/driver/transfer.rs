@@ -54,14 +54,15 @@ impl<T: Transport> Driving<T> {
 
     /// Reads bytes of a head, or of a body that its handler left unread. The write queue is empty.
     ///
-    /// During a shutdown a connection that was served reads only the bytes that have arrived. A connection still waits
-    /// for the rest of a head, and a new connection for its first head, because its peer has no response yet.
+    /// During a shutdown a connection that was served reads only the bytes that have arrived, unless
+    /// [`Config::drain_idle`](crate::Config::drain_idle) lets it wait. A connection still waits for the rest of a head,
+    /// and a new connection for its first head, because its peer has no response yet.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let (IoOwner::Own(io), Some(state)) = (&mut self.io, &self.state) else {
             return Poll::Ready(Err(Closed));
         };
         let service = &self.service;
-        if service.shutdown.is_requested() && state.served > 0 && !io.connection.is_head_begun() {
+        if service.closes_idle() && state.served > 0 && !io.connection.is_head_begun() {
             if !matches!(io.try_read(service), Ok(n) if n > 0) {
                 if !io.connection.is_body_pending() {
                     return Poll::Ready(Err(Closed));

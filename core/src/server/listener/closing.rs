@@ -9,10 +9,14 @@
 //! | TCP | a socket filter drops `SYN` packets; the peer repeats a `SYN` after 1 s, which is then refused, or reaches the next server on the port | until no handshake is under way on the port, at most [`HANDSHAKES`] |
 //! | Unix | the socket file is removed, then the receiving side is shut down: `connect` fails | none, because `connect` is one step |
 //! | inherited | not changed, because other processes may accept from the socket | none |
+//!
+//! A process that has bound a socket and passes it on to others, as the supervisor of `--processes` does, closes it
+//! to new connections with [`Listener::close_all_to_new`], before the others stop: each of them empties the queue.
 
 use std::future::Future;
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::runtime::endpoint::Endpoint;
 use crate::runtime::handle::Runtime;
@@ -34,6 +38,27 @@ impl Listener {
             if let Some(listener) = listener {
                 let _ = runtime.timeout(HANDSHAKES, no_handshake(&runtime, listener)).await;
             }
+        }
+    }
+
+    /// Does the same with several listeners, on a thread that drives no connections, such as that of a process that has
+    /// passed the sockets on to others. When this returns, the queues hold all connections that there will be.
+    ///
+    /// ```
+    /// use gearshift_core::{Config, Listener};
+    ///
+    /// let mut listeners = Listener::bind(&["127.0.0.1:0".parse()?], &Config::default())?;
+    /// Listener::close_all_to_new(&mut listeners);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close_all_to_new(listeners: &mut [Listener]) {
+        let mut waiting: Vec<_> = listeners.iter_mut().filter_map(Listener::begin_no_more).collect();
+        let end = Instant::now() + HANDSHAKES;
+        let mut pause = FIRST_LOOK;
+        while !waiting.is_empty() && Instant::now() < end {
+            thread::sleep(pause);
+            waiting.retain(|listener| !matches!(handshakes::are_under_way(*listener), Ok(false)));
+            pause = (2 * pause).min(end.saturating_duration_since(Instant::now()));
         }
     }
 
@@ -108,6 +133,22 @@ mod tests {
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer, queued.local_addr().ok());
         assert!(would_block(&listener));
+    }
+
+    #[test]
+    fn a_process_that_has_passed_its_listeners_on_closes_them_all() {
+        let path = std::env::temp_dir().join(format!("gearshift-closing-{}-all", std::process::id()));
+        let mut listeners = [listener(Bind::Tcp("127.0.0.1:0".into())), listener(Bind::Unix(path.clone()))];
+        let Endpoint::Tcp(address) = listeners[0].local().clone() else { unreachable!("it is bound to TCP") };
+        let _queued = (TcpStream::connect(address).unwrap(), UnixStream::connect(&path).unwrap());
+        Listener::close_all_to_new(&mut listeners);
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(50));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(UnixStream::connect(&path).is_err());
+        for listener in &listeners {
+            listener.accept().unwrap();
+            assert!(would_block(listener));
+        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn judge_wait(link: &Link, state: &State, config: &Config) -> Option<String> {
         return Some(format!("outlives a forced stop, waiting for {wait:?}"));
     }
     let may_stay = match wait {
-        Wait::Idle(_) | Wait::Drain(_) => false,
+        Wait::Idle(_) | Wait::Drain(_) => config.drain_idle,
         Wait::Upgraded => link.last_kind() != Some(Kind::Upgrade),
         _ => true,
     };
