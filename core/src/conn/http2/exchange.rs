@@ -214,6 +214,7 @@ pub(super) async fn exchange(
     let service = shared.service.clone();
     let has_body = !stream.is_end_stream();
     let (request, meaning) = convert(&parts, has_body, &service.limits);
+    let is_head = parts.method == http::Method::HEAD;
     drop(parts);
     let record = service
         .config
@@ -238,8 +239,7 @@ pub(super) async fn exchange(
     let respond = Arc::new(Mutex::new(respond));
     let (mut request, Meaning { facts, length }) = match (request, meaning) {
         (Some(request), Ok(meaning)) => (request, meaning),
-        (request, meaning) => {
-            let is_head = request.is_some_and(|request| *request.method() == http::Method::HEAD);
+        (_, meaning) => {
             drop(stream);
             return exchange.refuse(&respond, meaning.err().unwrap_or(Error::Target), is_head).await;
         }

@@ -29,8 +29,8 @@ pub(super) fn max_section(limits: &Limits) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// Converts a head. The meaning is an error if the head breaks a rule; the request then has its line and no fields, if
-/// the line is within its limits. `has_body` is whether the stream has not ended with the head.
+/// Converts a head. The meaning is an error if the head breaks a rule. There is no request then if the target is not
+/// valid or a limit is exceeded, as for a head of HTTP/1.1. `has_body` is whether the stream has not ended with the head.
 pub(super) fn convert(
     parts: &Parts,
     has_body: bool,
@@ -38,7 +38,13 @@ pub(super) fn convert(
 ) -> (Option<Request>, Result<Meaning, Error>) {
     let mut writer = Writer::default();
     let converted = writer.head(parts, limits);
-    let Some(target) = writer.target else { return (None, Err(converted.err().unwrap_or(Error::Target))) };
+    let is_shaped = match converted {
+        Ok(()) => true,
+        Err(error) => matches!(error, Error::HostMissing | Error::HostRepeated | Error::HostInvalid),
+    };
+    let Some(target) = writer.target.filter(|_| is_shaped) else {
+        return (None, Err(converted.err().unwrap_or(Error::Target)));
+    };
     let (bytes, path) = (writer.bytes.freeze(), writer.path.unwrap_or(target));
     let mut request = Request::recycled();
     request.inner_mut().head = Head {
@@ -115,6 +121,9 @@ impl Writer {
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes();
         if parts.method.as_str().len() + target.len() + "  HTTP/1.1".len() > limits.request_line {
             return Err(Error::RequestLineTooLong);
+        }
+        if parts.method == Method::CONNECT {
+            return Err(Error::Tunnel);
         }
         let span = self.place(target, limits)?;
         self.target = Some(span);
