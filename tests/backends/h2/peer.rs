@@ -63,7 +63,8 @@ pub(super) fn with(mut request: Request<()>, name: &'static str, value: &'static
 
 impl Peer {
     pub(super) async fn connect(to: SocketAddr) -> Peer {
-        Peer::connect_with(to, &Builder::new()).await
+        let mut builder = Builder::new();
+        Peer::connect_with(to, builder.initial_max_send_streams(100)).await
     }
 
     pub(super) async fn connect_with(to: SocketAddr, builder: &Builder) -> Peer {

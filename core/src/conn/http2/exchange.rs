@@ -27,7 +27,7 @@ use crate::conn::exchange::source::Source;
 use crate::conn::exchange::{detached, handler_timed_out, not_switched, panicked};
 use crate::conn::handler::{Answer, RouteOptions};
 use crate::conn::http2::body::{RequestBody, Responder};
-use crate::conn::http2::request::{Meaning, convert};
+use crate::conn::http2::request::{Meaning, Refused, convert};
 use crate::conn::http2::timers::{Deadline, Timers};
 use crate::conn::maybe_tls::TlsSlot;
 use crate::conn::min_rate::{MinRate, WaitLimits};
@@ -241,7 +241,13 @@ pub(super) async fn exchange(
         (Some(request), Ok(meaning)) => (request, meaning),
         (_, meaning) => {
             drop(stream);
-            return exchange.refuse(&respond, meaning.err().unwrap_or(Error::Target), is_head).await;
+            return match meaning.err() {
+                Some(Refused::Answered(error)) => exchange.refuse(&respond, error, is_head).await,
+                _ => {
+                    lock(&respond).send_reset(Reason::PROTOCOL_ERROR);
+                    exchange.end(End::Left, None)
+                }
+            };
         }
     };
     if has_body {

@@ -29,21 +29,37 @@ pub(super) fn max_section(limits: &Limits) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// Converts a head. The meaning is an error if the head breaks a rule. There is no request then if the target is not
-/// valid or a limit is exceeded, as for a head of HTTP/1.1. `has_body` is whether the stream has not ended with the head.
+/// Why a request does not reach the handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The head breaks a rule that HTTP/1.1 has, too. The request is answered.
+    Answered(Error),
+    /// The request is malformed (RFC 9113, 8.1.1). Its stream is reset.
+    Malformed,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Refused {
+        Refused::Answered(error)
+    }
+}
+
+/// Converts a head. The meaning is an error if the request is refused. There is no request then if the target is not
+/// valid or a limit is exceeded, as for a head of HTTP/1.1. `has_body` is whether the stream has not ended with the
+/// head.
 pub(super) fn convert(
     parts: &Parts,
     has_body: bool,
     limits: &Limits,
-) -> (Option<Request>, Result<Meaning, Error>) {
+) -> (Option<Request>, Result<Meaning, Refused>) {
     let mut writer = Writer::default();
     let converted = writer.head(parts, limits);
-    let is_shaped = match converted {
-        Ok(()) => true,
-        Err(error) => matches!(error, Error::HostMissing | Error::HostRepeated | Error::HostInvalid),
-    };
+    let is_shaped = matches!(
+        converted,
+        Ok(()) | Err(Refused::Malformed | Refused::Answered(Error::HostMissing | Error::HostInvalid))
+    );
     let Some(target) = writer.target.filter(|_| is_shaped) else {
-        return (None, Err(converted.err().unwrap_or(Error::Target)));
+        return (None, converted.and(Err(Error::Target.into())));
     };
     let (bytes, path) = (writer.bytes.freeze(), writer.path.unwrap_or(target));
     let mut request = Request::recycled();
@@ -56,7 +72,7 @@ pub(super) fn convert(
         fields_start: 0,
         fields: writer.fields,
     };
-    let meaning = converted.and_then(|()| Meaning::of(&parts.method, &parts.headers, has_body, limits));
+    let meaning = converted.and_then(|()| Ok(Meaning::of(&parts.method, &parts.headers, has_body, limits)?));
     (Some(request), meaning)
 }
 
@@ -117,13 +133,14 @@ struct Writer {
 }
 
 impl Writer {
-    fn head(&mut self, parts: &Parts, limits: &Limits) -> Result<(), Error> {
+    fn head(&mut self, parts: &Parts, limits: &Limits) -> Result<(), Refused> {
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes();
         if parts.method.as_str().len() + target.len() + "  HTTP/1.1".len() > limits.request_line {
-            return Err(Error::RequestLineTooLong);
+            return Err(Error::RequestLineTooLong.into());
         }
         if parts.method == Method::CONNECT {
-            return Err(Error::Tunnel);
+            let has_authority = parts.uri.authority().is_some();
+            return Err(if has_authority { Error::Tunnel.into() } else { Refused::Malformed });
         }
         let span = self.place(target, limits)?;
         self.target = Some(span);
@@ -131,6 +148,10 @@ impl Writer {
         self.path = Span::within(&self.bytes, path);
         self.host(parts, limits)?;
         for (name, value) in &parts.headers {
+            // RFC 9113, 8.2.1.
+            if let [b' ' | b'\t', ..] | [.., b' ' | b'\t'] = value.as_bytes() {
+                return Err(Refused::Malformed);
+            }
             if name == header::HOST || name == header::COOKIE {
                 continue;
             }
@@ -145,28 +166,28 @@ impl Writer {
         }
     }
 
-    /// The field `Host`, which `:authority` replaces. Two hosts that differ are ambiguous.
-    fn host(&mut self, parts: &Parts, limits: &Limits) -> Result<(), Error> {
+    /// The field `Host`, which `:authority` replaces. Two hosts are ambiguous (RFC 9113, 8.3.1).
+    fn host(&mut self, parts: &Parts, limits: &Limits) -> Result<(), Refused> {
         let mut hosts = parts.headers.get_all(header::HOST).iter().map(|host| host.as_bytes());
         let (host, other) = (hosts.next(), hosts.next());
         if other.is_some() {
-            return Err(Error::HostRepeated);
+            return Err(Refused::Malformed);
         }
         let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
         let host = match (authority, host) {
             (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
-                return Err(Error::HostInvalid);
+                return Err(Refused::Malformed);
             }
             (authority, host) => authority.or(host).ok_or(Error::HostMissing)?,
         };
         if !target::is_host(host) {
-            return Err(Error::HostInvalid);
+            return Err(Error::HostInvalid.into());
         }
         self.field(&header::HOST, &[host], limits)
     }
 
     /// Appends a field. The parts of its value are joined as those of a cookie.
-    fn field(&mut self, name: &HeaderName, value: &[&[u8]], limits: &Limits) -> Result<(), Error> {
+    fn field(&mut self, name: &HeaderName, value: &[&[u8]], limits: &Limits) -> Result<(), Refused> {
         let name = name.as_str().as_bytes();
         let joined;
         let value = match value {
@@ -177,10 +198,10 @@ impl Writer {
             }
         };
         if self.fields.len() >= limits.fields.min(Limits::MAX_FIELDS) {
-            return Err(Error::TooManyFields);
+            return Err(Error::TooManyFields.into());
         }
         if name.len() + ": ".len() + value.len() > limits.field_line {
-            return Err(Error::FieldsTooLarge);
+            return Err(Error::FieldsTooLarge.into());
         }
         let (name, value) = (self.place(name, limits)?, self.place(value, limits)?);
         self.fields.push(FieldSpan { name, value });
@@ -210,7 +231,7 @@ mod tests {
         request.body(()).expect("valid parts").into_parts().0
     }
 
-    fn error(uri: &str, fields: &[(&str, &str)], limits: &Limits) -> Option<Error> {
+    fn refused(uri: &str, fields: &[(&str, &str)], limits: &Limits) -> Option<Refused> {
         convert(&parts(Method::GET, uri, fields), true, limits).1.err()
     }
 
@@ -242,8 +263,7 @@ mod tests {
             ("http://a/", vec![("host", "A")], None),
             ("/", vec![("host", "a")], None),
             ("/", vec![], Some(Error::HostMissing)),
-            ("http://a/", vec![("host", "b")], Some(Error::HostInvalid)),
-            ("/", vec![("host", "a"), ("host", "a")], Some(Error::HostRepeated)),
+            ("/", vec![("host", "a"), ("host", "a b")], Some(Error::HostInvalid)),
             ("/", vec![("host", "a b")], Some(Error::HostInvalid)),
             ("http://u@a/", vec![], Some(Error::HostInvalid)),
             ("http://a/%zz", vec![], Some(Error::Target)),
@@ -268,7 +288,16 @@ mod tests {
                 Some(Error::LengthRepeated),
             ),
         ] {
-            assert_eq!(error(uri, &fields, &limits), expected, "{uri} {fields:?}");
+            assert_eq!(refused(uri, &fields, &limits), expected.map(Refused::from), "{uri} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn malformed_requests_are_not_answered() {
+        for fields in [&[("host", "b")][..], &[("host", "a"), ("host", "a")], &[("x", " a")], &[("x", "a\t")]]
+        {
+            let refused = refused("http://a/", fields, &Limits::default());
+            assert_eq!(refused, Some(Refused::Malformed), "{fields:?}");
         }
     }
 }
