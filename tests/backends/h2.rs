@@ -76,6 +76,7 @@ pub(crate) const AREA: Area = (
         ("runs_tasks_after_a_response", after),
         ("logs_each_request", access_log),
         ("counts_requests_and_responses", statistics),
+        ("logs_handlers_that_stall_their_loop", stalls),
         ("closes_a_connection_without_requests", idle),
         ("closes_a_connection_without_a_first_request", silent),
         ("closes_a_connection_of_age", age),
@@ -315,6 +316,12 @@ fn app(seen: &Arc<Seen>) -> Router {
                     .with_header("x-kept", "yes")
             }),
         )
+        .get("/h2/stall", sync(|_| std::thread::sleep(Duration::from_millis(60))))
+        .get("/h2/waits", async |request: Request| request.runtime().sleep(Duration::from_millis(60)).await)
+        .get("/h2/stall-later", async |request: Request| {
+            request.runtime().sleep(Duration::from_millis(1)).await;
+            std::thread::sleep(Duration::from_millis(60));
+        })
         .get("/close", sync(|_| Response::text("last").with_header("connection", "close")))
         .get("/upgrade", sync(|_| Response::upgrade(HeaderValue::from_static("loud"), async |_| ())))
         .get("/panic", sync(|_| -> &'static str { panic!("a handler panics, {}", common::ON_PURPOSE) }))
@@ -1117,6 +1124,22 @@ fn statistics(backend: Backend) {
         }
         assert_eq!(peer.get("/stats").await.text(), "1 4");
     });
+}
+
+fn stalls(backend: Backend) {
+    let (server, _) = start(backend, |config| config.stall_threshold = Duration::from_millis(20));
+    let lines = |route: &str| {
+        let lines = logs::lines(logs::STALL, &format!("{route} has held up"));
+        lines.iter().filter(|line| line.contains(&format!("({backend})"))).count()
+    };
+    run(async {
+        let mut peer = Peer::connect(server.addr()).await;
+        for path in ["/h2/stall", "/h2/stall-later", "/h2/waits"] {
+            assert_eq!(peer.get(path).await.status, 200);
+        }
+    });
+    wait_until("the stalls are logged", || lines("/h2/stall") > 0 && lines("/h2/stall-later") > 0);
+    assert_eq!(lines("/h2/waits"), 0, "a handler that waits is logged");
 }
 
 // The end of a connection.

@@ -166,8 +166,9 @@ impl<T: Transport> Wire<T> {
         Poll::Ready(())
     }
 
-    /// Ends the sending side, after all that was collected was sent.
+    /// Tells the peer that the connection ends in order, and ends the sending side. All that was collected was sent.
     pub(super) fn shut_down(&mut self, cx: &mut Context<'_>) {
+        self.transport.announce_end(cx);
         let _ = self.transport.poll_shutdown(cx);
     }
 }
