@@ -42,6 +42,7 @@
 //! | `multipart` | forms with files, `Request::multipart` |
 //! | `cookies` | `Request::cookie`, `Response::with_cookie` and their relatives |
 //! | `signed-cookies`, `private-cookies` | cookies that the peer cannot change, or not read either |
+//! | `http2` | HTTP/2 on the event loops, with the same handlers; see `docs/http2.md` |
 //! | `hyper` | adapters for hyper and the pooled client of hyper-util, `gearshift::hyper` |
 //! | `test-client` | a blocking client for tests, `TestServer::send` |
 //! | `tls` | connections over TLS with rustls, [`TlsConfig`]; with `cli`, flags for certificates |
@@ -102,10 +103,10 @@ pub use gearshift_core::ws;
 pub use gearshift_core::{
     Answer, App, Bind, Body, BodyError, BodyReader, BoxError, BoxFuture, Busy, Bytes, CancelToken, Client,
     Config, Elapsed, Endpoint, Fields, FieldsIter, ForwardedField, Handler, HeadTooLarge, HeaderMap,
-    HeaderName, HeaderValue, IntoAnswer, IntoResponse, Limits, Method, Networks, NetworksError, OnDisconnect,
-    Overload, ParamError, Peer, Phase, PoolStats, Refusal, Report, Request, RequestContext, Response,
-    RouteOptions, Router, Runtime, Scope, ServeError, Server, Shutdown, StatefulApp, Stats, StatusCode,
-    Stream, Task, TaskError, Version, Work, header, http, middleware, sse,
+    HeaderName, HeaderValue, Http2, IntoAnswer, IntoResponse, Limits, Method, Networks, NetworksError,
+    OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats, Refusal, Report, Request, RequestContext,
+    Response, RouteOptions, Router, Runtime, Scope, ServeError, Server, Shutdown, StatefulApp, Stats,
+    StatusCode, Stream, Task, TaskError, Version, Work, header, http, middleware, sse,
 };
 #[cfg(feature = "multipart")]
 #[doc(inline)]

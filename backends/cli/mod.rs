@@ -69,7 +69,11 @@
 
 mod config_file;
 mod descriptors;
+#[cfg(feature = "http2")]
+mod http2_flags;
 mod log_queue;
+#[cfg(not(feature = "http2"))]
+mod no_http2_flags;
 #[cfg(not(feature = "tls"))]
 mod no_tls_flags;
 mod process_flags;
@@ -98,7 +102,11 @@ use gearshift_core::{App, Config, Endpoint, Report, ServeError, Server};
 use nix::poll::PollTimeout;
 
 use crate::signals::SignalGuard;
+#[cfg(feature = "http2")]
+use http2_flags::Http2Flags;
 use log_queue::{LogQueue, is_writable};
+#[cfg(not(feature = "http2"))]
+use no_http2_flags::Http2Flags;
 #[cfg(not(feature = "tls"))]
 use no_tls_flags::{TlsFlags, on_hangup};
 pub use settings::Settings;

@@ -8,7 +8,7 @@ use gearshift_core::{Bind, Config, ForwardedField, Networks, OnDisconnect, Overl
 
 use super::config_file::FileFlags;
 use super::process_flags::ProcessFlags;
-use super::{TlsFlags, values};
+use super::{Http2Flags, TlsFlags, values};
 use crate::{Backend, BackendError};
 
 /// The end of the help.
@@ -254,6 +254,9 @@ pub struct Settings {
     #[command(flatten)]
     pub(crate) tls: TlsFlags,
 
+    #[command(flatten)]
+    http2: Http2Flags,
+
     /// Log every response, and every request that was given up; needs the log level info
     #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     access_log: bool,
@@ -343,11 +346,13 @@ impl Settings {
         set(&mut config.limits.drain, self.max_drain);
         set(&mut config.limits.output, self.max_output);
         set(&mut config.limits.pipeline, self.max_pipeline);
+        self.http2.set(&mut config.http2);
         config
     }
 }
 
-fn set<T>(setting: &mut T, value: Option<T>) {
+/// Sets a setting if there is a value for it.
+pub(crate) fn set<T>(setting: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *setting = value;
     }
@@ -394,8 +399,10 @@ mod tests {
              --drain-idle wait --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
              --forwarded-field forwarded --proxy-protocol-from 10.0.0.1",
         );
+        // The settings of HTTP/2 depend on its feature, and have a test of their own.
+        let shown = format!("{config:?}");
         assert_eq!(
-            format!("{config:?}"),
+            shown.split(", http2").next().unwrap_or_default(),
             "Config { workers: Some(3), threads: Some(4), blocking_threads: 24, compute_threads: Some(25), \
              pool_queue: 26, pool_overload: Refuse, connect_timeout: 30ms, stall_threshold: 27ms, backlog: 5, \
              unix_mode: Some(432), unix_user: Some(28), unix_group: Some(29), max_connections: 6, overload: Refuse, \
@@ -405,7 +412,7 @@ mod tests {
              graceful_timeout: 12s, drain_idle: true, date_header: false, server_header: false, access_log: true, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
              body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8), \
-             forwarded_field: Forwarded, proxy_protocol_from: Networks(10.0.0.1/32), tls: None }"
+             forwarded_field: Forwarded, proxy_protocol_from: Networks(10.0.0.1/32), tls: None"
         );
     }
 

@@ -56,8 +56,12 @@ pub use runtime::clock;
 pub use runtime::config::{self, Config, ForwardedField, OnDisconnect, Overload};
 pub use runtime::endpoint::Endpoint;
 pub use runtime::handle::{Elapsed, Engine, EngineStats, Runtime, Work};
+#[cfg(feature = "http2")]
+pub use runtime::http2_config::Http2;
 pub use runtime::latch::{self, Latch};
 pub use runtime::networks::{Networks, NetworksError};
+#[cfg(not(feature = "http2"))]
+pub use runtime::no_http2_config::Http2;
 #[cfg(not(feature = "tls"))]
 pub use runtime::no_tls_config::TlsConfig;
 pub use runtime::offload::Job;

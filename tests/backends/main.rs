@@ -16,6 +16,7 @@ mod detached;
 mod disconnects;
 mod drops;
 mod groups;
+mod h2;
 mod half_closed;
 mod held;
 mod hyper;
@@ -52,7 +53,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 37] = [
+const AREAS: [Area; 39] = [
     access::AREA,
     after::AREA,
     bodies::AREA,
@@ -64,6 +65,8 @@ const AREAS: [Area; 37] = [
     disconnects::AREA,
     drops::AREA,
     groups::AREA,
+    h2::AREA,
+    h2::WITHOUT,
     half_closed::AREA,
     held::AREA,
     hyper::AREA,
@@ -93,7 +96,10 @@ const AREAS: [Area; 37] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 21] = [
+const ONLY: [Only; 23] = [
+    // HTTP/2 is spoken on event loops.
+    ("h2", suite::ALL, is_event_loop),
+    ("no_h2", suite::ALL, blocks),
     // A backend that blocks runs these jobs on the thread of the request and queues nothing.
     ("bridge", "handlers_beyond_the_queue_are_refused_where_that_is_the_setting", is_event_loop),
     ("bridge", "handlers_beyond_the_queue_wait_where_that_is_the_setting", is_event_loop),

@@ -1,8 +1,8 @@
 //! TLS. The peer is the client of rustls and, where they are installed, curl and OpenSSL.
 
-mod peer;
-mod pki;
-mod programs;
+pub(crate) mod peer;
+pub(crate) mod pki;
+pub(crate) mod programs;
 
 use std::fs;
 use std::io::{self, Read, Write};

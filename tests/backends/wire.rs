@@ -244,6 +244,8 @@ fn server(backend: Backend) -> SocketAddr {
         SERVERS.lock().unwrap_or_else(PoisonError::into_inner).entry(backend.name()).or_default().clone();
     *slot.get_or_init(|| {
         let mut config = Config::default();
+        // The preface of HTTP/2 is a case, and its refusal the same everywhere.
+        config.http2.enabled = false;
         // No timeout should close a connection of a case.
         (config.keep_alive, config.header_timeout) = (Duration::from_secs(600), Duration::from_secs(600));
         config.limits.body = 512 * 1024;

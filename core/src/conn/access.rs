@@ -168,6 +168,53 @@ struct Open {
     response: Option<Queued>,
 }
 
+impl Start {
+    fn now(clock: &Clock) -> Start {
+        Start { seconds: clock.unix_seconds(), at: clock.now() }
+    }
+}
+
+impl Open {
+    /// `request` is `None` if there is no head of a valid form.
+    fn new(origin: &Origin, start: Start, request: Option<&Request>) -> Open {
+        let from = match request {
+            Some(request) if origin.is_trusted() => {
+                From::client(origin.client(request.headers(), None), origin.peer)
+            }
+            _ => From::peer(origin.peer),
+        };
+        let request = request.map(|request| RequestLine {
+            method: request.method().clone(),
+            target: request.target().into(),
+            version: request.version(),
+        });
+        Open { from, start, request, response: None }
+    }
+}
+
+/// The record of a request on a stream of HTTP/2, whose response does not wait for others.
+#[cfg(feature = "http2")]
+pub(crate) struct StreamRecord {
+    open: Open,
+    clock: Clock,
+}
+
+#[cfg(feature = "http2")]
+impl StreamRecord {
+    /// Begins a record. `request` is `None` if there is no head of a valid form.
+    pub(crate) fn begin(origin: &Origin, clock: &Clock, request: Option<&Request>) -> StreamRecord {
+        StreamRecord { open: Open::new(origin, Start::now(clock), request), clock: clock.clone() }
+    }
+
+    /// Writes the line. `status` is `None` if no byte of a response was sent, and `bytes` is the number of bytes of its
+    /// body.
+    pub(crate) fn log(self, status: Option<StatusCode>, bytes: u64, is_whole: bool) {
+        let Open { from, start, request, .. } = self.open;
+        let duration = self.clock.now().saturating_duration_since(start.at);
+        Record { from, seconds: start.seconds, request, status, bytes, duration, is_whole }.log();
+    }
+}
+
 /// A response, or a part of one, that was queued.
 #[derive(Debug)]
 struct Queued {
@@ -207,23 +254,11 @@ impl AccessLog {
     /// Begins a record. `request` is `None` if there is no head of a valid form.
     pub(crate) fn begin(&mut self, request: Option<&Request>) {
         let start = self.head.take().unwrap_or_else(|| self.now());
-        let peer = self.origin.peer;
-        let from = match request {
-            Some(request) if self.origin.is_trusted() => {
-                From::client(self.origin.client(request.headers(), None), peer)
-            }
-            _ => From::peer(peer),
-        };
-        let request = request.map(|request| RequestLine {
-            method: request.method().clone(),
-            target: request.target().into(),
-            version: request.version(),
-        });
-        self.open.push_back(Open { from, start, request, response: None });
+        self.open.push_back(Open::new(&self.origin, start, request));
     }
 
     fn now(&self) -> Start {
-        Start { seconds: self.clock.unix_seconds(), at: self.clock.now() }
+        Start::now(&self.clock)
     }
 
     /// Records that the head of a response was queued. `before` is the length of the write queue before that.

@@ -31,7 +31,7 @@ pub(crate) struct Context {
     pub(crate) runtime: Runtime,
     pub(crate) cancel: Cancel,
     /// The TLS session of the connection, once its handshake has ended.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code))]
+    #[cfg_attr(not(any(feature = "tls", feature = "http2")), expect(dead_code))]
     pub(crate) tls: TlsSlot,
 }
 

@@ -40,7 +40,7 @@ use crate::runtime::clock::after;
 pub(crate) struct Deadlines {
     /// Deadline of the head that the connection waits for: of the first one since the accept, of a later one since its
     /// first byte.
-    head: Option<Instant>,
+    pub(crate) head: Option<Instant>,
     /// Deadline of the current wait for bytes: of a head, or during the lingering close.
     pub(crate) bytes: Option<Instant>,
     /// Deadline of the handler's response, once the handler's future was pending.
@@ -68,19 +68,19 @@ struct Waits {
 /// A deadline of the application. If it is noticed late, the tasks of the application may not have run either, so it is
 /// extended once.
 #[derive(Clone, Copy, Debug)]
-struct Extendable {
-    at: Instant,
+pub(crate) struct Extendable {
+    pub(crate) at: Instant,
     is_extended: bool,
 }
 
 impl Extendable {
-    fn new(at: Instant) -> Extendable {
+    pub(crate) fn new(at: Instant) -> Extendable {
         Extendable { at, is_extended: false }
     }
 
     /// Whether the deadline has passed. If it passed before `now`, the first call extends it by the time since then, by
     /// `max` at most, and returns false.
-    fn has_passed(&mut self, now: Instant, max: Duration) -> bool {
+    pub(crate) fn has_passed(&mut self, now: Instant, max: Duration) -> bool {
         if now <= self.at || self.is_extended {
             return self.at <= now;
         }

@@ -38,6 +38,7 @@ use crate::conn::driver::step::{AfterFlush, Step};
 use crate::conn::exchange::{Exchanged, panicked};
 use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, Lease};
+use crate::conn::maybe_http2::Http2;
 use crate::conn::maybe_tls::{MaybeTls, encrypt, plain};
 use crate::conn::service::{ConnectionGuard, Service};
 use crate::conn::tally::Tally;
@@ -51,6 +52,9 @@ use crate::runtime::contained::discard;
 use crate::runtime::park::{EventLoopRole, StreamingRole};
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::RouteName;
+
+/// The beginning of the preface of HTTP/2 (RFC 9113, 3.4), which has the form of a request line.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// Serves a connection that was just accepted. The returned future is ready when the connection has ended.
 ///
@@ -131,7 +135,7 @@ pub(crate) struct ConnectionState {
     /// The number of requests for which the handler was called.
     served: u64,
     /// The end of `Config::max_age`. A later response is the last of the connection.
-    expires: CoarseInstant,
+    pub(crate) expires: CoarseInstant,
 }
 
 impl Drop for ConnectionState {
@@ -245,6 +249,26 @@ impl<T: Transport> Driving<T> {
         Ok(())
     }
 
+    /// Answers a request that breaks a rule, or begins HTTP/2 if the bytes are its preface.
+    #[cold]
+    fn refused(&mut self, error: Error) {
+        let service = &self.service;
+        if let (IoOwner::Own(io), Some(state)) = (self.io.take(), &self.state) {
+            let is_preface = error == Error::Version
+                && state.served == 0
+                && io.connection.read_buffer.as_slice().starts_with(PREFACE);
+            self.io = match is_preface {
+                true => match Http2::begin(io, state, service) {
+                    Ok(http2) => return self.step = Step::Http2(http2),
+                    Err(io) => IoOwner::Own(io),
+                },
+                false => IoOwner::Own(io),
+            };
+        }
+        self.io.with(|io| io.refuse(error, service));
+        self.step = Step::Flush(AfterFlush::Close);
+    }
+
     /// Runs the current step.
     #[inline]
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
@@ -260,10 +284,7 @@ impl<T: Transport> Driving<T> {
                     Event::Request(request) if service.threads_block() => self.receive_for_thread(request)?,
                     Event::Request(request) => self.begin(request),
                     Event::NeedBytes => self.step = Step::Flush(AfterFlush::Read),
-                    Event::Refused(error) => {
-                        io.refuse(error, service);
-                        self.step = Step::Flush(AfterFlush::Close);
-                    }
+                    Event::Refused(error) => self.refused(error),
                     Event::Finished | Event::AwaitResponse => self.step = Step::Flush(AfterFlush::Close),
                 }
             }
@@ -298,6 +319,7 @@ impl<T: Transport> Driving<T> {
             }
             Step::Linger(_) => return self.poll_linger(cx),
             Step::ProxyHeader => return self.poll_proxy_header(cx),
+            Step::Http2(http2) => return http2.poll(cx).map(|()| Err(Closed)),
             Step::Detached(_) => return Poll::Ready(Err(Closed)),
         }
         Poll::Ready(Ok(()))

@@ -4,11 +4,12 @@
 //! tasks that run after them. The driver boxes the future of [`exchange`] for these responses. It sends all other
 //! responses itself. An upgrade ends with the head of its response: the driver hands the connection over.
 
-mod source;
+pub(crate) mod source;
 
-use std::future::poll_fn;
+use std::future::{Future, pending, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::{StatusCode, header};
 
@@ -18,10 +19,12 @@ use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, poll_piece};
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
+use crate::proto::BoxFuture;
 use crate::proto::body::{BodyError, Inner as BodyInner, Part};
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::{Response, Upgrade};
 use crate::runtime::contained::{Contained, discard, log_panic};
+use crate::runtime::handle::before;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::RouteName;
 
@@ -80,6 +83,29 @@ pub(crate) async fn exchange<T: Transport>(
 pub(crate) fn handler_timed_out(route: RouteName) -> Response {
     log::warn!("{} took too long, and was dropped", route.name());
     StatusCode::SERVICE_UNAVAILABLE.into_response().with_header(header::CONNECTION, CLOSE)
+}
+
+/// Returns the rest of a handler whose peer has left. It ends at `deadline`.
+pub(crate) fn detached(
+    handler: BoxFuture<Response>,
+    deadline: Option<Instant>,
+    route: RouteName,
+    service: &Service,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (runtime, forced) = (service.runtime.clone(), service.shutdown.reached(Phase::Forced));
+    async move {
+        let late = async {
+            match deadline {
+                Some(deadline) => runtime.sleep_until(deadline).await,
+                None => pending().await,
+            }
+        };
+        match before(before(handler, forced), late).await {
+            Some(Some(mut response)) => drop(After::new(&runtime, response.take_after())),
+            Some(None) => {}
+            None => log::warn!("{} took too long after its peer had left, and was dropped", route.name()),
+        }
+    }
 }
 
 /// Logs a panic of the handler of `route` and returns the response for it: 500, after which the connection closes.
@@ -286,7 +312,7 @@ fn or_cut<R>(polled: Poll<Result<R, Closed>>, service: &Service) -> Poll<Result<
 /// Returns the response to send instead of an upgrade that the request does not allow. For a protocol that the peer has
 /// not offered this is 426, with the protocol that the application requires (RFC 9110, 15.5.22). `None` if `response`
 /// has a status that needs no upgrade. A tunnel has no `Upgrade`.
-fn not_switched(response: &Response) -> Option<Response> {
+pub(crate) fn not_switched(response: &Response) -> Option<Response> {
     let is_tunnel = response.fields.iter().all(|(name, _)| *name != header::UPGRADE);
     let status = match response.status {
         StatusCode::SWITCHING_PROTOCOLS => StatusCode::UPGRADE_REQUIRED,

@@ -9,10 +9,14 @@ pub(crate) mod deadlines;
 pub(crate) mod driver;
 pub(crate) mod exchange;
 pub(crate) mod handler;
+#[cfg(feature = "http2")]
+pub(crate) mod http2;
 pub(crate) mod io;
 pub(crate) mod lease;
 pub(crate) mod liveness;
 pub(crate) mod min_rate;
+#[cfg(not(feature = "http2"))]
+mod no_http2;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 pub(crate) mod service;
@@ -21,6 +25,18 @@ pub(crate) mod tally;
 pub(crate) mod tls;
 pub mod transport;
 pub(crate) mod upgraded;
+
+/// HTTP/2, or what stands in its place without the feature.
+pub(crate) mod maybe_http2 {
+    #[cfg(feature = "http2")]
+    pub(crate) use super::http2::Http2;
+    #[cfg(all(feature = "http2", feature = "tls"))]
+    pub(crate) use super::http2::speaks_http2;
+    #[cfg(not(feature = "http2"))]
+    pub(crate) use super::no_http2::Http2;
+    #[cfg(all(not(feature = "http2"), feature = "tls"))]
+    pub(crate) use super::no_http2::speaks_http2;
+}
 
 /// TLS, or what stands in its place without the feature.
 pub(crate) mod maybe_tls {

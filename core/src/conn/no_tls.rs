@@ -7,8 +7,16 @@ use crate::proto::read_buffer::ReadBuffer;
 use crate::runtime::config::Config;
 
 /// The place of the TLS session of a connection. There is none.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct TlsSlot {}
+
+impl TlsSlot {
+    /// Whether the protocol that was negotiated, if there is a session, is HTTP/2.
+    #[cfg(feature = "http2")]
+    pub(crate) fn allows_http2(&self) -> bool {
+        true
+    }
+}
 
 /// The transport of a connection.
 pub(crate) type MaybeTls<T> = T;

@@ -105,6 +105,9 @@ pub enum Error {
     /// The request came without TLS to a server that speaks TLS.
     #[error("this port speaks TLS: the URL begins with https")]
     PlainOnTls,
+    /// A CONNECT over HTTP/2, which has no tunnels here (RFC 9113, 8.5).
+    #[error("a tunnel needs HTTP/1.1")]
+    Tunnel,
     /// The server has too many connections (RFC 9110, 15.6.4). The only variant that is not the peer's fault.
     #[error("there are too many connections")]
     Overload,
@@ -122,7 +125,7 @@ impl Error {
             Error::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Error::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Error::Expectation => StatusCode::EXPECTATION_FAILED,
-            Error::EncodingUnknown | Error::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
+            Error::EncodingUnknown | Error::MethodTooLong | Error::Tunnel => StatusCode::NOT_IMPLEMENTED,
             Error::Overload => StatusCode::SERVICE_UNAVAILABLE,
             Error::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,
@@ -140,6 +143,7 @@ mod tests {
             (Error::Method, 400),
             (Error::RequestLineTooLong, 414),
             (Error::MethodTooLong, 501),
+            (Error::Tunnel, 501),
             (Error::FieldsTooLarge, 431),
             (Error::TooManyFields, 431),
             (Error::BodyTooLarge, 413),

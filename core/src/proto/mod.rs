@@ -22,11 +22,11 @@ pub(crate) mod request;
 mod request_body;
 pub(crate) mod request_parts;
 pub(crate) mod response;
-mod response_state;
+pub(crate) mod response_state;
 mod scan;
 pub(crate) mod stream;
-mod target;
-mod trailers;
+pub(crate) mod target;
+pub(crate) mod trailers;
 pub(crate) mod write_queue;
 
 use std::future::Future;

@@ -39,7 +39,7 @@ const FORBIDDEN: [&str; 23] = [
 ];
 
 /// Whether a field with this name may be a trailer.
-fn is_allowed(name: &[u8]) -> bool {
+pub(crate) fn is_allowed(name: &[u8]) -> bool {
     let is_condition = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"));
     !is_condition && !FORBIDDEN.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
 }

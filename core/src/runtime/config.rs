@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
+#[cfg(feature = "http2")]
+use crate::runtime::http2_config::Http2;
 use crate::runtime::networks::Networks;
+#[cfg(not(feature = "http2"))]
+use crate::runtime::no_http2_config::Http2;
 #[cfg(not(feature = "tls"))]
 use crate::runtime::no_tls_config::TlsConfig;
 #[cfg(feature = "tls")]
@@ -234,6 +238,9 @@ pub struct Config {
     /// without TLS is answered with 400. [`Config::header_timeout`] includes the handshake. The statistics and the
     /// access log count the bytes inside TLS.
     pub tls: Option<TlsConfig>,
+    /// The settings of HTTP/2. There are some with the feature `http2`, and the server then speaks HTTP/2 on the backends
+    /// that have it, unless `http2.enabled` is false.
+    pub http2: Http2,
 }
 
 impl Default for Config {
@@ -276,6 +283,7 @@ impl Default for Config {
             forwarded_field: ForwardedField::default(),
             proxy_protocol_from: Networks::default(),
             tls: None,
+            http2: Http2::default(),
         }
     }
 }

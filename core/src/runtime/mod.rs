@@ -11,11 +11,15 @@ pub(crate) mod contained;
 pub(crate) mod counters;
 pub(crate) mod endpoint;
 pub(crate) mod handle;
+#[cfg(feature = "http2")]
+pub(crate) mod http2_config;
 pub mod latch;
 pub(crate) mod lookup;
 #[cfg(all(test, gearshift_model))]
 mod model_checks;
 pub(crate) mod networks;
+#[cfg(not(feature = "http2"))]
+pub(crate) mod no_http2_config;
 #[cfg(not(feature = "tls"))]
 pub(crate) mod no_tls_config;
 pub(crate) mod offload;

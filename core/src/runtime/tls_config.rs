@@ -22,8 +22,8 @@ pub(crate) use crate::runtime::tls_config::server_name::take_server_name;
 
 /// The settings of TLS, for `Config::tls`.
 ///
-/// The server speaks TLS 1.3 and TLS 1.2, with the algorithms that rustls takes for safe. It negotiates `http/1.1`
-/// (ALPN) and resumes sessions: by tickets, whose keys change every six hours, and, for peers of TLS 1.2 without
+/// The server speaks TLS 1.3 and TLS 1.2, with the algorithms that rustls takes for safe. It negotiates `http/1.1`,
+/// and `h2` where the server speaks HTTP/2 (ALPN), and resumes sessions: by tickets, whose keys change every six hours, and, for peers of TLS 1.2 without
 /// tickets, from a cache of [`TlsConfig::SESSIONS`] sessions. Early data is refused, because it can be replayed.
 ///
 /// A clone shares its certificates with the original, so a program keeps a clone to call [`TlsConfig::reload`] while
@@ -45,7 +45,26 @@ pub(crate) use crate::runtime::tls_config::server_name::take_server_name;
 #[derive(Clone)]
 pub struct TlsConfig {
     sources: Option<Arc<Sources>>,
-    current: Arc<RwLock<Arc<ServerConfig>>>,
+    current: Arc<RwLock<Offers>>,
+}
+
+/// The settings of rustls for the two kinds of servers: they differ in the protocols that are negotiated.
+#[derive(Clone)]
+struct Offers {
+    http1: Arc<ServerConfig>,
+    http2: Arc<ServerConfig>,
+}
+
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
+
+impl Offers {
+    /// `config` has the protocols of a server that speaks HTTP/2.
+    fn new(config: ServerConfig) -> Offers {
+        let mut http1 = config.clone();
+        http1.alpn_protocols.retain(|protocol| *protocol != HTTP2);
+        Offers { http1: Arc::new(http1), http2: Arc::new(config) }
+    }
 }
 
 /// The places from which the settings are read. [`TlsConfig::from_rustls`] has none.
@@ -120,7 +139,7 @@ impl TlsConfig {
     }
 
     /// Uses settings of rustls, for what this type does not offer. They are used as they are: without
-    /// `alpn_protocols`, nothing is negotiated.
+    /// `alpn_protocols`, nothing is negotiated. Only `h2` is left out where the server does not speak HTTP/2.
     ///
     /// The types are those of [`rustls`](crate::rustls), the version on which this crate depends.
     ///
@@ -130,7 +149,7 @@ impl TlsConfig {
         UnbufferedServerConnection::new(config.clone()).map_err(TlsError::Settings)?;
         let mut config = Arc::unwrap_or_clone(config);
         config.cert_resolver = Arc::new(Recording(config.cert_resolver));
-        Ok(TlsConfig { sources: None, current: Arc::new(RwLock::new(Arc::new(config))) })
+        Ok(TlsConfig { sources: None, current: Arc::new(RwLock::new(Offers::new(config))) })
     }
 
     /// Adds a certificate from files, like [`TlsConfig::with_certificate`].
@@ -209,9 +228,10 @@ impl TlsConfig {
         first.map_or(Ok(Vec::new()), |(certificates, _)| certificates::chain(certificates))
     }
 
-    /// The settings for a handshake that begins now.
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The settings for a handshake that begins now. A server that speaks HTTP/2 offers `h2`.
+    pub(crate) fn current(&self, speaks_http2: bool) -> Arc<ServerConfig> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if speaks_http2 { current.http2.clone() } else { current.http1.clone() }
     }
 
     fn sources(self) -> Result<Sources, TlsError> {
@@ -231,7 +251,7 @@ impl Sources {
     }
 
     /// Reads all files and checks what they hold.
-    fn read(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    fn read(&self) -> Result<Offers, TlsError> {
         let provider = Arc::new(default_provider());
         let keys = self.certificates.iter().map(|(chain, key)| certified_key(chain, key, &provider));
         let certificates = Certificates::new(keys.collect::<Result<_, _>>()?);
@@ -245,10 +265,10 @@ impl Sources {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(Recording(Arc::new(certificates))));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         config.ticketer = Ticketer::new().map_err(TlsError::Settings)?;
         config.session_storage = ServerSessionMemoryCache::new(TlsConfig::SESSIONS);
-        Ok(Arc::new(config))
+        Ok(Offers::new(config))
     }
 }
 

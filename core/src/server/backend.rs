@@ -97,6 +97,9 @@ fn check_values(config: &Config) -> Result<(), ServeError> {
     if let Some((setting, _)) = is_zero.into_iter().find(|(_, is_zero)| *is_zero) {
         return Err(ServeError::Value { setting, reason: "is 0".into() });
     }
+    if let Some((setting, reason)) = config.http2.invalid() {
+        return Err(ServeError::Value { setting, reason: reason.into() });
+    }
     if config.unix_mode.is_some_and(|mode| mode > 0o777) {
         return Err(ServeError::Value { setting: "unix_mode", reason: "is more than 0o777".into() });
     }

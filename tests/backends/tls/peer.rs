@@ -17,14 +17,14 @@ use test_support::client::Client;
 
 use super::pki::{Authority, Certified};
 
-pub(super) type Socket = StreamOwned<ClientConnection, TcpStream>;
-pub(super) type Peer = Client<Socket>;
+pub(crate) type Socket = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Peer = Client<Socket>;
 
 /// The versions that the server speaks.
-pub(super) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// The settings of a client that trusts the authority.
-pub(super) fn client(
+pub(crate) fn client(
     authority: &Authority,
     version: &'static SupportedProtocolVersion,
     certified: Option<&Certified>,
@@ -33,7 +33,7 @@ pub(super) fn client(
 }
 
 /// The settings of a client that can verify no signatures but those of ECDSA.
-pub(super) fn client_of_ecdsa(
+pub(crate) fn client_of_ecdsa(
     authority: &Authority,
     version: &'static SupportedProtocolVersion,
 ) -> Arc<ClientConfig> {
@@ -68,19 +68,19 @@ fn client_with(
 }
 
 /// Opens a socket whose operations have a deadline.
-pub(super) fn socket(to: SocketAddr) -> TcpStream {
+pub(crate) fn socket(to: SocketAddr) -> TcpStream {
     Client::connect(to).socket
 }
 
 /// Begins a session with the server that is called `name`. The handshake happens with the first read or write.
-pub(super) fn connect(to: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Peer {
+pub(crate) fn connect(to: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Peer {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let session = ClientConnection::new(config.clone(), name).expect("valid settings");
     Client::new(StreamOwned::new(session, socket(to)))
 }
 
 /// Does the handshake.
-pub(super) fn shake_hands(peer: &mut Peer) -> std::io::Result<()> {
+pub(crate) fn shake_hands(peer: &mut Peer) -> std::io::Result<()> {
     let StreamOwned { conn, sock } = &mut peer.socket;
     while conn.is_handshaking() {
         conn.complete_io(sock)?;
@@ -89,7 +89,7 @@ pub(super) fn shake_hands(peer: &mut Peer) -> std::io::Result<()> {
 }
 
 /// Returns the first message of a handshake.
-pub(super) fn hello(config: &Arc<ClientConfig>) -> Vec<u8> {
+pub(crate) fn hello(config: &Arc<ClientConfig>) -> Vec<u8> {
     let name = ServerName::try_from("localhost").expect("a name");
     let mut session = ClientConnection::new(config.clone(), name).expect("valid settings");
     let mut bytes = Vec::new();
@@ -98,7 +98,7 @@ pub(super) fn hello(config: &Arc<ClientConfig>) -> Vec<u8> {
 }
 
 /// Reads to the end of the session. Returns the bytes, and whether `close_notify` came before the end.
-pub(super) fn read_to_end(peer: &mut Peer) -> (Vec<u8>, bool) {
+pub(crate) fn read_to_end(peer: &mut Peer) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let end = peer.socket.read_to_end(&mut bytes);
     let has_notify = match end {
@@ -110,7 +110,7 @@ pub(super) fn read_to_end(peer: &mut Peer) -> (Vec<u8>, bool) {
 }
 
 /// Reads from the socket until it ends, which it has to do within the deadline.
-pub(super) fn raw_rest(socket: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn raw_rest(socket: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     match socket.read_to_end(&mut bytes) {
         Err(error)
@@ -123,10 +123,10 @@ pub(super) fn raw_rest(socket: &mut TcpStream) -> Vec<u8> {
 }
 
 /// Ends the sending side with `close_notify`.
-pub(super) fn close_notify(peer: &mut Peer) {
+pub(crate) fn close_notify(peer: &mut Peer) {
     peer.socket.conn.send_close_notify();
     peer.socket.flush().expect("the server reads");
 }
 
 /// The time for which a test waits for something that does not come otherwise.
-pub(super) const NEVER: std::time::Duration = PATIENCE.saturating_mul(10);
+pub(crate) const NEVER: std::time::Duration = PATIENCE.saturating_mul(10);

@@ -7,22 +7,22 @@ use rcgen::{
 };
 
 /// An authority that issues certificates.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
-    pub(super) der: CertificateDer<'static>,
+    pub(crate) pem: String,
+    pub(crate) der: CertificateDer<'static>,
 }
 
 /// A certificate and its key.
-pub(super) struct Certified {
-    pub(super) pem: String,
-    pub(super) key_pem: String,
-    pub(super) der: CertificateDer<'static>,
-    pub(super) key: PrivateKeyDer<'static>,
+pub(crate) struct Certified {
+    pub(crate) pem: String,
+    pub(crate) key_pem: String,
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
 }
 
 impl Authority {
-    pub(super) fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -34,12 +34,12 @@ impl Authority {
     }
 
     /// Issues a certificate for servers and clients, with a key for ECDSA.
-    pub(super) fn issue(&self, names: &[&str]) -> Certified {
+    pub(crate) fn issue(&self, names: &[&str]) -> Certified {
         self.issue_with(&rcgen::PKCS_ECDSA_P256_SHA256, names)
     }
 
     /// Issues a certificate for servers and clients, with a key for `algorithm`.
-    pub(super) fn issue_with(&self, algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Certified {
+    pub(crate) fn issue_with(&self, algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Certified {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("valid names");
         params.extended_key_usages =

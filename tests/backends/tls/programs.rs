@@ -17,17 +17,17 @@ use super::peer::{self, VERSIONS, connect, shake_hands};
 use super::pki::{Authority, Certified};
 
 /// A folder that is removed at the end.
-pub(super) struct Folder(pub(super) PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    pub(super) fn new(backend: Backend, name: &str) -> Folder {
+    pub(crate) fn new(backend: Backend, name: &str) -> Folder {
         let path =
             std::env::temp_dir().join(format!("gearshift-tls-{name}-{backend}-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a temporary folder");
         Folder(path)
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).expect("the folder can be written");
         path
@@ -42,7 +42,12 @@ impl Drop for Folder {
 
 /// Runs a program with this standard input, which ends when the program has ended if it `stays_open`. `None` if it is
 /// not installed.
-fn run(program: &str, args: &[&str], input: &str, stays_open: bool) -> Option<(bool, String, String)> {
+pub(crate) fn run(
+    program: &str,
+    args: &[&str],
+    input: &str,
+    stays_open: bool,
+) -> Option<(bool, String, String)> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
@@ -65,7 +70,7 @@ fn run(program: &str, args: &[&str], input: &str, stays_open: bool) -> Option<(b
     Some((output.status.success(), out, err))
 }
 
-pub(super) fn curl(backend: Backend) {
+pub(crate) fn curl(backend: Backend) {
     let folder = Folder::new(backend, "curl");
     let fixture = Fixture::start(backend);
     let authority = folder.write("authority", &fixture.authority.pem).display().to_string();
@@ -83,7 +88,7 @@ pub(super) fn curl(backend: Backend) {
     assert!(is_success && out == body, "{err}");
 }
 
-pub(super) fn openssl(backend: Backend) {
+pub(crate) fn openssl(backend: Backend) {
     let folder = Folder::new(backend, "openssl");
     let fixture = Fixture::start(backend);
     let authority = folder.write("authority", &fixture.authority.pem).display().to_string();
@@ -115,7 +120,7 @@ pub(super) fn openssl(backend: Backend) {
     assert!(!is_success);
 }
 
-pub(super) fn hangup(backend: Backend) {
+pub(crate) fn hangup(backend: Backend) {
     let (old, new) = (Authority::new(), Authority::new());
     let folder = Folder::new(backend, "hangup");
     let write = |authority: &Authority| {
@@ -198,7 +203,7 @@ pub(super) fn replaced(backend: Backend) {
     assert_eq!(program.status(), Some(0), "{}", program.log());
 }
 
-pub(super) fn flags(backend: Backend) {
+pub(crate) fn flags(backend: Backend) {
     let authority = Authority::new();
     let folder = Folder::new(backend, "flags");
     let Certified { pem, key_pem, .. } = authority.issue(&["localhost"]);

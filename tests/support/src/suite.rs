@@ -8,8 +8,12 @@ pub type Test = fn(Backend);
 /// The name of an area, and its tests by name.
 pub type Area = (&'static str, &'static [(&'static str, Test)]);
 
-/// The area and the name of a test that makes sense on some backends only, and the property of these backends.
+/// The area and the name of a test that makes sense on some backends only, and the property of these backends. The name
+/// [`ALL`] stands for all tests of the area.
 pub type Only = (&'static str, &'static str, fn(Backend) -> bool);
+
+/// All tests of an area, in an [`Only`].
+pub const ALL: &str = "*";
 
 /// A test of an area on a backend.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +51,14 @@ pub fn full_name(backend: Backend, area: &str, test: &str) -> String {
 /// If `only` names a test that does not exist.
 pub fn cases(areas: &[Area], only: &[Only]) -> Vec<Case> {
     for (area, test, _) in only {
-        let exists = |(name, tests): &Area| name == area && tests.iter().any(|(name, _)| name == test);
+        let exists = |(name, tests): &Area| {
+            name == area && (*test == ALL || tests.iter().any(|(name, _)| name == test))
+        };
         assert!(areas.iter().any(exists), "there is no test {area}::{test}");
     }
     let applies = |backend, area: &str, test: &str| {
         only.iter()
-            .filter(|(a, t, _)| *a == area && *t == test)
+            .filter(|(a, t, _)| *a == area && (*t == test || *t == ALL))
             .all(|(_, _, has_property)| has_property(backend))
     };
     let mut cases = Vec::new();

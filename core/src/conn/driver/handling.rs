@@ -1,14 +1,12 @@
 //! The step `Handle`: the call of a handler, the wait for its future, and the start of the response.
 
-use std::future::pending;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
-use crate::conn::after::After;
 use crate::conn::cancel::CheckPeer;
 use crate::conn::driver::Driving;
 use crate::conn::driver::step::{AfterFlush, Step};
-use crate::conn::exchange::{exchange, handler_timed_out};
+use crate::conn::exchange::{detached, exchange, handler_timed_out};
 use crate::conn::handler::Answer;
 use crate::conn::io::Closed;
 use crate::conn::lease::{IoOwner, Lease, Lender};
@@ -20,7 +18,6 @@ use crate::proto::request::Request;
 use crate::proto::response::Response;
 use crate::runtime::config::OnDisconnect;
 use crate::runtime::contained::discard;
-use crate::runtime::handle::before;
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::{Origin, RouteName};
 
@@ -144,20 +141,7 @@ impl<T: Transport> Driving<T> {
         let Step::Handle(handler, ..) = std::mem::replace(&mut self.step, Step::Next) else { return };
         let service = &self.service;
         let (deadline, route) = (self.io.with(|io| io.deadlines.handler()), self.route);
-        let (runtime, forced) = (service.runtime.clone(), service.shutdown.reached(Phase::Forced));
-        let rest = async move {
-            let late = async {
-                match deadline {
-                    Some(deadline) => runtime.sleep_until(deadline).await,
-                    None => pending().await,
-                }
-            };
-            match before(before(handler, forced), late).await {
-                Some(Some(mut response)) => drop(After::new(&runtime, response.take_after())),
-                Some(None) => {}
-                None => log::warn!("{} took too long after its peer had left, and was dropped", route.name()),
-            }
-        };
+        let rest = detached(handler, deadline, route, service);
         match service.threads_block() {
             false => service.runtime.spawn_at(rest, Origin::Detached(self.route), true).detach(),
             true => {

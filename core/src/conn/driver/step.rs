@@ -3,17 +3,19 @@
 //! | step | waits for | next step |
 //! | --- | --- | --- |
 //! | `ProxyHeader` | the header of the PROXY protocol; the first step of a connection that has one | `Next`; the end |
-//! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | any step but `ProxyHeader`, `Linger` and `Detached`; the end, if the peer has left |
+//! | `Next` | nothing: takes the next event of the [`Connection`](crate::h1::Connection) | any step but `ProxyHeader`, `Linger` and `Detached`; `Http2`, if the first bytes are its preface; the end, if the peer has left |
 //! | `Prepare` | the reply to a probe of the peer, and the rest of a small body, on blocking backends | as for a request in `Next`; the end |
 //! | `Handle` | the future of a handler | `Next`, `Exchange` or `Flush`; the end or `Detached`, if the peer has left |
 //! | `Exchange` | pieces of a streamed response, the peer that receives them, and the rest of a request before an upgrade | `Next` or `Flush`; the end, also by an upgrade |
 //! | `Flush` | the peer to receive the queued bytes | `Next`, `Read`, `Linger`, or the end |
 //! | `Read` | bytes of the peer | `Next`, `Flush`, or the end |
 //! | `Linger` | the peer to close after the last response | the end |
+//! | `Http2` | the requests of a peer that speaks HTTP/2, with their handlers and responses; see `http2` | the end |
 //! | `Detached` | a handler whose peer has left, on a blocking backend; the connection is closed | the end |
 
 use crate::conn::exchange::Exchanged;
 use crate::conn::io::Closed;
+use crate::conn::maybe_http2::Http2;
 use crate::proto::BoxFuture;
 use crate::proto::request::Request;
 use crate::proto::response::Response;
@@ -35,6 +37,8 @@ pub(super) enum Step<T> {
     /// The future of a detached handler. It does not panic.
     Detached(BoxFuture<()>),
     ProxyHeader,
+    /// The rest of the connection.
+    Http2(Http2),
 }
 
 /// The continuation of `Step::Flush`.

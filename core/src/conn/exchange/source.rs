@@ -11,20 +11,20 @@ use crate::runtime::contained::{Contained, contain};
 use crate::runtime::stall::RouteName;
 
 /// A response body, of which the first part may be polled before the head is sent.
-pub(super) struct Source {
+pub(crate) struct Source {
     body: Contained<Body>,
     /// The first part, once [`Source::poll_first`] has received it. `Some(None)` is the end of the body.
     first: Option<Option<Part>>,
 }
 
 impl Source {
-    pub(super) fn new(body: Body) -> Source {
+    pub(crate) fn new(body: Body) -> Source {
         Source { body: Contained::new(body), first: None }
     }
 
     /// The number of bytes that [`Source::poll_next`] has yet to return, if the body knows its length. A body that has
     /// trailers needs the chunked coding, so its length counts as unknown.
-    pub(super) fn remaining(&self) -> Option<u64> {
+    pub(crate) fn remaining(&self) -> Option<u64> {
         match &self.first {
             None => self.body.remaining(),
             Some(Some(Part::Data(piece))) => self.body.remaining().map(|rest| rest + piece.len() as u64),
@@ -34,7 +34,7 @@ impl Source {
     }
 
     /// Polls for the first part and keeps it. Returns the response to send instead if the body fails or panics.
-    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Response>> {
         let instead = match catch_unwind(AssertUnwindSafe(|| self.poll_body(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Some(Err(error)))) => Some(error.into_response()),
@@ -49,7 +49,7 @@ impl Source {
 
     /// Returns the next part. `Some(None)` and trailers are the end of the body, after which this must not be called
     /// again. `None` means that the body has failed or panicked, which is logged.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<Part>>> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<Part>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }

@@ -28,6 +28,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use crate::conn::context;
+use crate::conn::maybe_http2::speaks_http2;
 use crate::conn::tls::session::{MAX_SEALED, Session};
 use crate::conn::tls::stream::TlsStream;
 use crate::conn::transport::Transport;
@@ -39,12 +40,18 @@ use crate::runtime::config::Config;
 pub use info::TlsInfo;
 
 /// The TLS session of a connection, once its handshake has ended.
-#[derive(Default)]
-pub(crate) struct TlsSlot(std::sync::OnceLock<Box<TlsInfo>>);
+#[derive(Clone, Default)]
+pub(crate) struct TlsSlot(std::sync::OnceLock<Arc<TlsInfo>>);
 
 impl TlsSlot {
     fn get(&self) -> Option<&TlsInfo> {
         self.0.get().map(|info| &**info)
+    }
+
+    /// Whether the protocol that was negotiated, if there is a session, is HTTP/2.
+    #[cfg(feature = "http2")]
+    pub(crate) fn allows_http2(&self) -> bool {
+        self.get().is_none_or(|info| info.alpn() == Some(b"h2"))
     }
 }
 
@@ -73,7 +80,7 @@ pub(crate) fn encrypt<T: Transport>(
 ) {
     let Some(tls) = &config.tls else { return };
     if let MaybeTls::Plain(inner) = std::mem::replace(transport, MaybeTls::Moving) {
-        let mut session = Session::new(tls.current());
+        let mut session = Session::new(tls.current(speaks_http2(config, context.runtime.threads_block())));
         session.incoming = std::mem::take(received);
         *transport = MaybeTls::Tls(Box::new(Tls::new(inner, context, session)));
     }
@@ -160,7 +167,7 @@ impl<T: Transport> Tls<T> {
         if let Some(info) = self.session.established()
             && let Some(context) = self.context.take()
         {
-            let _ = context.tls.0.set(Box::new(info));
+            let _ = context.tls.0.set(Arc::new(info));
         }
         if let Err(error) = &decrypted {
             match self.peer {

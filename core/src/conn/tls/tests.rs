@@ -114,7 +114,7 @@ fn settings(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, A
         .expect("a version of the provider")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    (tls.current(), Arc::new(client))
+    (tls.current(false), Arc::new(client))
 }
 
 /// Both sides of a connection.

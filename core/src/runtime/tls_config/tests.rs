@@ -45,9 +45,9 @@ fn authorities_are_checked() {
 fn settings_of_rustls_are_not_changed() {
     let (certificate, key) = pair(&["a.test"]);
     let tls = TlsConfig::from_pem(&certificate, &key).expect("a valid pair");
-    let fixed = TlsConfig::from_rustls(tls.current()).expect("valid settings");
+    let fixed = TlsConfig::from_rustls(tls.current(false)).expect("valid settings");
     assert!(fixed.reload().is_ok());
-    let mut invalid = Arc::unwrap_or_clone(tls.current());
+    let mut invalid = Arc::unwrap_or_clone(tls.current(false));
     invalid.max_fragment_size = Some(1);
     assert!(matches!(TlsConfig::from_rustls(Arc::new(invalid)), Err(TlsError::Settings(_))));
     assert!(fixed.certificates().expect("nothing is read").is_empty());
