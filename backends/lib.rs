@@ -100,12 +100,12 @@ pub use gearshift_core::tower;
 pub use gearshift_core::ws;
 #[doc(inline)]
 pub use gearshift_core::{
-    Answer, App, Bind, Body, BodyError, BodyReader, BoxError, BoxFuture, Busy, Bytes, CancelToken, Client,
-    Config, Elapsed, Endpoint, Fields, FieldsIter, Handler, HeadTooLarge, HeaderMap, HeaderName, HeaderValue,
-    IntoAnswer, IntoResponse, Limits, Method, Networks, NetworksError, OnDisconnect, Overload, ParamError,
-    Peer, Phase, PoolStats, Refusal, Report, Request, RequestContext, Response, RouteOptions, Router,
-    Runtime, Scope, ServeError, Server, Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError,
-    Version, Work, header, http, middleware, sse,
+    AccessFormat, AccessSink, Answer, App, Bind, Body, BodyError, BodyReader, BoxError, BoxFuture, Busy,
+    Bytes, CancelToken, Client, Config, Elapsed, Endpoint, Fields, FieldsIter, Handler, HeadTooLarge,
+    HeaderMap, HeaderName, HeaderValue, IntoAnswer, IntoResponse, Limits, Method, Networks, NetworksError,
+    OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats, Refusal, Report, Request, RequestContext,
+    Response, RouteOptions, Router, Runtime, Scope, ServeError, Server, Shutdown, StatefulApp, Stats,
+    StatusCode, Stream, Task, TaskError, Version, Work, header, http, middleware, sse,
 };
 #[cfg(feature = "multipart")]
 #[doc(inline)]

@@ -42,10 +42,16 @@
 //! accepted, `STOPPING=1` when a stop begins, and `WATCHDOG=1` at half of the interval that systemd asks for, while
 //! each event loop runs tasks. On the blocking backends, the background thread runs these tasks.
 //!
+//! The access log goes to the log, or to the file or the standard output that `--access-log` names. SIGUSR1 opens the
+//! file again, for a program that has moved it away; lines that were logged before go to the old file. Where it goes to
+//! a file, its lines wait in a queue of their own, also of 1 MiB; further lines are dropped, a warning in the log tells
+//! their number, and so does the metric `gearshift_access_log_dropped_total`.
+//!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
 //! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.
 
 mod config_file;
+mod access_flags;
 mod descriptors;
 mod log_queue;
 #[cfg(not(feature = "tls"))]
@@ -63,7 +69,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::panic;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
@@ -72,7 +78,7 @@ use gearshift_core::{App, Config, Endpoint, Report, ServeError, Server};
 use nix::poll::PollTimeout;
 
 use crate::signals::SignalGuard;
-use log_queue::{LogQueue, is_writable};
+use log_queue::{LogQueue, Output, is_writable};
 #[cfg(not(feature = "tls"))]
 use no_tls_flags::{TlsFlags, on_hangup};
 pub use settings::Settings;
@@ -90,6 +96,8 @@ const NO_SUCH_BACKEND: u8 = 4;
 
 /// The queue of the log, once it is set up.
 static LOG: OnceLock<LogQueue> = OnceLock::new();
+/// The queue of the access log, if it has a file.
+static ACCESS_LOG: OnceLock<LogQueue> = OnceLock::new();
 
 /// Serves an application with the settings of the command line, until a signal; see the [module](self).
 ///
@@ -235,6 +243,18 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
         };
     }
     let on_hangup = on_hangup(config.tls.as_ref());
+    let access_log = match settings.access.open() {
+        Ok(access_log) => access_log,
+        Err(error) => return fail(CANNOT_START, error),
+    };
+    if let Some(access_log) = &access_log {
+        let _ = ACCESS_LOG.set(access_log.clone());
+        config.access_log_to = Some(Arc::new(access_log.clone()));
+    }
+    let on_usr1: Option<Box<dyn Fn() + Send>> = Some(Box::new(move || match &access_log {
+        Some(access_log) => access_log.reopen(),
+        None => log::info!("the access log has no file that could be opened again"),
+    }));
     let grace = config.graceful_timeout;
     let binds = settings.binds();
     descriptors::raise_limit(&config, binds.len());
@@ -242,10 +262,11 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     let guarded = bound.and_then(|server| {
         let overdue = || {
             fail(CUT, "the server did not stop in time, because its threads are blocked");
+            ACCESS_LOG.get().into_iter().for_each(LogQueue::flush);
             std::process::exit(CUT.into())
         };
         let (server, messages) = systemd::attach(server);
-        let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup)?;
+        let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup, on_usr1)?;
         Ok(((signals, messages), server))
     });
     let (_guards, server) = match guarded {
@@ -291,7 +312,7 @@ fn log_to_stderr(level: log::LevelFilter) -> io::Result<()> {
         return Ok(());
     }
     // A descriptor of its own, because a thread that waits in a write to `io::stderr` would hold its lock.
-    queue.start(File::from(io::stderr().as_fd().try_clone_to_owned()?))?;
+    queue.start("log", Output::of_log(File::from(io::stderr().as_fd().try_clone_to_owned()?)))?;
     let report = panic::take_hook();
     let dropped = queue.clone();
     panic::set_hook(Box::new(move |panic| match is_writable(io::stderr().as_fd(), PollTimeout::ZERO) {
@@ -307,7 +328,8 @@ struct FlushedLog;
 
 impl Drop for FlushedLog {
     fn drop(&mut self) {
-        LOG.get().into_iter().for_each(LogQueue::flush);
+        // A failure of the access log is a line of the log.
+        ACCESS_LOG.get().into_iter().chain(LOG.get()).for_each(LogQueue::flush);
     }
 }
 

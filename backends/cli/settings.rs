@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use gearshift_core::{Bind, Config, Networks, OnDisconnect, Overload};
 
 use super::config_file::FileFlags;
+use super::access_flags::AccessFlags;
 use super::{TlsFlags, values};
 use crate::{Backend, BackendError};
 
@@ -17,7 +18,7 @@ SIZE is a number of bytes, or a number with the unit k, m or g (powers of 1,024)
 A flag has precedence over its environment variable, and the variable over --config. An empty variable counts as not set.
 
 Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second one stops it at
-once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again.
+once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again. SIGUSR1 opens the file of --access-log again.
 
 Exit status:
   0  stopped, and all requests in flight were answered (background tasks may have been cut: see the log)
@@ -241,13 +242,8 @@ pub struct Settings {
     #[command(flatten)]
     pub(crate) tls: TlsFlags,
 
-    /// Log every response, and every request that was given up; needs the log level info
-    #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
-    access_log: bool,
-
-    /// Do not log responses and requests, even if the environment asks for it
-    #[arg(long, overrides_with = "access_log")]
-    no_access_log: bool,
+    #[command(flatten)]
+    pub(crate) access: AccessFlags,
 
     /// Log level: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "GEARSHIFT_LOG_LEVEL", default_value = "info", value_parser = values::level)]
@@ -284,7 +280,8 @@ impl Settings {
         }
     }
 
-    /// All other settings. Those of TLS are not among them, because they read files: see `Settings::tls`.
+    /// All other settings. Those of TLS are not among them, because they read files: see `Settings::tls`. The file of
+    /// `--access-log` is not among them either: [`serve`](super::serve) opens it.
     pub fn config(&self) -> Config {
         let mut config = Config::default();
         config.workers = self.workers.or(self.web_concurrency);
@@ -317,7 +314,7 @@ impl Settings {
         set(&mut config.graceful_timeout, self.graceful_timeout);
         set(&mut config.forwarded_from, self.forwarded_allow_ips.clone());
         set(&mut config.proxy_protocol_from, self.proxy_protocol_from.clone());
-        config.access_log = self.access_log && !self.no_access_log;
+        self.access.set(&mut config);
         config.date_header = !self.no_date_header;
         config.server_header = !self.no_server_header;
         set(&mut config.limits.body, self.max_body);
@@ -376,6 +373,7 @@ mod tests {
              --max-field 22 --max-output 4096 --max-pipeline 23 --blocking-threads 24 --compute-threads 25 \
              --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
+             --access-log-format json \
              --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
              --proxy-protocol-from 10.0.0.1",
         );
@@ -388,6 +386,7 @@ mod tests {
              body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \
              write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
              graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
+             access_log_format: Json, access_log_to: None, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
              body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8), \
              proxy_protocol_from: Networks(10.0.0.1/32), tls: None }"
@@ -398,6 +397,7 @@ mod tests {
     fn the_last_of_two_opposite_flags_wins() {
         assert!(config("--no-access-log --access-log").access_log);
         assert!(!config("--access-log --no-access-log").access_log);
+        assert!(!config("--access-log=/a/file --no-access-log").access_log);
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub use proto::stream::Stream;
 pub use proto::write_queue::WriteQueue;
 pub use proto::{BoxError, BoxFuture};
 
+pub use runtime::access_log::{AccessFormat, AccessSink};
 pub use runtime::body_reader::BodyReader;
 pub use runtime::clock;
 pub use runtime::config::{self, Config, OnDisconnect, Overload};

@@ -4,6 +4,7 @@
 //! `tests/wire`. The cases of one process share the server of the wire cases, and nothing else.
 
 mod access;
+mod access_log;
 mod after;
 mod bodies;
 mod bridge;
@@ -52,8 +53,9 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 37] = [
+const AREAS: [Area; 38] = [
     access::AREA,
+    access_log::AREA,
     after::AREA,
     bodies::AREA,
     bridge::AREA,

@@ -5,19 +5,63 @@
 //!
 //! A connection has no `AccessLog` unless [`Config::access_log`](crate::Config::access_log) is set.
 
+mod line;
+
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Version};
 
+use crate::conn::access::line::Line;
 use crate::conn::client::{Client, Origin};
 use crate::conn::context::Peer;
+use crate::conn::service::Service;
 use crate::proto::connection::{Connection, Event};
-use crate::proto::encode;
 use crate::proto::request::Request;
+use crate::runtime::access_log::{AccessFormat, AccessSink};
 use crate::runtime::clock::Clock;
+use crate::runtime::config::Config;
+use crate::runtime::contained::contain;
+
+/// The target of the access log where it is a part of the log.
+const TARGET: &str = "gearshift::access";
+
+thread_local! {
+    /// The line that is being formatted.
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Where the lines go, and their format.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    format: AccessFormat,
+    sink: Option<Arc<dyn AccessSink>>,
+}
+
+impl Destination {
+    /// The destination in these settings; `None` without an access log.
+    pub(crate) fn of(config: &Config) -> Option<Destination> {
+        let of = || Destination { format: config.access_log_format, sink: config.access_log_to.clone() };
+        config.access_log.then(of)
+    }
+
+    /// Logs a record.
+    pub(crate) fn log(&self, record: &Record) {
+        let line = Line(record, self.format);
+        let Some(sink) = &self.sink else { return log::info!(target: TARGET, "{line}") };
+        // A thread that ends has no buffer any more.
+        let mut buffer = LINE.try_with(Cell::take).unwrap_or_default();
+        buffer.clear();
+        // A write to memory does not fail.
+        let _ = writeln!(buffer, "{line}");
+        let _ = contain("the sink of the access log", || sink.write(&buffer));
+        let _ = LINE.try_with(|line| line.set(buffer));
+    }
+}
 
 /// The facts about one request and its response.
 #[derive(Debug)]
@@ -67,6 +111,9 @@ struct RequestLine {
     method: Method,
     target: Box<str>,
     version: Version,
+    /// The fields `Referer` and `User-Agent`, if the format has them.
+    referer: Option<Box<[u8]>>,
+    user_agent: Option<Box<[u8]>>,
 }
 
 impl Record {
@@ -82,64 +129,12 @@ impl Record {
             is_whole: true,
         }
     }
-
-    /// Writes the line to the log, with the target `gearshift::access`.
-    pub(crate) fn log(&self) {
-        log::info!(target: "gearshift::access", "{}", Line(self));
-    }
-}
-
-/// Shows a record as one line; [`Config::access_log`](crate::Config::access_log) documents the format.
-struct Line<'a>(&'a Record);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Record { from, seconds, request, status, bytes, duration, is_whole } = self.0;
-        match *from {
-            From::Address(ip, Some(port)) => write!(f, "{}", SocketAddr::new(ip, port))?,
-            From::Address(ip, None) => write!(f, "{ip}")?,
-            From::Unix => f.write_str("unix")?,
-            From::Hidden => f.write_char('-')?,
-        }
-        // `Sun, 06 Nov 1994 08:49:37 GMT`
-        let date = encode::http_date(*seconds).to_string();
-        let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
-        write!(f, " - - [{day}/{month}/{year}:{time} +0000] \"")?;
-        match request {
-            Some(RequestLine { method, target, version }) => {
-                escape(f, method.as_str())?;
-                f.write_char(' ')?;
-                escape(f, target)?;
-                write!(f, " {version:?}")?;
-            }
-            None => f.write_char('-')?,
-        }
-        f.write_str("\" ")?;
-        match status {
-            Some(status) => f.write_str(status.as_str())?,
-            None => f.write_char('-')?,
-        }
-        write!(f, " {bytes} {:.6}", duration.as_secs_f64())?;
-        match status.is_some() && !is_whole {
-            true => f.write_str(" cut"),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Writes text of the peer. Quotes, backslashes, and everything but visible ASCII become `\xHH`, so that no peer can
-/// end the quoted part or the line.
-fn escape(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    text.bytes().try_for_each(|byte| match byte {
-        b'"' | b'\\' => write!(f, "\\x{byte:02x}"),
-        _ if byte.is_ascii_graphic() => f.write_char(byte.into()),
-        _ => write!(f, "\\x{byte:02x}"),
-    })
 }
 
 /// The access log of one connection. When it is dropped, it logs the requests that were given up.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
+    destination: Destination,
     origin: Origin,
     clock: Clock,
     /// The number of bytes that the connection has handed to the operating system. Other positions count from the same
@@ -182,9 +177,11 @@ struct Queued {
 }
 
 impl AccessLog {
-    /// Creates the log of a connection that was accepted now.
-    pub(crate) fn new(origin: &Origin, clock: &Clock) -> AccessLog {
-        AccessLog { origin: origin.clone(), clock: clock.clone(), sent: 0, head: None, open: VecDeque::new() }
+    /// Creates the log of a connection that was accepted now. `None` if the settings ask for none.
+    pub(crate) fn new(origin: &Origin, service: &Service) -> Option<Box<AccessLog>> {
+        let destination = Destination::of(&service.config)?;
+        let (origin, clock) = (origin.clone(), service.clock.clone());
+        Some(Box::new(AccessLog { destination, origin, clock, sent: 0, head: None, open: VecDeque::new() }))
     }
 
     /// Replaces the origin, before the first request.
@@ -214,10 +211,16 @@ impl AccessLog {
             }
             _ => From::peer(peer),
         };
-        let request = request.map(|request| RequestLine {
-            method: request.method().clone(),
-            target: request.target().into(),
-            version: request.version(),
+        let has_fields = matches!(self.destination.format, AccessFormat::Combined | AccessFormat::Json);
+        let request = request.map(|request| {
+            let field = |name| request.headers().get(name).filter(|_| has_fields).map(Box::from);
+            RequestLine {
+                method: request.method().clone(),
+                target: request.target().into(),
+                version: request.version(),
+                referer: field("referer"),
+                user_agent: field("user-agent"),
+            }
         });
         self.open.push_back(Open { from, start, request, response: None });
     }
@@ -251,7 +254,7 @@ impl AccessLog {
         while self.open.front().and_then(|open| open.response.as_ref()).is_some_and(is_sent)
             && let Some(open) = self.open.pop_front()
         {
-            self.record(open).log();
+            self.destination.log(&self.record(open));
         }
     }
 
@@ -271,58 +274,7 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         while let Some(open) = self.open.pop_front() {
-            self.record(open).log();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_one_line() {
-        let line = |target: &str| {
-            Some(RequestLine { method: Method::GET, target: target.into(), version: Version::HTTP_11 })
-        };
-        let (peer, unix) = (From::peer("[::1]:80".parse().ok()), From::peer(None));
-        let record = |from, request, status, bytes, is_whole| Record {
-            from,
-            seconds: 784_111_777,
-            request,
-            status,
-            bytes,
-            duration: Duration::from_micros(1_500_000),
-            is_whole,
-        };
-        let ok = Some(StatusCode::OK);
-        for (record, expected) in [
-            (
-                record(peer, line("/a?b=c"), ok, 13, true),
-                "[::1]:80 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 13 1.500000",
-            ),
-            (
-                record(unix, line("/\"\\\n\u{e9} "), ok, 5, false),
-                r#"unix - - [06/Nov/1994:08:49:37 +0000] "GET /\x22\x5c\x0a\xc3\xa9\x20 HTTP/1.1" 200 5 1.500000 cut"#,
-            ),
-            (
-                record(unix, None, Some(StatusCode::BAD_REQUEST), 0, true),
-                "unix - - [06/Nov/1994:08:49:37 +0000] \"-\" 400 0 1.500000",
-            ),
-            (
-                record(unix, line("/"), None, 0, false),
-                "unix - - [06/Nov/1994:08:49:37 +0000] \"GET / HTTP/1.1\" - 0 1.500000",
-            ),
-            (
-                record(From::Address([192, 0, 2, 1].into(), None), None, None, 0, false),
-                "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"-\" - 0 1.500000",
-            ),
-            (
-                record(From::Hidden, None, None, 0, false),
-                "- - - [06/Nov/1994:08:49:37 +0000] \"-\" - 0 1.500000",
-            ),
-        ] {
-            assert_eq!(Line(&record).to_string(), expected);
+            self.destination.log(&self.record(open));
         }
     }
 }

@@ -77,7 +77,6 @@ pub(crate) struct Io<T> {
 impl<T: Transport> Io<T> {
     /// Creates the state of a connection that was accepted now.
     pub(crate) fn new(transport: T, origin: &Origin, service: &Service) -> Io<T> {
-        let access = service.config.access_log.then(|| Box::new(AccessLog::new(origin, &service.clock)));
         Io {
             transport,
             connection: service.new_connection(),
@@ -87,7 +86,7 @@ impl<T: Transport> Io<T> {
             is_cut: false,
             peer_check: None,
             after: None,
-            access,
+            access: AccessLog::new(origin, service),
             written: 0,
             read: 0,
             has_yielded: false,

@@ -3,10 +3,12 @@
 //! Every limit has a finite default and a documented consequence. [`Limits`] is the part that bounds the input and
 //! output of one connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
+use crate::runtime::access_log::{AccessFormat, AccessSink};
 use crate::runtime::networks::Networks;
 #[cfg(not(feature = "tls"))]
 use crate::runtime::no_tls_config::TlsConfig;
@@ -174,26 +176,17 @@ pub struct Config {
     pub date_header: bool,
     /// Whether responses have the field `Server: gearshift` (RFC 9110, 10.2.4).
     pub server_header: bool,
-    /// Whether the access log is written, with level `info` and target `gearshift::access`. It has one line for each
-    /// response, also for those that no handler has sent, and one for each request that was given up because its peer
-    /// has left or a stop has cut it:
+    /// Whether there is an access log. It has one line for each response, also for those that no handler has sent, and
+    /// one for each request that was given up because its peer has left or a stop has cut it.
     ///
-    /// ```text
-    /// 192.0.2.1:4711 - - [06/Nov/1994:08:49:37 +0000] "GET /a?b=c HTTP/1.1" 200 13 0.000150
-    /// ```
-    ///
-    /// | part | meaning |
-    /// | --- | --- |
-    /// | `192.0.2.1:4711` | the address of the peer; `unix` on a Unix socket. With [`Config::forwarded_from`], the address of the client that a trusted proxy tells, without a port if the proxy tells none, and `-` if it hides the address |
-    /// | `[06/Nov/1994:08:49:37 +0000]` | the time at which the head of the request began |
-    /// | `"GET /a?b=c HTTP/1.1"` | the request line; `"-"` if the server has read no complete head of a valid form within the limits. Quotes, backslashes and bytes other than visible ASCII are `\xHH` |
-    /// | `200` | the status; `-` if no byte of a response was sent |
-    /// | `13` | the number of bytes of the body that were sent, without the framing of chunks |
-    /// | `0.000150` | the seconds from the beginning of the head until the system had the last byte of the response, or until the request was given up |
-    /// | `cut` | follows if only a part of the response was sent |
-    ///
+    /// The client in a line is the peer. With [`Config::forwarded_from`], it is the client that a trusted proxy tells.
     /// The line of an upgrade is written with its 101. A connection that ends within a head has sent no request.
     pub access_log: bool,
+    /// The format of the lines of the access log.
+    pub access_log_format: AccessFormat,
+    /// The place for the lines of the access log. `None`: the log of the crate `log`, with level `info` and target
+    /// `gearshift::access`.
+    pub access_log_to: Option<Arc<dyn AccessSink>>,
     /// The limits on the input and output of one connection.
     pub limits: Limits,
     /// The proxies that tell for whom they forward a request, in the field `Forwarded` (RFC 7239), or in
@@ -263,6 +256,8 @@ impl Default for Config {
             date_header: true,
             server_header: true,
             access_log: false,
+            access_log_format: AccessFormat::Plain,
+            access_log_to: None,
             limits: Limits::default(),
             forwarded_from: Networks::default(),
             proxy_protocol_from: Networks::default(),

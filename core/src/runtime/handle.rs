@@ -20,6 +20,7 @@ use crate::proto::BoxFuture;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 use crate::proto::stream::Stream;
+use crate::runtime::access_log::AccessSink;
 use crate::runtime::clock::after;
 use crate::runtime::config::Config;
 use crate::runtime::connect::{Attempts, no_answer};
@@ -167,6 +168,7 @@ struct Shared {
     connect_timeout: Duration,
     counters: Counters,
     stalls: Arc<Stalls>,
+    access_log: Option<Arc<dyn AccessSink>>,
     connections: Arc<Connections>,
     shutdown: Shutdown,
 }
@@ -189,6 +191,7 @@ impl Runtime {
             connect_timeout: config.connect_timeout,
             counters: Counters::default(),
             stalls: Arc::new(Stalls::new(engine.backend(), config.stall_threshold)),
+            access_log: config.access_log_to.clone(),
             connections: Arc::default(),
             shutdown,
             engine,
@@ -552,6 +555,7 @@ impl Runtime {
             connections_upgraded: connections.upgraded.load(Ordering::Relaxed),
             connections_refused: connections.refused.load(Ordering::Relaxed),
             stalls: self.0.stalls.count(),
+            access_log_dropped: self.0.access_log.as_ref().map_or(0, |log| log.dropped()),
             tasks_running: self.tasks(),
             tasks_started: self.0.tasks_started.load(Ordering::Relaxed),
             blocking: self.0.blocking.stats(),

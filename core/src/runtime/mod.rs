@@ -3,6 +3,7 @@
 //!
 //! Applications use [`handle::Runtime`]. A backend implements [`handle::Engine`].
 
+pub(crate) mod access_log;
 pub(crate) mod body_reader;
 pub mod clock;
 pub mod config;

@@ -53,6 +53,8 @@ pub struct Stats {
     /// The number of times that a handler or a background task held the thread of an event loop for
     /// [`Config::stall_threshold`](crate::Config::stall_threshold) or longer without waiting.
     pub stalls: u64,
+    /// The number of lines of the access log that [`Config::access_log_to`](crate::Config::access_log_to) has dropped.
+    pub access_log_dropped: u64,
     /// The number of background tasks that have not ended. The function of an upgrade counts as one only if it
     /// continues without its stream.
     pub tasks_running: usize,
@@ -127,6 +129,8 @@ impl fmt::Display for Stats {
         figure(f, "received_bytes_total", "Bytes read.", self.bytes_received)?;
         figure(f, "sent_bytes_total", "Bytes written.", self.bytes_sent)?;
         figure(f, "stalls_total", "Times a handler or task held up its thread.", self.stalls)?;
+        let dropped = self.access_log_dropped;
+        figure(f, "access_log_dropped_total", "Lines of the access log that were dropped.", dropped)?;
         figure(f, "tasks_running", "Background tasks that have not ended.", self.tasks_running)?;
         figure(f, "tasks_started_total", "Background tasks started.", self.tasks_started)?;
         let mut pools = |name, help, of: fn(&PoolStats) -> f64| {
