@@ -85,7 +85,7 @@ pub use gearshift_core::TlsConfig;
 pub use gearshift_core::cookie;
 #[doc(inline)]
 pub use gearshift_core::handlers::{
-    blocking, body_limit, compute, debug_handler, metrics, on_disconnect, sync, timeout,
+    blocking, body_limit, compute, debug_handler, healthz, metrics, on_disconnect, readyz, sync, timeout,
 };
 #[cfg(feature = "hyper")]
 #[doc(inline)]
@@ -104,8 +104,8 @@ pub use gearshift_core::{
     Bytes, CancelToken, Client, Config, Elapsed, Endpoint, Fields, FieldsIter, Handler, HeadTooLarge,
     HeaderMap, HeaderName, HeaderValue, IntoAnswer, IntoResponse, Limits, Method, Networks, NetworksError,
     OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats, Refusal, Report, Request, RequestContext,
-    Response, RouteOptions, Router, Runtime, Scope, ServeError, Server, Shutdown, StatefulApp, Stats,
-    StatusCode, Stream, Task, TaskError, Version, Work, header, http, middleware, sse,
+    Response, RouteOptions, RouteStats, Router, Runtime, Scope, ServeError, Server, Shutdown, StatefulApp,
+    Stats, StatusCode, Stream, Task, TaskError, Version, Work, header, http, middleware, sse,
 };
 #[cfg(feature = "multipart")]
 #[doc(inline)]

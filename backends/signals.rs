@@ -63,7 +63,7 @@ impl Drop for SignalGuard {
 
 /// Handles one signal.
 fn stop(shutdown: &Shutdown, watchdog: &Sender<()>) {
-    if shutdown.is_requested() {
+    if shutdown.is_announced() {
         log::warn!("stopping at once");
         shutdown.force();
     } else {

@@ -22,6 +22,10 @@
 //! | 3 | the server cannot start: an address is in use, the backend does not support a setting, the application failed, the system refuses a resource |
 //! | 4 | the backend is unknown or not compiled in |
 //!
+//! With `--drain-delay`, the first signal ends readiness (`/readyz` of [`readyz`](crate::readyz()) is 503), and the
+//! server accepts and serves as before for that time. Then it stops as described. With `--metrics-bind`, a listener of
+//! its own answers `/metrics`, `/healthz` and `/readyz` from the start of the program to the end of the server.
+//!
 //! A second signal before the application has started cancels the start. The status is then 0 if no connection waited
 //! for the start, and 1 otherwise. Each error is one line on standard error. The line `listening at` is logged before
 //! the application has started: connections then wait in the queue of the kernel until it has.
@@ -54,8 +58,10 @@ mod config_file;
 mod access_flags;
 mod descriptors;
 mod log_queue;
+mod metrics;
 #[cfg(not(feature = "tls"))]
 mod no_tls_flags;
+mod observe_flags;
 mod settings;
 #[cfg(feature = "tls")]
 mod tls_flags;
@@ -79,6 +85,7 @@ use nix::poll::PollTimeout;
 
 use crate::signals::SignalGuard;
 use log_queue::{LogQueue, Output, is_writable};
+use metrics::MetricsListener;
 #[cfg(not(feature = "tls"))]
 use no_tls_flags::{TlsFlags, on_hangup};
 pub use settings::Settings;
@@ -255,7 +262,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
         Some(access_log) => access_log.reopen(),
         None => log::info!("the access log has no file that could be opened again"),
     }));
-    let grace = config.graceful_timeout;
+    let grace = config.graceful_timeout.saturating_add(config.drain_delay);
     let binds = settings.binds();
     descriptors::raise_limit(&config, binds.len());
     let bound = backend.check(&config).and_then(|()| Server::bind(&binds, config));
@@ -266,8 +273,15 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
             std::process::exit(CUT.into())
         };
         let (server, messages) = systemd::attach(server);
+        let (metrics, server) = match settings.observe.metrics_bind.clone() {
+            Some(bind) => {
+                let (metrics, server) = MetricsListener::start(backend, bind, server)?;
+                (Some(metrics), server)
+            }
+            None => (None, server),
+        };
         let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup, on_usr1)?;
-        Ok(((signals, messages), server))
+        Ok(((signals, messages, metrics), server))
     });
     let (_guards, server) = match guarded {
         Ok(guarded) => guarded,

@@ -8,6 +8,7 @@ use gearshift_core::{Bind, Config, Networks, OnDisconnect, Overload};
 
 use super::config_file::FileFlags;
 use super::access_flags::AccessFlags;
+use super::observe_flags::ObserveFlags;
 use super::{TlsFlags, values};
 use crate::{Backend, BackendError};
 
@@ -17,8 +18,8 @@ TIME is a number of seconds, or a number with the unit ms, s, m or h, or never: 
 SIZE is a number of bytes, or a number with the unit k, m or g (powers of 1,024): 4096, 64k, 2GiB.
 A flag has precedence over its environment variable, and the variable over --config. An empty variable counts as not set.
 
-Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second one stops it at
-once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again. SIGUSR1 opens the file of --access-log again.
+Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops, with --drain-delay after
+that time. A second one stops it at once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again. SIGUSR1 opens the file of --access-log again.
 
 Exit status:
   0  stopped, and all requests in flight were answered (background tasks may have been cut: see the log)
@@ -245,6 +246,9 @@ pub struct Settings {
     #[command(flatten)]
     pub(crate) access: AccessFlags,
 
+    #[command(flatten)]
+    pub(crate) observe: ObserveFlags,
+
     /// Log level: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "GEARSHIFT_LOG_LEVEL", default_value = "info", value_parser = values::level)]
     pub(crate) log_level: log::LevelFilter,
@@ -315,6 +319,7 @@ impl Settings {
         set(&mut config.forwarded_from, self.forwarded_allow_ips.clone());
         set(&mut config.proxy_protocol_from, self.proxy_protocol_from.clone());
         self.access.set(&mut config);
+        self.observe.set(&mut config);
         config.date_header = !self.no_date_header;
         config.server_header = !self.no_server_header;
         set(&mut config.limits.body, self.max_body);
@@ -373,7 +378,7 @@ mod tests {
              --max-field 22 --max-output 4096 --max-pipeline 23 --blocking-threads 24 --compute-threads 25 \
              --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
-             --access-log-format json \
+             --access-log-format json --drain-delay 31 --route-histograms 32 \
              --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
              --proxy-protocol-from 10.0.0.1",
         );
@@ -385,8 +390,8 @@ mod tests {
              max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
              body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \
              write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
-             graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
-             access_log_format: Json, access_log_to: None, \
+             drain_delay: 31s, graceful_timeout: 12s, date_header: false, server_header: false, access_log: true, \
+             access_log_format: Json, access_log_to: None, route_histograms: 32, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
              body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8), \
              proxy_protocol_from: Networks(10.0.0.1/32), tls: None }"

@@ -66,7 +66,7 @@ pub use runtime::park;
 pub use runtime::pool::Busy;
 pub use runtime::scope::Scope;
 pub use runtime::shutdown::{self, Phase, Shutdown};
-pub use runtime::stats::{PoolStats, Stats};
+pub use runtime::stats::{PoolStats, RouteStats, Stats};
 pub use runtime::sync;
 pub use runtime::task::{Task, TaskError};
 #[cfg(feature = "pools")]
@@ -95,7 +95,7 @@ pub use web::app::StatefulApp;
 #[doc(hidden)]
 pub use web::handlers;
 pub use web::handlers::{
-    blocking, body_limit, compute, debug_handler, metrics, on_disconnect, sync, timeout,
+    blocking, body_limit, compute, debug_handler, healthz, metrics, on_disconnect, readyz, sync, timeout,
 };
 #[cfg(feature = "hyper")]
 pub use web::hyper;

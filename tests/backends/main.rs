@@ -26,6 +26,7 @@ mod panics;
 mod proxies;
 mod real_proxies;
 mod runtime;
+mod seeing;
 mod serving;
 mod settings;
 mod shared;
@@ -53,7 +54,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 38] = [
+const AREAS: [Area; 39] = [
     access::AREA,
     access_log::AREA,
     after::AREA,
@@ -75,6 +76,7 @@ const AREAS: [Area; 38] = [
     proxies::AREA,
     real_proxies::AREA,
     runtime::AREA,
+    seeing::AREA,
     serving::AREA,
     settings::AREA,
     shared::AREA,

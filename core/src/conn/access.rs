@@ -1,9 +1,13 @@
-//! The access log: one line for each response, and one for each request that was given up.
+//! The records of requests, for the access log and the histograms: one for each response, and one for each request that was given up.
 //!
 //! An [`AccessLog`] belongs to a connection and makes its [`Record`]s. A record is complete once the last byte of its
 //! response was handed to the operating system, or once the connection has ended. [`Line`] formats a record.
 //!
-//! A connection has no `AccessLog` unless [`Config::access_log`](crate::Config::access_log) is set.
+//! A record is also counted in the histogram of its route.
+//!
+//! A connection has no `AccessLog` unless [`Config::access_log`](crate::Config::access_log) or
+//! [`Config::route_histograms`](crate::Config::route_histograms) is set. Requests therefore cost the same whether neither
+//! of them exists or is used.
 
 mod line;
 
@@ -26,6 +30,8 @@ use crate::runtime::access_log::{AccessFormat, AccessSink};
 use crate::runtime::clock::Clock;
 use crate::runtime::config::Config;
 use crate::runtime::contained::contain;
+use crate::runtime::handle::Runtime;
+use crate::runtime::stall::RouteName;
 
 /// The target of the access log where it is a part of the log.
 const TARGET: &str = "gearshift::access";
@@ -132,9 +138,11 @@ impl Record {
 }
 
 /// The access log of one connection. When it is dropped, it logs the requests that were given up.
-#[derive(Debug)]
 pub(crate) struct AccessLog {
-    destination: Destination,
+    /// `None` if there are histograms alone.
+    destination: Option<Destination>,
+    /// The server, whose histograms count the records.
+    runtime: Runtime,
     origin: Origin,
     clock: Clock,
     /// The number of bytes that the connection has handed to the operating system. Other positions count from the same
@@ -166,6 +174,8 @@ struct Open {
 /// A response, or a part of one, that was queued.
 #[derive(Debug)]
 struct Queued {
+    /// The route whose handler has answered.
+    route: RouteName,
     status: StatusCode,
     /// The position of its first byte.
     begin: u64,
@@ -177,11 +187,21 @@ struct Queued {
 }
 
 impl AccessLog {
-    /// Creates the log of a connection that was accepted now. `None` if the settings ask for none.
+    /// Creates the log of a connection that was accepted now. `None` if the settings ask for no record.
     pub(crate) fn new(origin: &Origin, service: &Service) -> Option<Box<AccessLog>> {
-        let destination = Destination::of(&service.config)?;
-        let (origin, clock) = (origin.clone(), service.clock.clone());
-        Some(Box::new(AccessLog { destination, origin, clock, sent: 0, head: None, open: VecDeque::new() }))
+        let destination = Destination::of(&service.config);
+        if destination.is_none() && !service.counters().has_histograms() {
+            return None;
+        }
+        Some(Box::new(AccessLog {
+            destination,
+            runtime: service.runtime.clone(),
+            origin: origin.clone(),
+            clock: service.clock.clone(),
+            sent: 0,
+            head: None,
+            open: VecDeque::new(),
+        }))
     }
 
     /// Replaces the origin, before the first request.
@@ -206,13 +226,14 @@ impl AccessLog {
         let start = self.head.take().unwrap_or_else(|| self.now());
         let peer = self.origin.peer;
         let from = match request {
-            Some(request) if self.origin.is_trusted() => {
+            Some(request) if self.destination.is_some() && self.origin.is_trusted() => {
                 From::client(self.origin.client(request.headers(), None), peer)
             }
             _ => From::peer(peer),
         };
-        let has_fields = matches!(self.destination.format, AccessFormat::Combined | AccessFormat::Json);
-        let request = request.map(|request| {
+        let format = self.destination.as_ref().map(|destination| destination.format);
+        let has_fields = matches!(format, Some(AccessFormat::Combined | AccessFormat::Json));
+        let request = request.filter(|_| format.is_some()).map(|request| {
             let field = |name| request.headers().get(name).filter(|_| has_fields).map(Box::from);
             RequestLine {
                 method: request.method().clone(),
@@ -226,14 +247,18 @@ impl AccessLog {
     }
 
     fn now(&self) -> Start {
-        Start { seconds: self.clock.unix_seconds(), at: self.clock.now() }
+        // Only lines have the time of day.
+        let seconds = self.destination.as_ref().map_or(0, |_| self.clock.unix_seconds());
+        Start { seconds, at: self.clock.now() }
     }
 
-    /// Records that the head of a response was queued. `before` is the length of the write queue before that.
+    /// Records that the head of a response of the current route was queued. `before` is the length of the write queue
+    /// before that.
     pub(crate) fn responds(&mut self, status: StatusCode, before: usize) {
         let begin = self.sent + before as u64;
         if let Some(open) = self.open.back_mut() {
-            open.response = Some(Queued { status, begin, end: begin, body: 0, is_whole: false });
+            let route = RouteName::current();
+            open.response = Some(Queued { route, status, begin, end: begin, body: 0, is_whole: false });
         }
     }
 
@@ -251,30 +276,36 @@ impl AccessLog {
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
         let is_sent = |response: &Queued| response.is_whole && response.end <= self.sent;
+        let mut now = None;
         while self.open.front().and_then(|open| open.response.as_ref()).is_some_and(is_sent)
             && let Some(open) = self.open.pop_front()
         {
-            self.destination.log(&self.record(open));
+            self.end(open, *now.get_or_insert_with(|| self.clock.now()));
         }
     }
 
-    /// The record of a request whose response was sent, or never will be.
-    fn record(&self, Open { from, start, request, response }: Open) -> Record {
+    /// Logs and counts a request whose response was sent, or never will be.
+    fn end(&self, Open { from, start, request, response }: Open, now: Instant) {
         let response = response.filter(|response| response.begin < self.sent);
+        let duration = now.saturating_duration_since(start.at);
+        if let Some(response) = &response {
+            self.runtime.counters().observe(response.route, duration);
+        }
+        let Some(destination) = &self.destination else { return };
         let (status, bytes, is_whole) = response.map_or((None, 0, false), |response| {
             let unsent = response.end.saturating_sub(self.sent);
             let bytes = response.body.saturating_sub(unsent);
             (Some(response.status), bytes, response.is_whole && unsent == 0)
         });
-        let duration = self.clock.now().saturating_duration_since(start.at);
-        Record { from, seconds: start.seconds, request, status, bytes, duration, is_whole }
+        let seconds = start.seconds;
+        destination.log(&Record { from, seconds, request, status, bytes, duration, is_whole });
     }
 }
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
         while let Some(open) = self.open.pop_front() {
-            self.destination.log(&self.record(open));
+            self.end(open, self.clock.now());
         }
     }
 }

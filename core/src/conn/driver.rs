@@ -275,6 +275,8 @@ impl<T: Transport> Driving<T> {
             Step::Prepare(..) => return self.poll_prepare(cx),
             Step::Handle(..) => return self.poll_handler(cx),
             Step::Exchange(exchange) => {
+                // The record of the response has the route, and so has a report of a stall.
+                self.route.enter();
                 let role = StreamingRole::enter();
                 let polled = exchange.as_mut().poll(cx);
                 drop(role);

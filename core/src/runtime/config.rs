@@ -60,6 +60,8 @@ use crate::runtime::tls_config::TlsConfig;
 /// | `pool_queue` | `--pool-queue`, `--pool-overload` | 1,024 jobs | the handler waits, or 503 with `Retry-After` |
 /// | `connect_timeout` | `--connect-timeout` | 30 s until an outgoing connection is established, and 10 s for each address | `TimedOut` for the caller |
 /// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged and counted |
+/// | `route_histograms` | `--route-histograms` | 0 routes | the routes beyond share one histogram |
+/// | `drain_delay` | `--drain-delay` | 0 s | the drain of a graceful stop begins |
 /// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight, upgraded connections and tasks are cut |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -168,8 +170,13 @@ pub struct Config {
     /// The time for which a closing connection is still read, so that the peer receives the last response (RFC 9112,
     /// 9.6). With 0, it closes at once.
     pub linger: Duration,
+    /// The time between the request for a graceful stop and the drain. Readiness ([`readyz()`](crate::readyz())) is off
+    /// from the request on, and the server accepts and serves as before until the time is over, so that a load balancer
+    /// can notice. A second signal, or [`Shutdown::force`](crate::Shutdown::force), ends it. With 0, the drain begins
+    /// at once. It does not apply to a stop that is requested before the application has started.
+    pub drain_delay: Duration,
     /// The time that requests in flight, upgraded connections and background tasks have to end after a stop was
-    /// requested. A connection that the system had established by then has this time for its first request, within
+    /// requested and [`Config::drain_delay`] is over. A connection that the system had established by then has this time for its first request, within
     /// [`Config::header_timeout`]. With 0, all are cut at once.
     pub graceful_timeout: Duration,
     /// Whether responses have a `Date` field (RFC 9110, 6.6.1).
@@ -187,6 +194,15 @@ pub struct Config {
     /// The place for the lines of the access log. `None`: the log of the crate `log`, with level `info` and target
     /// `gearshift::access`.
     pub access_log_to: Option<Arc<dyn AccessSink>>,
+    /// The largest number of routes whose latency is counted in a histogram each, up to
+    /// [`Config::MAX_ROUTE_HISTOGRAMS`], which is 65,536. 0, the default: there are no histograms, and they cost nothing.
+    /// [`Stats::routes`](crate::Stats::routes) has them, and [`metrics()`](crate::metrics()). Routes that are asked for
+    /// when there are as many already share one more, and so do all requests without a route.
+    ///
+    /// The latency of a request is the duration in the access log: from the beginning of its head until the system had
+    /// the last byte of its response, or of the part of a response that was sent. A request without a byte of a response
+    /// does not count. A histogram takes some 256 bytes for each thread that serves requests.
+    pub route_histograms: usize,
     /// The limits on the input and output of one connection.
     pub limits: Limits,
     /// The proxies that tell for whom they forward a request, in the field `Forwarded` (RFC 7239), or in
@@ -252,12 +268,14 @@ impl Default for Config {
             half_closed_timeout: Duration::from_secs(5),
             tcp_keepalive: Duration::from_secs(60),
             linger: Duration::from_secs(2),
+            drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
             date_header: true,
             server_header: true,
             access_log: false,
             access_log_format: AccessFormat::Plain,
             access_log_to: None,
+            route_histograms: 0,
             limits: Limits::default(),
             forwarded_from: Networks::default(),
             proxy_protocol_from: Networks::default(),
@@ -269,6 +287,8 @@ impl Default for Config {
 impl Config {
     /// The largest number of threads of one kind: 32,768.
     pub const MAX_THREADS: usize = 1 << 15;
+    /// The largest value of [`Config::route_histograms`]: 65,536.
+    pub const MAX_ROUTE_HISTOGRAMS: usize = 1 << 16;
 
     /// The shortest timeout of a connection, at least 1 ms. No deadline that is set now is due earlier. A `keep_alive`
     /// of 0 does not count, because no connection stays open for another request then.

@@ -189,7 +189,7 @@ impl Runtime {
             compute: pool(Work::Compute, config.compute_threads_or_cores()),
             lookups: Lookups::new(),
             connect_timeout: config.connect_timeout,
-            counters: Counters::default(),
+            counters: Counters::new(config.route_histograms),
             stalls: Arc::new(Stalls::new(engine.backend(), config.stall_threshold)),
             access_log: config.access_log_to.clone(),
             connections: Arc::default(),
@@ -226,6 +226,24 @@ impl Runtime {
     /// ```
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
         self.0.shutdown.reached(Phase::Graceful)
+    }
+
+    /// Whether the server wants new requests: no stop was requested. [`readyz()`](crate::readyz()) is a handler that
+    /// tells a load balancer. It is off [`Config::drain_delay`] before [`Runtime::stopping`] is ready.
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Request, StatusCode};
+    /// async fn ready(request: Request) -> StatusCode {
+    ///     match request.runtime().is_ready() {
+    ///         true => StatusCode::OK,
+    ///         false => StatusCode::SERVICE_UNAVAILABLE,
+    ///     }
+    /// }
+    /// # drop(ready);
+    /// ```
+    pub fn is_ready(&self) -> bool {
+        !self.0.shutdown.is_announced()
     }
 
     /// Waits for `duration` from the time of the call. The wait for a `duration` of more than

@@ -12,6 +12,7 @@ pub(crate) mod contained;
 pub(crate) mod counters;
 pub(crate) mod endpoint;
 pub(crate) mod handle;
+pub(crate) mod histograms;
 pub mod latch;
 pub(crate) mod lookup;
 #[cfg(all(test, gearshift_model))]
