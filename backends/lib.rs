@@ -95,6 +95,9 @@ pub use gearshift_core::rustls;
 #[cfg(feature = "tower")]
 #[doc(inline)]
 pub use gearshift_core::tower;
+#[cfg(feature = "tracing")]
+#[doc(inline)]
+pub use gearshift_core::trace;
 #[cfg(feature = "ws")]
 #[doc(inline)]
 pub use gearshift_core::ws;

@@ -82,6 +82,8 @@ pub use conn::handler::{Answer, Handler, IntoAnswer, RouteOptions};
 pub use conn::service::Service;
 #[cfg(feature = "tls")]
 pub use conn::tls::TlsInfo;
+#[cfg(feature = "tracing")]
+pub use conn::trace;
 pub use conn::transport::{self, Transport};
 
 pub use server::accept::AcceptPause;

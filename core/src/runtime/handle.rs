@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use crate::proto::BoxFuture;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 use crate::proto::stream::Stream;
+use crate::proto::{BoxFuture, carry};
 use crate::runtime::access_log::AccessSink;
 use crate::runtime::clock::after;
 use crate::runtime::config::Config;
@@ -440,7 +440,7 @@ impl Runtime {
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         let counted = counts.then(|| self.count_task());
-        let (task, body) = Task::new(future, origin, counted, Some(self.0.stalls.clone()));
+        let (task, body) = Task::new(carry(future), origin, counted, Some(self.0.stalls.clone()));
         self.0.engine.spawn(Box::pin(body));
         task
     }

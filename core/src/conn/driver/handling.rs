@@ -14,6 +14,7 @@ use crate::conn::io::Closed;
 use crate::conn::lease::{IoOwner, Lease, Lender};
 use crate::conn::liveness::EndOfWait;
 use crate::conn::maybe_tls::MaybeTls;
+use crate::conn::maybe_trace::RequestTrace;
 use crate::conn::transport::Transport;
 use crate::proto::body::{Body, Inner as BodyInner};
 use crate::proto::request::Request;
@@ -41,9 +42,15 @@ impl<T: Transport> Driving<T> {
         if has_pending_body || self.service.threads_block() {
             self.lend(has_pending_body.then_some(&mut request));
         }
+        if let Some(state) = &self.state {
+            self.trace = RequestTrace::begin(&request, &state.trace);
+        }
         self.is_calling = true;
         RouteName::NONE.enter();
-        let mut answer = self.service.handler.call(request);
+        let mut answer = {
+            let _entered = self.trace.enter();
+            self.service.handler.call(request)
+        };
         self.is_calling = false;
         match answer {
             Answer::Ready(ref mut response) => {
@@ -103,7 +110,10 @@ impl<T: Transport> Driving<T> {
         let policy = *policy;
         // The thread may have called handlers of other connections since. A router may be called in the future.
         self.route.enter();
-        let polled = future.as_mut().poll(cx);
+        let polled = {
+            let _entered = self.trace.enter();
+            future.as_mut().poll(cx)
+        };
         self.handler_paused(RouteName::current());
         let service = &self.service;
         let mut response = match polled {
@@ -133,7 +143,10 @@ impl<T: Transport> Driving<T> {
         if !has_body_reader {
             self.take_back();
         }
-        discard(std::mem::replace(&mut self.step, Step::Next));
+        {
+            let _entered = self.trace.enter();
+            discard(std::mem::replace(&mut self.step, Step::Next));
+        }
         self.answer(&mut response);
         Poll::Ready(Ok(()))
     }
@@ -158,6 +171,7 @@ impl<T: Transport> Driving<T> {
                 None => log::warn!("{} took too long after its peer had left, and was dropped", route.name()),
             }
         };
+        let rest = self.trace.carry(rest);
         match service.threads_block() {
             false => service.runtime.spawn_at(rest, Origin::Detached(self.route), true).detach(),
             true => {
@@ -199,6 +213,7 @@ impl<T: Transport> Driving<T> {
         if is_expired {
             self.io.with(|io| io.connection.close_after_this());
         }
+        self.trace.answers(RouteName::current());
         let IoOwner::Own(io) = &mut self.io else { return self.exchange(response) };
         if !is_in_memory || response.extra.is_some() {
             return self.exchange(response);
@@ -211,6 +226,7 @@ impl<T: Transport> Driving<T> {
         }
         io.respond_whole(response, seconds);
         self.turn.responds(response.status, service.counters());
+        self.trace.end(response.status);
         self.count();
     }
 
