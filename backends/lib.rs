@@ -46,6 +46,7 @@
 //! | `test-client` | a blocking client for tests, `TestServer::send` |
 //! | `tls` | connections over TLS with rustls, [`TlsConfig`]; with `cli`, flags for certificates |
 //! | `tower` | services, layers and applications of tower and axum, [`tower`] |
+//! | `tracing` | spans for connections and requests, and the trace context of W3C, [`trace`] |
 //! | `async-compat` | services of tower that need tokio run on every backend |
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
 //! | `ws` | WebSocket connections, `gearshift::ws` |
@@ -141,6 +142,7 @@ pub mod backend {
 #[cfg(doctest)]
 #[cfg_attr(feature = "cli", doc = include_str!("../README.md"))]
 #[doc = include_str!("../docs/coming-from.md")]
+#[doc = include_str!("../docs/observing.md")]
 #[doc = include_str!("../docs/tokio-only.md")]
 #[doc = include_str!("../docs/sync-and-async.md")]
 struct Documents;

@@ -128,13 +128,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collector {
         let parent = parent.and_then(|parent| kept.open.as_ref()?.get(&parent).copied());
         let at = kept.spans.len();
         let name = attributes.metadata().name();
-        kept.spans.push(Span {
-            name,
-            fields,
-            parent,
-            inside: Vec::new(),
-            is_closed: false,
-        });
+        kept.spans.push(Span { name, fields, parent, inside: Vec::new(), is_closed: false });
         let _ = kept.open.as_mut().map(|open| open.insert(id.clone(), at));
     }
 

@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, stream};
+use gearshift::hyper::Executor;
 use gearshift::trace::TraceContext;
 use gearshift::{
     Backend, Body, Bytes, Config, HeaderValue, OnDisconnect, Request, Response, Router, Runtime, Stream,
     blocking, on_disconnect, sync,
 };
+use hyper::rt::Executor as _;
 use libtest_mimic::{Arguments, Trial};
 use test_support::app::{self, ON_PURPOSE};
 use test_support::backend::{blocks, few_workers};
@@ -258,6 +260,9 @@ fn carried(backend: Backend) {
                     .expect("the task ends");
                 let mut scope = runtime.scope();
                 scope.spawn(async move { scoped("scope") }).await.expect("the task ends");
+                // The connection of a pool does not belong to the request that opens it.
+                let pooled = say.clone();
+                Executor::new(&runtime).execute(async move { pooled("pooled connection") });
                 runtime.blocking(move || job("blocking")).await;
                 runtime.compute(move || sum("compute")).await;
                 say("handler");
@@ -295,6 +300,7 @@ fn carried(backend: Backend) {
     {
         assert_eq!(path_of_event(&format!("{what} of {path}")).as_ref(), Some(&path), "{what}");
     }
+    assert_eq!(path_of_event(&format!("pooled connection of {path}")), None);
     assert_eq!(closed(&path).field("http.response.status_code"), Some("200"));
     let path = format!("/{backend}/carried/sync");
     assert_eq!(client.get(&path).status, 200);
@@ -368,7 +374,9 @@ fn detached(backend: Backend) {
     drop(client);
     gate.open();
     assert_eq!(path_of_event(&format!("behind of {path}")).as_ref(), Some(&path));
-    assert_eq!(closed(&path).field("http.response.status_code"), None, "no response was sent");
+    let span = closed(&path);
+    // On a blocking backend, the handler itself may find that its peer has left, and still answer.
+    assert!(blocks(backend) || span.field("http.response.status_code").is_none(), "{span:?}");
 }
 
 fn traceparent(backend: Backend) {

@@ -37,7 +37,7 @@ pub(crate) mod maybe_tls {
 /// Spans, or what stands in their place without the feature.
 pub(crate) mod maybe_trace {
     #[cfg(not(feature = "tracing"))]
-    pub(crate) use super::no_trace::{ConnectionTrace, RequestTrace, responds};
+    pub(crate) use super::no_trace::{ConnectionTrace, RequestTrace, responds, routed};
     #[cfg(feature = "tracing")]
-    pub(crate) use super::trace::{ConnectionTrace, RequestTrace, responds};
+    pub(crate) use super::trace::{ConnectionTrace, RequestTrace, responds, routed};
 }

@@ -25,6 +25,12 @@ pub(crate) struct RequestTrace {}
 pub(crate) struct Entered;
 
 impl RequestTrace {
+    /// Whether a subscriber may want the span of a request.
+    #[inline]
+    pub(crate) fn is_wanted() -> bool {
+        false
+    }
+
     #[inline]
     pub(crate) fn begin(_: &Request, _: &ConnectionTrace) -> RequestTrace {
         RequestTrace {}
@@ -39,13 +45,17 @@ impl RequestTrace {
     pub(crate) fn answers(&self, _: RouteName) {}
 
     #[inline]
-    pub(crate) fn end(&mut self, _: StatusCode) {}
+    pub(crate) fn end(&mut self, _: StatusCode, _: RouteName) {}
 
     #[inline]
     pub(crate) fn carry<F>(&mut self, future: F) -> F {
         future
     }
 }
+
+/// Does nothing.
+#[inline]
+pub(crate) fn routed(_: &Request, _: RouteName) {}
 
 /// Does nothing.
 #[inline]

@@ -10,7 +10,8 @@
 //! | --- | --- |
 //! | `connection` | `network.peer.address`, `network.peer.port`, `network.transport` |
 //! | `request`, at its beginning | `http.request.method`, `url.scheme`, `url.path`, `network.protocol.version`, `client.address`, `user_agent.original`; `trace_id` of a valid `traceparent`; `otel.kind` |
-//! | `request`, with the response | `http.route`, `http.response.status_code`, `otel.name`; with a status of 5xx `error.type` and `otel.status_code` |
+//! | `request`, once a router has chosen the route | `http.route`; `otel.name` becomes `METHOD ROUTE` |
+//! | `request`, with the response | `http.response.status_code`; with a status of 5xx `error.type` and `otel.status_code` |
 //!
 //! A method that is not one of the nine of RFC 9110 and RFC 5789 is `_OTHER`, with the method in
 //! `http.request.method_original`.
@@ -35,7 +36,7 @@ use crate::runtime::contained::contain;
 use crate::runtime::stall::RouteName;
 
 /// The methods that have a value of their own.
-const METHODS: [Method; 9] = [
+static METHODS: [Method; 9] = [
     Method::GET,
     Method::HEAD,
     Method::POST,
@@ -46,6 +47,9 @@ const METHODS: [Method; 9] = [
     Method::TRACE,
     Method::PATCH,
 ];
+
+/// The method in the name of a span whose method is another one.
+const OTHER: &str = "HTTP";
 
 type Hook = Box<dyn Fn(&Span, &Request) + Send + Sync>;
 
@@ -104,28 +108,19 @@ impl ConnectionTrace {
 
 /// The span of a request.
 #[derive(Default)]
-pub(crate) struct RequestTrace(Option<Box<Traced>>);
-
-struct Traced {
-    span: Span,
-    /// The method, as names of spans have it.
-    method: &'static str,
-}
+pub(crate) struct RequestTrace(Option<Box<Span>>);
 
 impl RequestTrace {
-    /// Creates the span of a request on a connection, if a subscriber wants it.
+    /// Whether a subscriber may want the span of a request.
     #[inline]
-    pub(crate) fn begin(request: &Request, connection: &ConnectionTrace) -> RequestTrace {
-        match LevelFilter::current() < LevelFilter::INFO {
-            true => RequestTrace(None),
-            false => RequestTrace::enabled(request, connection),
-        }
+    pub(crate) fn is_wanted() -> bool {
+        LevelFilter::current() >= LevelFilter::INFO
     }
 
-    #[cold]
-    fn enabled(request: &Request, connection: &ConnectionTrace) -> RequestTrace {
-        let known = METHODS.iter().find(|method| *method == request.method()).map(Method::as_str);
-        let method = known.unwrap_or("HTTP");
+    /// Creates the span of a request on a connection, if a subscriber wants it.
+    pub(crate) fn begin(request: &Request, connection: &ConnectionTrace) -> RequestTrace {
+        let known = known(request.method());
+        let method = known.unwrap_or(OTHER);
         let client = request.client();
         let span = tracing::info_span!(
             target: "gearshift::request",
@@ -155,52 +150,63 @@ impl RequestTrace {
         if let Some(on_request) = ON_REQUEST.get() {
             let _ = contain("the function for the spans of requests", || on_request(&span, request));
         }
-        RequestTrace(Some(Box::new(Traced { span, method })))
+        RequestTrace(Some(Box::new(span)))
     }
 
     /// Enters the span until the returned guard is dropped.
     #[inline]
     pub(crate) fn enter(&self) -> Option<tracing::span::Entered<'_>> {
-        self.0.as_ref().map(|traced| traced.span.enter())
+        self.0.as_ref().map(|span| span.enter())
     }
 
     /// Records the route whose handler has answered the request.
     #[inline]
     pub(crate) fn answers(&self, route: RouteName) {
-        if let Some(traced) = &self.0 {
-            traced.answers(route);
+        if let (Some(span), Some(route)) = (&self.0, route.route()) {
+            span.record("http.route", route);
         }
     }
 
-    /// Records the status, and ends the span.
+    /// Records the route and the status, and ends the span.
     #[inline]
-    pub(crate) fn end(&mut self, status: StatusCode) {
-        if let Some(traced) = self.0.take() {
-            record_status(&traced.span, status);
+    pub(crate) fn end(&mut self, status: StatusCode, route: RouteName) {
+        if self.0.is_some() {
+            self.answers(route);
+            self.0.take().iter().for_each(|span| record_status(span, status));
         }
     }
 
     /// The rest of a handler inside of the span, which ends with it.
     pub(crate) fn carry<F: Future>(&mut self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        let span = self.0.take().map_or_else(Span::none, |traced| traced.span);
+        let span = self.0.take().map_or_else(Span::none, |span| *span);
         future.instrument(span)
     }
 }
 
-/// Records the status of the response that is being sent, whose span is entered.
-pub(crate) fn responds(status: StatusCode) {
-    if LevelFilter::current() >= LevelFilter::INFO {
-        record_status(&Span::current(), status);
+/// Records the route that a router has chosen for a request, whose span is entered, and gives the span its name.
+#[inline]
+pub(crate) fn routed(request: &Request, route: RouteName) {
+    if RequestTrace::is_wanted() {
+        record_route(request.method(), route);
     }
 }
 
-impl Traced {
-    #[cold]
-    fn answers(&self, route: RouteName) {
-        if let Some(route) = route.route() {
-            self.span.record("http.route", route);
-            self.span.record("otel.name", tracing::field::display(format_args!("{} {route}", self.method)));
-        }
+#[cold]
+fn record_route(method: &Method, route: RouteName) {
+    let (span, route, method) = (Span::current(), route.name(), known(method).unwrap_or(OTHER));
+    span.record("http.route", route);
+    span.record("otel.name", tracing::field::display(format_args!("{method} {route}")));
+}
+
+/// The name of a method that has a value of its own.
+fn known(method: &Method) -> Option<&'static str> {
+    METHODS.iter().find(|known| *known == method).map(Method::as_str)
+}
+
+/// Records the status of the response that is being sent, whose span is entered.
+pub(crate) fn responds(status: StatusCode) {
+    if RequestTrace::is_wanted() {
+        record_status(&Span::current(), status);
     }
 }
 

@@ -346,7 +346,7 @@ impl Runtime {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.spawn_at(future, Origin::Spawned(Location::caller()), true)
+        self.spawn_at(carry(future), Origin::Spawned(Location::caller()), true)
     }
 
     /// Starts a background task that ends with the server: its future is dropped at its next wait once the server begins
@@ -440,7 +440,7 @@ impl Runtime {
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         let counted = counts.then(|| self.count_task());
-        let (task, body) = Task::new(carry(future), origin, counted, Some(self.0.stalls.clone()));
+        let (task, body) = Task::new(future, origin, counted, Some(self.0.stalls.clone()));
         self.0.engine.spawn(Box::pin(body));
         task
     }

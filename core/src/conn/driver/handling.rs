@@ -42,14 +42,11 @@ impl<T: Transport> Driving<T> {
         if has_pending_body || self.service.threads_block() {
             self.lend(has_pending_body.then_some(&mut request));
         }
-        if let Some(state) = &self.state {
-            self.trace = RequestTrace::begin(&request, &state.trace);
-        }
         self.is_calling = true;
         RouteName::NONE.enter();
-        let mut answer = {
-            let _entered = self.trace.enter();
-            self.service.handler.call(request)
+        let mut answer = match RequestTrace::is_wanted() {
+            false => self.service.handler.call(request),
+            true => self.call_traced(request),
         };
         self.is_calling = false;
         match answer {
@@ -68,6 +65,16 @@ impl<T: Transport> Driving<T> {
                 self.handler_paused(RouteName::current());
             }
         }
+    }
+
+    /// Calls the handler inside of a span.
+    #[cold]
+    fn call_traced(&mut self, request: Request) -> Answer {
+        if let Some(state) = &self.state {
+            self.trace = RequestTrace::begin(&request, &state.trace);
+        }
+        let _entered = self.trace.enter();
+        self.service.handler.call(request)
     }
 
     /// Begins a lease of the connection, which lasts until the handler has answered. A request with an unread body
@@ -213,7 +220,6 @@ impl<T: Transport> Driving<T> {
         if is_expired {
             self.io.with(|io| io.connection.close_after_this());
         }
-        self.trace.answers(RouteName::current());
         let IoOwner::Own(io) = &mut self.io else { return self.exchange(response) };
         if !is_in_memory || response.extra.is_some() {
             return self.exchange(response);
@@ -226,7 +232,7 @@ impl<T: Transport> Driving<T> {
         }
         io.respond_whole(response, seconds);
         self.turn.responds(response.status, service.counters());
-        self.trace.end(response.status);
+        self.trace.end(response.status, RouteName::current());
         self.count();
     }
 
@@ -234,6 +240,7 @@ impl<T: Transport> Driving<T> {
     #[inline(never)]
     fn exchange(&mut self, response: &mut Response) {
         self.handler_paused(RouteName::current());
+        self.trace.answers(self.route);
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
             self.service.was_cut_if_forced();
