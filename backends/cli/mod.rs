@@ -54,8 +54,8 @@
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
 //! MiB, and further lines are dropped. One line reports their number when standard error takes lines again.
 
-mod config_file;
 mod access_flags;
+mod config_file;
 mod descriptors;
 mod log_queue;
 mod metrics;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use gearshift_core::{Bind, Config, Networks, OnDisconnect, Overload};
 
-use super::config_file::FileFlags;
 use super::access_flags::AccessFlags;
+use super::config_file::FileFlags;
 use super::observe_flags::ObserveFlags;
 use super::{TlsFlags, values};
 use crate::{Backend, BackendError};
