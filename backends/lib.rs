@@ -47,6 +47,7 @@
 //! | `test-client` | a blocking client for tests, `TestServer::send` |
 //! | `tls` | connections over TLS with rustls, [`TlsConfig`]; with `cli`, flags for certificates |
 //! | `tower` | services, layers and applications of tower and axum, [`tower`] |
+//! | `tracing` | spans for connections and requests, and the trace context of W3C, [`trace`] |
 //! | `async-compat` | services of tower that need tokio run on every backend |
 //! | `tokio-io` | tokio's `AsyncRead` and `AsyncWrite` for a [`Stream`] |
 //! | `ws` | WebSocket connections, `gearshift::ws` |
@@ -86,7 +87,7 @@ pub use gearshift_core::TlsConfig;
 pub use gearshift_core::cookie;
 #[doc(inline)]
 pub use gearshift_core::handlers::{
-    blocking, body_limit, compute, debug_handler, metrics, on_disconnect, sync, timeout,
+    blocking, body_limit, compute, debug_handler, healthz, metrics, on_disconnect, readyz, sync, timeout,
 };
 #[cfg(feature = "hyper")]
 #[doc(inline)]
@@ -96,17 +97,21 @@ pub use gearshift_core::rustls;
 #[cfg(feature = "tower")]
 #[doc(inline)]
 pub use gearshift_core::tower;
+#[cfg(feature = "tracing")]
+#[doc(inline)]
+pub use gearshift_core::trace;
 #[cfg(feature = "ws")]
 #[doc(inline)]
 pub use gearshift_core::ws;
 #[doc(inline)]
 pub use gearshift_core::{
-    Answer, App, Bind, Body, BodyError, BodyReader, BoxError, BoxFuture, Busy, Bytes, CancelToken, Client,
-    Config, Elapsed, Endpoint, Fields, FieldsIter, ForwardedField, Handler, HeadTooLarge, HeaderMap,
-    HeaderName, HeaderValue, Http2, IntoAnswer, IntoResponse, Limits, Method, Networks, NetworksError,
-    OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats, Refusal, Report, Request, RequestContext,
-    Response, RouteOptions, Router, Runtime, Scope, ServeError, Server, Shutdown, StatefulApp, Stats,
-    StatusCode, Stream, Task, TaskError, Version, Work, header, http, middleware, sse,
+    AccessFormat, AccessSink, Answer, App, Bind, Body, BodyError, BodyReader, BoxError, BoxFuture, Busy,
+    Bytes, CancelToken, Client, Config, Elapsed, Endpoint, Fields, FieldsIter, ForwardedField, Handler,
+    HeadTooLarge, HeaderMap, HeaderName, HeaderValue, Http2, IntoAnswer, IntoResponse, Limits, Method,
+    Networks, NetworksError, OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats, Refusal, Report,
+    Request, RequestContext, Response, RouteOptions, RouteStats, Router, Runtime, Scope, ServeError, Server,
+    Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, Version, Work, header, http,
+    middleware, sse,
 };
 #[cfg(feature = "multipart")]
 #[doc(inline)]
@@ -139,6 +144,7 @@ pub mod backend {
 #[cfg(doctest)]
 #[cfg_attr(feature = "cli", doc = include_str!("../README.md"))]
 #[doc = include_str!("../docs/coming-from.md")]
+#[doc = include_str!("../docs/observing.md")]
 #[doc = include_str!("../docs/tokio-only.md")]
 #[doc = include_str!("../docs/sync-and-async.md")]
 struct Documents;

@@ -45,6 +45,6 @@ pub fn serve(address: &str, app: impl Into<App>) -> Result<Report, ServeError> {
         std::process::exit(OVERDUE)
     };
     let (server, _messages) = systemd::attach(server);
-    let _signals = SignalGuard::start(server.shutdown(), grace, overdue, None)?;
+    let _signals = SignalGuard::start(server.shutdown(), grace, overdue, None, None)?;
     backend.serve(server, app)
 }

@@ -1,5 +1,5 @@
 //! SIGINT and SIGTERM: the first signal starts a graceful stop, the second forces the stop. SIGHUP reloads what the
-//! program can reload.
+//! program can reload, and SIGUSR1 opens log files again.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gearshift_core::Shutdown;
 use gearshift_core::clock::after;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
 /// The time that a server may take beyond its grace period, or beyond a forced stop, before the process exits without
@@ -21,7 +21,7 @@ pub(crate) struct SignalGuard(Handle);
 impl SignalGuard {
     /// Starts two threads: one waits for signals and stops the server through `shutdown`, the other calls `overdue` if
     /// the server has not ended in time after a signal. A server cannot end if handlers block all of its threads.
-    /// `on_hangup` is called for each SIGHUP, which otherwise ends the process.
+    /// `on_hangup` is called for each SIGHUP, and `on_usr1` for each SIGUSR1, which otherwise end the process.
     ///
     /// # Errors
     /// The system has refused the signal handlers or a thread.
@@ -30,17 +30,22 @@ impl SignalGuard {
         grace: Duration,
         overdue: impl Fn() + Send + 'static,
         on_hangup: Option<Box<dyn Fn() + Send>>,
+        on_usr1: Option<Box<dyn Fn() + Send>>,
     ) -> io::Result<SignalGuard> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         if on_hangup.is_some() {
             signals.add_signal(SIGHUP)?;
         }
+        if on_usr1.is_some() {
+            signals.add_signal(SIGUSR1)?;
+        }
         let handle = signals.handle();
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
-                match &on_hangup {
-                    Some(on_hangup) if signal == SIGHUP => on_hangup(),
+                match (signal, &on_hangup, &on_usr1) {
+                    (SIGHUP, Some(on_hangup), _) => on_hangup(),
+                    (SIGUSR1, _, Some(on_usr1)) => on_usr1(),
                     _ => stop(&shutdown, &sender),
                 }
             }
@@ -58,7 +63,7 @@ impl Drop for SignalGuard {
 
 /// Handles one signal.
 fn stop(shutdown: &Shutdown, watchdog: &Sender<()>) {
-    if shutdown.is_requested() {
+    if shutdown.is_announced() {
         log::warn!("stopping at once");
         shutdown.force();
     } else {

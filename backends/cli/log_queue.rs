@@ -1,16 +1,20 @@
-//! The queue between the log and standard error.
+//! The queue between a log and the file to which it goes: standard error for the log, and the file of the access log.
 //!
 //! A write to standard error blocks while its reader does not read, for example a full pipe. An event loop therefore
 //! only queues its lines, and one thread writes them. Lines beyond the limit of the queue are dropped and counted. The
 //! thread reports their number once it can write again.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use gearshift_core::AccessSink;
 use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -26,6 +30,8 @@ pub(crate) struct LogQueue(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
+    /// The number of lines that were dropped since the start.
+    dropped: AtomicU64,
     /// Notified when there is something to write.
     filled: Condvar,
     /// Notified when everything is written.
@@ -40,22 +46,140 @@ struct State {
     dropped: u64,
     /// Whether the thread writes lines that it has taken.
     is_writing: bool,
+    /// Whether the thread opens its file again once it has written the lines.
+    reopens: bool,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.dropped == 0
+        self.lines.is_empty() && self.dropped == 0 && !self.reopens
+    }
+}
+
+/// The file to which the thread of a queue writes.
+pub(crate) struct Output {
+    file: File,
+    /// The path of the file, if it can be opened again.
+    path: Option<PathBuf>,
+    /// The name of the file in the lines of the log about it. `None` for the log itself.
+    name: Option<String>,
+    /// Whether the last line was written in part.
+    is_torn: bool,
+    /// Whether the last write has failed.
+    is_failing: bool,
+    /// The number of dropped lines that were not reported.
+    dropped: u64,
+    /// The largest number of bytes of one write, unless a line is longer.
+    max_write: usize,
+}
+
+impl Output {
+    /// The output of the log.
+    pub(crate) fn of_log(file: File) -> Output {
+        Output {
+            file,
+            path: None,
+            name: None,
+            is_torn: false,
+            is_failing: false,
+            dropped: 0,
+            max_write: usize::MAX,
+        }
+    }
+
+    /// Limits the bytes of one write, unless a line is longer.
+    pub(crate) fn with_max_write(self, max_write: usize) -> Output {
+        Output { max_write, ..self }
+    }
+
+    /// The output of the access log on an open file.
+    pub(crate) fn named(name: &str, file: File) -> Output {
+        Output { name: Some(name.to_owned()), ..Output::of_log(file) }
+    }
+
+    /// The output of the access log on the file at `path`, which is created if it does not exist. Lines are appended.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub(crate) fn open(path: PathBuf) -> io::Result<Output> {
+        let file = File::options().append(true).create(true).open(&path)?;
+        Ok(Output { path: Some(path.clone()), ..Output::named(&path.display().to_string(), file) })
+    }
+
+    /// Opens the file at its path again. If that fails, the old file stays.
+    fn reopen(&mut self) {
+        let Some(path) = self.path.clone() else { return };
+        match Output::open(path) {
+            Ok(output) => {
+                *self = Output { dropped: self.dropped, max_write: self.max_write, ..output };
+                log::info!("the access log was opened again");
+            }
+            Err(error) => {
+                log::error!("the access log stays as it is, because the file cannot be opened: {error}")
+            }
+        }
+    }
+
+    /// Writes lines, and reports dropped ones. Returns the number of lines that are lost because the write fails.
+    fn write(&mut self, lines: &[u8], dropped: u64) -> u64 {
+        let Some(name) = &self.name else {
+            let _ = self.write_all(lines);
+            if dropped > 0 {
+                // The dropped lines are later than all lines of a full queue.
+                let why = "standard error did not take them";
+                let report = format!("{:5} {dropped} log lines were dropped, because {why}\n", Level::Warn);
+                let _ = self.write_all(report.as_bytes());
+            }
+            return 0;
+        };
+        self.dropped += dropped;
+        let mut written = Ok(());
+        if self.is_torn {
+            written = self.write_all(b"\n");
+        }
+        let written = written.map_err(|(error, _)| (error, lines)).and_then(|()| self.write_all(lines));
+        let Err((error, rest)) = written else {
+            (self.is_torn, self.is_failing) = (false, false);
+            if self.dropped > 0 {
+                let dropped = std::mem::take(&mut self.dropped);
+                log::warn!(
+                    "{dropped} lines of the access log were dropped, because {name} did not take them"
+                );
+            }
+            return 0;
+        };
+        let begun = &lines[..lines.len() - rest.len()];
+        self.is_torn = begun.last().map_or(self.is_torn, |last| *last != b'\n');
+        if !std::mem::replace(&mut self.is_failing, true) {
+            log::error!("the access log cannot be written to {name}: {error}");
+        }
+        let lost = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.dropped += lost;
+        lost
+    }
+
+    /// Writes whole lines at once where the limit of a write allows that.
+    ///
+    /// # Errors
+    /// The error of a write, with the bytes that were not written.
+    fn write_all<'a>(&self, bytes: &'a [u8]) -> Result<(), (io::Error, &'a [u8])> {
+        let mut begin = 0;
+        for piece in pieces(bytes, self.max_write) {
+            begin += piece.len();
+            write_all(&self.file, piece).map_err(|(error, rest)| (error, &bytes[begin - rest.len()..]))?;
+        }
+        Ok(())
     }
 }
 
 impl LogQueue {
-    /// Starts the thread, which writes to `out`, not more than `max_write` bytes at once unless a line is longer.
+    /// Starts the thread of this name, which writes to `out`.
     ///
     /// # Errors
     /// The system refuses the thread.
-    pub(crate) fn start(&self, out: File, max_write: usize) -> io::Result<()> {
+    pub(crate) fn start(&self, thread: &str, mut out: Output) -> io::Result<()> {
         let queue = self.clone();
-        thread::Builder::new().name("log".into()).spawn(move || queue.write_to(&out, max_write)).map(drop)
+        thread::Builder::new().name(thread.into()).spawn(move || queue.write_to(&mut out)).map(drop)
     }
 
     /// Queues a line, with its line end, or drops it if the queue is full.
@@ -63,7 +187,7 @@ impl LogQueue {
         let mut state = self.state();
         match state.lines.len() + line.len() <= MAX_QUEUED {
             true => state.lines.extend_from_slice(line),
-            false => state.dropped += 1,
+            false => self.drop_one(&mut state),
         }
         drop(state);
         self.0.filled.notify_one();
@@ -71,7 +195,18 @@ impl LogQueue {
 
     /// Counts a line that was not queued as dropped.
     pub(crate) fn count_dropped(&self) {
-        self.state().dropped += 1;
+        self.drop_one(&mut self.state());
+        self.0.filled.notify_one();
+    }
+
+    fn drop_one(&self, state: &mut State) {
+        state.dropped += 1;
+        self.0.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Makes the thread open its file again, behind the lines that are queued now.
+    pub(crate) fn reopen(&self) {
+        self.state().reopens = true;
         self.0.filled.notify_one();
     }
 
@@ -82,7 +217,7 @@ impl LogQueue {
     }
 
     /// Writes the lines of the queue for as long as the process runs.
-    fn write_to(&self, out: &File, max_write: usize) {
+    fn write_to(&self, out: &mut Output) {
         let mut lines = Vec::new();
         loop {
             let mut state = self.state();
@@ -96,13 +231,13 @@ impl LogQueue {
             lines.clear();
             std::mem::swap(&mut lines, &mut state.lines);
             let dropped = std::mem::take(&mut state.dropped);
+            let reopens = std::mem::take(&mut state.reopens);
             drop(state);
-            if dropped > 0 {
-                // The dropped lines are later than all lines of a full queue.
-                let why = "standard error did not take them";
-                let _ = writeln!(lines, "{:5} {dropped} log lines were dropped, because {why}", Level::Warn);
+            let lost = out.write(&lines, dropped);
+            self.0.dropped.fetch_add(lost, Ordering::Relaxed);
+            if reopens {
+                out.reopen();
             }
-            pieces(&lines, max_write).for_each(|piece| write_all(out, piece));
         }
     }
 
@@ -136,8 +271,27 @@ fn pieces(mut lines: &[u8], max: usize) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Writes `bytes`, and waits while `out` takes none. If `out` fails, the rest is lost.
-fn write_all(mut out: &File, mut bytes: &[u8]) {
+impl AccessSink for LogQueue {
+    fn write(&self, line: &[u8]) {
+        self.push(line);
+    }
+
+    fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for LogQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogQueue").field("dropped", &self.0.dropped).finish_non_exhaustive()
+    }
+}
+
+/// Writes `bytes`, and waits while `out` takes none.
+///
+/// # Errors
+/// The error of a write, with the bytes that were not written.
+fn write_all<'a>(mut out: &File, mut bytes: &'a [u8]) -> Result<(), (io::Error, &'a [u8])> {
     while !bytes.is_empty() {
         match out.write(bytes) {
             Ok(written) => bytes = &bytes[written..],
@@ -146,9 +300,10 @@ fn write_all(mut out: &File, mut bytes: &[u8]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 _ = is_writable(out.as_fd(), PollTimeout::NONE)
             }
-            Err(_) => return,
+            Err(error) => return Err((error, bytes)),
         }
     }
+    Ok(())
 }
 
 /// Waits until a write of one line to `out` does not block. Returns whether that is so before `timeout` is over.
@@ -167,7 +322,7 @@ mod tests {
     fn queue() -> (PipeReader, LogQueue) {
         let (reader, writer) = io::pipe().expect("a pipe");
         let queue = LogQueue::default();
-        queue.start(OwnedFd::from(writer).into(), usize::MAX).expect("a thread");
+        queue.start("log", Output::of_log(OwnedFd::from(writer).into())).expect("a thread");
         (reader, queue)
     }
 

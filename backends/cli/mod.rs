@@ -22,6 +22,10 @@
 //! | 3 | the server cannot start: an address is in use, the backend does not support a setting, the application failed, the system refuses a resource |
 //! | 4 | the backend is unknown or not compiled in |
 //!
+//! With `--drain-delay`, the first signal ends readiness (`/readyz` of [`readyz`](crate::readyz()) is 503), and the
+//! server accepts and serves as before for that time. Then it stops as described. With `--metrics-bind`, a listener of
+//! its own answers `/metrics`, `/healthz` and `/readyz` from the start of the program to the end of the server.
+//!
 //! A second signal before the application has started cancels the start. The status is then 0 if no connection waited
 //! for the start, and 1 otherwise. Each error is one line on standard error. The line `listening at` is logged before
 //! the application has started: connections then wait in the queue of the kernel until it has.
@@ -61,21 +65,29 @@
 //! If the supervisor ends in another way, its processes finish the requests in flight and end too. The document
 //! `docs/processes.md` has the details.
 //!
-//! # The log
+//! # The logs
+//!
+//! The access log goes to the log, or to the file or the standard output that `--access-log` names. SIGUSR1 opens the
+//! file again, for a program that has moved it away; lines that were logged before go to the old file. Where it goes to
+//! a file, its lines wait in a queue of their own, also of 1 MiB; further lines are dropped, a warning in the log tells
+//! their number, and so does the metric `gearshift_access_log_dropped_total`.
 //!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
 //! MiB, and further lines are dropped. One line reports their number when standard error takes lines again. With several
 //! processes, each line has the number of its process behind the level.
 
+mod access_flags;
 mod config_file;
 mod descriptors;
 #[cfg(feature = "http2")]
 mod http2_flags;
 mod log_queue;
+mod metrics;
 #[cfg(not(feature = "http2"))]
 mod no_http2_flags;
 #[cfg(not(feature = "tls"))]
 mod no_tls_flags;
+mod observe_flags;
 mod process_flags;
 mod settings;
 mod supervised;
@@ -93,7 +105,8 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::panic;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
@@ -104,7 +117,8 @@ use nix::poll::PollTimeout;
 use crate::signals::SignalGuard;
 #[cfg(feature = "http2")]
 use http2_flags::Http2Flags;
-use log_queue::{LogQueue, is_writable};
+use log_queue::{LogQueue, Output, is_writable};
+use metrics::MetricsListener;
 #[cfg(not(feature = "http2"))]
 use no_http2_flags::Http2Flags;
 #[cfg(not(feature = "tls"))]
@@ -128,6 +142,8 @@ const ATOMIC_WRITE: usize = 4096;
 
 /// The queue of the log, once it is set up.
 static LOG: OnceLock<LogQueue> = OnceLock::new();
+/// The queue of the access log, if it has a file.
+static ACCESS_LOG: OnceLock<LogQueue> = OnceLock::new();
 
 /// Serves an application with the settings of the command line, until a signal; see the [module](self).
 ///
@@ -283,10 +299,28 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     if let Some(processes) = processes {
         return supervisor::run(settings, backend, config, processes);
     }
+    match settings.access.open(max_write(has_siblings)) {
+        Ok(None) => {}
+        Ok(Some(access_log)) => {
+            config.access_log_to = Some(Arc::new(access_log.clone()));
+            let _ = ACCESS_LOG.set(access_log);
+        }
+        Err(error) => return fail(CANNOT_START, error),
+    }
     let bound = backend.check(&config).and_then(|()| Server::bind(&binds, config));
-    let guarded = bound.and_then(|server| match supervised {
-        Some(supervised) => guard_supervised(supervised, server),
-        None => guard(server).inspect(|(_, server)| announce(backend, server, None)),
+    let guarded = bound.and_then(|server| {
+        let (metrics, server) = match settings.observe.metrics_bind.clone() {
+            Some(bind) => {
+                let (metrics, server) = MetricsListener::start(backend, bind, server)?;
+                (Some(metrics), server)
+            }
+            None => (None, server),
+        };
+        let (guards, server) = match supervised {
+            Some(supervised) => guard_supervised(supervised, server)?,
+            None => guard(server).inspect(|(_, server)| announce(backend, server, None))?,
+        };
+        Ok(((guards, metrics), server))
     });
     let (_guards, server) = match guarded {
         Ok(guarded) => guarded,
@@ -310,28 +344,47 @@ type Guards = Box<dyn Any>;
 
 /// Connects a server with the signals of this process and with systemd.
 fn guard(server: Server) -> Result<(Guards, Server), ServeError> {
-    let (on_hangup, grace) = (on_hangup(server.config().tls.as_ref()), server.config().graceful_timeout);
+    let on_hangup = on_hangup(server.config().tls.as_ref());
     let (server, messages) = systemd::attach(server);
     let on_hangup = on_hangup.map(|reload| match &messages {
         Some(messages) => messages.around(reload),
         None => reload,
     });
-    let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup)?;
+    let grace = longest_stop(server.config());
+    let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup, Some(Box::new(reopen)))?;
     Ok((Box::new((signals, messages)), server))
 }
 
 /// Connects a server with the supervisor of this process.
 fn guard_supervised(supervised: Supervised, server: Server) -> Result<(Guards, Server), ServeError> {
-    let grace = server.config().graceful_timeout;
+    let grace = longest_stop(server.config());
     let server = supervised.announce(server)?;
-    let reopen = || log::debug!("there is no file of the log to open again");
     let guard = supervised.obey(server.shutdown(), grace, overdue, reopen)?;
     Ok((Box::new(guard), server))
+}
+
+/// The time after which a server has stopped.
+fn longest_stop(config: &Config) -> Duration {
+    config.graceful_timeout.saturating_add(config.drain_delay)
+}
+
+/// Opens the file of the access log again.
+fn reopen() {
+    match ACCESS_LOG.get() {
+        Some(access_log) => access_log.reopen(),
+        None => log::info!("the access log has no file that could be opened again"),
+    }
+}
+
+/// The largest number of bytes of one write to a log. `has_siblings` is whether other processes write to it too.
+fn max_write(has_siblings: bool) -> usize {
+    if has_siblings { ATOMIC_WRITE } else { usize::MAX }
 }
 
 /// Ends the process of a server that does not stop.
 fn overdue() {
     fail(CUT, "the server did not stop in time, because its threads are blocked");
+    ACCESS_LOG.get().into_iter().for_each(LogQueue::flush);
     std::process::exit(CUT.into())
 }
 
@@ -377,8 +430,8 @@ fn log_to_stderr(level: log::LevelFilter, has_siblings: bool) -> io::Result<()> 
         return Ok(());
     }
     // A descriptor of its own, because a thread that waits in a write to `io::stderr` would hold its lock.
-    let max_write = if has_siblings { ATOMIC_WRITE } else { usize::MAX };
-    queue.start(File::from(io::stderr().as_fd().try_clone_to_owned()?), max_write)?;
+    let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    queue.start("log", Output::of_log(out).with_max_write(max_write(has_siblings)))?;
     let report = panic::take_hook();
     let dropped = queue.clone();
     panic::set_hook(Box::new(move |panic| match is_writable(io::stderr().as_fd(), PollTimeout::ZERO) {
@@ -394,7 +447,8 @@ struct FlushedLog;
 
 impl Drop for FlushedLog {
     fn drop(&mut self) {
-        LOG.get().into_iter().for_each(LogQueue::flush);
+        // A failure of the access log is a line of the log.
+        ACCESS_LOG.get().into_iter().chain(LOG.get()).for_each(LogQueue::flush);
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use gearshift_core::{Bind, Config, ForwardedField, Networks, OnDisconnect, Overload};
 
+use super::access_flags::AccessFlags;
 use super::config_file::FileFlags;
+use super::observe_flags::ObserveFlags;
 use super::process_flags::ProcessFlags;
 use super::{Http2Flags, TlsFlags, values};
 use crate::{Backend, BackendError};
@@ -17,8 +19,9 @@ TIME is a number of seconds, or a number with the unit ms, s, m or h, or never: 
 SIZE is a number of bytes, or a number with the unit k, m or g (powers of 1,024): 4096, 64k, 2GiB.
 A flag has precedence over its environment variable, and the variable over --config. An empty variable counts as not set.
 
-Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops. A second one stops it at
-once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again.
+Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops, with --drain-delay after
+that time. A second one stops it at once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again. SIGUSR1
+opens the file of --access-log again.
 
 With --processes, the first SIGINT or SIGTERM stops all processes in this way, and a second one, or SIGQUIT, stops them at
 once. SIGHUP replaces one process after another with the program as it is on disk. SIGTTIN and SIGTTOU add and remove a
@@ -257,13 +260,11 @@ pub struct Settings {
     #[command(flatten)]
     http2: Http2Flags,
 
-    /// Log every response, and every request that was given up; needs the log level info
-    #[arg(long, env = "GEARSHIFT_ACCESS_LOG", value_parser = BoolishValueParser::new())]
-    access_log: bool,
+    #[command(flatten)]
+    pub(crate) access: AccessFlags,
 
-    /// Do not log responses and requests, even if the environment asks for it
-    #[arg(long, overrides_with = "access_log")]
-    no_access_log: bool,
+    #[command(flatten)]
+    pub(crate) observe: ObserveFlags,
 
     /// Log level: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "GEARSHIFT_LOG_LEVEL", default_value = "info", value_parser = values::level)]
@@ -300,7 +301,8 @@ impl Settings {
         }
     }
 
-    /// All other settings. Those of TLS are not among them, because they read files: see `Settings::tls`.
+    /// All other settings. Those of TLS are not among them, because they read files: see `Settings::tls`. The file of
+    /// `--access-log` is not among them either: [`serve`](super::serve) opens it.
     pub fn config(&self) -> Config {
         let mut config = Config::default();
         config.workers = self.workers.or(self.web_concurrency);
@@ -335,7 +337,8 @@ impl Settings {
         set(&mut config.forwarded_field, self.forwarded_field);
         set(&mut config.proxy_protocol_from, self.proxy_protocol_from.clone());
         config.drain_idle = self.processes.drain_idle();
-        config.access_log = self.access_log && !self.no_access_log;
+        self.access.set(&mut config);
+        self.observe.set(&mut config);
         config.date_header = !self.no_date_header;
         config.server_header = !self.no_server_header;
         set(&mut config.limits.body, self.max_body);
@@ -396,7 +399,8 @@ mod tests {
              --max-field 22 --max-output 4096 --max-pipeline 23 --blocking-threads 24 --compute-threads 25 \
              --pool-queue 26 --pool-overload refuse --stall-threshold 27ms \
              --unix-mode 660 --unix-user 28 --unix-group 29 --connect-timeout 30ms --access-log \
-             --drain-idle wait --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
+             --access-log-format json --drain-delay 31 --route-histograms 32 --drain-idle wait \
+             --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
              --forwarded-field forwarded --proxy-protocol-from 10.0.0.1",
         );
         // The settings of HTTP/2 depend on its feature, and have a test of their own.
@@ -409,7 +413,8 @@ mod tests {
              max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \
              body_timeout: 10ms, body_buffer: 28672, min_rate: 17, handler_timeout: 18s, on_disconnect: Detach, \
              write_timeout: 660s, half_closed_timeout: 28s, tcp_keepalive: 29s, linger: 19s, \
-             graceful_timeout: 12s, drain_idle: true, date_header: false, server_header: false, access_log: true, \
+             drain_delay: 31s, graceful_timeout: 12s, drain_idle: true, date_header: false, server_header: false, \
+             access_log: true, access_log_format: Json, access_log_to: None, route_histograms: 32, \
              limits: Limits { request_line: 21, field_line: 22, fields: 15, head: 14336, \
              body: 13312, drain: 20, output: 4096, pipeline: 23 }, forwarded_from: Networks(unix,10.0.0.0/8), \
              forwarded_field: Forwarded, proxy_protocol_from: Networks(10.0.0.1/32), tls: None"
@@ -420,6 +425,7 @@ mod tests {
     fn the_last_of_two_opposite_flags_wins() {
         assert!(config("--no-access-log --access-log").access_log);
         assert!(!config("--access-log --no-access-log").access_log);
+        assert!(!config("--access-log=/a/file --no-access-log").access_log);
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub use proto::stream::Stream;
 pub use proto::write_queue::WriteQueue;
 pub use proto::{BoxError, BoxFuture};
 
+pub use runtime::access_log::{AccessFormat, AccessSink};
 pub use runtime::body_reader::BodyReader;
 pub use runtime::clock;
 pub use runtime::config::{self, Config, ForwardedField, OnDisconnect, Overload};
@@ -69,7 +70,7 @@ pub use runtime::park;
 pub use runtime::pool::Busy;
 pub use runtime::scope::Scope;
 pub use runtime::shutdown::{self, Phase, Shutdown};
-pub use runtime::stats::{PoolStats, Stats};
+pub use runtime::stats::{PoolStats, RouteStats, Stats};
 pub use runtime::sync;
 pub use runtime::task::{Task, TaskError};
 #[cfg(feature = "pools")]
@@ -85,6 +86,8 @@ pub use conn::handler::{Answer, Handler, IntoAnswer, RouteOptions};
 pub use conn::service::Service;
 #[cfg(feature = "tls")]
 pub use conn::tls::TlsInfo;
+#[cfg(feature = "tracing")]
+pub use conn::trace;
 pub use conn::transport::{self, Transport};
 
 pub use server::accept::AcceptPause;
@@ -99,7 +102,7 @@ pub use web::app::StatefulApp;
 #[doc(hidden)]
 pub use web::handlers;
 pub use web::handlers::{
-    blocking, body_limit, compute, debug_handler, metrics, on_disconnect, sync, timeout,
+    blocking, body_limit, compute, debug_handler, healthz, metrics, on_disconnect, readyz, sync, timeout,
 };
 #[cfg(feature = "hyper")]
 pub use web::hyper;

@@ -4,6 +4,7 @@
 //! `tests/wire`. The cases of one process share the server of the wire cases, and nothing else.
 
 mod access;
+mod access_log;
 mod after;
 mod bodies;
 mod bridge;
@@ -26,6 +27,7 @@ mod panics;
 mod proxies;
 mod real_proxies;
 mod runtime;
+mod seeing;
 mod serving;
 mod settings;
 mod shared;
@@ -53,8 +55,9 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 39] = [
+const AREAS: [Area; 41] = [
     access::AREA,
+    access_log::AREA,
     after::AREA,
     bodies::AREA,
     bridge::AREA,
@@ -76,6 +79,7 @@ const AREAS: [Area; 39] = [
     proxies::AREA,
     real_proxies::AREA,
     runtime::AREA,
+    seeing::AREA,
     serving::AREA,
     settings::AREA,
     shared::AREA,

@@ -58,6 +58,7 @@ fn refuses_bad_values() {
         ["--forwarded-allow-ips", "10.0.0.1/8"],
         ["--forwarded-allow-ips", "localhost"],
         ["--proxy-protocol-from", "10.0.0.0/33"],
+        ["--access-log-format", "xml"],
         ["--no-such-flag", "1"],
     ] {
         refuses(&mut demo(&args), 2, args[0]);
@@ -193,6 +194,24 @@ fn addresses_are_separated_by_commas_and_spaces() {
     line_with(&mut log, "listening at http://127.0.0.2:");
     kill(&program, "-TERM");
     assert_eq!(program.wait().expect("it was started").code(), Some(0));
+}
+
+#[test]
+fn the_access_log_goes_to_standard_output() {
+    for backend in Backend::available() {
+        let (mut program, _log, url) =
+            running(&["--backend", backend.name(), "--access-log", "-", "--access-log-format", "json"]);
+        let mut peer = TcpStream::connect(&url["http://".len()..]).expect("the program listens");
+        peer.write_all(b"GET /plaintext HTTP/1.0\r\nUser-Agent: a test\r\n\r\n").expect("it reads");
+        let mut out = BufReader::new(program.stdout.take().expect("it is piped"));
+        let line = line_with(&mut out, "/plaintext");
+        assert!(
+            line.starts_with("{\"time\":\"20") && line.ends_with("\"user_agent\":\"a test\"}\n"),
+            "{line}"
+        );
+        kill(&program, "-TERM");
+        assert_eq!(program.wait().expect("it was started").code(), Some(0), "{backend}");
+    }
 }
 
 #[test]

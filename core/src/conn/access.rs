@@ -1,23 +1,74 @@
-//! The access log: one line for each response, and one for each request that was given up.
+//! The records of requests, for the access log and the histograms: one for each response, and one for each request that
+//! was given up.
 //!
 //! An [`AccessLog`] belongs to a connection and makes its [`Record`]s. A record is complete once the last byte of its
 //! response was handed to the operating system, or once the connection has ended. [`Line`] formats a record.
 //!
-//! A connection has no `AccessLog` unless [`Config::access_log`](crate::Config::access_log) is set.
+//! A record is also counted in the histogram of its route.
+//!
+//! A connection has no `AccessLog` unless [`Config::access_log`](crate::Config::access_log) or
+//! [`Config::route_histograms`](crate::Config::route_histograms) is set. Requests therefore cost the same whether neither
+//! of them exists or is used.
 
+mod line;
+
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Version};
 
+use crate::conn::access::line::Line;
 use crate::conn::client::{Client, Origin};
 use crate::conn::context::Peer;
+use crate::conn::service::Service;
 use crate::proto::connection::{Connection, Event};
-use crate::proto::encode;
 use crate::proto::request::Request;
+use crate::runtime::access_log::{AccessFormat, AccessSink};
 use crate::runtime::clock::Clock;
+use crate::runtime::config::Config;
+use crate::runtime::contained::contain;
+use crate::runtime::handle::Runtime;
+use crate::runtime::stall::RouteName;
+
+/// The target of the access log where it is a part of the log.
+const TARGET: &str = "gearshift::access";
+
+thread_local! {
+    /// The line that is being formatted.
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Where the lines go, and their format.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    format: AccessFormat,
+    sink: Option<Arc<dyn AccessSink>>,
+}
+
+impl Destination {
+    /// The destination in these settings; `None` without an access log.
+    pub(crate) fn of(config: &Config) -> Option<Destination> {
+        let of = || Destination { format: config.access_log_format, sink: config.access_log_to.clone() };
+        config.access_log.then(of)
+    }
+
+    /// Logs a record.
+    pub(crate) fn log(&self, record: &Record) {
+        let line = Line(record, self.format);
+        let Some(sink) = &self.sink else { return log::info!(target: TARGET, "{line}") };
+        // A thread that ends has no buffer any more.
+        let mut buffer = LINE.try_with(Cell::take).unwrap_or_default();
+        buffer.clear();
+        // A write to memory does not fail.
+        let _ = writeln!(buffer, "{line}");
+        let _ = contain("the sink of the access log", || sink.write(&buffer));
+        let _ = LINE.try_with(|line| line.set(buffer));
+    }
+}
 
 /// The facts about one request and its response.
 #[derive(Debug)]
@@ -67,6 +118,9 @@ struct RequestLine {
     method: Method,
     target: Box<str>,
     version: Version,
+    /// The fields `Referer` and `User-Agent`, if the format has them.
+    referer: Option<Box<[u8]>>,
+    user_agent: Option<Box<[u8]>>,
 }
 
 impl Record {
@@ -82,64 +136,14 @@ impl Record {
             is_whole: true,
         }
     }
-
-    /// Writes the line to the log, with the target `gearshift::access`.
-    pub(crate) fn log(&self) {
-        log::info!(target: "gearshift::access", "{}", Line(self));
-    }
-}
-
-/// Shows a record as one line; [`Config::access_log`](crate::Config::access_log) documents the format.
-struct Line<'a>(&'a Record);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Record { from, seconds, request, status, bytes, duration, is_whole } = self.0;
-        match *from {
-            From::Address(ip, Some(port)) => write!(f, "{}", SocketAddr::new(ip, port))?,
-            From::Address(ip, None) => write!(f, "{ip}")?,
-            From::Unix => f.write_str("unix")?,
-            From::Hidden => f.write_char('-')?,
-        }
-        // `Sun, 06 Nov 1994 08:49:37 GMT`
-        let date = encode::http_date(*seconds).to_string();
-        let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
-        write!(f, " - - [{day}/{month}/{year}:{time} +0000] \"")?;
-        match request {
-            Some(RequestLine { method, target, version }) => {
-                escape(f, method.as_str())?;
-                f.write_char(' ')?;
-                escape(f, target)?;
-                write!(f, " {version:?}")?;
-            }
-            None => f.write_char('-')?,
-        }
-        f.write_str("\" ")?;
-        match status {
-            Some(status) => f.write_str(status.as_str())?,
-            None => f.write_char('-')?,
-        }
-        write!(f, " {bytes} {:.6}", duration.as_secs_f64())?;
-        match status.is_some() && !is_whole {
-            true => f.write_str(" cut"),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Writes text of the peer. Quotes, backslashes, and everything but visible ASCII become `\xHH`, so that no peer can
-/// end the quoted part or the line.
-fn escape(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    text.bytes().try_for_each(|byte| match byte {
-        b'"' | b'\\' => write!(f, "\\x{byte:02x}"),
-        _ if byte.is_ascii_graphic() => f.write_char(byte.into()),
-        _ => write!(f, "\\x{byte:02x}"),
-    })
 }
 
 /// The access log of one connection. When it is dropped, it logs the requests that were given up.
-#[derive(Debug)]
 pub(crate) struct AccessLog {
+    /// `None` if there are histograms alone.
+    destination: Option<Destination>,
+    /// The server, whose histograms count the records.
+    runtime: Runtime,
     origin: Origin,
     clock: Clock,
     /// The number of bytes that the connection has handed to the operating system. Other positions count from the same
@@ -169,24 +173,37 @@ struct Open {
 }
 
 impl Start {
-    fn now(clock: &Clock) -> Start {
-        Start { seconds: clock.unix_seconds(), at: clock.now() }
+    /// Only lines have the time of day.
+    fn now(clock: &Clock, destination: Option<&Destination>) -> Start {
+        Start { seconds: destination.map_or(0, |_| clock.unix_seconds()), at: clock.now() }
     }
 }
 
 impl Open {
     /// `request` is `None` if there is no head of a valid form.
-    fn new(origin: &Origin, start: Start, request: Option<&Request>) -> Open {
+    fn new(
+        origin: &Origin,
+        start: Start,
+        request: Option<&Request>,
+        destination: Option<&Destination>,
+    ) -> Open {
         let from = match request {
-            Some(request) if origin.is_trusted() => {
+            Some(request) if destination.is_some() && origin.is_trusted() => {
                 From::client(origin.client(request.headers(), None), origin.peer)
             }
             _ => From::peer(origin.peer),
         };
-        let request = request.map(|request| RequestLine {
-            method: request.method().clone(),
-            target: request.target().into(),
-            version: request.version(),
+        let format = destination.map(|destination| destination.format);
+        let has_fields = matches!(format, Some(AccessFormat::Combined | AccessFormat::Json));
+        let request = request.filter(|_| format.is_some()).map(|request| {
+            let field = |name| request.headers().get(name).filter(|_| has_fields).map(Box::from);
+            RequestLine {
+                method: request.method().clone(),
+                target: request.target().into(),
+                version: request.version(),
+                referer: field("referer"),
+                user_agent: field("user-agent"),
+            }
         });
         Open { from, start, request, response: None }
     }
@@ -196,28 +213,54 @@ impl Open {
 #[cfg(feature = "http2")]
 pub(crate) struct StreamRecord {
     open: Open,
+    destination: Option<Destination>,
+    runtime: Runtime,
     clock: Clock,
 }
 
 #[cfg(feature = "http2")]
 impl StreamRecord {
-    /// Begins a record. `request` is `None` if there is no head of a valid form.
-    pub(crate) fn begin(origin: &Origin, clock: &Clock, request: Option<&Request>) -> StreamRecord {
-        StreamRecord { open: Open::new(origin, Start::now(clock), request), clock: clock.clone() }
+    /// Begins a record. `request` is `None` if there is no head of a valid form. Returns `None` if the settings ask for no
+    /// record.
+    pub(crate) fn begin(
+        origin: &Origin,
+        service: &Service,
+        request: Option<&Request>,
+    ) -> Option<StreamRecord> {
+        let destination = destination(service)?;
+        let start = Start::now(&service.clock, destination.as_ref());
+        let open = Open::new(origin, start, request, destination.as_ref());
+        let (runtime, clock) = (service.runtime.clone(), service.clock.clone());
+        Some(StreamRecord { open, destination, runtime, clock })
     }
 
-    /// Writes the line. `status` is `None` if no byte of a response was sent, and `bytes` is the number of bytes of its
-    /// body.
-    pub(crate) fn log(self, status: Option<StatusCode>, bytes: u64, is_whole: bool) {
+    /// Logs and counts the request. `status` is `None` if no byte of a response was sent, `route` is the one whose handler
+    /// has answered, and `bytes` is the number of bytes of the body.
+    pub(crate) fn end(self, route: RouteName, status: Option<StatusCode>, bytes: u64, is_whole: bool) {
         let Open { from, start, request, .. } = self.open;
         let duration = self.clock.now().saturating_duration_since(start.at);
-        Record { from, seconds: start.seconds, request, status, bytes, duration, is_whole }.log();
+        if status.is_some() {
+            self.runtime.counters().observe(route, duration);
+        }
+        if let Some(destination) = &self.destination {
+            let seconds = start.seconds;
+            destination.log(&Record { from, seconds, request, status, bytes, duration, is_whole });
+        }
     }
+}
+
+/// The destination of the lines of a connection: none if there are histograms alone. `None` if the settings ask for no
+/// record.
+fn destination(service: &Service) -> Option<Option<Destination>> {
+    let destination = Destination::of(&service.config);
+    (destination.is_some() || service.counters().has_histograms()).then_some(destination)
 }
 
 /// A response, or a part of one, that was queued.
 #[derive(Debug)]
 struct Queued {
+    /// The route whose handler has answered.
+    route: RouteName,
     status: StatusCode,
     /// The position of its first byte.
     begin: u64,
@@ -229,9 +272,17 @@ struct Queued {
 }
 
 impl AccessLog {
-    /// Creates the log of a connection that was accepted now.
-    pub(crate) fn new(origin: &Origin, clock: &Clock) -> AccessLog {
-        AccessLog { origin: origin.clone(), clock: clock.clone(), sent: 0, head: None, open: VecDeque::new() }
+    /// Creates the log of a connection that was accepted now. `None` if the settings ask for no record.
+    pub(crate) fn new(origin: &Origin, service: &Service) -> Option<Box<AccessLog>> {
+        Some(Box::new(AccessLog {
+            destination: destination(service)?,
+            runtime: service.runtime.clone(),
+            origin: origin.clone(),
+            clock: service.clock.clone(),
+            sent: 0,
+            head: None,
+            open: VecDeque::new(),
+        }))
     }
 
     /// Replaces the origin, before the first request.
@@ -254,18 +305,20 @@ impl AccessLog {
     /// Begins a record. `request` is `None` if there is no head of a valid form.
     pub(crate) fn begin(&mut self, request: Option<&Request>) {
         let start = self.head.take().unwrap_or_else(|| self.now());
-        self.open.push_back(Open::new(&self.origin, start, request));
+        self.open.push_back(Open::new(&self.origin, start, request, self.destination.as_ref()));
     }
 
     fn now(&self) -> Start {
-        Start::now(&self.clock)
+        Start::now(&self.clock, self.destination.as_ref())
     }
 
-    /// Records that the head of a response was queued. `before` is the length of the write queue before that.
+    /// Records that the head of a response of the current route was queued. `before` is the length of the write queue
+    /// before that.
     pub(crate) fn responds(&mut self, status: StatusCode, before: usize) {
         let begin = self.sent + before as u64;
         if let Some(open) = self.open.back_mut() {
-            open.response = Some(Queued { status, begin, end: begin, body: 0, is_whole: false });
+            let route = RouteName::current();
+            open.response = Some(Queued { route, status, begin, end: begin, body: 0, is_whole: false });
         }
     }
 
@@ -283,81 +336,36 @@ impl AccessLog {
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
         let is_sent = |response: &Queued| response.is_whole && response.end <= self.sent;
+        let mut now = None;
         while self.open.front().and_then(|open| open.response.as_ref()).is_some_and(is_sent)
             && let Some(open) = self.open.pop_front()
         {
-            self.record(open).log();
+            self.end(open, *now.get_or_insert_with(|| self.clock.now()));
         }
     }
 
-    /// The record of a request whose response was sent, or never will be.
-    fn record(&self, Open { from, start, request, response }: Open) -> Record {
+    /// Logs and counts a request whose response was sent, or never will be.
+    fn end(&self, Open { from, start, request, response }: Open, now: Instant) {
         let response = response.filter(|response| response.begin < self.sent);
+        let duration = now.saturating_duration_since(start.at);
+        if let Some(response) = &response {
+            self.runtime.counters().observe(response.route, duration);
+        }
+        let Some(destination) = &self.destination else { return };
         let (status, bytes, is_whole) = response.map_or((None, 0, false), |response| {
             let unsent = response.end.saturating_sub(self.sent);
             let bytes = response.body.saturating_sub(unsent);
             (Some(response.status), bytes, response.is_whole && unsent == 0)
         });
-        let duration = self.clock.now().saturating_duration_since(start.at);
-        Record { from, seconds: start.seconds, request, status, bytes, duration, is_whole }
+        let seconds = start.seconds;
+        destination.log(&Record { from, seconds, request, status, bytes, duration, is_whole });
     }
 }
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
         while let Some(open) = self.open.pop_front() {
-            self.record(open).log();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_one_line() {
-        let line = |target: &str| {
-            Some(RequestLine { method: Method::GET, target: target.into(), version: Version::HTTP_11 })
-        };
-        let (peer, unix) = (From::peer("[::1]:80".parse().ok()), From::peer(None));
-        let record = |from, request, status, bytes, is_whole| Record {
-            from,
-            seconds: 784_111_777,
-            request,
-            status,
-            bytes,
-            duration: Duration::from_micros(1_500_000),
-            is_whole,
-        };
-        let ok = Some(StatusCode::OK);
-        for (record, expected) in [
-            (
-                record(peer, line("/a?b=c"), ok, 13, true),
-                "[::1]:80 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 13 1.500000",
-            ),
-            (
-                record(unix, line("/\"\\\n\u{e9} "), ok, 5, false),
-                r#"unix - - [06/Nov/1994:08:49:37 +0000] "GET /\x22\x5c\x0a\xc3\xa9\x20 HTTP/1.1" 200 5 1.500000 cut"#,
-            ),
-            (
-                record(unix, None, Some(StatusCode::BAD_REQUEST), 0, true),
-                "unix - - [06/Nov/1994:08:49:37 +0000] \"-\" 400 0 1.500000",
-            ),
-            (
-                record(unix, line("/"), None, 0, false),
-                "unix - - [06/Nov/1994:08:49:37 +0000] \"GET / HTTP/1.1\" - 0 1.500000",
-            ),
-            (
-                record(From::Address([192, 0, 2, 1].into(), None), None, None, 0, false),
-                "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"-\" - 0 1.500000",
-            ),
-            (
-                record(From::Hidden, None, None, 0, false),
-                "- - - [06/Nov/1994:08:49:37 +0000] \"-\" - 0 1.500000",
-            ),
-        ] {
-            assert_eq!(Line(&record).to_string(), expected);
+            self.end(open, self.clock.now());
         }
     }
 }

@@ -40,6 +40,7 @@ use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, Lease};
 use crate::conn::maybe_http2::Http2;
 use crate::conn::maybe_tls::{MaybeTls, encrypt, plain};
+use crate::conn::maybe_trace::{ConnectionTrace, RequestTrace};
 use crate::conn::service::{ConnectionGuard, Service};
 use crate::conn::tally::Tally;
 use crate::conn::transport::Transport;
@@ -75,6 +76,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
     let state = ConnectionState {
         guard,
         context: Arc::new(context::Context::new(origin, service.runtime.clone(), cancel)),
+        trace: ConnectionTrace::new(peer),
         served: 0,
         expires: now.after(service.config.max_age),
     };
@@ -98,6 +100,7 @@ pub fn drive<T: Transport>(transport: T, peer: Peer, service: &Arc<Service>) -> 
         step,
         turn: Tally::default(),
         route: RouteName::NONE,
+        trace: RequestTrace::default(),
         seconds: 0,
         since: now,
         is_calling: false,
@@ -118,6 +121,8 @@ pub struct Driving<T> {
     turn: Tally,
     /// The route of the handler in `Step::Handle`, or of the response in `Step::Exchange`, for the stall detector.
     route: RouteName,
+    /// The span of the request whose handler or response is pending.
+    trace: RequestTrace,
     /// The Unix time in seconds that was read in this turn; 0 if none was.
     seconds: u64,
     /// The last reading of the clock. On an event loop, the stall detector has charged the handlers for the time
@@ -132,6 +137,8 @@ pub(crate) struct ConnectionState {
     pub(crate) guard: ConnectionGuard,
     /// The values that the connection shares with its requests.
     pub(crate) context: Arc<context::Context>,
+    /// The span of the connection.
+    pub(crate) trace: ConnectionTrace,
     /// The number of requests for which the handler was called.
     served: u64,
     /// The end of `Config::max_age`. A later response is the last of the connection.
@@ -196,6 +203,8 @@ impl<T> Driving<T> {
     fn close(&mut self) {
         // The step may hold the handler's future, which is dropped before the transport.
         if !matches!(self.step, Step::Detached(_)) {
+            let trace = std::mem::take(&mut self.trace);
+            let _entered = trace.enter();
             discard(std::mem::replace(&mut self.step, Step::Next));
         }
         // The responses are counted before the connection counts as closed.
@@ -296,9 +305,13 @@ impl<T: Transport> Driving<T> {
             Step::Prepare(..) => return self.poll_prepare(cx),
             Step::Handle(..) => return self.poll_handler(cx),
             Step::Exchange(exchange) => {
-                let role = StreamingRole::enter();
-                let polled = exchange.as_mut().poll(cx);
-                drop(role);
+                // The record of the response has the route, and so has a report of a stall.
+                self.route.enter();
+                let polled = {
+                    let _role = StreamingRole::enter();
+                    let _entered = self.trace.enter();
+                    exchange.as_mut().poll(cx)
+                };
                 self.handler_paused(self.route);
                 let mut io = match ready!(polled)? {
                     Exchanged::Http(io) => io,
@@ -306,6 +319,7 @@ impl<T: Transport> Driving<T> {
                         // The response is counted before the stream can be closed.
                         self.turn.settle(self.service.counters());
                         if let Some(state) = self.state.take() {
+                            let _entered = self.trace.enter();
                             hand_over(*io, state, upgrade);
                         }
                         return Poll::Ready(Err(Closed));
@@ -314,6 +328,7 @@ impl<T: Transport> Driving<T> {
                 io.stop_waiting_for_body();
                 self.io = IoOwner::Own(io);
                 self.step = Step::Next;
+                self.trace = RequestTrace::default();
                 self.turn.responded();
                 self.count();
             }

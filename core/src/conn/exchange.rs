@@ -17,6 +17,7 @@ use crate::conn::after::After;
 use crate::conn::exchange::source::Source;
 use crate::conn::io::{Closed, Io};
 use crate::conn::lease::{IoOwner, poll_piece};
+use crate::conn::maybe_trace::responds;
 use crate::conn::service::Service;
 use crate::conn::transport::Transport;
 use crate::proto::BoxFuture;
@@ -329,6 +330,7 @@ pub(crate) fn not_switched(response: &Response) -> Option<Response> {
 
 /// Counts a response.
 fn count(status: StatusCode, service: &Service, is_whole: bool) {
+    responds(status);
     service.counters().here().responded(status);
     if is_whole && service.shutdown.is_requested() {
         service.answered();

@@ -21,6 +21,7 @@ use crate::conn::transport::Transport;
 use crate::proto::connection::{Connection, WrongLength};
 use crate::proto::error::Error;
 use crate::proto::response::Response;
+use crate::runtime::stall::RouteName;
 
 /// The number of bytes after which a connection ends its turn, so that other connections run: bytes that it writes, and
 /// bytes of a body or of a lingering close that it reads. The last write or read of a turn may exceed the number. The
@@ -64,7 +65,7 @@ pub(crate) struct Io<T> {
     pub(crate) peer_check: Option<Box<PeerCheck>>,
     /// Tasks that begin once the write queue is empty.
     after: Option<Box<After>>,
-    /// The access log of the connection, if the settings ask for one.
+    /// The records of the requests, if the settings ask for an access log or histograms.
     pub(crate) access: Option<Box<AccessLog>>,
     /// The number of bytes that were written since the last turn ended, or since the connection last waited for a head.
     written: usize,
@@ -77,7 +78,6 @@ pub(crate) struct Io<T> {
 impl<T: Transport> Io<T> {
     /// Creates the state of a connection that was accepted now.
     pub(crate) fn new(transport: T, origin: &Origin, service: &Service) -> Io<T> {
-        let access = service.config.access_log.then(|| Box::new(AccessLog::new(origin, &service.clock)));
         Io {
             transport,
             connection: service.new_connection(),
@@ -87,7 +87,7 @@ impl<T: Transport> Io<T> {
             is_cut: false,
             peer_check: None,
             after: None,
-            access,
+            access: AccessLog::new(origin, service),
             written: 0,
             read: 0,
             has_yielded: false,
@@ -323,6 +323,7 @@ impl<T> Io<T> {
         service.counters().rejected(error.status());
         if let Some(access) = &mut self.access {
             access.begin(self.connection.rejected_request());
+            RouteName::NONE.enter();
         }
         let before = self.connection.write_queue.len();
         if let Some(body) = self.connection.refuse(error, service.clock.unix_seconds()) {

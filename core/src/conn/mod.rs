@@ -19,10 +19,14 @@ pub(crate) mod min_rate;
 mod no_http2;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
+#[cfg(not(feature = "tracing"))]
+mod no_trace;
 pub(crate) mod service;
 pub(crate) mod tally;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+#[cfg(feature = "tracing")]
+pub mod trace;
 pub mod transport;
 pub(crate) mod upgraded;
 
@@ -44,4 +48,12 @@ pub(crate) mod maybe_tls {
     pub(crate) use super::no_tls::{MaybeTls, TlsSlot, encrypt, plain};
     #[cfg(feature = "tls")]
     pub(crate) use super::tls::{MaybeTls, TlsSlot, encrypt, plain};
+}
+
+/// Spans, or what stands in their place without the feature.
+pub(crate) mod maybe_trace {
+    #[cfg(not(feature = "tracing"))]
+    pub(crate) use super::no_trace::{ConnectionTrace, RequestTrace, responds, routed};
+    #[cfg(feature = "tracing")]
+    pub(crate) use super::trace::{ConnectionTrace, RequestTrace, responds, routed};
 }

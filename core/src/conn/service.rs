@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::conn::access::Record;
+use crate::conn::access::{Destination, Record};
 use crate::conn::context::Peer;
 use crate::conn::handler::Handler;
 use crate::proto::connection::Connection;
@@ -231,9 +231,9 @@ impl Service {
     /// Counts a connection to which [`Service::refusal`] was sent, and logs it if the access log is on.
     pub(crate) fn was_refused_with(&self, peer: Peer) {
         self.was_refused();
-        if self.config.access_log {
+        if let Some(destination) = Destination::of(&self.config) {
             let bytes = Error::Overload.to_string().len() as u64;
-            Record::of_refusal(peer, Error::Overload.status(), bytes, &self.clock).log();
+            destination.log(&Record::of_refusal(peer, Error::Overload.status(), bytes, &self.clock));
         }
     }
 

@@ -17,9 +17,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 use crate::conn::driver::ConnectionState;
 use crate::conn::io::{Io, MAX_PER_TURN};
 use crate::conn::transport::Transport;
-use crate::proto::BoxFuture;
 use crate::proto::response::Upgrade;
 use crate::proto::stream::Stream;
+use crate::proto::{BoxFuture, carry};
 use crate::runtime::handle::before;
 use crate::runtime::latch::Guard;
 use crate::runtime::shutdown::{Phase, Shutdown};
@@ -49,7 +49,7 @@ pub(crate) fn hand_over<T: Transport>(io: Io<T>, mut state: ConnectionState, (th
         // The future is polled once more after a forced stop, and learns of it from the stream. Then it is dropped.
         before(async { then(stream).await }, shutdown.reached(Phase::Forced)).await;
     };
-    runtime.spawn_at(task, Origin::Upgraded(place), false).detach();
+    runtime.spawn_at(carry(task), Origin::Upgraded(place), false).detach();
 }
 
 /// The stream of an upgraded connection. Its fields are dropped in their order: the place of the connection is free

@@ -15,6 +15,8 @@ mod head;
 pub(crate) mod into_response;
 pub(crate) mod limits;
 mod memo;
+#[cfg(not(feature = "tracing"))]
+mod no_span;
 mod offer;
 pub(crate) mod proxy_header;
 pub(crate) mod read_buffer;
@@ -24,13 +26,22 @@ pub(crate) mod request_parts;
 pub(crate) mod response;
 pub(crate) mod response_state;
 mod scan;
+#[cfg(feature = "tracing")]
+mod span;
 pub(crate) mod stream;
 pub(crate) mod target;
+#[cfg(feature = "tracing")]
+pub(crate) mod trace_context;
 pub(crate) mod trailers;
 pub(crate) mod write_queue;
 
 use std::future::Future;
 use std::pin::Pin;
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) use no_span::{carry, carry_job};
+#[cfg(feature = "tracing")]
+pub(crate) use span::{carry, carry_job};
 
 /// A boxed future that can be sent to another thread.
 ///

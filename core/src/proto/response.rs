@@ -12,9 +12,9 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
 
-use crate::proto::BoxFuture;
 use crate::proto::body::Body;
 use crate::proto::stream::Stream;
+use crate::proto::{BoxFuture, carry};
 
 /// A response: a status, header fields, and a body.
 ///
@@ -269,7 +269,7 @@ impl Response {
     /// futures start in the order in which they were added.
     #[track_caller]
     pub fn after(mut self, then: impl Future<Output = ()> + Send + 'static) -> Response {
-        self.extra().after.push((Box::pin(then), Location::caller()));
+        self.extra().after.push((Box::pin(carry(then)), Location::caller()));
         self
     }
 

@@ -3,10 +3,12 @@
 //! Every limit has a finite default and a documented consequence. [`Limits`] is the part that bounds the input and
 //! output of one connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proto::error::Error;
 use crate::proto::limits::Limits;
+use crate::runtime::access_log::{AccessFormat, AccessSink};
 #[cfg(feature = "http2")]
 use crate::runtime::http2_config::Http2;
 use crate::runtime::networks::Networks;
@@ -62,6 +64,8 @@ use crate::runtime::tls_config::TlsConfig;
 /// | `pool_queue` | `--pool-queue`, `--pool-overload` | 1,024 jobs | the handler waits, or 503 with `Retry-After` |
 /// | `connect_timeout` | `--connect-timeout` | 30 s until an outgoing connection is established, and 10 s for each address | `TimedOut` for the caller |
 /// | `stall_threshold` | `--stall-threshold` | 50 ms without a wait | the route is logged and counted |
+/// | `route_histograms` | `--route-histograms` | 0 routes | the routes beyond share one histogram |
+/// | `drain_delay` | `--drain-delay` | 0 s | the drain of a graceful stop begins |
 /// | `graceful_timeout` | `--graceful-timeout` | 30 s | requests in flight, upgraded connections and tasks are cut |
 /// | `drain_idle` | `--drain-idle` | off: at a stop, idle connections close at once | on: they wait for one more request, until `keep_alive` |
 #[derive(Clone, Debug)]
@@ -171,9 +175,14 @@ pub struct Config {
     /// The time for which a closing connection is still read, so that the peer receives the last response (RFC 9112,
     /// 9.6). With 0, it closes at once.
     pub linger: Duration,
+    /// The time between the request for a graceful stop and the drain. Readiness ([`readyz()`](crate::readyz())) is off
+    /// from the request on, and the server accepts and serves as before until the time is over, so that a load balancer
+    /// can notice. A second signal, or [`Shutdown::force`](crate::Shutdown::force), ends it. With 0, the drain begins
+    /// at once. It does not apply to a stop that is requested before the application has started.
+    pub drain_delay: Duration,
     /// The time that requests in flight, upgraded connections and background tasks have to end after a stop was
-    /// requested. A connection that the system had established by then has this time for its first request, within
-    /// [`Config::header_timeout`]. With 0, all are cut at once.
+    /// requested and [`Config::drain_delay`] is over. A connection that the system had established by then has this time
+    /// for its first request, within [`Config::header_timeout`]. With 0, all are cut at once.
     pub graceful_timeout: Duration,
     /// Whether a connection that has answered requests waits for another one after a stop was requested, as long as
     /// [`Config::keep_alive`] allows and the grace period lasts. The response to that request announces the close. A
@@ -184,26 +193,26 @@ pub struct Config {
     pub date_header: bool,
     /// Whether responses have the field `Server: gearshift` (RFC 9110, 10.2.4).
     pub server_header: bool,
-    /// Whether the access log is written, with level `info` and target `gearshift::access`. It has one line for each
-    /// response, also for those that no handler has sent, and one for each request that was given up because its peer
-    /// has left or a stop has cut it:
+    /// Whether there is an access log. It has one line for each response, also for those that no handler has sent, and
+    /// one for each request that was given up because its peer has left or a stop has cut it.
     ///
-    /// ```text
-    /// 192.0.2.1:4711 - - [06/Nov/1994:08:49:37 +0000] "GET /a?b=c HTTP/1.1" 200 13 0.000150
-    /// ```
-    ///
-    /// | part | meaning |
-    /// | --- | --- |
-    /// | `192.0.2.1:4711` | the address of the peer; `unix` on a Unix socket. With [`Config::forwarded_from`], the address of the client that a trusted proxy tells, without a port if the proxy tells none, and `-` if it hides the address |
-    /// | `[06/Nov/1994:08:49:37 +0000]` | the time at which the head of the request began |
-    /// | `"GET /a?b=c HTTP/1.1"` | the request line; `"-"` if the server has read no complete head of a valid form within the limits. Quotes, backslashes and bytes other than visible ASCII are `\xHH` |
-    /// | `200` | the status; `-` if no byte of a response was sent |
-    /// | `13` | the number of bytes of the body that were sent, without the framing of chunks |
-    /// | `0.000150` | the seconds from the beginning of the head until the system had the last byte of the response, or until the request was given up |
-    /// | `cut` | follows if only a part of the response was sent |
-    ///
+    /// The client in a line is the peer. With [`Config::forwarded_from`], it is the client that a trusted proxy tells.
     /// The line of an upgrade is written with its 101. A connection that ends within a head has sent no request.
     pub access_log: bool,
+    /// The format of the lines of the access log.
+    pub access_log_format: AccessFormat,
+    /// The place for the lines of the access log. `None`: the log of the crate `log`, with level `info` and target
+    /// `gearshift::access`.
+    pub access_log_to: Option<Arc<dyn AccessSink>>,
+    /// The largest number of routes whose latency is counted in a histogram each, up to
+    /// [`Config::MAX_ROUTE_HISTOGRAMS`], which is 65,536. 0, the default: there are no histograms, and they cost nothing.
+    /// [`Stats::routes`](crate::Stats::routes) has them, and [`metrics()`](crate::metrics()). Routes that are asked for
+    /// when there are as many already share one more, and so do all requests without a route.
+    ///
+    /// The latency of a request is the duration in the access log: from the beginning of its head until the system had
+    /// the last byte of its response, or of the part of a response that was sent. A request without a byte of a response
+    /// does not count. A histogram takes some 256 bytes for each thread that serves requests.
+    pub route_histograms: usize,
     /// The limits on the input and output of one connection.
     pub limits: Limits,
     /// The proxies that tell for whom they forward a request, in the fields of [`Config::forwarded_field`].
@@ -273,11 +282,15 @@ impl Default for Config {
             half_closed_timeout: Duration::from_secs(5),
             tcp_keepalive: Duration::from_secs(60),
             linger: Duration::from_secs(2),
+            drain_delay: Duration::ZERO,
             graceful_timeout: Duration::from_secs(30),
             drain_idle: false,
             date_header: true,
             server_header: true,
             access_log: false,
+            access_log_format: AccessFormat::Plain,
+            access_log_to: None,
+            route_histograms: 0,
             limits: Limits::default(),
             forwarded_from: Networks::default(),
             forwarded_field: ForwardedField::default(),
@@ -291,6 +304,8 @@ impl Default for Config {
 impl Config {
     /// The largest number of threads of one kind: 32,768.
     pub const MAX_THREADS: usize = 1 << 15;
+    /// The largest value of [`Config::route_histograms`]: 65,536.
+    pub const MAX_ROUTE_HISTOGRAMS: usize = 1 << 16;
 
     /// The shortest timeout of a connection, at least 1 ms. No deadline that is set now is due earlier. A `keep_alive`
     /// of 0 does not count, because no connection stays open for another request then.

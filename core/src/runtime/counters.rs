@@ -4,10 +4,13 @@
 //! in another, so that only the sum is meaningful.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::StatusCode;
 
 use crate::runtime::config::cores;
+use crate::runtime::histograms::Histograms;
+use crate::runtime::stall::RouteName;
 use crate::runtime::stats::Stats;
 
 /// The largest number of shards. Beyond it, threads share shards.
@@ -20,6 +23,8 @@ pub(crate) struct Counters {
     shards: Box<[Shard]>,
     accepted: AtomicU64,
     rejected: AtomicU64,
+    /// `None` unless the settings ask for them.
+    histograms: Option<Histograms>,
 }
 
 /// The counters that the server reads for each new connection. They are not sharded.
@@ -44,9 +49,7 @@ pub(crate) struct Shard {
 
 impl Default for Counters {
     fn default() -> Counters {
-        let n = (2 * cores()).next_power_of_two().min(MAX_SHARDS);
-        let shards = (0..n).map(|_| Shard::default()).collect();
-        Counters { shards, accepted: AtomicU64::new(0), rejected: AtomicU64::new(0) }
+        Counters::new(0)
     }
 }
 
@@ -59,10 +62,31 @@ thread_local! {
 }
 
 impl Counters {
+    /// Creates the counters with histograms for this number of routes.
+    pub(crate) fn new(routes: usize) -> Counters {
+        let n = (2 * cores()).next_power_of_two().min(MAX_SHARDS);
+        let shards = (0..n).map(|_| Shard::default()).collect();
+        let histograms = Histograms::new(routes, n);
+        Counters { shards, accepted: AtomicU64::new(0), rejected: AtomicU64::new(0), histograms }
+    }
+
     /// The shard of the calling thread.
     #[inline]
     pub(crate) fn here(&self) -> &Shard {
         NUMBER.with(|number| &self.shards[number & (self.shards.len() - 1)])
+    }
+
+    /// Whether the requests of routes are counted by their duration.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.histograms.is_some()
+    }
+
+    /// Counts a request by its duration.
+    pub(crate) fn observe(&self, route: RouteName, duration: Duration) {
+        if let Some(histograms) = &self.histograms {
+            let shard = NUMBER.with(|number| number & (self.shards.len() - 1));
+            histograms.observe(route, shard, duration);
+        }
     }
 
     /// Counts an accepted connection.
@@ -82,6 +106,7 @@ impl Counters {
         let mut totals = Stats {
             connections_accepted: read(&self.accepted),
             requests_rejected: read(&self.rejected),
+            routes: self.histograms.as_ref().map(Histograms::totals).unwrap_or_default(),
             ..Stats::default()
         };
         let mut in_flight = 0_u64;

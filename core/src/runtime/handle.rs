@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use crate::proto::BoxFuture;
 use crate::proto::into_response::IntoResponse;
 use crate::proto::response::Response;
 use crate::proto::stream::Stream;
+use crate::proto::{BoxFuture, carry};
+use crate::runtime::access_log::AccessSink;
 use crate::runtime::clock::after;
 use crate::runtime::config::Config;
 use crate::runtime::connect::{Attempts, no_answer};
@@ -167,6 +168,7 @@ struct Shared {
     connect_timeout: Duration,
     counters: Counters,
     stalls: Arc<Stalls>,
+    access_log: Option<Arc<dyn AccessSink>>,
     connections: Arc<Connections>,
     shutdown: Shutdown,
 }
@@ -187,8 +189,9 @@ impl Runtime {
             compute: pool(Work::Compute, config.compute_threads_or_cores()),
             lookups: Lookups::new(),
             connect_timeout: config.connect_timeout,
-            counters: Counters::default(),
+            counters: Counters::new(config.route_histograms),
             stalls: Arc::new(Stalls::new(engine.backend(), config.stall_threshold)),
+            access_log: config.access_log_to.clone(),
             connections: Arc::default(),
             shutdown,
             engine,
@@ -223,6 +226,24 @@ impl Runtime {
     /// ```
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
         self.0.shutdown.reached(Phase::Graceful)
+    }
+
+    /// Whether the server wants new requests: no stop was requested. [`readyz()`](crate::readyz()) is a handler that
+    /// tells a load balancer. It is off [`Config::drain_delay`] before [`Runtime::stopping`] is ready.
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::{Request, StatusCode};
+    /// async fn ready(request: Request) -> StatusCode {
+    ///     match request.runtime().is_ready() {
+    ///         true => StatusCode::OK,
+    ///         false => StatusCode::SERVICE_UNAVAILABLE,
+    ///     }
+    /// }
+    /// # drop(ready);
+    /// ```
+    pub fn is_ready(&self) -> bool {
+        !self.0.shutdown.is_announced()
     }
 
     /// Waits for `duration` from the time of the call. The wait for a `duration` of more than
@@ -325,7 +346,7 @@ impl Runtime {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.spawn_at(future, Origin::Spawned(Location::caller()), true)
+        self.spawn_at(carry(future), Origin::Spawned(Location::caller()), true)
     }
 
     /// Starts a background task that ends with the server: its future is dropped at its next wait once the server begins
@@ -552,6 +573,7 @@ impl Runtime {
             connections_upgraded: connections.upgraded.load(Ordering::Relaxed),
             connections_refused: connections.refused.load(Ordering::Relaxed),
             stalls: self.0.stalls.count(),
+            access_log_dropped: self.0.access_log.as_ref().map_or(0, |log| log.dropped()),
             tasks_running: self.tasks(),
             tasks_started: self.0.tasks_started.load(Ordering::Relaxed),
             blocking: self.0.blocking.stats(),

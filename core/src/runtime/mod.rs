@@ -3,6 +3,7 @@
 //!
 //! Applications use [`handle::Runtime`]. A backend implements [`handle::Engine`].
 
+pub(crate) mod access_log;
 pub(crate) mod body_reader;
 pub mod clock;
 pub mod config;
@@ -11,6 +12,7 @@ pub(crate) mod contained;
 pub(crate) mod counters;
 pub(crate) mod endpoint;
 pub(crate) mod handle;
+pub(crate) mod histograms;
 #[cfg(feature = "http2")]
 pub(crate) mod http2_config;
 pub mod latch;

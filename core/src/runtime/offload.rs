@@ -6,6 +6,7 @@ use std::thread;
 
 use async_task::Runnable;
 
+use crate::proto::carry_job;
 use crate::runtime::contained::{Contained, discard, log_panic};
 use crate::runtime::handle::{Runtime, Work};
 use crate::runtime::park;
@@ -38,7 +39,7 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    let work = Contained::new(work);
+    let work = Contained::new(carry_job(work));
     async move {
         if runtime.runs_in_place(kind) {
             return Ok(work.take()());

@@ -3,6 +3,9 @@
 //! The phase is one atomic, so that a driver can read it between two requests at no cost. Threads and tasks that sleep
 //! are woken by hooks.
 //!
+//! A server with a drain delay announces its stop first. The phase stays [`Phase::Running`] for the delay, so that
+//! everything but readiness is as before.
+//!
 //! Two threads may request a stop at the same time. One of them calls the hooks for both, one hook after the other, so
 //! that no hook reads an earlier phase than the hook before it.
 
@@ -11,10 +14,11 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::runtime::clock::after;
 use crate::runtime::contained::{contain, discard};
 use crate::runtime::sync::atomic::{AtomicU8, Ordering};
 use crate::runtime::sync::{Mutex, MutexGuard, lock};
@@ -63,6 +67,10 @@ type Hook = Arc<dyn Fn() + Send + Sync>;
 #[derive(Default)]
 struct Inner {
     phase: AtomicU8,
+    /// [`Config::drain_delay`](crate::Config::drain_delay).
+    delay: Duration,
+    /// The time at which a stop was announced. It is not set if the phase changed without that.
+    announced: OnceLock<Instant>,
     /// The times at which `Graceful` and `Forced` were reached. A time is set before the phase.
     times: [OnceLock<Instant>; 2],
     hooks: Mutex<Hooks>,
@@ -83,8 +91,31 @@ impl Shutdown {
         Shutdown::default()
     }
 
+    /// Creates a handle whose graceful stop begins after a delay.
+    pub(crate) fn with_delay(delay: Duration) -> Shutdown {
+        Shutdown(Arc::new(Inner { delay, ..Inner::default() }))
+    }
+
     /// Requests a graceful stop: moves to [`Phase::Graceful`] unless that or a later phase is reached.
+    ///
+    /// If the server has a [`Config::drain_delay`](crate::Config::drain_delay), the stop is only announced now:
+    /// [`Shutdown::is_announced`] is true, and the phase changes when the delay is over.
     pub fn graceful(&self) {
+        if self.0.delay.is_zero() {
+            return self.drain();
+        }
+        let mut is_first = false;
+        self.0.announced.get_or_init(|| {
+            is_first = true;
+            Instant::now()
+        });
+        if is_first {
+            self.call_all();
+        }
+    }
+
+    /// Moves to [`Phase::Graceful`] without a delay, or ends a delay that has begun.
+    pub fn drain(&self) {
         self.advance(Phase::Graceful);
     }
 
@@ -109,13 +140,23 @@ impl Shutdown {
         self.phase() != Phase::Running
     }
 
+    /// Whether a stop of either kind was requested, with one whose drain delay is not over. Readiness ends with this.
+    pub fn is_announced(&self) -> bool {
+        self.0.announced.get().is_some() || self.is_requested()
+    }
+
+    /// The end of the drain delay of a stop that was announced, or `None` if the stop has no delay.
+    pub(crate) fn drains_at(&self) -> Option<Instant> {
+        self.0.announced.get().map(|at| after(*at, self.0.delay))
+    }
+
     /// The time at which `phase` or a later phase was requested; `None` if none was.
     pub(crate) fn reached_at(&self, phase: Phase) -> Option<Instant> {
         self.0.times[(phase as usize).checked_sub(1)?].get().copied()
     }
 
-    /// Calls `hook` at every change of phase until the returned subscription is dropped. If a stop was requested
-    /// already, `hook` is also called for that. The call happens on a thread that requests a stop or subscribes, mostly
+    /// Calls `hook` at every change of phase, and when a stop is announced, until the returned subscription is dropped.
+    /// If a stop was announced or requested already, `hook` is also called for that. The call happens on a thread that requests a stop or subscribes, mostly
     /// before its own call of this type returns. Two calls of hooks never overlap, so the last call of a hook reads the
     /// latest phase.
     ///
@@ -124,7 +165,7 @@ impl Shutdown {
     pub fn subscribe(&self, hook: impl Fn() + Send + Sync + 'static) -> Subscription {
         let hook: Hook = Arc::new(hook);
         let key = self.hooks().subscribed.insert(hook.clone());
-        if self.is_requested() {
+        if self.is_announced() {
             self.call(|_| [hook].into());
         }
         Subscription { shutdown: self.clone(), key }
@@ -132,6 +173,18 @@ impl Shutdown {
 
     /// Waits until `phase` or a later phase is reached.
     pub fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
+        self.until(move |shutdown| shutdown.phase() >= phase)
+    }
+
+    /// Waits until [`Shutdown::is_announced`] is true.
+    pub fn announced(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.until(Shutdown::is_announced)
+    }
+
+    fn until<F>(&self, is_reached: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Fn(&Shutdown) -> bool + Send,
+    {
         let waiter = Arc::new(Mutex::new(None::<Waker>));
         let hook = waiter.clone();
         let subscription = self.subscribe(move || {
@@ -140,7 +193,7 @@ impl Shutdown {
         });
         poll_fn(move |cx| {
             *lock(&waiter) = Some(cx.waker().clone());
-            match subscription.shutdown.phase() >= phase {
+            match is_reached(&subscription.shutdown) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -152,8 +205,12 @@ impl Shutdown {
             time.get_or_init(Instant::now);
         }
         if self.0.phase.fetch_max(to as u8, Ordering::AcqRel) < to as u8 {
-            self.call(|hooks| hooks.subscribed.iter().map(|(_, hook)| hook.clone()).collect());
+            self.call_all();
         }
+    }
+
+    fn call_all(&self) {
+        self.call(|hooks| hooks.subscribed.iter().map(|(_, hook)| hook.clone()).collect());
     }
 
     /// Adds calls of hooks, and makes all calls that are due, unless another thread or a caller of this method makes
@@ -252,6 +309,29 @@ mod tests {
             });
             assert_eq!((*lock(&early), *lock(&late)), (Phase::Forced, Phase::Forced));
             drop((subscribed, late_subscribed));
+        }
+    }
+
+    #[test]
+    fn an_announced_stop_changes_no_phase() {
+        let shutdown = Shutdown::with_delay(Duration::from_secs(3600));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let subscribed = shutdown.subscribe(move || _ = counted.fetch_add(1, Ordering::SeqCst));
+        assert!(!shutdown.is_announced());
+        shutdown.graceful();
+        shutdown.graceful();
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "the second request changes nothing");
+        assert_eq!((shutdown.phase(), shutdown.is_announced()), (Phase::Running, true));
+        shutdown.drain();
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+        assert_eq!(shutdown.phase(), Phase::Graceful);
+        drop(subscribed);
+        // Without a delay, and by force, a stop is announced by its phase.
+        for stop in [Shutdown::graceful, Shutdown::force] {
+            let shutdown = Shutdown::new();
+            stop(&shutdown);
+            assert!(shutdown.is_announced() && shutdown.is_requested());
         }
     }
 

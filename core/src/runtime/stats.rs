@@ -54,6 +54,8 @@ pub struct Stats {
     /// The number of times that a handler or a background task held the thread of an event loop for
     /// [`Config::stall_threshold`](crate::Config::stall_threshold) or longer without waiting.
     pub stalls: u64,
+    /// The number of lines of the access log that [`Config::access_log_to`](crate::Config::access_log_to) has dropped.
+    pub access_log_dropped: u64,
     /// The number of background tasks that have not ended. The function of an upgrade counts as one only if it
     /// continues without its stream.
     pub tasks_running: usize,
@@ -63,6 +65,66 @@ pub struct Stats {
     pub blocking: PoolStats,
     /// The pool behind [`Runtime::compute`](crate::Runtime::compute).
     pub compute: PoolStats,
+    /// The latency of each route that has answered a request. Empty unless
+    /// [`Config::route_histograms`](crate::Config::route_histograms) is set.
+    pub routes: Vec<RouteStats>,
+}
+
+/// The latency of the requests of one route, as a histogram. [`Config::route_histograms`](crate::Config::route_histograms)
+/// says which requests it has.
+///
+/// ```
+/// # extern crate gearshift_core as gearshift;
+/// use gearshift::{Request, RouteStats};
+///
+/// /// The part of the requests that were answered within 10 ms.
+/// fn quick(route: &RouteStats) -> f64 {
+///     let bounds = RouteStats::BOUNDS.iter().filter(|bound| bound.as_millis() <= 10).count();
+///     route.buckets[..bounds].iter().sum::<u64>() as f64 / route.count() as f64
+/// }
+/// # drop(quick);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteStats {
+    /// The path of the route, such as `/users/{id}`; or [`RouteStats::NONE`] or [`RouteStats::OTHER`].
+    pub route: &'static str,
+    /// The number of requests in each bucket. A request is in the first bucket whose bound it does not exceed. The
+    /// last bucket has no bound.
+    pub buckets: [u64; RouteStats::BOUNDS.len() + 1],
+    /// The sum of the durations.
+    pub sum: Duration,
+}
+
+impl RouteStats {
+    /// The upper bounds of the buckets: 1, 2.5 and 5 times the powers of ten from 100 µs to 10 s.
+    pub const BOUNDS: [Duration; 16] = [
+        Duration::from_micros(100),
+        Duration::from_micros(250),
+        Duration::from_micros(500),
+        Duration::from_millis(1),
+        Duration::from_micros(2_500),
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(250),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_millis(2_500),
+        Duration::from_secs(5),
+        Duration::from_secs(10),
+    ];
+    /// The name for requests that have no route, such as those that the server refuses.
+    pub const NONE: &str = "(none)";
+    /// The name for all routes beyond the largest number of histograms.
+    pub const OTHER: &str = "(other)";
+
+    /// The number of requests.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
 }
 
 /// The statistics of a pool of threads for offloaded work. Work that runs on the calling thread is not counted.
@@ -128,6 +190,8 @@ impl fmt::Display for Stats {
         figure(f, "received_bytes_total", "Bytes read.", self.bytes_received)?;
         figure(f, "sent_bytes_total", "Bytes written.", self.bytes_sent)?;
         figure(f, "stalls_total", "Times a handler or task held up its thread.", self.stalls)?;
+        let dropped = self.access_log_dropped;
+        figure(f, "access_log_dropped_total", "Lines of the access log that were dropped.", dropped)?;
         figure(f, "tasks_running", "Background tasks that have not ended.", self.tasks_running)?;
         figure(f, "tasks_started_total", "Background tasks started.", self.tasks_started)?;
         let mut pools = |name, help, of: fn(&PoolStats) -> f64| {
@@ -140,8 +204,33 @@ impl fmt::Display for Stats {
         pools("pool_jobs_total", "Jobs started.", |pool| pool.started as f64)?;
         pools("pool_waits_total", "Started jobs that had waited.", |pool| pool.waits as f64)?;
         pools("pool_wait_seconds_total", "Time that these jobs waited.", |pool| pool.waited.as_secs_f64())?;
-        pools("pool_refused_total", "Jobs refused.", |pool| pool.refused as f64)
+        pools("pool_refused_total", "Jobs refused.", |pool| pool.refused as f64)?;
+        histograms(f, &self.routes)
     }
+}
+
+/// Writes the family of the histograms, if there are any.
+fn histograms(f: &mut fmt::Formatter<'_>, routes: &[RouteStats]) -> fmt::Result {
+    const NAME: &str = "gearshift_request_duration_seconds";
+    if routes.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "# HELP {NAME} Time from the beginning of a request to the end of its response.")?;
+    writeln!(f, "# TYPE {NAME} histogram")?;
+    for route in routes {
+        let name = route.route.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let mut count = 0;
+        for (bound, bucket) in RouteStats::BOUNDS.iter().zip(route.buckets) {
+            count += bucket;
+            let bound = bound.as_secs_f64();
+            writeln!(f, "{NAME}_bucket{{route=\"{name}\",le=\"{bound}\"}} {count}")?;
+        }
+        let count = route.count();
+        writeln!(f, "{NAME}_bucket{{route=\"{name}\",le=\"+Inf\"}} {count}")?;
+        writeln!(f, "{NAME}_sum{{route=\"{name}\"}} {}", route.sum.as_secs_f64())?;
+        writeln!(f, "{NAME}_count{{route=\"{name}\"}} {count}")?;
+    }
+    Ok(())
 }
 
 /// Writes a family of one sample.
@@ -181,8 +270,30 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
+        assert!(!text.contains("histogram"), "without a route there is no family of them");
         let count = |prefix| text.lines().filter(|line| line.starts_with(prefix)).count();
         assert_eq!(count("# HELP "), count("# TYPE "));
         assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("gearshift_")));
+    }
+
+    #[test]
+    fn a_histogram_is_cumulative() {
+        let mut route = RouteStats { route: "/a\"\\{b}", ..RouteStats::default() };
+        (route.buckets[0], route.buckets[3], route.buckets[16]) = (1, 2, 4);
+        route.sum = Duration::from_millis(60_250);
+        let text = Stats { routes: vec![route], ..Stats::default() }.to_string();
+        let (_, family) = text.split_once("# TYPE gearshift_request_duration_seconds histogram\n").unwrap();
+        let lines: Vec<_> = family.lines().collect();
+        let labels = |le: &str| {
+            format!("gearshift_request_duration_seconds_bucket{{route=\"/a\\\"\\\\{{b}}\",le=\"{le}\"}}")
+        };
+        assert_eq!(lines.len(), 19);
+        assert_eq!(lines[0], format!("{} 1", labels("0.0001")));
+        assert_eq!(lines[2], format!("{} 1", labels("0.0005")));
+        assert_eq!(lines[3], format!("{} 3", labels("0.001")));
+        assert_eq!(lines[15], format!("{} 3", labels("10")));
+        assert_eq!(lines[16], format!("{} 7", labels("+Inf")));
+        assert_eq!(lines[17], "gearshift_request_duration_seconds_sum{route=\"/a\\\"\\\\{b}\"} 60.25");
+        assert_eq!(lines[18], "gearshift_request_duration_seconds_count{route=\"/a\\\"\\\\{b}\"} 7");
     }
 }

@@ -100,6 +100,10 @@ fn check_values(config: &Config) -> Result<(), ServeError> {
     if let Some((setting, reason)) = config.http2.invalid() {
         return Err(ServeError::Value { setting, reason: reason.into() });
     }
+    if config.route_histograms > Config::MAX_ROUTE_HISTOGRAMS {
+        let reason = format!("is more than {}", Config::MAX_ROUTE_HISTOGRAMS);
+        return Err(ServeError::Value { setting: "route_histograms", reason });
+    }
     if config.unix_mode.is_some_and(|mode| mode > 0o777) {
         return Err(ServeError::Value { setting: "unix_mode", reason: "is more than 0o777".into() });
     }
@@ -144,8 +148,8 @@ pub struct Server {
     on_serving: OnServing,
 }
 
-/// The function of [`Server::on_serving`].
-pub(crate) type OnServing = Option<Box<dyn FnOnce(&Runtime) + Send>>;
+/// The functions of [`Server::on_serving`].
+pub(crate) type OnServing = Vec<Box<dyn FnOnce(&Runtime) + Send>>;
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,7 +171,8 @@ impl Server {
         Server::check(&config)?;
         let listeners = Listener::bind(binds, &config)?;
         warn_of_few_descriptors(&config, listeners.len());
-        Ok(Server { listeners, config, shutdown: Shutdown::new(), on_serving: None })
+        let shutdown = Shutdown::with_delay(config.drain_delay);
+        Ok(Server { listeners, config, shutdown, on_serving: Vec::new() })
     }
 
     /// Checks the values of the settings whose meaning does not depend on the backend, as [`Server::bind`] does.
@@ -203,7 +208,7 @@ impl Server {
         self.listeners.iter().map(Listener::local)
     }
 
-    /// Sets a function that is called once the application has started and the server accepts connections, on the
+    /// Adds a function that is called once the application has started and the server accepts connections, on the
     /// thread that serves. The server waits for it, so it should be quick. A panic is logged. It is not called if the
     /// application does not start.
     ///
@@ -217,12 +222,12 @@ impl Server {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_serving(mut self, ready: impl FnOnce(&Runtime) + Send + 'static) -> Server {
-        self.on_serving = Some(Box::new(ready));
+        self.on_serving.push(Box::new(ready));
         self
     }
 
     pub(crate) fn take_on_serving(&mut self) -> OnServing {
-        self.on_serving.take()
+        std::mem::take(&mut self.on_serving)
     }
 
     /// Takes the server apart, for backends.

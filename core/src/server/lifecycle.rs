@@ -4,7 +4,8 @@
 //! | --- | --- | --- |
 //! | starting | `serve` is called | the application's start runs; connections wait in the kernel's queue |
 //! | serving | the application has started | connections are accepted and driven |
-//! | draining | [`Shutdown::graceful`], and the application has started | the kernel begins no more connections; those that it has begun are accepted, then the listeners close; connections whose requests were answered close; each other connection gets its requests answered, the last with `Connection: close` |
+//! | leaving | [`Shutdown::graceful`], and the application has started | readiness is off; for [`Config::drain_delay`](crate::Config::drain_delay), everything else is as before |
+//! | draining | the end of the drain delay | the kernel begins no more connections; those that it has begun are accepted, then the listeners close; connections whose requests were answered close; each other connection gets its requests answered, the last with `Connection: close` |
 //! | cut | the end of the grace period, or [`Shutdown::force`] | connections and listeners are closed; the futures of handlers are dropped |
 //! | stopping | no connection is open, or the wait for cut connections is over | the application's `on_stop` runs; background tasks get the rest of the grace period |
 //! | stopped | `on_stop` and the tasks have ended, or the time is over | the backend's threads end; a thread that a handler holds is left behind |
@@ -12,10 +13,10 @@
 //! A stop that is requested while the application starts waits for the start. The states from draining on then follow,
 //! so that the connections in the kernel's queue are answered. If the grace period ends before the application has
 //! started, or the stop is forced, the start is cancelled, and the connections in the queue are closed and count as
-//! cut.
+//! cut. Such a stop has no drain delay, because the server was not ready before.
 //!
-//! The grace period ([`Config::graceful_timeout`](crate::Config::graceful_timeout)) begins with the request to stop. It
-//! is one deadline for all states, and no state waits for its end if there is nothing left to wait for. When it is
+//! The grace period ([`Config::graceful_timeout`](crate::Config::graceful_timeout)) begins with the request to stop, or
+//! with the end of the drain delay. It is one deadline for all states, and no state waits for its end if there is nothing left to wait for. When it is
 //! over, or the stop is forced, the server ends within [`LAST_WAIT`]: the first third is for the cut connections, the
 //! second for `on_stop`, and the last for the threads. The thread that runs the lifecycle only waits, so a handler that
 //! holds a worker does not delay the stop.
@@ -94,7 +95,10 @@ fn serve(mut server: Server, app: App, workers: &mut impl Workers) -> Result<Rep
     let parts = catch_unwind(AssertUnwindSafe(|| app.into_parts(runtime.clone())));
     let Ok((start, on_stop)) = parts else { return Err(ServeError::Start(TaskError::Panicked.into())) };
     let mut start = runtime.spawn_at(start, Origin::Start, false);
-    let started = block_on_until(None, before(&mut start, shutdown.reached(Phase::Graceful))).flatten();
+    let started = block_on_until(None, before(&mut start, shutdown.announced())).flatten();
+    if started.is_none() {
+        shutdown.drain();
+    }
     let handler = match started.or_else(|| end.wait(0, &mut start)) {
         Some(Ok(started)) => started.map_err(ServeError::Start)?,
         Some(Err(error)) => return Err(ServeError::Start(error.into())),
@@ -110,10 +114,18 @@ fn serve(mut server: Server, app: App, workers: &mut impl Workers) -> Result<Rep
     let service = Service::new(handler, config, shutdown.clone(), runtime.clone(), Clock::System);
     let accepting = Latch::new();
     workers.accept(listeners, &service, &accepting)?;
-    if let Some(on_serving) = on_serving {
+    for on_serving in on_serving {
         contain("the function for a server that serves", || on_serving(&runtime));
     }
-    block_on_until(None, shutdown.reached(Phase::Graceful));
+    block_on_until(None, shutdown.announced());
+
+    // Leaving.
+    if let Some(drains_at) = shutdown.drains_at().filter(|_| !shutdown.is_requested()) {
+        let delay = service.config().drain_delay;
+        log::info!("the server is not ready any more, and begins to drain in {delay:?}");
+        block_on_until(Some(drains_at), shutdown.reached(Phase::Graceful));
+        shutdown.drain();
+    }
 
     // Draining.
     let drained = async || {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, HeaderValue};
 
 use crate::conn::handler::{Answer, Handler, RouteOptions};
@@ -13,6 +14,7 @@ use crate::proto::response::Response;
 use crate::runtime::config::OnDisconnect;
 use crate::runtime::handle::Work;
 use crate::runtime::offload::offload;
+use crate::runtime::stats::Stats;
 
 /// Creates a handler from a plain function that runs on the thread of the connection.
 ///
@@ -97,7 +99,7 @@ where
     function
 }
 
-/// Creates a handler that answers with the [`Stats`](crate::Stats) of the server in the Prometheus text format.
+/// Creates a handler that answers with the [`Stats`] of the server in the Prometheus text format.
 ///
 /// The handler panics if the request has no runtime.
 ///
@@ -107,11 +109,45 @@ where
 /// let app = Router::new().get("/metrics", metrics());
 /// ```
 pub fn metrics() -> impl Handler {
-    const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
-    sync(|request| {
-        let stats = request.runtime().stats();
-        Response::new(stats.to_string()).with_header(header::CONTENT_TYPE, PROMETHEUS)
+    sync(|request| request.runtime().stats())
+}
+
+/// The statistics in the Prometheus text format.
+impl IntoResponse for Stats {
+    fn into_response(self) -> Response {
+        const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+        Response::new(self.to_string()).with_header(header::CONTENT_TYPE, PROMETHEUS)
+    }
+}
+
+/// Creates a handler for a probe of liveness: 200. It shows that the server answers requests, and nothing about the
+/// services that the application uses.
+///
+/// ```
+/// # extern crate gearshift_core as gearshift;
+/// # use gearshift::{Router, healthz, readyz};
+/// let app = Router::new().get("/healthz", healthz()).get("/readyz", readyz());
+/// ```
+pub fn healthz() -> impl Handler {
+    sync(|_| health(true, "ok"))
+}
+
+/// Creates a handler for a probe of readiness: 200, and 503 once a stop was requested. A load balancer that asks it
+/// stops sending requests during [`Config::drain_delay`](crate::Config::drain_delay).
+///
+/// The handler panics if the request has no runtime. [`healthz()`] has an example.
+pub fn readyz() -> impl Handler {
+    sync(|request| match request.runtime().is_ready() {
+        true => health(true, "ready"),
+        false => health(false, "stopping"),
     })
+}
+
+/// The response to a probe, which no cache may keep.
+fn health(is_well: bool, text: &'static str) -> Response {
+    const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Response::text(text).with_status(status).with_header(header::CACHE_CONTROL, NO_STORE)
 }
 
 /// A handler with options.

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::conn::handler::{Answer, Handler, RouteOptions};
+use crate::conn::maybe_trace::routed;
 use crate::proto::fields::Span;
 use crate::proto::request::Request;
 #[cfg(doc)]
@@ -550,6 +551,7 @@ impl Route {
     fn call(&self, mut request: Request, router: &Router) -> Answer {
         self.name.enter();
         request.inner_mut().route = self.name.index();
+        routed(&request, self.name);
         match (&self.get, request.method()) {
             (Some(get), &Method::GET) => get.call(request),
             (Some(get), &Method::HEAD) => self.other(&Method::HEAD).unwrap_or(get).call(request),

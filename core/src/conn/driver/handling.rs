@@ -12,6 +12,7 @@ use crate::conn::io::Closed;
 use crate::conn::lease::{IoOwner, Lease, Lender};
 use crate::conn::liveness::EndOfWait;
 use crate::conn::maybe_tls::MaybeTls;
+use crate::conn::maybe_trace::RequestTrace;
 use crate::conn::transport::Transport;
 use crate::proto::body::{Body, Inner as BodyInner};
 use crate::proto::request::Request;
@@ -40,7 +41,10 @@ impl<T: Transport> Driving<T> {
         }
         self.is_calling = true;
         RouteName::NONE.enter();
-        let mut answer = self.service.handler.call(request);
+        let mut answer = match RequestTrace::is_wanted() {
+            false => self.service.handler.call(request),
+            true => self.call_traced(request),
+        };
         self.is_calling = false;
         match answer {
             Answer::Ready(ref mut response) => {
@@ -58,6 +62,16 @@ impl<T: Transport> Driving<T> {
                 self.handler_paused(RouteName::current());
             }
         }
+    }
+
+    /// Calls the handler inside of a span.
+    #[cold]
+    fn call_traced(&mut self, request: Request) -> Answer {
+        if let Some(state) = &self.state {
+            self.trace = RequestTrace::begin(&request, &state.trace);
+        }
+        let _entered = self.trace.enter();
+        self.service.handler.call(request)
     }
 
     /// Begins a lease of the connection, which lasts until the handler has answered. A request with an unread body
@@ -100,7 +114,10 @@ impl<T: Transport> Driving<T> {
         let policy = *policy;
         // The thread may have called handlers of other connections since. A router may be called in the future.
         self.route.enter();
-        let polled = future.as_mut().poll(cx);
+        let polled = {
+            let _entered = self.trace.enter();
+            future.as_mut().poll(cx)
+        };
         self.handler_paused(RouteName::current());
         let service = &self.service;
         let mut response = match polled {
@@ -130,7 +147,10 @@ impl<T: Transport> Driving<T> {
         if !has_body_reader {
             self.take_back();
         }
-        discard(std::mem::replace(&mut self.step, Step::Next));
+        {
+            let _entered = self.trace.enter();
+            discard(std::mem::replace(&mut self.step, Step::Next));
+        }
         self.answer(&mut response);
         Poll::Ready(Ok(()))
     }
@@ -141,7 +161,7 @@ impl<T: Transport> Driving<T> {
         let Step::Handle(handler, ..) = std::mem::replace(&mut self.step, Step::Next) else { return };
         let service = &self.service;
         let (deadline, route) = (self.io.with(|io| io.deadlines.handler()), self.route);
-        let rest = detached(handler, deadline, route, service);
+        let rest = self.trace.carry(detached(handler, deadline, route, service));
         match service.threads_block() {
             false => service.runtime.spawn_at(rest, Origin::Detached(self.route), true).detach(),
             true => {
@@ -195,6 +215,7 @@ impl<T: Transport> Driving<T> {
         }
         io.respond_whole(response, seconds);
         self.turn.responds(response.status, service.counters());
+        self.trace.end(response.status, RouteName::current());
         self.count();
     }
 
@@ -202,6 +223,7 @@ impl<T: Transport> Driving<T> {
     #[inline(never)]
     fn exchange(&mut self, response: &mut Response) {
         self.handler_paused(RouteName::current());
+        self.trace.answers(self.route);
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
             self.service.was_cut_if_forced();

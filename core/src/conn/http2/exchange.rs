@@ -23,6 +23,7 @@ use crate::conn::cancel::Cancel;
 use crate::conn::client::Origin;
 use crate::conn::context::Context;
 use crate::conn::deadlines::Extendable;
+use crate::conn::driver::ConnectionState;
 use crate::conn::exchange::source::Source;
 use crate::conn::exchange::{detached, handler_timed_out, not_switched, panicked};
 use crate::conn::handler::{Answer, RouteOptions};
@@ -30,6 +31,7 @@ use crate::conn::http2::body::{RequestBody, Responder};
 use crate::conn::http2::request::{Meaning, Refused, convert};
 use crate::conn::http2::timers::{Deadline, Timers};
 use crate::conn::maybe_tls::TlsSlot;
+use crate::conn::maybe_trace::{ConnectionTrace, RequestTrace, responds};
 use crate::conn::min_rate::{MinRate, WaitLimits};
 use crate::conn::service::Service;
 use crate::proto::BoxFuture;
@@ -54,6 +56,7 @@ pub(super) struct Shared {
     pub(super) timers: Arc<Timers>,
     pub(super) origin: Origin,
     pub(super) tls: TlsSlot,
+    trace: ConnectionTrace,
     /// Whether a handler has asked for the end of the connection.
     pub(super) must_close: AtomicBool,
     /// Whether an exchange has used its stream, so that `h2` has frames to send.
@@ -67,12 +70,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(service: &Arc<Service>, origin: Origin, tls: TlsSlot) -> Shared {
+    pub(super) fn new(service: &Arc<Service>, state: &ConnectionState) -> Shared {
         Shared {
             service: service.clone(),
             timers: Arc::default(),
-            origin,
-            tls,
+            origin: state.context.origin.clone(),
+            tls: state.context.tls.clone(),
+            trace: state.trace.clone(),
             must_close: AtomicBool::new(false),
             has_acted: AtomicBool::new(false),
             admitted: AtomicU64::new(0),
@@ -151,15 +155,16 @@ pub(super) struct Ended {
     /// The tasks that run after the response. They begin when this is dropped.
     _after: Option<After>,
     record: Option<StreamRecord>,
+    route: RouteName,
     status: Option<StatusCode>,
     bytes: u64,
 }
 
 impl Ended {
-    /// Writes the line of the access log. `is_sent` is whether the system has the last byte of the response.
+    /// Writes the line of the access log, and counts the request. `is_sent` is whether the system has the last byte of the response.
     pub(super) fn log(&mut self, is_sent: bool) {
         if let Some(record) = self.record.take() {
-            record.log(self.status, self.bytes, is_sent && self.end == End::Whole);
+            record.end(self.route, self.status, self.bytes, is_sent && self.end == End::Whole);
         }
     }
 }
@@ -171,6 +176,8 @@ struct Exchange {
     deadline: Deadline,
     body: Option<Arc<RequestBody>>,
     record: Option<StreamRecord>,
+    /// The route whose handler has answered.
+    route: RouteName,
     /// The status of the response, once its head was given to `h2`.
     status: Option<StatusCode>,
     /// The number of bytes of the response's body that were given to `h2`.
@@ -198,7 +205,7 @@ impl Drop for Exchange {
         if !self.is_over {
             service.was_cut_if_forced();
             if let Some(record) = self.record.take() {
-                record.log(self.status, self.bytes, false);
+                record.end(self.route, self.status, self.bytes, false);
             }
         }
     }
@@ -216,10 +223,7 @@ pub(super) async fn exchange(
     let (request, meaning) = convert(&parts, has_body, &service.limits);
     let is_head = parts.method == http::Method::HEAD;
     drop(parts);
-    let record = service
-        .config
-        .access_log
-        .then(|| StreamRecord::begin(&shared.origin, &service.clock, request.as_ref()));
+    let record = StreamRecord::begin(&shared.origin, &service, request.as_ref());
     let mut context =
         Context::new(shared.origin.clone(), service.runtime.clone(), Cancel::new(service.shutdown.clone()));
     context.tls = shared.tls.clone();
@@ -229,6 +233,7 @@ pub(super) async fn exchange(
         context: Arc::new(context),
         body: None,
         record,
+        route: RouteName::NONE,
         status: None,
         bytes: 0,
         writing: MinRate::default(),
@@ -259,13 +264,32 @@ pub(super) async fn exchange(
     request.inner_mut().context = Some(exchange.context.clone());
     exchange.is_busy = true;
     service.counters().here().busy();
-    match exchange.call(request, &respond).await {
-        Some(response) => exchange.answer(&respond, response, facts).await,
-        None => exchange.end(End::Left, None),
-    }
+    let trace = match RequestTrace::is_wanted() {
+        true => RequestTrace::begin(&request, &shared.trace),
+        false => RequestTrace::default(),
+    };
+    trace.around(exchange.run(request, &respond, facts, &trace)).await
 }
 
 impl Exchange {
+    /// Calls the handler, and sends its response.
+    async fn run(
+        mut self,
+        request: Request,
+        respond: &Responder,
+        facts: Facts,
+        trace: &RequestTrace,
+    ) -> Ended {
+        match self.call(request, respond).await {
+            Some(response) => {
+                self.route = RouteName::current();
+                trace.answers(self.route);
+                self.answer(respond, response, facts).await
+            }
+            None => self.end(End::Left, None),
+        }
+    }
+
     /// Calls the handler, and waits for its response. `None` if the peer has left.
     async fn call(&mut self, request: Request, respond: &Responder) -> Option<Contained<Response>> {
         let service = self.shared.service.clone();
@@ -293,6 +317,8 @@ impl Exchange {
         let policy = options.on_disconnect.unwrap_or(service.config.on_disconnect);
         let timeout = options.timeout.unwrap_or(service.config.handler_timeout);
         let mut late: Option<Extendable> = None;
+        // It exists for a moment.
+        #[allow(clippy::large_enum_variant)]
         enum Outcome {
             Answered(Contained<Response>),
             TimedOut,
@@ -374,6 +400,7 @@ impl Exchange {
             self.shared.must_close.store(true, Ordering::Release);
         }
         let end = self.send(respond, &mut response, facts).await;
+        responds(response.status);
         service.counters().here().responded(response.status);
         match end {
             End::Whole if service.shutdown.is_requested() => service.answered(),
@@ -406,7 +433,14 @@ impl Exchange {
     fn end(mut self, end: End, after: Option<After>) -> Ended {
         self.is_over = true;
         self.shared.has_acted.store(true, Ordering::Release);
-        Ended { end, _after: after, record: self.record.take(), status: self.status, bytes: self.bytes }
+        Ended {
+            end,
+            _after: after,
+            record: self.record.take(),
+            route: self.route,
+            status: self.status,
+            bytes: self.bytes,
+        }
     }
 
     async fn send(&mut self, respond: &Responder, response: &mut Response, facts: Facts) -> End {

@@ -161,7 +161,7 @@ impl<T: Transport> Session<T> {
             ended: Vec::new(),
             collected: VecDeque::new(),
             wire,
-            shared: Arc::new(Shared::new(service, state.context.origin.clone(), state.context.tls.clone())),
+            shared: Arc::new(Shared::new(service, state)),
             service: service.clone(),
             timer: None,
             served: 0,
