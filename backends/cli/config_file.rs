@@ -243,19 +243,18 @@ fn line(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<String, Str
 fn value_in_toml(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<Option<String>, String> {
     let id = flag.get_id().as_str();
     let is_set = |id| given.try_get_one::<bool>(id).ok().flatten().copied().unwrap_or_default();
+    let opposite = command.get_arguments().find(|other| opposed(command, other) == Some(flag));
+    let is_opposed = opposite.is_some_and(|other| {
+        let source = given.value_source(other.get_id().as_str());
+        source == Some(ValueSource::CommandLine)
+    });
     match flag.get_action() {
         ArgAction::SetTrue | ArgAction::SetFalse => {
-            let opposite = command.get_arguments().find(|other| {
-                let name = other.get_long().and_then(|name| name.strip_prefix("no-"));
-                name.is_some() && name == flag.get_long()
-            });
-            let is_opposed = opposite.is_some_and(|other| {
-                let source = given.value_source(other.get_id().as_str());
-                source == Some(ValueSource::CommandLine)
-            });
             let is_given = is_set(id) == matches!(flag.get_action(), ArgAction::SetTrue);
             Ok(Some((is_given && !is_opposed).to_string()))
         }
+        // Without a value for that the flag is as if it were not set.
+        _ if is_opposed => Ok(try_value(command, flag, "false").ok().map(|()| "false".to_owned())),
         ArgAction::Count => Ok(given.try_get_one::<u8>(id).ok().flatten().map(u8::to_string)),
         _ => {
             let second = SECOND_VARIABLES.iter().find(|(first, _)| *first == id).map(|(_, second)| *second);
@@ -274,9 +273,10 @@ fn value_in_toml(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<Op
     }
 }
 
-/// A decimal number is printed as a number, and other text in quotes.
+/// A decimal number is printed as a number, the words for true and false as these, and other text in quotes.
 fn text_in_toml(text: &str) -> String {
     match text.parse::<i64>() {
+        _ if matches!(text, "true" | "false") => text.to_owned(),
         Ok(number) if number.to_string() == text => number.to_string(),
         _ => TomlStringBuilder::new(text).as_default().to_toml_value(),
     }
@@ -309,6 +309,10 @@ mod tests {
         color: bool,
         #[arg(long, overrides_with = "color")]
         no_color: bool,
+        #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+        cache: Option<String>,
+        #[arg(long, overrides_with = "cache")]
+        no_cache: bool,
         #[arg(long, action = ArgAction::SetFalse)]
         plain: bool,
         #[arg(short, long, action = ArgAction::Count)]
@@ -381,12 +385,13 @@ mod tests {
     #[test]
     fn a_file_sets_each_kind_of_flag() {
         let text = "database = 'a, b'\ncolor = true\nplain = true\nverbose = 3\ntag = ['x', 7, true]\n\
-                    level = 'high'\nratio = 2.25\nmemory = false\nworkers = 1_0\n";
+                    level = 'high'\nratio = 2.25\nmemory = false\ncache = true\nworkers = 1_0\n";
         let program = program(text, "").expect("the settings are valid");
         assert_eq!(program.database, "a, b");
         assert!(program.color && !program.plain && !program.no_color && !program.memory && !program.hidden);
         assert_eq!((program.verbose, program.ratio, &*program.level), (3, 2.25, "high"));
         assert_eq!(program.tag, ["x", "7", "true"]);
+        assert!(program.cache.as_deref() == Some("true") && !program.no_cache);
         assert_eq!(program.settings.config().workers, Some(10));
         assert!(!program.settings.file.were_ignored());
     }
@@ -430,8 +435,8 @@ mod tests {
             ("list-backends = true", "list-backends: not a key, but a flag of the command line"),
             ("no-access-log = true", "no-access-log: not a key; write access-log = false"),
             ("no-color = true", "no-color: not a key; write color = false"),
-            ("access-log = 'yes'", "access-log: wants true or false, not a string"),
-            ("access-log = 1", "access-log: wants true or false, not a number"),
+            ("color = 'yes'", "color: wants true or false, not a string"),
+            ("color = 1", "color: wants true or false, not a number"),
             ("plain = ['x']", "plain: wants true or false, not a list"),
             ("workers = [1]", "workers: wants one value, not a list"),
             ("workers = 2001-01-01", "workers: wants a string or a number, not a date"),
@@ -506,9 +511,17 @@ mod tests {
 
     #[test]
     fn printed_settings_are_a_file_with_the_same_settings() {
-        let file = "access-log = true\ncolor = true\nmax-fields = 9";
+        let file = "access-log = true\ncolor = true\ncache = '/a'\nmax-fields = 9";
         let mut flags = vec!["--database", "\u{e9}\"\u{7}'\n\\", "--tag", "7", "--tag", "07", "--tag", "-"];
-        flags.extend(["--bind", "127.0.0.1:1,unix:/a b", "--no-color", "--plain", "-vv", "--ratio=-0.5"]);
+        flags.extend([
+            "--bind",
+            "127.0.0.1:1,unix:/a b",
+            "--no-color",
+            "--no-cache",
+            "--plain",
+            "-vv",
+            "--ratio=-0.5",
+        ]);
         flags.extend(["-w3", "--keep-alive", "500ms", "--unix-mode", "060", "--level", "high"]);
         flags.extend(["--forwarded-allow-ips", "10.0.0.0/8,unix", "--no-date-header", "--threads", "4"]);
         let text = print::<Program>(file, &flags);
@@ -523,6 +536,7 @@ mod tests {
             "max-fields = 9",
             "# max-age: 1h",
             "color = false",
+            "cache = false",
             "plain = true",
             "verbose = 2",
             "tag = [7, \"07\", \"-\"]",
@@ -551,7 +565,7 @@ mod tests {
             assert!(line.starts_with(flag.get_long().expect("it is a setting")), "{line}");
         }
         for line in
-            ["# keep-alive: 5s", "# workers: one per core", "log-level = \"info\"", "access-log = false"]
+            ["# keep-alive: 5s", "# workers: one per core", "log-level = \"info\"", "no-date-header = false"]
         {
             assert!(text.lines().any(|printed| printed == line), "{line} in {text}");
         }
