@@ -15,6 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 use toml_writer::{ToTomlValue, TomlStringBuilder};
 
+use super::access_flags::truth;
 use super::one_line;
 
 /// The flags that the command line alone has.
@@ -243,35 +244,42 @@ fn line(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<String, Str
 fn value_in_toml(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<Option<String>, String> {
     let id = flag.get_id().as_str();
     let is_set = |id| given.try_get_one::<bool>(id).ok().flatten().copied().unwrap_or_default();
+    let opposite = command.get_arguments().find(|other| {
+        let name = other.get_long().and_then(|name| name.strip_prefix("no-"));
+        name.is_some() && name == flag.get_long()
+    });
+    let is_opposed = opposite
+        .is_some_and(|other| given.value_source(other.get_id().as_str()) == Some(ValueSource::CommandLine));
+    // A switch that may have a value: `true`, `false`, or text.
+    let is_switch = opposite.is_some() && flag.get_num_args().is_some_and(|number| number.min_values() == 0);
     match flag.get_action() {
         ArgAction::SetTrue | ArgAction::SetFalse => {
-            let opposite = command.get_arguments().find(|other| {
-                let name = other.get_long().and_then(|name| name.strip_prefix("no-"));
-                name.is_some() && name == flag.get_long()
-            });
-            let is_opposed = opposite.is_some_and(|other| {
-                let source = given.value_source(other.get_id().as_str());
-                source == Some(ValueSource::CommandLine)
-            });
             let is_given = is_set(id) == matches!(flag.get_action(), ArgAction::SetTrue);
             Ok(Some((is_given && !is_opposed).to_string()))
+        }
+        ArgAction::Set if is_switch => {
+            let raw = given.get_raw(id).and_then(|mut values| values.next()).filter(|_| !is_opposed);
+            let Some(raw) = raw else { return Ok(Some("false".to_owned())) };
+            let text = utf8(flag, raw)?;
+            Ok(Some(truth(text).map_or_else(|| text_in_toml(text), |is_set| is_set.to_string())))
         }
         ArgAction::Count => Ok(given.try_get_one::<u8>(id).ok().flatten().map(u8::to_string)),
         _ => {
             let second = SECOND_VARIABLES.iter().find(|(first, _)| *first == id).map(|(_, second)| *second);
             let raw = given.get_raw(id).or_else(|| given.get_raw(second?));
             let Some(raw) = raw else { return Ok(None) };
-            let text = |raw: &OsStr| match raw.to_str() {
-                Some(text) => Ok(text_in_toml(text)),
-                None => Err(format!("the value of {} is not UTF-8", flag.get_long().unwrap_or_default())),
-            };
-            let values = raw.map(text).collect::<Result<Vec<_>, _>>()?;
+            let values = raw.map(|raw| utf8(flag, raw).map(text_in_toml)).collect::<Result<Vec<_>, _>>()?;
             Ok(match takes_lists(flag) {
                 true => Some(format!("[{}]", values.join(", "))),
                 false => values.into_iter().next(),
             })
         }
     }
+}
+
+/// The value of a flag as text.
+fn utf8<'a>(flag: &Arg, raw: &'a OsStr) -> Result<&'a str, String> {
+    raw.to_str().ok_or_else(|| format!("the value of {} is not UTF-8", flag.get_long().unwrap_or_default()))
 }
 
 /// A decimal number is printed as a number, and other text in quotes.
@@ -430,8 +438,8 @@ mod tests {
             ("list-backends = true", "list-backends: not a key, but a flag of the command line"),
             ("no-access-log = true", "no-access-log: not a key; write access-log = false"),
             ("no-color = true", "no-color: not a key; write color = false"),
-            ("access-log = 'yes'", "access-log: wants true or false, not a string"),
-            ("access-log = 1", "access-log: wants true or false, not a number"),
+            ("no-date-header = 'yes'", "no-date-header: wants true or false, not a string"),
+            ("no-server-header = 1", "no-server-header: wants true or false, not a number"),
             ("plain = ['x']", "plain: wants true or false, not a list"),
             ("workers = [1]", "workers: wants one value, not a list"),
             ("workers = 2001-01-01", "workers: wants a string or a number, not a date"),
