@@ -35,15 +35,24 @@ enum Target {
     File(PathBuf),
 }
 
-/// Reads a target. The words for true and false are those that the flag had before it could name a file.
+/// Reads a target.
 fn target(text: &str) -> Result<Target, String> {
-    Ok(match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "y" | "t" | "1" => Target::Log,
-        "false" | "no" | "off" | "n" | "f" | "0" => Target::None,
-        "-" => Target::StandardOutput,
-        "" => return Err("the name of the file is empty".to_owned()),
-        _ => Target::File(text.into()),
-    })
+    match (text, truth(text)) {
+        (_, Some(true)) => Ok(Target::Log),
+        (_, Some(false)) => Ok(Target::None),
+        ("-", _) => Ok(Target::StandardOutput),
+        ("", _) => Err("the name of the file is empty".to_owned()),
+        _ => Ok(Target::File(text.into())),
+    }
+}
+
+/// Reads a word for true or false, as switches have them in the environment.
+pub(super) fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "y" | "t" | "1" => Some(true),
+        "false" | "no" | "off" | "n" | "f" | "0" => Some(false),
+        _ => None,
+    }
 }
 
 fn format(text: &str) -> Result<AccessFormat, String> {

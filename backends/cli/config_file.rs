@@ -15,6 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 use toml_writer::{ToTomlValue, TomlStringBuilder};
 
+use super::access_flags::truth;
 use super::one_line;
 
 /// The flags that the command line alone has.
@@ -243,28 +244,31 @@ fn line(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<String, Str
 fn value_in_toml(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<Option<String>, String> {
     let id = flag.get_id().as_str();
     let is_set = |id| given.try_get_one::<bool>(id).ok().flatten().copied().unwrap_or_default();
-    let opposite = command.get_arguments().find(|other| opposed(command, other) == Some(flag));
-    let is_opposed = opposite.is_some_and(|other| {
-        let source = given.value_source(other.get_id().as_str());
-        source == Some(ValueSource::CommandLine)
+    let opposite = command.get_arguments().find(|other| {
+        let name = other.get_long().and_then(|name| name.strip_prefix("no-"));
+        name.is_some() && name == flag.get_long()
     });
+    let is_opposed = opposite
+        .is_some_and(|other| given.value_source(other.get_id().as_str()) == Some(ValueSource::CommandLine));
+    // A switch that may have a value: `true`, `false`, or text.
+    let is_switch = opposite.is_some() && flag.get_num_args().is_some_and(|number| number.min_values() == 0);
     match flag.get_action() {
         ArgAction::SetTrue | ArgAction::SetFalse => {
             let is_given = is_set(id) == matches!(flag.get_action(), ArgAction::SetTrue);
             Ok(Some((is_given && !is_opposed).to_string()))
         }
-        // Without a value for that the flag is as if it were not set.
-        _ if is_opposed => Ok(try_value(command, flag, "false").ok().map(|()| "false".to_owned())),
+        ArgAction::Set if is_switch => {
+            let raw = given.get_raw(id).and_then(|mut values| values.next()).filter(|_| !is_opposed);
+            let Some(raw) = raw else { return Ok(Some("false".to_owned())) };
+            let text = utf8(flag, raw)?;
+            Ok(Some(truth(text).map_or_else(|| text_in_toml(text), |is_set| is_set.to_string())))
+        }
         ArgAction::Count => Ok(given.try_get_one::<u8>(id).ok().flatten().map(u8::to_string)),
         _ => {
             let second = SECOND_VARIABLES.iter().find(|(first, _)| *first == id).map(|(_, second)| *second);
             let raw = given.get_raw(id).or_else(|| given.get_raw(second?));
             let Some(raw) = raw else { return Ok(None) };
-            let text = |raw: &OsStr| match raw.to_str() {
-                Some(text) => Ok(text_in_toml(text)),
-                None => Err(format!("the value of {} is not UTF-8", flag.get_long().unwrap_or_default())),
-            };
-            let values = raw.map(text).collect::<Result<Vec<_>, _>>()?;
+            let values = raw.map(|raw| utf8(flag, raw).map(text_in_toml)).collect::<Result<Vec<_>, _>>()?;
             Ok(match takes_lists(flag) {
                 true => Some(format!("[{}]", values.join(", "))),
                 false => values.into_iter().next(),
@@ -273,10 +277,14 @@ fn value_in_toml(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<Op
     }
 }
 
-/// A decimal number is printed as a number, the words for true and false as these, and other text in quotes.
+/// The value of a flag as text.
+fn utf8<'a>(flag: &Arg, raw: &'a OsStr) -> Result<&'a str, String> {
+    raw.to_str().ok_or_else(|| format!("the value of {} is not UTF-8", flag.get_long().unwrap_or_default()))
+}
+
+/// A decimal number is printed as a number, and other text in quotes.
 fn text_in_toml(text: &str) -> String {
     match text.parse::<i64>() {
-        _ if matches!(text, "true" | "false") => text.to_owned(),
         Ok(number) if number.to_string() == text => number.to_string(),
         _ => TomlStringBuilder::new(text).as_default().to_toml_value(),
     }
@@ -309,10 +317,6 @@ mod tests {
         color: bool,
         #[arg(long, overrides_with = "color")]
         no_color: bool,
-        #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-        cache: Option<String>,
-        #[arg(long, overrides_with = "cache")]
-        no_cache: bool,
         #[arg(long, action = ArgAction::SetFalse)]
         plain: bool,
         #[arg(short, long, action = ArgAction::Count)]
@@ -385,13 +389,12 @@ mod tests {
     #[test]
     fn a_file_sets_each_kind_of_flag() {
         let text = "database = 'a, b'\ncolor = true\nplain = true\nverbose = 3\ntag = ['x', 7, true]\n\
-                    level = 'high'\nratio = 2.25\nmemory = false\ncache = true\nworkers = 1_0\n";
+                    level = 'high'\nratio = 2.25\nmemory = false\nworkers = 1_0\n";
         let program = program(text, "").expect("the settings are valid");
         assert_eq!(program.database, "a, b");
         assert!(program.color && !program.plain && !program.no_color && !program.memory && !program.hidden);
         assert_eq!((program.verbose, program.ratio, &*program.level), (3, 2.25, "high"));
         assert_eq!(program.tag, ["x", "7", "true"]);
-        assert!(program.cache.as_deref() == Some("true") && !program.no_cache);
         assert_eq!(program.settings.config().workers, Some(10));
         assert!(!program.settings.file.were_ignored());
     }
@@ -435,8 +438,8 @@ mod tests {
             ("list-backends = true", "list-backends: not a key, but a flag of the command line"),
             ("no-access-log = true", "no-access-log: not a key; write access-log = false"),
             ("no-color = true", "no-color: not a key; write color = false"),
-            ("color = 'yes'", "color: wants true or false, not a string"),
-            ("color = 1", "color: wants true or false, not a number"),
+            ("no-date-header = 'yes'", "no-date-header: wants true or false, not a string"),
+            ("no-server-header = 1", "no-server-header: wants true or false, not a number"),
             ("plain = ['x']", "plain: wants true or false, not a list"),
             ("workers = [1]", "workers: wants one value, not a list"),
             ("workers = 2001-01-01", "workers: wants a string or a number, not a date"),
@@ -511,17 +514,9 @@ mod tests {
 
     #[test]
     fn printed_settings_are_a_file_with_the_same_settings() {
-        let file = "access-log = true\ncolor = true\ncache = '/a'\nmax-fields = 9";
+        let file = "access-log = true\ncolor = true\nmax-fields = 9";
         let mut flags = vec!["--database", "\u{e9}\"\u{7}'\n\\", "--tag", "7", "--tag", "07", "--tag", "-"];
-        flags.extend([
-            "--bind",
-            "127.0.0.1:1,unix:/a b",
-            "--no-color",
-            "--no-cache",
-            "--plain",
-            "-vv",
-            "--ratio=-0.5",
-        ]);
+        flags.extend(["--bind", "127.0.0.1:1,unix:/a b", "--no-color", "--plain", "-vv", "--ratio=-0.5"]);
         flags.extend(["-w3", "--keep-alive", "500ms", "--unix-mode", "060", "--level", "high"]);
         flags.extend(["--forwarded-allow-ips", "10.0.0.0/8,unix", "--no-date-header", "--threads", "4"]);
         let text = print::<Program>(file, &flags);
@@ -536,7 +531,6 @@ mod tests {
             "max-fields = 9",
             "# max-age: 1h",
             "color = false",
-            "cache = false",
             "plain = true",
             "verbose = 2",
             "tag = [7, \"07\", \"-\"]",
@@ -565,7 +559,7 @@ mod tests {
             assert!(line.starts_with(flag.get_long().expect("it is a setting")), "{line}");
         }
         for line in
-            ["# keep-alive: 5s", "# workers: one per core", "log-level = \"info\"", "no-date-header = false"]
+            ["# keep-alive: 5s", "# workers: one per core", "log-level = \"info\"", "access-log = false"]
         {
             assert!(text.lines().any(|printed| printed == line), "{line} in {text}");
         }

@@ -38,11 +38,15 @@ const AREAS: [Area; 1] = [(
         ("a_streamed_body_is_polled_inside_of_the_span", streamed),
         ("a_handler_whose_peer_has_left_keeps_its_span", detached),
         ("a_trace_is_read_and_passed_on", traceparent),
+        ("the_requests_of_a_connection_of_http_2_have_spans_of_their_own", streams),
     ],
 )];
 
 /// Handlers overlap at their waits on one thread.
-const ONLY: [Only; 1] = [("tracing", "spans_of_handlers_that_overlap_on_a_thread_are_apart", is_event_loop)];
+const ONLY: [Only; 2] = [
+    ("tracing", "spans_of_handlers_that_overlap_on_a_thread_are_apart", is_event_loop),
+    ("tracing", "the_requests_of_a_connection_of_http_2_have_spans_of_their_own", is_event_loop),
+];
 
 fn is_event_loop(backend: Backend) -> bool {
     !blocks(backend)
@@ -408,4 +412,72 @@ fn traceparent(backend: Backend) {
         assert_eq!(closed(&path).field("trace_id"), trace_id);
         assert_eq!(path_of_event(&format!("hook of {path}: false")), None);
     }
+}
+
+/// A frame of HTTP/2 (RFC 9113, 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).expect("a short frame");
+    [&[0, 0, len, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// The frame of a GET request without a body. The indices are those of the static table (RFC 7541, A).
+fn headers(stream: u8, path: &str) -> Vec<u8> {
+    let len = u8::try_from(path.len()).expect("a short path");
+    frame(1, 0x5, stream, &[&[0x82, 0x86, 0x04, len], path.as_bytes(), &[0x01, 1, b'a']].concat())
+}
+
+fn streams(backend: Backend) {
+    let gate = Gate::default();
+    let (waits, detached) = (gate.clone(), gate.clone());
+    let server = start(backend, few_workers(backend), move |router| {
+        let detached = move |request: Request| {
+            let gate = detached.clone();
+            async move {
+                event(&request, "first");
+                gate.opened(request.runtime()).await;
+                event(&request, "behind");
+            }
+        };
+        router.get("/streams/detached", on_disconnect(OnDisconnect::Detach, detached)).get(
+            "/streams/wait/{n}",
+            move |request: Request| {
+                let gate = waits.clone();
+                async move {
+                    event(&request, "first");
+                    gate.opened(request.runtime()).await;
+                    event(&request, "then");
+                    let path = request.path().to_owned();
+                    Response::new("ok")
+                        .after(async move { tracing::info!(target: TARGET, "after of {path}") })
+                }
+            },
+        )
+    });
+    let paths = ["wait/1", "wait/2", "detached"].map(|rest| format!("/{backend}/streams/{rest}"));
+    let mut client = server.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send(frame(4, 0, 0, &[]));
+    for (path, stream) in paths.iter().zip([1, 3, 5]) {
+        client.send(headers(stream, path));
+        assert_eq!(path_of_event(&format!("first of {path}")).as_ref(), Some(path));
+    }
+    wait_until("no thread is inside of a span", || paths.iter().all(|path| requests(path)[0].is_left()));
+    // The peer gives the last one up.
+    client.send(frame(3, 0, 5, &[0, 0, 0, 8]));
+    gate.open();
+    let parents = [&paths[0], &paths[1]].map(|path| {
+        for what in ["then", "after"] {
+            assert_eq!(path_of_event(&format!("{what} of {path}")).as_ref(), Some(path));
+        }
+        let span = closed(path);
+        let route = format!("/{backend}/streams/wait/{{n}}");
+        assert_eq!(span.field("http.response.status_code"), Some("200"));
+        assert_eq!(span.field("http.route"), Some(route.as_str()));
+        assert_eq!(span.field("network.protocol.version"), Some("2"));
+        span.parent().expect("a connection").field("network.peer.port").map(str::to_owned)
+    });
+    let port = client.socket.local_addr().expect("a connected socket").port().to_string();
+    assert_eq!(parents, [Some(port.clone()), Some(port)]);
+    assert_eq!(path_of_event(&format!("behind of {}", paths[2])).as_ref(), Some(&paths[2]));
+    closed(&paths[2]);
 }

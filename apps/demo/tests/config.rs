@@ -104,9 +104,15 @@ fn a_switch_of_the_file_is_overridden_both_ways() {
     let (on, off) = (File::new("access-log = true"), File::new("access-log = false"));
     prints(&mut on.demo(&[]), "access-log = true");
     prints(&mut on.demo(&["--no-access-log"]), "access-log = false");
-    prints(on.demo(&[]).env("GEARSHIFT_ACCESS_LOG", "false"), "access-log = false");
+    prints(on.demo(&[]).env("GEARSHIFT_ACCESS_LOG", "off"), "access-log = false");
     prints(&mut off.demo(&["--access-log"]), "access-log = true");
-    prints(off.demo(&[]).env("GEARSHIFT_ACCESS_LOG", "true"), "access-log = true");
+    prints(off.demo(&[]).env("GEARSHIFT_ACCESS_LOG", "1"), "access-log = true");
+    // This one may also name a file.
+    let file = File::new("access-log = \"/x/access.log\"");
+    prints(&mut file.demo(&[]), "access-log = \"/x/access.log\"");
+    prints(&mut file.demo(&["--no-access-log"]), "access-log = false");
+    prints(&mut file.demo(&["--access-log", "-"]), "access-log = \"-\"");
+    prints(&mut file.demo(&["--access-log"]), "access-log = true");
 }
 
 #[test]
@@ -126,6 +132,10 @@ fn errors_are_one_line_with_the_file_the_line_and_the_key() {
         ("workers = 2\nkeep_alive = 5", "2: keep_alive: unknown key; did you mean keep-alive?"),
         ("\nworkers = 0", "2: workers: invalid value '0': not a number of 1 or more"),
         ("no-date-header = \"yes\"", "1: no-date-header: wants true or false, not a string"),
+        (
+            "access-log-format = \"xml\"",
+            "1: access-log-format: invalid value 'xml': not plain, common, combined or json",
+        ),
         ("workers = [1]", "1: workers: wants one value, not a list"),
         ("workers = 1\nworkers = 2", "2: duplicate key"),
     ] {

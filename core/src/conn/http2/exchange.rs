@@ -34,7 +34,6 @@ use crate::conn::maybe_tls::TlsSlot;
 use crate::conn::maybe_trace::{ConnectionTrace, RequestTrace, responds};
 use crate::conn::min_rate::{MinRate, WaitLimits};
 use crate::conn::service::Service;
-use crate::proto::BoxFuture;
 use crate::proto::body::{Body, Inner as BodyInner, Part};
 use crate::proto::encode::{BodyLength, http_date};
 use crate::proto::error::Error;
@@ -43,6 +42,7 @@ use crate::proto::request::Request;
 use crate::proto::response::{Response, TEXT};
 use crate::proto::response_state::{ResponseState, WrongLength, asks_to_close, status_instead};
 use crate::proto::trailers;
+use crate::proto::{BoxFuture, carry};
 use crate::runtime::clock::after;
 use crate::runtime::config::OnDisconnect;
 use crate::runtime::contained::{Contained, discard};
@@ -161,7 +161,8 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Writes the line of the access log, and counts the request. `is_sent` is whether the system has the last byte of the response.
+    /// Writes the line of the access log, and counts the request. `is_sent` is whether the system has the last byte of
+    /// the response.
     pub(super) fn log(&mut self, is_sent: bool) {
         if let Some(record) = self.record.take() {
             record.end(self.route, self.status, self.bytes, is_sent && self.end == End::Whole);
@@ -370,7 +371,7 @@ impl Exchange {
                 self.context.cancel.set();
                 if policy == OnDisconnect::Detach {
                     let rest = detached(future.take(), late.map(|late| late.at), route, &service);
-                    service.runtime.spawn_at(rest, TaskOrigin::Detached(route), true).detach();
+                    service.runtime.spawn_at(carry(rest), TaskOrigin::Detached(route), true).detach();
                 }
                 None
             }
