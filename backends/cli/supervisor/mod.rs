@@ -12,7 +12,7 @@
 //! | SIGHUP | each process is replaced: another one is started, and when it serves, an old one finishes its requests and ends. If the new one does not serve, the others stay |
 //! | SIGTTIN, SIGTTOU | there is one process more, or one less, at least 1 and at most [`MAX_PROCESSES`] |
 //! | SIGUSR1 | all processes open the files of their logs again |
-//! | SIGTERM, SIGINT | the kernel begins no more connections, and then all processes finish their requests; the exit status is the highest of theirs |
+//! | SIGTERM, SIGINT | with a drain delay, the processes are not ready any more until it is over; then the kernel begins no more connections, and then all processes finish their requests; the exit status is the highest of theirs |
 //! | the same again, SIGQUIT | all processes end at once |
 //! | a process asks to leave, after a SIGTERM of its own | it is replaced |
 //! | a process does not end in time | it is killed |
@@ -21,34 +21,35 @@
 //! when more of them serve. The messages between the two are in [`supervised`](super::supervised).
 //!
 //! One thread does all of this: it owns the processes, and waits for signals, for messages and for deadlines. Another
-//! one only passes signals on.
+//! one only passes signals on (`incoming.rs`).
 
 mod backoff;
+mod incoming;
+mod messages;
 mod process;
 mod program;
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gearshift_core::clock::after;
 use gearshift_core::{Config, Listener, ServeError, Server};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sd_notify::NotifyState;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1};
-use signal_hook::iterator::{Handle, Signals};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1};
 
 use self::backoff::Backoff;
+use self::incoming::Incoming;
+use self::messages::Messages;
 use self::process::{Process, State};
 use self::program::{Program, make_inheritable};
 use super::process_flags::MAX_PROCESSES;
 use super::supervised::{Command, Message};
 use super::{CANNOT_START, CUT, Settings, announce, fail};
+use crate::Backend;
 use crate::signals::SLACK;
-use crate::{Backend, systemd};
 
 /// The time that a process may take to end, beyond the time after which it ends itself, before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(3);
@@ -57,7 +58,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Runs the supervisor until all processes have ended. `config` is that of each process.
 pub(super) fn run(settings: &Settings, backend: Backend, config: Config, wanted: usize) -> ExitCode {
-    let grace = config.graceful_timeout;
+    let (grace, delay) = (config.graceful_timeout, config.drain_delay);
     let bound = backend.check(&config).and_then(|()| Server::bind(&settings.binds(), config));
     let server = match bound {
         Ok(server) => server,
@@ -65,50 +66,10 @@ pub(super) fn run(settings: &Settings, backend: Backend, config: Config, wanted:
     };
     announce(backend, &server, Some(wanted));
     let (listeners, ..) = server.into_parts();
-    let supervisor = Supervisor::new(listeners, wanted, settings.processes.start_timeout(), grace);
+    let supervisor = Supervisor::new(listeners, wanted, settings.processes.start_timeout(), grace, delay);
     match supervisor {
         Ok(mut supervisor) => ExitCode::from(supervisor.run()),
         Err(error) => fail(CANNOT_START, ServeError::System(error)),
-    }
-}
-
-/// The signals of this process, one byte for each.
-struct Incoming {
-    receiver: UnixStream,
-    handle: Handle,
-}
-
-impl Incoming {
-    fn start() -> io::Result<Incoming> {
-        let (receiver, mut sender) = UnixStream::pair()?;
-        receiver.set_nonblocking(true)?;
-        let all = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1];
-        let mut signals = Signals::new(all)?;
-        let handle = signals.handle();
-        thread::Builder::new().name("signals".into()).spawn(move || {
-            for signal in signals.forever() {
-                // The receiver lives as long as this thread.
-                let _ = sender.write_all(&[signal as u8]);
-            }
-        })?;
-        Ok(Incoming { receiver, handle })
-    }
-
-    fn next(&mut self) -> Option<i32> {
-        let mut byte = [0];
-        loop {
-            match self.receiver.read(&mut byte) {
-                Ok(1) => return Some(byte[0].into()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                _ => return None,
-            }
-        }
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        self.handle.close();
     }
 }
 
@@ -131,18 +92,13 @@ struct Supervisor {
     backoff: Backoff,
     start_timeout: Duration,
     grace: Duration,
+    /// The time between the first signal and the drain.
+    drain_delay: Duration,
+    /// When the drain begins whose delay has begun.
+    drains_at: Option<Instant>,
     /// The highest status of the processes that have ended since a stop was requested; `None` before that.
     stop: Option<u8>,
     messages: Messages,
-}
-
-/// What the messages to systemd have told.
-struct Messages {
-    is_ready: bool,
-    /// Whether systemd was told of a reload that has not ended.
-    is_reloading: bool,
-    /// Half of the interval of the watchdog, and the time of the next message.
-    watchdog: Option<(Duration, Instant)>,
 }
 
 impl Supervisor {
@@ -151,9 +107,9 @@ impl Supervisor {
         wanted: usize,
         start_timeout: Duration,
         grace: Duration,
+        drain_delay: Duration,
     ) -> io::Result<Supervisor> {
         listeners.iter().try_for_each(make_inheritable)?;
-        let watchdog = sd_notify::watchdog_enabled().map(|interval| (interval / 2, Instant::now()));
         Ok(Supervisor {
             program: Program::of_this_process()?,
             listeners,
@@ -167,8 +123,10 @@ impl Supervisor {
             backoff: Backoff::default(),
             start_timeout,
             grace,
+            drain_delay,
+            drains_at: None,
             stop: None,
-            messages: Messages { is_ready: false, is_reloading: false, watchdog },
+            messages: Messages::new(),
         })
     }
 
@@ -183,6 +141,9 @@ impl Supervisor {
                 return status;
             }
             self.kill_late();
+            if self.drains_at.is_some_and(|at| at <= Instant::now()) {
+                self.drain();
+            }
             match &self.stop {
                 Some(status) if self.processes.is_empty() => return *status,
                 Some(_) => {}
@@ -192,14 +153,15 @@ impl Supervisor {
                     }
                 }
             }
-            self.tell_systemd();
+            let is_complete = self.count(State::Serving) >= self.wanted;
+            self.messages.update(is_complete, self.is_replacing);
             self.wait();
         }
     }
 
     fn signalled(&mut self, signal: i32) {
         match signal {
-            SIGTERM | SIGINT if self.stop.is_none() => self.drain(),
+            SIGTERM | SIGINT if self.stop.is_none() => self.begin_stop(),
             SIGTERM | SIGINT | SIGQUIT => self.cut(),
             SIGUSR1 => self.processes.iter_mut().for_each(|process| process.tell(Command::Reopen)),
             _ if self.stop.is_some() => {}
@@ -208,10 +170,7 @@ impl Supervisor {
                 self.generation += 1;
                 self.backoff = Backoff::default();
                 self.replace();
-                if self.messages.is_ready && !self.messages.is_reloading {
-                    self.messages.is_reloading = true;
-                    systemd::tell_reloading();
-                }
+                self.messages.reloading();
             }
             SIGTTIN => self.want(self.wanted.saturating_add(1)),
             SIGTTOU => self.want(self.wanted - 1),
@@ -232,11 +191,23 @@ impl Supervisor {
         (self.is_replacing, self.has_told_wait) = (true, false);
     }
 
-    /// Begins a graceful stop.
+    /// Begins a graceful stop. With a drain delay, the processes serve as before until it is over, except that they tell
+    /// load balancers that they are not ready. No process is started any more.
+    fn begin_stop(&mut self) {
+        self.messages.stopping();
+        self.stop = Some(0);
+        if self.drain_delay.is_zero() || !self.has_served {
+            return self.drain();
+        }
+        log::info!("the processes are not ready any more, and begin to drain in {:?}", self.drain_delay);
+        self.processes.iter_mut().for_each(|process| process.tell(Command::Announce));
+        self.drains_at = Some(after(Instant::now(), self.drain_delay));
+    }
+
+    /// Drains all processes.
     fn drain(&mut self) {
         log::info!("finishing the requests in flight; send the signal again to stop at once");
-        systemd::send(&[NotifyState::Stopping]);
-        self.stop = Some(0);
+        self.drains_at = None;
         // The processes empty the queues, so these have to be complete. The sockets close with the last process that has
         // emptied them.
         Listener::close_all_to_new(&mut self.listeners);
@@ -254,9 +225,10 @@ impl Supervisor {
     fn cut(&mut self) {
         log::warn!("stopping at once");
         if self.stop.is_none() {
-            systemd::send(&[NotifyState::Stopping]);
+            self.messages.stopping();
             self.stop = Some(0);
         }
+        self.drains_at = None;
         self.listeners.clear();
         let deadline = Instant::now() + SLACK + KILL_AFTER;
         self.processes.iter_mut().for_each(|process| process.cut(deadline));
@@ -442,36 +414,12 @@ impl Supervisor {
         }
     }
 
-    /// Sends the messages to systemd for which it is time.
-    fn tell_systemd(&mut self) {
-        let serving = self.count(State::Serving);
-        let messages = &mut self.messages;
-        if self.stop.is_none() {
-            if !messages.is_ready && serving >= self.wanted {
-                messages.is_ready = true;
-                systemd::send(&[NotifyState::Ready]);
-            }
-            if messages.is_reloading && !self.is_replacing {
-                messages.is_reloading = false;
-                systemd::send(&[NotifyState::Ready]);
-            }
-            let now = Instant::now();
-            if let Some((half, next)) = &mut messages.watchdog
-                && messages.is_ready
-                && *next <= now
-            {
-                *next = now + *half;
-                systemd::send(&[NotifyState::Watchdog]);
-            }
-        }
-    }
-
     /// Waits for a signal, for a message, or for the next deadline.
     fn wait(&self) {
         let now = Instant::now();
-        let watchdog = self.messages.watchdog.filter(|_| self.messages.is_ready && self.stop.is_none());
         let deadlines = self.processes.iter().filter_map(|process| process.deadline);
-        let next = deadlines.chain(self.backoff.until(now)).chain(watchdog.map(|(_, at)| at)).min();
+        let deadlines = deadlines.chain(self.drains_at);
+        let next = deadlines.chain(self.backoff.until(now)).chain(self.messages.next()).min();
         let timeout = match next {
             // A millisecond more, because the system rounds the time down.
             Some(next) => {
@@ -481,7 +429,7 @@ impl Supervisor {
             None => PollTimeout::NONE,
         };
         let heard = self.processes.iter().filter_map(Process::to_hear);
-        let all = [self.signals.receiver.as_fd()].into_iter().chain(heard);
+        let all = [self.signals.socket()].into_iter().chain(heard);
         let mut descriptors: Vec<_> = all.map(|one| PollFd::new(one, PollFlags::POLLIN)).collect();
         if let Err(error) = poll(&mut descriptors, timeout)
             && error != nix::errno::Errno::EINTR
