@@ -28,7 +28,7 @@ pub(crate) struct Http2Flags {
     http2_connection_window: Option<u32>,
 
     /// Maximum number of bytes of each response of HTTP/2 that are buffered for a slow client [default: 64k]
-    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_HTTP2_SEND_BUFFER", value_parser = values::buffer)]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_HTTP2_SEND_BUFFER", value_parser = send_buffer)]
     http2_send_buffer: Option<usize>,
 }
 
@@ -50,6 +50,10 @@ fn stream_window(text: &str) -> Result<u32, String> {
 
 fn connection_window(text: &str) -> Result<u32, String> {
     window(text, Http2::MIN_CONNECTION_WINDOW)
+}
+
+fn send_buffer(text: &str) -> Result<usize, String> {
+    Ok(window(text, 1)? as usize)
 }
 
 fn window(text: &str, min: u32) -> Result<u32, String> {
@@ -114,6 +118,7 @@ mod tests {
             "--http2-stream-window 2g",
             "--http2-connection-window 65534",
             "--http2-send-buffer 0",
+            "--http2-send-buffer 2g",
         ] {
             assert_eq!(http2(flags), None, "{flags}");
         }

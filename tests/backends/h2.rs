@@ -50,6 +50,9 @@ pub(crate) const AREA: Area = (
         ("refuses_requests_beyond_the_limit_of_streams", too_many_streams),
         ("takes_a_body_as_the_handler_reads_it", upload),
         ("sends_a_body_as_the_peer_takes_it", download),
+        ("takes_the_largest_and_the_smallest_settings", extreme_settings),
+        ("gives_the_window_of_unread_bodies_back", unread),
+        ("sends_a_large_head", large_head),
         ("echoes_a_body_while_it_arrives", echo),
         ("passes_trailers_both_ways", trailers),
         ("frames_responses_without_a_body", bodiless),
@@ -322,6 +325,15 @@ fn app(seen: &Arc<Seen>) -> Router {
             request.runtime().sleep(Duration::from_millis(1)).await;
             std::thread::sleep(Duration::from_millis(60));
         })
+        .get(
+            "/large-head",
+            sync(|_| {
+                let value = HeaderValue::try_from("v".repeat(1000)).expect("a value");
+                (0..100).fold(Response::text("large"), |response, _| {
+                    response.append_header("x-large", value.clone())
+                })
+            }),
+        )
         .get("/close", sync(|_| Response::text("last").with_header("connection", "close")))
         .get("/upgrade", sync(|_| Response::upgrade(HeaderValue::from_static("loud"), async |_| ())))
         .get("/panic", sync(|_| -> &'static str { panic!("a handler panics, {}", common::ON_PURPOSE) }))
@@ -620,6 +632,53 @@ fn download(backend: Backend) {
         body.flow_control().release_capacity(received).expect("the bytes were received");
         let (rest, _) = read_all(body).await.expect("the rest");
         assert_eq!(received + rest.len(), LARGE);
+    });
+}
+
+fn extreme_settings(backend: Backend) {
+    for (window, streams, buffer) in [(1, 1, 1), (gearshift::Http2::MAX_WINDOW, u32::MAX, 1 << 30)] {
+        let (server, _) = start(backend, |config| {
+            let http2 = &mut config.http2;
+            (http2.stream_window, http2.max_streams, http2.send_buffer) = (window, streams, buffer);
+            http2.connection_window = window.max(65_535);
+            http2.max_resets = streams;
+        });
+        run(async {
+            let mut peer = Peer::connect(server.addr()).await;
+            assert_eq!(peer.get("/").await.text(), "hello");
+            let body = vec![b'x'; 2000];
+            let echo = peer.post("/echo", body.clone()).await;
+            assert!(echo.status == 200 && echo.body == body, "{window}");
+        });
+    }
+}
+
+/// Bodies that no handler reads fill the window of the connection several times.
+fn unread(backend: Backend) {
+    let (server, _) = serve(backend);
+    run(async {
+        let mut peer = Peer::connect(server.addr()).await;
+        wait_for_settings(&mut peer).await;
+        for _ in 0..20 {
+            let (response, mut body) = peer.begin(request(Method::POST, "/unread")).await;
+            // The server may reset the stream after its response, before it has the whole body.
+            let _ = send_all(&mut body, vec![0; 200_000].into(), true).await;
+            assert_eq!(response.await.expect("a response").status(), 200);
+        }
+        assert_eq!(peer.post("/length", vec![0; LARGE]).await.text(), LARGE.to_string());
+    });
+}
+
+/// The head needs several frames.
+fn large_head(backend: Backend) {
+    let (server, _) = serve(backend);
+    run(async {
+        let mut builder = Builder::new();
+        let builder = builder.max_header_list_size(1 << 20);
+        let mut peer = Peer::connect_with(server.addr(), builder).await;
+        let answer = peer.get("/large-head").await;
+        assert_eq!((answer.said(), answer.fields.get_all("x-large").iter().count()), ((200, "large"), 100));
+        assert_eq!(peer.get("/").await.text(), "hello");
     });
 }
 

@@ -40,7 +40,8 @@ pub struct Http2 {
     /// The number of bytes of all request bodies together that a peer may send before their handlers read them: the
     /// memory that one connection can hold. From 65,535 to [`Http2::MAX_WINDOW`].
     pub connection_window: u32,
-    /// The number of bytes of one response that wait for the peer before more of it is produced, at least 1.
+    /// The number of bytes of one response that wait for the peer before more of it is produced, from 1 to
+    /// [`Http2::MAX_WINDOW`].
     pub send_buffer: usize,
 }
 
@@ -56,7 +57,11 @@ impl Http2 {
         let checks = [
             ("http2.max_streams", "is 0", self.max_streams == 0),
             ("http2.max_resets", "is 0", self.max_resets == 0),
-            ("http2.send_buffer", "is 0", self.send_buffer == 0),
+            (
+                "http2.send_buffer",
+                "is not between 1 and 2,147,483,647",
+                !u32::try_from(self.send_buffer).is_ok_and(|bytes| is_window(bytes, 1)),
+            ),
             ("http2.stream_window", "is not between 1 and 2,147,483,647", !is_window(self.stream_window, 1)),
             (
                 "http2.connection_window",
@@ -78,5 +83,41 @@ impl Default for Http2 {
             connection_window: 1024 * 1024,
             send_buffer: 64 * 1024,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_no_connection_can_have_are_invalid() {
+        let with = |change: fn(&mut Http2)| {
+            let mut http2 = Http2::default();
+            change(&mut http2);
+            http2.invalid().map(|(setting, _)| setting)
+        };
+        assert_eq!(with(|_| {}), None);
+        assert_eq!(with(|http2| http2.max_streams = 0), Some("http2.max_streams"));
+        assert_eq!(with(|http2| http2.max_resets = 0), Some("http2.max_resets"));
+        for bytes in [0, 1 << 31] {
+            let mut http2 = Http2 { send_buffer: bytes as usize, ..Http2::default() };
+            assert_eq!(http2.invalid().map(|(setting, _)| setting), Some("http2.send_buffer"));
+            http2 = Http2 { stream_window: bytes, ..Http2::default() };
+            assert_eq!(http2.invalid().map(|(setting, _)| setting), Some("http2.stream_window"));
+        }
+        for bytes in [65_534, 1 << 31] {
+            let http2 = Http2 { connection_window: bytes, ..Http2::default() };
+            assert_eq!(http2.invalid().map(|(setting, _)| setting), Some("http2.connection_window"));
+        }
+        let largest = Http2 {
+            max_streams: u32::MAX,
+            max_resets: u32::MAX,
+            stream_window: Http2::MAX_WINDOW,
+            connection_window: Http2::MAX_WINDOW,
+            send_buffer: Http2::MAX_WINDOW as usize,
+            ..Http2::default()
+        };
+        assert_eq!(largest.invalid(), None);
     }
 }
