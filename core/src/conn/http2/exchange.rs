@@ -162,7 +162,8 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Writes the line of the access log, and counts the request. `is_sent` is whether the system has the last byte of the response.
+    /// Writes the line of the access log, and counts the request. `is_sent` is whether the system has the last byte of
+    /// the response.
     pub(super) fn log(&mut self, is_sent: bool) {
         if let Some(record) = self.record.take() {
             record.end(self.route, self.status, self.bytes, is_sent && self.end == End::Whole);
