@@ -897,6 +897,7 @@ fn malformed_trailers(backend: Backend) {
     let mut raw = Raw::connect(server.addr(), &[]);
     raw.send(frame(HEADERS, END_HEADERS, 1, &section("POST", "/read", &[])));
     raw.send(frame(DATA, 0, 1, b"data"));
+    seen.expect_begun(1);
     let capital = [&[0, 1][..], b"X", &[1], b"y"].concat();
     raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &capital));
     let reset = raw.expect("a reset", |frame| matches!(frame.kind, RST_STREAM | GOAWAY));
