@@ -18,7 +18,7 @@ pub(crate) struct Http2Flags {
     #[arg(long, value_name = "N", env = "GEARSHIFT_HTTP2_MAX_RESETS", value_parser = count)]
     http2_max_resets: Option<u32>,
 
-    /// Bytes of one request body of HTTP/2 that may wait for the handler [default: 256k]
+    /// Bytes of one request body of HTTP/2 that may wait for the handler, 16k or more [default: 256k]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_HTTP2_STREAM_WINDOW", value_parser = stream_window)]
     http2_stream_window: Option<u32>,
 
@@ -27,8 +27,8 @@ pub(crate) struct Http2Flags {
     #[arg(value_parser = connection_window)]
     http2_connection_window: Option<u32>,
 
-    /// Maximum number of bytes of each response of HTTP/2 that are buffered for a slow client [default: 64k]
-    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_HTTP2_SEND_BUFFER", value_parser = values::buffer)]
+    /// Maximum number of bytes of each response of HTTP/2 that are buffered for a slow client, 16k or more [default: 64k]
+    #[arg(long, value_name = "SIZE", env = "GEARSHIFT_HTTP2_SEND_BUFFER", value_parser = send_buffer)]
     http2_send_buffer: Option<usize>,
 }
 
@@ -45,11 +45,15 @@ fn count(text: &str) -> Result<u32, String> {
 }
 
 fn stream_window(text: &str) -> Result<u32, String> {
-    window(text, 1)
+    window(text, Http2::FRAME)
 }
 
 fn connection_window(text: &str) -> Result<u32, String> {
     window(text, Http2::MIN_CONNECTION_WINDOW)
+}
+
+fn send_buffer(text: &str) -> Result<usize, String> {
+    Ok(window(text, Http2::FRAME)? as usize)
 }
 
 fn window(text: &str, min: u32) -> Result<u32, String> {
@@ -94,12 +98,12 @@ mod tests {
     #[test]
     fn each_flag_sets_its_setting() {
         assert_eq!(http2(""), Some(Http2::default()));
-        let flags = "--http2 off --http2-max-streams 1 --http2-max-resets 2 --http2-stream-window 3 \
-                     --http2-connection-window 65535 --http2-send-buffer 4k";
+        let flags = "--http2 off --http2-max-streams 1 --http2-max-resets 2 --http2-stream-window 20k \
+                     --http2-connection-window 65535 --http2-send-buffer 16k";
         assert_eq!(
             format!("{:?}", http2(flags).expect("the flags are valid")),
-            "Http2 { enabled: false, max_streams: 1, max_resets: 2, stream_window: 3, connection_window: 65535, \
-             send_buffer: 4096 }"
+            "Http2 { enabled: false, max_streams: 1, max_resets: 2, stream_window: 20480, connection_window: 65535, \
+             send_buffer: 16384 }"
         );
     }
 
@@ -110,10 +114,11 @@ mod tests {
             "--http2-max-streams 0",
             "--http2-max-streams 4294967296",
             "--http2-max-resets 0",
-            "--http2-stream-window 0",
+            "--http2-stream-window 16383",
             "--http2-stream-window 2g",
             "--http2-connection-window 65534",
-            "--http2-send-buffer 0",
+            "--http2-send-buffer 16383",
+            "--http2-send-buffer 2g",
         ] {
             assert_eq!(http2(flags), None, "{flags}");
         }

@@ -50,6 +50,9 @@ pub(crate) const AREA: Area = (
         ("refuses_requests_beyond_the_limit_of_streams", too_many_streams),
         ("takes_a_body_as_the_handler_reads_it", upload),
         ("sends_a_body_as_the_peer_takes_it", download),
+        ("takes_the_largest_and_the_smallest_settings", extreme_settings),
+        ("gives_the_window_of_unread_bodies_back", unread),
+        ("sends_a_large_head", large_head),
         ("echoes_a_body_while_it_arrives", echo),
         ("passes_trailers_both_ways", trailers),
         ("frames_responses_without_a_body", bodiless),
@@ -97,6 +100,8 @@ pub(crate) const AREA: Area = (
         ("serves_nghttp", programs::nghttp),
         ("serves_h2load", programs::h2load),
         ("serves_grpc", grpc::python),
+        ("passes_the_cases_of_httpwg", programs::httpwg),
+        ("fails_a_body_with_malformed_trailers", malformed_trailers),
     ],
 );
 
@@ -145,9 +150,11 @@ impl Seen {
         self.expect("the handlers are dropped", &self.dropped, n);
     }
 
-    fn body(&self) -> String {
-        wait_until("the body has ended", || lock(&self.body).is_some());
-        lock(&self.body).take().unwrap_or_default()
+    /// Waits for the end of `n` handlers of `/read`, none of which may have read a whole body.
+    fn expect_no_body(&self, n: usize) {
+        self.expect_dropped(n);
+        let body = lock(&self.body).take();
+        assert!(body.is_none_or(|body| !body.starts_with("Ok")), "the handler sees a whole body");
     }
 }
 
@@ -226,6 +233,7 @@ fn app(seen: &Arc<Seen>) -> Router {
         .get("/detach", on_disconnect(OnDisconnect::Detach, rest))
         .get("/short", timeout(Duration::from_millis(20), short))
         .get("/large", sync(|_| vec![b'x'; LARGE]))
+        .get("/medium", sync(|_| vec![b'x'; MEDIUM]))
         .get(
             "/pieces",
             sync(move |_| {
@@ -322,6 +330,15 @@ fn app(seen: &Arc<Seen>) -> Router {
             request.runtime().sleep(Duration::from_millis(1)).await;
             std::thread::sleep(Duration::from_millis(60));
         })
+        .get(
+            "/large-head",
+            sync(|_| {
+                let value = HeaderValue::try_from("v".repeat(1000)).expect("a value");
+                (0..100).fold(Response::text("large"), |response, _| {
+                    response.append_header("x-large", value.clone())
+                })
+            }),
+        )
         .get("/close", sync(|_| Response::text("last").with_header("connection", "close")))
         .get("/upgrade", sync(|_| Response::upgrade(HeaderValue::from_static("loud"), async |_| ())))
         .get("/panic", sync(|_| -> &'static str { panic!("a handler panics, {}", common::ON_PURPOSE) }))
@@ -348,6 +365,7 @@ fn app(seen: &Arc<Seen>) -> Router {
 }
 
 const LARGE: usize = 8 << 20;
+const MEDIUM: usize = 200_000;
 const PIECE: usize = 16 << 10;
 const PIECES: usize = LARGE / PIECE;
 
@@ -532,13 +550,13 @@ fn many(backend: Backend) {
         let mut peer = Peer::connect(server.addr()).await;
         let mut responses = Vec::new();
         for n in 0..300_usize {
-            let path = ["/", "/large", "/field/x-n"][n % 3];
+            let path = ["/", "/medium", "/field/x-n"][n % 3];
             let head = with(request(Method::GET, path), "x-n", "n");
             responses.push((path, tokio::spawn(answer(peer.send(head).await))));
         }
         for (path, response) in responses {
             let answer = response.await.expect("a task").expect("a response");
-            let expected = if path == "/large" { LARGE } else { answer.text().len() };
+            let expected = if path == "/medium" { MEDIUM } else { answer.text().len() };
             assert_eq!((answer.status.as_u16(), answer.body.len()), (200, expected), "{path}");
         }
     });
@@ -623,6 +641,60 @@ fn download(backend: Backend) {
     });
 }
 
+fn extreme_settings(backend: Backend) {
+    use gearshift::Http2;
+    for (window, streams, buffer) in
+        [(Http2::FRAME, 1, Http2::FRAME), (Http2::MAX_WINDOW, u32::MAX, Http2::MAX_WINDOW)]
+    {
+        let (server, _) = start(backend, |config| {
+            let http2 = &mut config.http2;
+            (http2.stream_window, http2.max_streams, http2.send_buffer) = (window, streams, buffer as usize);
+            http2.connection_window = window.max(Http2::MIN_CONNECTION_WINDOW);
+            http2.max_resets = streams;
+        });
+        run(async {
+            let mut peer = Peer::connect(server.addr()).await;
+            assert_eq!(peer.get("/").await.text(), "hello");
+            let body = vec![b'x'; 200_000];
+            let (response, mut stream) = peer.begin(request(Method::POST, "/echo")).await;
+            let sent = body.clone();
+            let sending = tokio::spawn(async move { send_all(&mut stream, sent.into(), true).await });
+            let echo = answer(response).await.expect("a response");
+            sending.await.expect("a task").expect("the server reads");
+            assert!(echo.status == 200 && echo.body == body, "{window}");
+        });
+    }
+}
+
+/// Bodies that no handler reads fill the window of the connection several times.
+fn unread(backend: Backend) {
+    let (server, _) = serve(backend);
+    run(async {
+        let mut peer = Peer::connect(server.addr()).await;
+        wait_for_settings(&mut peer).await;
+        for _ in 0..20 {
+            let (response, mut body) = peer.begin(request(Method::POST, "/unread")).await;
+            // The server may reset the stream after its response, before it has the whole body.
+            let _ = send_all(&mut body, vec![0; 200_000].into(), true).await;
+            assert_eq!(response.await.expect("a response").status(), 200);
+        }
+        assert_eq!(peer.post("/length", vec![0; LARGE]).await.text(), LARGE.to_string());
+    });
+}
+
+/// The head needs several frames.
+fn large_head(backend: Backend) {
+    let (server, _) = serve(backend);
+    run(async {
+        let mut builder = Builder::new();
+        let builder = builder.max_header_list_size(1 << 20);
+        let mut peer = Peer::connect_with(server.addr(), builder).await;
+        let answer = peer.get("/large-head").await;
+        assert_eq!((answer.said(), answer.fields.get_all("x-large").iter().count()), ((200, "large"), 100));
+        assert_eq!(peer.get("/").await.text(), "hello");
+    });
+}
+
 fn echo(backend: Backend) {
     let (server, _) = serve(backend);
     run(async {
@@ -685,8 +757,6 @@ fn bodiless(backend: Backend) {
             let given = response.headers().get("content-length").map(|value| value.to_str().unwrap_or("?"));
             assert_eq!((given, is_end), (length, true), "{method} {path}");
         }
-        let unread = peer.post("/unread", vec![0; 1000]).await;
-        assert_eq!(unread.text(), "unread");
     });
 }
 
@@ -809,17 +879,30 @@ fn refused_bodies(backend: Backend) {
 
 fn wrong_length(backend: Backend) {
     let (server, seen) = serve(backend);
-    for body in ["too short", "much too long"] {
+    for (n, body) in ["too short", "much too long"].into_iter().enumerate() {
         let mut raw = Raw::connect(server.addr(), &[]);
         let head = section("POST", "/read", &[("content-length", "11")]);
         raw.send(frame(HEADERS, END_HEADERS, 1, &head));
         raw.send(frame(DATA, END_STREAM, 1, body.as_bytes()));
         let reset = raw.expect(body, |frame| frame.stream == 1);
         assert_eq!((reset.kind, reset.code()), (RST_STREAM, Reason::PROTOCOL_ERROR.into()), "{body}");
-        assert!(!seen.body().starts_with("Ok"), "the handler sees a whole body");
+        seen.expect_no_body(n + 1);
         raw.send(get(3, "/"));
         assert_eq!(raw.expect("another response", |frame| frame.kind == DATA).payload, b"hello");
     }
+}
+
+fn malformed_trailers(backend: Backend) {
+    let (server, seen) = serve(backend);
+    let mut raw = Raw::connect(server.addr(), &[]);
+    raw.send(frame(HEADERS, END_HEADERS, 1, &section("POST", "/read", &[])));
+    raw.send(frame(DATA, 0, 1, b"data"));
+    seen.expect_begun(1);
+    let capital = [&[0, 1][..], b"X", &[1], b"y"].concat();
+    raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &capital));
+    let reset = raw.expect("a reset", |frame| matches!(frame.kind, RST_STREAM | GOAWAY));
+    assert_eq!(reset.code(), u32::from(Reason::PROTOCOL_ERROR));
+    seen.expect_no_body(1);
 }
 
 fn wrong_response(backend: Backend) {

@@ -35,16 +35,20 @@ pub struct Http2 {
     /// more than it pays ("rapid reset", CVE-2023-44487).
     pub max_resets: u32,
     /// The number of bytes of one request body that a peer may send before the handler reads them (RFC 9113, 5.2), from
-    /// 1 to [`Http2::MAX_WINDOW`].
+    /// [`Http2::FRAME`] to [`Http2::MAX_WINDOW`].
     pub stream_window: u32,
     /// The number of bytes of all request bodies together that a peer may send before their handlers read them: the
     /// memory that one connection can hold. From 65,535 to [`Http2::MAX_WINDOW`].
     pub connection_window: u32,
-    /// The number of bytes of one response that wait for the peer before more of it is produced, at least 1.
+    /// The number of bytes of one response that wait for the peer before more of it is produced, from
+    /// [`Http2::FRAME`] to [`Http2::MAX_WINDOW`].
     pub send_buffer: usize,
 }
 
 impl Http2 {
+    /// The largest frame that each peer accepts (RFC 9113, 4.2), and the smallest window and buffer of a stream. Smaller
+    /// ones would divide all bodies into small frames.
+    pub const FRAME: u32 = 16_384;
     /// The largest window: 2 GiB less 1 byte (RFC 9113, 6.9.1).
     pub const MAX_WINDOW: u32 = (1 << 31) - 1;
     /// The smallest window of a connection, with which each one begins (RFC 9113, 6.9.2).
@@ -56,8 +60,16 @@ impl Http2 {
         let checks = [
             ("http2.max_streams", "is 0", self.max_streams == 0),
             ("http2.max_resets", "is 0", self.max_resets == 0),
-            ("http2.send_buffer", "is 0", self.send_buffer == 0),
-            ("http2.stream_window", "is not between 1 and 2,147,483,647", !is_window(self.stream_window, 1)),
+            (
+                "http2.send_buffer",
+                "is not between 16,384 and 2,147,483,647",
+                !u32::try_from(self.send_buffer).is_ok_and(|bytes| is_window(bytes, Http2::FRAME)),
+            ),
+            (
+                "http2.stream_window",
+                "is not between 16,384 and 2,147,483,647",
+                !is_window(self.stream_window, Http2::FRAME),
+            ),
             (
                 "http2.connection_window",
                 "is not between 65,535 and 2,147,483,647",
@@ -78,5 +90,41 @@ impl Default for Http2 {
             connection_window: 1024 * 1024,
             send_buffer: 64 * 1024,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_no_connection_can_have_are_invalid() {
+        let with = |change: fn(&mut Http2)| {
+            let mut http2 = Http2::default();
+            change(&mut http2);
+            http2.invalid().map(|(setting, _)| setting)
+        };
+        assert_eq!(with(|_| {}), None);
+        assert_eq!(with(|http2| http2.max_streams = 0), Some("http2.max_streams"));
+        assert_eq!(with(|http2| http2.max_resets = 0), Some("http2.max_resets"));
+        for bytes in [0, Http2::FRAME - 1, 1 << 31] {
+            let mut http2 = Http2 { send_buffer: bytes as usize, ..Http2::default() };
+            assert_eq!(http2.invalid().map(|(setting, _)| setting), Some("http2.send_buffer"));
+            http2 = Http2 { stream_window: bytes, ..Http2::default() };
+            assert_eq!(http2.invalid().map(|(setting, _)| setting), Some("http2.stream_window"));
+        }
+        for bytes in [65_534, 1 << 31] {
+            let http2 = Http2 { connection_window: bytes, ..Http2::default() };
+            assert_eq!(http2.invalid().map(|(setting, _)| setting), Some("http2.connection_window"));
+        }
+        let largest = Http2 {
+            max_streams: u32::MAX,
+            max_resets: u32::MAX,
+            stream_window: Http2::MAX_WINDOW,
+            connection_window: Http2::MAX_WINDOW,
+            send_buffer: Http2::MAX_WINDOW as usize,
+            ..Http2::default()
+        };
+        assert_eq!(largest.invalid(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Clients of HTTP/2 as whole programs, where they are installed.
 
-use gearshift::Backend;
+use gearshift::{Backend, BodyError, Request, Router};
+use test_support::server::Running;
 
 use super::{LARGE, serve, with_tls};
 use crate::tls::programs::run;
@@ -65,4 +66,58 @@ pub(super) fn h2load(backend: Backend) {
     let Some((is_success, out, err)) = run("h2load", &args, "", false) else { return };
     let all = "requests: 1000 total, 1000 started, 1000 done, 1000 succeeded, 0 failed, 0 errored, 0 timeout";
     assert!(is_success && out.contains(all), "{out} {err}");
+}
+
+/// The cases of httpwg that fail. In most of them `h2` ends the stream or the connection with `PROTOCOL_ERROR` where the RFC
+/// has a more precise code.
+const FAILING: [&str; 16] = [
+    // The frame does not end its field section, so the server waits for more.
+    "client sends push promise frame",
+    // `h2` drops the pseudo-header field, and nobody sees it.
+    "sends headers frame with pseudo header in trailer",
+    "closed sends headers frame",
+    "closed sends headers frame after rst stream",
+    "half closed remote sends data frame",
+    "half closed remote sends headers frame",
+    "invalid header block fragment",
+    "sends data frame on invalid stream state",
+    "sends ping frame with invalid length",
+    "sends priority frame with invalid length",
+    "sends rst stream frame with invalid length",
+    "sends settings frame with ack and payload",
+    "sends settings frame with invalid length",
+    "sends settings initial window size with exceeded max window size value",
+    "sends settings initial window size with invalid value",
+    "sends window update frame with invalid length",
+];
+
+/// The suite is `HTTPWG`, see `tests/h2/run`.
+pub(super) fn httpwg(backend: Backend) {
+    let Ok(suite) = std::env::var("HTTPWG") else {
+        return eprintln!("HTTPWG names no suite, so nothing is tested");
+    };
+    // The suite breaks rules in the body of a request for `/`, which must not be answered before.
+    let reads = async |request: Request| {
+        request.bytes().await?;
+        Ok::<_, BodyError>("hello")
+    };
+    let server = Running::start(backend, super::patient(backend), move |_| {
+        Router::new().get("/", reads).post("/", reads)
+    });
+    // A busy machine is late.
+    let args =
+        ["--address", &server.addr().to_string(), "--connect-timeout", "5000", "--frame-timeout", "3000"];
+    let (_, out, err) = run(&suite, &args, "", false).expect("the suite is installed");
+    let text: String = [out, err].concat().replace("\u{1b}[", "\u{1b}");
+    let cases = |what: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.split_once(what));
+        let names = lines.filter_map(|(_, name)| name.rsplit_once(" :: "));
+        // The colours of a terminal end a name.
+        names.map(|(_, name)| name.split('\u{1b}').next().unwrap_or(name).trim().to_owned()).collect()
+    };
+    let (passed, failed) = (cases("Test passed: "), cases("Test failed: "));
+    println!("{backend}: {} cases have passed, {} have not", passed.len(), failed.len());
+    let unknown: Vec<_> = failed.iter().filter(|name| !FAILING.contains(&name.as_str())).collect();
+    assert!(unknown.is_empty(), "{unknown:?}\n{text}");
+    assert!(passed.len() >= 90, "{text}");
 }

@@ -30,6 +30,7 @@ use crate::conn::handler::{Answer, RouteOptions};
 use crate::conn::http2::body::{RequestBody, Responder};
 use crate::conn::http2::request::{Meaning, Refused, convert};
 use crate::conn::http2::timers::{Deadline, Timers};
+use crate::conn::liveness::EndOfWait;
 use crate::conn::maybe_tls::TlsSlot;
 use crate::conn::maybe_trace::{ConnectionTrace, RequestTrace, responds};
 use crate::conn::min_rate::{MinRate, WaitLimits};
@@ -318,13 +319,6 @@ impl Exchange {
         let policy = options.on_disconnect.unwrap_or(service.config.on_disconnect);
         let timeout = options.timeout.unwrap_or(service.config.handler_timeout);
         let mut late: Option<Extendable> = None;
-        // It exists for a moment.
-        #[allow(clippy::large_enum_variant)]
-        enum Outcome {
-            Answered(Contained<Response>),
-            TimedOut,
-            Left,
-        }
         let outcome = poll_fn(|cx| {
             route.enter();
             let since = service.clock.coarse();
@@ -334,15 +328,15 @@ impl Exchange {
                 Ok(Poll::Ready(response)) => {
                     let response = Contained::new(response);
                     service.runtime.stalls().polled(since, service.clock.coarse(), route, 1);
-                    return Poll::Ready(Outcome::Answered(response));
+                    return Poll::Ready(Ok(response));
                 }
                 Ok(Poll::Pending) => {
                     service.runtime.stalls().polled(since, service.clock.coarse(), route, 1);
                 }
-                Err(panic) => return Poll::Ready(Outcome::Answered(without_close(panicked(route, panic)))),
+                Err(panic) => return Poll::Ready(Ok(without_close(panicked(route, panic)))),
             }
             if policy != OnDisconnect::Ignore && lock(respond).poll_reset(cx).is_ready() {
-                return Poll::Ready(Outcome::Left);
+                return Poll::Ready(Err(EndOfWait::PeerLeft));
             }
             let now = service.clock.now();
             let late = late.get_or_insert_with(|| Extendable::new(after(now, timeout)));
@@ -353,7 +347,7 @@ impl Exchange {
                 *late = Extendable::new(at);
             }
             if late.has_passed(now, timeout) {
-                return Poll::Ready(Outcome::TimedOut);
+                return Poll::Ready(Err(EndOfWait::TimedOut));
             }
             self.deadline.set(late.at, cx.waker());
             Poll::Pending
@@ -361,13 +355,13 @@ impl Exchange {
         .await;
         self.deadline.clear();
         match outcome {
-            Outcome::Answered(response) => Some(response),
-            Outcome::TimedOut => {
+            Ok(response) => Some(response),
+            Err(EndOfWait::TimedOut) => {
                 self.context.cancel.set();
                 future.clear();
                 Some(without_close(handler_timed_out(route)))
             }
-            Outcome::Left => {
+            Err(EndOfWait::PeerLeft) => {
                 self.context.cancel.set();
                 if policy == OnDisconnect::Detach {
                     let rest = detached(future.take(), late.map(|late| late.at), route, &service);

@@ -215,7 +215,7 @@ impl<T: Transport> Session<T> {
         while let Poll::Ready(Some(ended)) = self.exchanges.poll_next_unpin(cx) {
             match ended.end {
                 End::Whole => self.resets = self.resets.saturating_sub(1),
-                End::Left => self.resets += 1,
+                End::Left => self.resets = self.resets.saturating_add(1),
                 End::Cut => {}
             }
             self.ended.push(ended);

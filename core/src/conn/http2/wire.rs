@@ -36,6 +36,8 @@ pub(super) struct Wire<T> {
     is_blocked: bool,
     /// Whether a write has failed.
     pub(super) has_failed: bool,
+    /// Whether the peer has ended its sending side, or a read has failed.
+    has_ended: bool,
     /// The number of bytes that were read and written in this turn.
     read: usize,
     written: usize,
@@ -60,6 +62,7 @@ impl<T: Transport> Wire<T> {
             writing: MinRate::default(),
             is_blocked: false,
             has_failed: false,
+            has_ended: false,
             read: 0,
             written: 0,
         }
@@ -138,6 +141,9 @@ impl<T: Transport> Wire<T> {
         if !self.read_buffer.is_empty() {
             return Poll::Ready(Ok(true));
         }
+        if self.has_ended {
+            return Poll::Ready(Ok(false));
+        }
         if self.read >= MAX_PER_TURN {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -146,7 +152,9 @@ impl<T: Transport> Wire<T> {
         if !matches!(read, Poll::Ready(Ok(1..))) {
             self.read_buffer.release();
         }
-        let n = ready!(read)?;
+        let read = ready!(read);
+        self.has_ended = !matches!(read, Ok(1..));
+        let n = read?;
         self.read += n;
         self.service.counters().here().received(n);
         Poll::Ready(Ok(n > 0))
