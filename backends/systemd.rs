@@ -37,6 +37,7 @@ enum Told {
 
 /// The messages of a server, which end when this is dropped.
 pub(crate) struct Messages {
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only a command line has reloads"))]
     told: Arc<Mutex<Told>>,
     _subscription: Subscription,
 }

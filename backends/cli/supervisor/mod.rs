@@ -21,15 +21,15 @@
 //! when more of them serve. The messages between the two are in [`supervised`](super::supervised).
 //!
 //! One thread does all of this: it owns the processes, and waits for signals, for messages and for deadlines. Another
-//! one only passes signals on.
+//! one only passes signals on (`incoming.rs`).
 
 mod backoff;
+mod incoming;
+mod messages;
 mod process;
 mod program;
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::thread;
@@ -37,18 +37,18 @@ use std::time::{Duration, Instant};
 
 use gearshift_core::{Config, Listener, ServeError, Server};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sd_notify::NotifyState;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1};
-use signal_hook::iterator::{Handle, Signals};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1};
 
 use self::backoff::Backoff;
+use self::incoming::Incoming;
+use self::messages::Messages;
 use self::process::{Process, State};
 use self::program::{Program, make_inheritable};
 use super::process_flags::MAX_PROCESSES;
 use super::supervised::{Command, Message};
 use super::{CANNOT_START, CUT, Settings, announce, fail};
+use crate::Backend;
 use crate::signals::SLACK;
-use crate::{Backend, systemd};
 
 /// The time that a process may take to end, beyond the time after which it ends itself, before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(3);
@@ -69,46 +69,6 @@ pub(super) fn run(settings: &Settings, backend: Backend, config: Config, wanted:
     match supervisor {
         Ok(mut supervisor) => ExitCode::from(supervisor.run()),
         Err(error) => fail(CANNOT_START, ServeError::System(error)),
-    }
-}
-
-/// The signals of this process, one byte for each.
-struct Incoming {
-    receiver: UnixStream,
-    handle: Handle,
-}
-
-impl Incoming {
-    fn start() -> io::Result<Incoming> {
-        let (receiver, mut sender) = UnixStream::pair()?;
-        receiver.set_nonblocking(true)?;
-        let all = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1];
-        let mut signals = Signals::new(all)?;
-        let handle = signals.handle();
-        thread::Builder::new().name("signals".into()).spawn(move || {
-            for signal in signals.forever() {
-                // The receiver lives as long as this thread.
-                let _ = sender.write_all(&[signal as u8]);
-            }
-        })?;
-        Ok(Incoming { receiver, handle })
-    }
-
-    fn next(&mut self) -> Option<i32> {
-        let mut byte = [0];
-        loop {
-            match self.receiver.read(&mut byte) {
-                Ok(1) => return Some(byte[0].into()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                _ => return None,
-            }
-        }
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        self.handle.close();
     }
 }
 
@@ -136,15 +96,6 @@ struct Supervisor {
     messages: Messages,
 }
 
-/// What the messages to systemd have told.
-struct Messages {
-    is_ready: bool,
-    /// Whether systemd was told of a reload that has not ended.
-    is_reloading: bool,
-    /// Half of the interval of the watchdog, and the time of the next message.
-    watchdog: Option<(Duration, Instant)>,
-}
-
 impl Supervisor {
     fn new(
         listeners: Vec<Listener>,
@@ -153,7 +104,6 @@ impl Supervisor {
         grace: Duration,
     ) -> io::Result<Supervisor> {
         listeners.iter().try_for_each(make_inheritable)?;
-        let watchdog = sd_notify::watchdog_enabled().map(|interval| (interval / 2, Instant::now()));
         Ok(Supervisor {
             program: Program::of_this_process()?,
             listeners,
@@ -168,7 +118,7 @@ impl Supervisor {
             start_timeout,
             grace,
             stop: None,
-            messages: Messages { is_ready: false, is_reloading: false, watchdog },
+            messages: Messages::new(),
         })
     }
 
@@ -192,7 +142,8 @@ impl Supervisor {
                     }
                 }
             }
-            self.tell_systemd();
+            let is_complete = self.count(State::Serving) >= self.wanted;
+            self.messages.update(is_complete, self.is_replacing);
             self.wait();
         }
     }
@@ -208,10 +159,7 @@ impl Supervisor {
                 self.generation += 1;
                 self.backoff = Backoff::default();
                 self.replace();
-                if self.messages.is_ready && !self.messages.is_reloading {
-                    self.messages.is_reloading = true;
-                    systemd::tell_reloading();
-                }
+                self.messages.reloading();
             }
             SIGTTIN => self.want(self.wanted.saturating_add(1)),
             SIGTTOU => self.want(self.wanted - 1),
@@ -235,7 +183,7 @@ impl Supervisor {
     /// Begins a graceful stop.
     fn drain(&mut self) {
         log::info!("finishing the requests in flight; send the signal again to stop at once");
-        systemd::send(&[NotifyState::Stopping]);
+        self.messages.stopping();
         self.stop = Some(0);
         // The processes empty the queues, so these have to be complete. The sockets close with the last process that has
         // emptied them.
@@ -254,7 +202,7 @@ impl Supervisor {
     fn cut(&mut self) {
         log::warn!("stopping at once");
         if self.stop.is_none() {
-            systemd::send(&[NotifyState::Stopping]);
+            self.messages.stopping();
             self.stop = Some(0);
         }
         self.listeners.clear();
@@ -442,36 +390,11 @@ impl Supervisor {
         }
     }
 
-    /// Sends the messages to systemd for which it is time.
-    fn tell_systemd(&mut self) {
-        let serving = self.count(State::Serving);
-        let messages = &mut self.messages;
-        if self.stop.is_none() {
-            if !messages.is_ready && serving >= self.wanted {
-                messages.is_ready = true;
-                systemd::send(&[NotifyState::Ready]);
-            }
-            if messages.is_reloading && !self.is_replacing {
-                messages.is_reloading = false;
-                systemd::send(&[NotifyState::Ready]);
-            }
-            let now = Instant::now();
-            if let Some((half, next)) = &mut messages.watchdog
-                && messages.is_ready
-                && *next <= now
-            {
-                *next = now + *half;
-                systemd::send(&[NotifyState::Watchdog]);
-            }
-        }
-    }
-
     /// Waits for a signal, for a message, or for the next deadline.
     fn wait(&self) {
         let now = Instant::now();
-        let watchdog = self.messages.watchdog.filter(|_| self.messages.is_ready && self.stop.is_none());
         let deadlines = self.processes.iter().filter_map(|process| process.deadline);
-        let next = deadlines.chain(self.backoff.until(now)).chain(watchdog.map(|(_, at)| at)).min();
+        let next = deadlines.chain(self.backoff.until(now)).chain(self.messages.next()).min();
         let timeout = match next {
             // A millisecond more, because the system rounds the time down.
             Some(next) => {
@@ -481,7 +404,7 @@ impl Supervisor {
             None => PollTimeout::NONE,
         };
         let heard = self.processes.iter().filter_map(Process::to_hear);
-        let all = [self.signals.receiver.as_fd()].into_iter().chain(heard);
+        let all = [self.signals.socket()].into_iter().chain(heard);
         let mut descriptors: Vec<_> = all.map(|one| PollFd::new(one, PollFlags::POLLIN)).collect();
         if let Err(error) = poll(&mut descriptors, timeout)
             && error != nix::errno::Errno::EINTR
