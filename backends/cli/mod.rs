@@ -114,7 +114,7 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
 use gearshift_core::{App, Config, Endpoint, Report, ServeError, Server};
 use nix::poll::PollTimeout;
 
-use crate::signals::SignalGuard;
+use crate::signals::{SLACK, SignalGuard};
 #[cfg(feature = "http2")]
 use http2_flags::Http2Flags;
 use log_queue::{LogQueue, Output, is_writable};
@@ -296,6 +296,9 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     }
     let binds = supervised.as_ref().map_or_else(|| settings.binds(), Supervised::binds);
     descriptors::raise_limit(&config, binds.len());
+    if has_siblings && settings.observe.metrics_bind.is_some() {
+        return fail(USAGE, "--metrics-bind is for one process, and cannot be used with --processes");
+    }
     if let Some(processes) = processes {
         return supervisor::run(settings, backend, config, processes);
     }
@@ -306,6 +309,10 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
             let _ = ACCESS_LOG.set(access_log);
         }
         Err(error) => return fail(CANNOT_START, error),
+    }
+    if supervised.is_some() && !config.drain_delay.is_zero() {
+        // The supervisor ends the delay, after it has closed the queues. This one is for a supervisor that does not.
+        config.drain_delay = config.drain_delay.saturating_add(SLACK);
     }
     let bound = backend.check(&config).and_then(|()| Server::bind(&binds, config));
     let guarded = bound.and_then(|server| {

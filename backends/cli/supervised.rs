@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | the process | `+` | it serves |
 //! | the process | `-` | SIGTERM has asked it to stop; the supervisor starts another one in its place first |
+//! | the supervisor | `a` | a stop is announced: readiness ends, and `d` follows after the drain delay |
 //! | the supervisor | `d` | stop: finish the requests in flight |
 //! | the supervisor | `c` | stop at once |
 //! | the supervisor | `r` | open the files of the log again |
@@ -63,6 +64,8 @@ impl Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Command {
+    /// A stop is announced: readiness ends.
+    Announce = b'a',
     /// Stop, and finish the requests in flight.
     Drain = b'd',
     /// Stop at once.
@@ -73,7 +76,8 @@ pub(super) enum Command {
 
 impl Command {
     fn of(byte: u8) -> Option<Command> {
-        [Command::Drain, Command::Cut, Command::Reopen].into_iter().find(|command| *command as u8 == byte)
+        let all = [Command::Announce, Command::Drain, Command::Cut, Command::Reopen];
+        all.into_iter().find(|command| *command as u8 == byte)
     }
 }
 
@@ -170,29 +174,38 @@ impl Drop for Guard {
     }
 }
 
-/// Obeys the commands until the end of the supervisor.
+/// Obeys the commands until the end of the supervisor. `stops` tells the watchdog: once of a stop, and once more of one
+/// that is forced.
 fn obey(mut control: UnixStream, shutdown: &Shutdown, reopen: impl Fn(), stops: impl Fn()) {
+    let mut told = 0;
+    let mut stops = |times| {
+        (told..times).for_each(|_| stops());
+        told = told.max(times);
+    };
     loop {
         let command = match read(&mut control) {
             Some(byte) => Command::of(byte),
             None => {
                 log::warn!("the supervisor has ended; finishing the requests in flight");
-                shutdown.graceful();
-                return stops();
+                shutdown.drain();
+                return stops(1);
             }
         };
         match command {
+            Some(Command::Announce) => {
+                shutdown.graceful();
+                stops(1);
+            }
+            // The drain delay is over, or another process has taken the place of this one.
             Some(Command::Drain) => {
                 log::info!("finishing the requests in flight");
-                shutdown.graceful();
-                stops();
+                shutdown.drain();
+                stops(1);
             }
             Some(Command::Cut) => {
                 log::warn!("stopping at once");
-                shutdown.graceful();
                 shutdown.force();
-                stops();
-                stops();
+                stops(2);
             }
             Some(Command::Reopen) => reopen(),
             None => log::warn!("the supervisor has sent a command that this version does not know"),
@@ -228,4 +241,33 @@ fn has_peer(control: BorrowedFd<'_>, id: u32) -> bool {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn has_peer(_: BorrowedFd<'_>, id: u32) -> bool {
     std::os::unix::process::parent_id() == id
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use gearshift_core::Phase;
+
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_told_once_of_a_stop_and_again_of_a_forced_one() {
+        for (commands, phase, expected) in [
+            ("", Phase::Graceful, 1),
+            ("r", Phase::Graceful, 1),
+            ("ad", Phase::Graceful, 1),
+            ("dd", Phase::Graceful, 1),
+            ("c", Phase::Forced, 2),
+            ("adcc", Phase::Forced, 2),
+        ] {
+            let (mut supervisor, control) = UnixStream::pair().expect("a pair of sockets");
+            supervisor.write_all(commands.as_bytes()).expect("the buffer has room");
+            drop(supervisor);
+            let (shutdown, reopened, told) = (Shutdown::new(), Cell::new(false), Cell::new(0));
+            obey(control, &shutdown, || reopened.set(true), || told.set(told.get() + 1));
+            assert_eq!((shutdown.phase(), told.get()), (phase, expected), "{commands}");
+            assert_eq!(reopened.get(), commands.contains('r'));
+        }
+    }
 }

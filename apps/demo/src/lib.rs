@@ -9,7 +9,8 @@ mod streams;
 mod work;
 
 use gearshift::{
-    Body, Bytes, Request, Response, Router, StatusCode, blocking, compute, header, metrics, sync,
+    Body, Bytes, Request, Response, Router, StatusCode, blocking, compute, header, healthz, metrics, readyz,
+    sync,
 };
 
 /// The application.
@@ -35,6 +36,8 @@ pub fn app() -> Router {
         .get("/sse", sync(streams::ticks))
         .get("/panic", sync(panic))
         .get("/metrics", metrics())
+        .get("/healthz", healthz())
+        .get("/readyz", readyz())
 }
 
 /// A body that is serialised for each request.

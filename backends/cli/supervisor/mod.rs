@@ -12,7 +12,7 @@
 //! | SIGHUP | each process is replaced: another one is started, and when it serves, an old one finishes its requests and ends. If the new one does not serve, the others stay |
 //! | SIGTTIN, SIGTTOU | there is one process more, or one less, at least 1 and at most [`MAX_PROCESSES`] |
 //! | SIGUSR1 | all processes open the files of their logs again |
-//! | SIGTERM, SIGINT | the kernel begins no more connections, and then all processes finish their requests; the exit status is the highest of theirs |
+//! | SIGTERM, SIGINT | with a drain delay, the processes are not ready any more until it is over; then the kernel begins no more connections, and then all processes finish their requests; the exit status is the highest of theirs |
 //! | the same again, SIGQUIT | all processes end at once |
 //! | a process asks to leave, after a SIGTERM of its own | it is replaced |
 //! | a process does not end in time | it is killed |
@@ -35,6 +35,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gearshift_core::clock::after;
 use gearshift_core::{Config, Listener, ServeError, Server};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1};
@@ -57,7 +58,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Runs the supervisor until all processes have ended. `config` is that of each process.
 pub(super) fn run(settings: &Settings, backend: Backend, config: Config, wanted: usize) -> ExitCode {
-    let grace = config.graceful_timeout;
+    let (grace, delay) = (config.graceful_timeout, config.drain_delay);
     let bound = backend.check(&config).and_then(|()| Server::bind(&settings.binds(), config));
     let server = match bound {
         Ok(server) => server,
@@ -65,7 +66,7 @@ pub(super) fn run(settings: &Settings, backend: Backend, config: Config, wanted:
     };
     announce(backend, &server, Some(wanted));
     let (listeners, ..) = server.into_parts();
-    let supervisor = Supervisor::new(listeners, wanted, settings.processes.start_timeout(), grace);
+    let supervisor = Supervisor::new(listeners, wanted, settings.processes.start_timeout(), grace, delay);
     match supervisor {
         Ok(mut supervisor) => ExitCode::from(supervisor.run()),
         Err(error) => fail(CANNOT_START, ServeError::System(error)),
@@ -91,6 +92,10 @@ struct Supervisor {
     backoff: Backoff,
     start_timeout: Duration,
     grace: Duration,
+    /// The time between the first signal and the drain.
+    drain_delay: Duration,
+    /// When the drain begins whose delay has begun.
+    drains_at: Option<Instant>,
     /// The highest status of the processes that have ended since a stop was requested; `None` before that.
     stop: Option<u8>,
     messages: Messages,
@@ -102,6 +107,7 @@ impl Supervisor {
         wanted: usize,
         start_timeout: Duration,
         grace: Duration,
+        drain_delay: Duration,
     ) -> io::Result<Supervisor> {
         listeners.iter().try_for_each(make_inheritable)?;
         Ok(Supervisor {
@@ -117,6 +123,8 @@ impl Supervisor {
             backoff: Backoff::default(),
             start_timeout,
             grace,
+            drain_delay,
+            drains_at: None,
             stop: None,
             messages: Messages::new(),
         })
@@ -133,6 +141,9 @@ impl Supervisor {
                 return status;
             }
             self.kill_late();
+            if self.drains_at.is_some_and(|at| at <= Instant::now()) {
+                self.drain();
+            }
             match &self.stop {
                 Some(status) if self.processes.is_empty() => return *status,
                 Some(_) => {}
@@ -150,7 +161,7 @@ impl Supervisor {
 
     fn signalled(&mut self, signal: i32) {
         match signal {
-            SIGTERM | SIGINT if self.stop.is_none() => self.drain(),
+            SIGTERM | SIGINT if self.stop.is_none() => self.begin_stop(),
             SIGTERM | SIGINT | SIGQUIT => self.cut(),
             SIGUSR1 => self.processes.iter_mut().for_each(|process| process.tell(Command::Reopen)),
             _ if self.stop.is_some() => {}
@@ -180,11 +191,23 @@ impl Supervisor {
         (self.is_replacing, self.has_told_wait) = (true, false);
     }
 
-    /// Begins a graceful stop.
-    fn drain(&mut self) {
-        log::info!("finishing the requests in flight; send the signal again to stop at once");
+    /// Begins a graceful stop. With a drain delay, the processes serve as before until it is over, except that they tell
+    /// load balancers that they are not ready. No process is started any more.
+    fn begin_stop(&mut self) {
         self.messages.stopping();
         self.stop = Some(0);
+        if self.drain_delay.is_zero() || !self.has_served {
+            return self.drain();
+        }
+        log::info!("the processes are not ready any more, and begin to drain in {:?}", self.drain_delay);
+        self.processes.iter_mut().for_each(|process| process.tell(Command::Announce));
+        self.drains_at = Some(after(Instant::now(), self.drain_delay));
+    }
+
+    /// Drains all processes.
+    fn drain(&mut self) {
+        log::info!("finishing the requests in flight; send the signal again to stop at once");
+        self.drains_at = None;
         // The processes empty the queues, so these have to be complete. The sockets close with the last process that has
         // emptied them.
         Listener::close_all_to_new(&mut self.listeners);
@@ -205,6 +228,7 @@ impl Supervisor {
             self.messages.stopping();
             self.stop = Some(0);
         }
+        self.drains_at = None;
         self.listeners.clear();
         let deadline = Instant::now() + SLACK + KILL_AFTER;
         self.processes.iter_mut().for_each(|process| process.cut(deadline));
@@ -394,6 +418,7 @@ impl Supervisor {
     fn wait(&self) {
         let now = Instant::now();
         let deadlines = self.processes.iter().filter_map(|process| process.deadline);
+        let deadlines = deadlines.chain(self.drains_at);
         let next = deadlines.chain(self.backoff.until(now)).chain(self.messages.next()).min();
         let timeout = match next {
             // A millisecond more, because the system rounds the time down.

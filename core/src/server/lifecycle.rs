@@ -122,7 +122,7 @@ fn serve(mut server: Server, app: App, workers: &mut impl Workers) -> Result<Rep
     // Leaving.
     if let Some(drains_at) = shutdown.drains_at().filter(|_| !shutdown.is_requested()) {
         let delay = service.config().drain_delay;
-        log::info!("the server is not ready any more, and begins to drain in {delay:?}");
+        log::info!("the server is not ready any more, and begins to drain in {delay:?} at most");
         block_on_until(Some(drains_at), shutdown.reached(Phase::Graceful));
         shutdown.drain();
     }

@@ -383,6 +383,7 @@ fn a_server_that_cannot_start_is_one_line_and_its_status() {
     refused(&["--processes", "257"], 2);
     refused(&["--drain-idle", "later"], 2);
     refused(&["--start-timeout", "0"], 2);
+    refused(&["--metrics-bind", "127.0.0.1:0"], 2);
 }
 
 #[test]
@@ -454,5 +455,35 @@ fn idle_connections_are_not_cut_off_from_their_next_request() {
 #[test]
 fn no_request_is_lost_while_instances_behind_haproxy_are_restarted() {
     let rounds = number(MORE_RESTARTS).unwrap_or(1);
-    each_backend(|backend| haproxy::restarts(backend, &["--drain-idle", "wait"], rounds));
+    each_backend(|backend| haproxy::restarts(backend, rounds));
+}
+
+#[test]
+fn all_processes_are_ready_until_the_drain_delay_begins_and_serve_until_it_is_over() {
+    each_backend(|backend| {
+        let mut supervisor = Supervisor::start(backend, &["--processes", "2", "--drain-delay", "600s"]);
+        supervisor.expect_serving(2);
+        let readiness = |client: &mut Client| client.get("/readyz").status;
+        assert!((0..10).all(|_| readiness(&mut supervisor.client()) == 200), "{backend}");
+        // A process that is replaced stops without the delay, and is not seen to leave.
+        let before = supervisor.serving();
+        supervisor.signal(Signal::HUP);
+        supervisor.expect_line("the processes are replaced", 1);
+        before.iter().for_each(|id| supervisor.expect_gone(*id));
+        assert!((0..10).all(|_| readiness(&mut supervisor.client()) == 200), "{backend}");
+        supervisor.signal(Signal::TERM);
+        supervisor.expect_line("the server is not ready any more", 2);
+        assert!((0..10).all(|_| readiness(&mut supervisor.client()) == 503), "{backend}");
+        answers(&supervisor);
+        supervisor.signal(Signal::TERM);
+        assert!(supervisor.status().is_some(), "{}", supervisor.log());
+    });
+    let mut supervisor =
+        Supervisor::start(Backend::available()[0], &["--processes", "2", "--drain-delay", "100ms"]);
+    supervisor.expect_serving(2);
+    supervisor.signal(Signal::TERM);
+    assert_eq!(supervisor.status(), Some(0), "{}", supervisor.log());
+    let log = supervisor.log();
+    let position = |what: &str| log.find(what).unwrap_or_else(|| panic!("'{what}' is not in {log}"));
+    assert!(position("the processes are not ready any more") < position("finishing the requests in flight;"));
 }
