@@ -48,8 +48,17 @@ pub struct UsageDelta {
 impl Usage {
     /// The usage of a process group without its leader, which is the guard.
     pub fn of_group(group: u32) -> Usage {
+        Usage::of_members(group, |pid| pid != group)
+    }
+
+    /// The usage of a process group.
+    pub fn of_group_with_leader(group: u32) -> Usage {
+        Usage::of_members(group, |_| true)
+    }
+
+    fn of_members(group: u32, is_counted: impl Fn(u32) -> bool) -> Usage {
         let mut usage = Usage::default();
-        for pid in numbers("/proc").filter(|pid| *pid != group) {
+        for pid in numbers("/proc").filter(|pid| is_counted(*pid)) {
             let directory = format!("/proc/{pid}");
             let stat = fs::read_to_string(format!("{directory}/stat")).unwrap_or_default();
             if let Some((of, user, system)) = parse_stat(&stat)
