@@ -9,7 +9,7 @@ mod raw;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use futures_lite::stream;
@@ -79,6 +79,7 @@ pub(crate) const AREA: Area = (
         ("runs_tasks_after_a_response", after),
         ("logs_each_request", access_log),
         ("counts_requests_and_responses", statistics),
+        ("counts_the_latency_of_each_route", histograms),
         ("logs_handlers_that_stall_their_loop", stalls),
         ("closes_a_connection_without_requests", idle),
         ("closes_a_connection_without_a_first_request", silent),
@@ -1207,6 +1208,39 @@ fn statistics(backend: Backend) {
         }
         assert_eq!(peer.get("/stats").await.text(), "1 4");
     });
+}
+
+/// The responses of two routes alternate on the thread.
+fn histograms(backend: Backend) {
+    let mut config = patient(backend);
+    config.route_histograms = 10;
+    let (seen, (tell, told)) = (Arc::new(Seen::default()), mpsc::channel());
+    let shared = seen.clone();
+    let server = Running::start(backend, config, move |runtime: Runtime| {
+        tell.send(runtime).expect("the test waits");
+        app(&shared)
+    });
+    let runtime = told.recv().expect("the application has started");
+    run(async {
+        let mut peer = Peer::connect(server.addr()).await;
+        let waiting =
+            [peer.send(request(Method::GET, "/gate")).await, peer.send(request(Method::GET, "/gate")).await];
+        seen.expect_begun(2);
+        for path in ["/", "/missing", "/"] {
+            peer.get(path).await;
+        }
+        seen.is_open.store(true, Ordering::SeqCst);
+        for response in waiting {
+            answer(response).await.expect("a response");
+        }
+    });
+    let counts = || {
+        let routes = runtime.stats().routes;
+        let mut counts: Vec<_> = routes.iter().map(|route| (route.route, route.count())).collect();
+        counts.sort();
+        counts
+    };
+    wait_until("all requests are counted", || counts() == [("(none)", 1), ("/", 2), ("/gate", 2)]);
 }
 
 fn stalls(backend: Backend) {
