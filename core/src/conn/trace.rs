@@ -166,20 +166,25 @@ impl RequestTrace {
     }
 
     /// Records the route whose handler has answered the request.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn answers(&self, route: RouteName) {
-        if let (Some(span), Some(route)) = (&self.0, route.route()) {
-            span.record("http.route", route);
+        if let Some(span) = &self.0 {
+            record_answer(span, route);
         }
     }
 
     /// Records the route and the status, and ends the span.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(&mut self, status: StatusCode, route: RouteName) {
         if self.0.is_some() {
-            self.answers(route);
-            self.0.take().iter().for_each(|span| record_status(span, status));
+            self.end_traced(status, route);
         }
+    }
+
+    #[cold]
+    fn end_traced(&mut self, status: StatusCode, route: RouteName) {
+        self.answers(route);
+        self.0.take().iter().for_each(|span| record_status(span, status));
     }
 
     /// The rest of a handler inside of the span, which ends with it.
@@ -213,6 +218,13 @@ fn known(method: &Method) -> Option<&'static str> {
 pub(crate) fn responds(status: StatusCode) {
     if RequestTrace::is_wanted() {
         record_status(&Span::current(), status);
+    }
+}
+
+#[cold]
+fn record_answer(span: &Span, route: RouteName) {
+    if let Some(route) = route.route() {
+        span.record("http.route", route);
     }
 }
 
