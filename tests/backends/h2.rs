@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::stream;
 use gearshift::{
@@ -24,7 +24,7 @@ use test_support::backend::few_workers;
 use test_support::client::Client;
 use test_support::server::{Launched, Running};
 use test_support::suite::Area;
-use test_support::{app as common, logs, wait_until};
+use test_support::{PATIENCE, app as common, logs, wait_until};
 
 use crate::tls::peer::{connect as connect_tls, shake_hands};
 use crate::tls::pki::{Authority, Certified};
@@ -85,12 +85,14 @@ pub(crate) const AREA: Area = (
         ("closes_a_connection_without_a_first_request", silent),
         ("closes_a_connection_of_age", age),
         ("closes_a_connection_after_its_last_request", last_request),
+        ("refuses_requests_of_a_peer_that_is_deaf_to_goaway", deaf_to_goaway),
         ("closes_a_connection_if_a_handler_says_so", close),
         ("finishes_requests_during_a_stop", stop),
         ("answers_the_first_request_during_a_stop", stop_before_the_first),
         ("cuts_requests_at_a_forced_stop", forced_stop),
         ("ends_a_connection_that_resets_requests_at_once", reset_flood),
         ("ends_a_connection_that_resets_many_requests", slow_reset_flood),
+        ("ends_a_connection_whose_requests_run_on", ignored_reset_flood),
         ("keeps_a_connection_that_resets_few_requests", few_resets),
         ("does_not_keep_a_connection_alive_for_pings", pings),
         ("answers_settings_and_pings", settings_flood),
@@ -1315,6 +1317,37 @@ fn last_request(backend: Backend) {
     });
 }
 
+/// A peer that does not reply to the `PING` behind `GOAWAY`, and sends further requests.
+fn deaf_to_goaway(backend: Backend) {
+    let (server, seen) = start(backend, |config| {
+        (config.max_requests, config.linger) = (Some(2), Duration::from_millis(50));
+        config.http2.max_resets = 3;
+    });
+    let mut raw = Raw::connect(server.addr(), &[]);
+    // The connection is never without a request.
+    raw.send([get(1, "/gate"), get(3, "/")].concat());
+    let deadline = Instant::now() + PATIENCE;
+    let mut refused = 0;
+    let mut next = (5..).step_by(2);
+    let end = loop {
+        assert!(Instant::now() < deadline, "the connection takes requests for ever");
+        // The replies pace the peer.
+        let frame = raw.try_frame_of(&[DATA, RST_STREAM, GOAWAY]).expect("a reply");
+        match frame.kind {
+            RST_STREAM => {
+                assert_eq!(frame.code(), u32::from(Reason::REFUSED_STREAM));
+                refused += 1;
+            }
+            GOAWAY if frame.code() == 0 => continue,
+            GOAWAY => break frame,
+            _ => assert_eq!(refused, 0, "a request is answered after another was refused"),
+        }
+        raw.send(get(next.next().expect("a stream"), "/"));
+    };
+    assert_eq!((Some(end.code()), refused), (CALM, 3));
+    seen.expect_dropped(1);
+}
+
 fn close(backend: Backend) {
     let (server, seen) = serve(backend);
     run(async {
@@ -1451,6 +1484,34 @@ fn few_resets(backend: Backend) {
         raw.send(get(4 * n + 3, "/"));
         assert_eq!(raw.expect("a response", |frame| frame.kind == DATA).payload, b"hello");
     }
+}
+
+/// Handlers run on that do not depend on the peer. The streams of their requests no longer count.
+fn ignored_reset_flood(backend: Backend) {
+    const MOST: usize = 4 + 6;
+    let (server, seen) = start(backend, |config| {
+        (config.http2.max_streams, config.http2.max_resets) = (4, 6);
+    });
+    let mut raw = Raw::connect(server.addr(), &[]);
+    for n in 0..20 * MOST {
+        let stream = 2 * u32::try_from(n).expect("a small number") + 1;
+        // The reply tells that the server has seen what precedes it.
+        let bytes = [get(stream, "/ignore"), reset(stream), frame(PING, 0, 0, &[7; 8])].concat();
+        if raw.try_send(&bytes).is_err() {
+            break;
+        }
+        match raw.try_frame_of(&[PING, GOAWAY]) {
+            Ok(frame) if !is_goaway(&frame) => {}
+            Ok(frame) => {
+                assert_eq!(Some(frame.code()), CALM);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    seen.expect_begun(MOST);
+    seen.is_open.store(true, Ordering::SeqCst);
+    seen.expect("the handlers are done", &seen.done, MOST);
 }
 
 fn pings(backend: Backend) {

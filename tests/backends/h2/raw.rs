@@ -127,6 +127,16 @@ impl Raw {
         }
     }
 
+    /// The next frame of one of these kinds. Others are dropped, and nothing is acknowledged.
+    pub(super) fn try_frame_of(&mut self, kinds: &[u8]) -> Result<Frame, String> {
+        loop {
+            let frame = self.try_frame()?;
+            if kinds.contains(&frame.kind) {
+                return Ok(frame);
+            }
+        }
+    }
+
     fn acknowledge(&mut self, received: &Frame) {
         if received.flags & ACK == 0 && matches!(received.kind, PING | SETTINGS) {
             let payload = if received.kind == PING { &received.payload[..] } else { &[] };

@@ -16,14 +16,14 @@
 //! | what ends a connection | how |
 //! | --- | --- |
 //! | no request within `header_timeout` since it was accepted; `keep_alive`, `max_age` and `max_requests`; a stop after the first request; `Connection: close` of a handler | `GOAWAY`; requests that have arrived are answered |
-//! | more than `max_resets` requests that were given up, or the floods that `h2` limits | `GOAWAY` with `ENHANCE_YOUR_CALM`, at once |
+//! | more than `max_resets` requests that were given up or run on so, or the floods that `h2` limits | `GOAWAY` with `ENHANCE_YOUR_CALM`, at once |
 //! | a peer that violates the protocol | `GOAWAY`, at once |
 //! | a peer that takes no bytes within `write_timeout` and `min_rate`; a forced stop | it is closed |
 //! | a peer that ends its sending side | its requests are given up |
 //!
 //! A `GOAWAY` of the first kind is sent twice (RFC 9113, 6.8): the first allows all streams, so that a request that is on
 //! the way is answered, and the second, after the reply of the peer to a `PING`, allows no more. A peer that does not
-//! reply is given `linger` after its last response.
+//! reply is given `linger` after its last response, and its requests are refused `linger` after the first.
 
 mod body;
 mod exchange;
@@ -55,6 +55,8 @@ use crate::conn::transport::Transport;
 use crate::proto::BoxFuture;
 use crate::runtime::clock::after;
 use crate::runtime::config::Config;
+#[cfg(doc)]
+use crate::runtime::config::OnDisconnect;
 use crate::runtime::task::lock;
 
 /// The number of streams that the peer may reset before the connection has seen them. `h2` counts these.
@@ -183,7 +185,17 @@ impl<T: Transport> Session<T> {
                     Poll::Pending => return,
                 },
                 Step::Open(connection) => match connection.poll_accept(cx) {
-                    Poll::Ready(Some(Ok((request, respond)))) => {
+                    Poll::Ready(Some(Ok((request, mut respond)))) => {
+                        if self.is_past_the_end() {
+                            respond.send_reset(Reason::REFUSED_STREAM);
+                            self.resets = self.resets.saturating_add(1);
+                            self.limit_resets();
+                            continue;
+                        }
+                        if self.has_too_many_exchanges() {
+                            self.calm();
+                            continue;
+                        }
                         self.served += 1;
                         self.exchanges.push(Box::pin(exchange(request, respond, self.shared.clone())));
                         if self.service.config.max_requests.is_some_and(|max| self.served >= max) {
@@ -223,15 +235,38 @@ impl<T: Transport> Session<T> {
         if had_exchanges && self.exchanges.is_empty() {
             self.idle_since = self.service.clock.now();
         }
-        if self.resets > self.service.config.http2.max_resets
-            && let Step::Open(connection) = &mut self.step
-        {
-            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            self.shared.has_acted.store(true, Ordering::Release);
-            self.resets = 0;
-        }
+        self.limit_resets();
         if self.shared.must_close.load(Ordering::Acquire) {
             self.close();
+        }
+    }
+
+    /// Whether requests are refused: the peer has not replied to the `PING` behind `GOAWAY` for [`Config::linger`].
+    fn is_past_the_end(&self) -> bool {
+        let Some(since) = self.closing_since else { return false };
+        after(since, self.service.config.linger) <= self.service.clock.now()
+    }
+
+    /// Ends the connection if its peer has given up too many requests.
+    fn limit_resets(&mut self) {
+        if self.resets > self.service.config.http2.max_resets {
+            self.calm();
+            self.resets = 0;
+        }
+    }
+
+    /// Whether too many requests run on that the peer has given up ([`OnDisconnect::Ignore`]). `h2` does not count their
+    /// streams any more.
+    fn has_too_many_exchanges(&self) -> bool {
+        let limits = &self.service.config.http2;
+        self.exchanges.len() >= limits.max_streams.saturating_add(limits.max_resets) as usize
+    }
+
+    /// Ends the connection at once: its peer does too much that is no use to it.
+    fn calm(&mut self) {
+        if let Step::Open(connection) = &mut self.step {
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            self.shared.has_acted.store(true, Ordering::Release);
         }
     }
 
