@@ -76,6 +76,7 @@ pub(crate) const AREA: Area = (
         ("does_not_count_the_wait_for_the_body_as_time_of_the_handler", slow_body),
         ("cuts_a_response_that_the_peer_takes_byte_by_byte", slow_reader),
         ("cuts_a_connection_whose_peer_does_not_read", no_reader),
+        ("holds_few_pieces_of_a_response_for_a_peer_that_does_not_read", crumbs),
         ("runs_tasks_after_a_response", after),
         ("logs_each_request", access_log),
         ("counts_requests_and_responses", statistics),
@@ -213,6 +214,7 @@ fn app(seen: &Arc<Seen>) -> Router {
     let (gated, left, rest, short) = (waits(seen), waits(seen), waits(seen), waits(seen));
     let (produced, held, read, after, sent) =
         (seen.clone(), seen.clone(), seen.clone(), seen.clone(), seen.clone());
+    let crumbs = seen.clone();
     Router::new()
         .get("/", sync(|_| "hello"))
         .get(
@@ -246,6 +248,17 @@ fn app(seen: &Arc<Seen>) -> Router {
                     Ok::<_, Infallible>(Bytes::from_static(&[b'x'; PIECE]))
                 });
                 Response::new(Body::from_stream(stream::iter(pieces.take(PIECES))))
+            }),
+        )
+        .get(
+            "/crumbs",
+            sync(move |_| {
+                let seen = crumbs.clone();
+                let crumbs = std::iter::repeat_with(move || {
+                    seen.produced.fetch_add(1, Ordering::SeqCst);
+                    Ok::<_, Infallible>(Bytes::from_static(b"x"))
+                });
+                Response::new(Body::from_stream(stream::iter(crumbs)))
             }),
         )
         .get(
@@ -1130,6 +1143,34 @@ fn no_reader(backend: Backend) {
 }
 
 // After the response.
+
+/// Pieces of one byte cost much more memory than a byte each.
+fn crumbs(backend: Backend) {
+    const STREAMS: u32 = 20;
+    /// The buffers of the system have room for less than half as many, as frames. Without a limit, the server holds more
+    /// than that many beside them: 64 Ki for each response.
+    const MOST: u64 = 1_000_000;
+    let (server, seen) = serve(backend);
+    let mut raw = Raw::connect(server.addr(), &[(INITIAL_WINDOW_SIZE, (1 << 31) - 1)]);
+    raw.send(window_update(0, (1 << 31) - 65_536));
+    for n in 0..STREAMS {
+        raw.send(get(2 * n + 1, "/crumbs"));
+    }
+    raw.send(get(2 * STREAMS + 1, "/gate"));
+    seen.expect_begun(1);
+    let produced = seen.produced.load(Ordering::SeqCst);
+    assert!(produced < MOST, "{produced} pieces");
+    // All responses go on as the peer reads.
+    let mut streams: Vec<_> = (0..STREAMS).map(|n| 2 * n + 1).collect();
+    while !streams.is_empty() {
+        let data = raw.expect("a piece", |frame| frame.kind == DATA);
+        assert_eq!(data.payload, b"x");
+        streams.retain(|stream| *stream != data.stream);
+    }
+    while seen.produced.load(Ordering::SeqCst) <= produced {
+        raw.expect("a piece", |frame| frame.kind == DATA);
+    }
+}
 
 fn after(backend: Backend) {
     let (server, seen) = serve(backend);

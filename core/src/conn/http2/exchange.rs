@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context as Cx, Poll};
+use std::task::{Context as Cx, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -51,6 +51,10 @@ use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::{Origin as TaskOrigin, RouteName};
 use crate::runtime::task::lock;
 
+/// The number of pieces of a response that `h2` holds at most. Each is a frame, which takes a few hundred bytes beside
+/// those of the body, and only these count for `Http2Config::send_buffer`.
+const MAX_PIECES: usize = 64;
+
 /// The state that a connection shares with its exchanges.
 pub(super) struct Shared {
     pub(super) service: Arc<Service>,
@@ -66,6 +70,12 @@ pub(super) struct Shared {
     admitted: AtomicU64,
     /// The number of exchanges that wait for a window of the peer.
     waiting: AtomicUsize,
+    /// Whether an exchange has given several pieces to `h2` since the last call of [`Shared::was_emptied`].
+    pub(super) has_pieces: AtomicBool,
+    /// The number of calls of [`Shared::was_emptied`].
+    emptied: AtomicU64,
+    /// The exchanges that wait until `h2` has written all it has.
+    full: Mutex<Vec<Waker>>,
     /// The field `Date` of the current second.
     date: Mutex<Option<(u64, HeaderValue)>>,
 }
@@ -82,8 +92,19 @@ impl Shared {
             has_acted: AtomicBool::new(false),
             admitted: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
+            has_pieces: AtomicBool::new(false),
+            emptied: AtomicU64::new(0),
+            full: Mutex::default(),
             date: Mutex::new(None),
         }
+    }
+
+    /// Records that `h2` has written all it had.
+    pub(super) fn was_emptied(&self) {
+        self.has_pieces.store(false, Ordering::Relaxed);
+        self.emptied.fetch_add(1, Ordering::Relaxed);
+        let full = std::mem::take(&mut *lock(&self.full));
+        full.into_iter().for_each(Waker::wake);
     }
 
     fn date(&self) -> Option<HeaderValue> {
@@ -171,6 +192,32 @@ impl Ended {
     }
 }
 
+/// The pieces of a response that were given to `h2`, since it had written all.
+#[derive(Default)]
+struct Pieces {
+    given: usize,
+    /// The value of [`Shared::emptied`] at that time.
+    emptied: u64,
+    /// Whether the exchange is one of [`Shared::full`].
+    waits: bool,
+}
+
+impl Pieces {
+    /// Whether `h2` may hold as many as it should. The exchange is woken once it has written them.
+    fn are_many(&mut self, shared: &Shared, cx: &Cx<'_>) -> bool {
+        let emptied = shared.emptied.load(Ordering::Relaxed);
+        if self.emptied != emptied {
+            *self = Pieces { emptied, ..Pieces::default() };
+        }
+        let are_many = self.given >= MAX_PIECES;
+        if are_many && !self.waits {
+            self.waits = true;
+            lock(&shared.full).push(cx.waker().clone());
+        }
+        are_many
+    }
+}
+
 /// An exchange that has not ended. Dropping it cancels the request.
 struct Exchange {
     shared: Arc<Shared>,
@@ -184,6 +231,7 @@ struct Exchange {
     status: Option<StatusCode>,
     /// The number of bytes of the response's body that were given to `h2`.
     bytes: u64,
+    pieces: Pieces,
     /// The waits for the windows of the peer.
     writing: MinRate,
     /// The time at which the current wait for a window began, and the bytes that all windows had admitted by then.
@@ -238,6 +286,7 @@ pub(super) async fn exchange(
         route: RouteName::NONE,
         status: None,
         bytes: 0,
+        pieces: Pieces::default(),
         writing: MinRate::default(),
         waiting: None,
         is_busy: false,
@@ -598,6 +647,10 @@ impl Exchange {
             self.acts();
             stream.send_data(part, is_end && piece.is_empty()).map_err(|_| End::Left)?;
             self.bytes += len;
+            self.pieces.given += 1;
+            if self.pieces.given > 1 {
+                self.shared.has_pieces.store(true, Ordering::Relaxed);
+            }
             self.shared.admitted.fetch_add(len, Ordering::Relaxed);
         }
         Ok(())
@@ -613,6 +666,12 @@ impl Exchange {
         let service = self.shared.service.clone();
         if service.shutdown.phase() == Phase::Forced {
             return Poll::Ready(Err(End::Cut));
+        }
+        if self.pieces.are_many(&self.shared, cx) {
+            return match stream.poll_reset(cx) {
+                Poll::Ready(_) => Poll::Ready(Err(End::Left)),
+                Poll::Pending => Poll::Pending,
+            };
         }
         stream.reserve_capacity(wanted.min(service.config.http2.send_buffer));
         loop {

@@ -351,6 +351,9 @@ impl<T: Transport> Session<T> {
         loop {
             self.shared.has_acted.store(false, Ordering::Release);
             self.poll_h2(cx);
+            if self.shared.has_pieces.load(Ordering::Relaxed) && !lock(&self.wire).is_blocked() {
+                self.shared.was_emptied();
+            }
             self.poll_exchanges(cx);
             if !self.shared.has_acted.load(Ordering::Acquire) {
                 break;
