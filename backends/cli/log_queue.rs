@@ -48,6 +48,8 @@ struct State {
     lines: Vec<u8>,
     /// The number of lines that were dropped since the last report.
     dropped: u64,
+    /// The number of lines that were dropped, of which the thread knows, and which it has not reported.
+    unreported: u64,
     /// Whether the thread writes lines that it has taken.
     is_writing: bool,
     /// Whether the thread opens its file again once it has written the lines.
@@ -253,12 +255,27 @@ impl LogQueue {
         drop(self.0.emptied.wait_timeout_while(self.state(), MAX_FLUSH, is_busy));
     }
 
+    /// Waits as [`LogQueue::flush`] does, and reports the lines of the access log that its file has not taken.
+    pub(crate) fn close(&self) {
+        self.flush();
+        let state = self.state();
+        let (is_late, dropped) = (state.is_writing || !state.is_empty(), state.unreported);
+        drop(state);
+        if is_late {
+            log::warn!("the last lines of the access log are lost, because its file does not take them");
+        } else if dropped > 0 {
+            log::warn!(
+                "the last {dropped} lines of the access log were dropped, because its file did not take them"
+            );
+        }
+    }
+
     /// Writes the lines of the queue for as long as the process runs.
     fn write_to(&self, out: &mut Output) {
         let mut lines = Vec::new();
         loop {
             let mut state = self.state();
-            state.is_writing = false;
+            (state.is_writing, state.unreported) = (false, out.dropped);
             if state.is_empty() {
                 self.0.emptied.notify_all();
             }

@@ -392,8 +392,8 @@ fn max_write(has_siblings: bool) -> usize {
 
 /// Ends the process of a server that does not stop.
 fn overdue() {
+    ACCESS_LOG.get().into_iter().for_each(LogQueue::close);
     fail(CUT, "the server did not stop in time, because its threads are blocked");
-    ACCESS_LOG.get().into_iter().for_each(LogQueue::flush);
     std::process::exit(CUT.into())
 }
 
@@ -457,7 +457,8 @@ struct FlushedLog;
 impl Drop for FlushedLog {
     fn drop(&mut self) {
         // A failure of the access log is a line of the log.
-        ACCESS_LOG.get().into_iter().chain(LOG.get()).for_each(LogQueue::flush);
+        ACCESS_LOG.get().into_iter().for_each(LogQueue::close);
+        LOG.get().into_iter().for_each(LogQueue::flush);
     }
 }
 

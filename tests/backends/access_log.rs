@@ -21,6 +21,7 @@ pub(crate) const AREA: Area = (
         ("a_file_that_was_moved_away_is_opened_again_at_the_signal", reopened),
         ("lines_are_appended_to_a_file_that_exists", appended),
         ("a_file_that_is_full_costs_lines_and_no_request", unread),
+        ("lines_that_a_file_does_not_take_are_reported_at_the_end", lost_at_the_end),
         ("a_file_that_cannot_be_opened_prevents_the_start_and_the_check_finds_it", unusable),
         ("the_check_of_the_settings_creates_no_file", checked),
         ("a_pipe_without_its_reader_costs_lines_and_no_later_signal", without_reader),
@@ -210,6 +211,24 @@ fn unread(backend: Backend) {
     });
     get(&program, "/plaintext?after");
     assert!(lines.any(|line| line.contains("\"GET /plaintext?after HTTP/1.1\" 200 13 ")));
+}
+
+fn lost_at_the_end(backend: Backend) {
+    let scratch = Scratch::new(backend, "lost_at_the_end");
+    let pipe = fifo(&scratch);
+    let _reader = File::options().read(true).write(true).open(&pipe).expect("a FIFO opens");
+    let long = "x".repeat(8000);
+    for (file, requests, reported) in [
+        (Path::new("/dev/full"), 3, "the last 3 lines of the access log were dropped, because "),
+        // A pipe holds 64 KiB.
+        (&pipe, 20, "the last lines of the access log are lost, because "),
+    ] {
+        let mut program = start(backend, file);
+        (0..requests).for_each(|_| get(&program, &format!("/plaintext?{long}")));
+        program.signal(Signal::TERM);
+        assert_eq!(program.status(), Some(0), "{}", program.log());
+        wait_until("the loss is reported", || program.log().contains(reported));
+    }
 }
 
 fn unusable(backend: Backend) {

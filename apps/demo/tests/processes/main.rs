@@ -384,6 +384,7 @@ fn a_server_that_cannot_start_is_one_line_and_its_status() {
     refused(&["--drain-idle", "later"], 2);
     refused(&["--start-timeout", "0"], 2);
     refused(&["--metrics-bind", "127.0.0.1:0"], 2);
+    refused(&["--metrics-bind", "127.0.0.1:0", "--check-config"], 2);
 }
 
 #[test]
