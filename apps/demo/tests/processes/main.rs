@@ -392,9 +392,9 @@ fn a_first_process_that_does_not_serve_in_time_ends_the_supervisor() {
     let mut supervisor =
         Supervisor::start(Backend::available()[0], &["--processes", "2", "--start-timeout", "1ms"]);
     assert_eq!(supervisor.status(), Some(3), "{}", supervisor.log());
-    let log = supervisor.log();
-    assert!(log.contains("is killed, because it did not serve in time"), "{log}");
-    assert_eq!(log.matches("has ended before it served").count(), 1, "{log}");
+    supervisor.expect_line("is killed, because it did not serve in time", 1);
+    supervisor.expect_line("has ended before it served", 1);
+    assert_eq!(supervisor.log().matches("has ended before it served").count(), 1, "{}", supervisor.log());
 }
 
 #[test]
