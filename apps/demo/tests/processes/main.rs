@@ -484,6 +484,7 @@ fn all_processes_are_ready_until_the_drain_delay_begins_and_serve_until_it_is_ov
     supervisor.expect_serving(2);
     supervisor.signal(Signal::TERM);
     assert_eq!(supervisor.status(), Some(0), "{}", supervisor.log());
+    supervisor.expect_line("finishing the requests in flight;", 1);
     let log = supervisor.log();
     let position = |what: &str| log.find(what).unwrap_or_else(|| panic!("'{what}' is not in {log}"));
     assert!(position("the processes are not ready any more") < position("finishing the requests in flight;"));
