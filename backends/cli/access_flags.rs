@@ -96,9 +96,24 @@ impl AccessFlags {
         let queue = LogQueue::default();
         match opened.and_then(|output| queue.start("access-log", output.with_max_write(max_write))) {
             Ok(()) => Ok(Some(queue)),
-            Err(error) => Err(format!("the access log cannot be opened: {error}")),
+            Err(error) => Err(cannot_open(&error)),
         }
     }
+
+    /// Checks that [`AccessFlags::open`] would find a file that it can use, and creates none.
+    ///
+    /// # Errors
+    /// The reason why the file cannot be used.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.target() {
+            Target::File(path) => Output::check(path).map_err(|error| cannot_open(&error)),
+            Target::None | Target::Log | Target::StandardOutput => Ok(()),
+        }
+    }
+}
+
+fn cannot_open(error: &io::Error) -> String {
+    format!("the access log cannot be opened: {error}")
 }
 
 #[cfg(test)]

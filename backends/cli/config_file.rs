@@ -4,7 +4,8 @@
 //! the settings, so a new flag is a new key.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,9 @@ use super::one_line;
 
 /// The flags that the command line alone has.
 const NO_KEYS: [&str; 4] = ["config", "check_config", "print_config", "list_backends"];
+
+/// The maximum size of a file in bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Flags whose environment has a second variable: the file sets the flag of that variable, which has precedence then.
 const SECOND_VARIABLES: [(&str, &str); 1] = [("workers", "web_concurrency")];
@@ -92,9 +96,19 @@ fn filled(command: Command, given: &ArgMatches) -> Result<Command, String> {
     }
 }
 
+/// Reads a file of at most [`MAX_FILE`] bytes, which may be a pipe.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MAX_FILE {
+        true => Err(io::Error::other(format!("larger than {} KiB", MAX_FILE / 1024))),
+        false => Ok(text),
+    }
+}
+
 fn filled_from(mut command: Command, path: &Path) -> Result<Command, String> {
     let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    let text = read(path).map_err(|error| format!("{shown}: {error}"))?;
     let line_of =
         |span: Range<usize>| 1 + text.as_bytes()[..span.start].iter().filter(|b| **b == b'\n').count();
     let table = DeTable::parse(&text).map_err(|error| {
@@ -293,6 +307,7 @@ fn text_in_toml(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::env;
+    use std::fs;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use clap::{CommandFactory, FromArgMatches, Parser};
@@ -473,6 +488,17 @@ mod tests {
             let why = refused.strip_prefix(&format!("FILE:{line}: ")).unwrap_or_default();
             assert!(!why.is_empty() && !why.contains('\n'), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_file_beyond_the_maximum_size_is_not_read_to_its_end() {
+        let largest = "#".repeat(1 << 20);
+        let flags = ["--config", "%"];
+        assert!(parse::<Server>(&largest, &flags).is_ok());
+        let refused = parse::<Server>(&(largest + "#"), &flags).err();
+        assert_eq!(refused.as_deref(), Some("FILE: larger than 1024 KiB"));
+        let refused = parse::<Server>("", &["--config", "/dev/zero"]).err();
+        assert_eq!(refused.as_deref(), Some("/dev/zero: larger than 1024 KiB"));
     }
 
     #[test]

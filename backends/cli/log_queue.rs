@@ -8,7 +8,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,7 +17,10 @@ use std::time::Duration;
 
 use gearshift_core::AccessSink;
 use log::Level;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{AccessFlags, access};
 
 /// The largest number of bytes that wait for the thread, which holds as many again while it writes them.
 const MAX_QUEUED: usize = 1 << 20;
@@ -44,6 +48,8 @@ struct State {
     lines: Vec<u8>,
     /// The number of lines that were dropped since the last report.
     dropped: u64,
+    /// The number of lines that were dropped, of which the thread knows, and which it has not reported.
+    unreported: u64,
     /// Whether the thread writes lines that it has taken.
     is_writing: bool,
     /// Whether the thread opens its file again once it has written the lines.
@@ -100,10 +106,27 @@ impl Output {
     /// The output of the access log on the file at `path`, which is created if it does not exist. Lines are appended.
     ///
     /// # Errors
-    /// The file cannot be opened.
+    /// The file cannot be opened, or is a pipe that no program reads.
     pub(crate) fn open(path: PathBuf) -> io::Result<Output> {
-        let file = File::options().append(true).create(true).open(&path)?;
+        let file = append_to(&path, true)?;
         Ok(Output { path: Some(path.clone()), ..Output::named(&path.display().to_string(), file) })
+    }
+
+    /// Checks that [`Output::open`] would succeed, without creating the file.
+    ///
+    /// # Errors
+    /// As [`Output::open`].
+    pub(crate) fn check(path: &Path) -> io::Result<()> {
+        let missing = match append_to(path, false) {
+            Err(error) if error.kind() == ErrorKind::NotFound => error,
+            opened => return opened.map(drop),
+        };
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        if !directory.is_dir() {
+            return Err(missing);
+        }
+        Ok(access(directory, AccessFlags::W_OK | AccessFlags::X_OK)?)
     }
 
     /// Opens the file at its path again. If that fails, the old file stays.
@@ -172,6 +195,22 @@ impl Output {
     }
 }
 
+/// Opens a file to append to it. The open of a pipe does not wait for the reader that the pipe lacks.
+///
+/// # Errors
+/// The file cannot be opened, or is a pipe that no program reads.
+fn append_to(path: &Path, create: bool) -> io::Result<File> {
+    let mut options = File::options();
+    let opened = options.append(true).create(create).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() == Some(Errno::ENXIO as i32) {
+        true => io::Error::new(error.kind(), "it is a pipe that no program reads, or no file"),
+        false => error,
+    })?;
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(file)
+}
+
 impl LogQueue {
     /// Starts the thread of this name, which writes to `out`.
     ///
@@ -216,12 +255,27 @@ impl LogQueue {
         drop(self.0.emptied.wait_timeout_while(self.state(), MAX_FLUSH, is_busy));
     }
 
+    /// Waits as [`LogQueue::flush`] does, and reports the lines of the access log that its file has not taken.
+    pub(crate) fn close(&self) {
+        self.flush();
+        let state = self.state();
+        let (is_late, dropped) = (state.is_writing || !state.is_empty(), state.unreported);
+        drop(state);
+        if is_late {
+            log::warn!("the last lines of the access log are lost, because its file does not take them");
+        } else if dropped > 0 {
+            log::warn!(
+                "the last {dropped} lines of the access log were dropped, because its file did not take them"
+            );
+        }
+    }
+
     /// Writes the lines of the queue for as long as the process runs.
     fn write_to(&self, out: &mut Output) {
         let mut lines = Vec::new();
         loop {
             let mut state = self.state();
-            state.is_writing = false;
+            (state.is_writing, state.unreported) = (false, out.dropped);
             if state.is_empty() {
                 self.0.emptied.notify_all();
             }

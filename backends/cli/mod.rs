@@ -285,8 +285,13 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
         Ok(tls) => tls,
         Err(error) => return fail(error.exit_status(), error),
     };
+    if has_siblings && settings.observe.metrics_bind.is_some() {
+        return fail(USAGE, "--metrics-bind is for one process, and cannot be used with --processes");
+    }
     if settings.file.check_config {
-        return match backend.check(&config).and_then(|()| Server::check(&config)) {
+        let checked = backend.check(&config).and_then(|()| Server::check(&config));
+        let checked = checked.map_err(|error| error.to_string()).and_then(|()| settings.access.check());
+        return match checked {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(CANNOT_START, error),
         };
@@ -296,9 +301,6 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     }
     let binds = supervised.as_ref().map_or_else(|| settings.binds(), Supervised::binds);
     descriptors::raise_limit(&config, binds.len());
-    if has_siblings && settings.observe.metrics_bind.is_some() {
-        return fail(USAGE, "--metrics-bind is for one process, and cannot be used with --processes");
-    }
     if let Some(processes) = processes {
         return supervisor::run(settings, backend, config, processes);
     }
@@ -390,8 +392,8 @@ fn max_write(has_siblings: bool) -> usize {
 
 /// Ends the process of a server that does not stop.
 fn overdue() {
+    ACCESS_LOG.get().into_iter().for_each(LogQueue::close);
     fail(CUT, "the server did not stop in time, because its threads are blocked");
-    ACCESS_LOG.get().into_iter().for_each(LogQueue::flush);
     std::process::exit(CUT.into())
 }
 
@@ -455,7 +457,8 @@ struct FlushedLog;
 impl Drop for FlushedLog {
     fn drop(&mut self) {
         // A failure of the access log is a line of the log.
-        ACCESS_LOG.get().into_iter().chain(LOG.get()).for_each(LogQueue::flush);
+        ACCESS_LOG.get().into_iter().for_each(LogQueue::close);
+        LOG.get().into_iter().for_each(LogQueue::flush);
     }
 }
 

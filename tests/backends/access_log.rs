@@ -21,7 +21,10 @@ pub(crate) const AREA: Area = (
         ("a_file_that_was_moved_away_is_opened_again_at_the_signal", reopened),
         ("lines_are_appended_to_a_file_that_exists", appended),
         ("a_file_that_is_full_costs_lines_and_no_request", unread),
-        ("a_file_that_cannot_be_opened_prevents_the_start", unusable),
+        ("lines_that_a_file_does_not_take_are_reported_at_the_end", lost_at_the_end),
+        ("a_file_that_cannot_be_opened_prevents_the_start_and_the_check_finds_it", unusable),
+        ("the_check_of_the_settings_creates_no_file", checked),
+        ("a_pipe_without_its_reader_costs_lines_and_no_later_signal", without_reader),
         ("the_signal_changes_nothing_without_a_file", signalled),
     ],
 );
@@ -174,12 +177,18 @@ fn appended(backend: Backend) {
     assert!(text.starts_with("a line of an earlier start\n127.0.0.1 - - ["), "{text}");
 }
 
+/// The path of a new FIFO.
+fn fifo(scratch: &Scratch) -> PathBuf {
+    let path = scratch.path("fifo");
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
+    path
+}
+
 /// A FIFO that nobody reads takes as many lines as a pipe holds.
 fn unread(backend: Backend) {
     const REQUESTS: usize = 600;
     let scratch = Scratch::new(backend, "unread");
-    let path = scratch.path("fifo");
-    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
+    let path = fifo(&scratch);
     let fifo = File::options().read(true).write(true).open(&path).expect("a FIFO opens");
     let program = start(backend, &path);
     let mut client = program.client();
@@ -204,10 +213,73 @@ fn unread(backend: Backend) {
     assert!(lines.any(|line| line.contains("\"GET /plaintext?after HTTP/1.1\" 200 13 ")));
 }
 
+fn lost_at_the_end(backend: Backend) {
+    let scratch = Scratch::new(backend, "lost_at_the_end");
+    let pipe = fifo(&scratch);
+    let _reader = File::options().read(true).write(true).open(&pipe).expect("a FIFO opens");
+    let long = "x".repeat(8000);
+    for (file, requests, reported) in [
+        (Path::new("/dev/full"), 3, "the last 3 lines of the access log were dropped, because "),
+        // A pipe holds 64 KiB.
+        (&pipe, 20, "the last lines of the access log are lost, because "),
+    ] {
+        let mut program = start(backend, file);
+        (0..requests).for_each(|_| get(&program, &format!("/plaintext?{long}")));
+        program.signal(Signal::TERM);
+        assert_eq!(program.status(), Some(0), "{}", program.log());
+        wait_until("the loss is reported", || program.log().contains(reported));
+    }
+}
+
 fn unusable(backend: Backend) {
-    let (status, log) = program::run(backend, &["--access-log", "/nowhere/access.log"]);
-    assert_eq!(status, Some(3), "{log}");
-    assert!(log.contains("error: the access log cannot be opened: No such file or directory"), "{log}");
+    let scratch = Scratch::new(backend, "unusable");
+    let (pipe, directory) = (fifo(&scratch), scratch.path(""));
+    for (file, why) in [
+        (Path::new("/nowhere/access.log"), "No such file or directory"),
+        (Path::new("/dev/null/access.log"), "Not a directory"),
+        (&directory, "Is a directory"),
+        (&pipe, "it is a pipe that no program reads, or no file"),
+    ] {
+        let file = file.to_str().expect("a path of ASCII");
+        for flags in [&["--access-log", file][..], &["--access-log", file, "--check-config"]] {
+            let (status, log) = program::run(backend, flags);
+            assert_eq!(status, Some(3), "{file}: {log}");
+            let expected = format!("error: the access log cannot be opened: {why}");
+            assert!(log.lines().any(|line| line.starts_with(&expected)), "{file}: {log}");
+        }
+    }
+}
+
+fn checked(backend: Backend) {
+    let scratch = Scratch::new(backend, "checked");
+    let (file, old) = (scratch.path("access.log"), scratch.path("access.log.1"));
+    fs::write(&old, "a line\n").expect("a directory");
+    for path in [&file, &old] {
+        let path = path.to_str().expect("a path of ASCII");
+        let (status, log) = program::run(backend, &["--access-log", path, "--check-config"]);
+        assert_eq!((status, log.as_str()), (Some(0), ""), "{path}");
+    }
+    assert!(!file.exists());
+    assert_eq!(fs::read_to_string(&old).expect("the file exists"), "a line\n");
+}
+
+fn without_reader(backend: Backend) {
+    let scratch = Scratch::new(backend, "without_reader");
+    let pipe = fifo(&scratch);
+    let open = || File::options().read(true).write(true).open(&pipe).expect("a FIFO opens");
+    let (reader, moved) = (open(), scratch.path("moved"));
+    let program = start(backend, &pipe);
+    drop(reader);
+    program.signal(Signal::USR1);
+    wait_until("the signal was handled", || program.log().contains("the access log stays as it is"));
+    let mut lines = BufReader::new(open()).lines().map(|line| line.expect("a line is ASCII"));
+    get(&program, "/plaintext?after");
+    assert!(lines.any(|line| line.contains("\"GET /plaintext?after HTTP/1.1\" 200 13 ")));
+    fs::rename(&pipe, &moved).expect("the FIFO exists");
+    program.signal(Signal::USR1);
+    wait_until("the file is opened again", || pipe.exists());
+    get(&program, "/plaintext?file");
+    wait_until("the new file is written", || has_line(&pipe, "/plaintext?file"));
 }
 
 fn signalled(backend: Backend) {

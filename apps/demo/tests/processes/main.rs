@@ -384,6 +384,7 @@ fn a_server_that_cannot_start_is_one_line_and_its_status() {
     refused(&["--drain-idle", "later"], 2);
     refused(&["--start-timeout", "0"], 2);
     refused(&["--metrics-bind", "127.0.0.1:0"], 2);
+    refused(&["--metrics-bind", "127.0.0.1:0", "--check-config"], 2);
 }
 
 #[test]
@@ -391,9 +392,9 @@ fn a_first_process_that_does_not_serve_in_time_ends_the_supervisor() {
     let mut supervisor =
         Supervisor::start(Backend::available()[0], &["--processes", "2", "--start-timeout", "1ms"]);
     assert_eq!(supervisor.status(), Some(3), "{}", supervisor.log());
-    let log = supervisor.log();
-    assert!(log.contains("is killed, because it did not serve in time"), "{log}");
-    assert_eq!(log.matches("has ended before it served").count(), 1, "{log}");
+    supervisor.expect_line("is killed, because it did not serve in time", 1);
+    supervisor.expect_line("has ended before it served", 1);
+    assert_eq!(supervisor.log().matches("has ended before it served").count(), 1, "{}", supervisor.log());
 }
 
 #[test]
@@ -483,6 +484,7 @@ fn all_processes_are_ready_until_the_drain_delay_begins_and_serve_until_it_is_ov
     supervisor.expect_serving(2);
     supervisor.signal(Signal::TERM);
     assert_eq!(supervisor.status(), Some(0), "{}", supervisor.log());
+    supervisor.expect_line("finishing the requests in flight;", 1);
     let log = supervisor.log();
     let position = |what: &str| log.find(what).unwrap_or_else(|| panic!("'{what}' is not in {log}"));
     assert!(position("the processes are not ready any more") < position("finishing the requests in flight;"));
