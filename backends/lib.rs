@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server core whose concurrency model is a gear you shift: an application, written once, runs on
+//! An HTTP server core whose concurrency model is a gear you shift: an application, written once, runs on
 //! a sequential loop, a pool of threads, a hand-written event loop, tokio, async-std or smol.
 //!
 //! ```no_run

@@ -1,4 +1,4 @@
-//! The core of [gearshift](https://docs.rs/gearshift): an HTTP/1.1 server whose concurrency model is a gear you
+//! The core of [gearshift](https://docs.rs/gearshift): an HTTP server whose concurrency model is a gear you
 //! shift.
 //!
 //! Bytes flow one way: [`h1::Connection`], [`Request`], [`Handler`], [`Response`], `h1::Connection`. Three seams let a
