@@ -96,7 +96,7 @@ impl AccessFlags {
         let queue = LogQueue::default();
         match opened.and_then(|output| queue.start("access-log", output.with_max_write(max_write))) {
             Ok(()) => Ok(Some(queue)),
-            Err(error) => Err(cannot_open(&error)),
+            Err(error) => Err(cannot_open(self.target(), &error)),
         }
     }
 
@@ -106,14 +106,17 @@ impl AccessFlags {
     /// The reason why the file cannot be used.
     pub(crate) fn check(&self) -> Result<(), String> {
         match self.target() {
-            Target::File(path) => Output::check(path).map_err(|error| cannot_open(&error)),
+            Target::File(path) => Output::check(path).map_err(|error| cannot_open(self.target(), &error)),
             Target::None | Target::Log | Target::StandardOutput => Ok(()),
         }
     }
 }
 
-fn cannot_open(error: &io::Error) -> String {
-    format!("the access log cannot be opened: {error}")
+fn cannot_open(target: &Target, error: &io::Error) -> String {
+    match target {
+        Target::File(path) => format!("the access log {} cannot be opened: {error}", path.display()),
+        _ => format!("the access log cannot be opened: {error}"),
+    }
 }
 
 #[cfg(test)]

@@ -121,7 +121,12 @@ fn filled_from(mut command: Command, path: &Path) -> Result<Command, String> {
     for (key, value) in entries {
         let line = line_of(key.span());
         let in_line = |why: String| format!("{shown}:{line}: {}: {why}", key.get_ref());
-        let flag = flag_of(&command, key.get_ref()).ok_or_else(|| in_line(no_key(&trial, key.get_ref())))?;
+        let Some(flag) = flag_of(&command, key.get_ref()) else {
+            return Err(in_line(match value.get_ref() {
+                DeValue::Table(_) => "unknown key; the file has no sections".to_owned(),
+                _ => no_key(&trial, key.get_ref()),
+            }));
+        };
         let values = values_of(flag, value.get_ref()).map_err(in_line)?;
         if takes_values(flag) {
             values.iter().try_for_each(|value| try_value(&trial, flag, value)).map_err(in_line)?;
@@ -443,6 +448,7 @@ mod tests {
             ("keep_alive = 5", "keep_alive: unknown key; did you mean keep-alive?"),
             ("databse = 'x'", "databse: unknown key; did you mean database?"),
             ("nothing = 5", "nothing: unknown key"),
+            ("[server]", "server: unknown key; the file has no sections"),
             ("'' = 5", ": unknown key"),
             ("'=' = 5", "=: unknown key"),
             ("path = 'positional'", "path: unknown key"),

@@ -20,8 +20,8 @@ SIZE is a number of bytes, or a number with the unit k, m or g (powers of 1,024)
 A flag has precedence over its environment variable, and the variable over --config. An empty variable counts as not set.
 
 Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops, with --drain-delay after
-that time. A second one stops it at once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again. SIGUSR1
-opens the file of --access-log again.
+that time. A second one stops it at once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again; without
+TLS and --processes, it ends the program. SIGUSR1 opens the file of --access-log again.
 
 With --processes, the first SIGINT or SIGTERM stops all processes in this way, and a second one, or SIGQUIT, stops them at
 once. SIGHUP replaces one process after another with the program as it is on disk. SIGTTIN and SIGTTOU add and remove a

@@ -244,7 +244,7 @@ fn unusable(backend: Backend) {
         for flags in [&["--access-log", file][..], &["--access-log", file, "--check-config"]] {
             let (status, log) = program::run(backend, flags);
             assert_eq!(status, Some(3), "{file}: {log}");
-            let expected = format!("error: the access log cannot be opened: {why}");
+            let expected = format!("error: the access log {file} cannot be opened: {why}");
             assert!(log.lines().any(|line| line.starts_with(&expected)), "{file}: {log}");
         }
     }
