@@ -28,6 +28,7 @@ use compare::cores::{self, Cores};
 use compare::proc::Usage;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::aws_lc_rs::kx_group::X25519;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
@@ -128,7 +129,10 @@ impl Identity {
     fn client(&self, resumption: Resumption) -> Outcome<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone())?;
-        let mut client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        let mut provider = default_provider();
+        // All servers have this group. Post-quantum groups cost more, and OpenSSL has none before 3.5.
+        provider.kx_groups = vec![X25519];
+        let mut client = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
