@@ -99,7 +99,7 @@ impl ConnectionTrace {
             parent: None,
             "connection",
             network.peer.address = peer.map(|peer| tracing::field::display(peer.ip())),
-            network.peer.port = peer.map(|peer| peer.port()),
+            network.peer.port = peer.map(|peer| i64::from(peer.port())),
             network.transport = transport,
         );
         ConnectionTrace((!span.is_disabled()).then(|| Box::new(span)))
@@ -230,7 +230,7 @@ fn record_answer(span: &Span, route: RouteName) {
 
 #[cold]
 fn record_status(span: &Span, status: StatusCode) {
-    span.record("http.response.status_code", status.as_u16());
+    span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         span.record("error.type", status.as_str());
         span.record("otel.status_code", "ERROR");
