@@ -106,7 +106,6 @@ use std::os::fd::AsFd;
 use std::panic;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
@@ -359,22 +358,15 @@ fn guard(server: Server) -> Result<(Guards, Server), ServeError> {
         Some(messages) => messages.around(reload),
         None => reload,
     });
-    let grace = longest_stop(server.config());
-    let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup, Some(Box::new(reopen)))?;
+    let signals = SignalGuard::start(&server, overdue, on_hangup, Some(Box::new(reopen)))?;
     Ok((Box::new((signals, messages)), server))
 }
 
 /// Connects a server with the supervisor of this process.
 fn guard_supervised(supervised: Supervised, server: Server) -> Result<(Guards, Server), ServeError> {
-    let grace = longest_stop(server.config());
     let server = supervised.announce(server)?;
-    let guard = supervised.obey(server.shutdown(), grace, overdue, reopen)?;
+    let guard = supervised.obey(&server, overdue, reopen)?;
     Ok((Box::new(guard), server))
-}
-
-/// The time after which a server has stopped.
-fn longest_stop(config: &Config) -> Duration {
-    config.graceful_timeout.saturating_add(config.drain_delay)
 }
 
 /// Opens the file of the access log again.
