@@ -16,9 +16,6 @@ pub(super) use reading::with_file;
 /// The flags that the command line alone has.
 const NO_KEYS: [&str; 4] = ["config", "check_config", "print_config", "list_backends"];
 
-/// Flags whose environment has a second variable: the file sets the flag of that variable, which has precedence then.
-const SECOND_VARIABLES: [(&str, &str); 1] = [("workers", "web_concurrency")];
-
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct FileFlags {
     /// File with settings in TOML; its keys are the names of the other flags, such as keep-alive = "5s"
@@ -45,6 +42,7 @@ impl FileFlags {
     }
 }
 
+/// Whether the command has [`FileFlags`].
 fn has_file(command: &Command) -> bool {
     command.get_arguments().any(|flag| flag.get_id() == "is_config_read")
 }
@@ -64,6 +62,12 @@ fn is_setting(command: &Command, flag: &Arg) -> bool {
 fn opposed<'a>(command: &'a Command, flag: &Arg) -> Option<&'a Arg> {
     let name = flag.get_long()?.strip_prefix("no-")?;
     command.get_arguments().find(|other| other.get_long() == Some(name))
+}
+
+/// The flag that has the second environment variable of the flag `id`. The file sets this flag, so that both variables
+/// have precedence over the file.
+fn second_flag(id: &str) -> Option<&'static str> {
+    (id == "workers").then_some("web_concurrency")
 }
 
 fn takes_lists(flag: &Arg) -> bool {

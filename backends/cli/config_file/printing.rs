@@ -6,7 +6,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml_writer::{ToTomlValue, TomlStringBuilder};
 
-use super::{SECOND_VARIABLES, has_file, is_setting, takes_lists};
+use super::{has_file, is_setting, opposed, second_flag, takes_lists};
 use crate::cli::access_flags::truth;
 
 /// The settings as the text of a file. `None` if they were not asked for.
@@ -37,10 +37,9 @@ fn line(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<String, Str
 fn value_in_toml(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<Option<String>, String> {
     let id = flag.get_id().as_str();
     let is_set = |id| given.try_get_one::<bool>(id).ok().flatten().copied().unwrap_or_default();
-    let opposite = command.get_arguments().find(|other| {
-        let name = other.get_long().and_then(|name| name.strip_prefix("no-"));
-        name.is_some() && name == flag.get_long()
-    });
+    let opposite = command
+        .get_arguments()
+        .find(|other| opposed(command, other).is_some_and(|of| of.get_id() == flag.get_id()));
     let is_opposed = opposite
         .is_some_and(|other| given.value_source(other.get_id().as_str()) == Some(ValueSource::CommandLine));
     // A switch that may have a value: `true`, `false`, or text.
@@ -58,8 +57,7 @@ fn value_in_toml(command: &Command, flag: &Arg, given: &ArgMatches) -> Result<Op
         }
         ArgAction::Count => Ok(given.try_get_one::<u8>(id).ok().flatten().map(u8::to_string)),
         _ => {
-            let second = SECOND_VARIABLES.iter().find(|(first, _)| *first == id).map(|(_, second)| *second);
-            let raw = given.get_raw(id).or_else(|| given.get_raw(second?));
+            let raw = given.get_raw(id).or_else(|| given.get_raw(second_flag(id)?));
             let Some(raw) = raw else { return Ok(None) };
             let values = raw.map(|raw| utf8(flag, raw).map(text_in_toml)).collect::<Result<Vec<_>, _>>()?;
             Ok(match takes_lists(flag) {

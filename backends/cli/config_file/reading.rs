@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 
-use super::{NO_KEYS, SECOND_VARIABLES, has_file, is_setting, opposed, takes_lists};
+use super::{NO_KEYS, has_file, is_setting, opposed, second_flag, takes_lists};
 use crate::cli::one_line;
 
 /// The maximum size of a file in bytes.
@@ -79,8 +79,7 @@ fn filled_from(mut command: Command, path: &Path) -> Result<Command, String> {
             values.iter().try_for_each(|value| try_value(&trial, flag, value)).map_err(in_line)?;
         }
         let id = flag.get_id().as_str();
-        let second = SECOND_VARIABLES.iter().find(|(first, _)| *first == id).map(|(_, second)| *second);
-        let id = second.unwrap_or(id).to_owned();
+        let id = second_flag(id).unwrap_or(id).to_owned();
         command = command.mut_arg(id, |flag| flag.required(false).default_values(values));
     }
     Ok(command)
