@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use gearshift_core::{AccessFormat, Config};
 
-use super::log_queue::{LogQueue, Output};
+use super::log_output::Output;
+use super::log_queue::LogQueue;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AccessFlags {

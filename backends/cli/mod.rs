@@ -81,6 +81,7 @@ mod config_file;
 mod descriptors;
 #[cfg(feature = "http2")]
 mod http2_flags;
+mod log_output;
 mod log_queue;
 mod metrics;
 #[cfg(not(feature = "http2"))]
@@ -116,7 +117,8 @@ use nix::poll::PollTimeout;
 use crate::signals::{SLACK, SignalGuard};
 #[cfg(feature = "http2")]
 use http2_flags::Http2Flags;
-use log_queue::{LogQueue, Output, is_writable};
+use log_output::{Output, is_writable};
+use log_queue::LogQueue;
 use metrics::MetricsListener;
 #[cfg(not(feature = "http2"))]
 use no_http2_flags::Http2Flags;
