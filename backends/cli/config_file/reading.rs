@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 
 use super::{NO_KEYS, has_file, is_setting, opposed, second_flag, takes_lists};
-use crate::cli::one_line;
+use crate::cli::parse::one_line;
 
 /// The maximum size of a file in bytes.
 const MAX_FILE: u64 = 1 << 20;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
 use super::*;
-use crate::cli::{Settings, one_line};
+use crate::cli::Settings;
+use crate::cli::parse::one_line;
 
 #[derive(Parser)]
 struct Server {
