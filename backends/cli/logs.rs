@@ -48,7 +48,7 @@ pub(crate) fn log_to_stderr(level: log::LevelFilter, has_siblings: bool) -> io::
     if builder.try_init().is_err() {
         return Ok(());
     }
-    // A descriptor of its own, because a thread that waits in a write to `io::stderr` would hold its lock.
+    // A duplicate of the descriptor, because a thread that waits in a write to `io::stderr` would hold its lock.
     let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     queue.start("log", Output::of_log(out).with_max_write(max_write(has_siblings)))?;
     let report = panic::take_hook();

@@ -23,8 +23,8 @@
 //! | 4 | the backend is unknown or not compiled in |
 //!
 //! With `--drain-delay`, the first signal ends readiness (`/readyz` of [`readyz`](crate::readyz()) is 503), and the
-//! server accepts and serves as before for that time. Then it stops as described. With `--metrics-bind`, a listener of
-//! its own answers `/metrics`, `/healthz` and `/readyz` from the start of the program to the end of the server.
+//! server accepts and serves as before for that time. Then it stops as described. With `--metrics-bind`, a separate
+//! listener answers `/metrics`, `/healthz` and `/readyz` from the start of the program to the end of the server.
 //!
 //! A second signal before the application has started cancels the start. The status is then 0 if no connection waited
 //! for the start, and 1 otherwise. Each error is one line on standard error. The line `listening at` is logged before
@@ -38,8 +38,8 @@
 //! default. `--check-config` checks all settings without listening, and `--print-config` prints them as such a file.
 //! The document `docs/configuration.md` has the details.
 //!
-//! With the feature `tls`, the flags `--tls-cert` and `--tls-key` let the server speak TLS, and SIGHUP reads their files
-//! again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as it is.
+//! With the feature `tls`, the flags `--tls-cert` and `--tls-key` let the server speak TLS, and SIGHUP reads their
+//! files again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as it is.
 //!
 //! A service of systemd gets its sockets by `--bind systemd`, or without `--bind` if there are any. With
 //! `NOTIFY_SOCKET` in the environment, the program sends `READY=1` once the application has started and connections are
@@ -67,14 +67,14 @@
 //!
 //! # The logs
 //!
-//! The access log goes to the log, or to the file or the standard output that `--access-log` names. SIGUSR1 opens the
-//! file again, for a program that has moved it away; lines that were logged before go to the old file. Where it goes to
-//! a file, its lines wait in a queue of their own, also of 1 MiB; further lines are dropped, a warning in the log tells
-//! their number, and so does the metric `gearshift_access_log_dropped_total`.
-//!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
-//! MiB, and further lines are dropped. One line reports their number when standard error takes lines again. With several
-//! processes, each line has the number of its process behind the level.
+//! MiB, and further lines are dropped. One line reports their number when standard error takes lines again. With
+//! several processes, each line has the number of its process behind the level.
+//!
+//! The access log goes to the log, or to the file or the standard output that `--access-log` names. SIGUSR1 opens the
+//! file again, for a program that has moved it away; lines that were logged before go to the old file. The lines for a
+//! file wait in a separate queue, also of 1 MiB. Further lines are dropped. A warning in the log tells their number, and
+//! so does the metric `gearshift_access_log_dropped_total`.
 
 mod access_flags;
 mod config_file;
@@ -145,7 +145,7 @@ const NO_SUCH_BACKEND: u8 = 4;
 /// }
 /// ```
 pub fn run(app: impl Into<App>) -> ExitCode {
-    /// Serves HTTP/1.1 with the concurrency model of your choice.
+    /// Serves HTTP with the concurrency model of your choice.
     #[derive(Parser)]
     #[command(version)]
     struct Program {
@@ -239,8 +239,8 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     match backend.serve(server, app) {
         Ok(Report { finished, cut, refused, .. }) => {
             log::info!(
-                "stopped; during the stop {finished} requests were answered, and {cut} requests and upgraded connections \
-                 were cut; {refused} connections and incomplete requests were refused since the start"
+                "stopped; during the stop {finished} requests were answered, and {cut} requests and upgraded \
+                 connections were cut; {refused} connections and incomplete requests were refused since the start"
             );
             if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
         }

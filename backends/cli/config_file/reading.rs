@@ -17,8 +17,8 @@ use crate::cli::parse::one_line;
 /// The maximum size of a file in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// The command with the values of the file that `args` or the environment names, as the defaults of its flags. The error
-/// is one line.
+/// The command with the values of the file that `args` or the environment names, as the defaults of its flags. The
+/// error is one line.
 pub(crate) fn with_file(command: Command, args: &[OsString]) -> Result<Command, String> {
     // The flags that the file has to set are missing. Other errors are found again when the result is parsed.
     match command.clone().ignore_errors(true).try_get_matches_from(args) {

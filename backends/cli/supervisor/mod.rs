@@ -14,7 +14,7 @@
 //! | SIGUSR1 | all processes open the files of their logs again |
 //! | SIGTERM, SIGINT | with a drain delay, the processes are not ready any more until it is over; then the kernel begins no more connections, and then all processes finish their requests; the exit status is the highest of theirs |
 //! | the same again, SIGQUIT | all processes end at once |
-//! | a process asks to leave, after a SIGTERM of its own | it is replaced |
+//! | a process asks to leave, because it has received SIGTERM | it is replaced |
 //! | a process does not end in time | it is killed |
 //!
 //! No event makes the number of processes that serve smaller than it should be: an old process is told to stop only

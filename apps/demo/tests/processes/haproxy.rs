@@ -95,8 +95,8 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("it is bound")
 }
 
-/// Restarts two instances `rounds` times under load. The first one answers one more request on
-/// each idle connection. The second one, which has several processes, is not ready any more for a while before it stops.
+/// Restarts two instances `rounds` times under load. The first one answers one more request on each idle connection.
+/// The second one, which has several processes, is not ready any more for a while before it stops.
 pub(crate) fn restarts(backend: Backend, rounds: usize) {
     let addresses = [free_address(), free_address()];
     let start = |at: SocketAddr| {
