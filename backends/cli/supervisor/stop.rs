@@ -14,15 +14,17 @@ use crate::signals::SLACK;
 const KILL_AFTER: Duration = Duration::from_secs(3);
 
 impl Supervisor {
-    /// Begins a graceful stop. With a drain delay, the processes serve as before until it is over, except that they tell
-    /// load balancers that they are not ready. No process is started any more.
+    /// Begins a graceful stop. With a drain delay, the processes serve as before until it is over, except that they
+    /// tell load balancers that they are not ready. No process is started any more.
     pub(super) fn begin_stop(&mut self) {
         self.messages.stopping();
         self.stop = Some(0);
         if self.drain_delay.is_zero() || !self.has_served {
             return self.drain();
         }
-        log::info!("the processes are not ready any more, and begin to drain in {:?}", self.drain_delay);
+        let delay = self.drain_delay;
+        log::info!("a stop is requested; send the signal again to stop at once");
+        log::info!("the processes are not ready any more, and begin to drain in {delay:?}");
         self.processes.iter_mut().for_each(|process| process.tell(Command::Announce));
         self.drains_at = Some(after(Instant::now(), self.drain_delay));
     }
@@ -31,8 +33,8 @@ impl Supervisor {
     pub(super) fn drain(&mut self) {
         log::info!("finishing the requests in flight; send the signal again to stop at once");
         self.drains_at = None;
-        // The processes empty the queues, so these have to be complete. The sockets close with the last process that has
-        // emptied them.
+        // The processes empty the queues, so these have to be complete. The sockets close with the last process that
+        // has emptied them.
         Listener::close_all_to_new(&mut self.listeners);
         let deadline = self.drain_deadline();
         for process in &mut self.processes {
