@@ -9,10 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gearshift::Backend;
 use rustix::process::Signal;
+use tempfile::TempDir;
 use test_support::client::Client;
 use test_support::wait_until;
 
@@ -38,15 +38,11 @@ fn each_backend(check: impl Fn(Backend)) {
 }
 
 /// A folder that is removed at the end. It may have a copy of the program, which a test replaces.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Folder {
-        static COPIES: AtomicUsize = AtomicUsize::new(0);
-        let nth = COPIES.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("gearshift-{}-processes-{nth}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder");
-        Folder(folder)
+        Folder(tempfile::tempdir().expect("a temporary folder"))
     }
 
     fn with_program() -> Folder {
@@ -60,7 +56,7 @@ impl Folder {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     /// Puts another program in the place of the copy, as a deployment does: in one step.
@@ -79,12 +75,6 @@ impl Folder {
     fn replace_with_dateless(&self) {
         let demo = env!("CARGO_BIN_EXE_demo");
         self.replace_with_script(&format!("GEARSHIFT_NO_DATE_HEADER=1 exec '{demo}' \"$@\""));
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
