@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use test_support::program::inheriting;
 use test_support::wait_until;
 
-use crate::Folder;
+use crate::folder::Folder;
 use crate::load::Load;
 use crate::supervisor::Supervisor;
 
