@@ -127,8 +127,8 @@ pub use test_runtime::TestRuntime;
 pub use test_server::TestServer;
 
 /// What authors of backends use: the seams [`Transport`](backend::Transport), [`Engine`](backend::Engine) and
-/// [`Backend`](backend::Backend), and the parts between them. Applications need nothing of it. `tests/seventh/src/lib.rs`
-/// is a whole backend in one file, as an example.
+/// [`Backend`](backend::Backend), and the parts between them. Applications need nothing of it.
+/// `tests/seventh/src/lib.rs` is a whole backend in one file, as an example.
 pub mod backend {
     #[doc(inline)]
     pub use gearshift_core::backend::*;

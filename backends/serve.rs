@@ -37,14 +37,12 @@ pub fn serve(address: &str, app: impl Into<App>) -> Result<Report, ServeError> {
     let backend = Backend::default().expect("the feature of a backend is enabled");
     let bind: Bind =
         address.parse().map_err(|source| ServeError::Bind { address: address.to_owned(), source })?;
-    let config = Config::default();
-    let grace = config.graceful_timeout;
-    let server = Server::bind(&[bind], config)?;
+    let server = Server::bind(&[bind], Config::default())?;
     let overdue = || {
         log::error!("the server did not stop in time, because its threads are blocked");
         std::process::exit(OVERDUE)
     };
     let (server, _messages) = systemd::attach(server);
-    let _signals = SignalGuard::start(server.shutdown(), grace, overdue, None, None)?;
+    let _signals = SignalGuard::start(&server, overdue, None, None)?;
     backend.serve(server, app)
 }

@@ -57,8 +57,9 @@ impl TestServer {
     /// not followed.
     ///
     /// A connection is used again after its response was read to the end. The client adds `Host`, and the framing of a
-    /// body; a streamed body is collected before it is sent. If the server speaks TLS, the client trusts the certificates
-    /// of the server alone, and the first of them must be valid for 127.0.0.1. The call blocks, so it must not run on a thread of a server.
+    /// body; a streamed body is collected before it is sent. If the server speaks TLS, the client trusts the
+    /// certificates of the server alone, and the first of them must be valid for 127.0.0.1. The call blocks, so it must
+    /// not run on a thread of a server.
     ///
     /// ```
     /// use gearshift::{Backend, Refusal, Request, Router, TestServer};

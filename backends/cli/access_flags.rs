@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use gearshift_core::{AccessFormat, Config};
 
-use super::log_queue::{LogQueue, Output};
+use super::log_output::Output;
+use super::log_queue::LogQueue;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AccessFlags {
@@ -79,8 +80,8 @@ impl AccessFlags {
         config.access_log_format = self.access_log_format.unwrap_or_default();
     }
 
-    /// Opens the file, and starts the thread that writes to it, at most `max_write` bytes at once unless a line is longer.
-    /// `None` if the lines go to the log or nowhere.
+    /// Opens the file, and starts the thread that writes to it, at most `max_write` bytes at once unless a line is
+    /// longer. `None` if the lines go to the log or nowhere.
     ///
     /// # Errors
     /// The reason why the file cannot be used.

@@ -1,5 +1,5 @@
-//! The listener of `--metrics-bind`: a second server of the same backend, with one worker, for those who watch the
-//! first one.
+//! The listener of `--metrics-bind`: a second server of the same backend, with one worker, which reports on the first
+//! one.
 //!
 //! It answers `/metrics`, `/healthz` and `/readyz` while the first server starts, is full, or stops, and ends after it.
 //! `async-std` runs all servers of the process on the same threads, so handlers that block them delay it there.

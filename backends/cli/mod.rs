@@ -23,8 +23,8 @@
 //! | 4 | the backend is unknown or not compiled in |
 //!
 //! With `--drain-delay`, the first signal ends readiness (`/readyz` of [`readyz`](crate::readyz()) is 503), and the
-//! server accepts and serves as before for that time. Then it stops as described. With `--metrics-bind`, a listener of
-//! its own answers `/metrics`, `/healthz` and `/readyz` from the start of the program to the end of the server.
+//! server accepts and serves as before for that time. Then it stops as described. With `--metrics-bind`, a separate
+//! listener answers `/metrics`, `/healthz` and `/readyz` from the start of the program to the end of the server.
 //!
 //! A second signal before the application has started cancels the start. The status is then 0 if no connection waited
 //! for the start, and 1 otherwise. Each error is one line on standard error. The line `listening at` is logged before
@@ -38,8 +38,8 @@
 //! default. `--check-config` checks all settings without listening, and `--print-config` prints them as such a file.
 //! The document `docs/configuration.md` has the details.
 //!
-//! With the feature `tls`, the flags `--tls-cert` and `--tls-key` let the server speak TLS, and SIGHUP reads their files
-//! again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as it is.
+//! With the feature `tls`, the flags `--tls-cert` and `--tls-key` let the server speak TLS, and SIGHUP reads their
+//! files again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as it is.
 //!
 //! A service of systemd gets its sockets by `--bind systemd`, or without `--bind` if there are any. With
 //! `NOTIFY_SOCKET` in the environment, the program sends `READY=1` once the application has started and connections are
@@ -67,27 +67,30 @@
 //!
 //! # The logs
 //!
-//! The access log goes to the log, or to the file or the standard output that `--access-log` names. SIGUSR1 opens the
-//! file again, for a program that has moved it away; lines that were logged before go to the old file. Where it goes to
-//! a file, its lines wait in a queue of their own, also of 1 MiB; further lines are dropped, a warning in the log tells
-//! their number, and so does the metric `gearshift_access_log_dropped_total`.
-//!
 //! The log goes to standard error. A reader that does not read it delays no request: log lines wait in a queue of 1
-//! MiB, and further lines are dropped. One line reports their number when standard error takes lines again. With several
-//! processes, each line has the number of its process behind the level.
+//! MiB, and further lines are dropped. One line reports their number when standard error takes lines again. With
+//! several processes, each line has the number of its process behind the level.
+//!
+//! The access log goes to the log, or to the file or the standard output that `--access-log` names. SIGUSR1 opens the
+//! file again, for a program that has moved it away; lines that were logged before go to the old file. The lines for a
+//! file wait in a separate queue, also of 1 MiB. Further lines are dropped. A warning in the log tells their number, and
+//! so does the metric `gearshift_access_log_dropped_total`.
 
 mod access_flags;
 mod config_file;
 mod descriptors;
 #[cfg(feature = "http2")]
 mod http2_flags;
+mod log_output;
 mod log_queue;
+mod logs;
 mod metrics;
 #[cfg(not(feature = "http2"))]
 mod no_http2_flags;
 #[cfg(not(feature = "tls"))]
 mod no_tls_flags;
 mod observe_flags;
+mod parse;
 mod process_flags;
 mod settings;
 mod supervised;
@@ -97,32 +100,25 @@ mod tls_flags;
 mod values;
 
 use std::any::Any;
-use std::env;
-use std::ffi::OsStr;
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::panic;
+use std::io::Write;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use clap::builder::Resettable;
-use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
+use clap::Parser;
 use gearshift_core::{App, Config, Endpoint, Report, ServeError, Server};
-use nix::poll::PollTimeout;
 
 use crate::signals::{SLACK, SignalGuard};
 #[cfg(feature = "http2")]
 use http2_flags::Http2Flags;
-use log_queue::{LogQueue, Output, is_writable};
+use log_queue::LogQueue;
+use logs::{ACCESS_LOG, FlushedLog, LOG, log_to_stderr, max_write, reopen};
 use metrics::MetricsListener;
 #[cfg(not(feature = "http2"))]
 use no_http2_flags::Http2Flags;
 #[cfg(not(feature = "tls"))]
 use no_tls_flags::{TlsFlags, on_hangup};
+pub use parse::parse;
 pub use settings::Settings;
 use supervised::Supervised;
 #[cfg(feature = "tls")]
@@ -137,14 +133,6 @@ const USAGE: u8 = 2;
 const CANNOT_START: u8 = 3;
 const NO_SUCH_BACKEND: u8 = 4;
 
-/// The largest number of bytes whose write to a pipe is not mixed with those of other processes (`PIPE_BUF`).
-const ATOMIC_WRITE: usize = 4096;
-
-/// The queue of the log, once it is set up.
-static LOG: OnceLock<LogQueue> = OnceLock::new();
-/// The queue of the access log, if it has a file.
-static ACCESS_LOG: OnceLock<LogQueue> = OnceLock::new();
-
 /// Serves an application with the settings of the command line, until a signal; see the [module](self).
 ///
 /// ```no_run
@@ -157,7 +145,7 @@ static ACCESS_LOG: OnceLock<LogQueue> = OnceLock::new();
 /// }
 /// ```
 pub fn run(app: impl Into<App>) -> ExitCode {
-    /// Serves HTTP/1.1 with the concurrency model of your choice.
+    /// Serves HTTP with the concurrency model of your choice.
     #[derive(Parser)]
     #[command(version)]
     struct Program {
@@ -168,93 +156,6 @@ pub fn run(app: impl Into<App>) -> ExitCode {
         Ok(program) => serve(&program.settings, app),
         Err(status) => status,
     }
-}
-
-/// Parses the command line of a program that has more flags, with the environment and the file of `--config`. An
-/// environment variable that is blank counts as not set.
-///
-/// # Errors
-/// The status to exit with. The help or the settings are then on standard output, or one line with the error on
-/// standard error.
-///
-/// [`Settings`] has an example.
-pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
-    let args: Vec<_> = env::args_os().collect();
-    let command = without_blanks(P::command());
-    let command = config_file::with_file(command, &args).map_err(|why| fail(USAGE, why))?;
-    let given = command.try_get_matches_from(args).map_err(|error| refused::<P>(&error))?;
-    let program = P::from_arg_matches(&given).map_err(|error| refused::<P>(&error))?;
-    match config_file::printed(&P::command(), &given) {
-        None => Ok(program),
-        Some(Ok(settings)) => {
-            // The only possible error is a closed standard output, and there is no other place to report it.
-            let _ = io::stdout().write_all(settings.as_bytes());
-            Err(ExitCode::SUCCESS)
-        }
-        Some(Err(why)) => Err(fail(USAGE, why)),
-    }
-}
-
-/// Reports that the command line is not parsed: it asks for the help, or it is invalid.
-fn refused<P: CommandFactory>(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
-    let message = error.to_string();
-    let line = one_line(&message);
-    match variable_of(error, P::command()) {
-        Some((variable, flag)) => {
-            let line = line.replacen(&format!(" for '{flag}'"), "", 1);
-            fail(USAGE, format_args!("the environment variable {variable}: {line}"))
-        }
-        None => fail(USAGE, &line),
-    }
-}
-
-/// What is wrong in the message of an error, and a similar flag that exists.
-fn one_line(message: &str) -> String {
-    let mut lines = message.lines().map(str::trim);
-    let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    match lines.find_map(|line| line.strip_prefix("tip: ")) {
-        Some(tip) => format!("{what}; {tip}"),
-        None => what,
-    }
-}
-
-/// The environment variable that has the value which `error` reports, and the flag that `error` names instead. `None`
-/// if the flag is given.
-fn variable_of(error: &clap::Error, mut command: Command) -> Option<(String, String)> {
-    command.build();
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text),
-        _ => None,
-    };
-    // `--workers <N>`
-    let (shown, value) = (text(ContextKind::InvalidArg)?, text(ContextKind::InvalidValue)?);
-    let flag = command.get_arguments().find(|flag| flag.to_string() == *shown)?;
-    let is_given = |given: &str| {
-        let long = flag.get_long().and_then(|name| given.strip_prefix("--")?.strip_prefix(name));
-        let is_long = long.is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
-        is_long || flag.get_short().is_some_and(|name| given.starts_with(&format!("-{name}")))
-    };
-    let variable = flag.get_env().filter(|name| {
-        let values = env::var(name).unwrap_or_default();
-        values == *value || values.split(',').any(|one| one == value)
-    })?;
-    let has_flag = env::args_os().skip(1).any(|given| is_given(&given.to_string_lossy()));
-    (!has_flag).then(|| (variable.to_string_lossy().into_owned(), shown.clone()))
-}
-
-/// Takes the environment variables that are blank from the flags.
-fn without_blanks(command: Command) -> Command {
-    let is_blank =
-        |name: &OsStr| env::var_os(name).is_some_and(|value| value.to_string_lossy().trim().is_empty());
-    let unset = |flag: Arg| match flag.get_env().is_some_and(is_blank) {
-        true => flag.env(Resettable::Reset),
-        false => flag,
-    };
-    command.mut_args(unset).mut_subcommands(without_blanks)
 }
 
 /// Serves the application with these settings, until a signal. A program calls this once, because it sets up the log of
@@ -338,8 +239,8 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
     match backend.serve(server, app) {
         Ok(Report { finished, cut, refused, .. }) => {
             log::info!(
-                "stopped; during the stop {finished} requests were answered, and {cut} requests and upgraded connections \
-                 were cut; {refused} connections and incomplete requests were refused since the start"
+                "stopped; during the stop {finished} requests were answered, and {cut} requests and upgraded \
+                 connections were cut; {refused} connections and incomplete requests were refused since the start"
             );
             if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
         }
@@ -359,35 +260,15 @@ fn guard(server: Server) -> Result<(Guards, Server), ServeError> {
         Some(messages) => messages.around(reload),
         None => reload,
     });
-    let grace = longest_stop(server.config());
-    let signals = SignalGuard::start(server.shutdown(), grace, overdue, on_hangup, Some(Box::new(reopen)))?;
+    let signals = SignalGuard::start(&server, overdue, on_hangup, Some(Box::new(reopen)))?;
     Ok((Box::new((signals, messages)), server))
 }
 
 /// Connects a server with the supervisor of this process.
 fn guard_supervised(supervised: Supervised, server: Server) -> Result<(Guards, Server), ServeError> {
-    let grace = longest_stop(server.config());
     let server = supervised.announce(server)?;
-    let guard = supervised.obey(server.shutdown(), grace, overdue, reopen)?;
+    let guard = supervised.obey(&server, overdue, reopen)?;
     Ok((Box::new(guard), server))
-}
-
-/// The time after which a server has stopped.
-fn longest_stop(config: &Config) -> Duration {
-    config.graceful_timeout.saturating_add(config.drain_delay)
-}
-
-/// Opens the file of the access log again.
-fn reopen() {
-    match ACCESS_LOG.get() {
-        Some(access_log) => access_log.reopen(),
-        None => log::info!("the access log has no file that could be opened again"),
-    }
-}
-
-/// The largest number of bytes of one write to a log. `has_siblings` is whether other processes write to it too.
-fn max_write(has_siblings: bool) -> usize {
-    if has_siblings { ATOMIC_WRITE } else { usize::MAX }
 }
 
 /// Ends the process of a server that does not stop.
@@ -420,46 +301,6 @@ fn list_backends() -> ExitCode {
         let _ = writeln!(out, "{backend:12} {}", backend.model());
     }
     ExitCode::SUCCESS
-}
-
-/// Sets up the log of the process, and prevents reports of panics from blocking. A logger that the program has set
-/// stays. If several processes share standard error, each line begins with the level and the number of its process.
-fn log_to_stderr(level: log::LevelFilter, has_siblings: bool) -> io::Result<()> {
-    let queue = LogQueue::default();
-    let of_process = if has_siblings { format!("[{}] ", std::process::id()) } else { String::new() };
-    let plain = move |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
-        writeln!(out, "{:5} {of_process}{}", record.level(), record.args())
-    };
-    let target = env_logger::Target::Pipe(Box::new(queue.clone()));
-    // Any peer can make rustls log errors, where another crate has enabled that.
-    let of_rustls = if level < log::LevelFilter::Debug { log::LevelFilter::Off } else { level };
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).filter_module("rustls", of_rustls).format(plain).target(target);
-    if builder.try_init().is_err() {
-        return Ok(());
-    }
-    // A descriptor of its own, because a thread that waits in a write to `io::stderr` would hold its lock.
-    let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    queue.start("log", Output::of_log(out).with_max_write(max_write(has_siblings)))?;
-    let report = panic::take_hook();
-    let dropped = queue.clone();
-    panic::set_hook(Box::new(move |panic| match is_writable(io::stderr().as_fd(), PollTimeout::ZERO) {
-        true => report(panic),
-        false => dropped.count_dropped(),
-    }));
-    let _ = LOG.set(queue);
-    Ok(())
-}
-
-/// Writes the log lines that are still queued when it is dropped.
-struct FlushedLog;
-
-impl Drop for FlushedLog {
-    fn drop(&mut self) {
-        // A failure of the access log is a line of the log.
-        ACCESS_LOG.get().into_iter().for_each(LogQueue::close);
-        LOG.get().into_iter().for_each(LogQueue::flush);
-    }
 }
 
 /// Logs the size of a server and its addresses. `processes` is the number of processes under a supervisor.

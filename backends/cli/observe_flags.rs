@@ -1,4 +1,4 @@
-//! The flags for those who watch a server: the listener of the metrics, histograms, and the delay of a drain.
+//! The flags for observing a server: the listener of the metrics, histograms, and the delay of a drain.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::values;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ObserveFlags {
-    /// Address of a listener of its own for /metrics in the Prometheus format, /healthz and /readyz, in the forms of
+    /// Address of a separate listener for /metrics in the Prometheus format, /healthz and /readyz, in the forms of
     /// --bind; it answers also while the server is full or stops [default: none]
     #[arg(long, value_name = "ADDR", env = "GEARSHIFT_METRICS_BIND", value_parser = values::bind)]
     pub(crate) metrics_bind: Option<Bind>,

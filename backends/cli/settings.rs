@@ -17,15 +17,16 @@ use crate::{Backend, BackendError};
 const HELP_FOOTER: &str = "\
 TIME is a number of seconds, or a number with the unit ms, s, m or h, or never: 5, 500ms, 2m, never.
 SIZE is a number of bytes, or a number with the unit k, m or g (powers of 1,024): 4096, 64k, 2GiB.
-A flag has precedence over its environment variable, and the variable over --config. An empty variable counts as not set.
+A flag has precedence over its environment variable, and the variable over --config. An empty variable counts as not
+set.
 
-Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops, with --drain-delay after
-that time. A second one stops it at once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again; without
-TLS and --processes, it ends the program. SIGUSR1 opens the file of --access-log again.
+Signals: after the first SIGINT or SIGTERM the server finishes the requests in flight and stops, with --drain-delay
+after that time. A second one stops it at once. With TLS, SIGHUP reads the files of --tls-cert and its relatives again;
+without TLS and --processes, it ends the program. SIGUSR1 opens the file of --access-log again.
 
-With --processes, the first SIGINT or SIGTERM stops all processes in this way, and a second one, or SIGQUIT, stops them at
-once. SIGHUP replaces one process after another with the program as it is on disk. SIGTTIN and SIGTTOU add and remove a
-process. A process that dies is replaced.
+With --processes, the first SIGINT or SIGTERM stops all processes in this way, and a second one, or SIGQUIT, stops them
+at once. SIGHUP replaces one process after another with the program as it is on disk. SIGTTIN and SIGTTOU add and remove
+a process. A process that dies is replaced.
 
 Exit status:
   0  stopped, and all requests in flight were answered (background tasks may have been cut: see the log)
@@ -267,7 +268,8 @@ pub struct Settings {
     pub(crate) observe: ObserveFlags,
 
     /// Log level: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", env = "GEARSHIFT_LOG_LEVEL", default_value = "info", value_parser = values::level)]
+    #[arg(long, value_name = "LEVEL", env = "GEARSHIFT_LOG_LEVEL", value_parser = values::level)]
+    #[arg(default_value = "info")]
     pub(crate) log_level: log::LevelFilter,
 
     /// Do not send the Date field
@@ -403,7 +405,7 @@ mod tests {
              --no-date-header --no-server-header --forwarded-allow-ips 10.0.0.0/8,unix \
              --forwarded-field forwarded --proxy-protocol-from 10.0.0.1",
         );
-        // The settings of HTTP/2 depend on its feature, and have a test of their own.
+        // The settings of HTTP/2 depend on its feature, and `http2_flags` tests them.
         let shown = format!("{config:?}");
         assert_eq!(
             shown.split(", http2").next().unwrap_or_default(),

@@ -13,7 +13,7 @@
 //! | the supervisor | `r` | open the files of the log again |
 //!
 //! The end of the pair is the end of the supervisor, after which the process stops as for `d`. No process listens
-//! longer than its supervisor, whatever has ended it.
+//! longer than its supervisor, also if a signal has killed the supervisor.
 //!
 //! Signals do not stop a process directly, because a terminal and systemd may send them to the supervisor and to its
 //! processes at once: the process would stop accepting before the supervisor has closed the queue, and the command of
@@ -26,13 +26,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use gearshift_core::{Bind, Server, Shutdown, inherited};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::signals::watch;
+use crate::signals::{longest_stop, watch};
 
 /// The variable of the environment: the numbers of the supervisor, of the descriptor of the pair, and of the listening
 /// sockets, separated by commas. Processes that this one starts inherit the variable without the descriptors.
@@ -118,16 +117,16 @@ impl Supervised {
         Ok(server.on_serving(move |_| tell(&mut control, Message::Serving)))
     }
 
-    /// Obeys the supervisor until the returned guard is dropped. Three threads wait: for signals, for commands, and for
-    /// the end of the server, as those of [`SignalGuard::start`](crate::signals::SignalGuard::start) do. `reopen` is
-    /// called to open the files of the log again.
+    /// Makes `server` obey the supervisor until the returned guard is dropped. Three threads wait: for signals, for
+    /// commands, and for the end of the server, as those of
+    /// [`SignalGuard::start`](crate::signals::SignalGuard::start) do. `reopen` is called to open the files of the log
+    /// again.
     ///
     /// # Errors
     /// The system has refused the signal handlers, a descriptor or a thread.
     pub(super) fn obey(
         self,
-        shutdown: Shutdown,
-        grace: Duration,
+        server: &Server,
         overdue: impl Fn() + Send + 'static,
         reopen: impl Fn() + Send + 'static,
     ) -> io::Result<Guard> {
@@ -142,7 +141,7 @@ impl Supervised {
             }
         })?;
         let (sender, receiver) = mpsc::channel();
-        let control = self.control;
+        let (control, shutdown) = (self.control, server.shutdown());
         thread::Builder::new().name("supervisor".into()).spawn(move || {
             obey(control, &shutdown, reopen, || _ = sender.send(()));
             // The end of the channel would be the end of the server.
@@ -155,7 +154,8 @@ impl Supervised {
                 overdue();
             }
         };
-        thread::Builder::new().name("watchdog".into()).spawn(move || watch(&receiver, grace, overdue))?;
+        let longest = longest_stop(server.config());
+        thread::Builder::new().name("watchdog".into()).spawn(move || watch(&receiver, longest, overdue))?;
         Ok(guard)
     }
 }

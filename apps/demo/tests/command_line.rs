@@ -230,6 +230,25 @@ fn stops_cleanly_on_either_signal() {
 }
 
 #[test]
+fn the_log_tells_each_step_of_a_stop_with_a_drain_delay() {
+    for backend in Backend::available() {
+        let (mut program, mut log, url) = running(&["--backend", backend.name(), "--drain-delay", "50ms"]);
+        // A stop before the end of the start has no delay.
+        let mut peer = TcpStream::connect(&url["http://".len()..]).expect("the program listens");
+        peer.write_all(b"GET /plaintext HTTP/1.0\r\n\r\n").expect("it reads");
+        peer.read_exact(&mut [0; 12]).expect("it answers");
+        kill(&program, "-TERM");
+        let steps = ["a stop is requested;", "is not ready any more", "finishing the requests", "stopped;"];
+        assert_eq!(program.wait().expect("it was started").code(), Some(0), "{backend}");
+        let mut rest = String::new();
+        log.read_to_string(&mut rest).expect("a log in UTF-8");
+        let lines = steps.map(|step| rest.lines().position(|line| line.contains(step)));
+        assert!(lines.iter().all(Option::is_some) && lines.is_sorted(), "{backend}: {rest}");
+        assert_eq!(rest.matches("finishing the requests").count(), 1, "{backend}: {rest}");
+    }
+}
+
+#[test]
 fn a_second_signal_ends_a_request_that_takes_too_long() {
     for backend in Backend::available() {
         let (mut program, mut log, url) = running(&["--backend", backend.name(), "--body-buffer", "0"]);

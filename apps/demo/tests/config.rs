@@ -3,37 +3,28 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gearshift::Backend;
+use tempfile::NamedTempFile;
 
 /// A file that is removed when this is dropped.
-struct File(PathBuf);
+struct File(NamedTempFile);
 
 impl File {
     fn new(text: &str) -> File {
-        static FILES: AtomicUsize = AtomicUsize::new(0);
-        let nth = FILES.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("demo-{}-{nth}.toml", std::process::id()));
-        fs::write(&path, text).expect("a directory for temporary files");
-        File(path)
+        let file = NamedTempFile::new().expect("a directory for temporary files");
+        fs::write(&file, text).expect("the file is ours");
+        File(file)
     }
 
     fn path(&self) -> &str {
-        self.0.to_str().expect("UTF-8")
+        self.0.path().to_str().expect("UTF-8")
     }
 
     /// The program with this file and these flags.
     fn demo(&self, flags: &[&str]) -> Command {
         demo(&[&["--config", self.path()], flags].concat())
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }
 

@@ -4,41 +4,31 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use tempfile::TempDir;
+
 fn deployed(path: &str) -> String {
     let path = format!("{}/../../deploy/{path}", env!("CARGO_MANIFEST_DIR"));
     fs::read_to_string(path).expect("the file is there")
 }
 
-/// A directory that is removed when this is dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("demo-{}-{name}", std::process::id()));
-        fs::create_dir(&path).expect("a directory for temporary files");
-        Directory(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).expect("the directory is there");
-        path
-    }
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory for temporary files")
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Writes a file, and returns its path.
+fn write(directory: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = directory.path().join(name);
+    fs::write(&path, text).expect("the directory is there");
+    path
 }
 
 /// With `REQUIRE_SYSTEMD` in the environment the test fails where the program is not installed.
 #[test]
 fn the_units_of_systemd_are_valid() {
-    let directory = Directory::new("units");
+    let directory = directory();
     let service = deployed("systemd/app.service").replace("/usr/local/bin/app", env!("CARGO_BIN_EXE_demo"));
-    let service = directory.write("app.service", &service);
-    let socket = directory.write("app.socket", &deployed("systemd/app.socket"));
+    let service = write(&directory, "app.service", &service);
+    let socket = write(&directory, "app.socket", &deployed("systemd/app.socket"));
     let Ok(verified) = Command::new("systemd-analyze").arg("verify").args([service, socket]).output() else {
         assert!(std::env::var_os("REQUIRE_SYSTEMD").is_none(), "systemd-analyze is not installed");
         eprintln!("skipped: systemd-analyze is not installed");
@@ -77,8 +67,8 @@ fn the_settings_of_a_pod_are_valid() {
         .map(|line| line.trim_start().to_owned() + "\n")
         .collect();
     assert!(settings.lines().count() > 5, "{settings}");
-    let directory = Directory::new("pod");
-    let file = directory.write("app.toml", &settings);
+    let directory = directory();
+    let file = write(&directory, "app.toml", &settings);
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
     let checked = demo.arg("--check-config").arg("--config").arg(file).output().expect("the program starts");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));

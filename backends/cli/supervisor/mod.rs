@@ -14,7 +14,7 @@
 //! | SIGUSR1 | all processes open the files of their logs again |
 //! | SIGTERM, SIGINT | with a drain delay, the processes are not ready any more until it is over; then the kernel begins no more connections, and then all processes finish their requests; the exit status is the highest of theirs |
 //! | the same again, SIGQUIT | all processes end at once |
-//! | a process asks to leave, after a SIGTERM of its own | it is replaced |
+//! | a process asks to leave, because it has received SIGTERM | it is replaced |
 //! | a process does not end in time | it is killed |
 //!
 //! No event makes the number of processes that serve smaller than it should be: an old process is told to stop only
@@ -28,6 +28,7 @@ mod incoming;
 mod messages;
 mod process;
 mod program;
+mod stop;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -35,7 +36,6 @@ use std::process::{ExitCode, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gearshift_core::clock::after;
 use gearshift_core::{Config, Listener, ServeError, Server};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1};
@@ -49,10 +49,7 @@ use super::process_flags::MAX_PROCESSES;
 use super::supervised::{Command, Message};
 use super::{CANNOT_START, CUT, Settings, announce, fail};
 use crate::Backend;
-use crate::signals::SLACK;
 
-/// The time that a process may take to end, beyond the time after which it ends itself, before it is killed.
-const KILL_AFTER: Duration = Duration::from_secs(3);
 /// The pause if the system does not let the supervisor wait.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -189,54 +186,6 @@ impl Supervisor {
 
     fn replace(&mut self) {
         (self.is_replacing, self.has_told_wait) = (true, false);
-    }
-
-    /// Begins a graceful stop. With a drain delay, the processes serve as before until it is over, except that they tell
-    /// load balancers that they are not ready. No process is started any more.
-    fn begin_stop(&mut self) {
-        self.messages.stopping();
-        self.stop = Some(0);
-        if self.drain_delay.is_zero() || !self.has_served {
-            return self.drain();
-        }
-        log::info!("the processes are not ready any more, and begin to drain in {:?}", self.drain_delay);
-        self.processes.iter_mut().for_each(|process| process.tell(Command::Announce));
-        self.drains_at = Some(after(Instant::now(), self.drain_delay));
-    }
-
-    /// Drains all processes.
-    fn drain(&mut self) {
-        log::info!("finishing the requests in flight; send the signal again to stop at once");
-        self.drains_at = None;
-        // The processes empty the queues, so these have to be complete. The sockets close with the last process that has
-        // emptied them.
-        Listener::close_all_to_new(&mut self.listeners);
-        let deadline = self.drain_deadline();
-        for process in &mut self.processes {
-            // One that drains already keeps its deadline.
-            if process.state != State::Draining {
-                process.drain(deadline);
-            }
-        }
-        self.listeners.clear();
-    }
-
-    /// Stops at once.
-    fn cut(&mut self) {
-        log::warn!("stopping at once");
-        if self.stop.is_none() {
-            self.messages.stopping();
-            self.stop = Some(0);
-        }
-        self.drains_at = None;
-        self.listeners.clear();
-        let deadline = Instant::now() + SLACK + KILL_AFTER;
-        self.processes.iter_mut().for_each(|process| process.cut(deadline));
-    }
-
-    /// When a process that is told to drain now is killed.
-    fn drain_deadline(&self) -> Option<Instant> {
-        Instant::now().checked_add(self.grace.saturating_add(SLACK).saturating_add(KILL_AFTER))
     }
 
     /// Handles the messages of the processes.

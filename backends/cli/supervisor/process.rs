@@ -108,7 +108,7 @@ impl Process {
         (self.state, self.deadline) = (State::Draining, Some(deadline));
     }
 
-    /// Kills the process. It has not been waited for, so its number is still its own.
+    /// Kills the process. It has not been waited for, so no other process has its number.
     pub(super) fn kill(&mut self) {
         if let Err(error) = self.child.kill() {
             log::error!("process {} cannot be killed: {error}", self.id());

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use compare::cores::{self, Cores};
 use compare::proc::Usage;
+use compare::results::Spread;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::aws_lc_rs::kx_group::X25519;
@@ -85,10 +86,9 @@ fn main() -> Outcome<()> {
     for (figure, name) in FIGURES.iter().enumerate() {
         println!("{name}");
         for (subject, (name, _)) in subjects.iter().enumerate() {
-            let mut values = results.remove(&(figure, subject)).unwrap_or_default();
-            values.sort_by(f64::total_cmp);
-            let (low, high) = (values[0], values[values.len() - 1]);
-            println!("  {name:12} {:10.2} ({low:.2} to {high:.2})", values[values.len() / 2]);
+            let Spread { median, min, max, .. } =
+                Spread::of(results.remove(&(figure, subject)).unwrap_or_default());
+            println!("  {name:12} {median:10.2} ({min:.2} to {max:.2})");
         }
     }
     Ok(())

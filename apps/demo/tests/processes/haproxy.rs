@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use test_support::program::inheriting;
 use test_support::wait_until;
 
-use crate::Folder;
+use crate::folder::Folder;
 use crate::load::Load;
 use crate::supervisor::Supervisor;
 
@@ -95,8 +95,8 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("it is bound")
 }
 
-/// Restarts two instances `rounds` times under load. The first one answers one more request on
-/// each idle connection. The second one, which has several processes, is not ready any more for a while before it stops.
+/// Restarts two instances `rounds` times under load. The first one answers one more request on each idle connection.
+/// The second one, which has several processes, is not ready any more for a while before it stops.
 pub(crate) fn restarts(backend: Backend, rounds: usize) {
     let addresses = [free_address(), free_address()];
     let start = |at: SocketAddr| {

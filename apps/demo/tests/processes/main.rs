@@ -1,21 +1,20 @@
 //! Several processes under a supervisor (`--processes`), on every backend.
 
+mod folder;
 mod haproxy;
 mod load;
 mod supervisor;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gearshift::Backend;
 use rustix::process::Signal;
 use test_support::client::Client;
 use test_support::wait_until;
 
+use folder::Folder;
 use load::Load;
 use supervisor::Supervisor;
 
@@ -34,57 +33,6 @@ fn each_backend(check: impl Fn(Backend)) {
     for backend in Backend::available() {
         eprintln!("on {backend}");
         check(*backend);
-    }
-}
-
-/// A folder that is removed at the end. It may have a copy of the program, which a test replaces.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        static COPIES: AtomicUsize = AtomicUsize::new(0);
-        let nth = COPIES.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("gearshift-{}-processes-{nth}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder");
-        Folder(folder)
-    }
-
-    fn with_program() -> Folder {
-        let folder = Folder::new();
-        folder.replace(|new| _ = fs::copy(env!("CARGO_BIN_EXE_demo"), new).expect("a copy"));
-        folder
-    }
-
-    fn program(&self) -> PathBuf {
-        self.path("program")
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// Puts another program in the place of the copy, as a deployment does: in one step.
-    fn replace(&self, write: impl FnOnce(&Path)) {
-        let new = self.path("new");
-        write(&new);
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("it is our file");
-        fs::rename(new, self.program()).expect("it is our folder");
-    }
-
-    fn replace_with_script(&self, script: &str) {
-        self.replace(|new| fs::write(new, format!("#!/bin/sh\n{script}\n")).expect("it is our folder"));
-    }
-
-    /// Puts a program in the place of the copy whose responses have no `Date`.
-    fn replace_with_dateless(&self) {
-        let demo = env!("CARGO_BIN_EXE_demo");
-        self.replace_with_script(&format!("GEARSHIFT_NO_DATE_HEADER=1 exec '{demo}' \"$@\""));
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -58,13 +59,18 @@ impl Supervisor {
         self.log.lock().expect("no thread has panicked").clone()
     }
 
+    /// Waits until `holds` returns true. Otherwise the test fails with the log.
+    fn expect(&self, what: &str, holds: impl Fn() -> bool) {
+        let wait = AssertUnwindSafe(|| wait_until(what, holds));
+        if panic::catch_unwind(wait).is_err() {
+            panic!("{what}: not in time, with {} processes:\n{}", self.children(), self.log());
+        }
+    }
+
     /// Waits until the log has `what` as often as `times`.
     pub(crate) fn expect_line(&self, what: &str, times: usize) {
         let has_line = || self.log().matches(what).count() >= times;
-        let wait = || wait_until(what, has_line);
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(wait)).is_err() {
-            panic!("'{what}' is not {times} times in the log:\n{}", self.log());
-        }
+        self.expect(&format!("'{what}' is {times} times in the log"), has_line);
     }
 
     /// The address that it listens on.
@@ -101,10 +107,7 @@ impl Supervisor {
     /// Waits until this number of processes serves, and the ones that do not have ended.
     pub(crate) fn expect_serving(&self, n: usize) {
         let serves = || self.serving().len() == n && self.children() == n;
-        let wait = || wait_until("the processes serve", serves);
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(wait)).is_err() {
-            panic!("{n} processes do not serve, but {}:\n{}", self.children(), self.log());
-        }
+        self.expect(&format!("{n} processes serve"), serves);
     }
 
     /// The number of processes that have this one as their parent.
