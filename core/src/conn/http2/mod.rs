@@ -28,6 +28,7 @@
 mod body;
 mod exchange;
 mod request;
+mod shared;
 mod timers;
 mod wire;
 
@@ -46,8 +47,9 @@ use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
 use crate::conn::driver::ConnectionState;
-use crate::conn::http2::exchange::{End, Ended, Shared, exchange};
+use crate::conn::http2::exchange::{End, Ended, exchange};
 use crate::conn::http2::request::max_section;
+use crate::conn::http2::shared::Shared;
 use crate::conn::http2::wire::{Half, Wire};
 use crate::conn::io::Io;
 use crate::conn::service::Service;
