@@ -154,3 +154,12 @@ impl Raw {
         frames
     }
 }
+
+pub(super) fn is_goaway(frame: &Frame) -> bool {
+    frame.kind == GOAWAY
+}
+
+/// The code of the last `GOAWAY`.
+pub(super) fn last_goaway(frames: &[Frame]) -> Option<u32> {
+    frames.iter().rev().find(|frame| is_goaway(frame)).map(Frame::code)
+}
