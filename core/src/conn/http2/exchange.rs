@@ -24,7 +24,7 @@ use crate::conn::after::After;
 use crate::conn::cancel::Cancel;
 use crate::conn::context::Context;
 use crate::conn::deadlines::Extendable;
-use crate::conn::exchange::{detached, handler_timed_out, not_switched, panicked};
+use crate::conn::exchange::{count, detached, handler_timed_out, not_switched, panicked};
 use crate::conn::handler::{Answer, RouteOptions};
 use crate::conn::http2::body::{RequestBody, Responder};
 use crate::conn::http2::exchange::sending::Pieces;
@@ -32,7 +32,7 @@ use crate::conn::http2::request::{Meaning, Refused, convert};
 use crate::conn::http2::shared::Shared;
 use crate::conn::http2::timers::Deadline;
 use crate::conn::liveness::EndOfWait;
-use crate::conn::maybe_trace::{RequestTrace, responds};
+use crate::conn::maybe_trace::RequestTrace;
 use crate::conn::min_rate::MinRate;
 use crate::proto::body::{Body, Inner as BodyInner};
 use crate::proto::encode::BodyLength;
@@ -307,12 +307,9 @@ impl Exchange {
             self.shared.must_close.store(true, Ordering::Release);
         }
         let end = self.send(respond, &mut response, facts).await;
-        responds(response.status);
-        service.counters().here().responded(response.status);
-        match end {
-            End::Whole if service.shutdown.is_requested() => service.answered(),
-            End::Whole => {}
-            _ => service.was_cut_if_forced(),
+        count(response.status, &service, end == End::Whole);
+        if end != End::Whole {
+            service.was_cut_if_forced();
         }
         self.end(end, Some(after))
     }
