@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
 
+use crate::conn::exchange::replace;
 use crate::conn::exchange::source::Source;
 use crate::conn::http2::body::Responder;
 use crate::conn::http2::exchange::{End, Exchange};
@@ -53,37 +54,25 @@ impl Pieces {
     }
 }
 
+/// The body of a response whose head can be sent.
+enum Content {
+    Whole(Bytes),
+    Streamed(Source),
+}
+
 impl Exchange {
+    /// Sends a response and its body.
     pub(super) async fn send(&mut self, respond: &Responder, response: &mut Response, facts: Facts) -> End {
-        let body = std::mem::take(&mut response.body);
-        let (body, mut source) = match body.0 {
-            BodyInner::Empty => (Some(Bytes::new()), None),
-            BodyInner::Full(bytes) => (Some(bytes), None),
-            inner => {
-                // The body of the request may still fail, which a status can report only before the head. Any body may
-                // read a request that expects 100 Continue.
-                let awaits_first = matches!(inner, BodyInner::Lease(_))
-                    || self.body.as_ref().is_some_and(|body| body.awaits_continue());
-                let mut source = Source::new(Body(inner));
-                match if awaits_first { self.first(respond, &mut source).await } else { Ok(None) } {
-                    Ok(None) => (None, Some(source)),
-                    Ok(Some(instead)) => {
-                        *response = instead;
-                        match std::mem::take(&mut response.body).0 {
-                            BodyInner::Full(bytes) => (Some(bytes), None),
-                            _ => (Some(Bytes::new()), None),
-                        }
-                    }
-                    Err(end) => return end,
-                }
-            }
+        let content = match self.content(respond, response).await {
+            Ok(content) => content,
+            Err(end) => return end,
         };
         if let Some(body) = &self.body {
             body.response_begins();
         }
-        let length = match (&body, &source) {
-            (Some(bytes), _) => Some(bytes.len() as u64),
-            (None, source) => source.as_ref().and_then(Source::remaining),
+        let length = match &content {
+            Content::Whole(bytes) => Some(bytes.len() as u64),
+            Content::Streamed(source) => source.remaining(),
         };
         let (announced, state) = ResponseState::after_head(response.status, &response.fields, length, facts);
         let head = self.shared.head(response.status, &response.fields, announced);
@@ -93,16 +82,15 @@ impl Exchange {
             Ok(Some(stream)) => stream,
             Err(end) => return end,
         };
-        let sent = match (body, &mut source) {
-            (Some(bytes), _) => self.piece(&mut stream, bytes, true).await,
-            (None, Some(source)) => {
+        let sent = match content {
+            Content::Whole(bytes) => self.piece(&mut stream, bytes, true).await,
+            Content::Streamed(mut source) => {
                 let left = match state {
                     ResponseState::Length(left) => Some(left),
                     _ => None,
                 };
-                self.stream(&mut stream, source, left).await
+                self.stream(&mut stream, &mut source, left).await
             }
-            (None, None) => Ok(()),
         };
         match sent {
             Ok(()) => End::Whole,
@@ -112,6 +100,29 @@ impl Exchange {
                 end
             }
         }
+    }
+
+    /// Takes the body of `response`. If the body fails before the head, `response` is replaced by the one to send
+    /// instead.
+    async fn content(&mut self, respond: &Responder, response: &mut Response) -> Result<Content, End> {
+        let body = match std::mem::take(&mut response.body).0 {
+            BodyInner::Empty => return Ok(Content::Whole(Bytes::new())),
+            BodyInner::Full(bytes) => return Ok(Content::Whole(bytes)),
+            body => body,
+        };
+        // The body of the request may still fail, which a status can report only before the head. Any body may read a
+        // request that expects 100 Continue.
+        let awaits_first = matches!(body, BodyInner::Lease(_))
+            || self.body.as_ref().is_some_and(|body| body.awaits_continue());
+        let mut source = Source::new(Body(body));
+        if awaits_first && let Some(instead) = self.first(respond, &mut source).await? {
+            replace(response, instead);
+            return Ok(Content::Whole(match std::mem::take(&mut response.body).0 {
+                BodyInner::Full(bytes) => bytes,
+                _ => Bytes::new(),
+            }));
+        }
+        Ok(Content::Streamed(source))
     }
 
     /// Sends the head. Returns the stream if a body follows.
