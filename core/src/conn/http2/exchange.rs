@@ -236,15 +236,10 @@ impl Exchange {
             let since = service.clock.coarse();
             let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
             route = RouteName::current();
+            service.runtime.stalls().polled(since, service.clock.coarse(), route, 1);
             match polled {
-                Ok(Poll::Ready(response)) => {
-                    let response = Contained::new(response);
-                    service.runtime.stalls().polled(since, service.clock.coarse(), route, 1);
-                    return Poll::Ready(Ok(response));
-                }
-                Ok(Poll::Pending) => {
-                    service.runtime.stalls().polled(since, service.clock.coarse(), route, 1);
-                }
+                Ok(Poll::Ready(response)) => return Poll::Ready(Ok(Contained::new(response))),
+                Ok(Poll::Pending) => {}
                 Err(panic) => return Poll::Ready(Ok(without_close(panicked(route, panic)))),
             }
             if policy != OnDisconnect::Ignore && lock(respond).poll_reset(cx).is_ready() {
