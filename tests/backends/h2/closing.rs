@@ -40,12 +40,14 @@ pub(super) fn silent(backend: Backend) {
         [PREFACE, &settings(&[])].concat(),
         [PREFACE, &settings(&[]), &get(1, "/")[..12]].concat(),
     ] {
-        let mut raw = Raw(server.client());
-        raw.send(&bytes);
-        let frames = raw.rest();
-        if bytes.len() > PREFACE.len() {
-            assert_eq!(last_goaway(&frames), Some(0), "{frames:?}");
-        }
+        // A busy machine may send the preface after the timeout. The connection then ends without a frame.
+        wait_until("the connection ends with GOAWAY, if its preface was complete", || {
+            let mut raw = Raw(server.client());
+            raw.send(&bytes);
+            let code = last_goaway(&raw.rest());
+            assert!(matches!(code, None | Some(0)), "{code:?}");
+            code.is_some() || bytes.len() <= PREFACE.len()
+        });
     }
 }
 
@@ -82,7 +84,7 @@ pub(super) fn deaf_to_goaway(backend: Backend) {
     let mut refused = 0;
     let mut next = (5..).step_by(2);
     let end = loop {
-        assert!(Instant::now() < deadline, "the connection takes requests for ever");
+        assert!(Instant::now() < deadline, "the connection takes requests without end");
         // The replies pace the peer.
         let frame = raw.try_frame_of(&[DATA, RST_STREAM, GOAWAY]).expect("a reply");
         match frame.kind {
