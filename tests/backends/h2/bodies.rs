@@ -241,8 +241,8 @@ pub(super) fn expectation(backend: Backend) {
 /// Pieces of one byte cost much more memory than a byte each.
 pub(super) fn crumbs(backend: Backend) {
     const STREAMS: u32 = 20;
-    /// The buffers of the system have room for less than half as many, as frames. Without a limit, the server holds more
-    /// than that many beside them: 64 Ki for each response.
+    /// The buffers of the system have room for less than half as many, as frames. Without a limit, the server holds
+    /// more than that many beside them: 64 Ki for each response.
     const MOST: u64 = 1_000_000;
     let (server, seen) = serve(backend);
     let mut raw = Raw::connect(server.addr(), &[(INITIAL_WINDOW_SIZE, (1 << 31) - 1)]);

@@ -25,7 +25,7 @@ use crate::runtime::stall::RouteName;
 use crate::runtime::task::lock;
 
 /// The number of pieces of a response that `h2` holds at most. Each is a frame, which takes a few hundred bytes beside
-/// those of the body, and only these count for `Http2Config::send_buffer`.
+/// those of the body, and only these count for `Http2::send_buffer`.
 const MAX_PIECES: usize = 64;
 
 /// The pieces of a response that were given to `h2`, since it had written all.
