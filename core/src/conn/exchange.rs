@@ -283,7 +283,7 @@ async fn before_switch<T: Transport>(
 }
 
 /// Sets `response` to `instead`. A panic while the values of the old response are dropped is logged.
-fn replace(response: &mut Response, instead: Response) {
+pub(crate) fn replace(response: &mut Response, instead: Response) {
     discard(std::mem::replace(response, instead));
 }
 
@@ -328,8 +328,8 @@ pub(crate) fn not_switched(response: &Response) -> Option<Response> {
     Some(instead)
 }
 
-/// Counts a response.
-fn count(status: StatusCode, service: &Service, is_whole: bool) {
+/// Counts a response. `is_whole` is whether all of its body was queued.
+pub(crate) fn count(status: StatusCode, service: &Service, is_whole: bool) {
     responds(status);
     service.counters().here().responded(status);
     if is_whole && service.shutdown.is_requested() {

@@ -31,8 +31,8 @@ pub struct Http2 {
     /// The largest number of requests that one connection may have at once (RFC 9113, 5.1.2), at least 1.
     pub max_streams: u32,
     /// The largest number of requests that a peer gives up (`RST_STREAM`), or that break a rule of HTTP/2, beyond the
-    /// number of requests that were answered; at least 1. A peer that begins requests and gives them up at once costs
-    /// more than it pays ("rapid reset", CVE-2023-44487).
+    /// number of requests that were answered; at least 1. A peer that begins requests and gives them up at once makes
+    /// the server work for responses that nothing receives ("rapid reset", CVE-2023-44487).
     pub max_resets: u32,
     /// The number of bytes of one request body that a peer may send before the handler reads them (RFC 9113, 5.2), from
     /// [`Http2::FRAME`] to [`Http2::MAX_WINDOW`].

@@ -13,7 +13,7 @@ use prost::Message;
 use prost::bytes::BufMut;
 use test_support::server::Running;
 
-use super::patient;
+use super::app::patient;
 use crate::tls::programs::run;
 
 #[derive(Clone, PartialEq, Message)]

@@ -3,7 +3,8 @@
 use gearshift::{Backend, BodyError, Request, Router};
 use test_support::server::Running;
 
-use super::{LARGE, serve, with_tls};
+use super::app::{LARGE, patient, serve};
+use super::beginning::with_tls;
 use crate::tls::programs::run;
 
 /// A body that is sent, and the URL that it is sent to. A program that fails says so.
@@ -68,8 +69,8 @@ pub(super) fn h2load(backend: Backend) {
     assert!(is_success && out.contains(all), "{out} {err}");
 }
 
-/// The cases of httpwg that fail. In most of them `h2` ends the stream or the connection with `PROTOCOL_ERROR` where the RFC
-/// has a more precise code.
+/// The cases of httpwg that fail. In most of them `h2` ends the stream or the connection with `PROTOCOL_ERROR` where the
+/// RFC has a more precise code.
 const FAILING: [&str; 16] = [
     // The frame does not end its field section, so the server waits for more.
     "client sends push promise frame",
@@ -101,9 +102,8 @@ pub(super) fn httpwg(backend: Backend) {
         request.bytes().await?;
         Ok::<_, BodyError>("hello")
     };
-    let server = Running::start(backend, super::patient(backend), move |_| {
-        Router::new().get("/", reads).post("/", reads)
-    });
+    let server =
+        Running::start(backend, patient(backend), move |_| Router::new().get("/", reads).post("/", reads));
     // A busy machine is late.
     let args =
         ["--address", &server.addr().to_string(), "--connect-timeout", "5000", "--frame-timeout", "3000"];

@@ -144,13 +144,28 @@ impl Raw {
         }
     }
 
-    /// All frames until the connection ends. `PING` and `SETTINGS` are acknowledged.
+    /// All frames until the connection ends. `PING` and `SETTINGS` are acknowledged. A connection that stays open fails
+    /// the test.
     pub(super) fn rest(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Ok(frame) = self.try_frame() {
             self.acknowledge(&frame);
             frames.push(frame);
         }
+        // A read that has timed out would time out again.
+        if let Err(error) = io::Read::read(&mut self.0.socket, &mut [0]) {
+            let is_open = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+            assert!(!is_open, "the connection stays open after {frames:?}");
+        }
         frames
     }
+}
+
+pub(super) fn is_goaway(frame: &Frame) -> bool {
+    frame.kind == GOAWAY
+}
+
+/// The code of the last `GOAWAY`.
+pub(super) fn last_goaway(frames: &[Frame]) -> Option<u32> {
+    frames.iter().rev().find(|frame| is_goaway(frame)).map(Frame::code)
 }

@@ -4,45 +4,43 @@
 //! place in the counters and in the access log. It ends with its response, or when the peer gives it up (`RST_STREAM`,
 //! or the end of the connection). All exchanges of a connection are polled in one task.
 
+mod sending;
+
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::{Context as Cx, Poll, Waker};
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use h2::{Reason, RecvStream};
+use http::StatusCode;
+use http::header::{self, HeaderValue};
 
 use crate::conn::access::StreamRecord;
 use crate::conn::after::After;
 use crate::conn::cancel::Cancel;
-use crate::conn::client::Origin;
 use crate::conn::context::Context;
 use crate::conn::deadlines::Extendable;
-use crate::conn::driver::ConnectionState;
-use crate::conn::exchange::source::Source;
-use crate::conn::exchange::{detached, handler_timed_out, not_switched, panicked};
+use crate::conn::exchange::{count, detached, handler_timed_out, not_switched, panicked};
 use crate::conn::handler::{Answer, RouteOptions};
 use crate::conn::http2::body::{RequestBody, Responder};
+use crate::conn::http2::exchange::sending::Pieces;
 use crate::conn::http2::request::{Meaning, Refused, convert};
-use crate::conn::http2::timers::{Deadline, Timers};
+use crate::conn::http2::shared::Shared;
+use crate::conn::http2::timers::Deadline;
 use crate::conn::liveness::EndOfWait;
-use crate::conn::maybe_tls::TlsSlot;
-use crate::conn::maybe_trace::{ConnectionTrace, RequestTrace, responds};
-use crate::conn::min_rate::{MinRate, WaitLimits};
-use crate::conn::service::Service;
-use crate::proto::body::{Body, Inner as BodyInner, Part};
-use crate::proto::encode::{BodyLength, http_date};
+use crate::conn::maybe_trace::RequestTrace;
+use crate::conn::min_rate::MinRate;
+use crate::proto::body::{Body, Inner as BodyInner};
+use crate::proto::encode::BodyLength;
 use crate::proto::error::Error;
 use crate::proto::framing::Facts;
 use crate::proto::request::Request;
 use crate::proto::response::{Response, TEXT};
-use crate::proto::response_state::{ResponseState, WrongLength, asks_to_close, status_instead};
-use crate::proto::trailers;
+use crate::proto::response_state::{asks_to_close, status_instead};
 use crate::proto::{BoxFuture, carry};
 use crate::runtime::clock::after;
 use crate::runtime::config::OnDisconnect;
@@ -50,115 +48,6 @@ use crate::runtime::contained::{Contained, discard};
 use crate::runtime::shutdown::Phase;
 use crate::runtime::stall::{Origin as TaskOrigin, RouteName};
 use crate::runtime::task::lock;
-
-/// The number of pieces of a response that `h2` holds at most. Each is a frame, which takes a few hundred bytes beside
-/// those of the body, and only these count for `Http2Config::send_buffer`.
-const MAX_PIECES: usize = 64;
-
-/// The state that a connection shares with its exchanges.
-pub(super) struct Shared {
-    pub(super) service: Arc<Service>,
-    pub(super) timers: Arc<Timers>,
-    pub(super) origin: Origin,
-    pub(super) tls: TlsSlot,
-    trace: ConnectionTrace,
-    /// Whether a handler has asked for the end of the connection.
-    pub(super) must_close: AtomicBool,
-    /// Whether an exchange has used its stream, so that `h2` has frames to send.
-    pub(super) has_acted: AtomicBool,
-    /// The number of bytes of bodies that the windows of the peer have admitted.
-    admitted: AtomicU64,
-    /// The number of exchanges that wait for a window of the peer.
-    waiting: AtomicUsize,
-    /// Whether an exchange has given several pieces to `h2` since the last call of [`Shared::was_emptied`].
-    pub(super) has_pieces: AtomicBool,
-    /// The number of calls of [`Shared::was_emptied`].
-    emptied: AtomicU64,
-    /// The exchanges that wait until `h2` has written all it has.
-    full: Mutex<Vec<Waker>>,
-    /// The field `Date` of the current second.
-    date: Mutex<Option<(u64, HeaderValue)>>,
-}
-
-impl Shared {
-    pub(super) fn new(service: &Arc<Service>, state: &ConnectionState) -> Shared {
-        Shared {
-            service: service.clone(),
-            timers: Arc::default(),
-            origin: state.context.origin.clone(),
-            tls: state.context.tls.clone(),
-            trace: state.trace.clone(),
-            must_close: AtomicBool::new(false),
-            has_acted: AtomicBool::new(false),
-            admitted: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            has_pieces: AtomicBool::new(false),
-            emptied: AtomicU64::new(0),
-            full: Mutex::default(),
-            date: Mutex::new(None),
-        }
-    }
-
-    /// Records that `h2` has written all it had.
-    pub(super) fn was_emptied(&self) {
-        self.has_pieces.store(false, Ordering::Relaxed);
-        self.emptied.fetch_add(1, Ordering::Relaxed);
-        let full = std::mem::take(&mut *lock(&self.full));
-        full.into_iter().for_each(Waker::wake);
-    }
-
-    fn date(&self) -> Option<HeaderValue> {
-        let seconds = self.service.clock.unix_seconds();
-        let mut date = lock(&self.date);
-        if date.as_ref().is_none_or(|(known, _)| *known != seconds) {
-            let text = http_date(seconds).to_string();
-            *date = HeaderValue::try_from(text).ok().map(|value| (seconds, value));
-        }
-        date.as_ref().map(|(_, value)| value.clone())
-    }
-
-    /// The head of a response. Fields of a connection are left out (RFC 9113, 8.2.2).
-    fn head(
-        &self,
-        status: StatusCode,
-        fields: &[(HeaderName, HeaderValue)],
-        length: BodyLength,
-    ) -> http::Response<()> {
-        let mut response = http::Response::new(());
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.reserve(fields.len() + 3);
-        for (name, value) in fields.iter().filter(|(name, _)| !is_of_connection(name)) {
-            headers.append(name, value.clone());
-        }
-        let config = &self.service.config;
-        if config.server_header && !headers.contains_key(header::SERVER) {
-            headers.insert(header::SERVER, const { HeaderValue::from_static("gearshift") });
-        }
-        if config.date_header
-            && !headers.contains_key(header::DATE)
-            && let Some(date) = self.date()
-        {
-            headers.insert(header::DATE, date);
-        }
-        if let BodyLength::Known(length) = length {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        response
-    }
-}
-
-/// Whether the server decides about a field with this name, or HTTP/2 has none.
-fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        header::CONNECTION
-            | header::CONTENT_LENGTH
-            | header::TE
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
-}
 
 /// The end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,32 +78,6 @@ impl Ended {
         if let Some(record) = self.record.take() {
             record.end(self.route, self.status, self.bytes, is_sent && self.end == End::Whole);
         }
-    }
-}
-
-/// The pieces of a response that were given to `h2`, since it had written all.
-#[derive(Default)]
-struct Pieces {
-    given: usize,
-    /// The value of [`Shared::emptied`] at that time.
-    emptied: u64,
-    /// Whether the exchange is one of [`Shared::full`].
-    waits: bool,
-}
-
-impl Pieces {
-    /// Whether `h2` may hold as many as it should. The exchange is woken once it has written them.
-    fn are_many(&mut self, shared: &Shared, cx: &Cx<'_>) -> bool {
-        let emptied = shared.emptied.load(Ordering::Relaxed);
-        if self.emptied != emptied {
-            *self = Pieces { emptied, ..Pieces::default() };
-        }
-        let are_many = self.given >= MAX_PIECES;
-        if are_many && !self.waits {
-            self.waits = true;
-            lock(&shared.full).push(cx.waker().clone());
-        }
-        are_many
     }
 }
 
@@ -373,15 +236,10 @@ impl Exchange {
             let since = service.clock.coarse();
             let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
             route = RouteName::current();
+            service.runtime.stalls().polled(since, service.clock.coarse(), route, 1);
             match polled {
-                Ok(Poll::Ready(response)) => {
-                    let response = Contained::new(response);
-                    service.runtime.stalls().polled(since, service.clock.coarse(), route, 1);
-                    return Poll::Ready(Ok(response));
-                }
-                Ok(Poll::Pending) => {
-                    service.runtime.stalls().polled(since, service.clock.coarse(), route, 1);
-                }
+                Ok(Poll::Ready(response)) => return Poll::Ready(Ok(Contained::new(response))),
+                Ok(Poll::Pending) => {}
                 Err(panic) => return Poll::Ready(Ok(without_close(panicked(route, panic)))),
             }
             if policy != OnDisconnect::Ignore && lock(respond).poll_reset(cx).is_ready() {
@@ -444,12 +302,9 @@ impl Exchange {
             self.shared.must_close.store(true, Ordering::Release);
         }
         let end = self.send(respond, &mut response, facts).await;
-        responds(response.status);
-        service.counters().here().responded(response.status);
-        match end {
-            End::Whole if service.shutdown.is_requested() => service.answered(),
-            End::Whole => {}
-            _ => service.was_cut_if_forced(),
+        count(response.status, &service, end == End::Whole);
+        if end != End::Whole {
+            service.was_cut_if_forced();
         }
         self.end(end, Some(after))
     }
@@ -486,278 +341,9 @@ impl Exchange {
             bytes: self.bytes,
         }
     }
-
-    async fn send(&mut self, respond: &Responder, response: &mut Response, facts: Facts) -> End {
-        let body = std::mem::take(&mut response.body);
-        let (body, mut source) = match body.0 {
-            BodyInner::Empty => (Some(Bytes::new()), None),
-            BodyInner::Full(bytes) => (Some(bytes), None),
-            inner => {
-                // The body of the request may still fail, which a status can report only before the head. Any body may
-                // read a request that expects 100 Continue.
-                let awaits_first = matches!(inner, BodyInner::Lease(_))
-                    || self.body.as_ref().is_some_and(|body| body.awaits_continue());
-                let mut source = Source::new(Body(inner));
-                match if awaits_first { self.first(respond, &mut source).await } else { Ok(None) } {
-                    Ok(None) => (None, Some(source)),
-                    Ok(Some(instead)) => {
-                        *response = instead;
-                        match std::mem::take(&mut response.body).0 {
-                            BodyInner::Full(bytes) => (Some(bytes), None),
-                            _ => (Some(Bytes::new()), None),
-                        }
-                    }
-                    Err(end) => return end,
-                }
-            }
-        };
-        if let Some(body) = &self.body {
-            body.response_begins();
-        }
-        let length = match (&body, &source) {
-            (Some(bytes), _) => Some(bytes.len() as u64),
-            (None, source) => source.as_ref().and_then(Source::remaining),
-        };
-        let (announced, state) = ResponseState::after_head(response.status, &response.fields, length, facts);
-        let head = self.shared.head(response.status, &response.fields, announced);
-        let is_bodiless = matches!(state, ResponseState::Bodiless | ResponseState::Length(0));
-        let mut stream = match self.begin(respond, head, is_bodiless) {
-            Ok(None) => return End::Whole,
-            Ok(Some(stream)) => stream,
-            Err(end) => return end,
-        };
-        let sent = match (body, &mut source) {
-            (Some(bytes), _) => self.piece(&mut stream, bytes, true).await,
-            (None, Some(source)) => {
-                let left = match state {
-                    ResponseState::Length(left) => Some(left),
-                    _ => None,
-                };
-                self.stream(&mut stream, source, left).await
-            }
-            (None, None) => Ok(()),
-        };
-        match sent {
-            Ok(()) => End::Whole,
-            Err(End::Left) => End::Left,
-            Err(end) => {
-                stream.send_reset(Reason::INTERNAL_ERROR);
-                end
-            }
-        }
-    }
-
-    /// Sends the head. Returns the stream if a body follows.
-    fn begin(
-        &mut self,
-        respond: &Responder,
-        head: http::Response<()>,
-        is_end: bool,
-    ) -> Result<Option<SendStream<Bytes>>, End> {
-        let status = head.status();
-        self.acts();
-        let stream = lock(respond).send_response(head, is_end).map_err(|_| End::Left)?;
-        self.status = Some(status);
-        Ok(if is_end { None } else { Some(stream) })
-    }
-
-    /// Waits for the first piece of the body. Returns the response to send instead if the body has failed.
-    async fn first(&mut self, respond: &Responder, source: &mut Source) -> Result<Option<Response>, End> {
-        let service = self.shared.service.clone();
-        poll_fn(|cx| {
-            let first = source.poll_first(cx);
-            if service.shutdown.phase() == Phase::Forced {
-                return Poll::Ready(Err(End::Cut));
-            }
-            match first {
-                Poll::Ready(instead) => Poll::Ready(Ok(instead)),
-                Poll::Pending if lock(respond).poll_reset(cx).is_ready() => Poll::Ready(Err(End::Left)),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    /// Sends a body of several pieces, of `left` bytes if that is known.
-    async fn stream(
-        &mut self,
-        stream: &mut SendStream<Bytes>,
-        source: &mut Source,
-        mut left: Option<u64>,
-    ) -> Result<(), End> {
-        loop {
-            let next = poll_fn(|cx| self.poll_next(cx, stream, source)).await?;
-            let fields = match next {
-                Some(Part::Data(piece)) => {
-                    left = match left.map(|left| left.checked_sub(piece.len() as u64)) {
-                        Some(None) => return Err(wrong_length()),
-                        left => left.flatten(),
-                    };
-                    self.piece(stream, piece, false).await?;
-                    continue;
-                }
-                Some(Part::Trailers(fields)) => allowed(*fields),
-                None => HeaderMap::new(),
-            };
-            if left.is_some_and(|left| left > 0) {
-                return Err(wrong_length());
-            }
-            self.acts();
-            let sent = match fields.is_empty() {
-                true => stream.send_data(Bytes::new(), true),
-                false => stream.send_trailers(fields),
-            };
-            return sent.map_err(|_| End::Left);
-        }
-    }
-
-    /// Waits for the next piece of the body, and watches the peer.
-    fn poll_next(
-        &mut self,
-        cx: &mut Cx<'_>,
-        stream: &mut SendStream<Bytes>,
-        source: &mut Source,
-    ) -> Poll<Result<Option<Part>, End>> {
-        let service = &self.shared.service;
-        if service.shutdown.phase() == Phase::Forced {
-            return Poll::Ready(Err(End::Cut));
-        }
-        let since = service.clock.coarse();
-        let next = source.poll_next(cx);
-        service.runtime.stalls().polled(since, service.clock.coarse(), RouteName::current(), 1);
-        match next {
-            Poll::Ready(Some(part)) => Poll::Ready(Ok(part)),
-            Poll::Ready(None) => Poll::Ready(Err(End::Cut)),
-            Poll::Pending if stream.poll_reset(cx).is_ready() => Poll::Ready(Err(End::Left)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Gives a piece of the body to `h2`, as the windows of the peer have room for it.
-    async fn piece(
-        &mut self,
-        stream: &mut SendStream<Bytes>,
-        mut piece: Bytes,
-        is_end: bool,
-    ) -> Result<(), End> {
-        while !piece.is_empty() {
-            let room = poll_fn(|cx| self.poll_room(cx, stream, piece.len())).await?;
-            let part = piece.split_to(room.min(piece.len()));
-            let len = part.len() as u64;
-            self.acts();
-            stream.send_data(part, is_end && piece.is_empty()).map_err(|_| End::Left)?;
-            self.bytes += len;
-            self.pieces.given += 1;
-            if self.pieces.given > 1 {
-                self.shared.has_pieces.store(true, Ordering::Relaxed);
-            }
-            self.shared.admitted.fetch_add(len, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Waits until the windows of the peer have room. Returns the number of bytes.
-    fn poll_room(
-        &mut self,
-        cx: &mut Cx<'_>,
-        stream: &mut SendStream<Bytes>,
-        wanted: usize,
-    ) -> Poll<Result<usize, End>> {
-        let service = self.shared.service.clone();
-        if service.shutdown.phase() == Phase::Forced {
-            return Poll::Ready(Err(End::Cut));
-        }
-        if self.pieces.are_many(&self.shared, cx) {
-            return match stream.poll_reset(cx) {
-                Poll::Ready(_) => Poll::Ready(Err(End::Left)),
-                Poll::Pending => Poll::Pending,
-            };
-        }
-        stream.reserve_capacity(wanted.min(service.config.http2.send_buffer));
-        loop {
-            let room = stream.capacity();
-            if room > 0 {
-                if self.writing.is_begun() {
-                    self.writing.moved(service.clock.now(), room.min(wanted));
-                }
-                self.stop_waiting();
-                self.deadline.clear();
-                return Poll::Ready(Ok(room));
-            }
-            match stream.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(_) => return Poll::Ready(Err(End::Left)),
-                Poll::Pending if stream.poll_reset(cx).is_ready() => return Poll::Ready(Err(End::Left)),
-                Poll::Pending => break,
-            }
-        }
-        self.poll_window(cx, &service).map(Err)
-    }
-
-    /// Waits for a window of the peer. Ready if the peer is late.
-    ///
-    /// The windows of a connection are shared, so an exchange may wait while others proceed. It is not late as long as
-    /// all together proceed at the minimum rate of each that waits.
-    fn poll_window(&mut self, cx: &mut Cx<'_>, service: &Service) -> Poll<End> {
-        let (config, now) = (&service.config, service.clock.now());
-        let admitted = self.shared.admitted.load(Ordering::Relaxed);
-        let limits = WaitLimits::new(config.write_timeout, config.min_rate);
-        let (since, before) = *self.waiting.get_or_insert_with(|| {
-            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-            (now, admitted)
-        });
-        self.writing.wait(now, limits);
-        if self.writing.deadline().is_some_and(|at| at <= now) {
-            let (moved, seconds) = (admitted - before, now.saturating_duration_since(since).as_secs());
-            let waiting = self.shared.waiting.load(Ordering::Relaxed) as u64;
-            if moved == 0
-                || moved < seconds.saturating_mul(u64::from(config.min_rate)).saturating_mul(waiting)
-            {
-                log::debug!("a response was cut short: the peer takes it too slowly");
-                return Poll::Ready(End::Cut);
-            }
-            self.waiting = Some((now, admitted));
-            self.writing = MinRate::default();
-            self.writing.wait(now, limits);
-        }
-        if let Some(at) = self.writing.deadline() {
-            self.deadline.set(at, cx.waker());
-        }
-        Poll::Pending
-    }
-
-    fn stop_waiting(&mut self) {
-        if self.waiting.take().is_some() {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Records that `h2` gets something to send.
-    fn acts(&self) {
-        self.shared.has_acted.store(true, Ordering::Release);
-    }
 }
 
 /// A response of the server itself without `Connection: close`: it ends its stream alone.
 fn without_close(response: Response) -> Contained<Response> {
     Contained::new(response.remove_header(header::CONNECTION))
-}
-
-fn wrong_length() -> End {
-    log::error!("a response was cut short: {WrongLength}");
-    End::Cut
-}
-
-/// The trailers that may be sent.
-fn allowed(fields: HeaderMap) -> HeaderMap {
-    if fields.keys().all(|name| trailers::is_allowed(name.as_str().as_bytes())) {
-        return fields;
-    }
-    let mut allowed = HeaderMap::new();
-    for (name, value) in &fields {
-        if trailers::is_allowed(name.as_str().as_bytes()) {
-            allowed.append(name, value.clone());
-        }
-    }
-    allowed
 }

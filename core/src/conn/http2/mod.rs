@@ -10,24 +10,25 @@
 //! | what belongs to an exchange | |
 //! | --- | --- |
 //! | deadlines of the handler, of the body, and of a peer that does not take the response | the list of the connection: `timers` |
-//! | cancellation | its own `Context`, which is cancelled by `RST_STREAM`, by the end of the connection, and at the end of the exchange |
+//! | cancellation | the `Context` of the exchange, which is cancelled by `RST_STREAM`, by the end of the connection, and at the end of the exchange |
 //! | `after`, the line of the access log | once the system has the last byte of the response |
 //!
 //! | what ends a connection | how |
 //! | --- | --- |
 //! | no request within `header_timeout` since it was accepted; `keep_alive`, `max_age` and `max_requests`; a stop after the first request; `Connection: close` of a handler | `GOAWAY`; requests that have arrived are answered |
-//! | more than `max_resets` requests that were given up or run on so, or the floods that `h2` limits | `GOAWAY` with `ENHANCE_YOUR_CALM`, at once |
+//! | more than `max_resets` requests that the peer has given up or whose handlers run on without it, or the floods that `h2` limits | `GOAWAY` with `ENHANCE_YOUR_CALM`, at once |
 //! | a peer that violates the protocol | `GOAWAY`, at once |
 //! | a peer that takes no bytes within `write_timeout` and `min_rate`; a forced stop | it is closed |
 //! | a peer that ends its sending side | its requests are given up |
 //!
-//! A `GOAWAY` of the first kind is sent twice (RFC 9113, 6.8): the first allows all streams, so that a request that is on
-//! the way is answered, and the second, after the reply of the peer to a `PING`, allows no more. A peer that does not
+//! A `GOAWAY` of the first kind is sent twice (RFC 9113, 6.8): the first allows all streams, so that a request that is
+//! on the way is answered, and the second, after the reply of the peer to a `PING`, allows no more. A peer that does not
 //! reply is given `linger` after its last response, and its requests are refused `linger` after the first.
 
 mod body;
 mod exchange;
 mod request;
+mod shared;
 mod timers;
 mod wire;
 
@@ -46,8 +47,9 @@ use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
 use crate::conn::driver::ConnectionState;
-use crate::conn::http2::exchange::{End, Ended, Shared, exchange};
+use crate::conn::http2::exchange::{End, Ended, exchange};
 use crate::conn::http2::request::max_section;
+use crate::conn::http2::shared::Shared;
 use crate::conn::http2::wire::{Half, Wire};
 use crate::conn::io::Io;
 use crate::conn::service::Service;
@@ -125,8 +127,7 @@ enum Step<T: Transport> {
     Open(Connection<Half<T>, Bytes>),
     /// `h2` has ended. Exchanges that do not need the peer may run on.
     Over,
-    /// The sending side was ended. The peer may still be sending; the numbers are the deadline and the bytes that it may
-    /// send.
+    /// The sending side was ended. The peer may still send: until this deadline, and this number of bytes.
     Linger(Instant, u64),
 }
 
@@ -255,14 +256,14 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Whether too many requests run on that the peer has given up ([`OnDisconnect::Ignore`]). `h2` does not count their
-    /// streams any more.
+    /// Whether too many requests run on that the peer has given up ([`OnDisconnect::Ignore`]). `h2` no longer counts
+    /// their streams.
     fn has_too_many_exchanges(&self) -> bool {
         let limits = &self.service.config.http2;
         self.exchanges.len() >= limits.max_streams.saturating_add(limits.max_resets) as usize
     }
 
-    /// Ends the connection at once: its peer does too much that is no use to it.
+    /// Ends the connection at once, because its peer costs more than its requests need.
     fn calm(&mut self) {
         if let Step::Open(connection) = &mut self.step {
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -287,8 +288,8 @@ impl<T: Transport> Session<T> {
             let wire = lock(&self.wire);
             (wire.collected(), wire.sent, wire.is_blocked())
         };
-        // Unless it is blocked, `h2` has written everything that the windows of the peer admit, and an exchange gives it
-        // nothing else.
+        // Unless the wire is blocked, `h2` has written everything that the windows of the peer admit, and an exchange
+        // gives it nothing else.
         if !is_blocked {
             self.collected.extend(self.ended.drain(..).map(|ended| (collected, ended)));
         }
@@ -330,7 +331,7 @@ impl<T: Transport> Session<T> {
         Judged::Acted
     }
 
-    /// Sets the timer to `at`. It is set anew only for an earlier time. Returns whether the time has passed.
+    /// Sets the timer to `at`, unless it is set to an earlier time. Returns whether the timer has fired.
     fn poll_timer(&mut self, cx: &mut Context<'_>, at: Instant) -> bool {
         if self.timer.as_ref().is_none_or(|(set, _)| at < *set) {
             self.timer = Some((at, self.service.runtime.sleep_until(at)));

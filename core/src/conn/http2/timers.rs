@@ -1,6 +1,6 @@
 //! The deadlines of the requests of one connection.
 //!
-//! Each request has deadlines of its own, and a connection has one timer of the runtime. A [`Deadline`] is an entry in
+//! Each request has several deadlines, and a connection has one timer of the runtime. A [`Deadline`] is an entry in
 //! the list of the connection, which costs no operation of a timer. The timer of the connection wakes the requests whose
 //! deadlines have passed.
 
@@ -18,9 +18,10 @@ pub(super) struct Timers(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The deadlines, each with the waker of what waits for it. The time is `None` once it was reported.
+    /// The deadlines, each with the waker of the task that waits for it. The time is `None` once it was reported.
     entries: Slab<(Option<Instant>, Waker)>,
-    /// No deadline is earlier. A deadline that was removed may be the reason that none is as early.
+    /// A time that no deadline precedes. It may be earlier than all of them, because the removal of a deadline does not
+    /// change it.
     earliest: Option<Instant>,
     /// The waker of the task of the connection. `None` while the task is being polled: it looks at the list itself.
     task: Option<Waker>,
@@ -40,7 +41,7 @@ impl Timers {
         state.earliest
     }
 
-    /// Wakes what waits for a deadline that has passed.
+    /// Wakes the tasks that wait for a deadline that has passed.
     pub(super) fn wake_due(&self, now: Instant) {
         let mut due = Vec::new();
         let mut state = lock(&self.0);
@@ -90,7 +91,7 @@ impl Deadline {
         let mut task = None;
         if is_earlier {
             state.earliest = Some(at);
-            // The task sets its timer anew.
+            // The task sets its timer to the earlier time.
             task = state.task.take();
         }
         drop(state);

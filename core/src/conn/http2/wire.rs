@@ -51,7 +51,7 @@ impl<T: Transport> Wire<T> {
         write_queue: WriteQueue,
         service: &Arc<Service>,
     ) -> Wire<T> {
-        // The connection has a timer of its own, because the requests of one connection have many deadlines.
+        // The session sets a timer instead, because the requests of one connection have many deadlines.
         transport.set_deadline(None);
         Wire {
             transport,
