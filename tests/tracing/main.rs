@@ -32,6 +32,7 @@ const AREAS: [Area; 1] = [(
     &[
         ("each_request_has_a_span_with_method_route_and_status", fields),
         ("a_request_of_an_unknown_method_or_without_a_route_has_a_span", unknown),
+        ("a_router_that_another_one_calls_does_not_record_its_route", routers),
         ("a_connection_is_the_parent_of_its_requests", connection),
         ("spans_of_handlers_that_overlap_on_a_thread_are_apart", overlapping),
         ("tasks_jobs_and_the_work_after_a_response_carry_the_span", carried),
@@ -164,6 +165,16 @@ fn unknown(backend: Backend) {
     assert_eq!(span.field("http.route"), None);
     assert_eq!(span.field("otel.name"), Some("GET"));
     assert_eq!(span.field("http.response.status_code"), Some("404"));
+}
+
+fn routers(backend: Backend) {
+    let path = format!("/{backend}/routers/inner");
+    let inner = Router::new().get(&path, sync(|_| "ok"));
+    let server = start(backend, few_workers(backend), |router| router.get("/routers/{*rest}", inner));
+    assert_eq!(server.get(&path).status, 200);
+    let (span, route) = (closed(&path), format!("/{backend}/routers/{{*rest}}"));
+    assert_eq!(span.field("http.route"), Some(route.as_str()));
+    assert_eq!(span.field("otel.name"), Some(format!("GET {route}").as_str()));
 }
 
 fn connection(backend: Backend) {
