@@ -1,4 +1,4 @@
-//! Servers behind proxies: the fields and headers by which proxies tell for whom they forward.
+//! Servers behind proxies: the fields and headers in which proxies name their clients.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -258,7 +258,7 @@ fn proxy_headers(backend: Backend) {
         (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".to_vec(), "", "http"),
     ] {
         let mut client = server.client();
-        // A header that names nobody keeps the address of the proxy.
+        // A header without an address keeps the address of the proxy.
         let own = local(&client).to_string();
         let peer = if peer.is_empty() { own } else { peer.to_owned() };
         let address: SocketAddr = peer.parse().expect("an address");

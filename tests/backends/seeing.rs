@@ -1,4 +1,5 @@
-//! What those who watch a server see: probes, metrics on a listener of their own, histograms; and the delay of a drain.
+//! The state of a server for its operators: probes, metrics on a separate listener, and histograms. Also the delay of a
+//! drain.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;

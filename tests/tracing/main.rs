@@ -1,4 +1,4 @@
-//! The spans of connections and requests on every backend, in a process of their own: a process has one subscriber.
+//! The spans of connections and requests on every backend, in a separate process: a process has one subscriber.
 //!
 //! `cargo test --test tracing -- mio::` runs the cases of one backend.
 
@@ -39,14 +39,14 @@ const AREAS: [Area; 1] = [(
         ("a_streamed_body_is_polled_inside_of_the_span", streamed),
         ("a_handler_whose_peer_has_left_keeps_its_span", detached),
         ("a_trace_is_read_and_passed_on", traceparent),
-        ("the_requests_of_a_connection_of_http_2_have_spans_of_their_own", streams),
+        ("the_requests_of_a_connection_of_http_2_have_separate_spans", streams),
     ],
 )];
 
 /// Handlers overlap at their waits on one thread.
 const ONLY: [Only; 2] = [
     ("tracing", "spans_of_handlers_that_overlap_on_a_thread_are_apart", is_event_loop),
-    ("tracing", "the_requests_of_a_connection_of_http_2_have_spans_of_their_own", is_event_loop),
+    ("tracing", "the_requests_of_a_connection_of_http_2_have_separate_spans", is_event_loop),
 ];
 
 fn is_event_loop(backend: Backend) -> bool {
@@ -200,7 +200,7 @@ fn connection(backend: Backend) {
     });
 }
 
-/// Opens when it is told to.
+/// Closed until [`Gate::open`] is called.
 #[derive(Clone, Default)]
 struct Gate(Arc<AtomicBool>);
 

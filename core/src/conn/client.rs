@@ -1,4 +1,4 @@
-//! The client of a request: its peer, or the one for whom trusted proxies have forwarded the request.
+//! The client of a request: the peer of its connection, or the client that trusted proxies name in its fields.
 //!
 //! The chain of proxies is read when [`Request::client`] is called, so a request whose handler does not ask costs
 //! nothing. Nothing is allocated.
@@ -140,7 +140,7 @@ impl Origin {
     }
 
     /// The three fields have as many elements as there are proxies, or fewer: a proxy may replace a field that has the
-    /// address of its own client, and keep one that has the host of the first client.
+    /// address of its client, and keep one that has the host of the first client.
     fn by_x_forwarded<'a>(&self, fields: impl Lines<'a>, mut client: Client<'a>) -> Client<'a> {
         let elements = fields.lines("x-forwarded-for").flat_map(list);
         let hop = match self.furthest(elements, |element| Node::parse(element, true)) {
@@ -239,7 +239,7 @@ impl Request {
     /// async fn greet(request: Request) -> String {
     ///     match request.client().address() {
     ///         Some(address) => format!("Hello, {address}!"),
-    ///         None => "Hello, whoever you are!".to_owned(),
+    ///         None => "Hello!".to_owned(),
     ///     }
     /// }
     /// # drop(greet);

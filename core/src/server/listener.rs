@@ -152,7 +152,7 @@ impl fmt::Display for Bind {
 ///
 /// let listeners = Listener::bind(&["127.0.0.1:0".parse()?], &Config::default())?;
 /// println!("listening at {}", listeners[0].local());
-/// // A listening socket does not block: nobody has connected.
+/// // A listening socket does not block: no peer has connected.
 /// assert!(listeners[0].accept().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
