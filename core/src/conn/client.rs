@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Uri, header};
 
-use crate::conn::context::{Context, Peer, RequestContext};
+use crate::conn::context::{Peer, RequestContext};
 use crate::proto::fields::Fields;
 use crate::proto::forwarded::{Element, Node, forwarded, host, is_https, list};
 use crate::proto::request::Request;
@@ -212,13 +212,6 @@ impl<'a> Lines<'a> for &'a HeaderMap {
     }
 }
 
-impl Context {
-    /// The client of a request that no server has received.
-    fn client_without<'a>(host: Option<&'a str>) -> Client<'a> {
-        Client { address: None, port: None, is_https: false, host }
-    }
-}
-
 /// The authority of a target that is a whole URL.
 fn authority_of(target: &str) -> Option<&str> {
     let (_, rest) = target.split_once("://").filter(|_| !target.starts_with('/'))?;
@@ -248,7 +241,7 @@ impl Request {
         let host = authority_of(self.target()).or_else(|| self.header(header::HOST));
         match self.context() {
             Some(context) => context.origin.client(self.headers(), host),
-            None => Context::client_without(host),
+            None => Origin::unknown().direct(host),
         }
     }
 }
@@ -270,7 +263,7 @@ impl RequestContext {
         let host = uri.authority().map(|authority| authority.as_str()).or_else(in_field);
         match self.context() {
             Some(context) => context.origin.client(headers, host),
-            None => Context::client_without(host),
+            None => Origin::unknown().direct(host),
         }
     }
 }
