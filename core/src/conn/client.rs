@@ -61,7 +61,7 @@ impl<'a> Client<'a> {
         self.address
     }
 
-    /// The port, if it is known. Most proxies do not tell it.
+    /// The port, if it is known. Most proxies do not send it.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
@@ -71,7 +71,7 @@ impl<'a> Client<'a> {
         if self.is_https { "https" } else { "http" }
     }
 
-    /// The host of the URL that the client uses, with its port if it has one. Unless a trusted proxy tells another one,
+    /// The host of the URL that the client uses, with its port if it has one. Unless a trusted proxy names another one,
     /// it is the value of `Host`, or the authority of a target that is a whole URL (RFC 9112, 3.2.2). A client may send
     /// any value.
     pub fn host(&self) -> Option<&'a str> {
@@ -104,7 +104,7 @@ impl Origin {
         Origin { peer: None, is_https: false, trusted: Networks::default(), field: ForwardedField::default() }
     }
 
-    /// Whether the fields of requests tell their client.
+    /// Whether the fields of requests name their client.
     #[inline]
     pub(crate) fn is_trusted(&self) -> bool {
         !self.trusted.is_empty()
@@ -223,7 +223,7 @@ impl Request {
     ///
     /// Without a trusted proxy the address is that of [`Request::peer`], the scheme is that of the connection, and the
     /// host is that of the request. If the peer is in [`Config::forwarded_from`](crate::Config::forwarded_from), the
-    /// fields of [`Config::forwarded_field`](crate::Config::forwarded_field) tell them. The fields are read at each call.
+    /// fields of [`Config::forwarded_field`](crate::Config::forwarded_field) name them. The fields are read at each call.
     ///
     /// ```
     /// # extern crate gearshift_core as gearshift;

@@ -2,9 +2,9 @@
 //!
 //! A subscriber that asks for the level `INFO` of the target `gearshift::request` gets a span for each request whose
 //! head is valid. One that also asks for `DEBUG` of `gearshift::connection` gets a span for each connection, the parent
-//! of those of its requests. Without a subscriber, the cost of a request is one look at the level that is enabled.
+//! of the spans of its requests. Without a subscriber, a request costs one read of the enabled level.
 //!
-//! The names of the fields are those of the semantic conventions of OpenTelemetry for HTTP:
+//! The fields have the names of the semantic conventions of OpenTelemetry for HTTP:
 //!
 //! | span | fields |
 //! | --- | --- |

@@ -21,7 +21,7 @@ pub(crate) enum Node {
     Malformed,
 }
 
-/// What one proxy tells about a request. The values are not checked.
+/// The facts about a request that one proxy sends. The values are not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Element<'a> {
     pub(crate) node: Node,

@@ -39,7 +39,7 @@ pub struct ProxyHeader {
     pub len: usize,
     /// The client of the proxy.
     pub source: Source,
-    /// Whether the client of the proxy speaks TLS, as far as the header tells.
+    /// Whether the client of the proxy speaks TLS, according to the header.
     pub is_https: bool,
 }
 

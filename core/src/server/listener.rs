@@ -63,8 +63,8 @@ pub enum Bind {
     /// closes the number and keeps a duplicate that its own child processes do not inherit. A descriptor that this
     /// process has opened, with close-on-exec, stays open.
     Fd(u16),
-    /// The listening sockets that systemd passes on, by `LISTEN_FDS`; with a name, those whose `FileDescriptorName=` it
-    /// is. They are taken over as those of [`Bind::Fd`]. The text form is `systemd` or `systemd:NAME`.
+    /// The listening sockets that systemd passes on (`LISTEN_FDS`), or the ones with this `FileDescriptorName=`. The
+    /// server takes them over as that of [`Bind::Fd`]. The text form is `systemd` or `systemd:NAME`.
     Systemd(Option<String>),
 }
 
