@@ -184,7 +184,7 @@ fn fifo(scratch: &Scratch) -> PathBuf {
     path
 }
 
-/// A FIFO that nobody reads takes as many lines as a pipe holds.
+/// A FIFO without a reader takes as many lines as a pipe holds.
 fn unread(backend: Backend) {
     const REQUESTS: usize = 600;
     let scratch = Scratch::new(backend, "unread");

@@ -1,4 +1,4 @@
-//! Servers behind proxies: the fields and headers by which proxies tell for whom they forward.
+//! Servers behind proxies: the fields and headers in which proxies name their clients.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -29,9 +29,9 @@ pub(crate) const AREA: Area = (
     &[
         ("a_client_behind_a_trusted_proxy_is_known", forwarded),
         ("fields_that_the_proxies_do_not_set_are_ignored", spoofed),
-        ("what_other_peers_tell_about_clients_is_ignored", not_trusted),
+        ("fields_of_other_peers_are_ignored", not_trusted),
         ("a_proxy_on_a_unix_socket_may_be_trusted", on_unix_socket),
-        ("the_access_log_names_the_client_that_a_trusted_proxy_tells", logged),
+        ("the_access_log_names_the_client_of_a_trusted_proxy", logged),
         ("a_proxy_header_names_the_peer", proxy_headers),
         ("a_proxy_header_arrives_in_any_pieces", chopped),
         ("a_proxy_header_on_a_unix_socket_names_the_peer", proxy_header_on_unix_socket),
@@ -258,7 +258,7 @@ fn proxy_headers(backend: Backend) {
         (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".to_vec(), "", "http"),
     ] {
         let mut client = server.client();
-        // A header that names nobody keeps the address of the proxy.
+        // A header without an address keeps the address of the proxy.
         let own = local(&client).to_string();
         let peer = if peer.is_empty() { own } else { peer.to_owned() };
         let address: SocketAddr = peer.parse().expect("an address");

@@ -89,7 +89,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // A signal that nginx handles, because it has a process of its own for the connections.
+        // A signal that nginx handles, because another process of nginx has the connections.
         let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
         let _ = self.process.wait();
         let _ = fs::remove_dir_all(&self.directory);

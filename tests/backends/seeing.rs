@@ -1,12 +1,15 @@
-//! What those who watch a server see: probes, metrics on a listener of their own, histograms; and the delay of a drain.
+//! The state of a server for its operators: probes, metrics on a separate listener, and histograms. Also the delay of a
+//! drain.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use futures_lite::stream;
 use gearshift::{
-    Backend, Body, Config, Phase, Request, Response, RouteStats, Router, Runtime, Server, healthz, readyz,
-    sync,
+    Backend, Body, Bytes, Config, Phase, Request, Response, RouteStats, Router, Runtime, Server, healthz,
+    readyz, sync,
 };
 use rustix::process::Signal;
 use test_support::app::ON_PURPOSE;
@@ -184,7 +187,7 @@ fn taken(backend: Backend) {
 
 /// An application with a route of each kind.
 fn routes() -> Router {
-    let pieces = || futures_lite::stream::iter(["a", "b"].map(|piece| Ok::<_, std::io::Error>(piece.into())));
+    let pieces = || stream::iter(["a", "b"].map(|piece| Ok::<_, io::Error>(piece.into())));
     Router::new()
         .get("/sync", sync(|_| "ok"))
         .get("/async/{id}", async |request: Request| {
@@ -199,6 +202,13 @@ fn routes() -> Router {
         .get("/stream", sync(move |_| Response::new(Body::from_stream(pieces()))))
         .post("/echo", sync(|request: Request| Response::new(request.into_body())))
         .get("/panic", sync(|_| -> &'static str { panic!("{ON_PURPOSE}") }))
+        .get(
+            "/cut",
+            sync(|_| {
+                let pieces = [Ok(Bytes::from_static(b"begun")), Err(io::Error::other(ON_PURPOSE))];
+                Response::new(Body::from_stream(stream::iter(pieces)))
+            }),
+        )
 }
 
 /// A server with histograms, and its runtime.
@@ -291,8 +301,11 @@ fn given_up(backend: Backend) {
     wait_until("the handler waits", || runtime.stats().requests_in_flight == 1);
     drop(client);
     wait_until("the handler is dropped", || runtime.stats().connections_open == 0);
+    let mut cut = server.client();
+    cut.send_get("/cut");
+    assert!(cut.try_answer(false).is_err());
     assert_eq!(server.get("/sync").status, 200);
-    wait_until("the request is counted", || counts(&runtime) == [("/sync", 1)]);
+    wait_until("the requests are counted", || counts(&runtime) == [("/cut", 1), ("/sync", 1)]);
 }
 
 fn no_histograms(backend: Backend) {

@@ -1,33 +1,29 @@
 //! TLS. The peer is the client of rustls and, where they are installed, curl and OpenSSL.
 
+mod certificates;
+mod ends;
 pub(crate) mod peer;
 pub(crate) mod pki;
 pub(crate) mod programs;
+mod server;
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt, io as async_io, stream};
-use gearshift::rustls::client::{Resumption, Tls12Resumption};
 use gearshift::rustls::pki_types::ServerName;
-use gearshift::rustls::{self, ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
-use gearshift::ws::{Message, WebSocket};
-use gearshift::{
-    Backend, Body, BodyError, Bytes, Config, HeaderValue, Overload, Request, RequestContext, Response,
-    Router, Runtime, Stream, TestServer, TlsConfig, sync,
-};
+use gearshift::rustls::{self, ClientConnection, StreamOwned};
+use gearshift::{Backend, Overload, Request, Runtime, TestServer, TlsConfig};
 use test_support::backend::few_workers;
 use test_support::client::Client;
 use test_support::server::{Launched, Running};
 use test_support::suite::Area;
-use test_support::{PATIENCE, wait_until};
+use test_support::wait_until;
 
-use peer::{NEVER, Peer, VERSIONS, close_notify, connect, raw_rest, read_to_end, shake_hands};
+use peer::{NEVER, Peer, VERSIONS, alert, close_notify, connect, raw_rest, read_to_end, shake_hands};
 use pki::{Authority, Certified};
-use programs::Folder;
+use server::{Fixture, LARGE, app, localhost};
 
 pub(crate) const AREA: Area = (
     "tls",
@@ -38,18 +34,18 @@ pub(crate) const AREA: Area = (
         ("takes_the_bytes_of_a_peer_one_by_one", dribbled),
         ("holds_no_thread_for_a_handshake", slow_handshakes),
         ("ends_a_slow_handshake_at_the_header_timeout", late_handshake),
-        ("fails_a_body_that_the_peer_cuts", cut_body),
-        ("says_that_a_connection_ends", close_notifies),
-        ("does_not_say_that_a_cut_response_has_ended", cut_response),
-        ("answers_a_peer_that_has_stopped_sending", half_closed),
+        ("fails_a_body_that_the_peer_cuts", ends::cut_body),
+        ("says_that_a_connection_ends", ends::close_notifies),
+        ("does_not_say_that_a_cut_response_has_ended", ends::cut_response),
+        ("answers_a_peer_that_has_stopped_sending", ends::half_closed),
         ("refuses_plain_http_with_400", plain_http),
         ("sends_an_alert_before_it_closes", alerts),
-        ("chooses_the_certificate_by_name", names),
-        ("chooses_the_certificate_by_key", keys),
-        ("reloads_its_certificates", reloads),
-        ("asks_for_certificates_of_clients", client_certificates),
-        ("resumes_sessions", resumption),
-        ("takes_settings_of_rustls", from_rustls),
+        ("chooses_the_certificate_by_name", certificates::names),
+        ("chooses_the_certificate_by_key", certificates::keys),
+        ("reloads_its_certificates", certificates::reloads),
+        ("asks_for_certificates_of_clients", certificates::client_certificates),
+        ("resumes_sessions", certificates::resumption),
+        ("takes_settings_of_rustls", certificates::from_rustls),
         ("upgrades_connections", upgrades),
         ("upgrades_to_websockets", websocket),
         ("waits_for_a_handshake_during_a_stop", stop_during_handshake),
@@ -67,160 +63,6 @@ pub(crate) const AREA: Area = (
         ("is_spoken_by_the_client_of_a_test_server", test_server),
     ],
 );
-
-const LARGE: usize = 8 << 20;
-
-/// An authority, a certificate for `localhost` and 127.0.0.1, and a server with it.
-struct Fixture {
-    authority: Authority,
-    server: Running,
-}
-
-impl Fixture {
-    fn start(backend: Backend) -> Fixture {
-        Fixture::with(backend, few_workers(backend))
-    }
-
-    fn with(backend: Backend, config: Config) -> Fixture {
-        let authority = Authority::new();
-        let tls = localhost(&authority);
-        Fixture { server: serve(backend, config, tls), authority }
-    }
-
-    fn client(&self) -> Arc<ClientConfig> {
-        peer::client(&self.authority, VERSIONS[1], None)
-    }
-
-    fn connect(&self) -> Peer {
-        connect(self.server.addr(), &self.client(), "localhost")
-    }
-}
-
-/// The header comes alone, and in one piece with the beginning of the handshake.
-fn proxy_header(backend: Backend) {
-    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
-    const SEEN: &str = "https Some(192.0.2.7) Some(192.0.2.7:4711)";
-    let mut config = few_workers(backend);
-    config.proxy_protocol_from = "127.0.0.1".parse().expect("a network");
-    let fixture = Fixture::with(backend, config);
-
-    let mut alone = fixture.connect();
-    alone.socket.sock.write_all(HEADER).expect("the server reads");
-    assert_eq!(alone.get("/client").text(), SEEN);
-    assert_eq!(alone.get("/client").text(), SEEN);
-
-    let mut joined = fixture.connect();
-    let mut first = HEADER.to_vec();
-    joined.socket.conn.write_tls(&mut first).expect("memory takes all");
-    joined.socket.sock.write_all(&first).expect("the server reads");
-    assert_eq!(joined.get("/client").text(), SEEN);
-
-    let mut plain = fixture.server.client();
-    plain.socket.write_all(HEADER).expect("the server reads");
-    assert_eq!(plain.get("/").status, 400);
-
-    let mut without = fixture.connect();
-    assert!(shake_hands(&mut without).is_err(), "a connection without the header is closed");
-}
-
-fn localhost(authority: &Authority) -> TlsConfig {
-    let Certified { pem, key_pem, .. } = authority.issue(&["localhost", "127.0.0.1"]);
-    TlsConfig::from_pem(pem, key_pem).expect("a certificate and its key")
-}
-
-fn serve(backend: Backend, mut config: Config, tls: TlsConfig) -> Running {
-    config.tls = Some(tls);
-    Running::start(backend, config, app)
-}
-
-fn app(runtime: Runtime) -> Router {
-    Router::new()
-        .get("/", sync(|_| "hello"))
-        .get("/large", sync(|_| vec![b'x'; LARGE]))
-        .get(
-            "/client",
-            sync(|request: Request| {
-                let client = request.client();
-                format!("{} {:?} {:?}", client.scheme(), client.address(), request.peer())
-            }),
-        )
-        .post("/echo", async |request: Request| request.into_body().bytes(LARGE).await)
-        .get(
-            "/tls",
-            sync(|request: Request| {
-                let on_request = request.tls().cloned();
-                let request = request.into_http().expect("a request of the http crate");
-                let context =
-                    RequestContext::of(request.extensions()).expect("it was a request of this crate");
-                let tls = context.tls().expect("the connection speaks TLS");
-                assert_eq!(on_request.as_ref(), Some(tls));
-                let alpn = tls.alpn().map(String::from_utf8_lossy).unwrap_or_default();
-                let name = tls.server_name().unwrap_or("-");
-                format!("{} {name} {alpn} {}", tls.version(), tls.peer_certificates().len())
-            }),
-        )
-        .get(
-            "/cut",
-            sync(|_| {
-                let pieces = [Ok(Bytes::from_static(b"begun")), Err(io::Error::other("cut on purpose"))];
-                Response::new(Body::from_stream(stream::iter(pieces)))
-            }),
-        )
-        .get("/loud", sync(|_| Response::upgrade(HeaderValue::from_static("loud"), loud)))
-        .get(
-            "/flood",
-            sync(move |_| {
-                let runtime = runtime.clone();
-                Response::upgrade(HeaderValue::from_static("flood"), async move |stream| {
-                    flood(runtime, stream).await
-                })
-            }),
-        )
-        .get(
-            "/ws",
-            sync(|request: Request| request.websocket().map(|upgrade| upgrade.on_upgrade(echo_messages))),
-        )
-}
-
-/// A protocol that echoes all bytes in capitals.
-async fn loud(mut stream: Stream) {
-    let mut room = [0; 1000];
-    loop {
-        let Ok(n) = stream.read(&mut room).await else { return };
-        if n == 0 {
-            break;
-        }
-        room[..n].make_ascii_uppercase();
-        if stream.write_all(&room[..n]).await.is_err() {
-            return;
-        }
-    }
-    let _ = stream.close().await;
-}
-
-/// A protocol that sends and receives at the same time, in two tasks.
-async fn flood(runtime: Runtime, stream: Stream) {
-    let (mut from, mut to) = async_io::split(stream);
-    let receive = runtime.spawn(async move {
-        let mut received = 0;
-        let mut room = vec![0; 10_000];
-        while received < LARGE {
-            received += from.read(&mut room).await.expect("the peer sends all");
-        }
-    });
-    to.write_all(&vec![b'f'; LARGE]).await.expect("the peer receives all");
-    receive.await.expect("the task does not panic");
-    to.close().await.expect("the connection is open");
-}
-
-async fn echo_messages(mut socket: WebSocket) {
-    while let Some(Ok(message)) = socket.recv().await {
-        let is_data = matches!(message, Message::Text(_) | Message::Binary(_));
-        if is_data && socket.send(message).await.is_err() {
-            return;
-        }
-    }
-}
 
 fn answers(backend: Backend) {
     let fixture = Fixture::start(backend);
@@ -330,95 +172,6 @@ fn late_handshake(backend: Backend) {
     }
 }
 
-fn cut_body(backend: Backend) {
-    let (tell, told) = mpsc::channel();
-    let authority = Authority::new();
-    let mut config = few_workers(backend);
-    config.tls = Some(localhost(&authority));
-    let server = Running::start(backend, config, move |_| {
-        Router::new().post("/", move |request: Request| {
-            let tell = tell.clone();
-            async move {
-                let outcome = request.into_body().bytes(LARGE).await;
-                let is_incomplete = matches!(outcome, Err(BodyError::Incomplete));
-                tell.send(is_incomplete).expect("the test waits");
-                outcome
-            }
-        })
-    });
-    let client = peer::client(&authority, VERSIONS[1], None);
-    for (head, body) in [("Content-Length: 10", "some"), ("Transfer-Encoding: chunked", "4\r\nsome\r\n")] {
-        for has_notify in [true, false] {
-            let mut peer = connect(server.addr(), &client, "localhost");
-            peer.send(format!("POST / HTTP/1.1\r\nHost: test\r\n{head}\r\n\r\n{body}"));
-            if has_notify {
-                close_notify(&mut peer);
-            }
-            peer.socket.sock.shutdown(Shutdown::Write).expect("the connection is open");
-            assert!(told.recv_timeout(PATIENCE).expect("the handler ends"), "{head}, {has_notify}");
-        }
-    }
-}
-
-fn close_notifies(backend: Backend) {
-    let mut config = few_workers(backend);
-    config.keep_alive = Duration::from_millis(200);
-    let fixture = Fixture::with(backend, config);
-    for version in VERSIONS {
-        let client = peer::client(&fixture.authority, version, None);
-        // After the last response.
-        let mut peer = connect(fixture.server.addr(), &client, "localhost");
-        peer.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-        let (answer, has_notify) = read_to_end(&mut peer);
-        assert!(answer.ends_with(b"hello") && has_notify, "{version:?}");
-        // After the end of an idle connection.
-        let mut peer = connect(fixture.server.addr(), &client, "localhost");
-        assert_eq!(peer.get("/").status, 200);
-        assert_eq!(read_to_end(&mut peer), (Vec::new(), true), "{version:?}");
-        // After a response to a request that was refused.
-        let mut peer = connect(fixture.server.addr(), &client, "localhost");
-        peer.send("nonsense\r\n\r\n");
-        let (answer, has_notify) = read_to_end(&mut peer);
-        assert!(answer.starts_with(b"HTTP/1.1 400") && has_notify, "{version:?}");
-    }
-    let mut idle = fixture.connect();
-    assert_eq!(idle.get("/").status, 200);
-    fixture.server.shutdown().graceful();
-    assert_eq!(read_to_end(&mut idle), (Vec::new(), true));
-}
-
-fn cut_response(backend: Backend) {
-    let fixture = Fixture::start(backend);
-    // The end of the connection is the end of the body, so only `close_notify` tells a whole body from a part. The rest of
-    // a request that nobody reads must not reset the connection, because that would destroy the part.
-    let unread = "Content-Length: 1000000\r\n\r\n".to_owned() + &"x".repeat(200_000);
-    for rest in ["\r\n", &unread] {
-        let mut peer = fixture.connect();
-        peer.send(format!("GET /cut HTTP/1.0\r\n{rest}"));
-        let (answer, has_notify) = read_to_end(&mut peer);
-        assert!(answer.ends_with(b"begun"), "{:?}", String::from_utf8_lossy(&answer));
-        assert!(!has_notify);
-    }
-}
-
-fn half_closed(backend: Backend) {
-    let mut config = few_workers(backend);
-    (config.keep_alive, config.header_timeout) = (NEVER, NEVER);
-    let fixture = Fixture::with(backend, config);
-    for (version, has_notify) in [(0, true), (0, false), (1, true), (1, false)] {
-        let client = peer::client(&fixture.authority, VERSIONS[version], None);
-        let mut peer = connect(fixture.server.addr(), &client, "localhost");
-        peer.send(echo(&[b'x'; 100_000]));
-        if has_notify {
-            close_notify(&mut peer);
-        } else {
-            peer.socket.sock.shutdown(Shutdown::Write).expect("the connection is open");
-        }
-        assert_eq!(peer.answer().body.len(), 100_000);
-        assert_eq!(read_to_end(&mut peer), (Vec::new(), true));
-    }
-}
-
 fn plain_http(backend: Backend) {
     let fixture = Fixture::start(backend);
     for request in
@@ -432,14 +185,6 @@ fn plain_http(backend: Backend) {
         client.expect_end();
     }
     assert_eq!(fixture.connect().get("/").status, 200);
-}
-
-/// The error of rustls inside an error of a socket.
-fn alert(error: &io::Error) -> Option<rustls::AlertDescription> {
-    match error.get_ref()?.downcast_ref()? {
-        rustls::Error::AlertReceived(alert) => Some(*alert),
-        _ => None,
-    }
 }
 
 fn alerts(backend: Backend) {
@@ -456,171 +201,6 @@ fn alerts(backend: Backend) {
     let mut peer = connect(fixture.server.addr(), &Arc::new(client), "localhost");
     let error = shake_hands(&mut peer).expect_err("no protocol is left");
     assert_eq!(alert(&error), Some(rustls::AlertDescription::NoApplicationProtocol));
-}
-
-/// The certificate that a server shows for a name.
-fn shown(server: &Running, client: &Arc<ClientConfig>, name: &str) -> Vec<u8> {
-    let mut peer = connect(server.addr(), client, name);
-    assert_eq!(peer.get("/").status, 200);
-    peer.socket.conn.peer_certificates().expect("the server has one")[0].to_vec()
-}
-
-fn names(backend: Backend) {
-    let authority = Authority::new();
-    let first = authority.issue(&["localhost", "127.0.0.1"]);
-    let second = authority.issue(&["a.test", "b.test"]);
-    let third = authority.issue(&["*.a.test"]);
-    let tls = TlsConfig::from_pem(&first.pem, &first.key_pem)
-        .and_then(|tls| tls.with_certificate(&second.pem, &second.key_pem))
-        .and_then(|tls| tls.with_certificate(&third.pem, &third.key_pem))
-        .expect("valid certificates");
-    let server = serve(backend, few_workers(backend), tls);
-    let client = peer::client(&authority, VERSIONS[1], None);
-    for (name, expected) in [
-        ("localhost", &first),
-        ("127.0.0.1", &first),
-        ("a.test", &second),
-        ("B.test", &second),
-        ("www.a.test", &third),
-    ] {
-        assert!(shown(&server, &client, name) == expected.der.to_vec(), "{name}");
-    }
-    // An unknown name gets the first certificate, which the client refuses.
-    let error = shake_hands(&mut connect(server.addr(), &client, "c.test")).expect_err("another name");
-    assert!(error.to_string().contains("localhost"), "{error}");
-}
-
-/// The first certificate that the peer can verify is the one it gets.
-fn keys(backend: Backend) {
-    let authority = Authority::new();
-    let first = authority.issue_with(&rcgen::PKCS_ED25519, &["localhost"]);
-    let second = authority.issue(&["localhost"]);
-    let tls = TlsConfig::from_pem(&first.pem, &first.key_pem)
-        .and_then(|tls| tls.with_certificate(&second.pem, &second.key_pem))
-        .expect("valid certificates");
-    let server = serve(backend, few_workers(backend), tls);
-    for version in VERSIONS {
-        let client = peer::client(&authority, version, None);
-        assert!(shown(&server, &client, "localhost") == first.der.to_vec(), "{version:?}");
-        let client = peer::client_of_ecdsa(&authority, version);
-        assert!(shown(&server, &client, "localhost") == second.der.to_vec(), "{version:?}");
-    }
-}
-
-fn reloads(backend: Backend) {
-    let (old, new) = (Authority::new(), Authority::new());
-    let folder = Folder::new(backend, "reload");
-    let write = |authority: &Authority| {
-        let Certified { pem, key_pem, .. } = authority.issue(&["localhost"]);
-        (folder.write("cert", &pem), folder.write("key", &key_pem))
-    };
-    let (certificate, key) = write(&old);
-    let tls = TlsConfig::from_pem_files(&certificate, &key).expect("valid files");
-    let server = serve(backend, few_workers(backend), tls.clone());
-    let [trusts_old, trusts_new] = [&old, &new].map(|authority| peer::client(authority, VERSIONS[1], None));
-    let is_trusted = |client| shake_hands(&mut connect(server.addr(), client, "localhost")).is_ok();
-    let mut before = connect(server.addr(), &trusts_old, "localhost");
-    assert_eq!(before.get("/").status, 200);
-    assert!(!is_trusted(&trusts_new));
-
-    write(&new);
-    assert!(is_trusted(&trusts_old), "nothing changes before the reload");
-    tls.reload().expect("valid files");
-    assert!(is_trusted(&trusts_new));
-    let mut again = connect(server.addr(), &trusts_old, "localhost");
-    assert!(shake_hands(&mut again).is_err(), "the old session was resumed");
-    assert_eq!(before.get("/").status, 200, "a connection keeps its session");
-
-    for (file, text) in [(&certificate, "nonsense"), (&certificate, old.pem.as_str()), (&key, "")] {
-        let good = fs::read_to_string(file).expect("a file");
-        fs::write(file, text).expect("the folder can be written");
-        let error = tls.reload().expect_err("an invalid file").to_string();
-        assert!(error.contains(&file.display().to_string()), "{error}");
-        assert!(is_trusted(&trusts_new), "the files before stay in use");
-        fs::write(file, good).expect("the folder can be written");
-    }
-    fs::remove_file(&key).expect("the file exists");
-    let error = tls.reload().expect_err("a missing file").to_string();
-    assert!(error.starts_with(&format!("{} cannot be read: ", key.display())), "{error}");
-    assert!(is_trusted(&trusts_new));
-}
-
-fn client_certificates(backend: Backend) {
-    let (authority, other) = (Authority::new(), Authority::new());
-    let (known, unknown) = (authority.issue(&["client"]), other.issue(&["client"]));
-    for required in [true, false] {
-        let tls = localhost(&authority).with_client_auth(&authority.pem, required).expect("an authority");
-        let server = serve(backend, few_workers(backend), tls);
-        for version in VERSIONS {
-            let client = peer::client(&authority, version, Some(&known));
-            for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
-                let mut peer = connect(server.addr(), &client, "localhost");
-                assert!(peer.get("/tls").text().ends_with(" 1"), "{version:?}");
-                assert_eq!(peer.socket.conn.handshake_kind(), Some(kind));
-            }
-
-            let client = peer::client(&authority, version, None);
-            let mut peer = connect(server.addr(), &client, "localhost");
-            let alert_for_none = refused(&mut peer);
-            match required {
-                true => assert!(alert_for_none.is_some(), "{version:?}"),
-                false => assert_eq!(alert_for_none, None, "{version:?}"),
-            }
-
-            let client = peer::client(&authority, version, Some(&unknown));
-            let mut peer = connect(server.addr(), &client, "localhost");
-            assert!(refused(&mut peer).is_some(), "{version:?}");
-        }
-    }
-}
-
-/// The alert with which the server refuses the peer; `None` if it answers `GET /tls` of a peer without certificates.
-fn refused(peer: &mut Peer) -> Option<rustls::AlertDescription> {
-    let sent = peer.socket.write_all(b"GET /tls HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    let mut bytes = Vec::new();
-    match sent.and_then(|()| peer.socket.read_to_end(&mut bytes)) {
-        Ok(_) => {
-            assert!(bytes.ends_with(b" 0"), "{:?}", String::from_utf8_lossy(&bytes));
-            None
-        }
-        Err(error) => Some(alert(&error).unwrap_or_else(|| panic!("no alert: {error}"))),
-    }
-}
-
-fn resumption(backend: Backend) {
-    let fixture = Fixture::start(backend);
-    let clients = VERSIONS.map(|version| peer::client(&fixture.authority, version, None));
-    // A client of TLS 1.2 without tickets, whose sessions the server keeps.
-    let mut without_tickets = ClientConfig::clone(&clients[0]);
-    without_tickets.resumption =
-        Resumption::in_memory_sessions(8).tls12_resumption(Tls12Resumption::SessionIdOnly);
-    let [first, second] = clients;
-    for client in [first, second, Arc::new(without_tickets)] {
-        for kind in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
-            let mut peer = connect(fixture.server.addr(), &client, "localhost");
-            // The name is known also in a session that was resumed.
-            assert!(peer.get("/tls").text().contains(" localhost "));
-            let version = peer.socket.conn.protocol_version();
-            assert_eq!(peer.socket.conn.handshake_kind(), Some(kind), "{version:?}");
-        }
-    }
-}
-
-fn from_rustls(backend: Backend) {
-    let authority = Authority::new();
-    let own = authority.issue(&["localhost"]);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[VERSIONS[1]])
-        .expect("a version of the provider")
-        .with_no_client_auth()
-        .with_single_cert(vec![own.der.clone()], own.key.clone_key())
-        .expect("a certificate and its key");
-    let tls = TlsConfig::from_rustls(Arc::new(config)).expect("valid settings");
-    tls.reload().expect("there is nothing to read");
-    let server = serve(backend, few_workers(backend), tls);
-    let mut peer = connect(server.addr(), &peer::client(&authority, VERSIONS[1], None), "localhost");
-    assert_eq!(peer.get("/tls").text(), "TLSv1.3 localhost  0");
 }
 
 /// Opens a connection and upgrades it to `protocol`.
@@ -793,6 +373,33 @@ fn garbage(backend: Backend) {
     }
     assert_eq!(fixture.connect().get("/").said(), (200, "hello".into()));
     fixture.server.stop();
+}
+
+/// The header comes alone, and in one piece with the beginning of the handshake.
+fn proxy_header(backend: Backend) {
+    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
+    const SEEN: &str = "https Some(192.0.2.7) Some(192.0.2.7:4711)";
+    let mut config = few_workers(backend);
+    config.proxy_protocol_from = "127.0.0.1".parse().expect("a network");
+    let fixture = Fixture::with(backend, config);
+
+    let mut alone = fixture.connect();
+    alone.socket.sock.write_all(HEADER).expect("the server reads");
+    assert_eq!(alone.get("/client").text(), SEEN);
+    assert_eq!(alone.get("/client").text(), SEEN);
+
+    let mut joined = fixture.connect();
+    let mut first = HEADER.to_vec();
+    joined.socket.conn.write_tls(&mut first).expect("memory takes all");
+    joined.socket.sock.write_all(&first).expect("the server reads");
+    assert_eq!(joined.get("/client").text(), SEEN);
+
+    let mut plain = fixture.server.client();
+    plain.socket.write_all(HEADER).expect("the server reads");
+    assert_eq!(plain.get("/").status, 400);
+
+    let mut without = fixture.connect();
+    assert!(shake_hands(&mut without).is_err(), "a connection without the header is closed");
 }
 
 fn test_server(backend: Backend) {

@@ -29,6 +29,8 @@ struct Kept {
 pub(crate) struct Span {
     pub(crate) name: &'static str,
     pub(crate) fields: BTreeMap<&'static str, String>,
+    /// The fields that were recorded again. An exporter to OpenTelemetry appends them instead of replacing them.
+    again: Vec<&'static str>,
     /// The parent, as an index.
     parent: Option<usize>,
     /// The threads that are inside of the span.
@@ -67,6 +69,8 @@ pub(crate) fn closed(path: &str) -> Span {
     let spans = requests(path);
     assert_eq!(spans.len(), 1, "{spans:?}");
     assert!(spans[0].is_left(), "{:?}", spans[0]);
+    // The name of the span is no attribute.
+    assert!(spans[0].again.iter().all(|name| *name == "otel.name"), "{:?}", spans[0]);
     spans[0].clone()
 }
 
@@ -128,12 +132,27 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collector {
         let parent = parent.and_then(|parent| kept.open.as_ref()?.get(&parent).copied());
         let at = kept.spans.len();
         let name = attributes.metadata().name();
-        kept.spans.push(Span { name, fields, parent, inside: Vec::new(), is_closed: false });
+        kept.spans.push(Span {
+            name,
+            fields,
+            again: Vec::new(),
+            parent,
+            inside: Vec::new(),
+            is_closed: false,
+        });
         let _ = kept.open.as_mut().map(|open| open.insert(id.clone(), at));
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
-        with(id, |span| values.record(&mut Fields(&mut span.fields)));
+        let mut fields = BTreeMap::new();
+        values.record(&mut Fields(&mut fields));
+        with(id, |span| {
+            for (name, value) in fields {
+                if span.fields.insert(name, value).is_some() {
+                    span.again.push(name);
+                }
+            }
+        });
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {

@@ -1,4 +1,4 @@
-//! The spans of connections and requests on every backend, in a process of their own: a process has one subscriber.
+//! The spans of connections and requests on every backend, in a separate process: a process has one subscriber.
 //!
 //! `cargo test --test tracing -- mio::` runs the cases of one backend.
 
@@ -32,20 +32,21 @@ const AREAS: [Area; 1] = [(
     &[
         ("each_request_has_a_span_with_method_route_and_status", fields),
         ("a_request_of_an_unknown_method_or_without_a_route_has_a_span", unknown),
+        ("a_router_that_another_one_calls_does_not_record_its_route", routers),
         ("a_connection_is_the_parent_of_its_requests", connection),
         ("spans_of_handlers_that_overlap_on_a_thread_are_apart", overlapping),
         ("tasks_jobs_and_the_work_after_a_response_carry_the_span", carried),
         ("a_streamed_body_is_polled_inside_of_the_span", streamed),
         ("a_handler_whose_peer_has_left_keeps_its_span", detached),
         ("a_trace_is_read_and_passed_on", traceparent),
-        ("the_requests_of_a_connection_of_http_2_have_spans_of_their_own", streams),
+        ("the_requests_of_a_connection_of_http_2_have_separate_spans", streams),
     ],
 )];
 
 /// Handlers overlap at their waits on one thread.
 const ONLY: [Only; 2] = [
     ("tracing", "spans_of_handlers_that_overlap_on_a_thread_are_apart", is_event_loop),
-    ("tracing", "the_requests_of_a_connection_of_http_2_have_spans_of_their_own", is_event_loop),
+    ("tracing", "the_requests_of_a_connection_of_http_2_have_separate_spans", is_event_loop),
 ];
 
 fn is_event_loop(backend: Backend) -> bool {
@@ -166,6 +167,16 @@ fn unknown(backend: Backend) {
     assert_eq!(span.field("http.response.status_code"), Some("404"));
 }
 
+fn routers(backend: Backend) {
+    let path = format!("/{backend}/routers/inner");
+    let inner = Router::new().get(&path, sync(|_| "ok"));
+    let server = start(backend, few_workers(backend), |router| router.get("/routers/{*rest}", inner));
+    assert_eq!(server.get(&path).status, 200);
+    let (span, route) = (closed(&path), format!("/{backend}/routers/{{*rest}}"));
+    assert_eq!(span.field("http.route"), Some(route.as_str()));
+    assert_eq!(span.field("otel.name"), Some(format!("GET {route}").as_str()));
+}
+
 fn connection(backend: Backend) {
     let server = start(backend, few_workers(backend), |router| router.get("/connection/{n}", sync(|_| "ok")));
     let mut client = server.client();
@@ -189,7 +200,7 @@ fn connection(backend: Backend) {
     });
 }
 
-/// Opens when it is told to.
+/// Closed until [`Gate::open`] is called.
 #[derive(Clone, Default)]
 struct Gate(Arc<AtomicBool>);
 

@@ -79,6 +79,8 @@ fn passes(backend: Backend, exporter: &InMemorySpanExporter) {
         assert!(span.parent_span_is_remote);
         assert_eq!(attribute(span, "http.response.status_code").as_deref(), Some("200"));
         assert_eq!(attribute(span, "http.request.method").as_deref(), Some("GET"));
+        let routes = span.attributes.iter().filter(|pair| pair.key.as_str() == "http.route");
+        assert_eq!(routes.count(), 1, "{:?}", span.attributes);
         assert_eq!(span.span_context.trace_state().header(), "a=1");
     }
     let events: Vec<_> = work.events.iter().map(|event| event.name.to_string()).collect();

@@ -7,8 +7,8 @@
 //! A record is also counted in the histogram of its route.
 //!
 //! A connection has no `AccessLog` unless [`Config::access_log`](crate::Config::access_log) or
-//! [`Config::route_histograms`](crate::Config::route_histograms) is set. Requests therefore cost the same whether neither
-//! of them exists or is used.
+//! [`Config::route_histograms`](crate::Config::route_histograms) is set. Without these settings, a request costs nothing
+//! here.
 
 mod line;
 

@@ -1,4 +1,4 @@
-//! The client of a request: its peer, or the one for whom trusted proxies have forwarded the request.
+//! The client of a request: the peer of its connection, or the client that trusted proxies name in its fields.
 //!
 //! The chain of proxies is read when [`Request::client`] is called, so a request whose handler does not ask costs
 //! nothing. Nothing is allocated.
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Uri, header};
 
-use crate::conn::context::{Context, Peer, RequestContext};
+use crate::conn::context::{Peer, RequestContext};
 use crate::proto::fields::Fields;
 use crate::proto::forwarded::{Element, Node, forwarded, host, is_https, list};
 use crate::proto::request::Request;
@@ -61,7 +61,7 @@ impl<'a> Client<'a> {
         self.address
     }
 
-    /// The port, if it is known. Most proxies do not tell it.
+    /// The port, if it is known. Most proxies do not send it.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
@@ -71,7 +71,7 @@ impl<'a> Client<'a> {
         if self.is_https { "https" } else { "http" }
     }
 
-    /// The host of the URL that the client uses, with its port if it has one. Unless a trusted proxy tells another one,
+    /// The host of the URL that the client uses, with its port if it has one. Unless a trusted proxy names another one,
     /// it is the value of `Host`, or the authority of a target that is a whole URL (RFC 9112, 3.2.2). A client may send
     /// any value.
     pub fn host(&self) -> Option<&'a str> {
@@ -104,7 +104,7 @@ impl Origin {
         Origin { peer: None, is_https: false, trusted: Networks::default(), field: ForwardedField::default() }
     }
 
-    /// Whether the fields of requests tell their client.
+    /// Whether the fields of requests name their client.
     #[inline]
     pub(crate) fn is_trusted(&self) -> bool {
         !self.trusted.is_empty()
@@ -140,7 +140,7 @@ impl Origin {
     }
 
     /// The three fields have as many elements as there are proxies, or fewer: a proxy may replace a field that has the
-    /// address of its own client, and keep one that has the host of the first client.
+    /// address of its client, and keep one that has the host of the first client.
     fn by_x_forwarded<'a>(&self, fields: impl Lines<'a>, mut client: Client<'a>) -> Client<'a> {
         let elements = fields.lines("x-forwarded-for").flat_map(list);
         let hop = match self.furthest(elements, |element| Node::parse(element, true)) {
@@ -212,13 +212,6 @@ impl<'a> Lines<'a> for &'a HeaderMap {
     }
 }
 
-impl Context {
-    /// The client of a request that no server has received.
-    fn client_without<'a>(host: Option<&'a str>) -> Client<'a> {
-        Client { address: None, port: None, is_https: false, host }
-    }
-}
-
 /// The authority of a target that is a whole URL.
 fn authority_of(target: &str) -> Option<&str> {
     let (_, rest) = target.split_once("://").filter(|_| !target.starts_with('/'))?;
@@ -230,7 +223,7 @@ impl Request {
     ///
     /// Without a trusted proxy the address is that of [`Request::peer`], the scheme is that of the connection, and the
     /// host is that of the request. If the peer is in [`Config::forwarded_from`](crate::Config::forwarded_from), the
-    /// fields of [`Config::forwarded_field`](crate::Config::forwarded_field) tell them. The fields are read at each call.
+    /// fields of [`Config::forwarded_field`](crate::Config::forwarded_field) name them. The fields are read at each call.
     ///
     /// ```
     /// # extern crate gearshift_core as gearshift;
@@ -239,7 +232,7 @@ impl Request {
     /// async fn greet(request: Request) -> String {
     ///     match request.client().address() {
     ///         Some(address) => format!("Hello, {address}!"),
-    ///         None => "Hello, whoever you are!".to_owned(),
+    ///         None => "Hello!".to_owned(),
     ///     }
     /// }
     /// # drop(greet);
@@ -248,7 +241,7 @@ impl Request {
         let host = authority_of(self.target()).or_else(|| self.header(header::HOST));
         match self.context() {
             Some(context) => context.origin.client(self.headers(), host),
-            None => Context::client_without(host),
+            None => Origin::unknown().direct(host),
         }
     }
 }
@@ -270,7 +263,7 @@ impl RequestContext {
         let host = uri.authority().map(|authority| authority.as_str()).or_else(in_field);
         match self.context() {
             Some(context) => context.origin.client(headers, host),
-            None => Context::client_without(host),
+            None => Origin::unknown().direct(host),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Request {
         self.inner().context.as_deref().and_then(|context| context.downcast_ref())
     }
 
-    /// Returns the address of the peer of the connection, or the one that the peer tells by the PROXY protocol
+    /// Returns the address of the peer of the connection, or the one in its header of the PROXY protocol
     /// ([`Config::proxy_protocol_from`](crate::Config::proxy_protocol_from)). `None` on a Unix socket, and for a
     /// request that no server has received. [`Request::client`] is the client for which a trusted proxy has forwarded
     /// the request.

@@ -48,10 +48,7 @@ impl RequestTrace {
     }
 
     #[inline]
-    pub(crate) fn answers(&self, _: RouteName) {}
-
-    #[inline]
-    pub(crate) fn end(&mut self, _: StatusCode, _: RouteName) {}
+    pub(crate) fn end(&mut self, _: StatusCode) {}
 
     #[inline]
     pub(crate) fn carry<F>(&mut self, future: F) -> F {

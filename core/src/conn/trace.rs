@@ -2,15 +2,15 @@
 //!
 //! A subscriber that asks for the level `INFO` of the target `gearshift::request` gets a span for each request whose
 //! head is valid. One that also asks for `DEBUG` of `gearshift::connection` gets a span for each connection, the parent
-//! of those of its requests. Without a subscriber, the cost of a request is one look at the level that is enabled.
+//! of the spans of its requests. Without a subscriber, a request costs one read of the enabled level.
 //!
-//! The names of the fields are those of the semantic conventions of OpenTelemetry for HTTP:
+//! The fields have the names of the semantic conventions of OpenTelemetry for HTTP:
 //!
 //! | span | fields |
 //! | --- | --- |
 //! | `connection` | `network.peer.address`, `network.peer.port`, `network.transport` |
 //! | `request`, at its beginning | `http.request.method`, `url.scheme`, `url.path`, `network.protocol.version`, `client.address`, `user_agent.original`; `trace_id` of a valid `traceparent`; `otel.kind` |
-//! | `request`, once a router has chosen the route | `http.route`; `otel.name` becomes `METHOD ROUTE` |
+//! | `request`, once the first router has chosen the route | `http.route`; `otel.name` becomes `METHOD ROUTE` |
 //! | `request`, with the response | `http.response.status_code`; with a status of 5xx `error.type` and `otel.status_code` |
 //!
 //! A method that is not one of the nine of RFC 9110 and RFC 5789 is `_OTHER`, with the method in
@@ -35,7 +35,7 @@ pub use crate::proto::trace_context::TraceContext;
 use crate::runtime::contained::contain;
 use crate::runtime::stall::RouteName;
 
-/// The methods that have a value of their own.
+/// The known methods, which are the values of `http.request.method`.
 static METHODS: [Method; 9] = [
     Method::GET,
     Method::HEAD,
@@ -48,7 +48,7 @@ static METHODS: [Method; 9] = [
     Method::PATCH,
 ];
 
-/// The method in the name of a span whose method is another one.
+/// The name of a span whose method is not one of [`METHODS`].
 const OTHER: &str = "HTTP";
 
 type Hook = Box<dyn Fn(&Span, &Request) + Send + Sync>;
@@ -165,26 +165,12 @@ impl RequestTrace {
         future.instrument(self.0.as_ref().map_or_else(Span::none, |span| Span::clone(span)))
     }
 
-    /// Records the route whose handler has answered the request.
+    /// Records the status, and ends the span.
     #[inline(always)]
-    pub(crate) fn answers(&self, route: RouteName) {
-        if let Some(span) = &self.0 {
-            record_answer(span, route);
+    pub(crate) fn end(&mut self, status: StatusCode) {
+        if let Some(span) = self.0.take() {
+            record_status(&span, status);
         }
-    }
-
-    /// Records the route and the status, and ends the span.
-    #[inline(always)]
-    pub(crate) fn end(&mut self, status: StatusCode, route: RouteName) {
-        if self.0.is_some() {
-            self.end_traced(status, route);
-        }
-    }
-
-    #[cold]
-    fn end_traced(&mut self, status: StatusCode, route: RouteName) {
-        self.answers(route);
-        self.0.take().iter().for_each(|span| record_status(span, status));
     }
 
     /// The rest of a handler inside of the span, which ends with it.
@@ -194,10 +180,14 @@ impl RequestTrace {
     }
 }
 
-/// Records the route that a router has chosen for a request, whose span is entered, and gives the span its name.
+/// Records the route that a router has chosen for a request, whose span is entered, and gives the span its name. The
+/// request does not have the route yet.
+///
+/// An exporter may append a field that is recorded again instead of replacing it. The field is therefore recorded here
+/// alone, and by the first router, if that one calls another router as a handler.
 #[inline]
 pub(crate) fn routed(request: &Request, route: RouteName) {
-    if RequestTrace::is_wanted() {
+    if RequestTrace::is_wanted() && request.inner().route == RouteName::NONE.index() {
         record_route(request.method(), route);
     }
 }
@@ -209,7 +199,7 @@ fn record_route(method: &Method, route: RouteName) {
     span.record("otel.name", tracing::field::display(format_args!("{method} {route}")));
 }
 
-/// The name of a method that has a value of its own.
+/// The name of a method that is one of [`METHODS`].
 fn known(method: &Method) -> Option<&'static str> {
     METHODS.iter().find(|known| *known == method).map(Method::as_str)
 }
@@ -218,13 +208,6 @@ fn known(method: &Method) -> Option<&'static str> {
 pub(crate) fn responds(status: StatusCode) {
     if RequestTrace::is_wanted() {
         record_status(&Span::current(), status);
-    }
-}
-
-#[cold]
-fn record_answer(span: &Span, route: RouteName) {
-    if let Some(route) = route.route() {
-        span.record("http.route", route);
     }
 }
 

@@ -1,7 +1,7 @@
-//! The fields in which proxies tell for whom they forward a request: `Forwarded` (RFC 7239), and `X-Forwarded-For`,
+//! The fields in which proxies name the client of a request: `Forwarded` (RFC 7239), and `X-Forwarded-For`,
 //! `X-Forwarded-Proto` and `X-Forwarded-Host`.
 //!
-//! Each proxy adds an element at the end, so the elements on the left come from peers that nobody may know. An element
+//! Each proxy adds an element at the end, so the elements on the left may come from any peer. An element
 //! that cannot be read is therefore [`Node::Malformed`], and does not hide the elements on its right.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,7 +13,7 @@ use crate::proto::target::is_host;
 pub(crate) enum Node {
     /// An address, and its port if it is given.
     Address(IpAddr, Option<u16>),
-    /// `unknown`, or a name that the proxy has made up.
+    /// `unknown`, or an obfuscated identifier (RFC 7239, 6.3).
     Hidden,
     /// The proxy does not name its peer.
     Omitted,
@@ -21,7 +21,7 @@ pub(crate) enum Node {
     Malformed,
 }
 
-/// What one proxy tells about a request. The values are not checked.
+/// The facts about a request that one proxy sends. The values are not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Element<'a> {
     pub(crate) node: Node,
@@ -127,7 +127,7 @@ pub(crate) fn list(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Node {
-    /// Reads an IP address with or without a port, `unknown`, or a name that begins with an underscore (RFC 7239, 6).
+    /// Reads an IP address with or without a port, `unknown`, or an obfuscated identifier (RFC 7239, 6).
     /// An IPv6 address is in brackets, unless `allows_bare` and there is no port.
     pub(crate) fn parse(text: &[u8], allows_bare: bool) -> Node {
         Node::try_parse(text, allows_bare).unwrap_or(Node::Malformed)
@@ -150,7 +150,7 @@ impl Node {
             Some((name, port)) => (name, Port::parse(port)?.number()),
             None => (text, None),
         };
-        if name.eq_ignore_ascii_case("unknown") || is_made_up(name) {
+        if name.eq_ignore_ascii_case("unknown") || is_obfuscated(name) {
             return Some(Node::Hidden);
         }
         Some(Node::address(name.parse::<Ipv4Addr>().ok()?.into(), port))
@@ -169,7 +169,7 @@ enum Port {
 
 impl Port {
     fn parse(text: &str) -> Option<Port> {
-        if is_made_up(text) {
+        if is_obfuscated(text) {
             return Some(Port::Hidden);
         }
         let is_number = !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -185,7 +185,7 @@ impl Port {
 }
 
 /// Whether `text` is `"_" 1*( ALPHA / DIGIT / "." / "_" / "-" )` (RFC 7239, 6.3).
-fn is_made_up(text: &str) -> bool {
+fn is_obfuscated(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     text.strip_prefix('_').is_some_and(|name| !name.is_empty() && name.bytes().all(is_part))
 }

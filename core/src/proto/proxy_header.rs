@@ -1,4 +1,4 @@
-//! The PROXY protocol: a header at the start of a connection, by which a proxy tells for whom it connects. The format
+//! The PROXY protocol: a header at the start of a connection, in which a proxy names its client. The format
 //! is the specification of HAProxy, <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
 //!
 //! A header of version 1 is a line of text, and one of version 2 is binary. Both are read strictly. Of the additional
@@ -39,7 +39,7 @@ pub struct ProxyHeader {
     pub len: usize,
     /// The client of the proxy.
     pub source: Source,
-    /// Whether the client of the proxy speaks TLS, as far as the header tells.
+    /// Whether the client of the proxy speaks TLS, according to the header.
     pub is_https: bool,
 }
 
@@ -62,7 +62,7 @@ impl ProxyHeader {
     /// Reads the header at the start of `bytes`. `None` if its end has not arrived.
     ///
     /// # Errors
-    /// [`NoHeader`] if the bytes do not begin with a valid header, whatever follows them.
+    /// [`NoHeader`] if the bytes do not begin with a valid header, and no further bytes can complete one.
     pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, NoHeader> {
         let begins = |start: &[u8]| bytes.starts_with(start) || start.starts_with(bytes);
         match bytes {

@@ -16,7 +16,7 @@ const MAX_MEMBERS: usize = 32;
 const KNOWN_FLAGS: u8 = 0b11;
 const SAMPLED: u8 = 0b1;
 
-/// The trace to which a request belongs, as its client has told it (W3C Trace Context).
+/// The trace to which a request belongs, as its client has sent it (W3C Trace Context).
 ///
 /// [`Request::trace_context`] reads it. An outgoing request that belongs to the same trace carries
 /// [`TraceContext::traceparent`] and [`TraceContext::tracestate`]. An application with OpenTelemetry sends the span in

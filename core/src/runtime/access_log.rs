@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The format of the lines of the access log, for [`Config::access_log_format`](crate::Config::access_log_format).
 ///
-/// All formats tell the client, the time at which the head of the request began, the request line, the status, the
+/// All formats have the client, the time at which the head of the request began, the request line, the status, the
 /// number of bytes of the body that were sent, and the duration in seconds: from the beginning of the head until the
 /// system had the last byte of the response, or until the request was given up. Times are in UTC.
 ///

@@ -215,26 +215,26 @@ pub struct Config {
     pub route_histograms: usize,
     /// The limits on the input and output of one connection.
     pub limits: Limits,
-    /// The proxies that tell for whom they forward a request, in the fields of [`Config::forwarded_field`].
-    /// [`Request::client`](crate::Request::client) and the access log show the client that they tell. The fields of
+    /// The proxies that are trusted to name the client of a request, in the fields of [`Config::forwarded_field`].
+    /// [`Request::client`](crate::Request::client) and the access log show the client that they name. The fields of
     /// other peers are ignored. Empty by default: no peer is trusted.
     ///
-    /// Each proxy adds the address of its own peer at the end. The client is the first address from the right that is
+    /// Each proxy adds the address of its peer at the end. The client is the first address from the right that is
     /// not one of these proxies, or the leftmost address if all are. What stands on its left is not read, because the
     /// client may have sent it. The scheme and the host are those of the proxy that tells the client's address, or the
     /// leftmost ones if `X-Forwarded-Proto` or `X-Forwarded-Host` has fewer elements than `X-Forwarded-For`.
     ///
     /// If an element that is needed is malformed, its field is ignored as a whole. **A proxy must set or delete each of
-    /// the fields that are read**: one that sets `X-Forwarded-For` alone passes on an `X-Forwarded-Host` that its client
-    /// has made up.
+    /// the fields that are read**: one that sets `X-Forwarded-For` alone passes on any `X-Forwarded-Host` that
+    /// its client sends.
     pub forwarded_from: Networks,
     /// Which fields of [`Config::forwarded_from`] are read: `X-Forwarded-For` and its relatives by default. The others
     /// are ignored, also in a request that has no field of this kind.
     pub forwarded_field: ForwardedField,
-    /// The proxies whose connections begin with a header of the PROXY protocol, version 1 or 2, which tells for whom
-    /// they connect. Empty by default: a header is a malformed request.
+    /// The proxies whose connections begin with a header of the PROXY protocol, version 1 or 2, which names
+    /// their client. Empty by default: a header is a malformed request.
     ///
-    /// [`Request::peer`](crate::Request::peer) is then the client that the header tells, as if it had connected itself,
+    /// [`Request::peer`](crate::Request::peer) is then the client that the header names, as if it had connected itself,
     /// and [`Config::forwarded_from`] is compared with this address. If the header says that the client speaks TLS, the
     /// scheme of [`Request::client`](crate::Request::client) is `https`. `LOCAL`, `UNKNOWN` and an unspecified family
     /// keep the address of the proxy. Other additional values, and checksums, are ignored.
@@ -353,10 +353,10 @@ impl Config {
     }
 }
 
-/// The fields in which the trusted proxies tell for whom they forward a request; see [`Config::forwarded_field`].
+/// The fields in which the trusted proxies name the client of a request; see [`Config::forwarded_field`].
 ///
-/// A server reads fields of one kind alone. Proxies set one kind, and pass on fields of the other kind that a client has
-/// made up.
+/// A server reads fields of one kind alone. Proxies set one kind, and pass on fields of the other kind that a client
+/// sends.
 ///
 /// ```
 /// # extern crate gearshift_core as gearshift;

@@ -23,7 +23,7 @@ const BOUNDS: [u64; RouteStats::BOUNDS.len()] = {
     bounds
 };
 
-/// The histogram of the requests that no route has.
+/// The histogram of the requests without a route.
 const NONE: usize = 0;
 /// The histogram of the routes beyond the limit.
 const OTHER: usize = 1;

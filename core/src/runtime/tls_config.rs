@@ -22,9 +22,10 @@ pub(crate) use crate::runtime::tls_config::server_name::take_server_name;
 
 /// The settings of TLS, for `Config::tls`.
 ///
-/// The server speaks TLS 1.3 and TLS 1.2, with the algorithms that rustls takes for safe. It negotiates `http/1.1`,
-/// and `h2` where the server speaks HTTP/2 (ALPN), and resumes sessions: by tickets, whose keys change every six hours, and, for peers of TLS 1.2 without
-/// tickets, from a cache of [`TlsConfig::SESSIONS`] sessions. Early data is refused, because it can be replayed.
+/// The server speaks TLS 1.3 and TLS 1.2, with the default algorithms of rustls. It negotiates `http/1.1`,
+/// and `h2` where the server speaks HTTP/2 (ALPN). It resumes sessions: by tickets, whose keys change every six hours,
+/// and, for peers of TLS 1.2 without tickets, from a cache of [`TlsConfig::SESSIONS`] sessions. Early data is refused,
+/// because it can be replayed.
 ///
 /// A clone shares its certificates with the original, so a program keeps a clone to call [`TlsConfig::reload`] while
 /// its server runs.

@@ -16,10 +16,10 @@
 //! cut. Such a stop has no drain delay, because the server was not ready before.
 //!
 //! The grace period ([`Config::graceful_timeout`](crate::Config::graceful_timeout)) begins with the request to stop, or
-//! with the end of the drain delay. It is one deadline for all states, and no state waits for its end if there is nothing left to wait for. When it is
-//! over, or the stop is forced, the server ends within [`LAST_WAIT`]: the first third is for the cut connections, the
-//! second for `on_stop`, and the last for the threads. The thread that runs the lifecycle only waits, so a handler that
-//! holds a worker does not delay the stop.
+//! with the end of the drain delay. It is one deadline for all states, and no state waits for its end if there is
+//! nothing left to wait for. When it is over, or the stop is forced, the server ends within [`LAST_WAIT`]: the first
+//! third is for the cut connections, the second for `on_stop`, and the last for the threads. The thread that runs the
+//! lifecycle only waits, so a handler that holds a worker does not delay the stop.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -63,8 +63,8 @@ pub enum Bind {
     /// closes the number and keeps a duplicate that its own child processes do not inherit. A descriptor that this
     /// process has opened, with close-on-exec, stays open.
     Fd(u16),
-    /// The listening sockets that systemd passes on, by `LISTEN_FDS`; with a name, those whose `FileDescriptorName=` it
-    /// is. They are taken over as those of [`Bind::Fd`]. The text form is `systemd` or `systemd:NAME`.
+    /// The listening sockets that systemd passes on (`LISTEN_FDS`), or the ones with this `FileDescriptorName=`. The
+    /// server takes them over as that of [`Bind::Fd`]. The text form is `systemd` or `systemd:NAME`.
     Systemd(Option<String>),
 }
 
@@ -152,7 +152,7 @@ impl fmt::Display for Bind {
 ///
 /// let listeners = Listener::bind(&["127.0.0.1:0".parse()?], &Config::default())?;
 /// println!("listening at {}", listeners[0].local());
-/// // A listening socket does not block: nobody has connected.
+/// // A listening socket does not block: no peer has connected.
 /// assert!(listeners[0].accept().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -550,8 +550,8 @@ impl Route {
     #[inline(always)]
     fn call(&self, mut request: Request, router: &Router) -> Answer {
         self.name.enter();
-        request.inner_mut().route = self.name.index();
         routed(&request, self.name);
+        request.inner_mut().route = self.name.index();
         match (&self.get, request.method()) {
             (Some(get), &Method::GET) => get.call(request),
             (Some(get), &Method::HEAD) => self.other(&Method::HEAD).unwrap_or(get).call(request),

@@ -1,6 +1,6 @@
 //! The TLS client of the tests: rustls over a blocking socket.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use gearshift::rustls::crypto::aws_lc_rs::default_provider;
 use gearshift::rustls::pki_types::ServerName;
 use gearshift::rustls::version::{TLS12, TLS13};
 use gearshift::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    self, ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
 use test_support::PATIENCE;
 use test_support::client::Client;
@@ -130,3 +130,11 @@ pub(crate) fn close_notify(peer: &mut Peer) {
 
 /// The time for which a test waits for something that does not come otherwise.
 pub(crate) const NEVER: std::time::Duration = PATIENCE.saturating_mul(10);
+
+/// The error of rustls inside an error of a socket.
+pub(crate) fn alert(error: &io::Error) -> Option<rustls::AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}

@@ -12,9 +12,9 @@ use rustix::process::Signal;
 use test_support::program::{self, Program};
 use test_support::{PATIENCE, wait_until};
 
-use super::Fixture;
 use super::peer::{self, VERSIONS, connect, shake_hands};
 use super::pki::{Authority, Certified};
+use super::server::Fixture;
 
 /// A folder that is removed at the end.
 pub(crate) struct Folder(pub(crate) PathBuf);

@@ -215,7 +215,7 @@ impl<T: Transport> Driving<T> {
         }
         io.respond_whole(response, seconds);
         self.turn.responds(response.status, service.counters());
-        self.trace.end(response.status, RouteName::current());
+        self.trace.end(response.status);
         self.count();
     }
 
@@ -223,7 +223,6 @@ impl<T: Transport> Driving<T> {
     #[inline(never)]
     fn exchange(&mut self, response: &mut Response) {
         self.handler_paused(RouteName::current());
-        self.trace.answers(self.route);
         if self.service.shutdown.phase() == Phase::Forced {
             // A forced stop fails the handler's reads and waits. The peer does not get a response that reports this.
             self.service.was_cut_if_forced();

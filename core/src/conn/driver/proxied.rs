@@ -78,7 +78,7 @@ impl<T: Transport> Driving<T> {
         // There was no request yet, so nothing shares the context.
         let Some(context) = Arc::get_mut(&mut state.context) else { return Poll::Ready(Err(Closed)) };
         context.origin = origin;
-        // What follows the header belongs to the handshake.
+        // The bytes after the header belong to the handshake.
         encrypt(&mut io.transport, &mut io.connection.read_buffer, &state.context, &service.config);
         self.step = Step::Next;
         Poll::Ready(Ok(()))

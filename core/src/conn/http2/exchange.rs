@@ -182,22 +182,15 @@ pub(super) async fn exchange(
         true => RequestTrace::begin(&request, &shared.trace),
         false => RequestTrace::default(),
     };
-    trace.around(exchange.run(request, &respond, facts, &trace)).await
+    trace.around(exchange.run(request, &respond, facts)).await
 }
 
 impl Exchange {
     /// Calls the handler, and sends its response.
-    async fn run(
-        mut self,
-        request: Request,
-        respond: &Responder,
-        facts: Facts,
-        trace: &RequestTrace,
-    ) -> Ended {
+    async fn run(mut self, request: Request, respond: &Responder, facts: Facts) -> Ended {
         match self.call(request, respond).await {
             Some(response) => {
                 self.route = RouteName::current();
-                trace.answers(self.route);
                 self.answer(respond, response, facts).await
             }
             None => self.end(End::Left, None),

@@ -87,7 +87,7 @@ fn fields(choices: &mut Choices<'_>, wire: &[u8]) {
     };
     let direct = told(&config, &HeaderMap::new());
     assert_eq!(direct, (Some("10.0.0.1".parse().expect("an address")), Some(4711), "http", None));
-    assert_eq!(told(&config, &made_up), direct, "nobody is trusted");
+    assert_eq!(told(&config, &made_up), direct, "no peer is trusted");
 
     config.forwarded_from =
         choices.of(&["10.0.0.0/8", "10.0.0.1", "10.0.0.1,192.0.2.0/25"]).parse().expect("networks");
@@ -97,7 +97,7 @@ fn fields(choices: &mut Choices<'_>, wire: &[u8]) {
     names.into_iter().filter(|name| !is_read(name)).for_each(|name| drop(of_one_kind.remove(name)));
     assert_eq!(told(&config, &made_up), told(&config, &of_one_kind));
 
-    // The trusted proxy adds its elements: in lines of their own, or at the end of the last lines.
+    // The trusted proxy adds its elements: in separate lines, or at the end of the last lines.
     let own: &[(&'static str, &str)] = match read {
         ForwardedField::XForwarded => &[
             ("x-forwarded-for", "192.0.2.200:99"),
