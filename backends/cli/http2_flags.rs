@@ -27,7 +27,8 @@ pub(crate) struct Http2Flags {
     #[arg(value_parser = connection_window)]
     http2_connection_window: Option<u32>,
 
-    /// Maximum number of bytes of each response of HTTP/2 that are buffered for a slow client, 16k or more [default: 64k]
+    /// Maximum number of bytes of each response of HTTP/2 that are buffered for a slow client, 16k or more [default:
+    /// 64k]
     #[arg(long, value_name = "SIZE", env = "GEARSHIFT_HTTP2_SEND_BUFFER", value_parser = send_buffer)]
     http2_send_buffer: Option<usize>,
 }

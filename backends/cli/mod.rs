@@ -39,7 +39,8 @@
 //! The document `docs/configuration.md` has the details.
 //!
 //! With the feature `tls`, the flags `--tls-cert` and `--tls-key` let the server speak TLS, and SIGHUP reads their
-//! files again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as it is.
+//! files again: handshakes that begin later use them. If a file is invalid, an error is logged and everything stays as
+//! it is.
 //!
 //! A service of systemd gets its sockets by `--bind systemd`, or without `--bind` if there are any. With
 //! `NOTIFY_SOCKET` in the environment, the program sends `READY=1` once the application has started and connections are
@@ -73,8 +74,8 @@
 //!
 //! The access log goes to the log, or to the file or the standard output that `--access-log` names. SIGUSR1 opens the
 //! file again, for a program that has moved it away; lines that were logged before go to the old file. The lines for a
-//! file wait in a separate queue, also of 1 MiB. Further lines are dropped. A warning in the log tells their number, and
-//! so does the metric `gearshift_access_log_dropped_total`.
+//! file wait in a separate queue, also of 1 MiB. Further lines are dropped. A warning in the log tells their number,
+//! and so does the metric `gearshift_access_log_dropped_total`.
 
 mod access_flags;
 mod config_file;

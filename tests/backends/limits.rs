@@ -254,9 +254,9 @@ fn dribbling_unread(backend: Backend, min_rate: u32) {
 /// The number of bytes that a slow reader takes at once.
 const PIECE: usize = 64 << 10;
 
-/// Requests `all` bytes and reads [`PIECE`] bytes in each `pause`. A busy machine can delay single reads; the client then
-/// makes up for them. Returns whether it received everything. The client has a small receive buffer, because the system
-/// would take the whole response into a large one.
+/// Requests `all` bytes and reads [`PIECE`] bytes in each `pause`. A busy machine can delay single reads; the client
+/// then makes up for them. Returns whether it received everything. The client has a small receive buffer, because the
+/// system would take the whole response into a large one.
 fn takes_slowly(backend: Backend, config: impl FnOnce(&mut Config), all: usize, pause: Duration) -> bool {
     let server = {
         let long = Duration::from_secs(600);

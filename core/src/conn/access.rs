@@ -7,8 +7,8 @@
 //! A record is also counted in the histogram of its route.
 //!
 //! A connection has no `AccessLog` unless [`Config::access_log`](crate::Config::access_log) or
-//! [`Config::route_histograms`](crate::Config::route_histograms) is set. Without these settings, a request costs nothing
-//! here.
+//! [`Config::route_histograms`](crate::Config::route_histograms) is set. Without these settings, a request costs
+//! nothing here.
 
 mod line;
 
@@ -220,8 +220,8 @@ pub(crate) struct StreamRecord {
 
 #[cfg(feature = "http2")]
 impl StreamRecord {
-    /// Begins a record. `request` is `None` if there is no head of a valid form. Returns `None` if the settings ask for no
-    /// record.
+    /// Begins a record. `request` is `None` if there is no head of a valid form. Returns `None` if the settings ask for
+    /// no record.
     pub(crate) fn begin(
         origin: &Origin,
         service: &Service,
@@ -234,8 +234,8 @@ impl StreamRecord {
         Some(StreamRecord { open, destination, runtime, clock })
     }
 
-    /// Logs and counts the request. `status` is `None` if no byte of a response was sent, `route` is the one whose handler
-    /// has answered, and `bytes` is the number of bytes of the body.
+    /// Logs and counts the request. `status` is `None` if no byte of a response was sent, `route` is the one whose
+    /// handler has answered, and `bytes` is the number of bytes of the body.
     pub(crate) fn end(self, route: RouteName, status: Option<StatusCode>, bytes: u64, is_whole: bool) {
         let Open { from, start, request, .. } = self.open;
         let duration = self.clock.now().saturating_duration_since(start.at);

@@ -16,8 +16,8 @@ use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::task::lock;
 
 /// A token that reports whether a request was cancelled. A request is cancelled when its peer has left, its handler has
-/// timed out, the server was stopped by force, or the connection has ended. A request over HTTP/2 is also cancelled once its
-/// response was sent.
+/// timed out, the server was stopped by force, or the connection has ended. A request over HTTP/2 is also cancelled
+/// once its response was sent.
 ///
 /// [`Request::cancel_token`](crate::Request::cancel_token) creates the token. Clones can be sent to other threads.
 ///

@@ -223,7 +223,8 @@ impl Request {
     ///
     /// Without a trusted proxy the address is that of [`Request::peer`], the scheme is that of the connection, and the
     /// host is that of the request. If the peer is in [`Config::forwarded_from`](crate::Config::forwarded_from), the
-    /// fields of [`Config::forwarded_field`](crate::Config::forwarded_field) name them. The fields are read at each call.
+    /// fields of [`Config::forwarded_field`](crate::Config::forwarded_field) name them. The fields are read at each
+    /// call.
     ///
     /// ```
     /// # extern crate gearshift_core as gearshift;

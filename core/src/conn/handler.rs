@@ -109,9 +109,9 @@ pub trait Handler: Send + Sync + 'static {
 /// What a route asks for in place of the settings of the server. `None` stands for the setting.
 ///
 /// The functions [`on_disconnect`](crate::on_disconnect()), [`timeout`](crate::timeout()) and
-/// [`body_limit`](crate::body_limit()) give a handler its options, and [`Router::with_options`](crate::Router::with_options)
-/// those of all routes of a router. The options of a handler have precedence over those of its router, and the options
-/// of a router over those of the router into which it is nested.
+/// [`body_limit`](crate::body_limit()) give a handler its options, and
+/// [`Router::with_options`](crate::Router::with_options) those of all routes of a router. The options of a handler have
+/// precedence over those of its router, and the options of a router over those of the router into which it is nested.
 ///
 /// ```
 /// # extern crate gearshift_core as gearshift;

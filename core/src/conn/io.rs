@@ -228,8 +228,8 @@ impl<T: Transport> Io<T> {
             || (!self.connection.has_ended() && matches!(self.try_read(service), Ok(n) if n > 0))
     }
 
-    /// Tells the peer that the connection ends in order, see [`Transport::announce_end`], if all responses were sent as a
-    /// whole.
+    /// Tells the peer that the connection ends in order, see [`Transport::announce_end`], if all responses were sent as
+    /// a whole.
     pub(crate) fn announce_end(&mut self, cx: &mut Context<'_>) {
         let is_whole =
             !self.is_cut && self.connection.write_queue.is_empty() && !self.connection.is_response_begun();

@@ -9,8 +9,8 @@
 //!   passed. Reading and writing keep one waker each: the one of the latest poll, which may come from any thread.
 //! * A read that does not fill the buffer has taken all bytes that had arrived ([`ReadBuffer::is_drained`]). After such
 //!   a read, `poll_read` makes no system call until the system reports that the socket is readable again.
-//! * A deadline ends a wait only after one more attempt at it or later. Bytes that have arrived are read, and room in the
-//!   buffer of the socket is used, even if the process did not run when they came.
+//! * A deadline ends a wait only after one more attempt at it or later. Bytes that have arrived are read, and room in
+//!   the buffer of the socket is used, even if the process did not run when they came.
 //! * A transport has no buffer: bytes that were written have been passed to the kernel.
 //!
 //! The driver decides how long the peer may take. It sets the deadline of the transport, and moves it after progress.
@@ -55,9 +55,9 @@ pub trait Transport: Send + Unpin + 'static {
     /// An error of the system; `NotConnected` if the peer has left.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Tells the peer that the connection ends in order, as `close_notify` of TLS does. A transport without such a message
-    /// does nothing. Nothing is written after this. The driver calls it, perhaps twice, before it ends the sending side or
-    /// drops the transport, unless a response was cut short.
+    /// Tells the peer that the connection ends in order, as `close_notify` of TLS does. A transport without such a
+    /// message does nothing. Nothing is written after this. The driver calls it, perhaps twice, before it ends the
+    /// sending side or drops the transport, unless a response was cut short.
     ///
     /// The message is sent without a wait: a peer for which the system has no room does not read.
     fn announce_end(&mut self, _: &mut Context<'_>) {}

@@ -50,10 +50,10 @@ pub use crate::proto::body_error::BodyError;
 /// them as a trailer is refused with 400. In a response such a trailer is not sent.
 ///
 /// A response has its trailers on the wire if it has the chunked coding: the peer speaks HTTP/1.1, the method is not
-/// HEAD, the status allows a body, and the length of the body is not known. Otherwise they are dropped. Over HTTP/2, which
-/// has no chunks, they are sent with every response that has a body. A peer that has
-/// not sent `TE: trailers` gets them, too, and may drop them (RFC 9110, 10.1.4): the application decides whether the
-/// response is of use without them, and whether a field `Trailer` announces them.
+/// HEAD, the status allows a body, and the length of the body is not known. Otherwise they are dropped. Over HTTP/2,
+/// which has no chunks, they are sent with every response that has a body. A peer that has not sent `TE: trailers` gets
+/// them, too, and may drop them (RFC 9110, 10.1.4): the application decides whether the response is of use without
+/// them, and whether a field `Trailer` announces them.
 ///
 /// # Example
 ///

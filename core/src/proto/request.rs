@@ -337,7 +337,8 @@ impl Request {
         &self.inner().head.method
     }
 
-    /// The version of the request: HTTP/1.0, HTTP/1.1 or HTTP/2. A higher minor version counts as HTTP/1.1 (RFC 9110, 2.5).
+    /// The version of the request: HTTP/1.0, HTTP/1.1 or HTTP/2. A higher minor version counts as HTTP/1.1 (RFC 9110,
+    /// 2.5).
     #[inline]
     pub fn version(&self) -> Version {
         self.inner().head.version

@@ -20,8 +20,8 @@ use crate::proto::{BoxFuture, carry};
 ///
 /// The connection writes `Content-Length`, `Transfer-Encoding`, `Connection`, `Date` and `Server`. A handler may set
 /// `Connection: close`, which closes the connection after the response, and its own `Server` and `Date`. The connection
-/// ignores other values of these fields, with two exceptions. Over HTTP/2 there are no chunks, and `Connection: close` ends
-/// the connection after the requests that have arrived:
+/// ignores other values of these fields, with two exceptions. Over HTTP/2 there are no chunks, and `Connection: close`
+/// ends the connection after the requests that have arrived:
 ///
 /// A body that does not know its length, such as [`Body::from_stream`], is sent with the `Content-Length` that the
 /// handler has set. Another number of bytes cuts the connection, and trailers are dropped. Without the field, or with

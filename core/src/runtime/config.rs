@@ -181,8 +181,8 @@ pub struct Config {
     /// at once. It does not apply to a stop that is requested before the application has started.
     pub drain_delay: Duration,
     /// The time that requests in flight, upgraded connections and background tasks have to end after a stop was
-    /// requested and [`Config::drain_delay`] is over. A connection that the system had established by then has this time
-    /// for its first request, within [`Config::header_timeout`]. With 0, all are cut at once.
+    /// requested and [`Config::drain_delay`] is over. A connection that the system had established by then has this
+    /// time for its first request, within [`Config::header_timeout`]. With 0, all are cut at once.
     pub graceful_timeout: Duration,
     /// Whether a connection that has answered requests waits for another one after a stop was requested, as long as
     /// [`Config::keep_alive`] allows and the grace period lasts. The response to that request announces the close. A
@@ -205,13 +205,13 @@ pub struct Config {
     /// `gearshift::access`.
     pub access_log_to: Option<Arc<dyn AccessSink>>,
     /// The largest number of routes whose latency is counted in a histogram each, up to
-    /// [`Config::MAX_ROUTE_HISTOGRAMS`], which is 65,536. 0, the default: there are no histograms, and they cost nothing.
-    /// [`Stats::routes`](crate::Stats::routes) has them, and [`metrics()`](crate::metrics()). Routes that are asked for
-    /// when there are as many already share one more, and so do all requests without a route.
+    /// [`Config::MAX_ROUTE_HISTOGRAMS`], which is 65,536. 0, the default: there are no histograms, and they cost
+    /// nothing. [`Stats::routes`](crate::Stats::routes) has them, and [`metrics()`](crate::metrics()). Routes that are
+    /// asked for when there are as many already share one more, and so do all requests without a route.
     ///
     /// The latency of a request is the duration in the access log: from the beginning of its head until the system had
-    /// the last byte of its response, or of the part of a response that was sent. A request without a byte of a response
-    /// does not count. A histogram takes some 256 bytes for each thread that serves requests.
+    /// the last byte of its response, or of the part of a response that was sent. A request without a byte of a
+    /// response does not count. A histogram takes some 256 bytes for each thread that serves requests.
     pub route_histograms: usize,
     /// The limits on the input and output of one connection.
     pub limits: Limits,
@@ -240,15 +240,15 @@ pub struct Config {
     /// keep the address of the proxy. Other additional values, and checksums, are ignored.
     ///
     /// A connection of such a proxy without a valid header is closed without a response, and counts as refused in the
-    /// statistics. A warning is logged once a second at most. A header has at most 107 bytes in version 1 and 4,096 bytes
-    /// in version 2. The time for it is a part of [`Config::header_timeout`].
+    /// statistics. A warning is logged once a second at most. A header has at most 107 bytes in version 1 and 4,096
+    /// bytes in version 2. The time for it is a part of [`Config::header_timeout`].
     pub proxy_protocol_from: Networks,
     /// The settings of TLS. `None`: the server speaks plain HTTP. With them, all addresses speak TLS alone; a request
     /// without TLS is answered with 400. [`Config::header_timeout`] includes the handshake. The statistics and the
     /// access log count the bytes inside TLS.
     pub tls: Option<TlsConfig>,
-    /// The settings of HTTP/2. There are some with the feature `http2`, and the server then speaks HTTP/2 on the backends
-    /// that have it, unless `http2.enabled` is false.
+    /// The settings of HTTP/2. There are some with the feature `http2`, and the server then speaks HTTP/2 on the
+    /// backends that have it, unless `http2.enabled` is false.
     pub http2: Http2,
 }
 

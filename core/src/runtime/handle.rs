@@ -349,8 +349,8 @@ impl Runtime {
         self.spawn_at(carry(future), Origin::Spawned(Location::caller()), true)
     }
 
-    /// Starts a background task that ends with the server: its future is dropped at its next wait once the server begins
-    /// to stop. The output is `None` in that case.
+    /// Starts a background task that ends with the server: its future is dropped at its next wait once the server
+    /// begins to stop. The output is `None` in that case.
     ///
     /// ```
     /// # extern crate gearshift_core as gearshift;
@@ -377,9 +377,9 @@ impl Runtime {
         self.spawn(before(future, self.stopping()))
     }
 
-    /// Calls `function` once in each `period`, first after one `period`, until the server begins to stop. The stop waits
-    /// for a call that has begun. Calls do not overlap: if a call takes longer than `period`, the next one follows
-    /// after the next multiple of `period`. A panic of a call is logged, and the next call comes at its time.
+    /// Calls `function` once in each `period`, first after one `period`, until the server begins to stop. The stop
+    /// waits for a call that has begun. Calls do not overlap: if a call takes longer than `period`, the next one
+    /// follows after the next multiple of `period`. A panic of a call is logged, and the next call comes at its time.
     ///
     /// [`Task::cancel`] ends the calls earlier, and a call that has begun at its next wait.
     ///

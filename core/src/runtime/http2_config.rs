@@ -46,8 +46,8 @@ pub struct Http2 {
 }
 
 impl Http2 {
-    /// The largest frame that each peer accepts (RFC 9113, 4.2), and the smallest window and buffer of a stream. Smaller
-    /// ones would divide all bodies into small frames.
+    /// The largest frame that each peer accepts (RFC 9113, 4.2), and the smallest window and buffer of a stream.
+    /// Smaller ones would divide all bodies into small frames.
     pub const FRAME: u32 = 16_384;
     /// The largest window: 2 GiB less 1 byte (RFC 9113, 6.9.1).
     pub const MAX_WINDOW: u32 = (1 << 31) - 1;

@@ -81,7 +81,7 @@ struct Hooks {
     subscribed: Slab<Hook>,
     /// The calls that are due, in order.
     calls: VecDeque<Hook>,
-    /// Whether a thread makes the calls. It also makes those that are added meanwhile.
+    /// Whether a thread makes the calls. It also makes those that are added before it ends.
     is_calling: bool,
 }
 
@@ -157,8 +157,8 @@ impl Shutdown {
 
     /// Calls `hook` at every change of phase, and when a stop is announced, until the returned subscription is dropped.
     /// If a stop was announced or requested already, `hook` is also called for that. The call happens on a thread that
-    /// requests a stop or subscribes, mostly before its own call of this type returns. Two calls of hooks never overlap,
-    /// so the last call of a hook reads the latest phase.
+    /// requests a stop or subscribes, mostly before its own call of this type returns. Two calls of hooks never
+    /// overlap, so the last call of a hook reads the latest phase.
     ///
     /// `hook` must be quick. It may be called more than once for one phase, and also shortly after the subscription
     /// is dropped. A panic of `hook` is logged.

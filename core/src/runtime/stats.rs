@@ -70,8 +70,8 @@ pub struct Stats {
     pub routes: Vec<RouteStats>,
 }
 
-/// The latency of the requests of one route, as a histogram. [`Config::route_histograms`](crate::Config::route_histograms)
-/// says which requests it has.
+/// The latency of the requests of one route, as a histogram.
+/// [`Config::route_histograms`](crate::Config::route_histograms) says which requests it has.
 ///
 /// ```
 /// # extern crate gearshift_core as gearshift;

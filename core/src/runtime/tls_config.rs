@@ -192,8 +192,8 @@ impl TlsConfig {
         Sources { client_auth: Some((Pem::file(authorities), required)), ..self.sources()? }.build()
     }
 
-    /// Asks peers for a certificate of one of these authorities, which are certificates in the format PEM. The handshake
-    /// fails for a peer that has none if `required` is true, and for a peer that shows another certificate.
+    /// Asks peers for a certificate of one of these authorities, which are certificates in the format PEM. The
+    /// handshake fails for a peer that has none if `required` is true, and for a peer that shows another certificate.
     /// [`TlsInfo::peer_certificates`](crate::TlsInfo::peer_certificates) has the certificates of the peer.
     ///
     /// # Errors

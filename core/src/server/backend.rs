@@ -332,8 +332,8 @@ pub struct Report {
     /// do not count; a warning in the log has their number.
     pub cut: u64,
     /// The number of connections that were refused since the start of the server, for lack of room or because a proxy
-    /// sent no PROXY header, and of requests that the stop refused: their heads were incomplete at their deadline during
-    /// the stop, or when connections were cut.
+    /// sent no PROXY header, and of requests that the stop refused: their heads were incomplete at their deadline
+    /// during the stop, or when connections were cut.
     pub refused: u64,
 }
 

@@ -48,9 +48,9 @@ fn select(count: &str, names: &str, name: Option<&str>) -> Vec<RawFd> {
     named.filter(|(_, of)| name.is_none_or(|name| *of == Some(name))).map(|(number, _)| number).collect()
 }
 
-/// Takes over an inherited descriptor: the number is closed, and the result is a duplicate that the processes which this
-/// one starts do not inherit. A descriptor that this process has opened, with close-on-exec, stays open. `check` decides
-/// whether the duplicate is what the caller expects; otherwise nothing is closed.
+/// Takes over an inherited descriptor: the number is closed, and the result is a duplicate that the processes which
+/// this one starts do not inherit. A descriptor that this process has opened, with close-on-exec, stays open. `check`
+/// decides whether the duplicate is what the caller expects; otherwise nothing is closed.
 ///
 /// # Errors
 /// The error of `check`, or that of the operating system: the number is not that of an open descriptor, or the process

@@ -14,8 +14,8 @@ use crate::web::router::Router;
 
 impl App {
     /// Creates an application from a function whose future returns its router and its state, or the error that prevents
-    /// the start. The router gets the state as [`Router::with_shared_state`](crate::Router::with_shared_state) does, and
-    /// [`StatefulApp::on_stop`] passes it to the function that releases it.
+    /// the start. The router gets the state as [`Router::with_shared_state`](crate::Router::with_shared_state) does,
+    /// and [`StatefulApp::on_stop`] passes it to the function that releases it.
     ///
     /// ```
     /// # extern crate gearshift_core as gearshift;

@@ -210,8 +210,8 @@ impl Router {
     }
 
     /// Sets the handler for requests with a method that their path does not have, in place of the 405 response. The
-    /// router adds `Allow` to its response, and changes the status 200 to 405. The handler of a nested router is for the
-    /// routes of that router.
+    /// router adds `Allow` to its response, and changes the status 200 to 405. The handler of a nested router is for
+    /// the routes of that router.
     ///
     /// ```
     /// # extern crate gearshift_core as gearshift;
@@ -614,8 +614,8 @@ impl Route {
 }
 
 impl Request {
-    /// Returns the path of the route that the router has chosen, such as `/users/{id}`. `None` if no route has the path.
-    /// Middleware uses it to group requests, for example for metrics.
+    /// Returns the path of the route that the router has chosen, such as `/users/{id}`. `None` if no route has the
+    /// path. Middleware uses it to group requests, for example for metrics.
     pub fn route(&self) -> Option<&'static str> {
         RouteName::from_index(self.inner().route).route()
     }

@@ -69,8 +69,8 @@ pub(super) fn h2load(backend: Backend) {
     assert!(is_success && out.contains(all), "{out} {err}");
 }
 
-/// The cases of httpwg that fail. In most of them `h2` ends the stream or the connection with `PROTOCOL_ERROR` where the
-/// RFC has a more precise code.
+/// The cases of httpwg that fail. In most of them `h2` ends the stream or the connection with `PROTOCOL_ERROR` where
+/// the RFC has a more precise code.
 const FAILING: [&str; 16] = [
     // The frame does not end its field section, so the server waits for more.
     "client sends push promise frame",

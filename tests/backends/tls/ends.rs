@@ -73,8 +73,8 @@ pub(super) fn close_notifies(backend: Backend) {
 
 pub(super) fn cut_response(backend: Backend) {
     let fixture = Fixture::start(backend);
-    // The end of the connection is the end of the body, so only `close_notify` tells a whole body from a part. The rest of
-    // a request that nobody reads must not reset the connection, because that would destroy the part.
+    // The end of the connection is the end of the body, so only `close_notify` tells a whole body from a part. The rest
+    // of a request that nobody reads must not reset the connection, because that would destroy the part.
     let unread = "Content-Length: 1000000\r\n\r\n".to_owned() + &"x".repeat(200_000);
     for rest in ["\r\n", &unread] {
         let mut peer = fixture.connect();

@@ -22,8 +22,8 @@
 //! | a peer that ends its sending side | its requests are given up |
 //!
 //! A `GOAWAY` of the first kind is sent twice (RFC 9113, 6.8): the first allows all streams, so that a request that is
-//! on the way is answered, and the second, after the reply of the peer to a `PING`, allows no more. A peer that does not
-//! reply is given `linger` after its last response, and its requests are refused `linger` after the first.
+//! on the way is answered, and the second, after the reply of the peer to a `PING`, allows no more. A peer that does
+//! not reply is given `linger` after its last response, and its requests are refused `linger` after the first.
 
 mod body;
 mod exchange;

@@ -1,7 +1,7 @@
 //! The deadlines of the requests of one connection.
 //!
-//! Each request has several deadlines, and a connection has one timer of the runtime. A [`Deadline`] is an entry in
-//! the list of the connection, which costs no operation of a timer. The timer of the connection wakes the requests whose
+//! Each request has several deadlines, and a connection has one timer of the runtime. A [`Deadline`] is an entry in the
+//! list of the connection, which costs no operation of a timer. The timer of the connection wakes the requests whose
 //! deadlines have passed.
 
 use std::sync::{Arc, Mutex};

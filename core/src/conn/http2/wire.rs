@@ -1,7 +1,7 @@
 //! The bytes of an HTTP/2 connection: its transport, behind the traits that the crate `h2` reads and writes.
 //!
-//! What `h2` writes is collected, and leaves with few system calls: when 64 KiB are collected, and at the end of a turn.
-//! The connection and `h2` share the [`Wire`], so that the connection knows how much the system has taken.
+//! What `h2` writes is collected, and leaves with few system calls: when 64 KiB are collected, and at the end of a
+//! turn. The connection and `h2` share the [`Wire`], so that the connection knows how much the system has taken.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

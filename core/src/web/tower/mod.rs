@@ -36,9 +36,9 @@
 //!
 //! # What passes through
 //!
-//! Bodies stream in both directions, with back-pressure. The values of a request that have no place in the types of
-//! the `http` crate pass through its extensions: the runtime, the peer, cancellation, the state and the parameters of
-//! the route. [`RequestContext`](crate::RequestContext) shows them to services. The upgrade of a response, and work that
+//! Bodies stream in both directions, with back-pressure. The values of a request that have no place in the types of the
+//! `http` crate pass through its extensions: the runtime, the peer, cancellation, the state and the parameters of the
+//! route. [`RequestContext`](crate::RequestContext) shows them to services. The upgrade of a response, and work that
 //! follows it, pass through the extensions of the response.
 //!
 //! A service that upgrades its connection through hyper, as the WebSockets of axum do, needs the feature `hyper` beside

@@ -1,9 +1,9 @@
 //! Upgrades of services that know hyper alone: the extension `hyper::upgrade::OnUpgrade`, which only hyper can make.
 //!
-//! A connection of hyper therefore takes part in the handshake. It reads a request of this module from memory, calls the
-//! service, and writes the head of the response, which is dropped: the server sends the response of the service by
-//! itself. The stream behind hyper's connection is empty until then. Afterwards it is that of the server, so that limits,
-//! statistics and a stop apply as to any other upgrade.
+//! A connection of hyper therefore takes part in the handshake. It reads a request of this module from memory, calls
+//! the service, and writes the head of the response, which is dropped: the server sends the response of the service by
+//! itself. The stream behind hyper's connection is empty until then. Afterwards it is that of the server, so that
+//! limits, statistics and a stop apply as to any other upgrade.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
