@@ -94,6 +94,7 @@ mod observe_flags;
 mod parse;
 mod process_flags;
 mod settings;
+mod status;
 mod supervised;
 mod supervisor;
 #[cfg(feature = "tls")]
@@ -119,9 +120,11 @@ use metrics::MetricsListener;
 use no_http2_flags::Http2Flags;
 #[cfg(not(feature = "tls"))]
 use no_tls_flags::{TlsFlags, on_hangup};
-pub use parse::parse;
+pub use parse::{parse, parse_from};
 pub use settings::Settings;
+pub use status::Status;
 use supervised::Supervised;
+pub use supervised::is_supervised;
 #[cfg(feature = "tls")]
 pub use tls_flags::TlsFlagsError;
 #[cfg(feature = "tls")]
@@ -165,6 +168,38 @@ pub fn run(app: impl Into<App>) -> ExitCode {
 ///
 /// [`Settings`] has an example.
 pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
+    serve_with(settings, app, |_| {}).into()
+}
+
+/// As [`serve`], for a program that sets what no flag sets. `change` is called once, with the configuration that the
+/// command line, the environment and the file of `--config` have made, before the backend checks it. With `--processes`
+/// it is called in the supervisor as well, and also with `--check-config`. Other defaults of flags are attributes of the
+/// program, as in the example, so that a flag has precedence over them and the help shows them.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// use clap::Parser;
+/// use gearshift::cli::{self, Settings};
+/// use gearshift::{Router, sync};
+///
+/// #[derive(Parser)]
+/// #[command(mut_arg("keep_alive", |flag| flag.default_value("75s")))]
+/// struct Program {
+///     #[command(flatten)]
+///     settings: Settings,
+/// }
+///
+/// fn main() -> ExitCode {
+///     let Program { settings } = match cli::parse() {
+///         Ok(program) => program,
+///         Err(status) => return status,
+///     };
+///     let app = Router::new().get("/", sync(|_| "Hello, World!"));
+///     cli::serve_with(&settings, app, |config| config.limits.drain = 0).into()
+/// }
+/// ```
+pub fn serve_with(settings: &Settings, app: impl Into<App>, change: impl FnOnce(&mut Config)) -> Status {
     if settings.list_backends {
         return list_backends();
     }
@@ -187,6 +222,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
         Ok(tls) => tls,
         Err(error) => return fail(error.exit_status(), error),
     };
+    change(&mut config);
     if has_siblings && settings.observe.metrics_bind.is_some() {
         return fail(USAGE, "--metrics-bind is for one process, and cannot be used with --processes");
     }
@@ -194,7 +230,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
         let checked = backend.check(&config).and_then(|()| Server::check(&config));
         let checked = checked.map_err(|error| error.to_string()).and_then(|()| settings.access.check());
         return match checked {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => Status::SUCCESS,
             Err(error) => fail(CANNOT_START, error),
         };
     }
@@ -243,7 +279,7 @@ pub fn serve(settings: &Settings, app: impl Into<App>) -> ExitCode {
                 "stopped; during the stop {finished} requests were answered, and {cut} requests and upgraded \
                  connections were cut; {refused} connections and incomplete requests were refused since the start"
             );
-            if cut > 0 { ExitCode::from(CUT) } else { ExitCode::SUCCESS }
+            if cut > 0 { Status(CUT) } else { Status::SUCCESS }
         }
         Err(error @ ServeError::Failed(_)) => fail(CUT, error),
         Err(error) => fail(CANNOT_START, error),
@@ -295,13 +331,13 @@ fn share_cores(backend: Backend, config: &mut Config, processes: usize) {
     }
 }
 
-fn list_backends() -> ExitCode {
+fn list_backends() -> Status {
     let mut out = std::io::stdout().lock();
     for backend in Backend::available() {
         // The only possible error is a closed standard output, and there is no other place to report it.
         let _ = writeln!(out, "{backend:12} {}", backend.model());
     }
-    ExitCode::SUCCESS
+    Status::SUCCESS
 }
 
 /// Logs the size of a server and its addresses. `processes` is the number of processes under a supervisor.
@@ -338,7 +374,7 @@ fn size(backend: Backend, config: &Config) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn fail(status: u8, why: impl Display) -> ExitCode {
+fn fail(status: u8, why: impl Display) -> Status {
     match LOG.get() {
         // Behind the lines that were logged before.
         Some(log) => {
@@ -347,5 +383,5 @@ fn fail(status: u8, why: impl Display) -> ExitCode {
         }
         None => eprintln!("error: {why}"),
     }
-    ExitCode::from(status)
+    Status(status)
 }

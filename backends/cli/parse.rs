@@ -1,7 +1,7 @@
 //! Parsing the command line, with the environment and the file of `--config`.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, CommandFactory, FromArgMatches};
 
-use super::{USAGE, config_file, fail};
+use super::{Status, USAGE, config_file, fail};
 
 /// Parses the command line of a program that has more flags, with the environment and the file of `--config`. An
 /// environment variable that is blank counts as not set.
@@ -20,31 +20,61 @@ use super::{USAGE, config_file, fail};
 ///
 /// [`Settings`](super::Settings) has an example.
 pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, ExitCode> {
-    let args: Vec<_> = env::args_os().collect();
+    parse_from(env::args_os()).map_err(ExitCode::from)
+}
+
+/// As [`parse`], for a program whose arguments are not those of the process, for example because an interpreter runs
+/// it. The first argument is the name of the program in the help and in the usage. The environment is that of the
+/// process.
+///
+/// # Errors
+/// As for [`parse`]; [`Status::code`] is the number to exit with.
+///
+/// ```
+/// use clap::Parser;
+/// use gearshift::cli::{self, Settings};
+///
+/// #[derive(Parser)]
+/// struct Program {
+///     #[command(flatten)]
+///     settings: Settings,
+/// }
+///
+/// let parsed = cli::parse_from::<Program>(["serve-script", "--processes", "4"]);
+/// assert_eq!(parsed.map(|program| program.settings.processes()), Ok(Some(4)));
+///
+/// // This writes one line to standard error.
+/// let status = cli::parse_from::<Program>(["serve-script", "--processes", "many"]).err();
+/// assert_eq!(status.map(|status| status.code()), Some(2));
+/// ```
+pub fn parse_from<P: CommandFactory + FromArgMatches>(
+    args: impl IntoIterator<Item = impl Into<OsString>>,
+) -> Result<P, Status> {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     let command = without_blanks(P::command());
     let command = config_file::with_file(command, &args).map_err(|why| fail(USAGE, why))?;
-    let given = command.try_get_matches_from(args).map_err(|error| refused::<P>(&error))?;
-    let program = P::from_arg_matches(&given).map_err(|error| refused::<P>(&error))?;
+    let given = command.try_get_matches_from(&args).map_err(|error| refused::<P>(&error, &args))?;
+    let program = P::from_arg_matches(&given).map_err(|error| refused::<P>(&error, &args))?;
     match config_file::printed(&P::command(), &given) {
         None => Ok(program),
         Some(Ok(settings)) => {
             // The only possible error is a closed standard output, and there is no other place to report it.
             let _ = io::stdout().write_all(settings.as_bytes());
-            Err(ExitCode::SUCCESS)
+            Err(Status::SUCCESS)
         }
         Some(Err(why)) => Err(fail(USAGE, why)),
     }
 }
 
 /// Reports that the command line is not parsed: it asks for the help, or it is invalid.
-fn refused<P: CommandFactory>(error: &clap::Error) -> ExitCode {
+fn refused<P: CommandFactory>(error: &clap::Error, args: &[OsString]) -> Status {
     if !error.use_stderr() {
         let _ = error.print();
-        return ExitCode::SUCCESS;
+        return Status::SUCCESS;
     }
     let message = error.to_string();
     let line = one_line(&message);
-    match variable_of(error, P::command()) {
+    match variable_of(error, P::command(), args) {
         Some((variable, flag)) => {
             let line = line.replacen(&format!(" for '{flag}'"), "", 1);
             fail(USAGE, format_args!("the environment variable {variable}: {line}"))
@@ -64,8 +94,8 @@ pub(crate) fn one_line(message: &str) -> String {
 }
 
 /// The environment variable that has the value which `error` reports, and the flag that `error` names instead. `None`
-/// if the flag is given.
-fn variable_of(error: &clap::Error, mut command: Command) -> Option<(String, String)> {
+/// if the flag is among `args`.
+fn variable_of(error: &clap::Error, mut command: Command, args: &[OsString]) -> Option<(String, String)> {
     command.build();
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text),
@@ -83,7 +113,7 @@ fn variable_of(error: &clap::Error, mut command: Command) -> Option<(String, Str
         let values = env::var(name).unwrap_or_default();
         values == *value || values.split(',').any(|one| one == value)
     })?;
-    let has_flag = env::args_os().skip(1).any(|given| is_given(&given.to_string_lossy()));
+    let has_flag = args.iter().skip(1).any(|given| is_given(&given.to_string_lossy()));
     (!has_flag).then(|| (variable.to_string_lossy().into_owned(), shown.clone()))
 }
 

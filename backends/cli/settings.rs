@@ -303,6 +303,27 @@ impl Settings {
         }
     }
 
+    /// The number of processes of `--processes`; `None` if this process serves. A process that a supervisor has started
+    /// has the flag as well: [`is_supervised`](super::is_supervised) tells.
+    ///
+    /// ```
+    /// # use clap::Parser;
+    /// # use gearshift::cli::{self, Settings};
+    /// # #[derive(Parser)]
+    /// # struct Program {
+    /// #     #[command(flatten)]
+    /// #     settings: Settings,
+    /// # }
+    /// let Program { settings } = cli::parse_from(["program", "--processes", "2"]).expect("the flag is valid");
+    /// assert_eq!(settings.processes(), Some(2));
+    /// if settings.processes().is_none() || cli::is_supervised() {
+    ///     // This process serves, and will start the application.
+    /// }
+    /// ```
+    pub fn processes(&self) -> Option<usize> {
+        self.processes.processes
+    }
+
     /// All other settings. Those of TLS are not among them, because they read files: see `Settings::tls`. The file of
     /// `--access-log` is not among them either: [`serve`](super::serve) opens it.
     pub fn config(&self) -> Config {

@@ -24,7 +24,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
 use gearshift_core::{Bind, Server, Shutdown, inherited};
@@ -36,6 +36,31 @@ use crate::signals::{longest_stop, watch};
 /// The variable of the environment: the numbers of the supervisor, of the descriptor of the pair, and of the listening
 /// sockets, separated by commas. Processes that this one starts inherit the variable without the descriptors.
 pub(super) const VARIABLE: &str = "GEARSHIFT_SUPERVISOR";
+
+/// Whether a supervisor has started this process, once it was asked for. The descriptor that tells it is taken later.
+static IS_SUPERVISED: OnceLock<bool> = OnceLock::new();
+
+/// Whether a supervisor has started this process to serve, because of `--processes`. A program finds out before it calls
+/// [`serve`](super::serve), for example to load what only a process that serves needs. A process that such a process
+/// starts is not supervised.
+///
+/// ```
+/// assert!(!gearshift::cli::is_supervised(), "no supervisor has started this process");
+/// ```
+pub fn is_supervised() -> bool {
+    *IS_SUPERVISED.get_or_init(|| {
+        let mut is_supervised = false;
+        let inherited = Inherited::of_this_process();
+        // The descriptor stays open, because the check fails.
+        let _ = inherited.map(|inherited| {
+            inherited.take(|is_ours| {
+                is_supervised = is_ours;
+                false
+            })
+        });
+        is_supervised
+    })
+}
 
 /// The value of [`VARIABLE`] for a process that this one starts.
 pub(super) fn variable(control: RawFd, listeners: impl Iterator<Item = RawFd>) -> String {
@@ -80,6 +105,34 @@ impl Command {
     }
 }
 
+/// The numbers in [`VARIABLE`].
+struct Inherited {
+    supervisor: u32,
+    control: u16,
+    listeners: Vec<u16>,
+}
+
+impl Inherited {
+    fn of_this_process() -> Option<Inherited> {
+        let text = env::var(VARIABLE).ok()?;
+        let mut numbers = text.split(',');
+        let supervisor = numbers.next()?.parse().ok()?;
+        let control = numbers.next()?.parse().ok()?;
+        let listeners = numbers.map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        Some(Inherited { supervisor, control, listeners })
+    }
+
+    /// Takes the end of the pair over if `is_taken` says so. It is called with whether the supervisor has made the
+    /// pair: a process that this one starts inherits the variable, and the number is then that of another file.
+    fn take(&self, is_taken: impl FnOnce(bool) -> bool) -> Option<UnixStream> {
+        let check = |control: BorrowedFd<'_>| match is_taken(has_peer(control, self.supervisor)) {
+            true => Ok(()),
+            false => Err(ErrorKind::NotConnected.into()),
+        };
+        inherited::take(self.control.into(), check).ok().map(UnixStream::from)
+    }
+}
+
 /// See the [module](self).
 pub(super) struct Supervised {
     control: UnixStream,
@@ -87,20 +140,12 @@ pub(super) struct Supervised {
 }
 
 impl Supervised {
-    /// What this process has inherited from a supervisor; `None` if it has none.
+    /// What this process has inherited from a supervisor; `None` if it has none, or was asked before.
     pub(super) fn of_this_process() -> Option<Supervised> {
-        let text = env::var(VARIABLE).ok()?;
-        let mut numbers = text.split(',');
-        let supervisor: u32 = numbers.next()?.parse().ok()?;
-        let control: u16 = numbers.next()?.parse().ok()?;
-        let listeners = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<_>>>()?;
-        // A process that this one starts inherits the variable. The number is then that of another file, or of none.
-        let check = |control: BorrowedFd<'_>| match has_peer(control, supervisor) {
-            true => Ok(()),
-            false => Err(ErrorKind::NotConnected.into()),
-        };
-        let control = UnixStream::from(inherited::take(control.into(), check).ok()?);
-        Some(Supervised { control, listeners })
+        is_supervised();
+        let inherited = Inherited::of_this_process()?;
+        let control = inherited.take(|is_ours| is_ours)?;
+        Some(Supervised { control, listeners: inherited.listeners })
     }
 
     /// The listening sockets.

@@ -32,7 +32,7 @@ mod stop;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,14 +47,14 @@ use self::process::{Process, State};
 use self::program::{Program, make_inheritable};
 use super::process_flags::MAX_PROCESSES;
 use super::supervised::{Command, Message};
-use super::{CANNOT_START, CUT, Settings, announce, fail};
+use super::{CANNOT_START, CUT, Settings, Status, announce, fail};
 use crate::Backend;
 
 /// The pause if the system does not let the supervisor wait.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Runs the supervisor until all processes have ended. `config` is that of each process.
-pub(super) fn run(settings: &Settings, backend: Backend, config: Config, wanted: usize) -> ExitCode {
+pub(super) fn run(settings: &Settings, backend: Backend, config: Config, wanted: usize) -> Status {
     let (grace, delay) = (config.graceful_timeout, config.drain_delay);
     let bound = backend.check(&config).and_then(|()| Server::bind(&settings.binds(), config));
     let server = match bound {
@@ -65,7 +65,7 @@ pub(super) fn run(settings: &Settings, backend: Backend, config: Config, wanted:
     let (listeners, ..) = server.into_parts();
     let supervisor = Supervisor::new(listeners, wanted, settings.processes.start_timeout(), grace, delay);
     match supervisor {
-        Ok(mut supervisor) => ExitCode::from(supervisor.run()),
+        Ok(mut supervisor) => Status(supervisor.run()),
         Err(error) => fail(CANNOT_START, ServeError::System(error)),
     }
 }
