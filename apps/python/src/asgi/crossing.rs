@@ -1,0 +1,120 @@
+//! The queue to the asyncio loop of the main thread.
+//!
+//! Threads of the server push events and write to a descriptor that asyncio watches. They do not take the GIL, which a
+//! thread that runs Python may hold for milliseconds. One write is made for all events that are pushed before asyncio
+//! looks: a batch.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gearshift::Request;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::asgi::http::{Exchange, begin};
+use crate::asgi::websocket::{self, WebSocket};
+use crate::asgi::{EventLoop, Shared};
+
+/// What a thread of the server tells the loop. The number of events is limited by the number of connections.
+pub(crate) enum Event {
+    /// A request.
+    Http(Arc<Shared>, Request, Arc<Exchange>),
+    /// The state of an exchange has changed, and the application may wait for that.
+    HttpChanged(Arc<Exchange>),
+    /// A request that opens a WebSocket.
+    WebSocket(Arc<Shared>, Arc<EventLoop>, Request, Arc<WebSocket>),
+    /// The state of a WebSocket has changed, and the application may wait for that.
+    WebSocketChanged(Arc<WebSocket>),
+}
+
+/// The queue, as the threads of the server have it.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// Readable while events wait.
+    wake: OwnedFd,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<Event>,
+    /// Whether the descriptor was written since the loop has looked.
+    is_signalled: bool,
+}
+
+impl Queue {
+    /// Queues an event.
+    pub(crate) fn push(&self, event: Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.events.push(event);
+        let was_signalled = std::mem::replace(&mut state.is_signalled, true);
+        drop(state);
+        if !was_signalled {
+            // The write fails only if the counter is full, and the descriptor is readable then.
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes all events. `into` is empty, and its memory is used for those that come next.
+    fn take(&self, into: &mut Vec<Event>) {
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_signalled = false;
+        std::mem::swap(&mut state.events, into);
+    }
+}
+
+/// The queue, as Python has it.
+#[pyclass(frozen, module = "gearshift")]
+pub(crate) struct Crossing {
+    queue: Arc<Queue>,
+    /// The memory of the last batch.
+    batch: Mutex<Vec<Event>>,
+}
+
+impl Crossing {
+    pub(crate) fn queue(&self) -> Arc<Queue> {
+        self.queue.clone()
+    }
+}
+
+#[pymethods]
+impl Crossing {
+    #[new]
+    fn new() -> PyResult<Crossing> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let wake = eventfd(0, flags).map_err(|error| PyOSError::new_err(error.to_string()))?;
+        let queue = Arc::new(Queue { state: Mutex::default(), wake });
+        Ok(Crossing { queue, batch: Mutex::default() })
+    }
+
+    /// The descriptor to watch.
+    fn fileno(&self) -> i32 {
+        self.queue.wake.as_raw_fd()
+    }
+
+    /// Handles all events. Called when the descriptor is readable.
+    fn drain(&self, py: Python<'_>) {
+        // The loop does not call this while it runs.
+        let Ok(mut batch) = self.batch.try_lock() else { return };
+        self.queue.take(&mut batch);
+        for event in batch.drain(..) {
+            // The exchange that a panic has left is answered with 500 when it is dropped.
+            if catch_unwind(AssertUnwindSafe(|| handle(py, event))).is_err() {
+                log::error!("a panic while an event was handled");
+            }
+        }
+    }
+}
+
+fn handle(py: Python<'_>, event: Event) {
+    match event {
+        Event::Http(shared, request, exchange) => begin(py, &shared, request, &exchange),
+        Event::HttpChanged(exchange) => exchange.changed(py),
+        Event::WebSocket(shared, main, request, socket) => {
+            websocket::begin(py, &shared, &main, request, &socket);
+        }
+        Event::WebSocketChanged(socket) => socket.changed(py),
+    }
+}

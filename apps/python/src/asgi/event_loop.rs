@@ -1,0 +1,87 @@
+//! An asyncio loop, with what a request needs of it.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::asgi::crossing::{Crossing, Event, Queue};
+
+/// See the [module](self). It has the methods that requests call, so that no request looks them up.
+pub(crate) struct EventLoop {
+    create_task: Py<PyAny>,
+    create_future: Py<PyAny>,
+    call_later: Py<PyAny>,
+    run_forever: Py<PyAny>,
+    stop: Py<PyAny>,
+    /// The state of the lifespan, which each request gets a copy of.
+    state: Option<Py<PyDict>>,
+    /// The queue to the loop of the main thread; `None` for a loop of a blocking backend.
+    queue: Option<Arc<Queue>>,
+}
+
+impl EventLoop {
+    /// `event_loop` has the attributes of the Python class `gearshift.asgi.EventLoop`.
+    ///
+    /// # Errors
+    /// An exception of Python.
+    pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<EventLoop> {
+        let asyncio = event_loop.getattr("loop")?;
+        let method = |name: &str| asyncio.getattr(name).map(Bound::unbind);
+        let crossing: Option<Bound<'_, Crossing>> = event_loop.getattr("crossing")?.extract()?;
+        let state: Option<Bound<'_, PyDict>> = event_loop.getattr("state")?.extract()?;
+        Ok(EventLoop {
+            create_task: method("create_task")?,
+            create_future: method("create_future")?,
+            call_later: method("call_later")?,
+            run_forever: method("run_forever")?,
+            stop: method("stop")?,
+            state: state.map(Bound::unbind),
+            queue: crossing.map(|crossing| crossing.get().queue()),
+        })
+    }
+
+    /// Queues an event. Only for the loop of the main thread.
+    pub(crate) fn push(&self, event: Event) {
+        if let Some(queue) = &self.queue {
+            queue.push(event);
+        }
+    }
+
+    /// Whether requests run on the thread that calls [`EventLoop::run`].
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.queue.is_none()
+    }
+
+    /// The state of the lifespan for a request.
+    pub(crate) fn state<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.state.as_ref().map(|state| state.bind(py).copy()).transpose()
+    }
+
+    pub(crate) fn create_task<'py>(
+        &self,
+        py: Python<'py>,
+        coroutine: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.create_task.bind(py).call1((coroutine,))
+    }
+
+    pub(crate) fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.create_future.bind(py).call0()
+    }
+
+    /// Calls a function without arguments after `seconds`.
+    pub(crate) fn call_later(&self, py: Python<'_>, seconds: f64, function: Bound<'_, PyAny>) -> PyResult<()> {
+        self.call_later.bind(py).call1((seconds, function)).map(drop)
+    }
+
+    /// Runs the loop until [`EventLoop::stop`] is called on it.
+    pub(crate) fn run(&self, py: Python<'_>) -> PyResult<()> {
+        self.run_forever.bind(py).call0().map(drop)
+    }
+
+    /// Ends the run at the end of the current iteration.
+    pub(crate) fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.stop.bind(py).call0().map(drop)
+    }
+}

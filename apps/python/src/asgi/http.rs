@@ -1,0 +1,502 @@
+//! An HTTP exchange: the callables `receive` and `send` of a request, and its response.
+
+use std::fs::File;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
+
+use bytes::Bytes;
+use gearshift::{Body, BodyError, CancelToken, HeaderMap, IntoResponse, Request, Response, Runtime, StatusCode};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+use pyo3::types::PyDict;
+
+use crate::asgi::awaitable::{done, is_done, ready, resolve};
+use crate::asgi::crossing::Event;
+use crate::asgi::event_loop::EventLoop;
+use crate::asgi::message::{self, Message};
+use crate::asgi::{Shared, failed};
+use crate::channel::{Channel, End, Head, Producer};
+use crate::errors::{ClientDisconnected, asks_to_exit, log_exception, status_of};
+
+/// How often a wait for the client to leave looks at its connection, on a blocking backend, in seconds.
+const PEER_CHECK_INTERVAL: f64 = 0.25;
+
+/// A request and its response, which the application and the connection share.
+pub(crate) struct Exchange {
+    channel: Channel,
+    event_loop: Arc<EventLoop>,
+    /// Whether the task of a client that has left is cancelled.
+    cancels: bool,
+    /// Whether a change of the channel is of interest to the application.
+    is_watched: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// The part that the application uses, with the GIL.
+struct State {
+    phase: Phase,
+    /// The rest of the body of the request; `None` once it was read.
+    body: Option<Body>,
+    /// Futures of `receive` that wait.
+    receivers: Vec<Py<PyAny>>,
+    /// Futures of `send` that wait for room.
+    senders: Vec<Py<PyAny>>,
+    /// The task of the application, to cancel it.
+    task: Option<Py<PyAny>>,
+    /// Whether the application has ended.
+    has_ended: bool,
+    /// Of a request that runs in place.
+    in_place: Option<(Runtime, CancelToken)>,
+    /// Whether a check of the client is scheduled.
+    is_checking: bool,
+    /// The method and the path, for the log.
+    route: String,
+}
+
+/// The state of the response.
+enum Phase {
+    /// Nothing was sent.
+    Start,
+    /// The head waits for the first message of the body. The flag is whether trailers follow.
+    Head(Response, bool),
+    /// The head was sent.
+    Body(bool),
+    /// The body was sent, and trailers follow.
+    Trailers(HeaderMap),
+    /// The response is complete, or was cut.
+    Done,
+}
+
+/// What `receive` has got.
+enum Received {
+    Body(Bytes, bool),
+    Disconnect,
+    Nothing,
+}
+
+impl Exchange {
+    pub(crate) fn new(event_loop: Arc<EventLoop>, cancels: bool) -> Exchange {
+        Exchange {
+            channel: Channel::default(),
+            event_loop,
+            cancels,
+            is_watched: AtomicBool::new(false),
+            state: Mutex::new(State {
+                phase: Phase::Start,
+                body: None,
+                receivers: Vec::new(),
+                senders: Vec::new(),
+                task: None,
+                has_ended: false,
+                in_place: None,
+                is_checking: false,
+                route: String::new(),
+            }),
+        }
+    }
+
+    fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, State> {
+        self.state.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether the application has ended.
+    pub(super) fn has_ended(&self, py: Python<'_>) -> bool {
+        self.lock(py).has_ended
+    }
+
+    /// Receives what there is. A body that is not there yet wakes `waker`.
+    fn poll_receive(&self, py: Python<'_>, state: &mut State, waker: &Waker) -> Received {
+        if matches!(state.phase, Phase::Done) || self.channel.is_closed() {
+            return Received::Disconnect;
+        }
+        let Some(body) = &mut state.body else {
+            let has_left = state.in_place.as_ref().is_some_and(|(_, token)| token.is_cancelled());
+            return if has_left { Received::Disconnect } else { Received::Nothing };
+        };
+        let piece = {
+            let mut piece = pin!(body.chunk());
+            piece.as_mut().poll(&mut Context::from_waker(waker))
+        };
+        let piece = match (piece, &state.in_place) {
+            (Poll::Ready(piece), _) => piece,
+            (Poll::Pending, None) => return Received::Nothing,
+            // The thread of the request waits, as a read of a blocking application does.
+            (Poll::Pending, Some((runtime, _))) => py.detach(|| runtime.block_on(body.chunk())),
+        };
+        match piece {
+            Some(Ok(piece)) => {
+                let more = body.remaining() != Some(0);
+                if !more {
+                    state.body = None;
+                }
+                Received::Body(piece, more)
+            }
+            None => {
+                state.body = None;
+                Received::Body(Bytes::new(), false)
+            }
+            Some(Err(error)) => {
+                self.break_off(state, error);
+                Received::Disconnect
+            }
+        }
+    }
+
+    /// Answers a request whose body cannot be read.
+    fn break_off(&self, state: &mut State, error: BodyError) {
+        log::debug!("{}: {error}", state.route);
+        state.body = None;
+        match std::mem::replace(&mut state.phase, Phase::Done) {
+            Phase::Start | Phase::Head(..) => self.channel.begin(Head::Whole(error.into_response())),
+            Phase::Body(_) | Phase::Trailers(_) => self.channel.end(End::Cut),
+            Phase::Done => {}
+        }
+    }
+
+    /// The message for what was received; `None` if there is nothing.
+    fn message(py: Python<'_>, received: Received) -> PyResult<Option<Py<PyAny>>> {
+        match received {
+            Received::Body(body, more) => message::request(py, &body, more).map(Some),
+            Received::Disconnect => message::disconnect(py).map(Some),
+            Received::Nothing => Ok(None),
+        }
+    }
+
+    /// Completes the waits of the application that are over.
+    pub(crate) fn changed(self: &Arc<Self>, py: Python<'_>) {
+        let waker = Waker::from(self.clone());
+        let mut resolved = Vec::new();
+        let mut state = self.lock(py);
+        let receivers = std::mem::take(&mut state.receivers);
+        for future in receivers {
+            // A wait that the application has given up takes no piece of the body.
+            if is_done(future.bind(py)).unwrap_or(true) {
+                continue;
+            }
+            match self.poll_receive(py, &mut state, &waker) {
+                Received::Nothing => state.receivers.push(future),
+                received => resolved.push((future, received)),
+            }
+        }
+        let is_closed = self.channel.is_closed();
+        let senders = match is_closed || !self.channel.is_full() {
+            true => std::mem::take(&mut state.senders),
+            false => Vec::new(),
+        };
+        let cancelled = match self.cancels && is_closed && !matches!(state.phase, Phase::Done) {
+            true => state.task.as_ref().map(|task| task.clone_ref(py)),
+            false => None,
+        };
+        let watches = !state.receivers.is_empty() || !state.senders.is_empty() || self.cancels;
+        self.is_watched.store(watches && !is_closed, Ordering::SeqCst);
+        drop(state);
+        for (future, received) in resolved {
+            if let Some(message) = Exchange::message(py, received).transpose() {
+                resolve(future.bind(py), message);
+            }
+        }
+        for future in senders {
+            resolve(future.bind(py), if is_closed { Err(disconnected()) } else { Ok(py.None()) });
+        }
+        if let Some(task) = cancelled
+            && let Err(error) = task.bind(py).call_method0(intern!(py, "cancel"))
+        {
+            log_exception(py, "a task could not be cancelled", &error);
+        }
+    }
+
+    /// Ends the exchange: nothing more is sent. `error` is the exception that the application has left.
+    fn end(&self, py: Python<'_>, error: Option<&PyErr>) {
+        let mut state = self.lock(py);
+        if std::mem::replace(&mut state.has_ended, true) {
+            return;
+        }
+        let (phase, task) = (std::mem::replace(&mut state.phase, Phase::Done), state.task.take());
+        let route = std::mem::take(&mut state.route);
+        (state.body, state.in_place) = (None, None);
+        drop(state);
+        drop(task);
+        let is_complete = matches!(phase, Phase::Done);
+        let has_left = self.channel.is_closed();
+        match error {
+            None if is_complete || has_left => {}
+            Some(error) if asks_to_exit(py, error) => {}
+            Some(error) if has_left && is_expected(py, error) => {}
+            Some(error) => log_exception(py, &format!("an exception in the application, for {route}"), error),
+            None => log::error!("the application has returned before its response was complete, for {route}"),
+        }
+        let status = error.map_or(StatusCode::INTERNAL_SERVER_ERROR, |error| status_of(py, error));
+        match phase {
+            Phase::Start | Phase::Head(..) => self.channel.begin(Head::Whole(failed(status))),
+            Phase::Body(_) | Phase::Trailers(_) => self.channel.end(End::Cut),
+            Phase::Done => {}
+        }
+    }
+
+    /// Takes a message of the application.
+    fn take(&self, runtime: Option<&Runtime>, state: &mut State, message: Message) -> PyResult<()> {
+        match (std::mem::replace(&mut state.phase, Phase::Done), message) {
+            (Phase::Start, Message::Start(head, trailers)) => state.phase = Phase::Head(head, trailers),
+            (Phase::Head(mut head, false), Message::Body(body, false)) => {
+                *head.body_mut() = body.into();
+                self.channel.begin(Head::Whole(head));
+            }
+            (Phase::Head(head, trailers), Message::Body(body, more)) => {
+                self.channel.begin_with(head, body);
+                state.phase = if more { Phase::Body(trailers) } else { Phase::Trailers(HeaderMap::new()) };
+            }
+            (Phase::Body(trailers), Message::Body(body, more)) => {
+                self.channel.send(body);
+                state.phase = match (more, trailers) {
+                    (true, _) => Phase::Body(trailers),
+                    (false, true) => Phase::Trailers(HeaderMap::new()),
+                    (false, false) => {
+                        self.channel.end(End::Complete);
+                        Phase::Done
+                    }
+                };
+            }
+            (Phase::Trailers(mut all), Message::Trailers(trailers, more)) => {
+                all.extend(trailers);
+                match more {
+                    true => state.phase = Phase::Trailers(all),
+                    false => self.channel.end(End::Trailers(all)),
+                }
+            }
+            (Phase::Head(mut head, false), Message::PathSend(path)) => {
+                let file = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+                match (file, runtime) {
+                    (Ok((len, file)), Some(runtime)) => {
+                        *head.body_mut() = Body::from_reader(runtime, Some(len), file);
+                        self.channel.begin(Head::Whole(head));
+                    }
+                    (file, _) => {
+                        state.phase = Phase::Head(head, false);
+                        let why = file.err().map_or_else(String::new, |error| format!(": {error}"));
+                        return Err(PyOSError::new_err(format!("{} cannot be sent{why}", path.display())));
+                    }
+                }
+            }
+            (phase, message) => {
+                state.phase = phase;
+                return Err(PyRuntimeError::new_err(unexpected(&state.phase, &message)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a message cannot be sent now.
+fn unexpected(phase: &Phase, message: &Message) -> String {
+    let name = match message {
+        Message::Start(..) => "http.response.start",
+        Message::Body(..) => "http.response.body",
+        Message::Trailers(..) => "http.response.trailers",
+        Message::PathSend(_) => "http.response.pathsend",
+    };
+    let expected = match phase {
+        Phase::Start => "http.response.start comes first",
+        Phase::Head(..) | Phase::Body(_) => "http.response.body is expected",
+        Phase::Trailers(_) => "http.response.trailers is expected",
+        Phase::Done => "the response is complete",
+    };
+    format!("{name} cannot be sent: {expected}")
+}
+
+/// Whether the exception is a consequence of a client that has left.
+fn is_expected(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<ClientDisconnected>(py)
+        || error.get_type(py).name().is_ok_and(|name| name == "CancelledError" || name == "ClientDisconnect")
+}
+
+fn disconnected() -> PyErr {
+    ClientDisconnected::new_err("the client has left")
+}
+
+impl Producer for Exchange {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    fn notify(self: Arc<Self>) {
+        if self.is_watched.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+}
+
+/// Wakes the waits of the application: more of the body can be read, or the channel has changed.
+impl Wake for Exchange {
+    fn wake(self: Arc<Self>) {
+        let event_loop = self.event_loop.clone();
+        event_loop.push(Event::HttpChanged(self));
+    }
+}
+
+/// An exchange, as Python has it.
+#[pyclass(frozen, module = "gearshift")]
+pub(crate) struct HttpExchange {
+    exchange: Arc<Exchange>,
+    shared: Arc<Shared>,
+}
+
+#[pymethods]
+impl HttpExchange {
+    /// `receive` of ASGI.
+    fn receive(this: &Bound<'_, HttpExchange>) -> PyResult<Py<PyAny>> {
+        let (py, exchange) = (this.py(), &this.get().exchange);
+        let received = exchange.poll_receive(py, &mut exchange.lock(py), Waker::noop());
+        if let Some(message) = Exchange::message(py, received)? {
+            return ready(py, message);
+        }
+        let future = exchange.event_loop.create_future(py)?;
+        // The connection sees the watch, or the poll sees what the connection did before.
+        exchange.is_watched.store(true, Ordering::SeqCst);
+        let mut state = exchange.lock(py);
+        let received = exchange.poll_receive(py, &mut state, &Waker::from(exchange.clone()));
+        if matches!(received, Received::Nothing) {
+            state.receivers.push(future.clone().unbind());
+            let must_check = state.in_place.is_some() && !std::mem::replace(&mut state.is_checking, true);
+            drop(state);
+            if must_check {
+                HttpExchange::check_later(this)?;
+            }
+            return Ok(future.unbind());
+        }
+        drop(state);
+        ready(py, Exchange::message(py, received)?.unwrap_or_else(|| py.None()))
+    }
+
+    /// `send` of ASGI.
+    fn send(&self, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
+        let message = Message::read(message)?;
+        let exchange = &self.exchange;
+        let mut state = exchange.lock(py);
+        if exchange.channel.is_closed() && !matches!(state.phase, Phase::Done) {
+            return Err(disconnected());
+        }
+        exchange.take(Some(&self.shared.runtime), &mut state, message)?;
+        let is_done = matches!(state.phase, Phase::Done);
+        let must_tell = is_done && !state.receivers.is_empty();
+        drop(state);
+        if must_tell {
+            exchange.changed(py);
+        }
+        if exchange.event_loop.is_in_place() {
+            return self.sent_in_place(py, is_done);
+        }
+        if is_done || !exchange.channel.is_full() {
+            return done(py);
+        }
+        let future = exchange.event_loop.create_future(py)?;
+        exchange.is_watched.store(true, Ordering::SeqCst);
+        if exchange.channel.is_full() {
+            exchange.lock(py).senders.push(future.clone().unbind());
+            return Ok(future.unbind());
+        }
+        done(py)
+    }
+
+    /// The application has ended.
+    fn ended(&self, py: Python<'_>) -> PyResult<()> {
+        self.exchange.end(py, None);
+        self.stop_in_place(py)
+    }
+
+    /// The application has left an exception.
+    fn failed(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
+        let error = PyErr::from_value(error);
+        if asks_to_exit(py, &error) {
+            self.shared.process.exit(py, &error);
+        }
+        self.exchange.end(py, Some(&error));
+        self.stop_in_place(py)
+    }
+
+    /// Looks whether the client has left, for a wait on a blocking backend.
+    fn check(this: &Bound<'_, HttpExchange>) -> PyResult<()> {
+        let (py, exchange) = (this.py(), &this.get().exchange);
+        exchange.changed(py);
+        let mut state = exchange.lock(py);
+        state.is_checking = !state.receivers.is_empty();
+        let must_check = state.is_checking;
+        drop(state);
+        if must_check { HttpExchange::check_later(this) } else { Ok(()) }
+    }
+}
+
+impl HttpExchange {
+    fn check_later(this: &Bound<'_, HttpExchange>) -> PyResult<()> {
+        let check = this.getattr(intern!(this.py(), "check"))?;
+        this.get().exchange.event_loop.call_later(this.py(), PEER_CHECK_INTERVAL, check)
+    }
+
+    /// Lets the thread of a request send what the application has sent. The application waits until a piece of a
+    /// streamed response was sent.
+    fn sent_in_place(&self, py: Python<'_>, is_done: bool) -> PyResult<Py<PyAny>> {
+        let exchange = &self.exchange;
+        if is_done {
+            exchange.event_loop.stop(py)?;
+            return done(py);
+        }
+        if exchange.channel.is_empty() {
+            return done(py);
+        }
+        exchange.event_loop.stop(py)?;
+        let future = exchange.event_loop.create_future(py)?;
+        exchange.lock(py).senders.push(future.clone().unbind());
+        Ok(future.unbind())
+    }
+
+    fn stop_in_place(&self, py: Python<'_>) -> PyResult<()> {
+        match self.exchange.event_loop.is_in_place() {
+            true => self.exchange.event_loop.stop(py),
+            false => Ok(()),
+        }
+    }
+}
+
+/// An exchange whose task is gone, for example after a panic, is answered.
+impl Drop for HttpExchange {
+    fn drop(&mut self) {
+        Python::try_attach(|py| self.exchange.end(py, None));
+    }
+}
+
+/// Calls the application for a request, in a task of the loop.
+pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, exchange: &Arc<Exchange>) {
+    let route = format!("{} {}", request.method(), request.path());
+    let begun = || -> PyResult<()> {
+        let event_loop = &exchange.event_loop;
+        let scope = shared.template.http(py, &request, event_loop)?;
+        let body = std::mem::take(request.body_mut());
+        {
+            let mut state = exchange.lock(py);
+            state.route.clone_from(&route);
+            state.body = Some(body);
+            if event_loop.is_in_place() {
+                state.in_place = Some((shared.runtime.clone(), request.cancel_token()));
+            }
+        }
+        let python = Py::new(py, HttpExchange { exchange: exchange.clone(), shared: shared.clone() })?;
+        let coroutine = shared.run.bind(py).call1((&shared.app, scope, python))?;
+        let task = event_loop.create_task(py, coroutine)?;
+        exchange.lock(py).task = Some(task.unbind());
+        if exchange.cancels {
+            exchange.is_watched.store(true, Ordering::SeqCst);
+            if exchange.channel.is_closed() {
+                exchange.changed(py);
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = begun() {
+        exchange.lock(py).route = route;
+        exchange.end(py, Some(&error));
+    }
+}

@@ -1,0 +1,165 @@
+//! A request on the thread of its connection, on a blocking backend.
+//!
+//! The thread runs an asyncio loop until the application has sent something or has ended. A response whose application
+//! goes on holds the thread: each poll of its body runs the loop again.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gearshift::{Body, BodyError, Request, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use pyo3::prelude::*;
+
+use crate::asgi::event_loop::EventLoop;
+use crate::asgi::http::{Exchange, begin};
+use crate::asgi::{Shared, failed};
+use crate::channel::{Head, Producer, Receiver};
+use crate::errors::log_exception;
+
+/// The asyncio loops of the threads. There are as many as requests have run at the same time.
+pub(crate) struct Loops {
+    idle: Mutex<Vec<Arc<EventLoop>>>,
+    /// A Python function that makes a loop and runs the start of the lifespan on it.
+    new_event_loop: Py<PyAny>,
+}
+
+impl Loops {
+    pub(crate) fn new(first: Arc<EventLoop>, new_event_loop: Py<PyAny>) -> Loops {
+        Loops { idle: Mutex::new(vec![first]), new_event_loop }
+    }
+
+    /// A loop that no other thread uses.
+    fn take(&self, py: Python<'_>) -> PyResult<Arc<EventLoop>> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(event_loop) => Ok(event_loop),
+            None => Ok(Arc::new(EventLoop::new(&self.new_event_loop.bind(py).call0()?)?)),
+        }
+    }
+
+    fn put_back(&self, event_loop: Arc<EventLoop>) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(event_loop);
+    }
+}
+
+/// Calls the application and returns its response.
+pub(super) fn respond(shared: &Arc<Shared>, loops: &Loops, request: Request) -> Response {
+    Python::attach(|py| {
+        let event_loop = match loops.take(py) {
+            Ok(event_loop) => event_loop,
+            Err(error) => {
+                log_exception(py, "the event loop of a thread could not be started", &error);
+                return failed(StatusCode::INTERNAL_SERVER_ERROR);
+            }
+        };
+        let exchange = Arc::new(Exchange::new(event_loop.clone(), shared.process.options().cancels));
+        begin(py, shared, request, &exchange);
+        let receiver = Some(Receiver::new(exchange.clone()));
+        let run = Run { shared: shared.clone(), event_loop, exchange, receiver, first: None };
+        run.respond(py)
+    })
+}
+
+/// A request whose application runs, and the body of its response.
+struct Run {
+    shared: Arc<Shared>,
+    event_loop: Arc<EventLoop>,
+    exchange: Arc<Exchange>,
+    /// Dropped when the client has left.
+    receiver: Option<Receiver<Exchange>>,
+    /// The body of a response that was complete before the application has ended.
+    first: Option<Body>,
+}
+
+impl Run {
+    /// Runs the application until its response has begun.
+    fn respond(mut self, py: Python<'_>) -> Response {
+        let head = loop {
+            match self.exchange.channel().take_head() {
+                Some(head) => break head,
+                None => self.step(py),
+            }
+        };
+        let mut response = match head {
+            Head::Whole(response) if self.exchange.has_ended(py) => return response,
+            Head::Whole(mut response) => {
+                self.first = Some(std::mem::take(response.body_mut()));
+                response
+            }
+            Head::Streamed(response) => response,
+        };
+        *response.body_mut() = Body::from_http(self).holding_thread();
+        response
+    }
+
+    /// Runs the loop until the application has sent something or has ended.
+    fn step(&self, py: Python<'_>) {
+        if let Err(error) = self.event_loop.run(py) {
+            log_exception(py, "the event loop of a thread has failed", &error);
+            self.exchange.end(py, Some(&error));
+        }
+    }
+
+    /// Runs the loop until the application has ended.
+    fn finish(&mut self, py: Python<'_>) {
+        while !self.exchange.has_ended(py) {
+            self.exchange.changed(py);
+            self.step(py);
+        }
+    }
+}
+
+impl http_body::Body for Run {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if let Some(first) = &mut this.first {
+            match Pin::new(first).poll_frame(cx) {
+                Poll::Ready(None) => {}
+                other => return other,
+            }
+            Python::attach(|py| this.finish(py));
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Python::attach(|py| {
+            loop {
+                match this.exchange.channel().take() {
+                    Some(Some(part)) => return Some(part.map_err(|why| BodyError::Source(why.into()))),
+                    Some(None) => {
+                        this.finish(py);
+                        return None;
+                    }
+                    None => {
+                        // The piece was sent, so the application may send the next one.
+                        this.exchange.changed(py);
+                        this.step(py);
+                    }
+                }
+            }
+        }))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.first.as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
+    }
+}
+
+/// The application runs to its end, also after the client has left.
+impl Drop for Run {
+    fn drop(&mut self) {
+        Python::try_attach(|py| {
+            drop(self.receiver.take());
+            self.finish(py);
+        });
+        if let Some(loops) = &self.shared.loops {
+            loops.put_back(self.event_loop.clone());
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The dictionary `scope` (ASGI, "HTTP & WebSocket ASGI Message Format").
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use gearshift::{Request, Runtime, Version};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+
+use crate::asgi::EventLoop;
+use crate::fields::decoded;
+use crate::process::Options;
+
+/// The version of the message format.
+const SPEC_VERSION: &str = "2.5";
+/// The largest number of field names that are kept as Python values. A peer can send any name.
+const MAX_KNOWN_NAMES: usize = 256;
+
+/// Whether a request opens a WebSocket: it offers the upgrade.
+pub(crate) fn opens_websocket(request: &Request) -> bool {
+    let fields = request.headers();
+    fields.get("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
+        && fields.get("connection").is_some_and(|value| value.to_ascii_lowercase().windows(7).any(|part| part == b"upgrade"))
+}
+
+/// The entries that are equal in all requests, and the names of fields.
+pub(crate) struct Template {
+    http: Py<PyDict>,
+    websocket: Py<PyDict>,
+    root_path: String,
+    server: Py<PyAny>,
+    known: Mutex<HashMap<Box<str>, Py<PyBytes>>>,
+}
+
+impl Template {
+    pub(crate) fn new(py: Python<'_>, _: &Runtime, options: &Options) -> PyResult<Template> {
+        let entries = |kind: &str| -> PyResult<Bound<'_, PyDict>> {
+            let entries = PyDict::new(py);
+            entries.set_item("type", kind)?;
+            let asgi = PyDict::new(py);
+            asgi.set_item("version", "3.0")?;
+            asgi.set_item("spec_version", SPEC_VERSION)?;
+            entries.set_item("asgi", asgi)?;
+            entries.set_item("root_path", &options.root_path)?;
+            Ok(entries)
+        };
+        let (host, port) = options.server();
+        Ok(Template {
+            http: entries("http")?.unbind(),
+            websocket: entries("websocket")?.unbind(),
+            root_path: options.root_path.clone(),
+            server: (host, port).into_pyobject(py)?.into_any().unbind(),
+            known: Mutex::default(),
+        })
+    }
+
+    /// The scope of an HTTP request.
+    pub(crate) fn http<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        event_loop: &EventLoop,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let scope = self.http.bind(py).copy()?;
+        let extensions = PyDict::new(py);
+        for name in [
+            intern!(py, "http.response.trailers"),
+            intern!(py, "http.response.pathsend"),
+            intern!(py, "http.response.zerocopysend"),
+        ] {
+            extensions.set_item(name, PyDict::new(py))?;
+        }
+        scope.set_item(intern!(py, "extensions"), extensions)?;
+        let method = match request.method().as_str() {
+            "GET" => intern!(py, "GET").clone(),
+            "POST" => intern!(py, "POST").clone(),
+            other => PyString::new(py, other),
+        };
+        scope.set_item(intern!(py, "method"), method)?;
+        let is_https = request.client().scheme() == "https";
+        scope.set_item(intern!(py, "scheme"), if is_https { intern!(py, "https") } else { intern!(py, "http") })?;
+        self.complete(py, &scope, request, event_loop)?;
+        Ok(scope)
+    }
+
+    /// The scope of a WebSocket.
+    pub(crate) fn websocket<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        event_loop: &EventLoop,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let scope = self.websocket.bind(py).copy()?;
+        let extensions = PyDict::new(py);
+        extensions.set_item("websocket.http.response", PyDict::new(py))?;
+        scope.set_item("extensions", extensions)?;
+        let is_https = request.client().scheme() == "https";
+        scope.set_item("scheme", if is_https { "wss" } else { "ws" })?;
+        let offered = request.headers().get_all("sec-websocket-protocol").collect::<Vec<_>>().join(&b','.clone());
+        let offered = String::from_utf8_lossy(&offered);
+        let names = offered.split(',').map(str::trim).filter(|name| !name.is_empty());
+        scope.set_item("subprotocols", PyList::new(py, names.collect::<Vec<_>>())?)?;
+        self.complete(py, &scope, request, event_loop)?;
+        Ok(scope)
+    }
+
+    /// Adds the entries that both kinds have.
+    fn complete(
+        &self,
+        py: Python<'_>,
+        scope: &Bound<'_, PyDict>,
+        request: &Request,
+        event_loop: &EventLoop,
+    ) -> PyResult<()> {
+        let version = match request.version() {
+            Version::HTTP_11 => intern!(py, "1.1"),
+            Version::HTTP_2 => intern!(py, "2"),
+            _ => intern!(py, "1.0"),
+        };
+        scope.set_item(intern!(py, "http_version"), version)?;
+        let path = request.path();
+        let full = self.with_root_path(path);
+        let text = decoded(&full);
+        scope.set_item(intern!(py, "path"), &*String::from_utf8_lossy(&text))?;
+        scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, full.as_bytes()))?;
+        let query = request.query_str().unwrap_or_default();
+        scope.set_item(intern!(py, "query_string"), PyBytes::new(py, query.as_bytes()))?;
+        scope.set_item(intern!(py, "headers"), self.fields(py, request)?)?;
+        let client = request.client();
+        let client = client.address().map(|address| (address.to_string(), client.port().unwrap_or_default()));
+        scope.set_item(intern!(py, "client"), client)?;
+        scope.set_item(intern!(py, "server"), &self.server)?;
+        if let Some(state) = event_loop.state(py)? {
+            scope.set_item(intern!(py, "state"), state)?;
+        }
+        Ok(())
+    }
+
+    /// The path with the prefix that a proxy has cut off.
+    fn with_root_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        let rest = path.strip_prefix(self.root_path.as_str());
+        match rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) || !path.starts_with('/') {
+            true => Cow::Borrowed(path),
+            false => Cow::Owned(format!("{}{path}", self.root_path)),
+        }
+    }
+
+    /// The fields, with their names in lower case.
+    fn fields<'py>(&self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyList>> {
+        let fields = PyList::empty(py);
+        for (name, value) in request.headers() {
+            fields.append((self.name(py, name), PyBytes::new(py, value)))?;
+        }
+        Ok(fields)
+    }
+
+    fn name<'py>(&self, py: Python<'py>, name: &str) -> Bound<'py, PyBytes> {
+        let mut known = self.known.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(known) = known.get(name) {
+            return known.bind(py).clone();
+        }
+        let lower = PyBytes::new(py, name.to_ascii_lowercase().as_bytes());
+        if known.len() < MAX_KNOWN_NAMES {
+            known.insert(name.into(), lower.clone().unbind());
+        }
+        lower
+    }
+}

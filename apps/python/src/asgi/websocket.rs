@@ -1,0 +1,408 @@
+//! A WebSocket: the callables `receive` and `send` of its application, and its handshake.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use gearshift::ws::{Message, close_code};
+use gearshift::{IntoResponse, Request, Response, StatusCode};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use crate::asgi::awaitable::{done, is_done, ready, resolve};
+use crate::asgi::crossing::Event;
+use crate::asgi::event_loop::EventLoop;
+use crate::asgi::message::{flag, for_each_field, required};
+use crate::asgi::socket::{self, Messages, Received};
+use crate::asgi::{Shared, failed};
+use crate::errors::{ClientDisconnected, asks_to_exit, log_exception};
+use crate::fields::{add_field, with_bytes};
+
+/// A WebSocket, which the application and the connection share.
+pub(crate) struct WebSocket {
+    event_loop: Arc<EventLoop>,
+    messages: Arc<Messages>,
+    handshake: Mutex<Handshake>,
+    state: Mutex<State>,
+}
+
+/// The answer of the application to the handshake.
+#[derive(Default)]
+struct Handshake {
+    answer: Option<Answer>,
+    waker: Option<Waker>,
+}
+
+enum Answer {
+    /// The sub-protocol, and further fields.
+    Accept(Option<String>, Response),
+    Reject(Response),
+}
+
+/// The part that the application uses, with the GIL.
+struct State {
+    phase: Phase,
+    /// Whether `websocket.connect` was received.
+    is_connected: bool,
+    receivers: Vec<Py<PyAny>>,
+    senders: Vec<Py<PyAny>>,
+    has_ended: bool,
+    /// Keeps the task alive.
+    task: Option<Py<PyAny>>,
+    route: String,
+}
+
+enum Phase {
+    /// The handshake waits for the application.
+    Connecting,
+    /// The application rejects the handshake with a response, whose body follows.
+    Rejecting(Response, BytesMut),
+    Open,
+    /// The application has closed or rejected the WebSocket.
+    Closed,
+}
+
+/// Lets the application answer the handshake.
+pub(super) async fn respond(shared: Arc<Shared>, request: Request) -> Response {
+    let upgrade = match request.websocket() {
+        Ok(upgrade) => upgrade,
+        Err(error) => return error.into_response(),
+    };
+    let event_loop = match shared.main_or_start().await {
+        Ok(event_loop) => event_loop,
+        Err(error) => {
+            log::error!("the event loop for WebSockets could not be started: {error}");
+            return failed(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    };
+    let socket = Arc::new(WebSocket::new(event_loop.clone()));
+    let leaving = Leaving(Some(socket.clone()));
+    event_loop.push(Event::WebSocket(shared, event_loop.clone(), request, socket.clone()));
+    match poll_fn(|cx| socket.poll_answer(cx)).await {
+        Answer::Reject(response) => response,
+        Answer::Accept(protocol, fields) => {
+            let upgrade = match &protocol {
+                Some(protocol) => upgrade.protocols(&[protocol]),
+                None => upgrade,
+            };
+            let opened = socket.clone();
+            let mut response = upgrade.deflate(true).on_upgrade(async move |stream| {
+                let _leaving = leaving;
+                let changed = || opened.event_loop.push(Event::WebSocketChanged(opened.clone()));
+                socket::run(stream, opened.messages.clone(), changed).await;
+            });
+            for (name, value) in fields.headers() {
+                response = response.append_header(name.clone(), value.clone());
+            }
+            response
+        }
+    }
+}
+
+/// Notes that the connection has ended, when it is dropped.
+struct Leaving(Option<Arc<WebSocket>>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(socket) = self.0.take() {
+            socket.messages.lost();
+            let event_loop = socket.event_loop.clone();
+            event_loop.push(Event::WebSocketChanged(socket));
+        }
+    }
+}
+
+impl WebSocket {
+    fn new(event_loop: Arc<EventLoop>) -> WebSocket {
+        let state = State {
+            phase: Phase::Connecting,
+            is_connected: false,
+            receivers: Vec::new(),
+            senders: Vec::new(),
+            has_ended: false,
+            task: None,
+            route: String::new(),
+        };
+        WebSocket { event_loop, messages: Arc::default(), handshake: Mutex::default(), state: Mutex::new(state) }
+    }
+
+    fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, State> {
+        self.state.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Answer> {
+        let mut handshake = self.handshake.lock().unwrap_or_else(PoisonError::into_inner);
+        match handshake.answer.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                handshake.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn answer(&self, answer: Answer) {
+        let mut handshake = self.handshake.lock().unwrap_or_else(PoisonError::into_inner);
+        handshake.answer = Some(answer);
+        let waker = handshake.waker.take();
+        drop(handshake);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// The next message for the application; `None` if there is none yet.
+    fn poll_receive(&self, py: Python<'_>, state: &mut State) -> PyResult<Option<Py<PyAny>>> {
+        if !std::mem::replace(&mut state.is_connected, true) {
+            let message = PyDict::new(py);
+            message.set_item(intern!(py, "type"), intern!(py, "websocket.connect"))?;
+            return Ok(Some(message.into_any().unbind()));
+        }
+        let message = PyDict::new(py);
+        match self.messages.receive() {
+            Received::Nothing => return Ok(None),
+            Received::Closed(code, reason) => {
+                message.set_item(intern!(py, "type"), intern!(py, "websocket.disconnect"))?;
+                message.set_item(intern!(py, "code"), code)?;
+                message.set_item(intern!(py, "reason"), reason)?;
+            }
+            Received::Message(received) => {
+                message.set_item(intern!(py, "type"), intern!(py, "websocket.receive"))?;
+                match received {
+                    Message::Text(text) => message.set_item(intern!(py, "text"), &*text)?,
+                    Message::Binary(bytes) => message.set_item(intern!(py, "bytes"), PyBytes::new(py, &bytes))?,
+                    // Control frames do not come here.
+                    _ => {}
+                }
+            }
+        }
+        Ok(Some(message.into_any().unbind()))
+    }
+
+    /// Completes the waits of the application that are over.
+    pub(super) fn changed(self: &Arc<Self>, py: Python<'_>) {
+        let mut resolved = Vec::new();
+        let mut state = self.lock(py);
+        for future in std::mem::take(&mut state.receivers) {
+            if is_done(future.bind(py)).unwrap_or(true) {
+                continue;
+            }
+            match self.poll_receive(py, &mut state).transpose() {
+                Some(message) => resolved.push((future, message)),
+                None => state.receivers.push(future),
+            }
+        }
+        let is_closed = self.messages.is_closed();
+        if is_closed || !self.messages.is_full() {
+            let error = |is_closed| if is_closed { Err(disconnected()) } else { Ok(py.None()) };
+            resolved.extend(std::mem::take(&mut state.senders).into_iter().map(|future| (future, error(is_closed))));
+        }
+        drop(state);
+        for (future, result) in resolved {
+            resolve(future.bind(py), result);
+        }
+    }
+
+    /// Ends the WebSocket: the application has ended. `error` is the exception that it has left.
+    fn end(&self, py: Python<'_>, error: Option<&PyErr>) {
+        let mut state = self.lock(py);
+        if std::mem::replace(&mut state.has_ended, true) {
+            return;
+        }
+        let (phase, task) = (std::mem::replace(&mut state.phase, Phase::Closed), state.task.take());
+        let route = std::mem::take(&mut state.route);
+        drop(state);
+        drop(task);
+        let is_open = matches!(phase, Phase::Open);
+        match error {
+            Some(error) if asks_to_exit(py, error) => {}
+            Some(error) if error.is_instance_of::<ClientDisconnected>(py) => {}
+            Some(error) => log_exception(py, &format!("an exception in the application, for {route}"), error),
+            None if is_open || matches!(phase, Phase::Closed) || self.messages.is_closed() => {}
+            None => log::error!("the application has returned before it answered the handshake, for {route}"),
+        }
+        match phase {
+            Phase::Connecting | Phase::Rejecting(..) => {
+                self.answer(Answer::Reject(failed(StatusCode::INTERNAL_SERVER_ERROR)));
+            }
+            Phase::Open => {
+                let code = if error.is_some() { close_code::ERROR } else { close_code::NORMAL };
+                self.messages.close(code, String::new());
+            }
+            Phase::Closed => {}
+        }
+    }
+
+    /// Takes a message of the application.
+    fn take(&self, state: &mut State, message: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = message.py();
+        let kind = required(message, intern!(py, "type"))?;
+        let kind = kind.cast::<PyString>()?.to_str()?;
+        match (&mut state.phase, kind) {
+            (Phase::Connecting, "websocket.accept") => {
+                let protocol = message.get_item(intern!(py, "subprotocol"))?;
+                let protocol = protocol.filter(|protocol| !protocol.is_none());
+                let protocol = protocol.map(|protocol| protocol.extract::<String>()).transpose()?;
+                let mut fields = Response::status_only(StatusCode::OK);
+                for_each_field(message, |name, value| match name.eq_ignore_ascii_case(b"sec-websocket-protocol") {
+                    true => Err(PyValueError::new_err("the sub-protocol is the key `subprotocol`")),
+                    false => add_field(&mut fields, name, value),
+                })?;
+                self.answer(Answer::Accept(protocol, fields));
+                state.phase = Phase::Open;
+            }
+            (Phase::Connecting, "websocket.close") => {
+                self.answer(Answer::Reject(failed(StatusCode::FORBIDDEN)));
+                state.phase = Phase::Closed;
+            }
+            (Phase::Connecting, "websocket.http.response.start") => {
+                let status = required(message, intern!(py, "status"))?.extract()?;
+                let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
+                let status = status.ok_or_else(|| PyValueError::new_err("the status is not that of a response"))?;
+                let mut response = Response::status_only(status);
+                for_each_field(message, |name, value| add_field(&mut response, name, value))?;
+                state.phase = Phase::Rejecting(response, BytesMut::new());
+            }
+            (Phase::Rejecting(_, body), "websocket.http.response.body") => {
+                if let Some(piece) = message.get_item(intern!(py, "body"))? {
+                    with_bytes(&piece, "the body of a message", |bytes| body.extend_from_slice(bytes))?;
+                }
+                if !flag(message, intern!(py, "more_body"))?
+                    && let Phase::Rejecting(mut response, body) =
+                        std::mem::replace(&mut state.phase, Phase::Closed)
+                {
+                    *response.body_mut() = body.freeze().into();
+                    self.answer(Answer::Reject(response));
+                }
+            }
+            (Phase::Open, "websocket.send") => self.messages.send(to_send(message)?),
+            (Phase::Open, "websocket.close") => {
+                let code = message.get_item(intern!(py, "code"))?.filter(|code| !code.is_none());
+                let code = code.map_or(Ok(close_code::NORMAL), |code| code.extract())?;
+                let reason = message.get_item(intern!(py, "reason"))?.filter(|reason| !reason.is_none());
+                let reason = reason.map_or(Ok(String::new()), |reason| reason.extract())?;
+                self.messages.close(code, reason);
+                state.phase = Phase::Closed;
+            }
+            (phase, kind) => {
+                let expected = match phase {
+                    Phase::Connecting => "websocket.accept or websocket.close is expected",
+                    Phase::Rejecting(..) => "websocket.http.response.body is expected",
+                    Phase::Open => "websocket.send or websocket.close is expected",
+                    Phase::Closed => "the WebSocket is closed",
+                };
+                return Err(PyRuntimeError::new_err(format!("{kind} cannot be sent: {expected}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The message of `websocket.send`.
+fn to_send(message: &Bound<'_, PyDict>) -> PyResult<Message> {
+    let py = message.py();
+    let present = |key| message.get_item(key).map(|value| value.filter(|value| !value.is_none()));
+    if let Some(text) = present(intern!(py, "text"))? {
+        return Ok(Message::text(text.cast::<PyString>()?.to_str()?));
+    }
+    match present(intern!(py, "bytes"))? {
+        Some(bytes) => Ok(Message::binary(with_bytes(&bytes, "the bytes of a message", Bytes::copy_from_slice)?)),
+        None => Err(PyValueError::new_err("websocket.send has neither text nor bytes")),
+    }
+}
+
+fn disconnected() -> PyErr {
+    ClientDisconnected::new_err("the WebSocket is closed")
+}
+
+/// A WebSocket, as Python has it.
+#[pyclass(frozen, module = "gearshift")]
+pub(crate) struct WebSocketExchange {
+    socket: Arc<WebSocket>,
+    shared: Arc<Shared>,
+}
+
+#[pymethods]
+impl WebSocketExchange {
+    /// `receive` of ASGI.
+    fn receive(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut state = self.socket.lock(py);
+        if let Some(message) = self.socket.poll_receive(py, &mut state)? {
+            drop(state);
+            return ready(py, message);
+        }
+        drop(state);
+        let future = self.socket.event_loop.create_future(py)?;
+        self.socket.lock(py).receivers.push(future.clone().unbind());
+        // A message that came before the future was there.
+        self.socket.changed(py);
+        Ok(future.unbind())
+    }
+
+    /// `send` of ASGI.
+    fn send(&self, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
+        let mut state = self.socket.lock(py);
+        if self.socket.messages.is_closed() && matches!(state.phase, Phase::Open | Phase::Connecting) {
+            return Err(disconnected());
+        }
+        self.socket.take(&mut state, message)?;
+        drop(state);
+        if !self.socket.messages.is_full() {
+            return done(py);
+        }
+        let future = self.socket.event_loop.create_future(py)?;
+        self.socket.lock(py).senders.push(future.clone().unbind());
+        self.socket.changed(py);
+        Ok(future.unbind())
+    }
+
+    /// The application has ended.
+    fn ended(&self, py: Python<'_>) {
+        self.socket.end(py, None);
+    }
+
+    /// The application has left an exception.
+    fn failed(&self, py: Python<'_>, error: Bound<'_, PyAny>) {
+        let error = PyErr::from_value(error);
+        if asks_to_exit(py, &error) {
+            self.shared.process.exit(py, &error);
+        }
+        self.socket.end(py, Some(&error));
+    }
+}
+
+/// A WebSocket whose task is gone, for example after a panic, is closed.
+impl Drop for WebSocketExchange {
+    fn drop(&mut self) {
+        Python::try_attach(|py| self.socket.end(py, None));
+    }
+}
+
+/// Calls the application for a WebSocket, in a task of the loop.
+pub(super) fn begin(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    event_loop: &Arc<EventLoop>,
+    request: Request,
+    socket: &Arc<WebSocket>,
+) {
+    socket.lock(py).route = format!("{} {}", request.method(), request.path());
+    let begun = || -> PyResult<()> {
+        let scope = shared.template.websocket(py, &request, event_loop)?;
+        drop(request);
+        let python = Py::new(py, WebSocketExchange { socket: socket.clone(), shared: shared.clone() })?;
+        let coroutine = shared.run.bind(py).call1((&shared.app, scope, python))?;
+        let task = event_loop.create_task(py, coroutine)?;
+        let mut state = socket.lock(py);
+        if !state.has_ended {
+            state.task = Some(task.unbind());
+        }
+        Ok(())
+    };
+    if let Err(error) = begun() {
+        socket.end(py, Some(&error));
+    }
+}

@@ -1,0 +1,55 @@
+//! The exceptions that applications see, and the log lines for exceptions that they leave.
+
+use gearshift::{BodyError, StatusCode};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PySystemExit};
+use pyo3::prelude::*;
+
+create_exception!(
+    gearshift,
+    RequestBodyError,
+    PyOSError,
+    "The body of a request cannot be read: it breaks a rule, it came too slowly, or the client has left. The attribute \
+     `status` is the status of the response that says so: 400, 408 or 413."
+);
+create_exception!(
+    gearshift,
+    ClientDisconnected,
+    PyOSError,
+    "The client has left, and nothing more can be sent to it."
+);
+
+/// The exception for a body that cannot be read.
+pub(crate) fn body_error(py: Python<'_>, error: &BodyError) -> PyErr {
+    let raised = RequestBodyError::new_err(error.to_string());
+    match raised.value(py).setattr("status", error.status().as_u16()) {
+        Ok(()) => raised,
+        Err(error) => error,
+    }
+}
+
+/// The status of the response to a request whose application has raised `error`.
+pub(crate) fn status_of(py: Python<'_>, error: &PyErr) -> StatusCode {
+    let status = error.is_instance_of::<RequestBodyError>(py).then(|| error.value(py).getattr("status"));
+    let status = status.and_then(|status| status.and_then(|status| status.extract::<u16>()).ok());
+    status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Logs an exception that the application has left, with its traceback. `what` says where it was left.
+pub(crate) fn log_exception(py: Python<'_>, what: &str, error: &PyErr) {
+    log::error!("{what}:\n{}", traceback(py, error).trim_end());
+}
+
+/// The traceback of an exception, as Python prints it.
+fn traceback(py: Python<'_>, error: &PyErr) -> String {
+    let format = || -> PyResult<String> {
+        let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+        Ok(lines.extract::<Vec<String>>()?.concat())
+    };
+    format().unwrap_or_else(|_| error.to_string())
+}
+
+/// Whether the exception asks for the end of the process.
+pub(crate) fn asks_to_exit(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}

@@ -1,0 +1,49 @@
+//! The Rust half of the Python package `gearshift`: it serves WSGI and ASGI applications on every backend.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `command.rs` | the command line: the flags of `gearshift::cli`, and those of Python |
+//! | `process.rs` | the threads of a process, its start and its stop |
+//! | `attach.rs` | the Python state of a thread |
+//! | `fields.rs` | header fields and paths as Python values, and back |
+//! | `channel.rs` | a response on its way to its connection |
+//! | `wsgi/` | WSGI applications (PEP 3333) |
+//! | `asgi/` | ASGI applications (ASGI 3.0): HTTP, WebSockets, and the crossing to the asyncio loop |
+//!
+//! The Python half is in `python/gearshift/`: it finds the application, runs the asyncio loop, and runs the lifespan
+//! protocol.
+//!
+//! No file contains `unsafe`. A test reads the source for it, because the lint would also reject the code that the
+//! macros of pyo3 expand to.
+
+mod asgi;
+mod attach;
+mod channel;
+mod command;
+mod errors;
+mod fields;
+mod process;
+mod wsgi;
+
+use pyo3::prelude::*;
+
+/// What the Python half imports.
+#[pymodule]
+mod _gearshift {
+    #[pymodule_export]
+    use crate::asgi::crossing::Crossing;
+    #[pymodule_export]
+    use crate::asgi::http::HttpExchange;
+    #[pymodule_export]
+    use crate::asgi::websocket::WebSocketExchange;
+    #[pymodule_export]
+    use crate::errors::{ClientDisconnected, RequestBodyError};
+    #[pymodule_export]
+    use crate::process::{Reply, run};
+    #[pymodule_export]
+    use crate::wsgi::errors::Errors;
+    #[pymodule_export]
+    use crate::wsgi::input::Input;
+    #[pymodule_export]
+    use crate::wsgi::start_response::StartResponse;
+}

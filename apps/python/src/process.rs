@@ -1,0 +1,192 @@
+//! The threads of a process, its start and its stop.
+//!
+//! The main thread belongs to Python: signal handlers of Python run there, the application is imported there, and the
+//! asyncio loop of an event loop runs there. The server runs on another thread. It asks the main thread for the start
+//! and the stop of the application by calling methods of the Python class `gearshift.process.Process`, which only queue
+//! an order, and awaits a [`Reply`].
+
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use gearshift::cli::{self, Status};
+use gearshift::{App, BoxError, Config, Handler, OnDisconnect, Overload, Runtime};
+use pyo3::prelude::*;
+
+use crate::asgi::Asgi;
+use crate::attach::KeepAttached;
+use crate::command::Program;
+use crate::wsgi::Wsgi;
+
+/// The exit status if the server panics or the system refuses a thread.
+const FAILED: u8 = 1;
+/// The time for the main thread and for Python to end after the server. After that, the process exits at once.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The Python side of this process, and the settings for it.
+pub(crate) struct Process {
+    python: Py<PyAny>,
+    options: Options,
+}
+
+/// The settings that applications need.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The prefix of all paths, without a slash at its end.
+    pub(crate) root_path: String,
+    /// Whether other processes serve the same application.
+    pub(crate) has_siblings: bool,
+    /// Whether requests are refused when the queue of the blocking pool is full.
+    pub(crate) pool_refuses: bool,
+    /// Whether the task of a client that has left is cancelled.
+    pub(crate) cancels: bool,
+    /// The host and the port of the first listener, where the command line has them.
+    pub(crate) bind: Option<(String, u16)>,
+}
+
+impl Options {
+    /// The host and the port of the server, for requests that do not say it.
+    pub(crate) fn server(&self) -> (String, u16) {
+        self.bind.clone().unwrap_or_else(|| ("localhost".to_owned(), 80))
+    }
+}
+
+impl Process {
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Ends the process, because the application has raised `SystemExit` or `KeyboardInterrupt`.
+    pub(crate) fn exit(&self, py: Python<'_>, error: &PyErr) {
+        if let Err(error) = self.python.bind(py).call_method1("exit", (error.value(py),)) {
+            crate::errors::log_exception(py, "the process could not be ended", &error);
+        }
+    }
+
+    /// Calls a method of the Python side that queues an order, and waits for the reply.
+    async fn order<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        read: fn(&Bound<'_, PyAny>) -> PyResult<T>,
+    ) -> Result<T, BoxError> {
+        let (sender, receiver) = oneshot::channel();
+        Python::attach(|py| {
+            let reply = Reply(Mutex::new(Some(sender)));
+            self.python.bind(py).call_method1(name, (reply,)).map(drop)
+        })
+        .map_err(|error| error.to_string())?;
+        let value = receiver.await.map_err(|_| "the main thread of Python has ended")??;
+        Ok(Python::attach(|py| read(value.bind(py))).map_err(|error| error.to_string())?)
+    }
+}
+
+/// How the Python side answers an order. Called once.
+#[pyclass(frozen, module = "gearshift")]
+pub(crate) struct Reply(Mutex<Option<oneshot::Sender<Result<Py<PyAny>, String>>>>);
+
+#[pymethods]
+impl Reply {
+    /// The order was carried out.
+    fn ok(&self, value: Py<PyAny>) {
+        self.send(Ok(value));
+    }
+
+    /// The order has failed, for this reason.
+    fn failed(&self, why: String) {
+        self.send(Err(why));
+    }
+}
+
+impl Reply {
+    fn send(&self, reply: Result<Py<PyAny>, String>) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Nobody waits after a forced stop.
+        let _ = sender.map(|sender| sender.send(reply));
+    }
+}
+
+/// Runs the command `gearshift` with these arguments, of which the first one is the name of the program. `process` is
+/// the Python side. Returns the exit status.
+#[pyfunction]
+pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> PyResult<u8> {
+    let program = match py.detach(|| cli::parse_from::<Program>(crate::command::translated(args))) {
+        Ok(program) => program,
+        Err(status) => return Ok(status.code()),
+    };
+    process.bind(py).call_method1("configure", (program.python_options(py)?,))?;
+    if program.is_supervisor() {
+        process.bind(py).call_method0("supervise")?;
+    }
+    let python = process.clone_ref(py);
+    let process = Arc::new(Process { python: process, options: program.options() });
+    let ended = python.clone_ref(py);
+    let spawned = thread::Builder::new().name("server".to_owned()).spawn(move || {
+        let app = application(process);
+        let status = catch_unwind(AssertUnwindSafe(|| serve(&program, app).code())).unwrap_or(FAILED);
+        Python::attach(|py| {
+            if let Err(error) = ended.bind(py).call_method1("end", (status,)) {
+                error.print(py);
+            }
+        });
+        drop_attached(ended);
+        thread::sleep(EXIT_TIMEOUT);
+        eprintln!("error: Python did not end in time");
+        std::process::exit(status.max(FAILED).into());
+    });
+    if let Err(error) = spawned {
+        eprintln!("error: the system refuses a thread: {error}");
+        return Ok(FAILED);
+    }
+    python.bind(py).call_method0("run")?.extract()
+}
+
+/// Drops a Python value.
+fn drop_attached(value: Py<PyAny>) {
+    Python::try_attach(|_| drop(value));
+}
+
+fn serve(program: &Program, app: App) -> Status {
+    let is_event_loop = program.settings.backend().is_ok_and(|backend| !backend.threads_block());
+    cli::serve_with(&program.settings, app, |config: &mut Config| {
+        // More event loops would wait for the same interpreter.
+        if is_event_loop {
+            config.workers.get_or_insert(1);
+        }
+        config.thread_wrapper = Some(Arc::new(KeepAttached));
+    })
+}
+
+/// The application of this process: its start asks the main thread to import it.
+fn application(process: Arc<Process>) -> App {
+    let stopping = process.clone();
+    App::start(move |runtime: Runtime| start(runtime, process))
+        .on_stop(move || async move {
+            if let Err(error) = stopping.order("stop", |_| Ok(())).await {
+                log::error!("the application did not stop: {error}");
+            }
+        })
+}
+
+/// Starts the application.
+async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handler>, BoxError> {
+    let name = if runtime.threads_block() { "start_on_threads" } else { "start_on_event_loop" };
+    let started = process.order(name, |started| Ok(started.clone().unbind())).await?;
+    Python::attach(|py| {
+        let started = started.bind(py);
+        let app = started.getattr("app")?.unbind();
+        let handler: Box<dyn Handler> = match started.getattr("interface")?.extract::<&str>()? {
+            "wsgi" => Box::new(Wsgi::new(py, app, runtime, process)?),
+            _ => Box::new(Asgi::new(py, started, runtime, process)?),
+        };
+        Ok(handler)
+    })
+    .map_err(|error: PyErr| error.to_string().into())
+}
+
+/// Whether a configuration refuses jobs and cancels tasks.
+pub(crate) fn policies(config: &Config) -> (bool, bool) {
+    (config.pool_overload == Overload::Refuse, config.on_disconnect == OnDisconnect::Cancel)
+}

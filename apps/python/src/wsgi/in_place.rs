@@ -1,0 +1,59 @@
+//! A request on the thread of its connection, on a blocking backend.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gearshift::{Body, Request, Response, StatusCode};
+use http_body::Frame;
+use pyo3::prelude::*;
+
+use crate::errors::log_exception;
+use crate::wsgi::{Shared, failed};
+use crate::wsgi::call::{Called, Items, call, raised, route_of};
+
+/// Calls the application and returns its response. A streamed response holds the thread: its pieces are made on it.
+pub(super) fn respond(shared: &Shared, request: Request) -> Response {
+    Python::attach(|py| {
+        let route = log::log_enabled!(log::Level::Error).then(|| route_of(&request)).unwrap_or_default();
+        match call(py, shared, request, None) {
+            Ok(Called::Whole(response)) => response,
+            Ok(Called::Streamed(head, items)) => {
+                let mut response = head.unwrap_or_else(|| failed(StatusCode::INTERNAL_SERVER_ERROR));
+                *response.body_mut() = Body::from_http(Pieces { items, route }).holding_thread();
+                response
+            }
+            Err(error) => raised(py, shared, &route, &error),
+        }
+    })
+}
+
+/// The body of a streamed response. Each poll makes the next piece.
+struct Pieces {
+    items: Items,
+    route: String,
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        let Pieces { items, route } = &mut *self;
+        Poll::Ready(Python::attach(|py| match items.next(py) {
+            Ok(Some(piece)) => Some(Ok(Frame::data(piece))),
+            Ok(None) => {
+                items.close(py);
+                None
+            }
+            Err(error) => {
+                log_exception(py, &format!("an exception in the response of the application, for {route}"), &error);
+                items.close(py);
+                Some(Err("the application raised an exception"))
+            }
+        }))
+    }
+}
