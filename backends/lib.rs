@@ -110,8 +110,8 @@ pub use gearshift_core::{
     HeadTooLarge, HeaderMap, HeaderName, HeaderValue, Http2, IntoAnswer, IntoResponse, Limits, Method,
     Networks, NetworksError, OnDisconnect, Overload, ParamError, Peer, Phase, PoolStats, Refusal, Report,
     Request, RequestContext, Response, RouteOptions, RouteStats, Router, Runtime, Scope, ServeError, Server,
-    Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, Version, Work, header, http,
-    middleware, sse,
+    Shutdown, StatefulApp, Stats, StatusCode, Stream, Task, TaskError, ThreadWrapper, Version, Work, header,
+    http, middleware, sse,
 };
 #[cfg(feature = "multipart")]
 #[doc(inline)]

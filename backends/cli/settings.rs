@@ -430,7 +430,7 @@ mod tests {
         let shown = format!("{config:?}");
         assert_eq!(
             shown.split(", http2").next().unwrap_or_default(),
-            "Config { workers: Some(3), threads: Some(4), blocking_threads: 24, compute_threads: Some(25), \
+            "Config { workers: Some(3), threads: Some(4), thread_wrapper: None, blocking_threads: 24, compute_threads: Some(25), \
              pool_queue: 26, pool_overload: Refuse, connect_timeout: 30ms, stall_threshold: 27ms, backlog: 5, \
              unix_mode: Some(432), unix_user: Some(28), unix_group: Some(29), max_connections: 6, overload: Refuse, \
              max_requests: Some(7), max_age: 16s, keep_alive: 8s, header_timeout: 9s, \

@@ -73,6 +73,7 @@ pub use runtime::shutdown::{self, Phase, Shutdown};
 pub use runtime::stats::{PoolStats, RouteStats, Stats};
 pub use runtime::sync;
 pub use runtime::task::{Task, TaskError};
+pub use runtime::thread_wrapper::ThreadWrapper;
 #[cfg(feature = "pools")]
 pub use runtime::threads;
 #[cfg(feature = "tls")]

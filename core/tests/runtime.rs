@@ -473,9 +473,10 @@ fn addresses_and_errors_are_shown_as_users_write_them() {
 #[cfg(feature = "pools")]
 #[test]
 fn the_threads_for_offloaded_work_run_each_kind() {
-    use gearshift_core::threads::OffloadThreads;
+    use gearshift_core::{Server, Threads};
 
-    let threads = OffloadThreads::new(0);
+    let server = Server::bind(&[], Config::default()).expect("there is nothing to bind");
+    let threads = Threads::new(&server).offload(server.config());
     for (kind, name) in [(Work::Compute, Some("compute-0")), (Work::Blocking, None)] {
         let (send, receive) = mpsc::channel();
         threads.run(kind, Box::new(move || send.send(thread::current().name().map(str::to_owned)).unwrap()));

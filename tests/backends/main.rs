@@ -45,6 +45,7 @@ mod uploads;
 mod waits;
 mod web;
 mod wire;
+mod wrapped;
 mod ws;
 
 use std::process::ExitCode;
@@ -55,7 +56,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 41] = [
+const AREAS: [Area; 42] = [
     access::AREA,
     access_log::AREA,
     after::AREA,
@@ -96,11 +97,12 @@ const AREAS: [Area; 41] = [
     uploads::AREA,
     waits::AREA,
     web::AREA,
+    wrapped::AREA,
     ws::AREA,
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 23] = [
+const ONLY: [Only; 24] = [
     // HTTP/2 is spoken on event loops.
     ("h2", suite::ALL, is_event_loop),
     ("no_h2", suite::ALL, blocks),
@@ -123,6 +125,8 @@ const ONLY: [Only; 23] = [
     ("serving", "requests_overlap_on_all_threads_of_a_pool", has_a_pool),
     ("serving", "requests_that_block_among_quick_ones_overlap_on_all_threads_of_a_pool", has_a_pool),
     ("serving", "late_wake_ups_of_handlers_keep_no_thread_of_a_pool_from_its_work", has_a_pool),
+    // The threads of some event loops are those of another runtime.
+    ("wrapped", "handlers_of_a_blocking_backend_run_inside_the_wrapper", blocks),
     // Where a connection stays on the loop that has accepted it.
     ("shared", "connections_to_a_shared_listener_go_to_all_loops", keeps_connections_on_loops),
     ("shared", "a_loop_that_is_held_delays_no_connection_to_a_shared_listener", keeps_connections_on_loops),

@@ -83,7 +83,7 @@ impl<L: EventLoop> EventLoops<L> {
                 run(reactor)
             })?;
         }
-        let (next, offload) = (AtomicUsize::new(0), OffloadThreads::new(config.compute_threads_or_cores()));
+        let (next, offload) = (AtomicUsize::new(0), threads.offload(config));
         Ok(EventLoops { loops: Arc::new(Loops { backend, all, next, offload }), running, threads })
     }
 }

@@ -102,7 +102,8 @@ impl SequentialWorkers {
 
 impl Workers for SequentialWorkers {
     fn engine(&self) -> impl Engine {
-        SequentialEngine::new(&self.worker, &self.background, &self.background_handle, &self.config)
+        let offload = self.threads.offload(&self.config);
+        SequentialEngine::new(&self.worker, &self.background, &self.background_handle, offload)
     }
 
     fn accept(

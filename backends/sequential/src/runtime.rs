@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gearshift_core::threads::OffloadThreads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::{Background, Handle};
 
 use crate::NAME;
@@ -25,13 +25,13 @@ impl SequentialEngine {
         worker: &Arc<Worker>,
         background: &Background,
         background_handle: &Handle,
-        config: &Config,
+        threads: OffloadThreads,
     ) -> SequentialEngine {
         SequentialEngine {
             worker: worker.clone(),
             background: background.clone(),
             background_handle: background_handle.clone(),
-            threads: OffloadThreads::new(config.compute_threads_or_cores()),
+            threads,
         }
     }
 

@@ -106,7 +106,7 @@ impl ThreadPoolWorkers {
 
 impl Workers for ThreadPoolWorkers {
     fn engine(&self) -> impl Engine {
-        ThreadPoolEngine::new(&self.pool, &self.background, &self.config)
+        ThreadPoolEngine::new(&self.pool, &self.background, self.threads.offload(&self.config))
     }
 
     fn accept(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gearshift_core::threads::OffloadThreads;
-use gearshift_core::{BoxFuture, Config, Endpoint, Engine, EngineStats, Job, Stream, Work};
+use gearshift_core::{BoxFuture, Endpoint, Engine, EngineStats, Job, Stream, Work};
 use gearshift_reactor::Background;
 
 use crate::NAME;
@@ -20,8 +20,11 @@ pub(crate) struct ThreadPoolEngine {
 }
 
 impl ThreadPoolEngine {
-    pub(crate) fn new(pool: &Arc<Pool>, background: &Background, config: &Config) -> ThreadPoolEngine {
-        let threads = OffloadThreads::new(config.compute_threads_or_cores());
+    pub(crate) fn new(
+        pool: &Arc<Pool>,
+        background: &Background,
+        threads: OffloadThreads,
+    ) -> ThreadPoolEngine {
         ThreadPoolEngine { pool: pool.clone(), background: background.clone(), threads }
     }
 }

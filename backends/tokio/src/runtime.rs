@@ -24,7 +24,7 @@ pub(crate) struct TokioEngine {
     pub(crate) next: AtomicUsize,
     /// Whether the runtimes are about to end. Polling one of their timers then panics.
     pub(crate) has_stopped: Arc<AtomicBool>,
-    /// The pool for computations.
+    /// The pool for computations, and for all jobs if threads have a wrapper.
     pub(crate) threads: OffloadThreads,
 }
 
@@ -79,6 +79,14 @@ impl Engine for TokioEngine {
 
     fn offload(&self, kind: Work, job: Job) {
         match kind {
+            Work::Blocking if self.threads.have_wrapper() => {
+                let handle = self.handle();
+                let inside = move || {
+                    let _entered = handle.enter();
+                    job();
+                };
+                self.threads.run(kind, Box::new(inside));
+            }
             Work::Blocking => drop(self.handle().spawn_blocking(job)),
             Work::Compute => self.threads.run(kind, job),
         }

@@ -5,8 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use gearshift_core::threads::OffloadThreads;
-use gearshift_core::{Engine, Latch, Listener, Server, Service, Threads, Workers, latch};
+use gearshift_core::{Config, Engine, Latch, Listener, Server, Service, Threads, Workers, latch};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::NAME;
@@ -32,7 +31,7 @@ pub(crate) struct TokioWorkers {
     running: latch::Guard,
     /// Set before the runtimes end.
     has_stopped: Arc<AtomicBool>,
-    compute_threads: usize,
+    config: Config,
 }
 
 /// Builds a runtime with all drivers. If another crate enables tokio's feature `signal`, tokio panics where the system
@@ -103,7 +102,7 @@ impl TokioWorkers {
             latch: latch.clone(),
             running: latch.guard(),
             has_stopped: Arc::default(),
-            compute_threads: server.config().compute_threads_or_cores(),
+            config: server.config().clone(),
         }
     }
 }
@@ -142,7 +141,7 @@ impl Workers for TokioWorkers {
             handles: self.targets.iter().map(|target| target.handle.clone()).collect(),
             next: AtomicUsize::new(0),
             has_stopped: self.has_stopped.clone(),
-            threads: OffloadThreads::new(self.compute_threads),
+            threads: self.threads.offload(&self.config),
         }
     }
 

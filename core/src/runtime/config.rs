@@ -16,6 +16,7 @@ use crate::runtime::networks::Networks;
 use crate::runtime::no_http2_config::Http2;
 #[cfg(not(feature = "tls"))]
 use crate::runtime::no_tls_config::TlsConfig;
+use crate::runtime::thread_wrapper::ThreadWrapper;
 #[cfg(feature = "tls")]
 use crate::runtime::tls_config::TlsConfig;
 
@@ -78,9 +79,16 @@ pub struct Config {
     /// The number of threads of the `threadpool` backend, up to [`Config::MAX_THREADS`]. `None`: 16 for each core.
     /// Other backends refuse the setting.
     pub threads: Option<usize>,
+    /// What is around the life of each thread that calls the application, except those of tokio's work-stealing runtime
+    /// and of async-std; see [`ThreadWrapper`]. `None` by default.
+    ///
+    /// The jobs of both kinds then run on threads that the server starts itself, also on tokio. Such a thread ends when
+    /// it has had no job for 10 s. A stop waits for it as for the threads that serve requests. A job that splits its
+    /// work with rayon uses the global threads of rayon, which have no wrapper.
+    pub thread_wrapper: Option<Arc<dyn ThreadWrapper>>,
     /// The number of blocking jobs, from [`Runtime::blocking`](crate::Runtime::blocking), that run at once on a pool,
     /// up to [`Config::MAX_THREADS`]. On a blocking backend, the jobs of a handler run on its thread. Except on tokio,
-    /// all servers of the process share at most 500 threads for them. A job that waits in
+    /// all servers of the process share at most 500 threads for them, unless there is a [`Config::thread_wrapper`]. A job that waits in
     /// [`Runtime::block_on`](crate::Runtime::block_on) lends its place, so that further jobs run.
     pub blocking_threads: usize,
     /// The number of CPU-bound jobs, from [`Runtime::compute`](crate::Runtime::compute), that run at once on a pool, up
@@ -257,6 +265,7 @@ impl Default for Config {
         Config {
             workers: None,
             threads: None,
+            thread_wrapper: None,
             blocking_threads: 64,
             compute_threads: None,
             pool_queue: 1024,

@@ -15,6 +15,8 @@ pub(crate) mod handle;
 pub(crate) mod histograms;
 #[cfg(feature = "http2")]
 pub(crate) mod http2_config;
+#[cfg(feature = "pools")]
+pub(crate) mod job_threads;
 pub mod latch;
 pub(crate) mod lookup;
 #[cfg(all(test, gearshift_model))]
@@ -30,9 +32,11 @@ pub(crate) mod pool;
 pub(crate) mod scope;
 pub mod shutdown;
 pub(crate) mod stall;
+pub(crate) mod starter;
 pub(crate) mod stats;
 pub mod sync;
 pub(crate) mod task;
+pub(crate) mod thread_wrapper;
 #[cfg(feature = "pools")]
 pub mod threads;
 #[cfg(feature = "tls")]

@@ -2,25 +2,41 @@
 //! [`Runtime::compute`](crate::Runtime::compute), for backends without such threads.
 //!
 //! Blocking work runs on the threads of the `blocking` crate: the process has one set of at most 500, which grows and
-//! shrinks with the load. CPU-bound work runs on a rayon pool of the server, created at first use. The admission in
-//! `pool` decides how many jobs run at once.
+//! shrinks with the load. CPU-bound work runs on a rayon pool of the server, created at first use. If the threads of the
+//! server have a wrapper, both kinds run on threads that the server starts (`job_threads.rs`). The admission in `pool`
+//! decides how many jobs run at once.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use crate::runtime::config::Config;
 use crate::runtime::handle::Work;
+use crate::runtime::job_threads::JobThreads;
 use crate::runtime::offload::Job;
+use crate::runtime::pool::MAX_LENT;
+use crate::runtime::starter::Starter;
 
-/// The threads for the offloaded work of one server.
-#[derive(Debug)]
+/// The threads for the offloaded work of one server, from [`Threads::offload`](crate::Threads::offload).
 pub struct OffloadThreads {
     compute_threads: usize,
     compute: OnceLock<rayon_core::ThreadPool>,
+    /// The threads for all jobs, if the threads of the server have a wrapper.
+    wrapped: Option<Arc<JobThreads>>,
 }
 
 impl OffloadThreads {
-    /// Creates a set with `compute_threads` threads for CPU-bound work, at least 1.
-    pub fn new(compute_threads: usize) -> OffloadThreads {
-        OffloadThreads { compute_threads: compute_threads.max(1), compute: OnceLock::new() }
+    pub(crate) fn new(config: &Config, starter: &Starter) -> OffloadThreads {
+        let compute_threads = config.compute_threads_or_cores();
+        // Both pools may lend places to guests.
+        let max_jobs =
+            config.blocking_threads.max(1).saturating_add(compute_threads).saturating_add(2 * MAX_LENT);
+        let wrapped = starter.has_wrapper().then(|| JobThreads::new(starter, max_jobs));
+        OffloadThreads { compute_threads, compute: OnceLock::new(), wrapped }
+    }
+
+    /// Whether the threads run inside a [`ThreadWrapper`](crate::ThreadWrapper). A backend whose runtime has threads for
+    /// blocking work must then use these threads instead.
+    pub fn have_wrapper(&self) -> bool {
+        self.wrapped.is_some()
     }
 
     /// Runs `job` on a thread of the given kind.
@@ -28,9 +44,10 @@ impl OffloadThreads {
     /// # Panics
     /// If the operating system refuses to create a single thread for CPU-bound work.
     pub fn run(&self, kind: Work, job: Job) {
-        match kind {
-            Work::Blocking => blocking::unblock(job).detach(),
-            Work::Compute => self.compute().spawn(job),
+        match (&self.wrapped, kind) {
+            (Some(threads), _) => threads.run(job),
+            (None, Work::Blocking) => blocking::unblock(job).detach(),
+            (None, Work::Compute) => self.compute().spawn(job),
         }
     }
 

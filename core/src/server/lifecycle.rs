@@ -8,7 +8,7 @@
 //! | draining | the end of the drain delay | the kernel begins no more connections; those that it has begun are accepted, then the listeners close; connections whose requests were answered close; each other connection gets its requests answered, the last with `Connection: close` |
 //! | cut | the end of the grace period, or [`Shutdown::force`] | connections and listeners are closed; the futures of handlers are dropped |
 //! | stopping | no connection is open, or the wait for cut connections is over | the application's `on_stop` runs; background tasks get the rest of the grace period |
-//! | stopped | `on_stop` and the tasks have ended, or the time is over | the backend's threads end; a thread that a handler holds is left behind |
+//! | stopped | `on_stop` and the tasks have ended, or the time is over | the backend's threads end, with those of jobs if threads have a wrapper; a thread that a handler or a job holds is left behind |
 //!
 //! A stop that is requested while the application starts waits for the start. The states from draining on then follow,
 //! so that the connections in the kernel's queue are answered. If the grace period ends before the application has
@@ -24,19 +24,23 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::conn::service::Service;
 use crate::runtime::clock::Clock;
+#[cfg(feature = "pools")]
+use crate::runtime::config::Config;
 use crate::runtime::contained::contain;
 use crate::runtime::handle::{Engine, Runtime, before};
 use crate::runtime::latch::Latch;
 use crate::runtime::park::block_on_until;
 use crate::runtime::shutdown::{Phase, Shutdown};
 use crate::runtime::stall::Origin;
-use crate::runtime::task::{TaskError, lock};
+use crate::runtime::starter::Starter;
+use crate::runtime::task::TaskError;
+#[cfg(feature = "pools")]
+use crate::runtime::threads::OffloadThreads;
 use crate::server::backend::{App, Report, ServeError, Server};
 use crate::server::listener::Listener;
 
@@ -79,10 +83,9 @@ pub trait Workers {
 /// before the server accepted connections, [`ServeError::Failed`] if a thread failed.
 pub fn run(server: Server, app: App, mut workers: impl Workers) -> Result<Report, ServeError> {
     let served = serve(server, app, &mut workers);
-    let stopped = workers.stop();
-    let report = served?;
-    stopped.map_err(ServeError::Failed)?;
-    Ok(report)
+    // A thread that has failed may be the reason why the application was not started.
+    workers.stop().map_err(ServeError::Failed)?;
+    served
 }
 
 fn serve(mut server: Server, app: App, workers: &mut impl Workers) -> Result<Report, ServeError> {
@@ -207,18 +210,21 @@ impl End {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Threads {
-    ended: Latch,
-    failure: Arc<Mutex<Option<io::Error>>>,
+    starter: Starter,
     end: End,
 }
 
 impl Threads {
     /// Creates an empty set for a server.
     pub fn new(server: &Server) -> Threads {
-        Threads { ended: Latch::new(), failure: Arc::default(), end: End::of(server) }
+        Threads {
+            starter: Starter::new(server.shutdown(), server.config().thread_wrapper.clone()),
+            end: End::of(server),
+        }
     }
 
-    /// Starts a thread that runs `run`. The thread fails if `run` returns an error or panics.
+    /// Starts a thread that runs `run`, inside [`Config::thread_wrapper`](crate::Config::thread_wrapper). The thread
+    /// fails if `run` returns an error or panics.
     ///
     /// # Errors
     /// The system cannot start a thread.
@@ -227,17 +233,7 @@ impl Threads {
         name: String,
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        let (failure, shutdown) = (self.failure.clone(), self.end.shutdown.clone());
-        let running = self.ended.guard();
-        thread::Builder::new().name(name).spawn(move || {
-            let _running = running;
-            let ended = catch_unwind(AssertUnwindSafe(run));
-            if let Err(error) = ended.unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked"))) {
-                *lock(&failure) = Some(error);
-                shutdown.force();
-            }
-        })?;
-        Ok(())
+        self.starter.spawn(name, run)
     }
 
     /// Waits until all threads have ended, at most until [`LAST_WAIT`] after the end of the grace period. A thread that
@@ -246,16 +242,38 @@ impl Threads {
     /// # Errors
     /// The error of the last thread that has failed.
     pub fn join(self) -> io::Result<()> {
-        if self.end.wait(LAST_STEPS, self.ended.released()).is_none() {
-            log::error!("a thread is held by a handler and is left behind");
+        if self.end.wait(LAST_STEPS, self.starter.ended()).is_none() {
+            log::error!("a thread is held by a handler or a job and is left behind");
         }
-        lock(&self.failure).take().map_or(Ok(()), Err)
+        self.starter.failure().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(feature = "pools")]
+impl Threads {
+    /// The threads for the offloaded work of the server, for its [`Engine`]. An engine calls this once.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// use gearshift_core::{Config, Server, Threads, Work};
+    ///
+    /// let server = Server::bind(&["127.0.0.1:0".parse()?], Config::default())?;
+    /// let threads = Threads::new(&server);
+    /// let (send, receive) = mpsc::channel();
+    /// threads.offload(server.config()).run(Work::Blocking, Box::new(move || send.send(1 + 1).unwrap()));
+    /// assert_eq!(receive.recv(), Ok(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn offload(&self, config: &Config) -> OffloadThreads {
+        OffloadThreads::new(config, &self.starter)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::thread;
 
     use super::*;
 

@@ -74,7 +74,7 @@ impl SeventhWorkers {
         let mut reactor = Reactor::new(config.shortest_timeout())?;
         let handle = reactor.handle().clone();
         threads.spawn(format!("{NAME}-reactor"), move || reactor.block_on(latch.released()))?;
-        let pools = Arc::new(threads::OffloadThreads::new(config.compute_threads_or_cores()));
+        let pools = Arc::new(threads.offload(config));
         let engine = SeventhEngine { executor: Arc::downgrade(&executor), handle, workers, pools };
         Ok(SeventhWorkers { engine, running, threads })
     }
