@@ -67,7 +67,7 @@ impl Process {
     }
 
     /// Calls a method of the Python side that queues an order, and waits for the reply.
-    async fn order<T: Send + 'static>(
+    pub(crate) async fn order<T: Send + 'static>(
         &self,
         name: &'static str,
         read: fn(&Bound<'_, PyAny>) -> PyResult<T>,

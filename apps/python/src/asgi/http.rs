@@ -211,7 +211,7 @@ impl Exchange {
     }
 
     /// Ends the exchange: nothing more is sent. `error` is the exception that the application has left.
-    fn end(&self, py: Python<'_>, error: Option<&PyErr>) {
+    pub(super) fn end(&self, py: Python<'_>, error: Option<&PyErr>) {
         let mut state = self.lock(py);
         if std::mem::replace(&mut state.has_ended, true) {
             return;
@@ -471,7 +471,7 @@ impl Drop for HttpExchange {
 /// Calls the application for a request, in a task of the loop.
 pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, exchange: &Arc<Exchange>) {
     let route = format!("{} {}", request.method(), request.path());
-    let begun = || -> PyResult<()> {
+    let mut begun = || -> PyResult<()> {
         let event_loop = &exchange.event_loop;
         let scope = shared.template.http(py, &request, event_loop)?;
         let body = std::mem::take(request.body_mut());

@@ -1,7 +1,6 @@
 //! A WebSocket: the callables `receive` and `send` of its application, and its handshake.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 

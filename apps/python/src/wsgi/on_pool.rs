@@ -115,8 +115,11 @@ fn stream(py: Python<'_>, head: Option<Response>, mut items: Items, job: &Job, r
     }
     let end = loop {
         match items.next(py) {
-            Ok(Some(piece)) if py.detach(|| job.send(piece)) => {}
-            Ok(Some(_)) => break End::Cut,
+            Ok(Some(piece)) => {
+                if !py.detach(|| job.send(piece)) {
+                    break End::Cut;
+                }
+            }
             Ok(None) => break End::Complete,
             Err(error) => {
                 let what = format!("an exception in the response of the application, for {route}");

@@ -1,0 +1,89 @@
+"""The lifespan protocol of ASGI: the start and the stop of an application."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from typing import Any
+
+
+class StartError(Exception):
+    """The application has not started. The text is one line."""
+
+
+class Lifespan:
+    """The lifespan of an application on one event loop. `mode` is `auto`, `on` or `off`."""
+
+    def __init__(self, app: Any, mode: str) -> None:
+        self._app = app
+        self._mode = mode
+        self._messages: asyncio.Queue[dict[str, Any]] | None = None
+        self._reply: asyncio.Future[tuple[str, str]] | None = None
+        self.task: asyncio.Task[None] | None = None
+        # The state that each request gets a copy of; None if the application has no lifespan.
+        self.state: dict[str, Any] | None = None
+
+    async def start(self) -> None:
+        """Runs the start. Raises StartError if the application reports that it has failed."""
+        if self._mode == "off":
+            return
+        self._messages = asyncio.Queue()
+        self.state = {}
+        self.task = asyncio.get_running_loop().create_task(self._run(self.state))
+        kind, text = await self._ask("lifespan.startup")
+        if kind == "complete":
+            return
+        self.state = None
+        if kind == "failed":
+            await asyncio.wait([self.task])
+            raise StartError(f"the application has failed to start{': ' + text if text else ''}")
+        # The application does not know the protocol.
+        self.task = None
+
+    async def stop(self) -> None:
+        """Runs the stop. A failure is printed, because the process ends in each case."""
+        if self.task is None:
+            return
+        if not self.task.done():
+            kind, text = await self._ask("lifespan.shutdown")
+            if kind == "failed":
+                print(f"error: the application has failed to stop{': ' + text if text else ''}", file=sys.stderr)
+            if not self.task.done():
+                await asyncio.wait([self.task])
+
+    async def _ask(self, kind: str) -> tuple[str, str]:
+        self._reply = asyncio.get_running_loop().create_future()
+        assert self._messages is not None
+        self._messages.put_nowait({"type": kind})
+        return await self._reply
+
+    async def _run(self, state: dict[str, Any]) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+        assert self._messages is not None
+        try:
+            await self._app(scope, self._messages.get, self._send)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                self._answer("unsupported", "")
+                raise
+            is_asked = self._reply is not None and not self._reply.done()
+            if not is_asked or self._mode == "on":
+                traceback.print_exc()
+            self._answer("failed" if self._mode == "on" else "unsupported", f"{type(error).__name__}: {error}")
+        else:
+            # It has returned without an answer.
+            self._answer("complete", "")
+
+    def _answer(self, kind: str, text: str) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result((kind, text))
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+            self._answer("complete", "")
+        elif kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
+            self._answer("failed", message.get("message", ""))
+        else:
+            raise RuntimeError(f"the lifespan protocol has no message {kind!r}")

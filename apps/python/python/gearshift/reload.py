@@ -1,0 +1,42 @@
+"""The watch of `--reload`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+# The time between two looks at the files, in seconds.
+INTERVAL = 0.3
+
+
+def watch(directories: list[str]) -> None:
+    """Sends SIGHUP to this process when a file with the suffix .py changes. The supervisor then replaces its process."""
+    threading.Thread(target=_watch, args=(directories,), name="reload", daemon=True).start()
+
+
+def _watch(directories: list[str]) -> None:
+    seen = dict(_times(directories))
+    while True:
+        time.sleep(INTERVAL)
+        now = dict(_times(directories))
+        if now != seen:
+            seen = now
+            os.kill(os.getpid(), signal.SIGHUP)
+
+
+def _times(directories: list[str]) -> Iterator[tuple[str, int]]:
+    """The files and the times of their last changes."""
+    for directory in directories:
+        for folder, folders, files in os.walk(directory):
+            folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+            for name in files:
+                if name.endswith(".py"):
+                    path = os.path.join(folder, name)
+                    try:
+                        yield path, os.stat(path).st_mtime_ns
+                    except OSError:
+                        # It was removed in this moment.
+                        continue
