@@ -214,5 +214,3 @@ impl<P: Producer> Drop for Receiver<P> {
         self.0.clone().notify();
     }
 }
-pub(crate) trait Hold { fn holding_thread(self) -> Self; }
-impl Hold for Body { fn holding_thread(self) -> Self { self } }

@@ -7,7 +7,6 @@ use std::ffi::{OsStr, OsString};
 use clap::builder::Resettable;
 use clap::{Arg, Parser};
 use gearshift::cli::{Settings, is_supervised};
-use gearshift::Bind;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -89,19 +88,11 @@ impl Program {
     /// The settings of applications.
     pub(crate) fn options(&self) -> Options {
         let (pool_refuses, cancels) = policies(&self.settings.config());
-        let first = self.settings.binds().into_iter().next();
-        let bind = match first {
-            Some(Bind::Tcp(address)) => address.rsplit_once(':').and_then(|(host, port)| {
-                Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
-            }),
-            _ => None,
-        };
         Options {
             root_path: self.root_path.trim_end_matches('/').to_owned(),
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
             pool_refuses,
             cancels,
-            bind,
         }
     }
 

@@ -43,15 +43,6 @@ pub(crate) struct Options {
     pub(crate) pool_refuses: bool,
     /// Whether the task of a client that has left is cancelled.
     pub(crate) cancels: bool,
-    /// The host and the port of the first listener, where the command line has them.
-    pub(crate) bind: Option<(String, u16)>,
-}
-
-impl Options {
-    /// The host and the port of the server, for requests that do not say it.
-    pub(crate) fn server(&self) -> (String, u16) {
-        self.bind.clone().unwrap_or_else(|| ("localhost".to_owned(), 80))
-    }
 }
 
 impl Process {
@@ -149,11 +140,13 @@ fn drop_attached(value: Py<PyAny>) {
 }
 
 fn serve(program: &Program, app: App) -> Status {
-    let is_event_loop = program.settings.backend().is_ok_and(|backend| !backend.threads_block());
+    let backend = program.settings.backend();
     cli::serve_with(&program.settings, app, |config: &mut Config| {
-        // More event loops would wait for the same interpreter.
-        if is_event_loop {
-            config.workers.get_or_insert(1);
+        // More event loops would wait for the same interpreter. One backend takes the number from elsewhere.
+        let mut one = config.clone();
+        one.workers.get_or_insert(1);
+        if backend.is_ok_and(|backend| backend.check(&one).is_ok()) {
+            *config = one;
         }
         config.thread_wrapper = Some(Arc::new(KeepAttached));
     })

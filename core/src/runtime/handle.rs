@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -170,6 +170,8 @@ struct Shared {
     stalls: Arc<Stalls>,
     access_log: Option<Arc<dyn AccessSink>>,
     connections: Arc<Connections>,
+    /// Set once, when the server begins.
+    endpoints: OnceLock<Vec<Endpoint>>,
     shutdown: Shutdown,
 }
 
@@ -193,6 +195,7 @@ impl Runtime {
             stalls: Arc::new(Stalls::new(engine.backend(), config.stall_threshold)),
             access_log: config.access_log_to.clone(),
             connections: Arc::default(),
+            endpoints: OnceLock::new(),
             shutdown,
             engine,
         }))
@@ -207,6 +210,26 @@ impl Runtime {
     #[inline]
     pub fn threads_block(&self) -> bool {
         self.0.engine.threads_block()
+    }
+
+    /// The addresses on which the server listens. Empty for a runtime without a server, as tests make it.
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::Request;
+    /// async fn where_am_i(request: Request) -> String {
+    ///     let first = request.runtime().endpoints().first();
+    ///     first.map(ToString::to_string).unwrap_or_default()
+    /// }
+    /// # drop(where_am_i);
+    /// ```
+    pub fn endpoints(&self) -> &[Endpoint] {
+        self.0.endpoints.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Sets what [`Runtime::endpoints`] returns. Later calls change nothing.
+    pub(crate) fn set_endpoints(&self, endpoints: Vec<Endpoint>) {
+        let _ = self.0.endpoints.set(endpoints);
     }
 
     /// Waits until the server begins to stop. The server then accepts no more connections, and requests in flight

@@ -93,6 +93,7 @@ fn serve(mut server: Server, app: App, workers: &mut impl Workers) -> Result<Rep
     let on_serving = server.take_on_serving();
     let (listeners, config, shutdown) = server.into_parts();
     let runtime = Runtime::new(workers.engine(), &config, shutdown.clone());
+    runtime.set_endpoints(listeners.iter().map(Listener::local).cloned().collect());
 
     // Starting.
     let parts = catch_unwind(AssertUnwindSafe(|| app.into_parts(runtime.clone())));

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use crate::asgi::event_loop::EventLoop;
 use crate::asgi::http::{Exchange, begin};
 use crate::asgi::{Shared, failed};
-use crate::channel::{Head, Hold, Producer, Receiver};
+use crate::channel::{Head, Producer, Receiver};
 use crate::errors::log_exception;
 
 /// The asyncio loops of the threads. There are as many as requests have run at the same time.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use gearshift::{Request, Runtime, Version};
+use gearshift::{Endpoint, Request, Runtime, Version};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -26,6 +26,19 @@ pub(crate) fn opens_websocket(request: &Request) -> bool {
         && fields.get("connection").is_some_and(|value| value.to_ascii_lowercase().windows(7).any(|part| part == b"upgrade"))
 }
 
+/// The address of the first listener: its host and port, its path, or `None`.
+fn server(py: Python<'_>, runtime: &Runtime) -> PyResult<Py<PyAny>> {
+    Ok(match runtime.endpoints().first() {
+        Some(Endpoint::Tcp(address)) => {
+            (address.ip().to_string(), address.port()).into_pyobject(py)?.into_any().unbind()
+        }
+        Some(Endpoint::Unix(path)) => {
+            (path.to_string_lossy().into_owned(), py.None()).into_pyobject(py)?.into_any().unbind()
+        }
+        None => py.None(),
+    })
+}
+
 /// The entries that are equal in all requests, and the names of fields.
 pub(crate) struct Template {
     http: Py<PyDict>,
@@ -36,7 +49,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    pub(crate) fn new(py: Python<'_>, _: &Runtime, options: &Options) -> PyResult<Template> {
+    pub(crate) fn new(py: Python<'_>, runtime: &Runtime, options: &Options) -> PyResult<Template> {
         let entries = |kind: &str| -> PyResult<Bound<'_, PyDict>> {
             let entries = PyDict::new(py);
             entries.set_item("type", kind)?;
@@ -47,12 +60,11 @@ impl Template {
             entries.set_item("root_path", &options.root_path)?;
             Ok(entries)
         };
-        let (host, port) = options.server();
         Ok(Template {
             http: entries("http")?.unbind(),
             websocket: entries("websocket")?.unbind(),
             root_path: options.root_path.clone(),
-            server: (host, port).into_pyobject(py)?.into_any().unbind(),
+            server: server(py, runtime)?,
             known: Mutex::default(),
         })
     }

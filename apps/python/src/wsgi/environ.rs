@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use gearshift::{Request, Runtime, Version};
+use gearshift::{Endpoint, Request, Runtime, Version};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -43,7 +43,7 @@ impl Template {
             entries: entries.unbind(),
             empty_input: Py::new(py, Input::empty())?,
             root_path: options.root_path.clone(),
-            server: options.server(),
+            server: server(runtime),
             known: Mutex::default(),
         })
     }
@@ -137,6 +137,14 @@ impl Template {
             known.insert(name.into(), key.clone().unbind());
         }
         key
+    }
+}
+
+/// The host and the port of the first listener.
+fn server(runtime: &Runtime) -> (String, u16) {
+    match runtime.endpoints().first() {
+        Some(Endpoint::Tcp(address)) => (address.ip().to_string(), address.port()),
+        _ => ("localhost".to_owned(), 80),
     }
 }
 

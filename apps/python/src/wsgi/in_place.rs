@@ -10,7 +10,6 @@ use pyo3::prelude::*;
 
 use crate::errors::log_exception;
 use crate::wsgi::{Shared, failed};
-use crate::channel::Hold;
 use crate::wsgi::call::{Called, Items, call, raised, route_of};
 
 /// Calls the application and returns its response. A streamed response holds the thread: its pieces are made on it.
