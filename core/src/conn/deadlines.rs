@@ -214,9 +214,9 @@ impl<T: Transport> Io<T> {
         }
     }
 
-    /// Whether a handler holds the thread of this connection, if threads block.
+    /// Whether a handler or the body of a response holds the thread of this connection, if threads block.
     fn holds_thread(&self) -> bool {
-        self.deadlines.handler.is_some() || self.has_body_reader
+        self.deadlines.handler.is_some() || self.has_body_reader || self.body_holds_thread
     }
 
     /// Records that `bytes` bytes were written. If the flush has waited, this ends its wait. The time of the next piece

@@ -166,7 +166,7 @@ impl<T: Transport> Future for Driving<T> {
                 Step::Read if this.io.with(|io| io.connection.is_head_begun()) => this.service.was_refused(),
                 _ => {}
             }
-            if !matches!(this.step, Step::Exchange(_)) {
+            if !matches!(this.step, Step::Exchange(..)) {
                 return this.end(cx);
             }
         }
@@ -191,12 +191,13 @@ impl<T: Transport> Future for Driving<T> {
 }
 
 impl<T> Driving<T> {
-    /// Whether the future of a handler is pending. A pending connection of a blocking backend keeps its
+    /// Whether the future of a handler is pending, or the response that holds its thread is not sent
+    /// ([`Body::holding_thread`](crate::Body::holding_thread)). A pending connection of a blocking backend keeps its
     /// thread while this returns true. After the connection was closed it returns true for a handler that was detached
     /// ([`OnDisconnect::Detach`](crate::OnDisconnect::Detach)).
     #[inline]
     pub fn is_handling(&self) -> bool {
-        matches!(self.step, Step::Handle(..) | Step::Detached(_))
+        matches!(self.step, Step::Handle(..) | Step::Exchange(_, true) | Step::Detached(_))
     }
 
     /// Drops everything that belongs to the connection. A detached handler stays.
@@ -304,11 +305,11 @@ impl<T: Transport> Driving<T> {
             Step::Read => return self.poll_read(cx),
             Step::Prepare(..) => return self.poll_prepare(cx),
             Step::Handle(..) => return self.poll_handler(cx),
-            Step::Exchange(exchange) => {
+            Step::Exchange(exchange, holds_thread) => {
                 // The record of the response has the route, and so has a report of a stall.
                 self.route.enter();
                 let polled = {
-                    let _role = StreamingRole::enter();
+                    let _role = (!*holds_thread).then(StreamingRole::enter);
                     let _entered = self.trace.enter();
                     exchange.as_mut().poll(cx)
                 };

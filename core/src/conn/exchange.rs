@@ -32,6 +32,9 @@ use crate::runtime::stall::RouteName;
 /// Bytes of a streamed response that are collected before they are written.
 const MIN_WRITE: usize = 16 * 1024;
 
+/// The number of pieces, each written before the next one is polled, after which a connection ends its turn.
+const MAX_PIECES_PER_TURN: u32 = 64;
+
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
 /// The connection after an exchange.
@@ -63,7 +66,10 @@ pub(crate) async fn exchange<T: Transport>(
         }
         discard(upgrade);
     }
-    owner.with(|io| io.connection.replace_invalid(&mut response));
+    owner.with(|io| {
+        io.connection.replace_invalid(&mut response);
+        io.body_holds_thread = response.body.holds_thread();
+    });
     let sent = match response.body.0 {
         BodyInner::Empty | BodyInner::Full(_) => {
             respond_whole(&mut owner, &service, &mut response);
@@ -75,6 +81,7 @@ pub(crate) async fn exchange<T: Transport>(
     sent.inspect_err(|_| service.was_cut_if_forced())?;
     owner.take_back();
     let IoOwner::Own(mut io) = owner else { return Err(Closed) };
+    io.body_holds_thread = false;
     io.spawn_after_flush(after);
     Ok(Exchanged::Http(io))
 }
@@ -129,8 +136,7 @@ async fn stream<T: Transport>(
     // Two kinds of bodies are polled before the head is sent. The body of the request may still fail, which a status
     // can report only before the head. Any body may read a request that expects 100 Continue, and 100 must be sent
     // before the final response.
-    let awaits_first =
-        matches!(response.body.0, BodyInner::Lease(_)) || owner.with(|io| io.connection.awaits_continue());
+    let awaits_first = response.body.is_lease() || owner.with(|io| io.connection.awaits_continue());
     let mut source = Source::new(std::mem::take(&mut response.body));
     if awaits_first && let Some(instead) = poll_fn(|cx| poll_first(owner, cx, service, &mut source)).await? {
         drop(source);
@@ -188,7 +194,7 @@ fn break_off<T: Transport>(owner: &mut IoOwner<T>) -> Poll<Result<bool, Closed>>
 
 /// Moves the body to the peer. The body is polled until [`Limits::output`](crate::Limits::output) bytes are queued,
 /// even while the peer receives nothing. A body that reads the request therefore still reads from a peer that sends
-/// everything before it receives.
+/// everything before it receives. A body that holds its thread is polled only when its last piece is written.
 fn poll_stream<T: Transport>(
     owner: &mut IoOwner<T>,
     cx: &mut Context<'_>,
@@ -196,13 +202,14 @@ fn poll_stream<T: Transport>(
     source: &mut Source,
 ) -> Poll<Result<bool, Closed>> {
     let limit = service.limits.output.max(1);
-    let mut max_queued = MIN_WRITE;
+    let mut max_queued = if source.holds_thread { limit } else { MIN_WRITE };
+    let mut written_pieces = 0;
     loop {
         if service.shutdown.phase() == Phase::Forced {
             return Poll::Ready(Err(Closed));
         }
         let mut starved = false;
-        while !starved && owner.with(|io| io.connection.write_queue.len()) < max_queued {
+        while !starved && owner.with(|io| io.connection.write_queue.len()) < source.max_queued(max_queued) {
             let (is_end, sent) = match source.poll_next(cx) {
                 Poll::Ready(Some(Some(Part::Data(piece)))) => (false, owner.with(|io| io.send(piece))),
                 Poll::Ready(Some(Some(Part::Trailers(trailers)))) => {
@@ -230,6 +237,13 @@ fn poll_stream<T: Transport>(
         match owner.poll_with(cx, |io, cx| io.poll_flush(cx, service))? {
             Poll::Ready(()) if starved => {
                 return owner.poll_with(cx, |io, cx| io.poll_peer_left(cx, service)).map(Err);
+            }
+            Poll::Ready(()) if source.holds_thread => {
+                written_pieces += 1;
+                if written_pieces >= MAX_PIECES_PER_TURN {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             Poll::Ready(()) => {}
             Poll::Pending if starved || max_queued == limit || owner.with(|io| io.has_yielded) => {

@@ -55,6 +55,8 @@ pub(crate) struct Io<T> {
     pub(crate) deadlines: Deadlines,
     /// Whether a handler that may read the body was called and has not responded.
     pub(crate) has_body_reader: bool,
+    /// Whether the body of the response that is sent holds the thread of this connection, if threads block.
+    pub(crate) body_holds_thread: bool,
     /// Whether a read or a write has failed, the deadline of a write has passed, or the system has recorded an error:
     /// the peer has left, or counts as having left. The system reports an error once, to a task that reads the body, to
     /// a cancel token or to a flush; the others learn it here.
@@ -83,6 +85,7 @@ impl<T: Transport> Io<T> {
             connection: service.new_connection(),
             deadlines: Deadlines::accepted(service),
             has_body_reader: false,
+            body_holds_thread: false,
             has_failed: false,
             is_cut: false,
             peer_check: None,

@@ -13,7 +13,7 @@
 //! | the same, and no read is possible: the peer has ended its sending side, the read-ahead is full, or the request's body is unread | a check after 250 ms, then after pauses that double up to 4 s: reads the socket's error, looks for the end behind the unread bytes, and sends a probe to a peer that has ended |
 //! | the next piece of a streamed response is pending, and the peer has ended its sending side | the connection ends after [`Config::half_closed_timeout`](crate::Config::half_closed_timeout). The time starts again with each byte that is written, or read from the request's body |
 //! | a request has waited long for a thread and its peer has ended its sending side | a probe, and 10 ms for the reset, before the handler begins |
-//! | a handler holds its thread, on a blocking backend | [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled) reads ahead, and probes a peer that has ended its sending side |
+//! | a handler holds its thread, on a blocking backend | [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled) reads ahead, and probes a peer that has ended its sending side. If a response has begun, the peer counts as having left after [`Config::half_closed_timeout`](crate::Config::half_closed_timeout) |
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -134,8 +134,8 @@ impl<T: Transport> Io<T> {
         matches!(self.poll_flush(cx, service), Poll::Ready(Err(_)))
     }
 
-    /// Returns whether the peer has left, for a handler that holds its thread. `probed` is the time of the last probe,
-    /// or the time when the end of the peer's sending side was seen.
+    /// Returns whether the peer has left, for a handler or a body that holds its thread. `probed` is the time of the last
+    /// probe, or the time when the end of the peer's sending side was seen.
     pub(crate) fn check_from_handler(
         &mut self,
         probed: &mut Option<Instant>,
@@ -146,7 +146,14 @@ impl<T: Transport> Io<T> {
         if (may_read && self.read_ahead(service).is_err()) || self.has_left() {
             return true;
         }
-        if !self.has_peer_ended() || !self.may_probe() {
+        if !self.has_peer_ended() {
+            return false;
+        }
+        if self.connection.is_response_begun() {
+            self.wait_for_piece(service);
+            return self.is_piece_late(service);
+        }
+        if !self.may_probe() {
             return false;
         }
         let now = service.clock.now();

@@ -80,6 +80,8 @@ pub(crate) enum Inner {
     Trailed(Box<Trailed>),
     Lease(Arc<dyn BodySource>),
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>),
+    /// A body of [`Body::holding_thread`], which is neither in memory nor another one of these.
+    Holding(Box<Body>),
 }
 
 /// The end of a body that has trailers.
@@ -179,12 +181,76 @@ impl Body {
     where
         F: Future<Output = Option<Result<HeaderMap, BodyError>>> + Send + 'static,
     {
-        Body(Inner::Stream(Box::pin(WithTrailers {
-            body: self,
+        let (body, holds_thread) = self.into_parts();
+        let with_trailers = Body(Inner::Stream(Box::pin(WithTrailers {
+            body,
             has_body_ended: false,
             earlier: None,
             trailers: Some(Box::pin(trailers)),
-        })))
+        })));
+        if holds_thread { with_trailers.holding_thread() } else { with_trailers }
+    }
+
+    /// Makes the response with this body hold the thread of its request on a blocking backend, as its handler has done,
+    /// until the body has ended or the connection has ended. The thread that has called the handler polls and drops the
+    /// body, and begins no other request before that. The body may therefore block in its poll: in
+    /// [`Runtime::block_on`](crate::Runtime::block_on), for example to read the body of the request, or in foreign code.
+    /// Work that it offloads runs on this thread, and [`CancelToken::is_cancelled`](crate::CancelToken::is_cancelled)
+    /// looks for the peer, as in a handler.
+    ///
+    /// On every backend each piece is written before the next one is polled. While the peer receives nothing, the body
+    /// is not polled. The head leaves with the first piece, or when the body is pending for the first time.
+    ///
+    /// The threads of an event loop drive other connections while the body is pending. The poll must not block there.
+    /// Over HTTP/2 the pieces are passed on as they come. A body in memory holds no thread.
+    ///
+    /// A slow peer holds the thread, too: for [`Config::write_timeout`](crate::Config::write_timeout) without progress,
+    /// and no longer than [`Config::min_rate`](crate::Config::min_rate) allows for each piece. A body that another type
+    /// wraps, such as a layer of tower, holds no thread, so this is the last step of a response.
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// use std::io::{BufRead, BufReader};
+    /// use std::fs::File;
+    ///
+    /// use futures_lite::stream;
+    /// use gearshift::{Body, Request, Response};
+    ///
+    /// /// Sends the lines of a file, which are read by blocking calls on the thread of the request.
+    /// fn lines(_: Request) -> std::io::Result<Response> {
+    ///     let lines = BufReader::new(File::open("/etc/services")?).lines();
+    ///     let body = Body::from_stream(stream::iter(lines.map(|line| line.map(|line| (line + "\n").into()))));
+    ///     Ok(Response::new(body.holding_thread()))
+    /// }
+    /// # drop(lines);
+    /// ```
+    #[must_use]
+    pub fn holding_thread(self) -> Body {
+        match self.0 {
+            Inner::Lease(_) | Inner::Stream(_) => Body(Inner::Holding(Box::new(self))),
+            Inner::Empty | Inner::Full(_) | Inner::Trailed(_) | Inner::Holding(_) => self,
+        }
+    }
+
+    /// Whether this is a body of [`Body::holding_thread`].
+    pub(crate) fn holds_thread(&self) -> bool {
+        matches!(self.0, Inner::Holding(_))
+    }
+
+    /// The body itself, and whether it holds the thread.
+    pub(crate) fn into_parts(self) -> (Body, bool) {
+        match self.0 {
+            Inner::Holding(body) => (*body, true),
+            _ => (self, false),
+        }
+    }
+
+    /// Whether this is the body of a request that is read from its connection.
+    pub(crate) fn is_lease(&self) -> bool {
+        match &self.0 {
+            Inner::Holding(body) => body.is_lease(),
+            body => matches!(body, Inner::Lease(_)),
+        }
     }
 
     /// Waits for the next piece of the body; returns `None` at the end.
@@ -257,6 +323,7 @@ impl Body {
             Inner::Trailed(_) => None,
             Inner::Lease(source) => source.remaining(),
             Inner::Stream(body) => body.size_hint().exact(),
+            Inner::Holding(body) => body.remaining(),
         }
     }
 
@@ -320,6 +387,7 @@ impl Body {
                 _ => Poll::Ready(None),
             },
             Inner::Lease(source) => source.poll_part(cx),
+            Inner::Holding(body) => body.poll_part(cx),
             Inner::Stream(body) => loop {
                 let Some(frame) = ready!(body.as_mut().poll_frame(cx)?) else { return Poll::Ready(None) };
                 match frame.into_data() {
@@ -345,6 +413,7 @@ impl fmt::Debug for Body {
             Inner::Trailed(end) => write!(f, "Body({} bytes and trailers)", end.data.len()),
             Inner::Lease(_) => write!(f, "Body(arriving, {:?} left)", self.remaining()),
             Inner::Stream(_) => write!(f, "Body(stream, {:?} left)", self.remaining()),
+            Inner::Holding(body) => body.fmt(f),
         }
     }
 }

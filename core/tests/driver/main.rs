@@ -10,6 +10,7 @@ mod counts;
 mod deadlines;
 mod exchanges;
 mod half_closed;
+mod holding;
 mod rates;
 mod stalls;
 mod stops;

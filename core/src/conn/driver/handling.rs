@@ -76,7 +76,7 @@ impl<T: Transport> Driving<T> {
 
     /// Begins a lease of the connection, which lasts until the handler has answered. A request with an unread body
     /// reads it through the lease. On a blocking backend the cancel tokens also use the lease, to check the peer while
-    /// the handler holds the thread.
+    /// the handler, or the body of its response, holds the thread.
     #[inline(never)]
     fn lend(&mut self, request: Option<&mut Request>) {
         let (service, IoOwner::Own(mut io)) = (&self.service, self.io.take()) else { return };
@@ -229,9 +229,13 @@ impl<T: Transport> Driving<T> {
             self.io = IoOwner::Gone;
             return;
         }
+        let holds_thread = response.body.holds_thread() && self.service.threads_block();
+        if holds_thread && matches!(self.io, IoOwner::Own(_)) {
+            self.lend(None);
+        }
         let response = std::mem::replace(response, Response::new(Body::empty()));
         let exchange = exchange(self.io.take(), self.service.clone(), response);
-        self.step = Step::Exchange(Box::pin(exchange));
+        self.step = Step::Exchange(Box::pin(exchange), holds_thread);
     }
 
     /// Counts an answered request. Ends the turn after `Limits::pipeline` requests, and flushes after `Limits::output`

@@ -30,8 +30,9 @@ pub(super) enum Step<T> {
     Prepare(Request, Option<BoxFuture<()>>),
     /// `OnDisconnect` is the policy for a peer that leaves.
     Handle(BoxFuture<Response>, OnDisconnect),
-    /// The future of an [`exchange`](crate::conn::exchange), which owns the transport.
-    Exchange(BoxFuture<Result<Exchanged<T>, Closed>>),
+    /// The future of an [`exchange`](crate::conn::exchange), which owns the transport, and whether it holds its thread:
+    /// on a blocking backend, for a body of [`Body::holding_thread`](crate::Body::holding_thread).
+    Exchange(BoxFuture<Result<Exchanged<T>, Closed>>, bool),
     /// The number of bytes that the lingering close may still read.
     Linger(u64),
     /// The future of a detached handler. It does not panic.

@@ -13,13 +13,24 @@ use crate::runtime::stall::RouteName;
 /// A response body, of which the first part may be polled before the head is sent.
 pub(crate) struct Source {
     body: Contained<Body>,
+    /// Whether this is a body of [`Body::holding_thread`].
+    pub(crate) holds_thread: bool,
+    /// Whether [`Source::poll_next`] was called.
+    is_begun: bool,
     /// The first part, once [`Source::poll_first`] has received it. `Some(None)` is the end of the body.
     first: Option<Option<Part>>,
 }
 
 impl Source {
     pub(crate) fn new(body: Body) -> Source {
-        Source { body: Contained::new(body), first: None }
+        let (body, holds_thread) = body.into_parts();
+        Source { body: Contained::new(body), holds_thread, is_begun: false, first: None }
+    }
+
+    /// The number of queued bytes from which on the body is not polled, if that is `max` for other bodies. A body that
+    /// holds its thread is polled when everything before is written. Its first part leaves with the head.
+    pub(crate) fn max_queued(&self, max: usize) -> usize {
+        if self.holds_thread && self.is_begun { 1 } else { max }
     }
 
     /// The number of bytes that [`Source::poll_next`] has yet to return, if the body knows its length. A body that has
@@ -50,6 +61,7 @@ impl Source {
     /// Returns the next part. `Some(None)` and trailers are the end of the body, after which this must not be called
     /// again. `None` means that the body has failed or panicked, which is logged.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<Part>>> {
+        self.is_begun = true;
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }

@@ -105,7 +105,9 @@ impl Exchange {
     /// Takes the body of `response`. If the body fails before the head, `response` is replaced by the one to send
     /// instead.
     async fn content(&mut self, respond: &Responder, response: &mut Response) -> Result<Content, End> {
-        let body = match std::mem::take(&mut response.body).0 {
+        // No request holds a thread here.
+        let (body, _) = std::mem::take(&mut response.body).into_parts();
+        let body = match body.0 {
             BodyInner::Empty => return Ok(Content::Whole(Bytes::new())),
             BodyInner::Full(bytes) => return Ok(Content::Whole(bytes)),
             body => body,
