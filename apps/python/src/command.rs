@@ -81,7 +81,6 @@ impl Program {
         options.set_item("loop", event_loop)?;
         options.set_item("reload", reload)?;
         options.set_item("reload_dirs", reload_dir)?;
-        options.set_item("grace", self.settings.config().graceful_timeout.as_secs_f64())?;
         Ok(options)
     }
 
@@ -93,6 +92,7 @@ impl Program {
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
             pool_refuses,
             cancels,
+            grace: self.settings.config().graceful_timeout,
         }
     }
 

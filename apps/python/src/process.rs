@@ -7,9 +7,9 @@
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use gearshift::cli::{self, Status};
@@ -30,6 +30,8 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Process {
     python: Py<PyAny>,
     options: Options,
+    /// When the server has begun to stop.
+    stopping: OnceLock<Instant>,
 }
 
 /// The settings that applications need.
@@ -43,11 +45,19 @@ pub(crate) struct Options {
     pub(crate) pool_refuses: bool,
     /// Whether the task of a client that has left is cancelled.
     pub(crate) cancels: bool,
+    /// The time for a stop.
+    pub(crate) grace: Duration,
 }
 
 impl Process {
     pub(crate) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The time that is left for a stop.
+    fn time_left(&self) -> Duration {
+        let stopping = self.stopping.get().map(Instant::elapsed).unwrap_or_default();
+        self.options.grace.saturating_sub(stopping)
     }
 
     /// Ends the process, because the application has raised `SystemExit` or `KeyboardInterrupt`.
@@ -61,12 +71,13 @@ impl Process {
     pub(crate) async fn order<T: Send + 'static>(
         &self,
         name: &'static str,
+        argument: f64,
         read: fn(&Bound<'_, PyAny>) -> PyResult<T>,
     ) -> Result<T, BoxError> {
         let (sender, receiver) = oneshot::channel();
         Python::attach(|py| {
             let reply = Reply(Mutex::new(Some(sender)));
-            self.python.bind(py).call_method1(name, (reply,)).map(drop)
+            self.python.bind(py).call_method1(name, (reply, argument)).map(drop)
         })
         .map_err(|error| error.to_string())?;
         let value = receiver.await.map_err(|_| "the main thread of Python has ended")??;
@@ -112,7 +123,7 @@ pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> Py
         process.bind(py).call_method0("supervise")?;
     }
     let python = process.clone_ref(py);
-    let process = Arc::new(Process { python: process, options: program.options() });
+    let process = Arc::new(Process { python: process, options: program.options(), stopping: OnceLock::new() });
     let ended = python.clone_ref(py);
     let spawned = thread::Builder::new().name("server".to_owned()).spawn(move || {
         let app = application(process);
@@ -157,7 +168,7 @@ fn application(process: Arc<Process>) -> App {
     let stopping = process.clone();
     App::start(move |runtime: Runtime| start(runtime, process))
         .on_stop(move || async move {
-            if let Err(error) = stopping.order("stop", |_| Ok(())).await {
+            if let Err(error) = stopping.order("stop", stopping.time_left().as_secs_f64(), |_| Ok(())).await {
                 log::error!("the application did not stop: {error}");
             }
         })
@@ -165,8 +176,14 @@ fn application(process: Arc<Process>) -> App {
 
 /// Starts the application.
 async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handler>, BoxError> {
+    let (watched, watching) = (process.clone(), runtime.clone());
+    let watch = async move {
+        watching.stopping().await;
+        let _ = watched.stopping.set(Instant::now());
+    };
+    runtime.spawn(watch).detach();
     let name = if runtime.threads_block() { "start_on_threads" } else { "start_on_event_loop" };
-    let started = process.order(name, |started| Ok(started.clone().unbind())).await?;
+    let started = process.order(name, 0.0, |started| Ok(started.clone().unbind())).await?;
     Python::attach(|py| {
         let started = started.bind(py);
         let app = started.getattr("app")?.unbind();

@@ -9,6 +9,8 @@ from typing import Any
 from gearshift._gearshift import Crossing
 from gearshift.lifespan import Lifespan
 
+# The share of the time for a stop in which tasks may end. The rest is for the stop of the application.
+SHARE_OF_TASKS = 0.7
 # The time in seconds that cancelled tasks have to end, at the stop of a loop.
 CANCEL_TIMEOUT = 1.0
 
@@ -50,10 +52,9 @@ class EventLoop:
             self.loop.add_reader(self.crossing.fileno(), self.crossing.drain)
 
     async def stop(self, grace: float) -> None:
-        """Waits for the tasks of requests, up to `grace` seconds, and runs the stop of the application."""
-        others = self._tasks()
-        if others:
-            await asyncio.wait(others, timeout=grace)
+        """Waits for the tasks of requests, and runs the stop of the application, within `grace` seconds."""
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=grace * SHARE_OF_TASKS)
         for task in self._tasks():
             task.cancel()
         if tasks := self._tasks():

@@ -65,21 +65,21 @@ class Process:
 
     # The orders.
 
-    def start_on_threads(self, reply: Any) -> None:
+    def start_on_threads(self, reply: Any, _: float) -> None:
         """Starts the application for a backend whose threads block."""
         self._orders.put(lambda: self._start(reply, on_threads=True))
 
-    def start_on_event_loop(self, reply: Any) -> None:
+    def start_on_event_loop(self, reply: Any, _: float) -> None:
         """Starts the application for an event loop."""
         self._orders.put(lambda: self._start(reply, on_threads=False))
 
-    def start_websockets(self, reply: Any) -> None:
+    def start_websockets(self, reply: Any, _: float) -> None:
         """Starts the loop for WebSockets, for a backend whose threads block."""
         self._order(lambda: self._start_websockets(reply))
 
-    def stop(self, reply: Any) -> None:
-        """Stops the application."""
-        self._order(lambda: self._stop(reply))
+    def stop(self, reply: Any, grace: float) -> None:
+        """Stops the application within `grace` seconds."""
+        self._order(lambda: self._stop(reply, grace))
 
     def end(self, status: int) -> None:
         """Ends the main thread."""
@@ -180,24 +180,24 @@ class Process:
         if self._main is not None:
             self._main.loop.stop()
 
-    def _stop(self, reply: Any) -> None:
+    def _stop(self, reply: Any, grace: float) -> None:
         main = self._main
         if main is None:
-            self._stop_others(reply)
+            self._stop_others(reply, grace)
             return
 
         async def stop() -> None:
             try:
-                await main.stop(self._options["grace"])
+                await main.stop(grace)
             finally:
                 main.loop.stop()
 
-        self._orders.put(lambda: self._stop_others(reply))
+        self._orders.put(lambda: self._stop_others(reply, grace))
         self._stopping = main.loop.create_task(stop())
 
-    def _stop_others(self, reply: Any) -> None:
+    def _stop_others(self, reply: Any, grace: float) -> None:
         for event_loop in self._others:
-            event_loop.loop.run_until_complete(event_loop.stop(self._options["grace"]))
+            event_loop.loop.run_until_complete(event_loop.stop(grace))
             event_loop.close()
         reply.ok(None)
 

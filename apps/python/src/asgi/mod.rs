@@ -33,7 +33,9 @@ pub(crate) mod websocket;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gearshift::{Answer, BoxError, Handler, IntoResponse, Request, Response, Runtime, StatusCode};
+use gearshift::{
+    Answer, BoxError, Handler, IntoResponse, OnDisconnect, Request, Response, Runtime, StatusCode,
+};
 use pyo3::prelude::*;
 
 use crate::asgi::crossing::Event;
@@ -92,12 +94,16 @@ impl Asgi {
 impl Handler for Asgi {
     fn call(&self, request: Request) -> Answer {
         let shared = &self.0;
+        // The future is dropped when the client has left. The task of the application learns it, and runs on.
+        let options = OnDisconnect::Cancel.into();
         if opens_websocket(&request) {
-            return Answer::later(websocket::respond(shared.clone(), request));
+            return Answer::Later(Box::pin(websocket::respond(shared.clone(), request)), options);
         }
         match (&shared.loops, shared.main()) {
             (Some(loops), _) => Answer::Ready(in_place::respond(shared, loops, request)),
-            (None, Some(main)) => Answer::later(across(shared.clone(), main, request)),
+            (None, Some(main)) => {
+                Answer::Later(Box::pin(across(shared.clone(), main, request)), options)
+            }
             (None, None) => failed(StatusCode::INTERNAL_SERVER_ERROR).into(),
         }
     }
@@ -125,7 +131,7 @@ impl Shared {
         if let Some(main) = self.main() {
             return Ok(main);
         }
-        let started = self.process.order("start_websockets", |started| EventLoop::new(started)).await?;
+        let started = self.process.order("start_websockets", 0.0, |started| EventLoop::new(started)).await?;
         let mut main = self.main.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(main.get_or_insert_with(|| Arc::new(started)).clone())
     }
