@@ -69,8 +69,9 @@ pub(crate) struct Program {
 impl Program {
     /// The settings of the Python side.
     pub(crate) fn python_options<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let Program { app, interface, factory, app_dir, chdir, lifespan, event_loop, reload, reload_dir, .. } =
-            self;
+        let Program {
+            app, interface, factory, app_dir, chdir, lifespan, event_loop, reload, reload_dir, ..
+        } = self;
         let options = PyDict::new(py);
         options.set_item("app", app.as_deref().unwrap_or_default())?;
         options.set_item("interface", interface)?;
@@ -116,6 +117,8 @@ fn known_name(flag: Arg) -> Arg {
         "max_requests" => flag.long("max-requests-per-connection"),
         "graceful_timeout" => flag.alias("timeout-graceful-shutdown"),
         "keep_alive" => flag.alias("timeout-keep-alive"),
+        "tls_cert" => flag.aliases(["certfile", "ssl-certfile"]),
+        "tls_key" => flag.aliases(["keyfile", "ssl-keyfile"]),
         "access_log" => flag.alias("access-logfile"),
         _ => flag,
     }

@@ -42,7 +42,10 @@ pub(crate) fn add_field(response: &mut Response, name: &[u8], value: &[u8]) -> P
     let name = HeaderName::from_bytes(name)
         .map_err(|_| PyValueError::new_err(format!("{:?} is not the name of a field", text_of(name))))?;
     let value = HeaderValue::from_bytes(trimmed(value)).map_err(|_| {
-        PyValueError::new_err(format!("the value of {name} has characters that are not allowed: {:?}", text_of(value)))
+        PyValueError::new_err(format!(
+            "the value of {name} has characters that are not allowed: {:?}",
+            text_of(value)
+        ))
     })?;
     if !is_hop_by_hop(&name) {
         let without = Response::status_only(response.status());

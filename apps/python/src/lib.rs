@@ -12,9 +12,6 @@
 //!
 //! The Python half is in `python/gearshift/`: it finds the application, runs the asyncio loop, and runs the lifespan
 //! protocol.
-//!
-//! No file contains `unsafe`. A test reads the source for it, because the lint would also reject the code that the
-//! macros of pyo3 expand to.
 
 mod asgi;
 mod attach;

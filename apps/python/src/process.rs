@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use gearshift::cli::{self, Status};
-use gearshift::{App, BoxError, Config, Handler, OnDisconnect, Overload, Runtime};
+use gearshift::{App, BoxError, Config, Endpoint, Handler, OnDisconnect, Overload, Runtime};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use crate::asgi::Asgi;
 use crate::attach::KeepAttached;
@@ -54,6 +55,20 @@ impl Process {
         &self.options
     }
 
+    /// Tells the Python side the addresses of the listeners.
+    fn listening(&self, runtime: &Runtime) -> PyResult<()> {
+        Python::attach(|py| {
+            let addresses = PyList::empty(py);
+            for endpoint in runtime.endpoints() {
+                match endpoint {
+                    Endpoint::Tcp(address) => addresses.append((address.ip().to_string(), address.port()))?,
+                    Endpoint::Unix(path) => addresses.append(path.to_string_lossy())?,
+                }
+            }
+            self.python.bind(py).call_method1("listening", (addresses,)).map(drop)
+        })
+    }
+
     /// The time that is left for a stop.
     fn time_left(&self) -> Duration {
         let stopping = self.stopping.get().map(Instant::elapsed).unwrap_or_default();
@@ -87,7 +102,9 @@ impl Process {
 
 /// How the Python side answers an order. Called once.
 #[pyclass(frozen, module = "gearshift")]
-pub(crate) struct Reply(Mutex<Option<oneshot::Sender<Result<Py<PyAny>, String>>>>);
+pub(crate) struct Reply(Mutex<Option<Sender>>);
+
+type Sender = oneshot::Sender<Result<Py<PyAny>, String>>;
 
 #[pymethods]
 impl Reply {
@@ -123,7 +140,8 @@ pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> Py
         process.bind(py).call_method0("supervise")?;
     }
     let python = process.clone_ref(py);
-    let process = Arc::new(Process { python: process, options: program.options(), stopping: OnceLock::new() });
+    let process =
+        Arc::new(Process { python: process, options: program.options(), stopping: OnceLock::new() });
     let ended = python.clone_ref(py);
     let spawned = thread::Builder::new().name("server".to_owned()).spawn(move || {
         let app = application(process);
@@ -166,12 +184,11 @@ fn serve(program: &Program, app: App) -> Status {
 /// The application of this process: its start asks the main thread to import it.
 fn application(process: Arc<Process>) -> App {
     let stopping = process.clone();
-    App::start(move |runtime: Runtime| start(runtime, process))
-        .on_stop(move || async move {
-            if let Err(error) = stopping.order("stop", stopping.time_left().as_secs_f64(), |_| Ok(())).await {
-                log::error!("the application did not stop: {error}");
-            }
-        })
+    App::start(move |runtime: Runtime| start(runtime, process)).on_stop(move || async move {
+        if let Err(error) = stopping.order("stop", stopping.time_left().as_secs_f64(), |_| Ok(())).await {
+            log::error!("the application did not stop: {error}");
+        }
+    })
 }
 
 /// Starts the application.
@@ -182,6 +199,7 @@ async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handle
         let _ = watched.stopping.set(Instant::now());
     };
     runtime.spawn(watch).detach();
+    process.listening(&runtime).map_err(|error| error.to_string())?;
     let name = if runtime.threads_block() { "start_on_threads" } else { "start_on_event_loop" };
     let started = process.order(name, 0.0, |started| Ok(started.clone().unbind())).await?;
     Python::attach(|py| {

@@ -57,9 +57,7 @@ pub fn check_event_loop(backend: &'static str, config: &Config) -> Result<(), Se
         None => Ok(()),
         Some(_) => Err(ServeError::Setting {
             backend,
-            reason:
-                "has no pool of threads, so --threads cannot be set; --workers sets the number of event loops"
-                    .into(),
+            reason: "has no pool of threads, so --threads cannot be set".into(),
         }),
     }
 }

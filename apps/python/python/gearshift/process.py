@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from gearshift import loading, reload
+from gearshift import fork, loading, reload
 from gearshift.asgi import EventLoop
 from gearshift.lifespan import StartError
 
@@ -62,6 +62,10 @@ class Process:
         while (order := self._orders.get()) is not None:
             order()
         return self._status if self._exit_status is None else self._exit_status
+
+    def listening(self, addresses: list[tuple[str, int] | str]) -> None:
+        """Takes the addresses of the listeners, before the application starts."""
+        fork.close_sockets_after_fork(addresses)
 
     # The orders.
 

@@ -71,7 +71,12 @@ impl EventLoop {
     }
 
     /// Calls a function without arguments after `seconds`.
-    pub(crate) fn call_later(&self, py: Python<'_>, seconds: f64, function: Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn call_later(
+        &self,
+        py: Python<'_>,
+        seconds: f64,
+        function: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         self.call_later.bind(py).call1((seconds, function)).map(drop)
     }
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
-use gearshift::{Body, BodyError, CancelToken, HeaderMap, IntoResponse, Request, Response, Runtime, StatusCode};
+use gearshift::{
+    Body, BodyError, CancelToken, HeaderMap, IntoResponse, Request, Response, Runtime, StatusCode,
+};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -54,8 +56,8 @@ struct State {
     in_place: Option<(Runtime, CancelToken)>,
     /// Whether a check of the client is scheduled.
     is_checking: bool,
-    /// The method and the path, for the log.
-    route: String,
+    /// The request, whose method and path the log shows.
+    request: Option<Request>,
 }
 
 /// The state of the response.
@@ -95,7 +97,7 @@ impl Exchange {
                 has_ended: false,
                 in_place: None,
                 is_checking: false,
-                route: String::new(),
+                request: None,
             }),
         }
     }
@@ -149,7 +151,7 @@ impl Exchange {
 
     /// Answers a request whose body cannot be read.
     fn break_off(&self, state: &mut State, error: BodyError) {
-        log::debug!("{}: {error}", state.route);
+        log::debug!("{}: {error}", route(state.request.as_ref()));
         state.body = None;
         match std::mem::replace(&mut state.phase, Phase::Done) {
             Phase::Start | Phase::Head(..) => self.channel.begin(Head::Whole(error.into_response())),
@@ -217,7 +219,7 @@ impl Exchange {
             return;
         }
         let (phase, task) = (std::mem::replace(&mut state.phase, Phase::Done), state.task.take());
-        let route = std::mem::take(&mut state.route);
+        let request = state.request.take();
         (state.body, state.in_place) = (None, None);
         drop(state);
         drop(task);
@@ -227,8 +229,14 @@ impl Exchange {
             None if is_complete || has_left => {}
             Some(error) if asks_to_exit(py, error) => {}
             Some(error) if has_left && is_expected(py, error) => {}
-            Some(error) => log_exception(py, &format!("an exception in the application, for {route}"), error),
-            None => log::error!("the application has returned before its response was complete, for {route}"),
+            Some(error) => {
+                let route = route(request.as_ref());
+                log_exception(py, &format!("an exception in the application, for {route}"), error);
+            }
+            None => {
+                let route = route(request.as_ref());
+                log::error!("the application has returned before its response was complete, for {route}");
+            }
         }
         let status = error.map_or(StatusCode::INTERNAL_SERVER_ERROR, |error| status_of(py, error));
         match phase {
@@ -289,6 +297,11 @@ impl Exchange {
         }
         Ok(())
     }
+}
+
+/// The method and the path of a request, for the log.
+fn route(request: Option<&Request>) -> String {
+    request.map_or_else(String::new, |request| format!("{} {}", request.method(), request.path()))
 }
 
 /// Why a message cannot be sent now.
@@ -470,18 +483,17 @@ impl Drop for HttpExchange {
 
 /// Calls the application for a request, in a task of the loop.
 pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, exchange: &Arc<Exchange>) {
-    let route = format!("{} {}", request.method(), request.path());
-    let mut begun = || -> PyResult<()> {
+    let begun = || -> PyResult<()> {
         let event_loop = &exchange.event_loop;
         let scope = shared.template.http(py, &request, event_loop)?;
         let body = std::mem::take(request.body_mut());
         {
             let mut state = exchange.lock(py);
-            state.route.clone_from(&route);
             state.body = Some(body);
             if event_loop.is_in_place() {
                 state.in_place = Some((shared.runtime.clone(), request.cancel_token()));
             }
+            state.request = Some(request);
         }
         let python = Py::new(py, HttpExchange { exchange: exchange.clone(), shared: shared.clone() })?;
         let coroutine = shared.run.bind(py).call1((&shared.app, scope, python))?;
@@ -496,7 +508,6 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, 
         Ok(())
     };
     if let Err(error) = begun() {
-        exchange.lock(py).route = route;
         exchange.end(py, Some(&error));
     }
 }

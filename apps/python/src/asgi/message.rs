@@ -36,8 +36,9 @@ impl Message {
             "http.response.start" => {
                 let status = required(message, intern!(py, "status"))?.extract()?;
                 let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
-                let status =
-                    status.ok_or_else(|| PyValueError::new_err("the status of a response is a number from 200 to 999"))?;
+                let status = status.ok_or_else(|| {
+                    PyValueError::new_err("the status of a response is a number from 200 to 999")
+                })?;
                 let mut response = Response::status_only(status);
                 for_each_field(message, |name, value| add_field(&mut response, name, value))?;
                 Ok(Message::Start(response, flag(message, intern!(py, "trailers"))?))

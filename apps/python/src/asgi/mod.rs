@@ -101,9 +101,7 @@ impl Handler for Asgi {
         }
         match (&shared.loops, shared.main()) {
             (Some(loops), _) => Answer::Ready(in_place::respond(shared, loops, request)),
-            (None, Some(main)) => {
-                Answer::Later(Box::pin(across(shared.clone(), main, request)), options)
-            }
+            (None, Some(main)) => Answer::Later(Box::pin(across(shared.clone(), main, request)), options),
             (None, None) => failed(StatusCode::INTERNAL_SERVER_ERROR).into(),
         }
     }
@@ -131,7 +129,7 @@ impl Shared {
         if let Some(main) = self.main() {
             return Ok(main);
         }
-        let started = self.process.order("start_websockets", 0.0, |started| EventLoop::new(started)).await?;
+        let started = self.process.order("start_websockets", 0.0, EventLoop::new).await?;
         let mut main = self.main.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(main.get_or_insert_with(|| Arc::new(started)).clone())
     }

@@ -23,7 +23,9 @@ const MAX_KNOWN_NAMES: usize = 256;
 pub(crate) fn opens_websocket(request: &Request) -> bool {
     let fields = request.headers();
     fields.get("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
-        && fields.get("connection").is_some_and(|value| value.to_ascii_lowercase().windows(7).any(|part| part == b"upgrade"))
+        && fields
+            .get("connection")
+            .is_some_and(|value| value.to_ascii_lowercase().windows(7).any(|part| part == b"upgrade"))
 }
 
 /// The address of the first listener: its host and port, its path, or `None`.
@@ -43,6 +45,7 @@ fn server(py: Python<'_>, runtime: &Runtime) -> PyResult<Py<PyAny>> {
 pub(crate) struct Template {
     http: Py<PyDict>,
     websocket: Py<PyDict>,
+    http_extensions: Py<PyDict>,
     root_path: String,
     server: Py<PyAny>,
     known: Mutex<HashMap<Box<str>, Py<PyBytes>>>,
@@ -60,10 +63,14 @@ impl Template {
             entries.set_item("root_path", &options.root_path)?;
             Ok(entries)
         };
+        let http_extensions = PyDict::new(py);
+        http_extensions.set_item("http.response.trailers", PyDict::new(py))?;
+        http_extensions.set_item("http.response.pathsend", PyDict::new(py))?;
         Ok(Template {
             http: entries("http")?.unbind(),
             websocket: entries("websocket")?.unbind(),
             root_path: options.root_path.clone(),
+            http_extensions: http_extensions.unbind(),
             server: server(py, runtime)?,
             known: Mutex::default(),
         })
@@ -77,15 +84,7 @@ impl Template {
         event_loop: &EventLoop,
     ) -> PyResult<Bound<'py, PyDict>> {
         let scope = self.http.bind(py).copy()?;
-        let extensions = PyDict::new(py);
-        for name in [
-            intern!(py, "http.response.trailers"),
-            intern!(py, "http.response.pathsend"),
-            intern!(py, "http.response.zerocopysend"),
-        ] {
-            extensions.set_item(name, PyDict::new(py))?;
-        }
-        scope.set_item(intern!(py, "extensions"), extensions)?;
+        scope.set_item(intern!(py, "extensions"), self.http_extensions.bind(py).copy()?)?;
         let method = match request.method().as_str() {
             "GET" => intern!(py, "GET").clone(),
             "POST" => intern!(py, "POST").clone(),
@@ -93,7 +92,10 @@ impl Template {
         };
         scope.set_item(intern!(py, "method"), method)?;
         let is_https = request.client().scheme() == "https";
-        scope.set_item(intern!(py, "scheme"), if is_https { intern!(py, "https") } else { intern!(py, "http") })?;
+        scope.set_item(
+            intern!(py, "scheme"),
+            if is_https { intern!(py, "https") } else { intern!(py, "http") },
+        )?;
         self.complete(py, &scope, request, event_loop)?;
         Ok(scope)
     }
@@ -111,7 +113,8 @@ impl Template {
         scope.set_item("extensions", extensions)?;
         let is_https = request.client().scheme() == "https";
         scope.set_item("scheme", if is_https { "wss" } else { "ws" })?;
-        let offered = request.headers().get_all("sec-websocket-protocol").collect::<Vec<_>>().join(&b','.clone());
+        let offered =
+            request.headers().get_all("sec-websocket-protocol").collect::<Vec<_>>().join(&b','.clone());
         let offered = String::from_utf8_lossy(&offered);
         let names = offered.split(',').map(str::trim).filter(|name| !name.is_empty());
         scope.set_item("subprotocols", PyList::new(py, names.collect::<Vec<_>>())?)?;

@@ -138,7 +138,9 @@ async fn receive_all(mut receiver: WebSocketReceiver, messages: &Messages, chang
         })
         .await;
         let closed = match receiver.recv().await {
-            Some(Ok(Message::Close(frame))) => frame.map_or((NO_CODE, String::new()), |frame| (frame.code, frame.reason.to_string())),
+            Some(Ok(Message::Close(frame))) => {
+                frame.map_or((NO_CODE, String::new()), |frame| (frame.code, frame.reason.to_string()))
+            }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(message)) => {
                 messages.lock().received.push_back(message);

@@ -60,7 +60,7 @@ enum Phase {
     /// The handshake waits for the application.
     Connecting,
     /// The application rejects the handshake with a response, whose body follows.
-    Rejecting(Response, BytesMut),
+    Rejecting(Box<(Response, BytesMut)>),
     Open,
     /// The application has closed or rejected the WebSocket.
     Closed,
@@ -127,7 +127,12 @@ impl WebSocket {
             task: None,
             route: String::new(),
         };
-        WebSocket { event_loop, messages: Arc::default(), handshake: Mutex::default(), state: Mutex::new(state) }
+        WebSocket {
+            event_loop,
+            messages: Arc::default(),
+            handshake: Mutex::default(),
+            state: Mutex::new(state),
+        }
     }
 
     fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, State> {
@@ -172,7 +177,9 @@ impl WebSocket {
                 message.set_item(intern!(py, "type"), intern!(py, "websocket.receive"))?;
                 match received {
                     Message::Text(text) => message.set_item(intern!(py, "text"), &*text)?,
-                    Message::Binary(bytes) => message.set_item(intern!(py, "bytes"), PyBytes::new(py, &bytes))?,
+                    Message::Binary(bytes) => {
+                        message.set_item(intern!(py, "bytes"), PyBytes::new(py, &bytes))?
+                    }
                     // Control frames do not come here.
                     _ => {}
                 }
@@ -197,7 +204,9 @@ impl WebSocket {
         let is_closed = self.messages.is_closed();
         if is_closed || !self.messages.is_full() {
             let error = |is_closed| if is_closed { Err(disconnected()) } else { Ok(py.None()) };
-            resolved.extend(std::mem::take(&mut state.senders).into_iter().map(|future| (future, error(is_closed))));
+            resolved.extend(
+                std::mem::take(&mut state.senders).into_iter().map(|future| (future, error(is_closed))),
+            );
         }
         drop(state);
         for (future, result) in resolved {
@@ -246,9 +255,11 @@ impl WebSocket {
                 let protocol = protocol.filter(|protocol| !protocol.is_none());
                 let protocol = protocol.map(|protocol| protocol.extract::<String>()).transpose()?;
                 let mut fields = Response::status_only(StatusCode::OK);
-                for_each_field(message, |name, value| match name.eq_ignore_ascii_case(b"sec-websocket-protocol") {
-                    true => Err(PyValueError::new_err("the sub-protocol is the key `subprotocol`")),
-                    false => add_field(&mut fields, name, value),
+                for_each_field(message, |name, value| {
+                    match name.eq_ignore_ascii_case(b"sec-websocket-protocol") {
+                        true => Err(PyValueError::new_err("the sub-protocol is the key `subprotocol`")),
+                        false => add_field(&mut fields, name, value),
+                    }
                 })?;
                 self.answer(Answer::Accept(protocol, fields));
                 state.phase = Phase::Open;
@@ -260,19 +271,22 @@ impl WebSocket {
             (Phase::Connecting, "websocket.http.response.start") => {
                 let status = required(message, intern!(py, "status"))?.extract()?;
                 let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
-                let status = status.ok_or_else(|| PyValueError::new_err("the status is not that of a response"))?;
+                let status =
+                    status.ok_or_else(|| PyValueError::new_err("the status is not that of a response"))?;
                 let mut response = Response::status_only(status);
                 for_each_field(message, |name, value| add_field(&mut response, name, value))?;
-                state.phase = Phase::Rejecting(response, BytesMut::new());
+                state.phase = Phase::Rejecting(Box::new((response, BytesMut::new())));
             }
-            (Phase::Rejecting(_, body), "websocket.http.response.body") => {
+            (Phase::Rejecting(rejection), "websocket.http.response.body") => {
                 if let Some(piece) = message.get_item(intern!(py, "body"))? {
-                    with_bytes(&piece, "the body of a message", |bytes| body.extend_from_slice(bytes))?;
+                    with_bytes(&piece, "the body of a message", |bytes| {
+                        rejection.1.extend_from_slice(bytes)
+                    })?;
                 }
                 if !flag(message, intern!(py, "more_body"))?
-                    && let Phase::Rejecting(mut response, body) =
-                        std::mem::replace(&mut state.phase, Phase::Closed)
+                    && let Phase::Rejecting(rejection) = std::mem::replace(&mut state.phase, Phase::Closed)
                 {
+                    let (mut response, body) = *rejection;
                     *response.body_mut() = body.freeze().into();
                     self.answer(Answer::Reject(response));
                 }
@@ -308,7 +322,9 @@ fn to_send(message: &Bound<'_, PyDict>) -> PyResult<Message> {
         return Ok(Message::text(text.cast::<PyString>()?.to_str()?));
     }
     match present(intern!(py, "bytes"))? {
-        Some(bytes) => Ok(Message::binary(with_bytes(&bytes, "the bytes of a message", Bytes::copy_from_slice)?)),
+        Some(bytes) => {
+            Ok(Message::binary(with_bytes(&bytes, "the bytes of a message", Bytes::copy_from_slice)?))
+        }
         None => Err(PyValueError::new_err("websocket.send has neither text nor bytes")),
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Items {
 pub(super) fn call(
     py: Python<'_>,
     shared: &Shared,
-    mut request: Request,
+    request: &mut Request,
     job: Option<Arc<Job>>,
 ) -> PyResult<Called> {
     let body = std::mem::take(request.body_mut());
@@ -50,7 +50,7 @@ pub(super) fn call(
         true => None,
         false => Some(Py::new(py, Input::new(body, shared.runtime.clone()))?),
     };
-    let environ = shared.template.environ(py, &request, input.as_ref())?;
+    let environ = shared.template.environ(py, request, input.as_ref())?;
     let start = Py::new(py, StartResponse::new(job))?;
     let mut items = Items { first: None, iterator: None, iterable: None, start, input };
     let result = shared.app.bind(py).call1((environ, &items.start))?;
@@ -150,16 +150,25 @@ impl Drop for Items {
 }
 
 /// Logs the exception that an application has left, and returns the response for it.
-pub(super) fn raised(py: Python<'_>, shared: &Shared, route: &str, error: &PyErr) -> Response {
+pub(super) fn raised(py: Python<'_>, shared: &Shared, request: &Request, error: &PyErr) -> Response {
     if asks_to_exit(py, error) {
         shared.process.exit(py, error);
     } else if !error.is_instance_of::<ClientDisconnected>(py) {
-        log_exception(py, &format!("an exception in the application, for {route}"), error);
+        log_exception(py, &format!("an exception in the application, for {}", route(request)), error);
     }
     failed(status_of(py, error))
 }
 
+/// Logs the exception that ends a streamed response.
+pub(super) fn cut(py: Python<'_>, request: &Request, error: &PyErr) {
+    log_exception(
+        py,
+        &format!("an exception in a response of the application, for {}", route(request)),
+        error,
+    );
+}
+
 /// The method and the path of a request, for the log.
-pub(super) fn route_of(request: &Request) -> String {
+fn route(request: &Request) -> String {
     format!("{} {}", request.method(), request.path())
 }

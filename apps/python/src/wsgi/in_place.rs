@@ -8,30 +8,26 @@ use gearshift::{Body, Request, Response, StatusCode};
 use http_body::Frame;
 use pyo3::prelude::*;
 
-use crate::errors::log_exception;
+use crate::wsgi::call::{Called, Items, call, cut, raised};
 use crate::wsgi::{Shared, failed};
-use crate::wsgi::call::{Called, Items, call, raised, route_of};
 
 /// Calls the application and returns its response. A streamed response holds the thread: its pieces are made on it.
-pub(super) fn respond(shared: &Shared, request: Request) -> Response {
-    Python::attach(|py| {
-        let route = log::log_enabled!(log::Level::Error).then(|| route_of(&request)).unwrap_or_default();
-        match call(py, shared, request, None) {
-            Ok(Called::Whole(response)) => response,
-            Ok(Called::Streamed(head, items)) => {
-                let mut response = head.unwrap_or_else(|| failed(StatusCode::INTERNAL_SERVER_ERROR));
-                *response.body_mut() = Body::from_http(Pieces { items, route }).holding_thread();
-                response
-            }
-            Err(error) => raised(py, shared, &route, &error),
+pub(super) fn respond(shared: &Shared, mut request: Request) -> Response {
+    Python::attach(|py| match call(py, shared, &mut request, None) {
+        Ok(Called::Whole(response)) => response,
+        Ok(Called::Streamed(head, items)) => {
+            let mut response = head.unwrap_or_else(|| failed(StatusCode::INTERNAL_SERVER_ERROR));
+            *response.body_mut() = Body::from_http(Pieces { items, request }).holding_thread();
+            response
         }
+        Err(error) => raised(py, shared, &request, &error),
     })
 }
 
 /// The body of a streamed response. Each poll makes the next piece.
 struct Pieces {
     items: Items,
-    route: String,
+    request: Request,
 }
 
 impl http_body::Body for Pieces {
@@ -42,7 +38,7 @@ impl http_body::Body for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        let Pieces { items, route } = &mut *self;
+        let Pieces { items, request } = &mut *self;
         Poll::Ready(Python::attach(|py| match items.next(py) {
             Ok(Some(piece)) => Some(Ok(Frame::data(piece))),
             Ok(None) => {
@@ -50,7 +46,7 @@ impl http_body::Body for Pieces {
                 None
             }
             Err(error) => {
-                log_exception(py, &format!("an exception in the response of the application, for {route}"), &error);
+                cut(py, request, &error);
                 items.close(py);
                 Some(Err("the application raised an exception"))
             }

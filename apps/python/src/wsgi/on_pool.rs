@@ -11,9 +11,8 @@ use gearshift::{Busy, IntoResponse, Request, Response, header};
 use pyo3::prelude::*;
 
 use crate::channel::{Channel, End, Head, Producer, Receiver};
-use crate::errors::log_exception;
 use crate::wsgi::Shared;
-use crate::wsgi::call::{Called, Items, call, raised, route_of};
+use crate::wsgi::call::{Called, Items, call, cut, raised};
 
 /// The thread that makes a response.
 #[derive(Default)]
@@ -82,17 +81,16 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request) -> Response {
 }
 
 /// Runs the job. Returns the response if it is in memory. Otherwise it was sent to the channel.
-fn run(shared: &Shared, request: Request, job: &Arc<Job>) -> Option<Response> {
+fn run(shared: &Shared, mut request: Request, job: &Arc<Job>) -> Option<Response> {
     Python::attach(|py| {
-        let route = route_of(&request);
-        match call(py, shared, request, Some(job.clone())) {
+        match call(py, shared, &mut request, Some(job.clone())) {
             Ok(Called::Whole(response)) => Some(response),
             Ok(Called::Streamed(head, items)) => {
-                stream(py, head, items, job, &route);
+                stream(py, head, items, job, &request);
                 None
             }
             Err(error) => {
-                let response = raised(py, shared, &route, &error);
+                let response = raised(py, shared, &request, &error);
                 // If `write` has sent the head, the response is cut.
                 job.channel.end(End::Cut);
                 Some(response)
@@ -102,7 +100,7 @@ fn run(shared: &Shared, request: Request, job: &Arc<Job>) -> Option<Response> {
 }
 
 /// Sends a streamed response.
-fn stream(py: Python<'_>, head: Option<Response>, mut items: Items, job: &Job, route: &str) {
+fn stream(py: Python<'_>, head: Option<Response>, mut items: Items, job: &Job, request: &Request) {
     if let Some(mut head) = head {
         let length = head.header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         // If the first piece is the whole body, it is sent with the head.
@@ -122,8 +120,7 @@ fn stream(py: Python<'_>, head: Option<Response>, mut items: Items, job: &Job, r
             }
             Ok(None) => break End::Complete,
             Err(error) => {
-                let what = format!("an exception in the response of the application, for {route}");
-                log_exception(py, &what, &error);
+                cut(py, request, &error);
                 break End::Cut;
             }
         }

@@ -67,7 +67,9 @@ impl StartResponse {
         match exc_info.filter(|exc_info| !exc_info.is_none()) {
             Some(exc_info) if state.is_sent => return Err(raised(exc_info)?),
             None if state.is_sent || state.head.is_some() => {
-                return Err(PyAssertionError::new_err("start_response was called before, and exc_info is not set"));
+                return Err(PyAssertionError::new_err(
+                    "start_response was called before, and exc_info is not set",
+                ));
             }
             _ => state.head = Some(head),
         }
@@ -125,7 +127,10 @@ fn head(status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<R
 
 fn text_of<'a, 'py>(value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
     value.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!("the name and the value of a header must be str, not {}", type_name(value)))
+        PyTypeError::new_err(format!(
+            "the name and the value of a header must be str, not {}",
+            type_name(value)
+        ))
     })
 }
 
@@ -134,7 +139,6 @@ fn code_of(status: &str) -> PyResult<StatusCode> {
     let (code, reason) = status.split_at_checked(3).unwrap_or((status, ""));
     let code = code.parse().ok().filter(|_| reason.is_empty() || reason.starts_with(' '));
     let code = code.and_then(|code: u16| StatusCode::from_u16(code).ok());
-    code.filter(|code| code.as_u16() >= 200).ok_or_else(|| {
-        PyValueError::new_err(format!("{status:?} is not a status, such as \"200 OK\""))
-    })
+    code.filter(|code| code.as_u16() >= 200)
+        .ok_or_else(|| PyValueError::new_err(format!("{status:?} is not a status, such as \"200 OK\"")))
 }
