@@ -209,3 +209,21 @@ fn a_body_in_memory_holds_no_thread() {
         rig.assert_written("200 OK");
     }
 }
+
+#[test]
+fn a_slow_peer_does_not_hold_the_thread_for_long() {
+    const LEN: usize = 64 << 10;
+    let (mut rig, shared) = held(BLOCKING, GET);
+    shared.lock().unwrap().pieces.push_back(Some("x".repeat(LEN).leak()));
+    rig.script().room = 0;
+    let (start, config) = (rig.clock.now(), Config::default());
+    // No thread is idle in all this time. A byte is taken in each second.
+    let has_ended = (0..100_000).any(|_| {
+        rig.script().room = 1;
+        rig.clock.advance(seconds(1));
+        rig.poll()
+    });
+    assert!(has_ended && shared.lock().unwrap().is_dropped);
+    let at_most = config.write_timeout + seconds(LEN as u64 / u64::from(config.min_rate)) + seconds(2);
+    assert!(rig.clock.now() - start <= at_most, "{:?}", rig.clock.now() - start);
+}
