@@ -20,6 +20,7 @@ mod groups;
 mod h2;
 mod half_closed;
 mod held;
+mod holding;
 mod hyper;
 mod limits;
 mod listen;
@@ -56,7 +57,7 @@ use test_support::backend::{blocks, concurrency, keeps_connections_on_loops};
 use test_support::suite::{self, Area, Only};
 use test_support::{app, logs, program};
 
-const AREAS: [Area; 42] = [
+const AREAS: [Area; 43] = [
     access::AREA,
     access_log::AREA,
     after::AREA,
@@ -73,6 +74,7 @@ const AREAS: [Area; 42] = [
     h2::WITHOUT,
     half_closed::AREA,
     held::AREA,
+    holding::AREA,
     hyper::AREA,
     limits::AREA,
     listen::AREA,
@@ -102,7 +104,7 @@ const AREAS: [Area; 42] = [
 ];
 
 /// The tests that make sense on some backends only.
-const ONLY: [Only; 24] = [
+const ONLY: [Only; 28] = [
     // HTTP/2 is spoken on event loops.
     ("h2", suite::ALL, is_event_loop),
     ("no_h2", suite::ALL, blocks),
@@ -125,6 +127,11 @@ const ONLY: [Only; 24] = [
     ("serving", "requests_overlap_on_all_threads_of_a_pool", has_a_pool),
     ("serving", "requests_that_block_among_quick_ones_overlap_on_all_threads_of_a_pool", has_a_pool),
     ("serving", "late_wake_ups_of_handlers_keep_no_thread_of_a_pool_from_its_work", has_a_pool),
+    // A thread is held only where threads block.
+    ("holding", "the_body_is_polled_on_the_thread_of_its_handler", blocks),
+    ("holding", "a_body_that_blocks_reads_a_large_request", blocks),
+    ("holding", "work_that_the_body_offloads_runs_in_place", blocks),
+    ("holding", "the_token_of_a_body_that_blocks_sees_the_peer_leave", blocks),
     // The threads of some event loops are those of another runtime.
     ("wrapped", "handlers_of_a_blocking_backend_run_inside_the_wrapper", blocks),
     // Where a connection stays on the loop that has accepted it.

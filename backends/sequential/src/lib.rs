@@ -16,9 +16,11 @@
 //!
 //! # When it stalls
 //! The server stalls while a handler runs: a handler of 50 ms delays every other request by 50 ms, whether it waits,
-//! blocks or computes. Nothing else holds the thread. It is free during an idle connection, a slow head, a slow body of
-//! up to [`Config::body_buffer`](gearshift_core::Config::body_buffer) bytes, a peer that receives its response slowly,
-//! a stream whose next piece is pending, and an upgraded connection that waits.
+//! blocks or computes. So does a response whose body holds the thread
+//! ([`Body::holding_thread`](gearshift_core::Body::holding_thread)), until the peer has received it. Nothing else holds
+//! the thread. It is free during an idle connection, a slow head, a slow body of up to
+//! [`Config::body_buffer`](gearshift_core::Config::body_buffer) bytes, a peer that receives another response slowly, a
+//! stream whose next piece is pending, and an upgraded connection that waits.
 
 #[cfg(all(test, gearshift_model))]
 mod model_checks;

@@ -18,11 +18,12 @@
 //! inside one async handler overlap.
 //!
 //! # When it stalls
-//! The server stalls while handlers hold all N threads, whether they wait, block or compute. Other requests then wait
-//! in the list, in the order in which they became ready. Nothing else holds a thread. Threads are free during an idle
-//! connection, a slow head, a slow body of up to [`Config::body_buffer`] bytes, a peer that receives its response
-//! slowly, a stream whose next piece is pending, and an upgraded connection that waits. Event loops suit handlers with
-//! long waits better.
+//! The server stalls while handlers hold all N threads, whether they wait, block or compute, and while responses do
+//! whose bodies hold their threads ([`Body::holding_thread`](gearshift_core::Body::holding_thread)), until their peers
+//! have received them. Other requests then wait in the list, in the order in which they became ready. Nothing else holds
+//! a thread. Threads are free during an idle connection, a slow head, a slow body of up to [`Config::body_buffer`]
+//! bytes, a peer that receives another response slowly, a stream whose next piece is pending, and an upgraded connection
+//! that waits. Event loops suit handlers with long waits better.
 
 #[cfg(all(test, gearshift_model))]
 mod model_checks;

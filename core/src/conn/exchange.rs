@@ -206,7 +206,12 @@ fn poll_stream<T: Transport>(
     let mut written_pieces = 0;
     loop {
         if service.shutdown.phase() == Phase::Forced {
-            return Poll::Ready(Err(Closed));
+            // A poll that has blocked until the stop may have returned the last piece, which is then written.
+            let is_sent =
+                owner.with(|io| io.connection.is_response_whole() && io.connection.write_queue.is_empty());
+            let sent =
+                if is_sent { owner.with(Io::finish).map(|()| true).map_err(|_| Closed) } else { Err(Closed) };
+            return Poll::Ready(sent);
         }
         let mut starved = false;
         while !starved && owner.with(|io| io.connection.write_queue.len()) < source.max_queued(max_queued) {

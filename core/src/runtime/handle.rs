@@ -493,7 +493,8 @@ impl Runtime {
 
     /// Runs `work`, which may block, without stalling connections: on the calling thread if that is the thread of a
     /// handler and may block, else on a pool of [`Config::blocking_threads`] threads. A streamed response body uses the
-    /// pool on every backend, so that it holds no thread of the server.
+    /// pool on every backend, so that it holds no thread of the server, unless it is one of
+    /// [`Body::holding_thread`](crate::Body::holding_thread).
     ///
     /// The work starts when the returned future is first polled. Dropping the future before a thread has started the
     /// work cancels it. Work that has started runs to its end, and its output is dropped. A panic of the work resumes
@@ -538,8 +539,8 @@ impl Runtime {
     }
 
     /// Runs `future` to its end on the calling thread, which must be allowed to block: inside [`Runtime::blocking`]
-    /// and [`Runtime::compute`], in a sync handler on a blocking backend, or on a thread that the application has
-    /// created.
+    /// and [`Runtime::compute`], on a blocking backend in a sync handler or in a body of
+    /// [`Body::holding_thread`](crate::Body::holding_thread), or on a thread that the application has created.
     ///
     /// `future` may wait for jobs that it offloads, to any depth. It may also wait for tasks that offload work
     /// themselves. A job on a thread of a pool lends its place to the jobs of tasks while it waits, so that they run

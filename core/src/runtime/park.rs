@@ -92,8 +92,8 @@ pub(crate) fn is_in_handler() -> bool {
     is_worker() && !IS_STREAMING.with(Cell::get)
 }
 
-/// The poll of a response body, which ends on drop. The body must not hold the thread of a worker while it waits, so
-/// the work that it offloads does not run in place. The field is whether the thread polled a response body before.
+/// The poll of a response body that does not hold its thread. It ends on drop. The body must not hold the thread of a
+/// worker while it waits, so the work that it offloads does not run in place. The field is whether the thread polled a response body before.
 pub(crate) struct StreamingRole(bool);
 
 impl StreamingRole {

@@ -209,3 +209,46 @@ fn a_body_in_memory_holds_no_thread() {
         rig.assert_written("200 OK");
     }
 }
+
+#[test]
+fn a_slow_peer_does_not_hold_the_thread_for_long() {
+    const LEN: usize = 64 << 10;
+    let (mut rig, shared) = held(BLOCKING, GET);
+    shared.lock().unwrap().pieces.push_back(Some("x".repeat(LEN).leak()));
+    rig.script().room = 0;
+    let (start, config) = (rig.clock.now(), Config::default());
+    // No thread is idle in all this time. A byte is taken in each second.
+    let has_ended = (0..100_000).any(|_| {
+        rig.script().room = 1;
+        rig.clock.advance(seconds(1));
+        rig.poll()
+    });
+    assert!(has_ended && shared.lock().unwrap().is_dropped);
+    let at_most = config.write_timeout + seconds(LEN as u64 / u64::from(config.min_rate)) + seconds(2);
+    assert!(rig.clock.now() - start <= at_most, "{:?}", rig.clock.now() - start);
+}
+
+#[test]
+fn a_response_that_is_sent_by_a_poll_during_which_the_stop_is_forced_is_not_cut() {
+    for is_whole in [true, false] {
+        let shutdown = Arc::new(Mutex::new(None::<Shutdown>));
+        let stops = shutdown.clone();
+        let handler = move |_: Request| {
+            let stops = stops.clone();
+            let pieces = stream::poll_fn(move |_| {
+                stops.lock().unwrap().take().expect("one poll").force();
+                Poll::Ready(Some(Piece::Ok("abc".into())))
+            });
+            let length = if is_whole { "3" } else { "4" };
+            let body = Body::from_stream(pieces).holding_thread();
+            Answer::Ready(Response::new(body).with_header("Content-Length", length))
+        };
+        let mut rig = Rig::calling(handler, BLOCKING, |_| {}, [Text(GET)]);
+        *shutdown.lock().unwrap() = Some(rig.service.shutdown().clone());
+        rig.service.shutdown().graceful();
+        assert!((0..3).any(|_| rig.poll()));
+        rig.assert_written("abc");
+        let report = Report::of(&rig.service);
+        assert_eq!((report.finished, report.cut), if is_whole { (1, 0) } else { (0, 1) });
+    }
+}

@@ -196,6 +196,7 @@ pub(super) fn app(seen: &Arc<Seen>) -> Router {
         })
         .post("/unread", sync(|_| "unread"))
         .post("/echo", sync(|request: Request| Response::new(request.into_body())))
+        .post("/held-echo", sync(|request: Request| Response::new(request.into_body().holding_thread())))
         .post("/trailers", async |request: Request| {
             let mut body = request.into_body();
             let mut data = Vec::new();

@@ -119,14 +119,16 @@ pub(super) fn echo(backend: Backend) {
     let (server, _) = serve(backend);
     run(async {
         let mut peer = Peer::connect(server.addr()).await;
-        let (response, mut body) = peer.begin(request(Method::POST, "/echo")).await;
-        send_all(&mut body, Bytes::from_static(b"first"), false).await.expect("the server reads");
-        let mut echo = response.await.expect("a response").into_body();
-        assert_eq!(echo.data().await.expect("a piece").expect("it arrives"), "first");
-        let sending = tokio::spawn(async move { send_all(&mut body, vec![7; LARGE].into(), true).await });
-        let (rest, _) = read_all(echo).await.expect("the rest");
-        assert!(rest.len() == LARGE && rest.iter().all(|byte| *byte == 7));
-        sending.await.expect("a task").expect("the server reads");
+        for path in ["/echo", "/held-echo"] {
+            let (response, mut body) = peer.begin(request(Method::POST, path)).await;
+            send_all(&mut body, Bytes::from_static(b"first"), false).await.expect("the server reads");
+            let mut echo = response.await.expect("a response").into_body();
+            assert_eq!(echo.data().await.expect("a piece").expect("it arrives"), "first");
+            let sending = tokio::spawn(async move { send_all(&mut body, vec![7; LARGE].into(), true).await });
+            let (rest, _) = read_all(echo).await.expect("the rest");
+            assert!(rest.len() == LARGE && rest.iter().all(|byte| *byte == 7), "{path}");
+            sending.await.expect("a task").expect("the server reads");
+        }
     });
 }
 

@@ -36,6 +36,9 @@ pub(crate) enum Kind {
     Echo,
     /// Waits, then answers with the body of the request.
     LateEcho,
+    /// Answers with the body of the request, holds its thread in that time, and reads by blocking calls where threads
+    /// block.
+    HeldEcho,
     /// Keeps the body for a background task, which must find it gone, or complete.
     Keep,
     /// Has a background task read the body, and waits for the task.
@@ -50,6 +53,8 @@ pub(crate) enum Kind {
     Patience,
     /// Streams a response of unknown length.
     Stream,
+    /// Streams a response that holds its thread.
+    Held,
     /// Streams a response of known length.
     Sized,
     /// Streams a response that fails before its end.
@@ -84,7 +89,7 @@ pub(crate) enum Kind {
     Empty,
 }
 
-const KINDS: [(Kind, &str); 33] = [
+const KINDS: [(Kind, &str); 35] = [
     (Kind::Now, "now"),
     (Kind::Sleep, "sleep"),
     (Kind::Read, "read"),
@@ -95,6 +100,7 @@ const KINDS: [(Kind, &str); 33] = [
     (Kind::Reader, "reader"),
     (Kind::Echo, "echo"),
     (Kind::LateEcho, "late-echo"),
+    (Kind::HeldEcho, "held-echo"),
     (Kind::Keep, "keep"),
     (Kind::Hand, "hand"),
     (Kind::Abandon, "abandon"),
@@ -102,6 +108,7 @@ const KINDS: [(Kind, &str); 33] = [
     (Kind::Split, "split"),
     (Kind::Patience, "patience"),
     (Kind::Stream, "stream"),
+    (Kind::Held, "held"),
     (Kind::Sized, "sized"),
     (Kind::Broken, "broken"),
     (Kind::PanicNow, "panic-now"),
@@ -140,7 +147,7 @@ impl Action {
             0 => Duration::ZERO,
             // Nothing limits the pauses of a stream, which are a quarter of this.
             1..4 if kind == Kind::Hold => Duration::from_millis(rng.u64(..120_000)),
-            1 | 2 if kind.streams() => Duration::from_millis(rng.u64(..120_000)),
+            1 | 2 if kind.streams() && kind != Kind::Held => Duration::from_millis(rng.u64(..120_000)),
             1 => Duration::from_millis(rng.u64(..20_000)),
             2 => Duration::from_millis(rng.u64(..1_000)),
             _ => Duration::from_micros(rng.u64(..50_000)),
@@ -172,7 +179,8 @@ impl Action {
 impl Action {
     /// Whether the handler adds a trailer to its response.
     pub(crate) fn has_trailer(self) -> bool {
-        matches!(self.kind, Kind::Stream | Kind::Split | Kind::Broken) && self.pieces.is_multiple_of(2)
+        matches!(self.kind, Kind::Stream | Kind::Held | Kind::Split | Kind::Broken)
+            && self.pieces.is_multiple_of(2)
     }
 }
 
@@ -196,7 +204,7 @@ impl Kind {
 
     /// Whether the response is the body of the request.
     pub(crate) fn echoes(self) -> bool {
-        matches!(self, Kind::Echo | Kind::LateEcho)
+        matches!(self, Kind::Echo | Kind::LateEcho | Kind::HeldEcho)
     }
 
     /// Whether the connection leaves HTTP with the response, if the request offers that.
@@ -206,7 +214,7 @@ impl Kind {
 
     /// Whether the response is streamed.
     pub(crate) fn streams(self) -> bool {
-        use Kind::{Broken, PanicWithin, Sized, Split, Stream};
-        matches!(self, Stream | Sized | Split | Broken | PanicWithin) || self.echoes()
+        use Kind::{Broken, Held, PanicWithin, Sized, Split, Stream};
+        matches!(self, Stream | Held | Sized | Split | Broken | PanicWithin) || self.echoes()
     }
 }

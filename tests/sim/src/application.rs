@@ -1,6 +1,7 @@
 //! The simulation's own application: it does what each request says, and compares every byte of a body with what the
 //! client sent.
 
+mod held;
 mod reading;
 mod streamed;
 mod task_reader;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use gearshift_core::{Answer, Body, Handler, Request, Response, Runtime, StatusCode};
 
 use crate::action::{Action, Kind};
+use crate::application::held::held;
 use crate::application::reading::Reading;
 use crate::application::streamed::{Echo, pieces, streamed};
 use crate::application::task_reader::TaskReader;
@@ -45,6 +47,12 @@ impl Handler for Application {
             Kind::Empty => Answer::Ready(Response::status_only(StatusCode::NO_CONTENT)),
             Kind::PanicNow => panic_quietly(),
             Kind::Stream | Kind::Broken | Kind::PanicWithin => Answer::Ready(streamed(runtime, id, action)),
+            Kind::Held => Answer::Ready(held(&self.world, at, streamed(runtime, id, action), None)),
+            Kind::HeldEcho => {
+                let reading = Reading::new(&self.world, at, id);
+                let echo = Echo::response(reading, request.into_body());
+                Answer::Ready(held(&self.world, at, echo, Some(runtime)))
+            }
             Kind::Sized => Answer::Ready(Response::new(Body::from_http(pieces(runtime, id, action)))),
             Kind::Echo => {
                 let reading = Reading::new(&self.world, at, id);

@@ -73,6 +73,10 @@ pub enum Fault {
     DenyBlocking,
     /// A blocking backend gives the thread of a handler that waits to another connection.
     ParkHandling,
+    /// A blocking backend gives the thread of a response that holds it to another connection.
+    ParkHeld,
+    /// The body of a response that has to hold its thread does not.
+    ForgetHold,
     /// A blocking backend keeps its thread with every connection that waits.
     HoldThread,
     /// A blocking backend does not report that a client has ended its side.
@@ -81,7 +85,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Fault; 36] = [
+    pub const ALL: [Fault; 38] = [
         Fault::DropSentByte,
         Fault::RepeatSentByte,
         Fault::DropReadByte,
@@ -116,6 +120,8 @@ impl Fault {
         Fault::LoseCancel,
         Fault::DenyBlocking,
         Fault::ParkHandling,
+        Fault::ParkHeld,
+        Fault::ForgetHold,
         Fault::HoldThread,
         Fault::HideEnd,
     ];

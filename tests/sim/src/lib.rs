@@ -49,6 +49,7 @@
 //! * Each deadline is kept: what a connection waits for is derived from outside the server, and must not outlast its
 //!   limit.
 //! * Buffers stay within their limits.
+//! * The body of a response that holds its thread is polled for a piece when the piece before is written.
 //! * A request that had arrived before a graceful stop is answered, or reported as cut. A forced stop ends everything
 //!   at once.
 //! * A task that reads the body of a request is told at once when the request is over.
@@ -58,8 +59,9 @@
 //! On the blocking flavour:
 //!
 //! * Handlers do not overlap on one thread.
-//! * A connection holds a thread only while its handler is at work: not while it is idle, awaits a small body, streams
-//!   a response, waits for a slow reader, or lingers.
+//! * A connection holds a thread only while its handler is at work, or a response that holds the thread is sent: not
+//!   while it is idle, awaits a small body, streams another response, waits for a slow reader, or lingers.
+//! * A response that holds its thread is polled on the thread of its handler, and nothing else begins there.
 //! * A request with a small body begins when its body is complete.
 //! * A request does not begin if its client left while the request waited for a thread.
 //! * Handlers read the same bytes, and are told of the same errors, as on an event loop ([`compare`]).

@@ -87,6 +87,8 @@ pub(crate) struct Link {
     // The threads.
     /// Whether the connection holds a thread between two polls.
     pub(crate) is_held: bool,
+    /// The thread that the body of a response holds.
+    pub(crate) held_on: Option<usize>,
     /// Whether no thread had been idle for long when the connection was polled, since the last handler began.
     pub(crate) waited_for_thread: bool,
     /// Whether the driver had to find out that the client is gone, so that no handler may begin.
@@ -191,6 +193,7 @@ impl Link {
             waited: Waited::default(),
             is_upgraded: false,
             is_held: false,
+            held_on: None,
             waited_for_thread: false,
             must_not_begin: false,
             segments,

@@ -159,6 +159,12 @@ impl crate::world::State {
     /// Records that a handler begins on the thread that polls its connection.
     fn thread_begins(&mut self, at: usize) {
         let Some(thread) = self.thread else { return };
+        if let Some(other) = self.links.iter().position(|link| link.held_on == Some(thread)) {
+            let wrong = format!(
+                "a handler of connection {at} begins on thread {thread}, which a response of {other} holds"
+            );
+            self.violate(wrong);
+        }
         if let Some(other) = self.at_work[thread].replace(at) {
             self.violate(format!("handlers of connections {other} and {at} overlap on thread {thread}"));
         }

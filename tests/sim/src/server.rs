@@ -300,7 +300,11 @@ impl Server {
         let mut state = self.world.lock();
         (state.thread, state.polled) = (None, None);
         if let Some(n) = *thread {
-            let holds = is_handling && !state.has(Fault::ParkHandling);
+            let parks = match state.links[at].is_handled() {
+                true => Fault::ParkHandling,
+                false => Fault::ParkHeld,
+            };
+            let holds = is_handling && !state.has(parks);
             let holds = polled.is_pending() && (holds || state.has(Fault::HoldThread));
             state.links[at].is_held = holds;
             self.threads[n] = holds.then_some(id);

@@ -74,13 +74,18 @@ const TABLE: &[(Fault, &[&str])] = &[
     (Fault::LoseCancel, &["still waits for the token"]),
     (Fault::DenyBlocking, &["on a thread before its body has come"]),
     (Fault::ParkHandling, &["overlap on thread"]),
+    (Fault::ParkHeld, &["does not hold the thread", "which a response of", "that holds thread"]),
+    (
+        Fault::ForgetHold,
+        &["does not hold the thread", "that holds thread", "before its last piece is written"],
+    ),
     (Fault::HoldThread, &["holds a thread"]),
     (Fault::HideEnd, &["begins for a client that left"]),
 ];
 
 /// Faults of blocking backends.
 const NEEDS_THREADS: &[Fault] =
-    &[Fault::DenyBlocking, Fault::ParkHandling, Fault::HoldThread, Fault::HideEnd];
+    &[Fault::DenyBlocking, Fault::ParkHandling, Fault::ParkHeld, Fault::HoldThread, Fault::HideEnd];
 
 #[test]
 fn a_difference_between_the_flavours_is_found() {

@@ -78,7 +78,10 @@ fn judge_wait(link: &Link, state: &State, config: &Config) -> Option<String> {
     // or is slower than the minimum rate.
     let is_ignored = config.on_disconnect == OnDisconnect::Ignore;
     let ignores = is_ignored && matches!(wait, Wait::Write(_)) && link.is_handled();
-    if link.is_held && !link.is_handled() {
+    if link.held_on.is_some() && !link.is_held {
+        return Some(format!("does not hold the thread of its response, waiting for {wait:?}"));
+    }
+    if link.is_held && !link.is_handled() && link.held_on.is_none() {
         return Some(format!("holds a thread, waiting for {wait:?}"));
     }
     if state.is_saturated && !link.is_held && !state.is_forced {
