@@ -80,6 +80,8 @@ impl Program {
         options.set_item("chdir", chdir)?;
         options.set_item("lifespan", lifespan)?;
         options.set_item("loop", event_loop)?;
+        let stall_threshold = self.settings.config().stall_threshold;
+        options.set_item("stall_threshold", stall_threshold.as_secs_f64())?;
         options.set_item("reload", reload)?;
         options.set_item("reload_dirs", reload_dir)?;
         Ok(options)
@@ -113,6 +115,9 @@ fn known_name(flag: Arg) -> Arg {
         "on_disconnect" => flag.default_value("detach").help(
             "Policy for the task of an ASGI application whose client disconnects: cancel, or let it run on (detach, \
              ignore). In each case receive() returns http.disconnect, and send() raises OSError",
+        ),
+        "timeout" => flag.default_value("never").help(
+            "Timeout for an ASGI application that waits to begin its response on an event loop; then 503",
         ),
         "max_requests" => flag.long("max-requests-per-connection"),
         "graceful_timeout" => flag.alias("timeout-graceful-shutdown"),

@@ -41,11 +41,11 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
 class EventLoop:
     """An asyncio loop with the lifespan of the application. With a crossing, requests come from other threads."""
 
-    def __init__(self, app: Any, *, kind: str, lifespan: str, has_crossing: bool) -> None:
+    def __init__(self, app: Any, options: dict[str, Any], *, has_crossing: bool) -> None:
         """Makes the loop and starts the application on it. Raises what Lifespan.start raises."""
-        self.loop = new_loop(kind)
-        self.crossing = Crossing() if has_crossing else None
-        self._lifespan = Lifespan(app, lifespan)
+        self.loop = new_loop(options["loop"])
+        self.crossing = Crossing(options["stall_threshold"]) if has_crossing else None
+        self._lifespan = Lifespan(app, options["lifespan"])
         self.loop.run_until_complete(self._lifespan.start())
         self.state = self._lifespan.state
         if self.crossing is not None:

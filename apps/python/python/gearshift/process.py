@@ -47,18 +47,17 @@ class Process:
         self._exit_status: int | None = None
 
     def configure(self, options: dict[str, Any]) -> None:
-        """Takes the settings of the command line."""
+        """Takes the settings of the command line. Called before the server handles signals."""
         self._options = options
+        signal.signal(signal.SIGINT, self._interrupted)
 
     def supervise(self) -> None:
         """Prepares a process that only starts others: with --reload, changes of files send it SIGHUP."""
-        signal.signal(signal.SIGINT, self._interrupted)
         if self._options["reload"]:
             reload.watch(self._options["reload_dirs"] or ["."])
 
     def run(self) -> int:
         """Carries out orders until the server has ended. Returns the exit status."""
-        signal.signal(signal.SIGINT, self._interrupted)
         while (order := self._orders.get()) is not None:
             order()
         return self._status if self._exit_status is None else self._exit_status
@@ -148,10 +147,7 @@ class Process:
         return Started(app, interface, first, lambda: self._new_loop(has_crossing=False))
 
     def _new_loop(self, *, has_crossing: bool) -> EventLoop:
-        options = self._options
-        event_loop = EventLoop(
-            self._app, kind=options["loop"], lifespan=options["lifespan"], has_crossing=has_crossing
-        )
+        event_loop = EventLoop(self._app, self._options, has_crossing=has_crossing)
         if not has_crossing:
             with self._lock:
                 self._others.append(event_loop)

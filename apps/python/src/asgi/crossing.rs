@@ -7,6 +7,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gearshift::Request;
 use pyo3::exceptions::PyOSError;
@@ -39,8 +40,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     events: Vec<Event>,
-    /// Whether the descriptor was written since the loop has looked.
-    is_signalled: bool,
+    /// When the descriptor was written, since the loop has looked.
+    signalled: Option<Instant>,
 }
 
 impl Queue {
@@ -48,7 +49,10 @@ impl Queue {
     pub(crate) fn push(&self, event: Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.events.push(event);
-        let was_signalled = std::mem::replace(&mut state.is_signalled, true);
+        let was_signalled = state.signalled.is_some();
+        if !was_signalled {
+            state.signalled = Some(Instant::now());
+        }
         drop(state);
         if !was_signalled {
             // The write fails only if the counter is full, and the descriptor is readable then.
@@ -56,12 +60,13 @@ impl Queue {
         }
     }
 
-    /// Takes all events. `into` is empty, and its memory is used for those that come next.
-    fn take(&self, into: &mut Vec<Event>) {
+    /// Takes all events. `into` is empty, and its memory is used for those that come next. Returns when the first of
+    /// them was pushed.
+    fn take(&self, into: &mut Vec<Event>) -> Option<Instant> {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_signalled = false;
         std::mem::swap(&mut state.events, into);
+        state.signalled.take()
     }
 }
 
@@ -71,6 +76,8 @@ pub(crate) struct Crossing {
     queue: Arc<Queue>,
     /// The memory of the last batch.
     batch: Mutex<Vec<Event>>,
+    /// The time that events may wait before the log says that the loop was blocked.
+    stall_threshold: Duration,
 }
 
 impl Crossing {
@@ -81,12 +88,14 @@ impl Crossing {
 
 #[pymethods]
 impl Crossing {
+    /// `stall_threshold` is in seconds; 0 means that nothing is logged.
     #[new]
-    fn new() -> PyResult<Crossing> {
+    fn new(stall_threshold: f64) -> PyResult<Crossing> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags).map_err(|error| PyOSError::new_err(error.to_string()))?;
         let queue = Arc::new(Queue { state: Mutex::default(), wake });
-        Ok(Crossing { queue, batch: Mutex::default() })
+        let stall_threshold = Duration::try_from_secs_f64(stall_threshold).unwrap_or(Duration::MAX);
+        Ok(Crossing { queue, batch: Mutex::default(), stall_threshold })
     }
 
     /// The descriptor to watch.
@@ -98,12 +107,26 @@ impl Crossing {
     fn drain(&self, py: Python<'_>) {
         // The loop does not call this while it runs.
         let Ok(mut batch) = self.batch.try_lock() else { return };
-        self.queue.take(&mut batch);
+        if let Some(since) = self.queue.take(&mut batch) {
+            self.report_stall(since.elapsed());
+        }
         for event in batch.drain(..) {
             // The exchange that a panic has left is answered with 500 when it is dropped.
             if catch_unwind(AssertUnwindSafe(|| handle(py, event))).is_err() {
                 log::error!("a panic while an event was handled");
             }
+        }
+    }
+}
+
+impl Crossing {
+    /// Logs that events have waited because the application has blocked the loop.
+    fn report_stall(&self, waited: Duration) {
+        if waited > self.stall_threshold && !self.stall_threshold.is_zero() {
+            log::warn!(
+                "the asyncio loop was blocked: new requests have waited {waited:.0?} for it; blocking code belongs in \
+                 asyncio.to_thread(), or on the backend threadpool"
+            );
         }
     }
 }

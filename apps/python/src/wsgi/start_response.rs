@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use gearshift::{Response, StatusCode};
-use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyBufferError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -12,6 +12,9 @@ use pyo3::types::{PyList, PyString, PyTuple};
 
 use crate::fields::{add_field, to_latin_1, type_name, with_bytes};
 use crate::wsgi::on_pool::Job;
+
+/// The largest number of bytes that `write` keeps on a blocking backend until the application returns.
+const MAX_WRITTEN: usize = 16 * 1024 * 1024;
 
 /// The callable of one request.
 #[pyclass(frozen, module = "gearshift")]
@@ -85,6 +88,12 @@ impl StartResponse {
         }
         let mut state = self.lock(py);
         let Some(job) = state.job.clone() else {
+            if state.written.len() + data.len() > MAX_WRITTEN {
+                return Err(PyBufferError::new_err(
+                    "write() was called with more than 16 MiB, which this backend sends when the application returns; \
+                     return an iterable instead",
+                ));
+            }
             state.written.extend_from_slice(&data);
             return Ok(());
         };
