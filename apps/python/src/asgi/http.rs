@@ -54,6 +54,8 @@ struct State {
     has_ended: bool,
     /// Of a request that runs in place.
     in_place: Option<(Runtime, CancelToken)>,
+    /// Whether a check has found that the client has left.
+    has_left: bool,
     /// Whether a check of the client is scheduled.
     is_checking: bool,
     /// The request, whose method and path the log shows.
@@ -96,6 +98,7 @@ impl Exchange {
                 task: None,
                 has_ended: false,
                 in_place: None,
+                has_left: false,
                 is_checking: false,
                 request: None,
             }),
@@ -117,8 +120,8 @@ impl Exchange {
             return Received::Disconnect;
         }
         let Some(body) = &mut state.body else {
-            let has_left = state.in_place.as_ref().is_some_and(|(_, token)| token.is_cancelled());
-            return if has_left { Received::Disconnect } else { Received::Nothing };
+            state.has_left = state.in_place.as_ref().is_some_and(|(_, token)| token.is_cancelled());
+            return if state.has_left { Received::Disconnect } else { Received::Nothing };
         };
         let piece = {
             let mut piece = pin!(body.chunk());
@@ -219,12 +222,11 @@ impl Exchange {
             return;
         }
         let (phase, task) = (std::mem::replace(&mut state.phase, Phase::Done), state.task.take());
-        let request = state.request.take();
+        let (request, has_left) = (state.request.take(), state.has_left || self.channel.is_closed());
         (state.body, state.in_place) = (None, None);
         drop(state);
         drop(task);
         let is_complete = matches!(phase, Phase::Done);
-        let has_left = self.channel.is_closed();
         match error {
             None if is_complete || has_left => {}
             Some(error) if asks_to_exit(py, error) => {}

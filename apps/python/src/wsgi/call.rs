@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyTuple};
 
-use crate::errors::{ClientDisconnected, asks_to_exit, log_exception, status_of};
+use crate::errors::{ClientDisconnected, RequestBodyError, asks_to_exit, log_exception, status_of};
 use crate::fields::{bytes_of, with_bytes};
 use crate::wsgi::input::Input;
 use crate::wsgi::on_pool::Job;
@@ -153,6 +153,9 @@ impl Drop for Items {
 pub(super) fn raised(py: Python<'_>, shared: &Shared, request: &Request, error: &PyErr) -> Response {
     if asks_to_exit(py, error) {
         shared.process.exit(py, error);
+    } else if error.is_instance_of::<RequestBodyError>(py) {
+        // The fault of the client.
+        log::info!("{}: {}", route(request), error.value(py));
     } else if !error.is_instance_of::<ClientDisconnected>(py) {
         log_exception(py, &format!("an exception in the application, for {}", route(request)), error);
     }
