@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
 
-DEADLINE = 30.0
-"""The time in seconds after which a test or an application gives up waiting."""
+DEADLINE = float(os.environ.get("TEST_DEADLINE", "30"))
+"""The time in seconds after which a test or an application gives up waiting. A busy machine may need a longer one."""
 
 PAUSE = 0.002
 """The time in seconds between two looks."""

@@ -1,7 +1,7 @@
 """Servers as processes: how each is started, its log, its memory, and its end.
 
 `GEARSHIFT_TEST_SERVER=uvicorn`, `gunicorn` or `waitress` runs the tests against that server instead. A test that passes
-there asks for standard behaviour.
+there asks for standard behaviour. A control server has the interfaces that it serves itself: `uvicorn` has no WSGI.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KINDS = {
     "uvicorn": Kind(
         command=["uvicorn", "--host=127.0.0.1", "--port=0", "--no-access-log"],
         ready=r"Uvicorn running on http://[^ ]+:(?P<port>\d+) ",
-        interfaces={"wsgi": ["--interface=wsgi"], "asgi": []},
+        interfaces={"asgi": []},
         flags={
             "--factory": "--factory",
             "--graceful-timeout": "--timeout-graceful-shutdown",
