@@ -312,7 +312,7 @@ def endless(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     start_response("200 OK", TEXT)
 
     def items() -> Iterator[bytes]:
-        for number in range(int(argument(environ, "count", "1000000000"))):
+        for number in range(int(argument(environ, "count", "20000"))):
             probe.progress(number)
             yield b"x" * 65536
 
@@ -457,5 +457,5 @@ def errors(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     stream.write(f"{message} written\n")
     stream.writelines([f"{message} of several: \u20ac\n", f"{message} lines\n"])
     stream.flush()
-    start_response("200 OK", [("Content-Length", "0")])
+    start_response("200 OK", [*TEXT, ("Content-Length", "0")])
     return []

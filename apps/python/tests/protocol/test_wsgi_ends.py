@@ -204,13 +204,6 @@ def test_the_validator_of_the_standard_library_finds_nothing(serve: Servers, pro
     assert "garbage collected" not in log
 
 
-@pytest.mark.differs(gunicorn="PATH_INFO is an asterisk", waitress="PATH_INFO is an asterisk")
-def test_the_validator_finds_nothing_in_a_request_about_the_server_as_a_whole(serve: Servers) -> None:
-    server = serve("apps_wsgi:validated", interface="wsgi")
-    with Wire(server) as wire:
-        assert wire.exchange("*", "OPTIONS").status < 500
-
-
 def test_the_validator_sees_an_error_of_the_application(serve: Servers, probe: Probe) -> None:
     server = serve("apps_wsgi:validated", interface="wsgi")
     with Wire(server) as wire:

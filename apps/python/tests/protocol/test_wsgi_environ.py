@@ -106,6 +106,7 @@ def test_the_addresses(wsgi: Server) -> None:
         values = environ_of(wire.exchange("/environ"))
         client = wire.socket.getsockname()
     assert values["SERVER_NAME"] != ""
+    # RFC 3875, 4.1.15: the port on which the request was received.
     assert values["SERVER_PORT"] == str(wsgi.port)
     assert values["REMOTE_ADDR"] == client[0]
     assert values.get("REMOTE_PORT", str(client[1])) == str(client[1])
