@@ -43,7 +43,9 @@ pub(crate) fn log_exception(py: Python<'_>, what: &str, error: &PyErr) {
 /// The traceback of an exception, as Python prints it.
 fn traceback(py: Python<'_>, error: &PyErr) -> String {
     let format = || -> PyResult<String> {
-        let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+        let lines = py
+            .import("traceback")?
+            .call_method1("format_exception", (error.get_type(py), error.value(py), error.traceback(py)))?;
         Ok(lines.extract::<Vec<String>>()?.concat())
     };
     format().unwrap_or_else(|_| error.to_string())

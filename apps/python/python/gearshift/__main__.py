@@ -1,15 +1,25 @@
 """The command `gearshift`."""
 
+import os
 import sys
 
 from gearshift import _gearshift
 from gearshift.process import Process
 
+# The exit status if requests were cut.
+CUT = 1
+
 
 def main() -> None:
     """Runs the command with the arguments of this process, and exits with its status."""
     name = "gearshift" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
-    sys.exit(_gearshift.run([name, *sys.argv[1:]], Process()))
+    status = _gearshift.run([name, *sys.argv[1:]], Process())
+    if status == CUT:
+        # Threads of requests that were cut may still run Python, which does not survive the end of the interpreter.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ class Lifespan:
         self._messages: asyncio.Queue[dict[str, Any]] | None = None
         self._reply: asyncio.Future[tuple[str, str]] | None = None
         self.task: asyncio.Task[None] | None = None
+        self._has_started = False
         # The state that each request gets a copy of; None if the application has no lifespan.
         self.state: dict[str, Any] | None = None
 
@@ -67,10 +68,11 @@ class Lifespan:
             if isinstance(error, asyncio.CancelledError):
                 self._answer("unsupported", "")
                 raise
-            is_asked = self._reply is not None and not self._reply.done()
-            if not is_asked or self._mode == "on":
+            # Without an answer to the start, the application does not know the protocol.
+            is_fault = self._has_started or self._mode == "on"
+            if is_fault:
                 traceback.print_exc()
-            self._answer("failed" if self._mode == "on" else "unsupported", f"{type(error).__name__}: {error}")
+            self._answer("failed" if is_fault else "unsupported", f"{type(error).__name__}: {error}")
         else:
             # It has returned without an answer.
             self._answer("complete", "")
@@ -82,6 +84,7 @@ class Lifespan:
     async def _send(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+            self._has_started = True
             self._answer("complete", "")
         elif kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
             self._answer("failed", message.get("message", ""))

@@ -59,7 +59,10 @@ class Process:
     def run(self) -> int:
         """Carries out orders until the server has ended. Returns the exit status."""
         while (order := self._orders.get()) is not None:
-            order()
+            try:
+                order()
+            except Exception:
+                traceback.print_exc()
         return self._status if self._exit_status is None else self._exit_status
 
     def listening(self, addresses: list[tuple[str, int] | str]) -> None:
@@ -197,6 +200,9 @@ class Process:
 
     def _stop_others(self, reply: Any, grace: float) -> None:
         for event_loop in self._others:
+            if event_loop.loop.is_running():
+                # A request that was cut holds it.
+                continue
             event_loop.loop.run_until_complete(event_loop.stop(grace))
             event_loop.close()
         reply.ok(None)

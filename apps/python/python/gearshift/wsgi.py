@@ -15,9 +15,12 @@ class FileWrapper:
     def __init__(self, file: Any, block_size: int = BLOCK_SIZE) -> None:
         self._file = file
         self._block_size = block_size
-        if hasattr(file, "close"):
-            self.close = file.close
 
     def __iter__(self) -> Iterator[bytes]:
         while block := self._file.read(self._block_size):
             yield block
+
+    def close(self) -> None:
+        """Closes the file, if it can be closed."""
+        if hasattr(self._file, "close"):
+            self._file.close()

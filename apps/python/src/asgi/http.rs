@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use gearshift::{
-    Body, BodyError, CancelToken, HeaderMap, IntoResponse, Request, Response, Runtime, StatusCode,
+    Body, BodyError, CancelToken, HeaderMap, IntoResponse, Method, Request, Response, Runtime, StatusCode,
 };
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
@@ -54,6 +54,8 @@ struct State {
     has_ended: bool,
     /// Of a request that runs in place.
     in_place: Option<(Runtime, CancelToken)>,
+    /// Whether the response has no body, so that the messages with its body are dropped.
+    drops_body: bool,
     /// Whether a check has found that the client has left.
     has_left: bool,
     /// Whether a check of the client is scheduled.
@@ -98,6 +100,7 @@ impl Exchange {
                 task: None,
                 has_ended: false,
                 in_place: None,
+                drops_body: false,
                 has_left: false,
                 is_checking: false,
                 request: None,
@@ -189,11 +192,12 @@ impl Exchange {
             }
         }
         let is_closed = self.channel.is_closed();
+        let has_left = state.has_left || is_closed && !state.drops_body;
         let senders = match is_closed || !self.channel.is_full() {
             true => std::mem::take(&mut state.senders),
             false => Vec::new(),
         };
-        let cancelled = match self.cancels && is_closed && !matches!(state.phase, Phase::Done) {
+        let cancelled = match self.cancels && has_left && !matches!(state.phase, Phase::Done) {
             true => state.task.as_ref().map(|task| task.clone_ref(py)),
             false => None,
         };
@@ -206,7 +210,7 @@ impl Exchange {
             }
         }
         for future in senders {
-            resolve(future.bind(py), if is_closed { Err(disconnected()) } else { Ok(py.None()) });
+            resolve(future.bind(py), if has_left { Err(disconnected()) } else { Ok(py.None()) });
         }
         if let Some(task) = cancelled
             && let Err(error) = task.bind(py).call_method0(intern!(py, "cancel"))
@@ -257,11 +261,17 @@ impl Exchange {
                 self.channel.begin(Head::Whole(head));
             }
             (Phase::Head(head, trailers), Message::Body(body, more)) => {
-                self.channel.begin_with(head, body);
+                state.drops_body = has_no_body(state.request.as_ref(), head.status());
+                match state.drops_body {
+                    true => self.channel.begin(Head::Whole(head)),
+                    false => self.channel.begin_with(head, body),
+                }
                 state.phase = if more { Phase::Body(trailers) } else { Phase::Trailers(HeaderMap::new()) };
             }
             (Phase::Body(trailers), Message::Body(body, more)) => {
-                self.channel.send(body);
+                if !state.drops_body {
+                    self.channel.send(body);
+                }
                 state.phase = match (more, trailers) {
                     (true, _) => Phase::Body(trailers),
                     (false, true) => Phase::Trailers(HeaderMap::new()),
@@ -275,7 +285,8 @@ impl Exchange {
                 all.extend(trailers);
                 match more {
                     true => state.phase = Phase::Trailers(all),
-                    false => self.channel.end(End::Trailers(all)),
+                    false if takes_trailers(state.request.as_ref()) => self.channel.end(End::Trailers(all)),
+                    false => self.channel.end(End::Complete),
                 }
             }
             (Phase::Head(mut head, false), Message::PathSend(path)) => {
@@ -304,6 +315,19 @@ impl Exchange {
 /// The method and the path of a request, for the log.
 fn route(request: Option<&Request>) -> String {
     request.map_or_else(String::new, |request| format!("{} {}", request.method(), request.path()))
+}
+
+/// Whether a response has no body (RFC 9110, 6.4.1).
+fn has_no_body(request: Option<&Request>, status: StatusCode) -> bool {
+    let is_head = request.is_some_and(|request| request.method() == Method::HEAD);
+    is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Whether the client takes trailers (RFC 9110, 10.1.4).
+fn takes_trailers(request: Option<&Request>) -> bool {
+    let mut values = request.into_iter().flat_map(|request| request.headers().get_all("te"));
+    let is_trailers = |member: &[u8]| member.trim_ascii().eq_ignore_ascii_case(b"trailers");
+    values.any(|value| value.split(|byte| *byte == b',').any(is_trailers))
 }
 
 /// Why a message cannot be sent now.
@@ -392,7 +416,8 @@ impl HttpExchange {
         let message = Message::read(message)?;
         let exchange = &self.exchange;
         let mut state = exchange.lock(py);
-        if exchange.channel.is_closed() && !matches!(state.phase, Phase::Done) {
+        let has_left = state.has_left || exchange.channel.is_closed() && !state.drops_body;
+        if has_left && !matches!(state.phase, Phase::Done) {
             return Err(disconnected());
         }
         exchange.take(Some(&self.shared.runtime), &mut state, message)?;
@@ -436,9 +461,13 @@ impl HttpExchange {
     /// Looks whether the client has left, for a wait on a blocking backend.
     fn check(this: &Bound<'_, HttpExchange>) -> PyResult<()> {
         let (py, exchange) = (this.py(), &this.get().exchange);
+        let mut state = exchange.lock(py);
+        state.has_left |= state.in_place.as_ref().is_some_and(|(_, token)| token.is_cancelled());
+        drop(state);
         exchange.changed(py);
         let mut state = exchange.lock(py);
-        state.is_checking = !state.receivers.is_empty();
+        let is_watched = !state.receivers.is_empty() || exchange.cancels && !state.has_left;
+        state.is_checking = is_watched && !state.has_ended;
         let must_check = state.is_checking;
         drop(state);
         if must_check { HttpExchange::check_later(this) } else { Ok(()) }
@@ -497,7 +526,11 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, 
             }
             state.request = Some(request);
         }
-        let python = Py::new(py, HttpExchange { exchange: exchange.clone(), shared: shared.clone() })?;
+        let python = Bound::new(py, HttpExchange { exchange: exchange.clone(), shared: shared.clone() })?;
+        if exchange.cancels && event_loop.is_in_place() {
+            exchange.lock(py).is_checking = true;
+            HttpExchange::check_later(&python)?;
+        }
         let coroutine = shared.run.bind(py).call1((&shared.app, scope, python))?;
         let task = event_loop.create_task(py, coroutine)?;
         exchange.lock(py).task = Some(task.unbind());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use gearshift::{Body, Request, Response};
+use gearshift::{Body, Method, Request, Response, StatusCode, header};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -28,11 +28,15 @@ pub(super) enum Called {
 pub(super) struct Items {
     /// The piece that was made before the head was sent.
     first: Option<Bytes>,
+    /// The number of bytes that may follow, if the head has a `Content-Length`.
+    left: Option<u64>,
     iterator: Option<Py<PyIterator>>,
     /// The iterable that the application has returned.
     iterable: Option<Py<PyAny>>,
     start: Py<StartResponse>,
     input: Option<Py<Input>>,
+    /// The exception that the application has left after `write` was called.
+    error: Option<PyErr>,
 }
 
 /// Calls the application. `job` is where pieces go; `None` on a blocking backend.
@@ -52,12 +56,16 @@ pub(super) fn call(
     };
     let environ = shared.template.environ(py, request, input.as_ref())?;
     let start = Py::new(py, StartResponse::new(job))?;
-    let mut items = Items { first: None, iterator: None, iterable: None, start, input };
-    let result = shared.app.bind(py).call1((environ, &items.start))?;
+    let mut items =
+        Items { first: None, left: None, iterator: None, iterable: None, start, input, error: None };
+    let result = match shared.app.bind(py).call1((environ, &items.start)) {
+        Ok(result) => result,
+        Err(error) => return items.broken_off(py, error),
+    };
     if let Some(list) = in_memory(&result)
         && !items.start.get().is_sent(py)
     {
-        return items.whole(py, list).map(Called::Whole);
+        return items.whole(py, request, list).map(Called::Whole);
     }
     items.iterable = Some(result.clone().unbind());
     items.iterator = Some(result.try_iter()?.unbind());
@@ -70,12 +78,36 @@ pub(super) fn call(
             false => Err(PyRuntimeError::new_err("the application has not called start_response")),
         };
     };
-    items.first = match (written.is_empty(), first) {
+    let first = match (written.is_empty(), first) {
         (true, first) => first,
         (false, None) => Some(written),
         (false, Some(first)) => Some([written, first].concat().into()),
     };
+    let Some(first) = first else {
+        // The iterable was empty.
+        check_length(request, &head, 0)?;
+        items.close(py);
+        return Ok(Called::Whole(head));
+    };
+    items.left = content_length(&head);
+    items.first = Some(items.limited(first));
     Ok(Called::Streamed(Some(head), items))
+}
+
+/// The `Content-Length` that the application has set.
+fn content_length(head: &Response) -> Option<u64> {
+    head.header(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Checks that a body of `len` bytes is not shorter than the `Content-Length`. A response to HEAD, and one without
+/// content, may have the length of another one (RFC 9110, 8.6).
+fn check_length(request: &Request, head: &Response, len: u64) -> PyResult<()> {
+    let has_none = matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_short = content_length(head).is_some_and(|length| length > len);
+    match is_short && request.method() != Method::HEAD && !has_none {
+        true => Err(PyRuntimeError::new_err("the response is shorter than its Content-Length")),
+        false => Ok(()),
+    }
 }
 
 /// The items of a list or a tuple, which has no `close()`.
@@ -85,7 +117,7 @@ fn in_memory<'a, 'py>(result: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Py
 
 impl Items {
     /// The response with a body that is a list.
-    fn whole(&mut self, py: Python<'_>, list: &Bound<'_, PyAny>) -> PyResult<Response> {
+    fn whole(&mut self, py: Python<'_>, request: &Request, list: &Bound<'_, PyAny>) -> PyResult<Response> {
         const WHAT: &str = "an item of the response";
         let Some((mut response, written)) = self.start.get().take_head(py) else {
             return Err(PyRuntimeError::new_err("the application has not called start_response"));
@@ -101,8 +133,24 @@ impl Items {
                 body.freeze()
             }
         };
-        *response.body_mut() = Body::from(body);
+        check_length(request, &response, body.len() as u64)?;
+        self.left = content_length(&response);
+        *response.body_mut() = Body::from(self.limited(body));
         Ok(response)
+    }
+
+    /// What follows from an exception: if `write` was called, its data is sent before the response is cut.
+    fn broken_off(mut self, py: Python<'_>, error: PyErr) -> PyResult<Called> {
+        if !self.start.get().has_written(py) {
+            return Err(error);
+        }
+        match self.start.get().take_head(py) {
+            Some((head, written)) => {
+                (self.first, self.error) = (Some(written), Some(error));
+                Ok(Called::Streamed(Some(head), self))
+            }
+            None => Err(error),
+        }
     }
 
     /// The next piece that has bytes; `None` at the end.
@@ -110,15 +158,32 @@ impl Items {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
         let Some(iterator) = &self.iterator else { return Ok(None) };
         let mut iterator = iterator.bind(py).clone();
         loop {
             let Some(item) = iterator.next() else { return Ok(None) };
             let piece = bytes_of(&item?, "an item of the response")?;
-            if !piece.is_empty() {
-                return Ok(Some(piece));
+            if piece.is_empty() {
+                continue;
             }
+            let piece = self.limited(piece);
+            return Ok(Some(piece).filter(|piece| !piece.is_empty()));
         }
+    }
+
+    /// The part of a piece that the `Content-Length` of the head allows.
+    fn limited(&mut self, mut piece: Bytes) -> Bytes {
+        let Some(left) = &mut self.left else { return piece };
+        let len = piece.len() as u64;
+        if len > *left {
+            log::error!("the response of the application is longer than its Content-Length");
+            piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+        }
+        *left -= piece.len() as u64;
+        piece
     }
 
     /// Takes the piece that was made before the head, if it has this length.

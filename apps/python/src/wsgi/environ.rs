@@ -22,8 +22,6 @@ pub(crate) struct Template {
     entries: Py<PyDict>,
     empty_input: Py<Input>,
     root_path: String,
-    /// The host and the port of the listener, for requests without `Host`.
-    server: (String, u16),
     known: Mutex<HashMap<Box<str>, Py<PyString>>>,
 }
 
@@ -39,11 +37,13 @@ impl Template {
         entries.set_item("wsgi.file_wrapper", py.import("gearshift.wsgi")?.getattr("FileWrapper")?)?;
         entries.set_item("SERVER_SOFTWARE", concat!("gearshift/", env!("CARGO_PKG_VERSION")))?;
         entries.set_item("SCRIPT_NAME", &options.root_path)?;
+        let (host, port) = server(runtime);
+        entries.set_item("SERVER_NAME", host)?;
+        entries.set_item("SERVER_PORT", port.to_string())?;
         Ok(Template {
             entries: entries.unbind(),
             empty_input: Py::new(py, Input::empty())?,
             root_path: options.root_path.clone(),
-            server: server(runtime),
             known: Mutex::default(),
         })
     }
@@ -69,9 +69,6 @@ impl Template {
         if let Some(port) = client.port() {
             environ.set_item(intern!(py, "REMOTE_PORT"), port.to_string())?;
         }
-        let (name, port) = self.server_of(client.host(), client.scheme());
-        environ.set_item(intern!(py, "SERVER_NAME"), name)?;
-        environ.set_item(intern!(py, "SERVER_PORT"), port)?;
         environ.set_item(intern!(py, "wsgi.input"), input.unwrap_or(&self.empty_input))?;
         self.add_fields(py, &environ, request)?;
         Ok(environ)
@@ -84,18 +81,6 @@ impl Template {
         match rest.filter(|rest| rest.first().is_none_or(|first| *first == b'/')) {
             Some(rest) if !self.root_path.is_empty() => latin_1(py, rest),
             _ => latin_1(py, &path),
-        }
-    }
-
-    /// The name and the port by which the client knows the server.
-    fn server_of(&self, host: Option<&str>, scheme: &str) -> (String, String) {
-        let Some(host) = host.filter(|host| !host.is_empty()) else {
-            return (self.server.0.clone(), self.server.1.to_string());
-        };
-        let port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-        match port {
-            Some((name, port)) if !port.is_empty() => (name.to_owned(), port.to_owned()),
-            _ => (host.to_owned(), if scheme == "https" { "443" } else { "80" }.to_owned()),
         }
     }
 

@@ -49,6 +49,11 @@ impl StartResponse {
         Some((head, std::mem::take(&mut state.written).freeze()))
     }
 
+    /// Whether `write` has kept data.
+    pub(crate) fn has_written(&self, py: Python<'_>) -> bool {
+        !self.lock(py).written.is_empty()
+    }
+
     /// Whether the head was sent, by `write`.
     pub(crate) fn is_sent(&self, py: Python<'_>) -> bool {
         self.lock(py).is_sent
@@ -68,7 +73,7 @@ impl StartResponse {
         let head = head(status, headers)?;
         let mut state = this.get().lock(py);
         match exc_info.filter(|exc_info| !exc_info.is_none()) {
-            Some(exc_info) if state.is_sent => return Err(raised(exc_info)?),
+            Some(exc_info) if state.is_sent || !state.written.is_empty() => return Err(raised(exc_info)?),
             None if state.is_sent || state.head.is_some() => {
                 return Err(PyAssertionError::new_err(
                     "start_response was called before, and exc_info is not set",
@@ -146,7 +151,8 @@ fn text_of<'a, 'py>(value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyS
 /// The code of a status line such as `404 Not Found`.
 fn code_of(status: &str) -> PyResult<StatusCode> {
     let (code, reason) = status.split_at_checked(3).unwrap_or((status, ""));
-    let code = code.parse().ok().filter(|_| reason.is_empty() || reason.starts_with(' '));
+    let is_reason = reason.is_empty() || reason.starts_with(' ') && !reason.contains(char::is_control);
+    let code = code.parse().ok().filter(|_| is_reason);
     let code = code.and_then(|code: u16| StatusCode::from_u16(code).ok());
     code.filter(|code| code.as_u16() >= 200)
         .ok_or_else(|| PyValueError::new_err(format!("{status:?} is not a status, such as \"200 OK\"")))
