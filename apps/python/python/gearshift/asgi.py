@@ -9,8 +9,8 @@ from typing import Any
 from gearshift._gearshift import Crossing
 from gearshift.lifespan import Lifespan
 
-# The share of the time for a stop in which tasks may end. The rest is for the stop of the application.
-SHARE_OF_TASKS = 0.7
+# The share of the time for a stop in which requests may end. The rest is for the stop of the application.
+SHARE_OF_REQUESTS = 0.7
 # The time in seconds that cancelled tasks have to end, at the stop of a loop.
 CANCEL_TIMEOUT = 1.0
 
@@ -53,17 +53,16 @@ class EventLoop:
 
     async def stop(self, grace: float) -> None:
         """Waits for the tasks of requests, and runs the stop of the application, within `grace` seconds."""
-        if tasks := self._tasks():
-            await asyncio.wait(tasks, timeout=grace * SHARE_OF_TASKS)
-        for task in self._tasks():
-            task.cancel()
-        if tasks := self._tasks():
-            await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
+        if requests := self._requests():
+            await asyncio.wait(requests, timeout=grace * SHARE_OF_REQUESTS)
+        await _cancel(self._requests())
         await self._lifespan.stop()
+        await _cancel(asyncio.all_tasks(self.loop) - {asyncio.current_task()})
 
-    def _tasks(self) -> set[asyncio.Task[Any]]:
-        own = {asyncio.current_task(), self._lifespan.task}
-        return {task for task in asyncio.all_tasks(self.loop) if task not in own}
+    def _requests(self) -> set[asyncio.Task[Any]]:
+        """The tasks of requests. Others belong to the application, which may end them in its stop."""
+        tasks = asyncio.all_tasks(self.loop)
+        return {task for task in tasks if getattr(task.get_coro(), "cr_code", None) is run.__code__}
 
     def close(self) -> None:
         """Closes the loop, which does not run any more."""
@@ -75,3 +74,10 @@ class EventLoop:
             print(f"warning: the event loop has left work behind: {error!r}", file=sys.stderr)
         finally:
             self.loop.close()
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
