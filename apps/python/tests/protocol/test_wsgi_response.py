@@ -166,7 +166,13 @@ def test_a_response_without_a_head_is_500(wsgi: Server, probe: Probe) -> None:
 # The body
 
 
-def test_what_is_written_arrives_before_the_next_piece_is_made(wsgi: Server, probe: Probe) -> None:
+def test_what_is_written_arrives_before_the_next_piece_is_made(wsgi: Server, probe: Probe, backend: str) -> None:
+    if backend in {"sequential", "threadpool"}:
+        # There the data of write() is sent when the application returns.
+        probe.open("two")
+        with Wire(wsgi) as wire:
+            assert wire.exchange(f"/writes?{probe.query}").body == b"one,two,three"
+        return
     with Wire(wsgi) as wire:
         wire.request(f"/writes?{probe.query}")
         assert wire.head().status == 200
