@@ -9,8 +9,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
