@@ -203,6 +203,8 @@ class Server:
         except ProcessLookupError:
             pass
         self.process.wait()
+        self._reader.join()
+        self.process.stdout.close()
 
     def finish(self) -> None:
         """Stops the server unless it has ended, and checks the status. A control server is only killed."""

@@ -357,20 +357,6 @@ async def path_send(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @view
-async def zero_copy_send(scope: Scope, receive: Receive, send: Send) -> None:
-    """Parts of a file by its descriptor, between other messages."""
-    with tempfile.TemporaryFile() as file:
-        file.write(b"0123456789" * 10_000)
-        file.seek(50_000)
-        kind = "http.response.zerocopysend"
-        await send({"type": "http.response.start", "status": 200, "headers": TEXT})
-        await send({"type": "http.response.body", "body": b"first,", "more_body": True})
-        await send({"type": kind, "file": file, "offset": 5, "count": 10, "more_body": True})
-        await send({"type": "http.response.body", "body": b",", "more_body": True})
-        await send({"type": kind, "file": file})
-
-
-@view
 async def meets(scope: Scope, receive: Receive, send: Send) -> None:
     """Waits until the test opens the gate `go`; the test opens it when several requests are here."""
     probe = probe_of(scope)

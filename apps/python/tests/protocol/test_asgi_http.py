@@ -335,12 +335,3 @@ def test_a_file_is_sent_by_its_path(asgi: Server) -> None:
         assert (response.status, response.body) == (200, b"line\n" * 50_000)
         assert wire.exchange("/path_send", "HEAD").get("content-length") == "250000"
         in_step(wire)
-
-
-def test_parts_of_a_file_are_sent_by_its_descriptor(asgi: Server) -> None:
-    if "http.response.zerocopysend" not in extensions(asgi):
-        pytest.skip("no zerocopysend")
-    with Wire(asgi) as wire:
-        response = wire.exchange("/zero_copy_send")
-        assert (response.status, response.body) == (200, b"first,5678901234," + b"0123456789" * 5_000)
-        in_step(wire)

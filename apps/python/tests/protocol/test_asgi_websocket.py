@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -45,8 +46,8 @@ def closed(websocket: ClientConnection) -> Close | None:
 
 def test_the_scope_is_that_of_the_request(websockets: Server) -> None:
     with opened(websockets, "/scope/caf%C3%A9?a=%20", additional_headers={"X-Test": "1"}) as websocket:
-        described = json.loads(websocket.recv(DEADLINE))
         client = websocket.local_address
+        described = json.loads(websocket.recv(DEADLINE))
     types = {key: kind for key, (kind, _) in described.items()}
     expected = {"scheme": "str", "path": "str", "raw_path": "bytes", "query_string": "bytes", "root_path": "str"}
     expected |= {"headers": "iterable", "client": "iterable", "server": "iterable", "subprotocols": "iterable"}
@@ -160,16 +161,15 @@ def test_the_application_sends_while_it_waits_for_a_message(websockets: Server) 
 
 def test_many_websockets_are_open_at_once(websockets: Server) -> None:
     # Also on a backend that has one thread for requests.
-    clients = [opened(websockets, "/echo") for _ in range(40)]
-    for turn in range(2):
-        for number, client in enumerate(clients):
-            client.send(f"{turn} {number}")
-        for number, client in enumerate(clients):
-            assert client.recv(DEADLINE) == f"{turn} {number}"
-    with Wire(websockets) as wire:
-        assert wire.exchange("/").body == b"http"
-    for client in clients:
-        client.close()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(opened(websockets, "/echo")) for _ in range(40)]
+        for turn in range(2):
+            for number, client in enumerate(clients):
+                client.send(f"{turn} {number}")
+            for number, client in enumerate(clients):
+                assert client.recv(DEADLINE) == f"{turn} {number}"
+        with Wire(websockets) as wire:
+            assert wire.exchange("/").body == b"http"
 
 
 # Closes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -22,8 +22,7 @@ class Response:
     fields: list[tuple[str, str]]
     """Names in lower case, and values, in the order of the wire."""
     body: bytes = b""
-    chunks: list[bytes] = field(default_factory=list)
-    """The pieces of a chunked body."""
+    pieces: list[bytes] = field(default_factory=list, repr=False)
     trailers: list[tuple[str, str]] = field(default_factory=list)
     complete: bool = True
     """Whether the body ended as its framing says."""
@@ -148,17 +147,26 @@ class Wire:
         self.socket.close()
 
     def _read_body(self, response: Response) -> None:
+        try:
+            for piece in self._pieces(response):
+                response.pieces.append(piece)
+        finally:
+            response.body = b"".join(response.pieces)
+
+    def _pieces(self, response: Response) -> Iterator[bytes]:
         if response.get("transfer-encoding") == "chunked":
             while chunk := self.chunk():
-                response.chunks.append(chunk)
-                response.body += chunk
+                yield chunk
             response.trailers = self.trailers
         elif (length := response.get("content-length")) is not None:
-            while len(response.body) < int(length):
-                response.body += self._more(int(length) - len(response.body))
+            rest = int(length)
+            while rest:
+                piece = self._more(rest)
+                rest -= len(piece)
+                yield piece
         else:
-            while data := self.read(65536):
-                response.body += data
+            while piece := self.read(65536):
+                yield piece
 
     def _fields(self) -> list[tuple[str, str]]:
         fields = []
@@ -174,10 +182,10 @@ class Wire:
         return line.decode("latin-1")
 
     def _exactly(self, size: int) -> bytes:
-        data = b""
+        data = bytearray()
         while len(data) < size:
             data += self._more(size - len(data))
-        return data
+        return bytes(data)
 
     def _more(self, size: int) -> bytes:
         if data := self.read(size):
