@@ -116,9 +116,9 @@ async def task(scope: Scope, receive: Receive, send: Send) -> None:
     running = asyncio.create_task(turn())
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    probe.record("shutdown", is_running=not running.done())
     running.cancel()
     await asyncio.wait([running])
-    probe.record("cancelled", done=running.cancelled())
     await send({"type": "lifespan.shutdown.complete"})
 
 

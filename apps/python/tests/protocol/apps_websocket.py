@@ -40,10 +40,10 @@ async def accept(receive: Receive, send: Send, **keys: Any) -> None:
 
 @view
 async def scope(scope: Scope, receive: Receive, send: Send) -> None:
-    """The scope, with the types of all its values, as a text."""
+    """The scope, with the types of all its values, as a text. The client closes."""
     await accept(receive, send)
     await send({"type": "websocket.send", "text": json.dumps(described_value(scope)[1])})
-    await send({"type": "websocket.close"})
+    await receive()
 
 
 @view

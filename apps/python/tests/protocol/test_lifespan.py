@@ -183,14 +183,14 @@ def test_an_exception_at_the_stop_is_in_the_log(serve: Servers, environment: dic
     assert "RuntimeError: the stop raises" in log
 
 
-def test_a_task_of_the_lifespan_runs_during_requests(
+def test_a_task_of_the_lifespan_runs_until_its_stop(
     serve: Servers, probe: Probe, environment: dict[str, str]
 ) -> None:
     server = serve("apps_lifespan:task", "--lifespan=on", env=environment)
     for _ in range(3):
         assert get(server) == b"ok"
     server.stop()
-    assert probe.wait("cancelled")["done"]
+    assert probe.wait("shutdown")["is_running"]
 
 
 @pytest.mark.differs(gunicorn="has no factory")
