@@ -105,7 +105,9 @@ fn range(spread: &Spread) -> String {
 }
 
 /// How to read the ratios.
-pub(crate) const ABOUT_RATIOS: &str = "The figure of the best backend of Gearshift, divided by that of other servers in                                        the same round: the median and the range of the rounds. The figure is CPU time                                        per request, where less is better, or requests per second, where more is                                        better. The best server is that with the best median.";
+pub(crate) const ABOUT_RATIOS: &str = "The figure of the best backend of Gearshift, divided by that of other servers in \
+    the same round: the median and the range of the rounds. The figure is CPU time per request, where less is better, \
+    or requests per second, where more is better. The best server is that with the best median.";
 
 /// Notes on the figures of a scenario.
 pub(crate) fn notes(scenario: &Scenario, rounds: usize) -> Vec<String> {

@@ -37,7 +37,7 @@ pub fn render(results: &Results) -> String {
     for claim in &results.claims {
         push(&mut text, &claim_table(claim, results.rounds));
     }
-    if !results.claims.is_empty() {
+    if !results.claims.is_empty() && results.packages.is_empty() {
         let hold = results.claims.iter().filter(|claim| claim.holds).count();
         push(&mut text, &format!("{hold} of {} claims hold.", results.claims.len()));
     }
@@ -122,14 +122,27 @@ fn ratios_table(ratios: &[Ratio]) -> String {
 fn claim_table(claim: &Claim, rounds: usize) -> String {
     let mut table = table(&["", "server", "measured", "required", "margin"], 4);
     for finding in &claim.findings {
-        let mark = if finding.holds { "holds" } else { "FAILS" };
+        let mark = match (finding.holds, claim.summary.is_empty()) {
+            (true, _) => "holds",
+            (false, true) => "FAILS",
+            // A claim about Python servers may well not hold.
+            (false, false) => "no",
+        };
         let margin = format!("{:.2}", finding.margin);
         table.add_row([mark, &finding.subject, &finding.measured, &finding.wanted, &margin]);
     }
-    let verdict = if claim.holds { "holds" } else { "does not hold" };
+    let verdict = match (claim.holds, claim.summary.is_empty()) {
+        (true, true) => " -- holds",
+        (false, true) => " -- does not hold",
+        // The summary tells where.
+        (_, false) => "",
+    };
     let left_out = left_out(claim.left_out, rounds).map(|prose| format!("\n{prose}")).unwrap_or_default();
-    let summary = if claim.summary.is_empty() { String::new() } else { format!("\n{}", claim.summary) };
-    format!("{}. {} -- {verdict}\n{table}{summary}{left_out}", claim.number, claim.statement)
+    let summary = match claim.summary.as_str() {
+        "" => String::new(),
+        summary => format!("\n{}", wrapped(summary, 120)),
+    };
+    format!("{}. {}{verdict}\n{table}{summary}{left_out}", claim.number, claim.statement)
 }
 
 /// The changes, and the number of unchanged figures.

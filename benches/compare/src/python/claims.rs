@@ -26,8 +26,9 @@ struct Check {
     /// The application that the claim is about.
     app: App,
     statement: &'static str,
-    /// Whether users want the claim to hold. If not, a server that refutes it is a remedy.
-    wanted: bool,
+    /// Whether users want the claim to hold, so that a server on which it does is a remedy for others, or want it to
+    /// fail. `None` if they do not care.
+    wanted: Option<bool>,
     /// Whether the claim is about this server.
     of: fn(Server) -> bool,
     /// A package that the application needs for this claim.
@@ -143,7 +144,7 @@ pub(super) fn check(run: &Run<'_>, checks: &[Prepared<'_>], threads: usize) -> R
 }
 
 /// Where the claim holds, and which backends of Gearshift differ from other servers in the way that users want.
-fn summary(findings: &[Finding], servers: &[Server], wanted: bool) -> String {
+fn summary(findings: &[Finding], servers: &[Server], wanted: Option<bool>) -> String {
     let holds =
         |name: &str| findings.iter().filter(|finding| finding.subject == name).all(|finding| finding.holds);
     let is_measured = |name: &str| findings.iter().any(|finding| finding.subject == name);
@@ -152,17 +153,19 @@ fn summary(findings: &[Finding], servers: &[Server], wanted: bool) -> String {
     let names = |with: &dyn Fn(&Server) -> bool| -> Vec<String> {
         measured.iter().filter(|server| with(server)).map(|server| server.name()).collect()
     };
-    let good = |server: &Server| holds(&server.name()) == wanted;
     let mut sentences = Vec::new();
     match (names(&|server| holds(&server.name())), names(&|server| !holds(&server.name()))) {
         (yes, no) if no.is_empty() && !yes.is_empty() => sentences.push("It holds on every server.".into()),
         (yes, no) if yes.is_empty() && !no.is_empty() => sentences.push("It holds on no server.".into()),
         (yes, no) => sentences.push(format!("It holds on {}, not on {}.", list(&yes), list(&no))),
     }
-    let is_a_problem = measured.iter().any(|server| !server.is_gearshift() && !good(server));
-    let remedies = names(&|server| server.is_gearshift() && good(server));
-    if is_a_problem && !remedies.is_empty() {
-        sentences.push(format!("Remedy: {}.", list(&remedies)));
+    if let Some(wanted) = wanted {
+        let good = |server: &Server| holds(&server.name()) == wanted;
+        let is_a_problem = measured.iter().any(|server| !server.is_gearshift() && !good(server));
+        let remedies = names(&|server| server.is_gearshift() && good(server));
+        if is_a_problem && !remedies.is_empty() {
+            sentences.push(format!("Remedy: {}.", list(&remedies)));
+        }
     }
     sentences.join(" ")
 }

@@ -156,7 +156,12 @@ impl Server {
         let app = format!("{module}:app");
         let threads = threads.to_string();
         let threads_flag = format!("--threads={threads}");
-        let mut words = vec!["env", &path, python, "-m"];
+        let mut words = vec!["env", &path];
+        if matches!(self, Server::Gearshift(backend) if backend.name() == "async-std") {
+            // async-std takes the number of its event loops from the environment.
+            words.push("ASYNC_STD_THREAD_COUNT=1");
+        }
+        words.extend([python, "-m"]);
         match self {
             Server::Gearshift(backend) => {
                 words.extend(["gearshift", "--backend", backend.name(), "--bind", "127.0.0.1:{port}"]);

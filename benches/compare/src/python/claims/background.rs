@@ -19,7 +19,7 @@ const AT_ONCE: f64 = PUT_OFF / 10.0;
 pub(super) const DELAYS_NO_CLIENT: Check = Check {
     app: App::FastApi,
     statement: "A background task of 200 ms delays neither the client that caused it nor other clients",
-    wanted: true,
+    wanted: Some(true),
     of: every,
     package: None,
     trials: || {

@@ -17,7 +17,7 @@ pub(super) const WAITS: Check = Check {
     app: App::Flask,
     statement: "A server works for clients that have left: after 64 of them, whose views wait 50 ms, the next client \
                 notices it",
-    wanted: false,
+    wanted: Some(false),
     of: every,
     package: None,
     trials: || after("/wait/50"),

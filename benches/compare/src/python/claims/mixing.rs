@@ -13,7 +13,7 @@ pub(super) const FLASK: Check = Check {
     app: App::Flask,
     statement: "Mixing `def` and `async def` costs nothing: an `async def` view takes at most 5% more CPU time than a \
                 `def` view",
-    wanted: true,
+    wanted: Some(true),
     of: every,
     package: Some("asgiref"),
     trials: || vec![closed(CONNECTIONS, "/plaintext"), closed(CONNECTIONS, "/async")],

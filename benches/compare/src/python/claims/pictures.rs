@@ -15,7 +15,7 @@ pub(super) const BELONG_IN_THE_THREAD_POOL: Check = Check {
     app: App::FastApi,
     statement: "Resizing images belongs in the thread pool, because Pillow releases the GIL: in an `async def` view, \
                 neighbours wait at least twice as long",
-    wanted: false,
+    wanted: Some(false),
     of: every,
     package: Some("pillow"),
     trials: || {

@@ -107,7 +107,7 @@ fn a_remedy_is_a_backend_that_differs_from_a_usual_server() {
             ..Finding::default()
         };
         let findings: Vec<Finding> = servers.iter().zip(holds).map(of).collect();
-        summary(&findings, &servers, wanted)
+        summary(&findings, &servers, Some(wanted))
     };
     assert_eq!(
         summary([true, false, true], false),

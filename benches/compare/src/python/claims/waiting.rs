@@ -19,7 +19,7 @@ const BURST: usize = 8;
 pub(super) const FLASK_WITH_ONE_CLIENT: Check = Check {
     app: App::Flask,
     statement: "With one client no server is faster: the median of a 50 ms wait differs by at most 2%",
-    wanted: true,
+    wanted: None,
     of: every,
     package: None,
     trials: || vec![closed(1, PATH)],
@@ -41,7 +41,7 @@ fn near_the_best(measured: &[Measured<'_>]) -> Vec<Finding> {
 pub(super) const FLASK_IS_BOUNDED_BY_THREADS: Check = Check {
     app: App::Flask,
     statement: "Waits per second are bounded by the number of threads",
-    wanted: false,
+    wanted: None,
     of: every,
     package: None,
     trials: || vec![closed(MANY, PATH)],
@@ -60,7 +60,7 @@ pub(super) const FASTAPI_IS_NOT_BOUNDED: Check = Check {
     app: App::FastApi,
     statement: "Waits in `async def` views need no threads: there are more per second than the same number of threads \
                 would allow",
-    wanted: true,
+    wanted: Some(true),
     of: every,
     package: None,
     trials: || vec![closed(MANY, PATH)],
@@ -77,7 +77,7 @@ fn unbounded(one: &Measured<'_>, context: &Context<'_>) -> Finding {
 pub(super) const FLASK_CALLS_OVERLAP: Check = Check {
     app: App::Flask,
     statement: "Calls within an `async def` view overlap: ten of 50 ms at once take at most 60 ms",
-    wanted: true,
+    wanted: Some(true),
     of: every,
     package: Some("asgiref"),
     trials: || vec![closed(1, "/fan/10/50")],
@@ -96,7 +96,7 @@ pub(super) const FASTAPI_CALLS_OVERLAP: Check =
 pub(super) const THE_KTH_TAKES_K_TIMES: Check = Check {
     app: App::Flask,
     statement: "The last of eight simultaneous requests that wait takes eight times as long",
-    wanted: false,
+    wanted: Some(false),
     of: every,
     package: None,
     trials: || {
