@@ -1,12 +1,13 @@
 //! The command line: servers, scenarios, durations and the report directory. [`crate::failure`] lists the exit
 //! statuses.
 
+mod flags;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use gearshift::Backend;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -14,10 +15,13 @@ use signal_hook::iterator::Signals;
 use crate::comparison::Comparison;
 use crate::failure::{self, Failure};
 use crate::load::wrk;
-use crate::python::{self, PythonFlags, Shared};
+use crate::python::{self, Shared};
 use crate::scenario::{self, Options, Scenario};
 use crate::subject::Subject;
 use crate::{baseline, guard, report, serve, table};
+
+pub(crate) use flags::count;
+use flags::{Flags, Generator};
 
 /// Measures an application under load on each backend and reports which backend suits which work
 #[derive(Debug, Parser)]
@@ -42,93 +46,6 @@ enum Internal {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
-}
-
-#[derive(Debug, clap::Args)]
-struct Flags {
-    /// Scenario to run; may be repeated [default: all]
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    scenario: Vec<String>,
-
-    /// Backend to measure; may be repeated [default: all that are compiled in]
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    backend: Vec<String>,
-
-    /// Number of connections, instead of the scenario's own; may be repeated
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = count)]
-    connections: Vec<usize>,
-
-    /// Length of each measurement in seconds [default: as long as the time limit allows]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    duration: Option<Duration>,
-
-    /// Number of times each measurement is made [default: 3; 2 with --quick]
-    #[arg(long, value_name = "N", value_parser = count)]
-    rounds: Option<usize>,
-
-    /// Finish within two minutes, with fewer and shorter measurements
-    #[arg(long)]
-    quick: bool,
-
-    /// Check common claims about the backends, within six minutes
-    #[arg(long, conflicts_with_all = ["app", "against"])]
-    claims: bool,
-
-    /// Your own application, started on each backend as 'CMD {backend} {port}'
-    #[arg(long, value_name = "COMMAND")]
-    app: Option<String>,
-
-    /// Another server to compare with, as 'NAME=CMD {port}'; may be repeated
-    #[arg(long, value_name = "NAME=COMMAND")]
-    against: Vec<String>,
-
-    /// Path to request in scenarios that work with any path [default: /plaintext of the demo, / of other servers]
-    #[arg(long, value_name = "PATH", value_parser = path)]
-    path: Option<String>,
-
-    /// results.json of an earlier run; the report then lists the changes since that run
-    #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
-
-    /// Load generator: wrk where it is installed and suitable, or the built-in one
-    #[arg(long, value_name = "WORD", default_value = "auto")]
-    generator: Generator,
-
-    /// Directory of the report
-    #[arg(long, value_name = "DIR", default_value = "compare-report")]
-    out: PathBuf,
-
-    /// List the scenarios and exit
-    #[arg(long)]
-    list_scenarios: bool,
-
-    #[command(flatten)]
-    python: PythonFlags,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Generator {
-    Auto,
-    Wrk,
-    BuiltIn,
-}
-
-pub(crate) fn count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a number above 0".into())
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds: &f64| (0.01..=3600.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be a number of seconds from 0.01 to 3600".into())
-}
-
-fn path(text: &str) -> Result<String, String> {
-    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if text.starts_with('/') && printable {
-        Ok(text.into())
-    } else {
-        Err("must be a path that begins with /".into())
-    }
 }
 
 /// Runs the program and returns its exit status.
