@@ -2,10 +2,10 @@
 //! whether the claim holds and by what margin.
 
 mod background;
-mod blocking;
+pub(crate) mod blocking;
 mod cpu_bound;
 mod mixing;
-mod pictures;
+pub(crate) mod pictures;
 mod waiting;
 
 use std::time::Duration;
@@ -35,10 +35,10 @@ struct Check {
     judge: fn(&[Measured<'_>], usize) -> Vec<Finding>,
 }
 
-/// The measures of one backend, one per trial.
-struct Measured<'a> {
-    subject: &'a str,
-    measures: Vec<Measure>,
+/// The measures of one server, one per trial.
+pub(crate) struct Measured<'a> {
+    pub(crate) subject: &'a str,
+    pub(crate) measures: Vec<Measure>,
 }
 
 fn every(_: &str) -> bool {
@@ -109,19 +109,21 @@ pub fn check(run: &Run<'_>, checks: &[Prepared<'_>]) -> Result<Vec<Claim>, Failu
         run.progress.begin(&format!("claim {number}: {}", check.statement));
         let here = run.bench.plan.all(&round(std::slice::from_ref(prepared)));
         let after = run.bench.plan.all(&round(&checks[index + 1..]));
-        let (measured, made) = measure(run, prepared, here + after)?;
+        let (measured, made) = measure(run, *number, &prepared.of, &prepared.trials, here + after)?;
         let findings = (check.judge)(&measured, cores);
         let holds = findings.iter().all(|finding| finding.holds);
         let (statement, left_out) = (check.statement.into(), run.left_out(made));
-        claims.push(Claim { number: *number, statement, holds, findings, left_out });
+        claims.push(Claim { number: *number, statement, holds, findings, left_out, ..Claim::default() });
     }
     Ok(claims)
 }
 
-/// Measures the trials of a check in rounds, until fewer than `needed` would remain. Returns the number of rounds.
-fn measure<'a>(
+/// Measures the trials of a check in rounds, until less than `needed` would remain. Returns the number of rounds.
+pub(crate) fn measure<'a>(
     run: &Run<'_>,
-    Prepared { number, of, trials, .. }: &Prepared<'a>,
+    number: usize,
+    of: &[&'a Subject],
+    trials: &[Trial],
     needed: Duration,
 ) -> Result<(Vec<Measured<'a>>, usize), Failure> {
     let mut samples: Vec<Vec<Vec<Sample>>> = vec![vec![Vec::new(); trials.len()]; of.len()];
@@ -148,23 +150,23 @@ fn measure<'a>(
 }
 
 /// One traffic on the demo.
-fn demo(traffic: Traffic) -> Trial {
+pub(crate) fn demo(traffic: Traffic) -> Trial {
     Trial { app: Application::Demo, workload: Workload::Load(vec![traffic]), saturates: false }
 }
 
 /// Clients that request a path of the demo in a closed loop.
-fn closed(connections: usize, path: &str) -> Trial {
+pub(crate) fn closed(connections: usize, path: &str) -> Trial {
     demo(Traffic::new(connections, Request::get(path), Pacing::Closed))
 }
 
 /// A finding that holds if `margin` is at least 1.
-fn finding(subject: &str, measured: String, wanted: String, margin: f64) -> Finding {
+pub(crate) fn finding(subject: &str, measured: String, wanted: String, margin: f64) -> Finding {
     let margin = margin.clamp(1.0 / MAX_MARGIN, MAX_MARGIN);
     Finding { subject: subject.into(), measured, wanted, holds: margin >= 1.0, margin }
 }
 
 /// How many times `figure` fits into `allowed`.
-fn fits(figure: f64, allowed: f64) -> f64 {
+pub(crate) fn fits(figure: f64, allowed: f64) -> f64 {
     if figure > 0.0 { allowed / figure } else { MAX_MARGIN }
 }
 

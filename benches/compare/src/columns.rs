@@ -1,8 +1,8 @@
 //! The columns of the text tables, on the terminal and in Markdown.
 
 use crate::figure::{self, Figure};
-use crate::format::{Unit, bytes, count, percent};
-use crate::results::{Measure, Scenario, left_out};
+use crate::format::{Unit, bytes, count, list, percent};
+use crate::results::{Measure, Ratio, Results, Scenario, Spread, left_out};
 
 /// The text of a share that cannot be determined.
 pub(crate) const UNKNOWN: &str = "?";
@@ -23,6 +23,14 @@ pub(crate) const NOISE: Column = Column {
     cell: |measure| {
         let rate = figure::RATE.of(measure)?;
         (rate.values.len() > 1).then(|| percent(rate.noise()))
+    },
+};
+/// The noise of the CPU time, which decides most scenarios of Python servers.
+pub(crate) const CPU_NOISE: Column = Column {
+    head: "±",
+    cell: |measure| {
+        let cpu = figure::CPU.of(measure)?;
+        (cpu.values.len() > 1).then(|| percent(cpu.noise()))
     },
 };
 pub(crate) const P50: Column = Column { head: "p50", cell: |measure| time(figure::P50, measure) };
@@ -55,6 +63,51 @@ pub(crate) fn used<'c>(columns: &'c [Column], scenario: &Scenario) -> Vec<&'c Co
     let measures = || scenario.points.iter().flat_map(|point| &point.measures);
     columns.iter().filter(|column| measures().any(|measure| (column.cell)(measure).is_some())).collect()
 }
+
+/// The line on versions and on what was left out, for a comparison of Python servers.
+pub(crate) fn python(results: &Results) -> Option<String> {
+    if results.packages.is_empty() {
+        return None;
+    }
+    let omitted = results.omitted.iter().map(|note| format!(" Left out: {note}."));
+    Some(format!("{}.{}", list(&results.packages), omitted.collect::<String>()))
+}
+
+/// The columns of the ratios.
+pub(crate) const RATIOS: [&str; 7] =
+    ["scenario", "load", "best backend", "figure", "÷ granian", "÷ uvicorn", "÷ best other"];
+
+/// The cells of a ratio, each a median with its range over the rounds.
+pub(crate) fn ratio_cells(ratio: &Ratio) -> [String; 7] {
+    let unit = if ratio.figure == figure::RATE.id { Unit::Rate } else { Unit::Time };
+    let cell = |spread: &Option<Spread>| spread.as_ref().map(range).unwrap_or_default();
+    let other = match cell(&ratio.to_best_other) {
+        text if text.is_empty() => text,
+        text => format!("{text} {}", ratio.best_other),
+    };
+    [
+        ratio.scenario.clone(),
+        ratio.point.clone(),
+        ratio.subject.clone(),
+        unit.write(ratio.median),
+        cell(&ratio.granian),
+        cell(&ratio.uvicorn),
+        other,
+    ]
+}
+
+fn range(spread: &Spread) -> String {
+    if spread.values.len() > 1 {
+        format!("{:.2} ({:.2}–{:.2})", spread.median, spread.min, spread.max)
+    } else {
+        format!("{:.2}", spread.median)
+    }
+}
+
+/// How to read the ratios.
+pub(crate) const ABOUT_RATIOS: &str = "The figure of the best backend of Gearshift, divided by that of other servers in \
+    the same round: the median and the range of the rounds. The figure is CPU time per request, where less is better, \
+    or requests per second, where more is better. The best server is that with the best median.";
 
 /// Notes on the figures of a scenario.
 pub(crate) fn notes(scenario: &Scenario, rounds: usize) -> Vec<String> {

@@ -7,7 +7,7 @@ use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::format::{duration, several};
 use crate::machine;
-use crate::plan::{Plan, PlanInput};
+use crate::plan::{self, Plan, PlanInput};
 use crate::progress::Progress;
 use crate::results::{self, Results};
 use crate::run::{self, Run};
@@ -59,13 +59,14 @@ impl Comparison<'_> {
             window: self.window,
             limit: self.limit,
             wrk: self.wrk.is_some(),
+            overhead: plan::OVERHEAD,
         };
         let plan = Plan::new(&input);
         let bench = Bench::new(cores, plan)?;
         if self.preflight {
             run::preflight(&bench, subjects, scenarios)?;
         }
-        let mut results = self.metadata(&plan);
+        let mut results = metadata(&plan, self.wrk.as_deref(), subjects.iter().map(described).collect());
         results.machine = machine::this(&bench.cores);
         let progress = Progress::new(first + input.round.len() * plan.rounds);
         progress.print(&announcement(&plan, &input));
@@ -80,38 +81,36 @@ impl Comparison<'_> {
         results.claims = claims::check(&run, &checks)?;
         Ok(results)
     }
+}
 
-    /// The results without any measurement.
-    fn metadata(&self, plan: &Plan) -> Results {
-        let version = env!("CARGO_PKG_VERSION");
-        let own = format!("built-in generator {version}");
-        let describe = |subject: &Subject| results::Subject {
-            name: subject.name.clone(),
-            model: subject.model.clone(),
-            command: subject.describe(),
-        };
-        Results {
-            version: version.into(),
-            began: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            rounds: plan.rounds,
-            duration: plan.times.window.as_secs_f64(),
-            generator: match &self.wrk {
-                Some(wrk) if plan.wrk => {
-                    format!("{wrk} for loads that saturate the server, {own} for others")
-                }
-                Some(wrk) if plan.is_short_for_wrk() => {
-                    format!("{own}; the measurements are too short for {wrk}")
-                }
-                _ => own,
-            },
-            subjects: self.subjects.iter().map(describe).collect(),
-            ..Results::default()
-        }
+/// A server for the report.
+fn described(subject: &Subject) -> results::Subject {
+    results::Subject { name: subject.name.clone(), model: subject.model.clone(), command: subject.describe() }
+}
+
+/// The results without any measurement.
+pub(crate) fn metadata(plan: &Plan, wrk: Option<&str>, subjects: Vec<results::Subject>) -> Results {
+    let version = env!("CARGO_PKG_VERSION");
+    let own = format!("built-in generator {version}");
+    Results {
+        version: version.into(),
+        began: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        rounds: plan.rounds,
+        duration: plan.times.window.as_secs_f64(),
+        generator: match wrk {
+            Some(wrk) if plan.wrk => format!("{wrk} for loads that saturate the server, {own} for others"),
+            Some(wrk) if plan.is_short_for_wrk() => {
+                format!("{own}; the measurements are too short for {wrk}")
+            }
+            _ => own,
+        },
+        subjects,
+        ..Results::default()
     }
 }
 
 /// Tells the user what will be measured and how long it takes.
-fn announcement(plan: &Plan, input: &PlanInput<'_>) -> String {
+pub(crate) fn announcement(plan: &Plan, input: &PlanInput<'_>) -> String {
     let words = |time: Duration| duration(time.as_secs_f64().round());
     let limit = match input.window {
         Some(_) => String::new(),
@@ -138,8 +137,15 @@ mod tests {
         let trial = run::capacity("/");
         let text = |rounds, window| {
             let limit = Duration::from_secs(100);
-            let input =
-                PlanInput { first: Vec::new(), round: vec![&trial; 10], rounds, window, limit, wrk: false };
+            let input = PlanInput {
+                first: Vec::new(),
+                round: vec![&trial; 10],
+                rounds,
+                window,
+                limit,
+                wrk: false,
+                overhead: plan::OVERHEAD,
+            };
             announcement(&Plan::new(&input), &input)
         };
         assert_eq!(text(1, None), "10 measurements of 3 s each, 1 round: about 37 s, at most 1 min 40 s");

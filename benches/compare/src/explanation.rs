@@ -20,8 +20,9 @@ pub fn of(scenario: &Scenario) -> String {
     let Some(point) = scenario.points.last() else { return String::new() };
     let mut sentences = match scenario.id.as_str() {
         "low" | "open" => latency(scenario, point),
-        "waiting" => waiting(point),
+        "waiting" | "wait" => waiting(point),
         "cpu" => cpu_bound(point),
+        _ if scenario.decides == "cpu" => cpu_bound(point),
         "blocking" => blocking(scenario),
         "fan-out" => fan_out(scenario, point),
         "idle" => idle(point),

@@ -35,6 +35,7 @@ pub mod page;
 pub mod plan;
 pub mod proc;
 pub mod progress;
+pub mod python;
 pub mod report;
 pub mod results;
 pub mod run;

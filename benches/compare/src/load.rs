@@ -7,6 +7,7 @@
 //! were due in that second ("coordinated omission", Gil Tene). For the same reason, requests without a response at the
 //! end of the measurement are part of the latencies, with the time waited so far, and are counted as unanswered.
 
+pub mod abandoned;
 pub mod burst;
 mod clients;
 mod generator;

@@ -2,22 +2,36 @@
 //! `results.csv` contain all figures.
 
 use crate::baseline;
-use crate::columns::{self, CPU, Column, ERRORS, IDLE, NOISE, P50, P99, RATE, THREADS, USER};
+use crate::columns::{
+    self, CPU, CPU_NOISE, Column, ERRORS, IDLE, MEMORY, NOISE, P50, P99, RATE, THREADS, USER,
+};
 use crate::format::{Unit, date, duration, list, number, ratio, several, wrapped};
+use crate::python::markdown as python;
 use crate::results::{Change, Claim, Finding, Results, Scenario, left_out};
 
 /// Line width of the prose.
-const WIDTH: usize = 120;
+pub(crate) const WIDTH: usize = 120;
 
 /// The main figures.
 const COLUMNS: [Column; 9] = [RATE, NOISE, P50, P99, CPU, USER, THREADS, IDLE, ERRORS];
+/// The main figures of Python servers.
+const PYTHON_COLUMNS: [Column; 9] = [CPU, CPU_NOISE, RATE, NOISE, P50, P99, MEMORY, THREADS, ERRORS];
 
 /// Renders all results.
 pub fn render(results: &Results) -> String {
     let mut parts = vec![head(results)];
-    parts.extend(results.scenarios.iter().map(|scenario| section(scenario, results.rounds)));
+    let is_of_python = !results.packages.is_empty();
+    if is_of_python {
+        parts.push(python::servers(results));
+    }
+    if !results.ratios.is_empty() {
+        parts.push(python::ratios(&results.ratios));
+    }
+    let columns: &[Column] = if is_of_python { &PYTHON_COLUMNS } else { &COLUMNS };
+    parts.extend(results.scenarios.iter().map(|scenario| section(scenario, columns, results.rounds)));
     if !results.claims.is_empty() {
-        parts.push(claims(&results.claims, results.rounds));
+        let render = if is_of_python { python::claims } else { claims };
+        parts.push(render(&results.claims, results.rounds));
     }
     if !results.changes.is_empty() {
         parts.push(changes(&results.changes));
@@ -50,13 +64,13 @@ fn head(results: &Results) -> String {
     format!("```console\n$ {command}\n```\n\n{}", wrapped(&prose, WIDTH))
 }
 
-fn section(scenario: &Scenario, rounds: usize) -> String {
+fn section(scenario: &Scenario, columns: &[Column], rounds: usize) -> String {
     let best = match scenario.winners.as_slice() {
         [] => "none".into(),
         winners => list(winners),
     };
     let prose = format!("{} Best: {}. {}", scenario.question, text(&best), text(&scenario.reading));
-    let columns = columns::used(&COLUMNS, scenario);
+    let columns = columns::used(columns, scenario);
     let heads = ["", "server"].into_iter().chain(columns.iter().map(|column| column.head));
     let mut rows = vec![row(heads.map(String::from)), rule(2, columns.len())];
     for point in &scenario.points {
@@ -129,22 +143,22 @@ fn changes(changes: &[Change]) -> String {
     titled("Since the baseline", &format!("{}.", baseline::summary(changes)), &rows)
 }
 
-fn titled(title: &str, prose: &str, rows: &[String]) -> String {
+pub(crate) fn titled(title: &str, prose: &str, rows: &[String]) -> String {
     format!("## {}\n\n{}\n\n{}", text(title), wrapped(prose.trim_end(), WIDTH), rows.join("\n"))
 }
 
-fn row(cells: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn row(cells: impl IntoIterator<Item = String>) -> String {
     let cells = cells.into_iter().map(|cell| if cell.is_empty() { " ".into() } else { format!(" {cell} ") });
     format!("|{}|", cells.collect::<Vec<String>>().join("|"))
 }
 
 /// The line below the table head. Text columns are aligned to the left, figures to the right.
-fn rule(words: usize, figures: usize) -> String {
+pub(crate) fn rule(words: usize, figures: usize) -> String {
     format!("| {} |", [vec!["---"; words], vec!["--:"; figures]].concat().join(" | "))
 }
 
 /// Escapes Markdown in text that is not our own.
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

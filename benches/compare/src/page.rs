@@ -13,6 +13,7 @@ mod curves;
 mod legend;
 mod method;
 mod overview;
+mod ratios;
 mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -46,6 +47,7 @@ pub fn render(results: &Results) -> String {
                 header { (head(results)) }
                 main {
                     (overview::overview(results, &legend))
+                    (ratios::ratios(&results.ratios))
                     @for (number, scenario) in results.scenarios.iter().enumerate() {
                         (section(scenario, number, results.rounds, &legend))
                     }

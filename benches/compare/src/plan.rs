@@ -7,8 +7,8 @@ use crate::trial::Trial;
 
 /// Share of the time limit reserved for repeating disturbed trials.
 const RESERVE: f64 = 0.12;
-/// Time per measurement for starting and stopping the server.
-const OVERHEAD: Duration = Duration::from_millis(100);
+/// Time per measurement for starting and stopping a server that is part of this program.
+pub const OVERHEAD: Duration = Duration::from_millis(100);
 /// Warm-up and drain together, as a share of the window.
 const WARM_UP_AND_DRAIN: f64 = 0.2;
 const NO_LIMIT: Duration = Duration::from_secs(86_400);
@@ -34,6 +34,8 @@ pub struct PlanInput<'a> {
     pub limit: Duration,
     /// Whether wrk is installed and allowed.
     pub wrk: bool,
+    /// Time per measurement for starting and stopping the server.
+    pub overhead: Duration,
 }
 
 /// How often and how long to measure.
@@ -51,6 +53,8 @@ pub struct Plan {
     pub spare: Duration,
     /// Expected time of the whole comparison without repeated trials.
     pub estimate: Duration,
+    /// Time per measurement for starting and stopping the server.
+    pub overhead: Duration,
 }
 
 impl Plan {
@@ -68,6 +72,7 @@ impl Plan {
                 limit,
                 spare: Duration::ZERO,
                 estimate: Duration::ZERO,
+                overhead: input.overhead,
             };
             let rounds = u32::try_from(input.rounds).unwrap_or(u32::MAX);
             let estimate =
@@ -96,9 +101,9 @@ impl Plan {
     fn each(&self, trial: &Trial) -> Duration {
         let Times { warm_up, window, drain } = self.times;
         if self.wrk && trial.is_for_wrk() {
-            warm_up + wrk::takes(window) + OVERHEAD
+            warm_up + wrk::takes(window) + self.overhead
         } else {
-            warm_up + window + drain + OVERHEAD
+            warm_up + window + drain + self.overhead
         }
     }
 }
@@ -131,6 +136,7 @@ mod tests {
             window: None,
             limit,
             wrk: true,
+            overhead: OVERHEAD,
         }
     }
 

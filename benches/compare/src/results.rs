@@ -35,6 +35,15 @@ pub struct Results {
     /// The changes since the baseline; empty without `--baseline`.
     #[serde(default)]
     pub changes: Vec<Change>,
+    /// The interpreter and the packages with their versions; empty without `--python`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// Servers and applications that were left out, with the reason; empty without `--python`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
+    /// The best backend of Gearshift in relation to other servers; empty without `--python`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ratios: Vec<Ratio>,
 }
 
 /// The machine.
@@ -194,6 +203,9 @@ pub struct Claim {
     /// Number of rounds that were left out because of the time limit.
     #[serde(default)]
     pub left_out: usize,
+    /// On which servers the claim holds, in one sentence; empty without `--python`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary: String,
 }
 
 /// A finding about a claim on one server.
@@ -232,6 +244,29 @@ pub struct Change {
     pub threshold: f64,
     /// "worse", "better" or "same".
     pub verdict: String,
+}
+
+/// The figure of the best backend of Gearshift, divided by that of other servers, under one load.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ratio {
+    /// The title of the scenario.
+    pub scenario: String,
+    /// The label of the point.
+    pub point: String,
+    /// The figure: "cpu" or "rate".
+    pub figure: String,
+    /// The backend with the best median.
+    pub subject: String,
+    /// The median of its figure, in µs or per second.
+    pub median: f64,
+    /// The ratio to granian in each round.
+    pub granian: Option<Spread>,
+    /// The ratio to uvicorn in each round.
+    pub uvicorn: Option<Spread>,
+    /// The best server that is not Gearshift.
+    pub best_other: String,
+    /// The ratio to that server in each round.
+    pub to_best_other: Option<Spread>,
 }
 
 /// The note on rounds that were left out because of the time limit, if there are any.

@@ -126,9 +126,9 @@ impl Run<'_> {
 
     fn point(&self, load_point: &LoadPoint, samples: &[Vec<Sample>]) -> Point {
         let (connections, offered, path) = match &load_point.trial.workload {
-            Workload::Idle { connections, request } | Workload::Burst { connections, request } => {
-                (*connections, None, request.path.clone())
-            }
+            Workload::Idle { connections, request }
+            | Workload::Burst { connections, request }
+            | Workload::Abandoned { connections, request, .. } => (*connections, None, request.path.clone()),
             Workload::Load(traffics) => describe_load(traffics),
         };
         let each = self.subjects.iter().zip(samples);
@@ -186,7 +186,7 @@ pub fn wants_capacity(scenarios: &[Scenario]) -> bool {
     let share = |traffic: &Traffic| matches!(traffic.pacing, Pacing::CapacityShare(_));
     scenarios.iter().flat_map(|scenario| &scenario.points).any(|point| match &point.trial.workload {
         Workload::Load(traffics) => traffics.iter().any(share),
-        Workload::Idle { .. } | Workload::Burst { .. } => false,
+        Workload::Idle { .. } | Workload::Burst { .. } | Workload::Abandoned { .. } => false,
     })
 }
 

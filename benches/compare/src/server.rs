@@ -1,6 +1,6 @@
 //! One server process: started on a free port, polled until it responds, and killed on drop.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{ChildStderr, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -14,7 +14,7 @@ use crate::proc::Usage;
 use crate::serve::Application;
 use crate::subject::Subject;
 
-/// Deadline for the server to listen.
+/// Deadline for the server to listen, and for its first response if it listens before it is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between attempts to connect.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -52,10 +52,11 @@ impl Server {
     ) -> Result<Server, Failure> {
         let mut starts = 0;
         loop {
+            let end = Instant::now() + START_TIMEOUT;
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
             let mut server = Server::spawn(addr, subject, app, upstream, cores)?;
-            if server.listens()? {
-                requests.iter().try_for_each(|request| server.check(request))?;
+            if server.listens(end)? {
+                requests.iter().try_for_each(|request| server.check(request, end))?;
                 // If the process has exited, another program answered on this port.
                 if server.process.ended()?.is_none() {
                     return Ok(server);
@@ -104,8 +105,7 @@ impl Server {
 
     /// Waits until the server listens. Returns false if it exits first, for example because another program took the
     /// port.
-    fn listens(&mut self) -> Result<bool, Failure> {
-        let end = Instant::now() + START_TIMEOUT;
+    fn listens(&mut self, end: Instant) -> Result<bool, Failure> {
         while TcpStream::connect(self.addr).is_err() {
             if self.process.ended()?.is_some() {
                 return Ok(false);
@@ -119,8 +119,10 @@ impl Server {
         Ok(true)
     }
 
-    fn check(&mut self, request: &Request) -> Result<(), Failure> {
+    /// Checks that a request is answered. Repeats it if there is no response in time, until `end`.
+    fn check(&mut self, request: &Request, end: Instant) -> Result<(), Failure> {
         match idle::exchange(self.addr, request) {
+            Err(error) if is_timeout(&error) && Instant::now() < end => self.check(request, end),
             Ok((_, response)) if response.is_success() => Ok(()),
             Ok((_, response)) => Err(Failure::Path {
                 subject: self.name.clone(),
@@ -137,6 +139,10 @@ impl Server {
         let why = if stderr.is_empty() { why.into() } else { format!("{why}: {stderr}") };
         Failure::Server { subject: self.name.clone(), why }
     }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// A port with no listener.

@@ -57,6 +57,11 @@ impl Subject {
         }
     }
 
+    /// A server started by a command, one of whose words contains `{port}`.
+    pub(crate) fn from_words(name: String, model: String, words: Vec<String>) -> Subject {
+        Subject { name, model, launch: Launch::Command(words) }
+    }
+
     /// The command that starts the server on a port. A user's command ignores `app` and `upstream`.
     pub fn command(&self, app: Application, port: u16, upstream: Option<SocketAddr>) -> Vec<OsString> {
         match &self.launch {

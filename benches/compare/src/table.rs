@@ -6,13 +6,17 @@ use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 
 use crate::baseline;
 use crate::columns::{
-    self, CPU, Column, ERRORS, IDLE, MEMORY, NOISE, P50, P90, P99, P999, RATE, SWITCHES, THREADS, USER,
+    self, CPU, CPU_NOISE, Column, ERRORS, IDLE, MEMORY, NOISE, P50, P90, P99, P999, RATE, SWITCHES, THREADS,
+    USER,
 };
 use crate::format::{list, number, wrapped};
-use crate::results::{Change, Claim, Results, Scenario, left_out};
+use crate::results::{Change, Claim, Ratio, Results, Scenario, left_out};
 
 const COLUMNS: [Column; 13] =
     [RATE, NOISE, P50, P90, P99, P999, CPU, USER, SWITCHES, THREADS, MEMORY, IDLE, ERRORS];
+/// The columns of a comparison of Python servers.
+const PYTHON_COLUMNS: [Column; 12] =
+    [RATE, NOISE, P50, P90, P99, CPU, CPU_NOISE, USER, SWITCHES, THREADS, MEMORY, ERRORS];
 /// The mark of a best server.
 const WINNER: &str = "*";
 
@@ -20,16 +24,20 @@ const WINNER: &str = "*";
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
     push(&mut text, &head(results));
+    let columns: &[Column] = if results.packages.is_empty() { &COLUMNS } else { &PYTHON_COLUMNS };
     for scenario in &results.scenarios {
-        push(&mut text, &scenario_table(scenario, results.rounds));
+        push(&mut text, &scenario_table(scenario, columns, results.rounds));
     }
     if !results.scenarios.is_empty() {
         push(&mut text, &summary(results));
     }
+    if !results.ratios.is_empty() {
+        push(&mut text, &ratios_table(&results.ratios));
+    }
     for claim in &results.claims {
         push(&mut text, &claim_table(claim, results.rounds));
     }
-    if !results.claims.is_empty() {
+    if !results.claims.is_empty() && results.packages.is_empty() {
         let hold = results.claims.iter().filter(|claim| claim.holds).count();
         push(&mut text, &format!("{hold} of {} claims hold.", results.claims.len()));
     }
@@ -46,9 +54,11 @@ fn push(text: &mut String, part: &str) {
 
 /// The machine and the method.
 fn head(results: &Results) -> String {
+    let python =
+        columns::python(results).map(|line| format!("\n{}", wrapped(&line, 120))).unwrap_or_default();
     format!(
         "{}, {}; {}.\nMedians of {} rounds of {} s; ± is half the range of the rounds. Load: {}.\n\
-         Latency counts from when a request was due. ≥ marks a lower bound.",
+         Latency counts from when a request was due. ≥ marks a lower bound.{python}",
         results.machine.cpu,
         results.machine.kernel,
         results.machine.placement(),
@@ -67,8 +77,8 @@ fn table(head: &[&str], left: usize) -> Table {
     table
 }
 
-fn scenario_table(scenario: &Scenario, rounds: usize) -> String {
-    let columns = columns::used(&COLUMNS, scenario);
+fn scenario_table(scenario: &Scenario, columns: &[Column], rounds: usize) -> String {
+    let columns = columns::used(columns, scenario);
     let heads: Vec<&str> = columns.iter().map(|column| column.head).collect();
     let mut table = table(&[&["", "", "server"], heads.as_slice()].concat(), 3);
     for (index, point) in scenario.points.iter().enumerate() {
@@ -101,16 +111,38 @@ fn summary(results: &Results) -> String {
     table.to_string()
 }
 
+fn ratios_table(ratios: &[Ratio]) -> String {
+    let mut table = table(&columns::RATIOS, 3);
+    ratios.iter().for_each(|ratio| {
+        table.add_row(columns::ratio_cells(ratio));
+    });
+    format!("{}\n{table}", wrapped(columns::ABOUT_RATIOS, 120))
+}
+
 fn claim_table(claim: &Claim, rounds: usize) -> String {
     let mut table = table(&["", "server", "measured", "required", "margin"], 4);
     for finding in &claim.findings {
-        let mark = if finding.holds { "holds" } else { "FAILS" };
+        let mark = match (finding.holds, claim.summary.is_empty()) {
+            (true, _) => "holds",
+            (false, true) => "FAILS",
+            // A claim about Python servers may well not hold.
+            (false, false) => "no",
+        };
         let margin = format!("{:.2}", finding.margin);
         table.add_row([mark, &finding.subject, &finding.measured, &finding.wanted, &margin]);
     }
-    let verdict = if claim.holds { "holds" } else { "does not hold" };
+    let verdict = match (claim.holds, claim.summary.is_empty()) {
+        (true, true) => " -- holds",
+        (false, true) => " -- does not hold",
+        // The summary tells where.
+        (_, false) => "",
+    };
     let left_out = left_out(claim.left_out, rounds).map(|prose| format!("\n{prose}")).unwrap_or_default();
-    format!("{}. {} -- {verdict}\n{table}{left_out}", claim.number, claim.statement)
+    let summary = match claim.summary.as_str() {
+        "" => String::new(),
+        summary => format!("\n{}", wrapped(summary, 120)),
+    };
+    format!("{}. {}{verdict}\n{table}{summary}{left_out}", claim.number, claim.statement)
 }
 
 /// The changes, and the number of unchanged figures.
@@ -169,7 +201,7 @@ mod tests {
         };
         let render = |measures: Vec<Measure>| {
             let point = Point { measures, ..Point::default() };
-            scenario_table(&Scenario { points: vec![point], ..Scenario::default() }, 1)
+            scenario_table(&Scenario { points: vec![point], ..Scenario::default() }, &COLUMNS, 1)
         };
         let both = render(vec![measure(3), measure(100)]);
         let line = |with: &str| both.lines().find(|line| line.contains(with)).unwrap_or_default().to_owned();
@@ -184,7 +216,8 @@ mod tests {
         let finding = |holds| Finding { subject: "mio".into(), holds, margin: 0.5, ..Finding::default() };
         let claim = |number, holds| {
             let statement = format!("thing {number}");
-            Claim { number, statement, holds, findings: vec![finding(holds)], left_out: 0 }
+            let findings = vec![finding(holds)];
+            Claim { number, statement, holds, findings, ..Claim::default() }
         };
         let text = render(&Results { claims: vec![claim(1, true), claim(2, false)], ..Results::default() });
         assert!(
@@ -199,8 +232,9 @@ mod tests {
         let scenario = |left_out| Scenario { left_out, ..Scenario::default() };
         let claim = |left_out| Claim { left_out, ..Claim::default() };
         let prose = "2 of 3 rounds were left out";
-        assert!(scenario_table(&scenario(2), 3).contains(prose) && claim_table(&claim(2), 3).contains(prose));
-        assert!(!scenario_table(&scenario(0), 3).contains("left out"));
+        let table = |left_out| scenario_table(&scenario(left_out), &COLUMNS, 3);
+        assert!(table(2).contains(prose) && claim_table(&claim(2), 3).contains(prose));
+        assert!(!table(0).contains("left out"));
         assert!(!claim_table(&claim(0), 3).contains("left out"));
     }
 

@@ -8,7 +8,7 @@ use gearshift::{Backend, TestServer};
 
 use crate::cores::Cores;
 use crate::failure::Failure;
-use crate::load::{self, Pacing, Request, Tally, Times, Traffic, burst, idle, wrk};
+use crate::load::{self, Pacing, Request, Tally, Times, Traffic, abandoned, burst, idle, wrk};
 use crate::plan::Plan;
 use crate::proc::{Usage, UsageDelta};
 use crate::serve::Application;
@@ -46,6 +46,16 @@ pub enum Workload {
         /// The request.
         request: Request,
     },
+    /// Clients that each send one request and close their connection without the response. The latency is that of
+    /// one more request, which is sent then.
+    Abandoned {
+        /// Number of clients that leave.
+        connections: usize,
+        /// The request whose response they do not wait for.
+        request: Request,
+        /// The request that is measured.
+        then: Request,
+    },
     /// Connections that send one request each and then stay idle.
     Idle {
         /// Number of connections.
@@ -63,6 +73,7 @@ impl Trial {
                 traffics.iter().flat_map(|traffic| &traffic.mix).map(|(_, request)| request).collect()
             }
             Workload::Idle { request, .. } | Workload::Burst { request, .. } => vec![request],
+            Workload::Abandoned { request, then, .. } => vec![request, then],
         }
     }
 
@@ -115,6 +126,8 @@ pub struct Bench {
     pub cores: Cores,
     /// Number and length of the measurements.
     pub plan: Plan,
+    /// Whether a server that fails is a skipped sample instead of the end of the comparison.
+    pub lenient: bool,
     service: TestServer,
     /// Time left for repeating disturbed trials.
     spare: Cell<Duration>,
@@ -135,7 +148,7 @@ impl Bench {
         let backend = backend.ok_or(Failure::Backend(gearshift::BackendError::None))?;
         let started = TestServer::start(backend, gateway::service());
         let service = started.map_err(|error| Failure::System(std::io::Error::other(error)))?;
-        Ok(Bench { cores, plan, service, spare: Cell::new(plan.spare) })
+        Ok(Bench { cores, plan, lenient: false, service, spare: Cell::new(plan.spare) })
     }
 
     /// Measures a trial. If other programs disturb it, repeats it while spare time is left, and returns the best
@@ -144,6 +157,14 @@ impl Bench {
     /// # Errors
     /// Any failure that ends the comparison. A load that a server cannot handle is not an error but a skipped sample.
     pub fn measure(&self, subject: &Subject, trial: &Trial) -> Result<Sample, Failure> {
+        match self.undisturbed(subject, trial) {
+            Err(Failure::Server { why, .. }) if self.lenient => Ok(skipped(why)),
+            Err(Failure::System(error)) if self.lenient => Ok(skipped(error.to_string())),
+            measured => measured,
+        }
+    }
+
+    fn undisturbed(&self, subject: &Subject, trial: &Trial) -> Result<Sample, Failure> {
         let mut best = self.once(subject, trial)?;
         for _ in 0..REPEATS {
             if best.disturbed <= DISTURBED || self.spare.get().is_zero() {
@@ -176,6 +197,10 @@ impl Bench {
                 let curve = latencies.iter().enumerate();
                 let curve = curve.map(|(index, latency)| ((index + 1) as f64, latency.as_secs_f64() * 1e6));
                 Sample { curve: curve.collect(), ..at_end(&usage()) }
+            }
+            Workload::Abandoned { connections, request, then } => {
+                let latency = abandoned::run(on, *connections, request, then)?.as_secs_f64() * 1e6;
+                Sample { curve: vec![(50.0, latency), (100.0, latency)], ..at_end(&usage()) }
             }
             Workload::Load(traffics) => match trial.for_wrk().filter(|_| self.plan.wrk) {
                 Some((connections, request)) => self.by_wrk(on, connections, request, usage)?,

@@ -33,7 +33,7 @@ fn beside(path: Option<&str>, cores: usize) -> Trial {
 }
 
 /// The highest allowed p99 of the other clients, given their p99 alone and the time that the handler takes, in µs.
-pub(super) fn well_off(alone: f64, takes: f64) -> f64 {
+pub(crate) fn well_off(alone: f64, takes: f64) -> f64 {
     (takes * WELL_OFF.0).max(alone * WELL_OFF.1)
 }
 

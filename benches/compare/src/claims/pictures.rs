@@ -46,7 +46,7 @@ fn judged(one: &Measured<'_>) -> Finding {
 }
 
 /// A gradient, as a PNG file.
-fn picture() -> Vec<u8> {
+pub(crate) fn picture() -> Vec<u8> {
     let shade = |x: u32, y: u32| Rgb([x, y, x ^ y].map(|value| u8::try_from(value % 256).unwrap_or(0)));
     let picture = DynamicImage::ImageRgb8(RgbImage::from_fn(SIZE.0, SIZE.1, shade));
     let mut file = Cursor::new(Vec::new());

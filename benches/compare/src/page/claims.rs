@@ -41,6 +41,7 @@ fn body(claim: &Claim, names: &[&str], rounds: usize, legend: &Legend<'_>) -> Ma
             tr { th scope="rowgroup" colspan=(columns) {
                 div class="statement stay" {
                     span class="number" { (claim.number) } " " (claim.statement) " " (verdict(claim.holds))
+                    @if !claim.summary.is_empty() { " " (claim.summary) }
                     @if let Some(note) = left_out(claim.left_out, rounds) { " " span class="note" { (note) } }
                 }
             } }

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use crate::results::{Results, core_list};
 
 use super::legend::Legend;
+use crate::columns;
 use crate::format::{MISSING, Unit, date, duration, several};
 
 pub(super) fn method(results: &Results, legend: &Legend<'_>) -> Markup {
@@ -27,6 +28,7 @@ pub(super) fn method(results: &Results, legend: &Legend<'_>) -> Markup {
                 (fact("Rounds", html! { (results.rounds) " of " (duration(results.duration)) }))
                 (fact("Generator", html! { (results.generator) }))
                 (fact("Gearshift", html! { (results.version) }))
+                @if let Some(packages) = columns::python(results) { (fact("Packages", html! { (packages) })) }
                 (fact("Processor", html! { (machine.cpu) ", " (several(machine.cores, "core")) }))
                 (fact("Servers on", html! { (core_list(&machine.server_cores)) }))
                 (fact("Generator on", html! { (core_list(&machine.generator_cores)) }))
