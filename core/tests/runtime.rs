@@ -477,10 +477,10 @@ fn the_threads_for_offloaded_work_run_each_kind() {
 
     let server = Server::bind(&[], Config::default()).expect("there is nothing to bind");
     let threads = Threads::new(&server).offload(server.config());
-    for (kind, name) in [(Work::Compute, Some("compute-0")), (Work::Blocking, None)] {
+    for (kind, prefix) in [(Work::Compute, "compute-"), (Work::Blocking, "")] {
         let (send, receive) = mpsc::channel();
         threads.run(kind, Box::new(move || send.send(thread::current().name().map(str::to_owned)).unwrap()));
-        let ran_on = receive.recv().expect("the job runs");
-        assert!(name.is_none_or(|name| ran_on.as_deref() == Some(name)), "{ran_on:?}");
+        let ran_on = receive.recv().expect("the job runs").unwrap_or_default();
+        assert!(ran_on.starts_with(prefix), "{ran_on:?}");
     }
 }
