@@ -30,9 +30,9 @@ def as_json():
     return jsonify(message="Hello, World!")
 
 
-@app.get("/wait", defaults={"milliseconds": 10})
+@app.get("/wait")
 @app.get("/wait/<int:milliseconds>")
-def wait(milliseconds: int):
+def wait(milliseconds: int = 10):
     time.sleep(milliseconds / 1000)
     return text("Hello, World!")
 

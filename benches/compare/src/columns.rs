@@ -110,10 +110,11 @@ pub(crate) const ABOUT_RATIOS: &str = "The figure of the best backend of Gearshi
     or requests per second, where more is better. The best server is that with the best median.";
 
 /// Notes on the figures of a scenario.
-pub(crate) fn notes(scenario: &Scenario, rounds: usize) -> Vec<String> {
+pub(crate) fn notes(scenario: &Scenario, columns: &[&Column], rounds: usize) -> Vec<String> {
     let mut notes = Vec::from_iter(left_out(scenario.left_out, rounds).map(|note| format!("{note}.")));
     let measures = || scenario.points.iter().flat_map(|point| &point.measures);
-    if measures().any(|measure| (USER.cell)(measure).is_some_and(|cell| cell == UNKNOWN)) {
+    let is_shown = columns.iter().any(|column| column.head == USER.head);
+    if is_shown && measures().any(|measure| (USER.cell)(measure).is_some_and(|cell| cell == UNKNOWN)) {
         notes.push(format!(
             "{UNKNOWN}: the server used too few clock ticks to separate user from kernel time."
         ));

@@ -12,6 +12,8 @@ const ALL: f64 = 0.8;
 const STALL: (f64, f64) = (0.5, 3.0);
 /// A measurement is disturbed if other programs use more than this share of the cores.
 const DISTURBED: f64 = 0.2;
+/// More servers than this are not explained in a sentence each.
+const MANY: usize = 3;
 /// CPU times that differ by less than this share are equal.
 const EQUAL: f64 = 0.1;
 
@@ -147,6 +149,12 @@ fn waiting(point: &Point) -> Vec<String> {
         sentences.push(format!(
             "On {names} all {clients} clients waited at once, with at most {most:.0} threads{cost}."
         ));
+    }
+    if few.len() > MANY {
+        let held = |measure: &&Measure| format!("{} on {}", number(at_once(measure)), measure.subject);
+        let held: Vec<String> = few.iter().map(held).collect();
+        sentences.push(format!("Of {clients} clients, fewer waited at once elsewhere: {}.", list(&held)));
+        return sentences;
     }
     for measure in few {
         let (held, rate) = (number(at_once(measure)), number(measure.rate.median));

@@ -87,7 +87,7 @@ fn section(scenario: &Scenario, columns: &[Column], rounds: usize) -> String {
             rows.push(row(cells));
         }
     }
-    let notes = columns::notes(scenario, rounds)
+    let notes = columns::notes(scenario, &columns, rounds)
         .into_iter()
         .map(|note| format!("\n\n{}", wrapped(&text(&note), WIDTH)));
     titled(&scenario.title, &prose, &rows) + &notes.collect::<String>()

@@ -96,7 +96,7 @@ fn scenario_table(scenario: &Scenario, columns: &[Column], rounds: usize) -> Str
     }
     let Scenario { title, question, reading, .. } = scenario;
     let notes: String =
-        columns::notes(scenario, rounds).into_iter().map(|note| format!("{note}\n")).collect();
+        columns::notes(scenario, &columns, rounds).into_iter().map(|note| format!("{note}\n")).collect();
     format!("{title}: {question}\n{table}\n{notes}{reading}")
 }
 

@@ -19,6 +19,7 @@ CASES = [
     ("GET", "/plaintext", b"", 200, TEXT, b"Hello, World!"),
     ("GET", "/wait", b"", 200, TEXT, b"Hello, World!"),
     ("GET", "/wait/1", b"", 200, TEXT, b"Hello, World!"),
+    ("GET", "/wait/10", b"", 200, TEXT, b"Hello, World!"),
     ("POST", "/echo", b"x" * 10_240, 200, "application/octet-stream", b"x" * 10_240),
     ("POST", "/upload", b"x" * 1_000_000, 200, TEXT, b"1000000"),
     ("POST", "/echo", b"", 400, TEXT, b"the body is empty"),
