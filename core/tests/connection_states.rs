@@ -439,10 +439,19 @@ fn next_event_waits_for_the_response_in_every_exchange() {
 
 #[test]
 fn a_connection_is_closing_after_a_response_with_connection_close() {
-    let mut connection = response_in("Awaited");
-    let fields = [(header::CONNECTION, HeaderValue::from_static("close"))];
-    connection.respond(StatusCode::OK, &fields, Some(0), 0);
-    assert!(connection.is_closing());
+    let values = [
+        ("close", true),
+        ("keep-alive, Close", true),
+        ("CLOSE ,x", true),
+        ("keep-alive", false),
+        ("closed", false),
+    ];
+    for (value, is_closing) in values {
+        let mut connection = response_in("Awaited");
+        let fields = [(header::CONNECTION, HeaderValue::from_static(value))];
+        connection.respond(StatusCode::OK, &fields, Some(0), 0);
+        assert_eq!(connection.is_closing(), is_closing, "{value}");
+    }
 }
 
 #[test]

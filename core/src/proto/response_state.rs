@@ -142,12 +142,16 @@ pub(crate) fn status_instead(status: StatusCode, facts: Facts) -> Option<StatusC
     (facts.is_connect && status.is_success()).then_some(StatusCode::NOT_IMPLEMENTED)
 }
 
-/// Whether the handler set `Connection: close`.
+/// Whether the handler set `Connection: close`, alone or in a list (RFC 9110, 7.6.1).
 #[inline]
 pub(crate) fn asks_to_close(fields: &[(HeaderName, HeaderValue)]) -> bool {
-    fields
-        .iter()
-        .any(|(name, value)| *name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close"))
+    let has_close = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    };
+    fields.iter().any(|(name, value)| *name == header::CONNECTION && has_close(value))
 }
 
 /// The `Content-Length` of the handler, for the body that it did not make.

@@ -314,6 +314,12 @@ impl WebSocket {
     }
 }
 
+/// Whether the message is `websocket.close`.
+fn is_close(message: &Bound<'_, PyDict>) -> PyResult<bool> {
+    let kind = required(message, intern!(message.py(), "type"))?;
+    Ok(kind.cast::<PyString>()?.to_str()? == "websocket.close")
+}
+
 /// The message of `websocket.send`.
 fn to_send(message: &Bound<'_, PyDict>) -> PyResult<Message> {
     let py = message.py();
@@ -361,7 +367,8 @@ impl WebSocketExchange {
     fn send(&self, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
         let mut state = self.socket.lock(py);
         if self.socket.messages.is_closed() && matches!(state.phase, Phase::Open | Phase::Connecting) {
-            return Err(disconnected());
+            // An application may close a WebSocket that the client has closed, even in the same moment.
+            return if is_close(message)? { done(py) } else { Err(disconnected()) };
         }
         self.socket.take(&mut state, message)?;
         drop(state);

@@ -133,6 +133,21 @@ async def closes(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @view
+async def closes_after_the_client(scope: Scope, receive: Receive, send: Send) -> None:
+    """Closes the WebSocket after the client has closed it."""
+    probe = probe_of(scope)
+    await accept(receive, send)
+    message = await receive()
+    assert message["type"] == "websocket.disconnect", message
+    try:
+        await send({"type": "websocket.close", "code": 1000})
+    except Exception as error:
+        probe.record("end", **described(error))
+        raise
+    probe.record("end")
+
+
+@view
 async def after_the_client(scope: Scope, receive: Receive, send: Send) -> None:
     """Waits until the client closes or leaves, then records what `send` does."""
     probe = probe_of(scope)

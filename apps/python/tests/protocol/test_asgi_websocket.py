@@ -238,6 +238,13 @@ def test_sending_to_a_client_that_has_left_raises(websockets: Server, probe: Pro
     assert "OSError" in probe.wait("error")["bases"]
 
 
+@pytest.mark.differs(uvicorn="raises or not, depending on which end closes the socket first")
+def test_the_application_may_close_after_the_client(websockets: Server, probe: Probe) -> None:
+    with opened(websockets, f"/closes_after_the_client?{probe.query}") as websocket:
+        websocket.close(1001)
+    assert "bases" not in probe.wait("end")
+
+
 def test_a_client_that_leaves_during_the_handshake_is_a_disconnect(websockets: Server, probe: Probe) -> None:
     with Wire(websockets) as wire:
         wire.request(f"/slow_accept?{probe.query}", fields=HANDSHAKE)
