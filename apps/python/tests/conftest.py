@@ -1,6 +1,6 @@
 """Fixtures: the backend, servers, clients, and probes.
 
-`GEARSHIFT_BACKENDS="mio threadpool"` selects backends. `GEARSHIFT_TEST_SERVER` selects another server; see `serving.py`.
+`GEARSHIFT_BACKENDS="mio threadpool"` selects backends. `GEARSHIFT_TEST_SERVER` selects another server (`serving.py`).
 """
 
 from __future__ import annotations

@@ -105,7 +105,9 @@ async def denies(scope: Scope, receive: Receive, send: Send) -> None:
     """Rejects the handshake with a response of its own (the extension `websocket.http.response`)."""
     await receive()
     kind = "websocket.http.response"
-    await send({"type": f"{kind}.start", "status": 401, "headers": [(b"www-authenticate", b"Basic"), (b"x-test", b"1")]})
+    await send(
+        {"type": f"{kind}.start", "status": 401, "headers": [(b"www-authenticate", b"Basic"), (b"x-test", b"1")]}
+    )
     await send({"type": f"{kind}.body", "body": b"log ", "more_body": True})
     await send({"type": f"{kind}.body", "body": b"in"})
 

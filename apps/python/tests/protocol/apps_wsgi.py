@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import sys
 import tempfile
@@ -15,7 +13,9 @@ from typing import Any
 from urllib.parse import parse_qs
 from wsgiref.validate import validator
 
+from files import File, OnlyRead, file_content
 from probe import Probe
+from reading import results
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -105,35 +105,6 @@ def changes_environ(environ: Environ, start_response: StartResponse) -> Iterable
 def reads(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """The results of the calls of `wsgi.input` that the parameter `calls` lists, as lengths and digests."""
     return json_body(start_response, results(environ["wsgi.input"], json.loads(argument(environ, "calls"))))
-
-
-def results(stream: Any, calls: list[list[Any]]) -> list[Any]:
-    """The results of calls, `[method, argument...]`; the test calls an `io.BytesIO` in the same way."""
-    return [described(call(stream, *entry)) for entry in calls]
-
-
-def call(stream: Any, method: str, *arguments: int | None) -> Any:
-    """The result of a method of a stream. The method `iterate` has all items, and `next` one, or b""."""
-    match method:
-        case "iterate":
-            return list(stream)
-        case "next":
-            return next(iter(stream), b"")
-        case "hint":
-            # A server may ignore the hint, so only the joined lines are the same everywhere.
-            lines = stream.readlines(*arguments)
-            assert all(type(line) is bytes for line in lines)
-            return b"".join(lines + stream.readlines())
-        case _:
-            return getattr(stream, method)(*arguments)
-
-
-def described(value: bytes | list[bytes]) -> Any:
-    """A result for JSON: short bytes as text, long ones as their length and digest."""
-    if isinstance(value, list):
-        return [described(item) for item in value[:20]] + [described(b"".join(value))]
-    assert type(value) is bytes, type(value)
-    return value.decode("latin-1") if len(value) < 100 else [len(value), hashlib.sha256(value).hexdigest()]
 
 
 @view
@@ -307,7 +278,7 @@ def gated(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 @view
 def endless(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Items of 64 KiB until the parameter `count`, or until the client has left; the progress is the number of items."""
+    """Items of 64 KiB, `count` of them, or until the client has left; the progress is the number of items."""
     probe = probe_of(environ)
     start_response("200 OK", TEXT)
 
@@ -390,32 +361,9 @@ def meets(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 # Files and the log
 
 
-class File(io.BytesIO):
-    """A file-like object without a descriptor, which records reads and `close`."""
-
-    def __init__(self, probe: Probe, data: bytes) -> None:
-        super().__init__(data)
-        self.probe = probe
-
-    def read(self, size: int | None = -1) -> bytes:
-        self.probe.record("read", size=size)
-        return super().read(size)
-
-    def close(self) -> None:
-        self.probe.record("close")
-        super().close()
-
-
-class OnlyRead:
-    """A file-like object that has `read` alone."""
-
-    def __init__(self, data: bytes) -> None:
-        self.read = io.BytesIO(data).read
-
-
 @view
 def file(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """A body of `wsgi.file_wrapper`; `kind` names the file, `skip` the bytes before the position, `length` the field."""
+    """A body of `wsgi.file_wrapper`. `skip` is the position in the file, `length` the value of Content-Length."""
     probe, data, length = probe_of(environ), file_content(), argument(environ, "length")
     match argument(environ, "kind"):
         case "memory":
@@ -443,11 +391,6 @@ def through(wrapped: Iterable[bytes]) -> Iterator[bytes]:
             yield item.upper()
     finally:
         wrapped.close()
-
-
-def file_content() -> bytes:
-    """The content of the files: 200,000 bytes without a period of a power of two."""
-    return b"".join(b"line %d\n" % number for number in range(20_000))[:200_000]
 
 
 @view

@@ -95,9 +95,7 @@ def test_the_message_after_the_response_is_a_disconnect(asgi: Server, probe: Pro
 @pytest.mark.differs(uvicorn="send() does nothing", gunicorn="send() does nothing")
 @pytest.mark.parametrize("start", ["", "1"])
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_client_that_leaves_is_a_disconnect_and_send_raises(
-    asgi: Server, probe: Probe, start: str, how: str
-) -> None:
+def test_a_client_that_leaves_is_a_disconnect_and_send_raises(asgi: Server, probe: Probe, start: str, how: str) -> None:
     with Wire(asgi) as wire:
         wire.request(f"/waits_for_disconnect?start={start}&{probe.query}")
         probe.wait("waiting")

@@ -45,7 +45,8 @@ def test_the_start_is_before_the_requests_and_the_stop_after_them(
     assert names.index("lifespan.shutdown") > last_request
     count = names.count("scope")
     assert count == 1 or backend in THREADED
-    assert [names.count(name) for name in ["lifespan.startup", "started", "lifespan.shutdown", "stopped"]] == [count] * 4
+    for name in ["lifespan.startup", "started", "lifespan.shutdown", "stopped"]:
+        assert names.count(name) == count
 
 
 def test_the_scope_of_the_lifespan(serve: Servers, probe: Probe, environment: dict[str, str]) -> None:
@@ -183,9 +184,7 @@ def test_an_exception_at_the_stop_is_in_the_log(serve: Servers, environment: dic
     assert "RuntimeError: the stop raises" in log
 
 
-def test_a_task_of_the_lifespan_runs_until_its_stop(
-    serve: Servers, probe: Probe, environment: dict[str, str]
-) -> None:
+def test_a_task_of_the_lifespan_runs_until_its_stop(serve: Servers, probe: Probe, environment: dict[str, str]) -> None:
     server = serve("apps_lifespan:task", "--lifespan=on", env=environment)
     for _ in range(3):
         assert get(server) == b"ok"

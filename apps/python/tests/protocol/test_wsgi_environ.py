@@ -120,7 +120,13 @@ def test_a_request_without_host(wsgi: Server) -> None:
 
 
 def test_fields_are_variables(wsgi: Server) -> None:
-    fields = [("User-Agent", "test"), ("x-lower-case", "a"), ("X-Latin", "caf\xe9"), ("X-Empty", ""), ("X-Space", " b ")]
+    fields = [
+        ("User-Agent", "test"),
+        ("x-lower-case", "a"),
+        ("X-Latin", "caf\xe9"),
+        ("X-Empty", ""),
+        ("X-Space", " b "),
+    ]
     values = environ(wsgi, fields=fields)
     assert values["HTTP_HOST"] == "test"
     assert values["HTTP_USER_AGENT"] == "test"
@@ -136,9 +142,7 @@ def test_repeated_fields_are_joined(wsgi: Server) -> None:
     assert values["HTTP_ACCEPT"] == "text/html"
 
 
-@pytest.mark.differs(
-    gunicorn="joins them with a comma", waitress="joins them with a comma"
-)
+@pytest.mark.differs(gunicorn="joins them with a comma", waitress="joins them with a comma")
 def test_repeated_cookies_are_joined_with_a_semicolon(wsgi: Server) -> None:
     values = environ(wsgi, fields=[("Cookie", "a=1"), ("Cookie", "b=2; c=3"), ("Cookie", "d=4")])
     assert values["HTTP_COOKIE"] == "a=1; b=2; c=3; d=4"
@@ -166,9 +170,7 @@ def test_an_empty_body_has_a_length(wsgi: Server) -> None:
     assert environ(wsgi, method="POST", body=b"")["CONTENT_LENGTH"] == "0"
 
 
-@pytest.mark.differs(
-    waitress="buffers the body, and gives it a length"
-)
+@pytest.mark.differs(waitress="buffers the body, and gives it a length")
 def test_a_chunked_body_has_no_length_and_a_stream_that_ends(wsgi: Server) -> None:
     values = environ(wsgi, method="POST", chunks=[b"123", b"45"])
     assert values.get("CONTENT_LENGTH", "") == ""

@@ -12,7 +12,7 @@ import pytest
 from probe import Probe, settled
 from serving import Server, Servers
 
-from .apps_wsgi import results
+from .reading import results
 from .wire import Ended, Wire
 
 LINES = b"first\nsecond line\r\n\n" + b"x" * 90 + b"\nlast without an end"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +9,7 @@ import pytest
 from probe import Probe, settled
 from serving import Server
 
-from .apps_wsgi import file_content
+from .files import file_content
 from .wire import Ended, Response, Wire
 
 

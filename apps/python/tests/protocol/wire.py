@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
 
 from probe import DEADLINE
 from serving import Server
@@ -55,7 +54,7 @@ class Wire:
         self.trailers: list[tuple[str, str]] = []
         self._received = b""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Wire:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
