@@ -123,6 +123,7 @@ def test_a_lifespan_that_is_off_is_not_called(
     assert set(probe.names()) <= {"request", "responded"}
 
 
+@pytest.mark.differs(gunicorn="SIGINT cuts the request")
 @pytest.mark.parametrize("signal", [SIGTERM, SIGINT])
 def test_the_stop_waits_for_the_last_request(
     serve: Servers, probe: Probe, environment: dict[str, str], signal: int

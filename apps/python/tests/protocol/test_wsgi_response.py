@@ -261,6 +261,7 @@ def test_head_has_the_fields_and_no_body(wsgi: Server, probe: Probe, items: list
     probe.wait("close")
 
 
+@pytest.mark.differs(waitress="buffers up to 16 MiB, and more")
 def test_a_slow_reader_stops_the_application(wsgi: Server, probe: Probe) -> None:
     count = 1600  # 100 MiB
     with Wire(wsgi, receive_buffer=65536) as wire:
