@@ -53,6 +53,10 @@ pub(crate) struct Program {
     #[arg(value_parser = ["auto", "asyncio", "uvloop"])]
     event_loop: String,
 
+    /// Largest message of a WebSocket from the client in bytes, after decompression; beyond: closed with 1009
+    #[arg(long, value_name = "BYTES", env = "GEARSHIFT_WS_MAX_SIZE", default_value = "16777216")]
+    ws_max_size: usize,
+
     /// Replace the process when a file with the suffix .py changes. A process that does not start leaves the one before
     /// it in place
     #[arg(long)]
@@ -95,6 +99,7 @@ impl Program {
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
             pool_refuses,
             cancels,
+            ws_max_size: self.ws_max_size,
             grace: self.settings.config().graceful_timeout,
         }
     }

@@ -56,7 +56,10 @@ pub(crate) fn add_field(response: &mut Response, name: &[u8], value: &[u8]) -> P
 
 /// The value without the white space around it, which is not a part of it (RFC 9110, 5.5).
 fn trimmed(value: &[u8]) -> &[u8] {
-    value.trim_ascii()
+    let is_content = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let Some(start) = value.iter().position(is_content) else { return &[] };
+    let end = value.iter().rposition(is_content).map_or(start, |last| last + 1);
+    &value[start..end]
 }
 
 fn text_of(bytes: &[u8]) -> Cow<'_, str> {

@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) pool_refuses: bool,
     /// Whether the task of a client that has left is cancelled.
     pub(crate) cancels: bool,
+    /// The largest message of a WebSocket from the client, in bytes.
+    pub(crate) ws_max_size: usize,
     /// The time for a stop.
     pub(crate) grace: Duration,
 }

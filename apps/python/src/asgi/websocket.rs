@@ -72,6 +72,8 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request) -> Response {
         Ok(upgrade) => upgrade,
         Err(error) => return error.into_response(),
     };
+    let max_size = shared.process.options().ws_max_size;
+    let upgrade = upgrade.deflate(true).max_message_size(max_size).max_frame_size(max_size);
     let event_loop = match shared.main_or_start().await {
         Ok(event_loop) => event_loop,
         Err(error) => {
@@ -90,7 +92,7 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request) -> Response {
                 None => upgrade,
             };
             let opened = socket.clone();
-            let mut response = upgrade.deflate(true).on_upgrade(async move |stream| {
+            let mut response = upgrade.on_upgrade(async move |stream| {
                 let _leaving = leaving;
                 let changed = || opened.event_loop.push(Event::WebSocketChanged(opened.clone()));
                 socket::run(stream, opened.messages.clone(), changed).await;

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 from probe import DEADLINE, Probe
-from serving import Server
+from serving import Server, Servers
 from websockets.exceptions import InvalidStatus
 
 from .test_asgi_scope import plain
-from .websocket import HANDSHAKE, opened
+from .websocket import HANDSHAKE, closed, opened
 from .wire import Wire
 
 # The scope
@@ -141,3 +141,21 @@ def test_many_websockets_are_open_at_once(websockets: Server) -> None:
                 assert client.recv(DEADLINE) == f"{turn} {number}"
         with Wire(websockets) as wire:
             assert wire.exchange("/").body == b"http"
+
+
+@pytest.mark.gearshift
+def test_a_message_that_is_too_large_is_closed_with_1009(serve: Servers) -> None:
+    server = serve("apps_websocket:app", "--ws-max-size=1000")
+    with opened(server, "/echo") as websocket:
+        websocket.send("x" * 1000)
+        assert websocket.recv(DEADLINE) == "x" * 1000
+        websocket.send("x" * 1001)
+        close = closed(websocket)
+    assert close is not None and close.code == 1009
+
+
+def test_a_message_of_some_megabytes_is_echoed(websockets: Server) -> None:
+    message = "x" * 5_000_000
+    with opened(websockets, "/echo") as websocket:
+        websocket.send(message)
+        assert websocket.recv(DEADLINE) == message
