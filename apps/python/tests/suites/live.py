@@ -121,7 +121,11 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
         call.error = error
         call.ended.set()
         raise
-    return (_Sized if hasattr(result, "__len__") else _Iterable)(result, call)
+    if type(result) in (list, tuple):
+        # The server may treat these in another way.
+        call.ended.set()
+        return result
+    return _Iterable(result, call)
 
 
 class _Iterable:
@@ -155,13 +159,6 @@ class _Iterable:
             raise
         finally:
             self._call.ended.set()
-
-
-class _Sized(_Iterable):
-    """An iterable that tells its length, from which a server may know that of the response."""
-
-    def __len__(self) -> int:
-        return len(self._items)
 
 
 class InThread(Process):

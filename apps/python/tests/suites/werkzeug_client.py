@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from collections.abc import Iterable
 from http.client import HTTPException, HTTPResponse
 from typing import Any
@@ -59,6 +60,9 @@ def request_of(environ: dict[str, Any], call: live.Call) -> bytes:
 
 def run_wsgi_app(app: Any, environ: Any, buffered: bool = False) -> tuple[Iterable[bytes], str, Headers]:
     """Sends the request, and returns the body, the status and the fields of the response."""
+    if threading.current_thread() is not threading.main_thread():
+        # An application itself makes a response from another application.
+        return _in_memory(app, environ, buffered)
     environ = werkzeug.test._get_environ(environ).copy()
     call = live.Call(app, extra_of(environ))
     with socket.create_connection(live.server("wsgi").address, live.TIMEOUT) as connection:
@@ -80,4 +84,5 @@ def run_wsgi_app(app: Any, environ: Any, buffered: bool = False) -> tuple[Iterab
     return [body], f"{response.status} {response.reason}", fields
 
 
+_in_memory = werkzeug.test.run_wsgi_app
 werkzeug.test.run_wsgi_app = run_wsgi_app
