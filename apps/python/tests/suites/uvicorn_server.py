@@ -16,7 +16,7 @@ from typing import Any
 
 import live
 
-# The time in seconds without bytes after which a response counts as complete, and the time for the end of a connection.
+# The time in seconds without bytes after which a response counts as complete.
 QUIET = 0.15
 
 
@@ -28,6 +28,8 @@ def flags_of(options: dict[str, Any]) -> list[str]:
         flags += ["--root-path", options["root_path"]]
     if options.get("lifespan") in ("on", "off"):
         flags += ["--lifespan", options["lifespan"]]
+    if options.get("ws_max_size"):
+        flags += ["--ws-max-size", str(options["ws_max_size"])]
     if options.get("limit_concurrency"):
         flags += ["--max-connections", str(options["limit_concurrency"]), "--overload", "refuse"]
     if options.get("ssl_certfile"):
