@@ -56,7 +56,9 @@ class Process:
     def supervise(self) -> None:
         """Prepares a process that only starts others: with --reload, changes of files send it SIGHUP."""
         if self._options["reload"]:
-            reload.watch(self._options["reload_dirs"] or ["."])
+            # The process changes its directory before it finds modules; this one does not.
+            default = os.path.join(self._options["chdir"] or "", self._options["app_dir"] or ".")
+            reload.watch(self._options["reload_dirs"] or [default])
 
     def run(self) -> int:
         """Carries out orders until the server has ended. Returns the exit status."""
