@@ -6,6 +6,10 @@
 use gearshift::ThreadWrapper;
 use pyo3::prelude::*;
 
+/// The size of the stack of a thread in bytes: the usual one of the threads that Python starts. A recursion in Python that
+/// ends with `RecursionError` there would overflow the stack of a thread of Rust.
+const STACK_SIZE: usize = 8 << 20;
+
 /// Gives a thread its Python state for as long as it runs. The thread holds the GIL only while it calls Python.
 #[derive(Debug)]
 pub(crate) struct KeepAttached;
@@ -18,5 +22,9 @@ impl ThreadWrapper for KeepAttached {
         if attached.is_none() {
             thread.into_iter().for_each(|run| run());
         }
+    }
+
+    fn stack_size(&self) -> Option<usize> {
+        Some(STACK_SIZE)
     }
 }

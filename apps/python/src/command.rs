@@ -62,7 +62,7 @@ pub(crate) struct Program {
     #[arg(long)]
     reload: bool,
 
-    /// Directory whose files are watched; may be repeated [default: the working directory]
+    /// Directory whose files are watched; may be repeated [default: the directory in which modules are found first]
     #[arg(long, value_name = "DIR", requires = "reload")]
     reload_dir: Vec<String>,
 

@@ -15,7 +15,7 @@ use futures_channel::oneshot;
 use gearshift::cli::{self, Status};
 use gearshift::{App, BoxError, Config, Endpoint, Handler, OnDisconnect, Overload, Runtime};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyCFunction, PyList};
 
 use crate::asgi::Asgi;
 use crate::attach::KeepAttached;
@@ -32,7 +32,7 @@ pub(crate) struct Process {
     python: Py<PyAny>,
     options: Options,
     /// When the server has begun to stop.
-    stopping: OnceLock<Instant>,
+    stopping: Arc<OnceLock<Instant>>,
 }
 
 /// The settings that applications need.
@@ -57,7 +57,7 @@ impl Process {
         &self.options
     }
 
-    /// Tells the Python side the addresses of the listeners.
+    /// Tells the Python side the addresses of the listeners, and how to learn that a stop has begun.
     fn listening(&self, runtime: &Runtime) -> PyResult<()> {
         Python::attach(|py| {
             let addresses = PyList::empty(py);
@@ -67,7 +67,9 @@ impl Process {
                     Endpoint::Unix(path) => addresses.append(path.to_string_lossy())?,
                 }
             }
-            self.python.bind(py).call_method1("listening", (addresses,)).map(drop)
+            let stopping = self.stopping.clone();
+            let is_stopping = PyCFunction::new_closure(py, None, None, move |_, _| stopping.get().is_some())?;
+            self.python.bind(py).call_method1("listening", (addresses, is_stopping)).map(drop)
         })
     }
 
@@ -142,8 +144,7 @@ pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> Py
         process.bind(py).call_method0("supervise")?;
     }
     let python = process.clone_ref(py);
-    let process =
-        Arc::new(Process { python: process, options: program.options(), stopping: OnceLock::new() });
+    let process = Arc::new(Process { python: process, options: program.options(), stopping: Arc::default() });
     let ended = python.clone_ref(py);
     let spawned = thread::Builder::new().name("server".to_owned()).spawn(move || {
         let app = application(process);

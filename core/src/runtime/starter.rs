@@ -40,7 +40,11 @@ impl Starter {
         let (failure, shutdown, wrapper) =
             (self.failure.clone(), self.shutdown.clone(), self.wrapper.clone());
         let running = self.running.guard();
-        thread::Builder::new().name(name).spawn(move || {
+        let mut builder = thread::Builder::new().name(name);
+        if let Some(size) = wrapper.as_deref().and_then(ThreadWrapper::stack_size) {
+            builder = builder.stack_size(size);
+        }
+        builder.spawn(move || {
             let _running = running;
             let ended = catch_unwind(AssertUnwindSafe(|| run_in(wrapper.as_deref(), run)));
             if let Err(error) = ended.unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked"))) {

@@ -47,6 +47,33 @@ pub trait ThreadWrapper: fmt::Debug + Send + Sync + 'static {
     ///
     /// A thread whose wrapper does not call `thread`, or panics, has failed: the server stops by force.
     fn run(&self, thread: Box<dyn FnOnce() + Send + '_>);
+
+    /// The size of the stack of each thread in bytes. `None`, the default, is the default size of Rust.
+    ///
+    /// A language whose calls need more stack than those of Rust sets it:
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// use gearshift::ThreadWrapper;
+    ///
+    /// #[derive(Debug)]
+    /// struct Deep;
+    ///
+    /// impl ThreadWrapper for Deep {
+    ///     fn run(&self, thread: Box<dyn FnOnce() + Send + '_>) {
+    ///         thread();
+    ///     }
+    ///
+    ///     fn stack_size(&self) -> Option<usize> {
+    ///         Some(8 << 20)
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Deep.stack_size(), Some(8_388_608));
+    /// ```
+    fn stack_size(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Runs a thread inside a wrapper, if there is one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gearshift._gearshift import Crossing
@@ -48,15 +49,41 @@ class EventLoop:
         self._lifespan = Lifespan(app, options["lifespan"])
         self.loop.run_until_complete(self._lifespan.start())
         self.state = self._lifespan.state
+        self._is_over = False
         if self.crossing is not None:
             self.loop.add_reader(self.crossing.fileno(), self.crossing.drain)
 
+    def run(self, exit: Callable[[BaseException], None]) -> None:
+        """Runs the loop until `end` is called, also if the application stops it.
+
+        Calls `exit` with SystemExit and KeyboardInterrupt, which stop a loop if a task of the application raises them.
+        """
+        while not self._is_over:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                exit(error)
+
+    def end(self) -> None:
+        """Ends `run`. Called on the loop."""
+        self._is_over = True
+        self.loop.stop()
+
+    def complete(self, coroutine: Coroutine[Any, Any, None], exit: Callable[[BaseException], None]) -> None:
+        """Runs the loop until the coroutine has ended. Returns at once if `end` was called before."""
+        self.loop.create_task(coroutine).add_done_callback(lambda _: self.end())
+        self.run(exit)
+
     async def stop(self, grace: float) -> None:
         """Waits for the tasks of requests, and runs the stop of the application, within `grace` seconds."""
+        end = self.loop.time() + grace
         if requests := self._requests():
             await asyncio.wait(requests, timeout=grace * SHARE_OF_REQUESTS)
         await _cancel(self._requests())
-        await self._lifespan.stop()
+        try:
+            await asyncio.wait_for(self._lifespan.stop(), max(0, end - self.loop.time()))
+        except asyncio.TimeoutError:
+            print("error: the application has not stopped in time", file=sys.stderr)
         await _cancel(asyncio.all_tasks(self.loop) - {asyncio.current_task()})
 
     def _requests(self) -> set[asyncio.Task[Any]]:
@@ -67,6 +94,8 @@ class EventLoop:
     def close(self) -> None:
         """Closes the loop, which does not run any more."""
         try:
+            # After a forced stop there are tasks.
+            self.loop.run_until_complete(_cancel(asyncio.all_tasks(self.loop)))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             # Threads of the default executor may be held for longer than the process should live.
             self.loop.run_until_complete(asyncio.wait_for(self.loop.shutdown_default_executor(), CANCEL_TIMEOUT))

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Process:
         self._is_importing = False
         self._status = 1
         self._exit_status: int | None = None
+        self._is_stopping: Callable[[], bool] = lambda: False
 
     def configure(self, options: dict[str, Any]) -> None:
         """Takes the settings of the command line. Called before the server handles signals."""
@@ -54,7 +56,9 @@ class Process:
     def supervise(self) -> None:
         """Prepares a process that only starts others: with --reload, changes of files send it SIGHUP."""
         if self._options["reload"]:
-            reload.watch(self._options["reload_dirs"] or ["."])
+            # The process changes its directory before it finds modules; this one does not.
+            default = os.path.join(self._options["chdir"] or "", self._options["app_dir"] or ".")
+            reload.watch(self._options["reload_dirs"] or [default])
 
     def run(self) -> int:
         """Carries out orders until the server has ended. Returns the exit status."""
@@ -65,8 +69,9 @@ class Process:
                 traceback.print_exc()
         return self._status if self._exit_status is None else self._exit_status
 
-    def listening(self, addresses: list[tuple[str, int] | str]) -> None:
-        """Takes the addresses of the listeners, before the application starts."""
+    def listening(self, addresses: list[tuple[str, int] | str], is_stopping: Callable[[], bool]) -> None:
+        """Takes the addresses of the listeners, and whether a stop has begun, before the application starts."""
+        self._is_stopping = is_stopping
         fork.close_sockets_after_fork(addresses)
 
     # The orders.
@@ -94,17 +99,22 @@ class Process:
         self._order(self._end_loop)
 
     def exit(self, error: BaseException) -> None:
-        """Ends the process after an exception of the application that asks for it."""
-        self._exit_status = _status_of(error)
-        # This process finishes its requests. With several processes, another one takes its place.
-        os.kill(os.getpid(), signal.SIGTERM)
+        """Ends the process after an exception of the application that asks for it. The first one has the status."""
+        with self._lock:
+            is_first = self._exit_status is None
+            if is_first:
+                self._exit_status = _status_of(error)
+        # This process finishes its requests. With several processes, another one takes its place. A signal during a
+        # stop would cut the requests.
+        if is_first and not self._is_stopping():
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _order(self, order: Callable[[], None]) -> None:
         with self._lock:
             main = self._main
-        if main is None:
-            self._orders.put(order)
-            return
+            if main is None:
+                self._orders.put(order)
+                return
         try:
             main.loop.call_soon_threadsafe(order)
         except RuntimeError:
@@ -171,17 +181,30 @@ class Process:
     def _run_loop(self, event_loop: EventLoop, started: Callable[[], None]) -> None:
         with self._lock:
             self._main = event_loop
+            waiting = self._take_orders()
         event_loop.loop.call_soon(started)
+        for order in waiting:
+            event_loop.loop.call_soon(order)
         try:
-            event_loop.loop.run_forever()
+            event_loop.run(self.exit)
         finally:
             with self._lock:
                 self._main = None
             event_loop.close()
 
+    def _take_orders(self) -> list[Callable[[], None]]:
+        """The orders that came while the loop was made. The order to end stays."""
+        orders = []
+        while not self._orders.empty():
+            if (order := self._orders.get()) is None:
+                self._orders.put(None)
+                break
+            orders.append(order)
+        return orders
+
     def _end_loop(self) -> None:
         if self._main is not None:
-            self._main.loop.stop()
+            self._main.end()
 
     def _stop(self, reply: Any, grace: float) -> None:
         main = self._main
@@ -193,19 +216,22 @@ class Process:
             try:
                 await main.stop(grace)
             finally:
-                main.loop.stop()
+                main.end()
 
         self._orders.put(lambda: self._stop_others(reply, grace))
         self._stopping = main.loop.create_task(stop())
 
     def _stop_others(self, reply: Any, grace: float) -> None:
-        for event_loop in self._others:
-            if event_loop.loop.is_running():
-                # A request that was cut holds it.
-                continue
-            event_loop.loop.run_until_complete(event_loop.stop(grace))
-            event_loop.close()
-        reply.ok(None)
+        end = time.monotonic() + grace
+        try:
+            for event_loop in self._others:
+                if event_loop.loop.is_running():
+                    # A request that was cut holds it.
+                    continue
+                event_loop.complete(event_loop.stop(max(0, end - time.monotonic())), self.exit)
+                event_loop.close()
+        finally:
+            reply.ok(None)
 
     def _interrupted(self, *_: Any) -> None:
         # The server handles the signal too. Only an import has to be ended by an exception.

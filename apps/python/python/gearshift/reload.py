@@ -14,11 +14,12 @@ INTERVAL = 0.3
 
 def watch(directories: list[str]) -> None:
     """Sends SIGHUP to this process when a file with the suffix .py changes. The supervisor then replaces its process."""
-    threading.Thread(target=_watch, args=(directories,), name="reload", daemon=True).start()
-
-
-def _watch(directories: list[str]) -> None:
+    # Before the server starts, so that each change that follows is seen.
     seen = dict(_times(directories))
+    threading.Thread(target=_watch, args=(directories, seen), name="reload", daemon=True).start()
+
+
+def _watch(directories: list[str], seen: dict[str, int]) -> None:
     while True:
         time.sleep(INTERVAL)
         now = dict(_times(directories))

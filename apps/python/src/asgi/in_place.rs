@@ -16,7 +16,7 @@ use crate::asgi::event_loop::EventLoop;
 use crate::asgi::http::{Exchange, begin};
 use crate::asgi::{Shared, failed};
 use crate::channel::{Head, Producer, Receiver};
-use crate::errors::log_exception;
+use crate::errors::{asks_to_exit, log_exception};
 
 /// The asyncio loops of the threads. There are as many as requests have run at the same time.
 pub(crate) struct Loops {
@@ -97,6 +97,10 @@ impl Run {
     /// Runs the loop until the application has sent something or has ended.
     fn step(&self, py: Python<'_>) {
         if let Err(error) = self.event_loop.run(py) {
+            if asks_to_exit(py, &error) {
+                // A task that the application has started ends the process, and not this request.
+                return self.shared.process.exit(py, &error);
+            }
             log_exception(py, "the event loop of a thread has failed", &error);
             self.exchange.end(py, Some(&error));
         }

@@ -11,8 +11,12 @@ use gearshift::ws::{self, Error, Message, WebSocketReceiver, WebSocketSender, cl
 
 /// The messages from the client that wait for the application before the client waits.
 const MAX_RECEIVED: usize = 32;
+/// The bytes from the client that wait for the application before the client waits. A single message may be larger.
+const MAX_RECEIVED_BYTES: usize = 64 * 1024;
 /// The bytes that wait for the client before the application waits.
 const MAX_QUEUED: usize = 64 * 1024;
+/// The bytes that each message counts for in addition to its content, because an empty one takes memory too.
+const MESSAGE_OVERHEAD: usize = 64;
 
 /// The code that stands for a close without a code (RFC 6455, 7.1.5).
 const NO_CODE: u16 = 1005;
@@ -26,6 +30,8 @@ pub(super) struct Messages(Mutex<State>);
 #[derive(Default)]
 struct State {
     received: VecDeque<Message>,
+    /// The sum of the received messages in bytes.
+    received_bytes: usize,
     /// The close of the client, or of the connection: its code and its reason.
     closed: Option<(u16, String)>,
     /// The task waits for room among the received messages.
@@ -46,12 +52,14 @@ pub(super) enum Received {
     Nothing,
 }
 
+/// The bytes that a message counts for in a queue.
 fn size(message: &Message) -> usize {
-    match message {
+    let content = match message {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
         Message::Close(_) => 0,
-    }
+    };
+    content + MESSAGE_OVERHEAD
 }
 
 impl Messages {
@@ -68,6 +76,7 @@ impl Messages {
                 None => Received::Nothing,
             };
         };
+        state.received_bytes -= size(&message);
         let waker = state.receiver.take();
         drop(state);
         waker.into_iter().for_each(Waker::wake);
@@ -130,7 +139,7 @@ async fn receive_all(mut receiver: WebSocketReceiver, messages: &Messages, chang
     loop {
         poll_fn(|cx| {
             let mut state = messages.lock();
-            if state.received.len() < MAX_RECEIVED {
+            if state.received.len() < MAX_RECEIVED && state.received_bytes < MAX_RECEIVED_BYTES {
                 return Poll::Ready(());
             }
             state.receiver = Some(cx.waker().clone());
@@ -143,7 +152,10 @@ async fn receive_all(mut receiver: WebSocketReceiver, messages: &Messages, chang
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(message)) => {
-                messages.lock().received.push_back(message);
+                let mut state = messages.lock();
+                state.received_bytes += size(&message);
+                state.received.push_back(message);
+                drop(state);
                 changed();
                 continue;
             }

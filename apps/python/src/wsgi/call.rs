@@ -26,6 +26,7 @@ pub(super) enum Called {
 
 /// The pieces of a response, and what ends with them. Dropping the value calls `close()`.
 pub(super) struct Items {
+    shared: Arc<Shared>,
     /// The piece that was made before the head was sent.
     first: Option<Bytes>,
     /// The number of bytes that may follow, if the head has a `Content-Length`.
@@ -45,7 +46,7 @@ pub(super) struct Items {
 /// The exception that the application has left.
 pub(super) fn call(
     py: Python<'_>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     request: &mut Request,
     job: Option<Arc<Job>>,
 ) -> PyResult<Called> {
@@ -56,8 +57,16 @@ pub(super) fn call(
     };
     let environ = shared.template.environ(py, request, input.as_ref())?;
     let start = Py::new(py, StartResponse::new(job))?;
-    let mut items =
-        Items { first: None, left: None, iterator: None, iterable: None, start, input, error: None };
+    let mut items = Items {
+        shared: shared.clone(),
+        first: None,
+        left: None,
+        iterator: None,
+        iterable: None,
+        start,
+        input,
+        error: None,
+    };
     let result = match shared.app.bind(py).call1((environ, &items.start)) {
         Ok(result) => result,
         Err(error) => return items.broken_off(py, error),
@@ -191,6 +200,15 @@ impl Items {
         self.first.take_if(|first| Some(first.len()) == length)
     }
 
+    /// Logs the exception that ends a streamed response.
+    pub(super) fn cut(&self, py: Python<'_>, request: &Request, error: &PyErr) {
+        if asks_to_exit(py, error) {
+            return self.shared.process.exit(py, error);
+        }
+        let route = route(request);
+        log_exception(py, &format!("an exception in a response of the application, for {route}"), error);
+    }
+
     /// Calls `close()` of the iterable, and ends the input.
     pub(super) fn close(&mut self, py: Python<'_>) {
         self.iterator = None;
@@ -198,10 +216,13 @@ impl Items {
             && let Ok(Some(close)) = iterable.bind(py).getattr_opt(intern!(py, "close"))
             && let Err(error) = close.call0()
         {
-            log_exception(py, "an exception in close() of a response", &error);
+            match asks_to_exit(py, &error) {
+                true => self.shared.process.exit(py, &error),
+                false => log_exception(py, "an exception in close() of a response", &error),
+            }
         }
         if let Some(input) = self.input.take() {
-            input.get().end(py);
+            input.get().end();
         }
     }
 }
@@ -225,15 +246,6 @@ pub(super) fn raised(py: Python<'_>, shared: &Shared, request: &Request, error: 
         log_exception(py, &format!("an exception in the application, for {}", route(request)), error);
     }
     failed(status_of(py, error))
-}
-
-/// Logs the exception that ends a streamed response.
-pub(super) fn cut(py: Python<'_>, request: &Request, error: &PyErr) {
-    log_exception(
-        py,
-        &format!("an exception in a response of the application, for {}", route(request)),
-        error,
-    );
 }
 
 /// The method and the path of a request, for the log.

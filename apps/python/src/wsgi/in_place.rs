@@ -1,6 +1,7 @@
 //! A request on the thread of its connection, on a blocking backend.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,11 +9,11 @@ use gearshift::{Body, Request, Response, StatusCode};
 use http_body::Frame;
 use pyo3::prelude::*;
 
-use crate::wsgi::call::{Called, Items, call, cut, raised};
+use crate::wsgi::call::{Called, Items, call, raised};
 use crate::wsgi::{Shared, failed};
 
 /// Calls the application and returns its response. A streamed response holds the thread: its pieces are made on it.
-pub(super) fn respond(shared: &Shared, mut request: Request) -> Response {
+pub(super) fn respond(shared: &Arc<Shared>, mut request: Request) -> Response {
     Python::attach(|py| match call(py, shared, &mut request, None) {
         Ok(Called::Whole(response)) => response,
         Ok(Called::Streamed(head, items)) => {
@@ -46,7 +47,7 @@ impl http_body::Body for Pieces {
                 None
             }
             Err(error) => {
-                cut(py, request, &error);
+                items.cut(py, request, &error);
                 items.close(py);
                 Some(Err("the application raised an exception"))
             }

@@ -1,11 +1,17 @@
 //! `wsgi.input`: the body of a request as a Python file.
 
-use std::sync::Mutex;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::task::Poll;
+use std::thread::{self, ThreadId};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use futures_util::task::AtomicWaker;
 use gearshift::{Body, Runtime};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyList};
@@ -15,11 +21,25 @@ use crate::errors::body_error;
 /// The body of a request. A read waits for bytes of the client and returns fewer than it is asked for only at the end
 /// of the body. A body that breaks off, or breaks a rule, raises `RequestBodyError`.
 #[pyclass(frozen, module = "gearshift")]
-pub(crate) struct Input(Mutex<State>);
+pub(crate) struct Input {
+    state: Mutex<State>,
+    request: Arc<RequestEnd>,
+}
+
+/// The end of the request, which ends the reads of other threads.
+#[derive(Default)]
+struct RequestEnd {
+    has_ended: AtomicBool,
+    /// The thread that reads. The lock of the state admits one.
+    reader: AtomicWaker,
+}
 
 struct State {
     /// `None` at the end of the body, and after the request.
     body: Option<(Body, Runtime)>,
+    request: Arc<RequestEnd>,
+    /// The thread of the request.
+    thread: ThreadId,
     /// The bytes that were received and not read.
     received: BytesMut,
 }
@@ -27,21 +47,46 @@ struct State {
 impl Input {
     /// The body of a request that has none.
     pub(crate) fn empty() -> Input {
-        Input(Mutex::new(State { body: None, received: BytesMut::new() }))
+        Input::with(None)
     }
 
     pub(crate) fn new(body: Body, runtime: Runtime) -> Input {
-        Input(Mutex::new(State { body: Some((body, runtime)), received: BytesMut::new() }))
+        Input::with(Some((body, runtime)))
     }
 
-    /// Ends the body, when its request has ended. An application that keeps the input reads nothing more.
-    pub(crate) fn end(&self, py: Python<'_>) {
-        let mut state = self.lock(py);
+    fn with(body: Option<(Body, Runtime)>) -> Input {
+        let request = Arc::<RequestEnd>::default();
+        let thread = thread::current().id();
+        let state = State { body, request: request.clone(), thread, received: BytesMut::new() };
+        Input { state: Mutex::new(state), request }
+    }
+
+    /// Ends the body, when its request has ended. An application that keeps the input reads nothing more. A read of
+    /// another thread ends too, and is not waited for: on one backend it can only go on after this request.
+    pub(crate) fn end(&self) {
+        self.request.has_ended.store(true, Ordering::SeqCst);
+        self.request.reader.wake();
+        self.release();
+    }
+
+    /// Drops the body if the request has ended. Otherwise the thread that reads does it at the end of its read.
+    fn release(&self) {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         (state.body, state.received) = (None, BytesMut::new());
     }
 
-    fn lock<'a>(&'a self, py: Python<'_>) -> std::sync::MutexGuard<'a, State> {
-        self.0.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// Reads with `read`.
+    fn reading<R>(&self, py: Python<'_>, read: impl FnOnce(&mut State) -> R) -> R {
+        let result =
+            read(&mut self.state.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner()));
+        if self.request.has_ended.load(Ordering::SeqCst) {
+            self.release();
+        }
+        result
     }
 }
 
@@ -51,7 +96,22 @@ impl State {
         let Some((body, runtime)) = &mut self.body else { return Ok(false) };
         let piece = match body.chunk().now_or_never() {
             Some(piece) => piece,
-            None => py.detach(|| runtime.block_on(body.chunk())),
+            None if runtime.backend() == "sequential" && thread::current().id() != self.thread => {
+                return Err(PyRuntimeError::new_err(
+                    "on the backend sequential only the thread of the request can read its body",
+                ));
+            }
+            None => {
+                let (mut chunk, request) = (pin!(body.chunk()), &self.request);
+                let wait = poll_fn(|cx| {
+                    request.reader.register(cx.waker());
+                    match request.has_ended.load(Ordering::SeqCst) {
+                        true => Poll::Ready(None),
+                        false => chunk.as_mut().poll(cx),
+                    }
+                });
+                py.detach(|| runtime.block_on(wait))
+            }
         };
         match piece {
             Some(Ok(piece)) => {
@@ -110,13 +170,13 @@ fn limit(size: Option<isize>) -> usize {
 impl Input {
     #[pyo3(signature = (size = None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = self.lock(py).read(py, limit(size))?;
+        let bytes = self.reading(py, |state| state.read(py, limit(size)))?;
         Ok(PyBytes::new(py, &bytes))
     }
 
     #[pyo3(signature = (size = None, /))]
     fn readline<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
-        let line = self.lock(py).read_line(py, limit(size))?;
+        let line = self.reading(py, |state| state.read_line(py, limit(size)))?;
         Ok(PyBytes::new(py, &line))
     }
 
@@ -130,7 +190,7 @@ impl Input {
         };
         let mut total = 0;
         while total < hint {
-            let line = self.lock(py).read_line(py, usize::MAX)?;
+            let line = self.reading(py, |state| state.read_line(py, usize::MAX))?;
             if line.is_empty() {
                 break;
             }
@@ -145,7 +205,7 @@ impl Input {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let line = self.lock(py).read_line(py, usize::MAX)?;
+        let line = self.reading(py, |state| state.read_line(py, usize::MAX))?;
         Ok((!line.is_empty()).then(|| PyBytes::new(py, &line)))
     }
 

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use crate::channel::{Channel, End, Head, Producer, Receiver};
 use crate::wsgi::Shared;
-use crate::wsgi::call::{Called, Items, call, cut, raised};
+use crate::wsgi::call::{Called, Items, call, raised};
 
 /// The thread that makes a response.
 #[derive(Default)]
@@ -81,7 +81,7 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request) -> Response {
 }
 
 /// Runs the job. Returns the response if it is in memory. Otherwise it was sent to the channel.
-fn run(shared: &Shared, mut request: Request, job: &Arc<Job>) -> Option<Response> {
+fn run(shared: &Arc<Shared>, mut request: Request, job: &Arc<Job>) -> Option<Response> {
     Python::attach(|py| {
         match call(py, shared, &mut request, Some(job.clone())) {
             Ok(Called::Whole(response)) => Some(response),
@@ -120,7 +120,7 @@ fn stream(py: Python<'_>, head: Option<Response>, mut items: Items, job: &Job, r
             }
             Ok(None) => break End::Complete,
             Err(error) => {
-                cut(py, request, &error);
+                items.cut(py, request, &error);
                 break End::Cut;
             }
         }
