@@ -47,6 +47,8 @@ struct State {
 
 /// What the application receives.
 pub(super) enum Received {
+    /// The handshake, which comes before all messages.
+    Connect,
     Message(Message),
     Closed(u16, String),
     Nothing,

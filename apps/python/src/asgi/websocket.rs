@@ -160,16 +160,21 @@ impl WebSocket {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// The next message for the application; `None` if there is none yet.
-    fn poll_receive(&self, py: Python<'_>, state: &mut State) -> PyResult<Option<Py<PyAny>>> {
-        if !std::mem::replace(&mut state.is_connected, true) {
-            let message = PyDict::new(py);
-            message.set_item(intern!(py, "type"), intern!(py, "websocket.connect"))?;
-            return Ok(Some(message.into_any().unbind()));
+    /// Takes what the application receives next.
+    fn poll_receive(&self, state: &mut State) -> Received {
+        match std::mem::replace(&mut state.is_connected, true) {
+            true => self.messages.receive(),
+            false => Received::Connect,
         }
+    }
+
+    /// The message for what was received; `None` if there is nothing. Called without the lock: an allocation may
+    /// collect garbage, and a finalizer of the application may send.
+    fn message(py: Python<'_>, received: Received) -> PyResult<Option<Py<PyAny>>> {
         let message = PyDict::new(py);
-        match self.messages.receive() {
+        match received {
             Received::Nothing => return Ok(None),
+            Received::Connect => message.set_item(intern!(py, "type"), intern!(py, "websocket.connect"))?,
             Received::Closed(code, reason) => {
                 message.set_item(intern!(py, "type"), intern!(py, "websocket.disconnect"))?;
                 message.set_item(intern!(py, "code"), code)?;
@@ -198,21 +203,24 @@ impl WebSocket {
             if is_done(future.bind(py)).unwrap_or(true) {
                 continue;
             }
-            match self.poll_receive(py, &mut state).transpose() {
-                Some(message) => resolved.push((future, message)),
-                None => state.receivers.push(future),
+            match self.poll_receive(&mut state) {
+                Received::Nothing => state.receivers.push(future),
+                received => resolved.push((future, received)),
             }
         }
         let is_closed = self.messages.is_closed();
-        if is_closed || !self.messages.is_full() {
-            let error = |is_closed| if is_closed { Err(disconnected()) } else { Ok(py.None()) };
-            resolved.extend(
-                std::mem::take(&mut state.senders).into_iter().map(|future| (future, error(is_closed))),
-            );
-        }
+        let senders = match is_closed || !self.messages.is_full() {
+            true => std::mem::take(&mut state.senders),
+            false => Vec::new(),
+        };
         drop(state);
-        for (future, result) in resolved {
-            resolve(future.bind(py), result);
+        for (future, received) in resolved {
+            if let Some(message) = WebSocket::message(py, received).transpose() {
+                resolve(future.bind(py), message);
+            }
+        }
+        for future in senders {
+            resolve(future.bind(py), if is_closed { Err(disconnected()) } else { Ok(py.None()) });
         }
     }
 
@@ -352,12 +360,10 @@ pub(crate) struct WebSocketExchange {
 impl WebSocketExchange {
     /// `receive` of ASGI.
     fn receive(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut state = self.socket.lock(py);
-        if let Some(message) = self.socket.poll_receive(py, &mut state)? {
-            drop(state);
+        let received = self.socket.poll_receive(&mut self.socket.lock(py));
+        if let Some(message) = WebSocket::message(py, received)? {
             return ready(py, message);
         }
-        drop(state);
         let future = self.socket.event_loop.create_future(py)?;
         self.socket.lock(py).receivers.push(future.clone().unbind());
         // A message that came before the future was there.
