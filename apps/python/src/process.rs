@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -146,6 +146,8 @@ pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> Py
     let python = process.clone_ref(py);
     let process = Arc::new(Process { python: process, options: program.options(), stopping: Arc::default() });
     let ended = python.clone_ref(py);
+    // Disconnected when the server thread calls Python no more. The interpreter must not end before.
+    let (calls, has_called) = mpsc::channel::<()>();
     let spawned = thread::Builder::new().name("server".to_owned()).spawn(move || {
         let app = application(process);
         let status = catch_unwind(AssertUnwindSafe(|| serve(&program, app).code())).unwrap_or(FAILED);
@@ -155,6 +157,7 @@ pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> Py
             }
         });
         drop_attached(ended);
+        drop(calls);
         thread::sleep(EXIT_TIMEOUT);
         eprintln!("error: Python did not end in time");
         std::process::exit(status.max(FAILED).into());
@@ -163,7 +166,9 @@ pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> Py
         eprintln!("error: the system refuses a thread: {error}");
         return Ok(FAILED);
     }
-    python.bind(py).call_method0("run")?.extract()
+    let status = python.bind(py).call_method0("run")?.extract();
+    let _ = py.detach(move || has_called.recv());
+    status
 }
 
 /// Drops a Python value.

@@ -12,7 +12,7 @@ from gearshift.lifespan import Lifespan
 
 # The share of the time for a stop in which requests may end. The rest is for the stop of the application.
 SHARE_OF_REQUESTS = 0.7
-# The time in seconds that cancelled tasks have to end, at the stop of a loop.
+# The time in seconds that cancelled tasks, and the stop of the application after the grace period, have at least.
 CANCEL_TIMEOUT = 1.0
 
 
@@ -81,7 +81,7 @@ class EventLoop:
             await asyncio.wait(requests, timeout=grace * SHARE_OF_REQUESTS)
         await _cancel(self._requests())
         try:
-            await asyncio.wait_for(self._lifespan.stop(), max(0, end - self.loop.time()))
+            await asyncio.wait_for(self._lifespan.stop(), max(CANCEL_TIMEOUT, end - self.loop.time()))
         except asyncio.TimeoutError:
             print("error: the application has not stopped in time", file=sys.stderr)
         await _cancel(asyncio.all_tasks(self.loop) - {asyncio.current_task()})
