@@ -6,8 +6,8 @@
 use gearshift::ThreadWrapper;
 use pyo3::prelude::*;
 
-/// The size of the stack of a thread in bytes: the usual one of the threads that Python starts. A recursion in Python that
-/// ends with `RecursionError` there would overflow the stack of a thread of Rust.
+/// The size of the stack of a thread in bytes: the usual one of the threads that Python starts. A recursion in Python
+/// that ends with `RecursionError` there would overflow the stack of a thread of Rust.
 const STACK_SIZE: usize = 8 << 20;
 
 /// Gives a thread its Python state for as long as it runs. The thread holds the GIL only while it calls Python.
