@@ -67,18 +67,26 @@ impl Channel {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and wakes the connection.
-    fn update(&self, change: impl FnOnce(&mut State)) {
+    /// Changes the state. Returns the task of the connection if it waits.
+    fn change(&self, change: impl FnOnce(&mut State)) -> Option<Waker> {
         let mut state = self.lock();
         change(&mut state);
-        let waker = state.waker.take();
-        drop(state);
-        waker.into_iter().for_each(Waker::wake);
+        state.waker.take()
+    }
+
+    /// Changes the state and wakes the connection.
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        self.change(change).into_iter().for_each(Waker::wake);
     }
 
     /// Sends the head.
     pub(crate) fn begin(&self, head: Head) {
         self.update(|state| state.head = Some(head));
+    }
+
+    /// Hands over a response that is complete. Returns the task of the connection if it waits, to be woken.
+    pub(crate) fn complete(&self, response: Response) -> Option<Waker> {
+        self.change(|state| state.head = Some(Head::Whole(response)))
     }
 
     /// Sends the head and the first piece of the body, which may be empty.

@@ -93,11 +93,11 @@ impl Program {
 
     /// The settings of applications.
     pub(crate) fn options(&self) -> Options {
-        let (pool_refuses, cancels) = policies(&self.settings.config());
+        let (pool_capacity, cancels) = policies(&self.settings.config());
         Options {
             root_path: self.root_path.trim_end_matches('/').to_owned(),
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
-            pool_refuses,
+            pool_capacity,
             cancels,
             ws_max_size: self.ws_max_size,
             grace: self.settings.config().graceful_timeout,

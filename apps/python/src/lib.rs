@@ -7,6 +7,7 @@
 //! | `attach.rs` | the Python state of a thread |
 //! | `fields.rs` | header fields and paths as Python values, and back |
 //! | `channel.rs` | a response on its way to its connection |
+//! | `wakes.rs` | the wakes of connections whose responses are complete |
 //! | `wsgi/` | WSGI applications (PEP 3333) |
 //! | `asgi/` | ASGI applications (ASGI 3.0): HTTP, WebSockets, and the crossing to the asyncio loop |
 //!
@@ -20,6 +21,7 @@ mod command;
 mod errors;
 mod fields;
 mod process;
+mod wakes;
 mod wsgi;
 
 use pyo3::prelude::*;

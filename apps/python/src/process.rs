@@ -42,8 +42,8 @@ pub(crate) struct Options {
     pub(crate) root_path: String,
     /// Whether other processes serve the same application.
     pub(crate) has_siblings: bool,
-    /// Whether requests are refused when the queue of the blocking pool is full.
-    pub(crate) pool_refuses: bool,
+    /// The number of requests of WSGI that may wait or run on an event loop before others are refused.
+    pub(crate) pool_capacity: Option<usize>,
     /// Whether the task of a client that has left is cancelled.
     pub(crate) cancels: bool,
     /// The largest message of a WebSocket from the client, in bytes.
@@ -222,7 +222,9 @@ async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handle
     .map_err(|error: PyErr| error.to_string().into())
 }
 
-/// Whether a configuration refuses jobs and cancels tasks.
-pub(crate) fn policies(config: &Config) -> (bool, bool) {
-    (config.pool_overload == Overload::Refuse, config.on_disconnect == OnDisconnect::Cancel)
+/// The number of requests of WSGI after which others are refused, and whether tasks are cancelled.
+pub(crate) fn policies(config: &Config) -> (Option<usize>, bool) {
+    let capacity = config.blocking_threads.max(1).saturating_add(config.pool_queue);
+    let refuses = config.pool_overload == Overload::Refuse;
+    (refuses.then_some(capacity), config.on_disconnect == OnDisconnect::Cancel)
 }

@@ -45,7 +45,7 @@ class EventLoop:
     def __init__(self, app: Any, options: dict[str, Any], *, has_crossing: bool) -> None:
         """Makes the loop and starts the application on it. Raises what Lifespan.start raises."""
         self.loop = new_loop(options["loop"])
-        self.crossing = Crossing(options["stall_threshold"]) if has_crossing else None
+        self.crossing = Crossing(self.loop.call_soon, options["stall_threshold"]) if has_crossing else None
         self._lifespan = Lifespan(app, options["lifespan"])
         self.loop.run_until_complete(self._lifespan.start())
         self.state = self._lifespan.state

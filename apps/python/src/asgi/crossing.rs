@@ -6,17 +6,24 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use gearshift::Request;
 use pyo3::exceptions::PyOSError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::asgi::http::{Exchange, begin};
 use crate::asgi::websocket::{self, WebSocket};
 use crate::asgi::{EventLoop, Shared};
+use crate::wakes::Wakes;
+
+/// The number of requests at once for which the wakes of their responses are collected. For fewer it does not pay.
+const MIN_BATCH: usize = 3;
 
 /// What a thread of the server tells the loop. The number of events is limited by the number of connections.
 pub(crate) enum Event {
@@ -35,6 +42,10 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     /// Readable while events wait.
     wake: OwnedFd,
+    /// The wakes of complete responses; none for the loop of a blocking backend.
+    wakes: OnceLock<Arc<Wakes>>,
+    /// Whether tasks of several requests are about to make their first step.
+    is_collecting: AtomicBool,
 }
 
 #[derive(Default)]
@@ -60,6 +71,19 @@ impl Queue {
         }
     }
 
+    /// Lets the wakes of complete responses be collected.
+    pub(crate) fn collect(&self, wakes: Arc<Wakes>) {
+        let _ = self.wakes.set(wakes);
+    }
+
+    /// Wakes a connection whose response is complete.
+    pub(crate) fn wake(&self, waker: Waker) {
+        match self.wakes.get() {
+            Some(wakes) if self.is_collecting.load(Ordering::Relaxed) => wakes.collect(waker),
+            _ => waker.wake(),
+        }
+    }
+
     /// Takes all events. `into` is empty, and its memory is used for those that come next. Returns when the first of
     /// them was pushed.
     fn take(&self, into: &mut Vec<Event>) -> Option<Instant> {
@@ -74,6 +98,8 @@ impl Queue {
 #[pyclass(frozen, module = "gearshift")]
 pub(crate) struct Crossing {
     queue: Arc<Queue>,
+    /// `call_soon` of the loop.
+    call_soon: Py<PyAny>,
     /// The memory of the last batch.
     batch: Mutex<Vec<Event>>,
     /// The time that events may wait before the log says that the loop was blocked.
@@ -90,12 +116,13 @@ impl Crossing {
 impl Crossing {
     /// `stall_threshold` is in seconds; 0 means that nothing is logged.
     #[new]
-    fn new(stall_threshold: f64) -> PyResult<Crossing> {
+    fn new(call_soon: Py<PyAny>, stall_threshold: f64) -> PyResult<Crossing> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags).map_err(|error| PyOSError::new_err(error.to_string()))?;
-        let queue = Arc::new(Queue { state: Mutex::default(), wake });
+        let (state, wakes, is_collecting) = Default::default();
+        let queue = Arc::new(Queue { state, wake, wakes, is_collecting });
         let stall_threshold = Duration::try_from_secs_f64(stall_threshold).unwrap_or(Duration::MAX);
-        Ok(Crossing { queue, batch: Mutex::default(), stall_threshold })
+        Ok(Crossing { queue, call_soon, batch: Mutex::default(), stall_threshold })
     }
 
     /// The descriptor to watch.
@@ -104,17 +131,33 @@ impl Crossing {
     }
 
     /// Handles all events. Called when the descriptor is readable.
-    fn drain(&self, py: Python<'_>) {
+    fn drain(this: &Bound<'_, Crossing>) -> PyResult<()> {
+        let (py, crossing) = (this.py(), this.get());
         // The loop does not call this while it runs.
-        let Ok(mut batch) = self.batch.try_lock() else { return };
-        if let Some(since) = self.queue.take(&mut batch) {
-            self.report_stall(since.elapsed());
+        let Ok(mut batch) = crossing.batch.try_lock() else { return Ok(()) };
+        if let Some(since) = crossing.queue.take(&mut batch) {
+            crossing.report_stall(since.elapsed());
         }
+        let is_collecting = batch.len() >= MIN_BATCH && crossing.queue.wakes.get().is_some();
         for event in batch.drain(..) {
             // The exchange that a panic has left is answered with 500 when it is dropped.
             if catch_unwind(AssertUnwindSafe(|| handle(py, event))).is_err() {
                 log::error!("a panic while an event was handled");
             }
+        }
+        if is_collecting {
+            // The loop calls this after the first step of each task of the batch.
+            crossing.call_soon.bind(py).call1((this.getattr(intern!(py, "flush"))?,))?;
+            crossing.queue.is_collecting.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Wakes the connections of all complete responses.
+    fn flush(&self) {
+        self.queue.is_collecting.store(false, Ordering::Relaxed);
+        if let Some(wakes) = self.queue.wakes.get() {
+            wakes.flush();
         }
     }
 }

@@ -1,11 +1,13 @@
 //! An asyncio loop, with what a request needs of it.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::asgi::crossing::{Crossing, Event, Queue};
+use crate::wakes::Wakes;
 
 /// See the [module](self). It has the methods that requests call, so that no request looks them up.
 pub(crate) struct EventLoop {
@@ -45,6 +47,21 @@ impl EventLoop {
     pub(crate) fn push(&self, event: Event) {
         if let Some(queue) = &self.queue {
             queue.push(event);
+        }
+    }
+
+    /// Lets the wakes of complete responses be collected. Only for the loop of the main thread.
+    pub(crate) fn collect(&self, wakes: Arc<Wakes>) {
+        if let Some(queue) = &self.queue {
+            queue.collect(wakes);
+        }
+    }
+
+    /// Wakes a connection whose response is complete.
+    pub(crate) fn wake(&self, waker: Waker) {
+        match &self.queue {
+            Some(queue) => queue.wake(waker),
+            None => waker.wake(),
         }
     }
 

@@ -258,7 +258,9 @@ impl Exchange {
             (Phase::Start, Message::Start(head, trailers)) => state.phase = Phase::Head(head, trailers),
             (Phase::Head(mut head, false), Message::Body(body, false)) => {
                 *head.body_mut() = body.into();
-                self.channel.begin(Head::Whole(head));
+                if let Some(waker) = self.channel.complete(head) {
+                    self.event_loop.wake(waker);
+                }
             }
             (Phase::Head(head, trailers), Message::Body(body, more)) => {
                 state.drops_body = has_no_body(state.request.as_ref(), head.status());

@@ -45,6 +45,7 @@ use crate::asgi::in_place::Loops;
 use crate::asgi::scope::{Template, opens_websocket};
 use crate::channel::Receiver;
 use crate::process::Process;
+use crate::wakes::Wakes;
 
 /// The handler of an ASGI application.
 pub(crate) struct Asgi(Arc<Shared>);
@@ -77,7 +78,10 @@ impl Asgi {
         let first = Arc::new(EventLoop::new(&started.getattr("event_loop")?)?);
         let (main, loops) = match runtime.threads_block() {
             true => (None, Some(Loops::new(first, started.getattr("new_event_loop")?.unbind()))),
-            false => (Some(first), None),
+            false => {
+                first.collect(Wakes::start(&runtime));
+                (Some(first), None)
+            }
         };
         Ok(Asgi(Arc::new(Shared {
             app: started.getattr("app")?.unbind(),

@@ -12,6 +12,7 @@
 //! | `call.rs` | the call of the application, and its iterable |
 //! | `in_place.rs` | a request on the thread of its connection |
 //! | `on_pool.rs` | a request on a thread of the blocking pool |
+//! | `queue.rs` | the requests that wait for such a thread |
 
 mod call;
 mod environ;
@@ -19,6 +20,7 @@ pub(crate) mod errors;
 mod in_place;
 pub(crate) mod input;
 mod on_pool;
+mod queue;
 pub(crate) mod start_response;
 
 use std::sync::Arc;
@@ -27,7 +29,9 @@ use gearshift::{Answer, Handler, Request, Response, Runtime, StatusCode};
 use pyo3::prelude::*;
 
 use crate::process::Process;
+use crate::wakes::Wakes;
 use crate::wsgi::environ::Template;
+use crate::wsgi::queue::Queue;
 
 /// The handler of a WSGI application.
 pub(crate) struct Wsgi(Arc<Shared>);
@@ -38,6 +42,8 @@ struct Shared {
     template: Template,
     runtime: Runtime,
     process: Arc<Process>,
+    /// Requests of an event loop.
+    queue: Queue,
 }
 
 impl Wsgi {
@@ -52,7 +58,9 @@ impl Wsgi {
         process: Arc<Process>,
     ) -> PyResult<Wsgi> {
         let template = Template::new(py, &runtime, process.options())?;
-        Ok(Wsgi(Arc::new(Shared { app, template, runtime, process })))
+        let wakes = if runtime.threads_block() { Arc::default() } else { Wakes::start(&runtime) };
+        let queue = Queue::new(process.options().pool_capacity, wakes);
+        Ok(Wsgi(Arc::new(Shared { app, template, runtime, process, queue })))
     }
 }
 

@@ -1,18 +1,18 @@
 //! A request on a thread of the blocking pool, on an event loop.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use futures_util::future::Either;
-use gearshift::{Busy, IntoResponse, Request, Response, header};
+use gearshift::{IntoResponse, Request, Response, header};
 use pyo3::prelude::*;
 
 use crate::channel::{Channel, End, Head, Producer, Receiver};
 use crate::wsgi::Shared;
 use crate::wsgi::call::{Called, Items, call, raised};
+use crate::wsgi::queue::Worker;
 
 /// The thread that makes a response.
 #[derive(Default)]
@@ -51,62 +51,76 @@ impl Job {
     }
 }
 
-/// Runs a request as one job of the pool. The response is ready when its head is.
+/// Runs a request on a thread of the pool. The response is ready when its head is.
 pub(super) async fn respond(shared: Arc<Shared>, request: Request) -> Response {
     let job = Arc::new(Job::default());
     let receiver = Receiver::new(job.clone());
-    let (runtime, may_refuse) = (shared.runtime.clone(), shared.process.options().pool_refuses);
-    let run = move || run(&shared, request, &job);
-    let mut running = pin!(match may_refuse {
-        true => Either::Left(runtime.try_blocking(run)),
-        false => {
-            let running = runtime.blocking(run);
-            Either::Right(async { Ok::<_, Busy>(running.await) })
-        }
-    });
-    let mut has_returned = false;
-    let head = poll_fn(|cx| {
-        if !has_returned && let Poll::Ready(returned) = running.as_mut().poll(cx) {
-            has_returned = true;
-            match returned {
-                Ok(Some(response)) => return Poll::Ready(Head::Whole(response)),
-                Ok(None) => {}
-                Err(busy) => return Poll::Ready(Head::Whole(busy.into_response())),
-            }
-        }
-        receiver.poll_head(cx)
-    });
-    let head = head.await;
+    let worker = match Worker::queue(&shared, request, &job) {
+        Ok(worker) => worker,
+        Err(busy) => return busy.into_response(),
+    };
+    let mut place = Place { shared: &shared, job: Some(job) };
+    // Dropping this future cancels a worker that has not begun. Its output is of no interest.
+    let mut running = pin!(worker.map(|worker| shared.runtime.blocking(move || worker.run())));
+    if let Some(running) = running.as_mut().as_pin_mut() {
+        let _ = running.poll(&mut Context::from_waker(Waker::noop()));
+    }
+    let head = poll_fn(|cx| receiver.poll_head(cx)).await;
+    place.job = None;
     receiver.respond(head)
 }
 
-/// Runs the job. Returns the response if it is in memory. Otherwise it was sent to the channel.
-fn run(shared: &Arc<Shared>, mut request: Request, job: &Arc<Job>) -> Option<Response> {
-    Python::attach(|py| {
-        match call(py, shared, &mut request, Some(job.clone())) {
-            Ok(Called::Whole(response)) => Some(response),
-            Ok(Called::Streamed(head, items)) => {
-                stream(py, head, items, job, &request);
-                None
-            }
-            Err(error) => {
-                let response = raised(py, shared, &request, &error);
-                // If `write` has sent the head, the response is cut.
-                job.channel.end(End::Cut);
-                Some(response)
-            }
+/// The place of a request in the queue. Dropping it removes the request, unless its response has begun.
+struct Place<'a> {
+    shared: &'a Shared,
+    job: Option<Arc<Job>>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(job) = &self.job {
+            self.shared.queue.remove(job);
         }
-    })
+    }
+}
+
+/// Runs a request. Returns the response if it is in memory. Otherwise it was sent to the channel.
+pub(super) fn run(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    mut request: Request,
+    job: &Arc<Job>,
+) -> Option<Response> {
+    match call(py, shared, &mut request, Some(job.clone())) {
+        Ok(Called::Whole(response)) => Some(response),
+        Ok(Called::Streamed(head, items)) => {
+            stream(py, shared, head, items, job, &request);
+            None
+        }
+        Err(error) => {
+            let response = raised(py, shared, &request, &error);
+            // If `write` has sent the head, the response is cut.
+            job.channel.end(End::Cut);
+            Some(response)
+        }
+    }
 }
 
 /// Sends a streamed response.
-fn stream(py: Python<'_>, head: Option<Response>, mut items: Items, job: &Job, request: &Request) {
+fn stream(
+    py: Python<'_>,
+    shared: &Shared,
+    head: Option<Response>,
+    mut items: Items,
+    job: &Job,
+    request: &Request,
+) {
     if let Some(mut head) = head {
         let length = head.header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         // If the first piece is the whole body, it is sent with the head.
         if let Some(body) = items.take_first_of(length) {
             *head.body_mut() = body.into();
-            job.channel.begin(Head::Whole(head));
+            shared.queue.complete(job, head);
         } else {
             job.begin(head);
         }
