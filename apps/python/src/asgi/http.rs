@@ -56,7 +56,7 @@ struct State {
     in_place: Option<(Runtime, CancelToken)>,
     /// Whether the response has no body, so that the messages with its body are dropped.
     drops_body: bool,
-    /// Whether a check has found that the client has left.
+    /// Whether a check has found that the client has left, or its body cannot be read.
     has_left: bool,
     /// Whether a check of the client is scheduled.
     is_checking: bool,
@@ -158,7 +158,7 @@ impl Exchange {
     /// Answers a request whose body cannot be read.
     fn break_off(&self, state: &mut State, error: BodyError) {
         log::debug!("{}: {error}", route(state.request.as_ref()));
-        state.body = None;
+        (state.body, state.has_left) = (None, true);
         match std::mem::replace(&mut state.phase, Phase::Done) {
             Phase::Start | Phase::Head(..) => self.channel.begin(Head::Whole(error.into_response())),
             Phase::Body(_) | Phase::Trailers(_) => self.channel.end(End::Cut),
@@ -418,8 +418,8 @@ impl HttpExchange {
         let message = Message::read(message)?;
         let exchange = &self.exchange;
         let mut state = exchange.lock(py);
-        let has_left = state.has_left || exchange.channel.is_closed() && !state.drops_body;
-        if has_left && !matches!(state.phase, Phase::Done) {
+        let is_complete = matches!(state.phase, Phase::Done);
+        if state.has_left || exchange.channel.is_closed() && !state.drops_body && !is_complete {
             return Err(disconnected());
         }
         exchange.take(Some(&self.shared.runtime), &mut state, message)?;
