@@ -72,8 +72,7 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request) -> Response {
         Ok(upgrade) => upgrade,
         Err(error) => return error.into_response(),
     };
-    let max_size = shared.process.options().ws_max_size;
-    let upgrade = upgrade.deflate(true).max_message_size(max_size).max_frame_size(max_size);
+    let upgrade = shared.process.options().websocket.apply(upgrade);
     let event_loop = match shared.main_or_start().await {
         Ok(event_loop) => event_loop,
         Err(error) => {
