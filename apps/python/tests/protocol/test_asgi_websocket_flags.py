@@ -15,21 +15,13 @@ PING = b"\x89\0"
 """A ping without a payload, as a server sends it."""
 
 
-def exactly(wire: Wire, size: int) -> bytes:
-    """Reads `size` bytes, or fewer if the connection ends before."""
-    data = b""
-    while len(data) < size and (piece := wire.read(size - len(data))):
-        data += piece
-    return data
-
-
 def test_a_silent_client_is_sent_a_ping_and_then_closed(serve: Servers, probe: Probe) -> None:
     # Seconds with a fraction, as uvicorn has them.
     server = serve("apps_websocket:app", "--ws-ping-interval=0.05", "--ws-ping-timeout=50ms")
     with Wire(server) as wire:
         wire.request(f"/echo?{probe.query}", fields=HANDSHAKE)
         assert wire.head().status == 101
-        frames = exactly(wire, 6)
+        frames = wire.exactly(6)
         assert frames[:3] == PING + b"\x88"
         assert int.from_bytes(frames[4:], "big") == 1001
         # No close was received (RFC 6455, 7.1.5).
@@ -41,7 +33,7 @@ def test_a_silent_client_is_not_closed_without_a_timeout(serve: Servers) -> None
     with Wire(server) as wire:
         wire.request("/echo", fields=HANDSHAKE)
         assert wire.head().status == 101
-        assert exactly(wire, 8) == 4 * PING
+        assert wire.exactly(8) == 4 * PING
 
 
 def test_a_larger_message_closes_with_1009(serve: Servers) -> None:
