@@ -129,6 +129,7 @@ pub use supervised::is_supervised;
 pub use tls_flags::TlsFlagsError;
 #[cfg(feature = "tls")]
 use tls_flags::{TlsFlags, on_hangup};
+pub use values::{duration, size};
 
 use crate::{Backend, systemd};
 
@@ -343,7 +344,7 @@ fn list_backends() -> Status {
 /// Logs the size of a server and its addresses. `processes` is the number of processes under a supervisor.
 fn announce(backend: Backend, server: &Server, processes: Option<usize>) {
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
-    let mut size = size(backend, server.config());
+    let mut size = concurrency(backend, server.config());
     if let Some(processes) = processes {
         size = format!("{processes} process{} of {size}", if processes == 1 { "" } else { "es" });
     }
@@ -358,7 +359,7 @@ fn announce(backend: Backend, server: &Server, processes: Option<usize>) {
 }
 
 /// The number of threads that serve requests. The settings that the backend supports tell what it calls them.
-fn size(backend: Backend, config: &Config) -> String {
+fn concurrency(backend: Backend, config: &Config) -> String {
     let supports = |change: fn(&mut Config)| {
         let mut other = Config::default();
         change(&mut other);

@@ -7,8 +7,26 @@ use nix::unistd::{Group, User};
 
 use super::process_flags::MAX_PROCESSES;
 
-/// Reads `5` or `5s`, `500ms`, `2m`, `1h`, or `never`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+/// Reads the time of a flag: `5` or `5s`, `500ms`, `2m`, `1h`, or `never`, which is [`Duration::MAX`]. For the flags of a
+/// program, so that all of its times have one format.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// #[derive(clap::Args)]
+/// struct Flags {
+///     /// How often prices are loaded
+///     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = gearshift::cli::duration)]
+///     load_interval: Duration,
+/// }
+/// # let _: fn(Flags) -> Duration = |flags| flags.load_interval;
+///
+/// assert_eq!(gearshift::cli::duration("500ms"), Ok(Duration::from_millis(500)));
+/// ```
+///
+/// # Errors
+/// The text is no time, or longer than a year. The message says which.
+pub fn duration(text: &str) -> Result<Duration, String> {
     if text == "never" {
         return Ok(Duration::MAX);
     }
@@ -37,8 +55,16 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a number of bytes that a `T` can hold: `4096`, `64k`, `64KiB`, `2g`, `2GiB`; units are powers of 1,024.
-pub(crate) fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+/// Reads a number of bytes that a `T` can hold: `4096`, `64k`, `64KiB`, `2g`, `2GiB`; units are powers of 1,024. For the
+/// flags of a program, so that all of its sizes have one format.
+///
+/// ```
+/// assert_eq!(gearshift::cli::size("64k"), Ok(65_536_usize));
+/// ```
+///
+/// # Errors
+/// The text is no size, or a `T` is too small for it. The message says which.
+pub fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     let (number, unit) = split(text);
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,

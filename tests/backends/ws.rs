@@ -52,7 +52,11 @@ pub(crate) const AREA: Area = (
         ("sends_and_receives_in_two_tasks", halves),
         ("pings_a_silent_peer_and_keeps_one_that_answers", silence),
         ("gives_up_a_peer_that_does_not_answer", no_answer),
+        ("waits_for_the_answer_to_a_ping_as_long_as_its_timeout", ping_timeout),
+        ("pings_a_peer_that_need_not_answer", no_ping_timeout),
         ("keeps_a_peer_that_sends_a_frame_slowly", slow_frame),
+        ("notices_a_peer_that_was_reset_while_nothing_is_received", failed),
+        ("goes_on_receiving_after_a_wait_for_a_failure", failed_not),
         ("is_closed_with_1001_by_a_stop", stopped),
         ("is_closed_by_a_stop_although_its_application_does_not_receive", stopped_without_a_receive),
         ("delays_a_stop_for_the_closing_handshake_only", stopped_without_an_answer),
@@ -740,6 +744,89 @@ fn no_answer(backend: Backend) {
     peer.get_mut().read_to_end(&mut bytes).expect("the connection ends");
     assert_eq!(bytes[..4], [0x89, 0, 0x88, 21]);
     assert_eq!(bytes[4..6], close_code::AWAY.to_be_bytes());
+}
+
+/// Pings at short intervals.
+fn pinging(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade.ping_interval(Some(Duration::from_millis(20)))
+}
+
+fn ping_timeout(backend: Backend) {
+    let (tell, reports) = mpsc::channel();
+    let server = serve(backend, |upgrade| pinging(upgrade).ping_timeout(NEVER), reporting(tell));
+    let mut peer = peer(&server);
+    for _ in 0..4 {
+        assert_eq!(read(&mut peer), tungstenite::Message::Ping("".into()));
+        // After the answer, the next interval is shorter than the timeout.
+        peer.flush().expect("the server reads");
+        assert!(told(&reports).starts_with("Pong("));
+    }
+}
+
+fn no_ping_timeout(backend: Backend) {
+    let (tell, reports) = mpsc::channel();
+    let server = serve(backend, |upgrade| pinging(upgrade).ping_timeout(Duration::MAX), reporting(tell));
+    let mut peer = peer(&server);
+    let mut pings = [0; 8];
+    peer.get_mut().read_exact(&mut pings).expect("the server pings");
+    assert_eq!(pings, [0x89, 0, 0x89, 0, 0x89, 0, 0x89, 0]);
+    assert!(reports.try_recv().is_err());
+}
+
+/// Waits for the failure of the connection and tells it, then what is received to the end.
+fn failing(tell: Sender<String>) -> impl Fn(WebSocket, Request) -> gearshift::BoxFuture<()> + Clone + Sync {
+    move |socket, _| {
+        let tell = tell.clone();
+        Box::pin(async move {
+            let (_sender, mut receiver) = socket.split();
+            let failure = receiver.failed().await;
+            let _ = tell.send(format!("{failure:?}"));
+            let _ = tell.send(format!("{:?}", receiver.recv().await));
+        })
+    }
+}
+
+fn failed(backend: Backend) {
+    let (tell, reports) = mpsc::channel();
+    let server = serve(backend, pinging, failing(tell));
+    let mut peer = peer(&server);
+    // The messages are not received, and neither are the answers to the pings.
+    peer.send(text("unread")).expect("the server reads");
+    for _ in 0..4 {
+        assert_eq!(read(&mut peer), tungstenite::Message::Ping("".into()));
+    }
+    assert!(reports.try_recv().is_err());
+    let socket = socket2::SockRef::from(peer.get_ref());
+    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+    drop(peer);
+    let failure = told(&reports);
+    assert!(failure.starts_with("Io("), "{failure}");
+    assert_eq!(told(&reports), "None");
+}
+
+fn failed_not(backend: Backend) {
+    let (tell, reports) = mpsc::channel();
+    let server = serve(backend, pinging, move |socket: WebSocket, request: Request| {
+        let tell = tell.clone();
+        async move {
+            let (mut sender, mut receiver) = socket.split();
+            let failure = request.runtime().timeout(Duration::from_millis(100), receiver.failed()).await;
+            let _ = tell.send(format!("{}", failure.is_err()));
+            while let Some(Ok(message)) = receiver.recv().await {
+                let is_text = matches!(message, Message::Text(_));
+                if is_text && sender.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let mut peer = peer(&server);
+    peer.send(text("early")).expect("the server reads");
+    assert_eq!(told(&reports), "true");
+    let next = |peer: &mut Peer| std::iter::repeat_with(|| read(peer)).find(tungstenite::Message::is_text);
+    assert_eq!(next(&mut peer), Some(text("early")));
+    peer.send(text("late")).expect("the server reads");
+    assert_eq!(next(&mut peer), Some(text("late")));
 }
 
 fn slow_frame(backend: Backend) {

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::process::{Options, policies};
+use crate::websocket_flags::WebSocketFlags;
 
 /// Serves a WSGI or ASGI application with the concurrency model of your choice.
 #[derive(Debug, Parser)]
@@ -53,9 +54,8 @@ pub(crate) struct Program {
     #[arg(value_parser = ["auto", "asyncio", "uvloop"])]
     event_loop: String,
 
-    /// Largest message of a WebSocket from the client in bytes, after decompression; beyond: closed with 1009
-    #[arg(long, value_name = "BYTES", env = "GEARSHIFT_WS_MAX_SIZE", default_value = "16777216")]
-    ws_max_size: usize,
+    #[command(flatten)]
+    websocket: WebSocketFlags,
 
     /// Replace the process when a file with the suffix .py changes. A process that does not start leaves the one before
     /// it in place
@@ -99,7 +99,7 @@ impl Program {
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
             pool_capacity,
             cancels,
-            ws_max_size: self.ws_max_size,
+            websocket: self.websocket.clone(),
             grace: self.settings.config().graceful_timeout,
         }
     }

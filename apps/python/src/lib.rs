@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `command.rs` | the command line: the flags of `gearshift::cli`, and those of Python |
+//! | `websocket_flags.rs` | the flags of WebSockets |
 //! | `process.rs` | the threads of a process, its start and its stop |
 //! | `attach.rs` | the Python state of a thread |
 //! | `fields.rs` | header fields and paths as Python values, and back |
@@ -22,6 +23,7 @@ mod errors;
 mod fields;
 mod process;
 mod wakes;
+mod websocket_flags;
 mod wsgi;
 
 use pyo3::prelude::*;

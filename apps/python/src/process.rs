@@ -20,6 +20,7 @@ use pyo3::types::{PyCFunction, PyList};
 use crate::asgi::Asgi;
 use crate::attach::KeepAttached;
 use crate::command::Program;
+use crate::websocket_flags::WebSocketFlags;
 use crate::wsgi::Wsgi;
 
 /// The exit status if the server panics or the system refuses a thread.
@@ -46,8 +47,8 @@ pub(crate) struct Options {
     pub(crate) pool_capacity: Option<usize>,
     /// Whether the task of a client that has left is cancelled.
     pub(crate) cancels: bool,
-    /// The largest message of a WebSocket from the client, in bytes.
-    pub(crate) ws_max_size: usize,
+    /// The settings of WebSockets.
+    pub(crate) websocket: WebSocketFlags,
     /// The time for a stop.
     pub(crate) grace: Duration,
 }

@@ -41,7 +41,7 @@ class Kind:
 KINDS = {
     "gearshift": Kind(
         command=["gearshift", "--bind=127.0.0.1:0"],
-        ready=r"listening at http://[^ ]+:(?P<port>\d+) \(pid (?P<pid>\d+)\)",
+        ready=r"listening at (?P<scheme>https?)://[^ ]+:(?P<port>\d+) \(pid (?P<pid>\d+)\)",
         interfaces={"wsgi": [], "asgi": []},
     ),
     "uvicorn": Kind(
@@ -119,6 +119,7 @@ class Server:
         self.expected_status = expected_status
         self.port = 0
         self.pid = 0
+        self.scheme = "http"
         self.lines: list[str] = []
         """Standard error and standard output so far."""
         self.process = subprocess.Popen(
@@ -149,12 +150,12 @@ class Server:
     @property
     def url(self) -> str:
         """The base URL, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def websocket_url(self) -> str:
         """The base URL of WebSocket connections, without a slash at the end."""
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{self.scheme.replace('http', 'ws')}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
@@ -220,6 +221,7 @@ class Server:
     def _find_port(self) -> int:
         if match := re.search(KINDS[KIND].ready, self.log):
             self.pid = int(match.groupdict().get("pid") or self.process.pid)
+            self.scheme = match.groupdict().get("scheme") or "http"
             self.port = int(match["port"])
         return self.port
 

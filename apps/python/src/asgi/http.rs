@@ -257,6 +257,12 @@ impl Exchange {
         match (std::mem::replace(&mut state.phase, Phase::Done), message) {
             (Phase::Start, Message::Start(head, trailers)) => state.phase = Phase::Head(head, trailers),
             (Phase::Head(mut head, false), Message::Body(body, false)) => {
+                if !has_no_body(state.request.as_ref(), head.status())
+                    && let Err(error) = message::check_length(&head, &body)
+                {
+                    state.phase = Phase::Head(head, false);
+                    return Err(error);
+                }
                 *head.body_mut() = body.into();
                 if let Some(waker) = self.channel.complete(head) {
                     self.event_loop.wake(waker);

@@ -1,10 +1,11 @@
 //! The messages of HTTP: those that `send` is called with as Rust values, and those that `receive` returns.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use gearshift::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
+use gearshift::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -68,6 +69,20 @@ impl Message {
             _ => Err(PyValueError::new_err(format!("a response has no message {kind:?}"))),
         }
     }
+}
+
+/// Checks that a response with this body has the length of its field `Content-Length`, if it has the field.
+///
+/// # Errors
+/// `RuntimeError`, as uvicorn raises it.
+pub(super) fn check_length(head: &Response, body: &[u8]) -> PyResult<()> {
+    let field = head.header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let relation = match field.map(|length: usize| body.len().cmp(&length)) {
+        None | Some(Ordering::Equal) => return Ok(()),
+        Some(Ordering::Less) => "shorter",
+        Some(Ordering::Greater) => "longer",
+    };
+    Err(PyRuntimeError::new_err(format!("the body of the response is {relation} than its Content-Length")))
 }
 
 /// A key that a message must have.

@@ -17,6 +17,7 @@
 //! | `message.rs` | the messages of HTTP |
 //! | `in_place.rs` | a request on the thread of its connection |
 //! | `websocket.rs` | a WebSocket: `receive` and `send` |
+//! | `websocket_message.rs` | the messages of a WebSocket |
 //! | `socket.rs` | the task that moves the messages of a WebSocket |
 //! | `awaitable.rs` | what `receive` and `send` return |
 
@@ -29,6 +30,7 @@ mod message;
 mod scope;
 mod socket;
 pub(crate) mod websocket;
+mod websocket_message;
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -41,6 +41,8 @@ struct State {
     queued: usize,
     /// The close of the application.
     close: Option<(u16, String)>,
+    /// Whether the application has closed, also after the task has taken the close.
+    is_closing: bool,
     /// The task waits for messages to send.
     sender: Option<Waker>,
 }
@@ -62,6 +64,12 @@ fn size(message: &Message) -> usize {
         Message::Close(_) => 0,
     };
     content + MESSAGE_OVERHEAD
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.received.len() < MAX_RECEIVED && self.received_bytes < MAX_RECEIVED_BYTES
+    }
 }
 
 impl Messages {
@@ -98,10 +106,12 @@ impl Messages {
     /// Closes the WebSocket after the messages that are queued.
     pub(super) fn close(&self, code: u16, reason: String) {
         let mut state = self.lock();
-        state.close.get_or_insert((code, reason));
-        let waker = state.sender.take();
+        if !std::mem::replace(&mut state.is_closing, true) {
+            state.close = Some((code, reason));
+        }
+        let wakers = [state.sender.take(), state.receiver.take()];
         drop(state);
-        waker.into_iter().for_each(Waker::wake);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// Whether the client, or the connection, has closed.
@@ -139,34 +149,50 @@ pub(super) async fn run(socket: ws::WebSocket, messages: Arc<Messages>, changed:
 
 async fn receive_all(mut receiver: WebSocketReceiver, messages: &Messages, changed: &impl Fn()) {
     loop {
-        poll_fn(|cx| {
-            let mut state = messages.lock();
-            if state.received.len() < MAX_RECEIVED && state.received_bytes < MAX_RECEIVED_BYTES {
-                return Poll::Ready(());
-            }
-            state.receiver = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-        let closed = match receiver.recv().await {
+        let closed = match next(&mut receiver, messages).await {
             Some(Ok(Message::Close(frame))) => {
                 frame.map_or((NO_CODE, String::new()), |frame| (frame.code, frame.reason.to_string()))
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(message)) => {
                 let mut state = messages.lock();
-                state.received_bytes += size(&message);
-                state.received.push_back(message);
+                // An application that has closed may receive nothing more, and the answer of the client is behind the
+                // messages that find no room.
+                if state.has_room() {
+                    state.received_bytes += size(&message);
+                    state.received.push_back(message);
+                }
                 drop(state);
                 changed();
                 continue;
             }
             Some(Err(Error::Closed)) | None => (close_code::AWAY, String::new()),
+            Some(Err(error @ Error::Silent)) => (LOST, error.to_string()),
             Some(Err(error)) => (error.close_code().unwrap_or(LOST), error.to_string()),
         };
         messages.lock().closed.get_or_insert(closed);
         changed();
         return;
+    }
+}
+
+/// Receives when there is room. Notices the end of the connection while there is none.
+async fn next(receiver: &mut WebSocketReceiver, messages: &Messages) -> Option<Result<Message, Error>> {
+    let room = poll_fn(|cx| {
+        let mut state = messages.lock();
+        if state.has_room() || state.is_closing {
+            return Poll::Ready(());
+        }
+        state.receiver = Some(cx.waker().clone());
+        Poll::Pending
+    });
+    let failure = match select(room, pin!(receiver.failed())).await {
+        Either::Left(((), _)) => None,
+        Either::Right((error, _)) => Some(error),
+    };
+    match failure {
+        None => receiver.recv().await,
+        Some(error) => Some(Err(error)),
     }
 }
 

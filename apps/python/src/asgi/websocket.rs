@@ -4,23 +4,21 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
-use gearshift::ws::{Message, close_code};
+use bytes::BytesMut;
+use gearshift::ws::close_code;
 use gearshift::{IntoResponse, Request, Response, StatusCode};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
-use pyo3::intern;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::PyDict;
 
 use crate::asgi::awaitable::{done, is_done, ready, resolve};
 use crate::asgi::crossing::Event;
 use crate::asgi::event_loop::EventLoop;
-use crate::asgi::message::{flag, for_each_field, required};
 use crate::asgi::socket::{self, Messages, Received};
+use crate::asgi::websocket_message::{self, Message};
 use crate::asgi::{Shared, failed};
 use crate::errors::{ClientDisconnected, asks_to_exit, log_exception};
-use crate::fields::{add_field, with_bytes};
 
 /// A WebSocket, which the application and the connection share.
 pub(crate) struct WebSocket {
@@ -43,7 +41,8 @@ enum Answer {
     Reject(Response),
 }
 
-/// The part that the application uses, with the GIL.
+/// The part that the application uses, with the GIL. While it is locked, no object of Python is called, made or
+/// dropped: each of these may run code of the application, which may call `send`.
 struct State {
     phase: Phase,
     /// Whether `websocket.connect` was received.
@@ -72,8 +71,7 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request) -> Response {
         Ok(upgrade) => upgrade,
         Err(error) => return error.into_response(),
     };
-    let max_size = shared.process.options().ws_max_size;
-    let upgrade = upgrade.deflate(true).max_message_size(max_size).max_frame_size(max_size);
+    let upgrade = shared.process.options().websocket.apply(upgrade);
     let event_loop = match shared.main_or_start().await {
         Ok(event_loop) => event_loop,
         Err(error) => {
@@ -168,41 +166,13 @@ impl WebSocket {
         }
     }
 
-    /// The message for what was received; `None` if there is nothing. Called without the lock: an allocation may
-    /// collect garbage, and a finalizer of the application may send.
-    fn message(py: Python<'_>, received: Received) -> PyResult<Option<Py<PyAny>>> {
-        let message = PyDict::new(py);
-        match received {
-            Received::Nothing => return Ok(None),
-            Received::Connect => message.set_item(intern!(py, "type"), intern!(py, "websocket.connect"))?,
-            Received::Closed(code, reason) => {
-                message.set_item(intern!(py, "type"), intern!(py, "websocket.disconnect"))?;
-                message.set_item(intern!(py, "code"), code)?;
-                message.set_item(intern!(py, "reason"), reason)?;
-            }
-            Received::Message(received) => {
-                message.set_item(intern!(py, "type"), intern!(py, "websocket.receive"))?;
-                match received {
-                    Message::Text(text) => message.set_item(intern!(py, "text"), &*text)?,
-                    Message::Binary(bytes) => {
-                        message.set_item(intern!(py, "bytes"), PyBytes::new(py, &bytes))?
-                    }
-                    // Control frames do not come here.
-                    _ => {}
-                }
-            }
-        }
-        Ok(Some(message.into_any().unbind()))
-    }
-
     /// Completes the waits of the application that are over.
     pub(super) fn changed(self: &Arc<Self>, py: Python<'_>) {
+        let mut receivers = std::mem::take(&mut self.lock(py).receivers);
+        receivers.retain(|future| !is_done(future.bind(py)).unwrap_or(true));
         let mut resolved = Vec::new();
         let mut state = self.lock(py);
-        for future in std::mem::take(&mut state.receivers) {
-            if is_done(future.bind(py)).unwrap_or(true) {
-                continue;
-            }
+        for future in receivers {
             match self.poll_receive(&mut state) {
                 Received::Nothing => state.receivers.push(future),
                 received => resolved.push((future, received)),
@@ -215,7 +185,7 @@ impl WebSocket {
         };
         drop(state);
         for (future, received) in resolved {
-            if let Some(message) = WebSocket::message(py, received).transpose() {
+            if let Some(message) = websocket_message::received(py, received).transpose() {
                 resolve(future.bind(py), message);
             }
         }
@@ -255,93 +225,48 @@ impl WebSocket {
     }
 
     /// Takes a message of the application.
-    fn take(&self, state: &mut State, message: &Bound<'_, PyDict>) -> PyResult<()> {
-        let py = message.py();
-        let kind = required(message, intern!(py, "type"))?;
-        let kind = kind.cast::<PyString>()?.to_str()?;
-        match (&mut state.phase, kind) {
-            (Phase::Connecting, "websocket.accept") => {
-                let protocol = message.get_item(intern!(py, "subprotocol"))?;
-                let protocol = protocol.filter(|protocol| !protocol.is_none());
-                let protocol = protocol.map(|protocol| protocol.extract::<String>()).transpose()?;
-                let mut fields = Response::status_only(StatusCode::OK);
-                for_each_field(message, |name, value| {
-                    match name.eq_ignore_ascii_case(b"sec-websocket-protocol") {
-                        true => Err(PyValueError::new_err("the sub-protocol is the key `subprotocol`")),
-                        false => add_field(&mut fields, name, value),
-                    }
-                })?;
+    fn take(&self, state: &mut State, message: Message) -> PyResult<()> {
+        match (std::mem::replace(&mut state.phase, Phase::Closed), message) {
+            (Phase::Connecting, Message::Accept(protocol, fields)) => {
                 self.answer(Answer::Accept(protocol, fields));
                 state.phase = Phase::Open;
             }
-            (Phase::Connecting, "websocket.close") => {
+            (Phase::Connecting, Message::Close(..)) => {
                 self.answer(Answer::Reject(failed(StatusCode::FORBIDDEN)));
-                state.phase = Phase::Closed;
             }
-            (Phase::Connecting, "websocket.http.response.start") => {
-                let status = required(message, intern!(py, "status"))?.extract()?;
-                let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
-                let status =
-                    status.ok_or_else(|| PyValueError::new_err("the status is not that of a response"))?;
-                let mut response = Response::status_only(status);
-                for_each_field(message, |name, value| add_field(&mut response, name, value))?;
+            (Phase::Connecting, Message::Start(response)) => {
                 state.phase = Phase::Rejecting(Box::new((response, BytesMut::new())));
             }
-            (Phase::Rejecting(rejection), "websocket.http.response.body") => {
-                if let Some(piece) = message.get_item(intern!(py, "body"))? {
-                    with_bytes(&piece, "the body of a message", |bytes| {
-                        rejection.1.extend_from_slice(bytes)
-                    })?;
-                }
-                if !flag(message, intern!(py, "more_body"))?
-                    && let Phase::Rejecting(rejection) = std::mem::replace(&mut state.phase, Phase::Closed)
-                {
+            (Phase::Rejecting(mut rejection), Message::Body(piece, more)) => {
+                rejection.1.extend_from_slice(&piece);
+                if more {
+                    state.phase = Phase::Rejecting(rejection);
+                } else {
                     let (mut response, body) = *rejection;
                     *response.body_mut() = body.freeze().into();
                     self.answer(Answer::Reject(response));
                 }
             }
-            (Phase::Open, "websocket.send") => self.messages.send(to_send(message)?),
-            (Phase::Open, "websocket.close") => {
-                let code = message.get_item(intern!(py, "code"))?.filter(|code| !code.is_none());
-                let code = code.map_or(Ok(close_code::NORMAL), |code| code.extract())?;
-                let reason = message.get_item(intern!(py, "reason"))?.filter(|reason| !reason.is_none());
-                let reason = reason.map_or(Ok(String::new()), |reason| reason.extract())?;
-                self.messages.close(code, reason);
-                state.phase = Phase::Closed;
+            (Phase::Open, Message::Send(message)) => {
+                self.messages.send(message);
+                state.phase = Phase::Open;
             }
-            (phase, kind) => {
+            (Phase::Open, Message::Close(code, reason)) => self.messages.close(code, reason),
+            (phase, message) => {
                 let expected = match phase {
                     Phase::Connecting => "websocket.accept or websocket.close is expected",
                     Phase::Rejecting(..) => "websocket.http.response.body is expected",
                     Phase::Open => "websocket.send or websocket.close is expected",
                     Phase::Closed => "the WebSocket is closed",
                 };
-                return Err(PyRuntimeError::new_err(format!("{kind} cannot be sent: {expected}")));
+                state.phase = phase;
+                return Err(PyRuntimeError::new_err(format!(
+                    "{} cannot be sent: {expected}",
+                    message.kind()
+                )));
             }
         }
         Ok(())
-    }
-}
-
-/// Whether the message is `websocket.close`.
-fn is_close(message: &Bound<'_, PyDict>) -> PyResult<bool> {
-    let kind = required(message, intern!(message.py(), "type"))?;
-    Ok(kind.cast::<PyString>()?.to_str()? == "websocket.close")
-}
-
-/// The message of `websocket.send`.
-fn to_send(message: &Bound<'_, PyDict>) -> PyResult<Message> {
-    let py = message.py();
-    let present = |key| message.get_item(key).map(|value| value.filter(|value| !value.is_none()));
-    if let Some(text) = present(intern!(py, "text"))? {
-        return Ok(Message::text(text.cast::<PyString>()?.to_str()?));
-    }
-    match present(intern!(py, "bytes"))? {
-        Some(bytes) => {
-            Ok(Message::binary(with_bytes(&bytes, "the bytes of a message", Bytes::copy_from_slice)?))
-        }
-        None => Err(PyValueError::new_err("websocket.send has neither text nor bytes")),
     }
 }
 
@@ -361,7 +286,7 @@ impl WebSocketExchange {
     /// `receive` of ASGI.
     fn receive(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let received = self.socket.poll_receive(&mut self.socket.lock(py));
-        if let Some(message) = WebSocket::message(py, received)? {
+        if let Some(message) = websocket_message::received(py, received)? {
             return ready(py, message);
         }
         let future = self.socket.event_loop.create_future(py)?;
@@ -373,10 +298,12 @@ impl WebSocketExchange {
 
     /// `send` of ASGI.
     fn send(&self, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
+        let message = Message::read(message)?;
         let mut state = self.socket.lock(py);
         if self.socket.messages.is_closed() && matches!(state.phase, Phase::Open | Phase::Connecting) {
+            drop(state);
             // An application may close a WebSocket that the client has closed, even in the same moment.
-            return if is_close(message)? { done(py) } else { Err(disconnected()) };
+            return if matches!(message, Message::Close(..)) { done(py) } else { Err(disconnected()) };
         }
         self.socket.take(&mut state, message)?;
         drop(state);

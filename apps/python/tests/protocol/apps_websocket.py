@@ -230,3 +230,89 @@ async def both_ways(scope: Scope, receive: Receive, send: Send) -> None:
     assert waiting.result()["text"] == "stop"
     await send({"type": "websocket.send", "text": "stopped"})
     await send({"type": "websocket.close"})
+
+
+@view
+async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+    """Does not receive before the test opens the gate `read`; then records the number of messages and the end."""
+    probe = probe_of(scope)
+    await accept(receive, send)
+    probe.record("waiting")
+    await probe.pass_gate_async("read")
+    try:
+        await send({"type": "websocket.send", "text": "late"})
+    except Exception as error:
+        probe.record("error", **described(error))
+    count = 0
+    while (message := await receive())["type"] == "websocket.receive":
+        count += 1
+    probe.record(message["type"], code=message.get("code"), count=count)
+
+
+@view
+async def returns(scope: Scope, receive: Receive, send: Send) -> None:
+    """Returns when the test opens the gate `return`, and receives nothing."""
+    probe = probe_of(scope)
+    await accept(receive, send)
+    await probe.pass_gate_async("return")
+    probe.record("end")
+
+
+class Callback:
+    """A part of a message whose methods call a function."""
+
+    def __init__(self, value: Any, function: Any) -> None:
+        self.value = value
+        self.function = function
+
+    def __iter__(self) -> Any:
+        self.function()
+        return iter(self.value)
+
+    def __index__(self) -> int:
+        self.function()
+        return self.value
+
+    def __bool__(self) -> bool:
+        self.function()
+        return self.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        self.function()
+        return self.value == other
+
+
+@view
+async def reenters(scope: Scope, receive: Receive, send: Send) -> None:
+    """Calls `send` and `receive` from methods of the objects that messages have, in the way of the parameter `how`."""
+    probe = probe_of(scope)
+
+    def again() -> None:
+        try:
+            send({"type": "websocket.send", "text": "inner"})
+        except RuntimeError:
+            probe.record("refused")
+        else:
+            probe.record("sent")
+        receive()
+
+    how = argument(scope, "how")
+    await receive()
+    if how == "denial":
+        kind, headers = "websocket.http.response", Callback([(b"x-test", b"1")], again)
+        await send({"type": f"{kind}.start", "status": Callback(401, again), "headers": headers})
+        await send({"type": f"{kind}.body", "body": b"denied", "more_body": Callback(False, again)})
+        return
+    await send({"type": "websocket.accept", "headers": Callback([(b"x-test", b"1")], again)})
+    match how:
+        case "accept":
+            await send({"type": "websocket.close"})
+        case "code":
+            await send({"type": "websocket.close", "code": Callback(4000, again)})
+        case "key":
+            await send({Callback("type", again): "websocket.close"})
+        case "last key":
+            await send({"type": "websocket.close", "reason": "", Callback("code", again): 4000})

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from probe import Probe, until
-from serving import Server
+from serving import Server, Servers
 
 from .wire import Ended, Response, Wire
 
@@ -292,6 +292,43 @@ def test_a_body_with_another_length_than_its_field_is_corrected_or_cut(asgi: Ser
             assert response.body in (body, body[:length])
         else:
             assert response.status == 500 or body.startswith(response.body)
+        in_step(wire)
+
+
+@pytest.mark.gearshift
+@pytest.mark.parametrize(("length", "relation"), [(6, "longer"), (20, "shorter"), (0, "longer")])
+def test_a_whole_body_with_another_length_than_its_field_raises(
+    asgi: Server, probe: Probe, length: int, relation: str
+) -> None:
+    start = {**START, "headers": [(b"content-length", str(length).encode())]}
+    with Wire(asgi) as wire:
+        response = sends(wire, probe, [start, {**BODY, "body": b"0123456789"}])
+        assert (response.status, response.complete) == (500, True)
+        in_step(wire)
+    error = probe.wait("error")
+    assert error["index"] == 1 and "RuntimeError" in error["bases"]
+    asgi.wait_for_log(f"RuntimeError: the body of the response is {relation} than its Content-Length")
+
+
+@pytest.mark.gearshift
+@pytest.mark.parametrize("case", ["parts, too long", "parts, too short"])
+def test_a_streamed_body_with_another_length_than_its_field_is_in_the_log(
+    serve: Servers, probe: Probe, case: str
+) -> None:
+    server = serve("apps_asgi:app")
+    length, messages = LENGTHS[case]
+    start = {**START, "headers": [(b"content-length", str(length).encode())]}
+    with Wire(server) as wire:
+        assert not sends(wire, probe, [start, *messages]).complete
+    server.wait_for_log("the response body is not as long as its head says")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_response_without_a_body_may_have_the_length_of_another(asgi: Server, probe: Probe, status: int) -> None:
+    start = {**START, "status": status, "headers": [(b"content-length", b"8")] if status == 304 else []}
+    with Wire(asgi) as wire:
+        response = sends(wire, probe, [start, {**BODY, "body": b""}])
+        assert (response.status, response.body) == (status, b"")
         in_step(wire)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +13,7 @@ from probe import DEADLINE, Probe, settled, until
 from serving import Server, Servers
 from websockets.exceptions import InvalidStatus
 
-from .websocket import HANDSHAKE, closed, opened
+from .websocket import HANDSHAKE, closed, masked, opened
 from .wire import Wire
 
 # Closes
@@ -85,6 +87,59 @@ def test_the_application_may_close_after_the_client(websockets: Server, probe: P
     with opened(websockets, f"/closes_after_the_client?{probe.query}") as websocket:
         websocket.close(1001)
     assert "bases" not in probe.wait("end")
+
+
+@pytest.mark.gearshift
+def test_a_reset_is_noticed_while_the_application_does_not_receive(serve: Servers, probe: Probe) -> None:
+    server = serve("apps_websocket:app", "--ws-ping-interval=50ms")
+    with opened(server, "/echo"):
+        pass
+    before = settled(lambda: sockets(server))
+    with Wire(server) as wire:
+        wire.request(f"/busy?{probe.query}", fields=HANDSHAKE)
+        assert wire.head().status == 101
+        probe.wait("waiting")
+        wire.send(masked("text") * 100)
+        # The queue is full, and the server still pings.
+        assert wire.exactly(4) == b"\x89\0\x89\0"
+        assert sockets(server) == before + 1
+        wire.reset()
+    until(lambda: sockets(server) == before, "the connection is given up")
+    probe.open("read")
+    assert "OSError" in probe.wait("error")["bases"]
+    end = probe.wait("websocket.disconnect")
+    assert end["code"] == 1006
+    assert 0 < end["count"] < 100
+
+
+@pytest.mark.gearshift
+def test_an_application_that_returns_with_unread_messages_delays_no_stop(serve: Servers, probe: Probe) -> None:
+    server = serve("apps_websocket:app", "--graceful-timeout=never")
+    with Wire(server) as wire:
+        wire.request(f"/returns?{probe.query}", fields=HANDSHAKE)
+        assert wire.head().status == 101
+        wire.send(masked("text") * 100)
+        wire.send(b"\x89\x80\0\0\0\0")
+        probe.open("return")
+        probe.wait("end")
+        # The close with 1000. The answer to the ping may come before it.
+        frame = wire.exactly(4)
+        if frame[:2] == b"\x8a\0":
+            frame = frame[2:] + wire.exactly(2)
+        assert frame == b"\x88\x02\x03\xe8"
+        status, _ = server.stop()
+    assert status == 0
+
+
+def sockets(server: Server) -> int:
+    """The number of open sockets of a server."""
+    count = 0
+    for descriptor in Path(f"/proc/{server.pid}/fd").iterdir():
+        try:
+            count += os.readlink(descriptor).startswith("socket:")
+        except FileNotFoundError:
+            pass
+    return count
 
 
 def test_a_client_that_leaves_during_the_handshake_is_a_disconnect(websockets: Server, probe: Probe) -> None:
@@ -183,6 +238,26 @@ def test_a_wrong_message_raises(websockets: Server, probe: Probe, wrong: str) ->
             assert closed(websocket).code == 1011
     until(lambda: probe.events("error"), "an error")
     assert probe.names() == ["sent"] * index + ["error"]
+
+
+@pytest.mark.gearshift
+@pytest.mark.parametrize(("how", "code"), [("accept", 1000), ("code", 4000), ("key", 1000), ("last key", 4000)])
+def test_a_message_may_send_while_it_is_read(websockets: Server, probe: Probe, how: str, code: int) -> None:
+    with opened(websockets, f"/reenters?how={quote(how)}&{probe.query}") as websocket:
+        assert websocket.response.headers["x-test"] == "1"
+        assert closed(websocket).code == code
+    # The headers of the handshake are read before it is accepted.
+    assert probe.names()[0] == "refused"
+    assert ("sent" in probe.names()) == (how != "accept")
+
+
+@pytest.mark.gearshift
+def test_a_denial_may_send_while_it_is_read(websockets: Server, probe: Probe) -> None:
+    with pytest.raises(InvalidStatus) as raised:
+        opened(websockets, f"/reenters?how=denial&{probe.query}")
+    response = raised.value.response
+    assert (response.status_code, response.body, response.headers["x-test"]) == (401, b"denied", "1")
+    assert probe.names() == ["refused"] * 3
 
 
 # Back-pressure

@@ -24,6 +24,11 @@ def opened(server: Server, path: str, **options: Any) -> ClientConnection:
     return connect(server.websocket_url + path, **options)
 
 
+def masked(text: str) -> bytes:
+    """The frame of a short text, as a client sends it."""
+    return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text.encode()
+
+
 def closed(websocket: ClientConnection) -> Close | None:
     """The close that the server sends; None if the connection ends without one."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -44,13 +45,18 @@ class Ended(Exception):
 class Wire:
     """A connection. Closed at the end of a `with` block."""
 
-    def __init__(self, server: Server, receive_buffer: int | None = None) -> None:
-        """`receive_buffer` is the size in bytes of the buffer of the socket; a small one makes a slow reader."""
+    def __init__(
+        self, server: Server, receive_buffer: int | None = None, trust: ssl.SSLContext | None = None
+    ) -> None:
+        """`receive_buffer` is the size in bytes of the buffer of the socket; a small one makes a slow reader. With
+        `trust`, the connection speaks TLS."""
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(DEADLINE)
         self.socket.connect(server.address)
+        if trust is not None:
+            self.socket = trust.wrap_socket(self.socket, server_hostname=server.address[0])
         self.trailers: list[tuple[str, str]] = []
         self._received = b""
 
@@ -111,7 +117,7 @@ class Wire:
 
     def chunk(self) -> bytes:
         """Reads a chunk of a chunked body. After the last one, which is empty, `trailers` has the trailers."""
-        data = self._exactly(int(self._line().partition(";")[0], 16))
+        data = self.exactly(int(self._line().partition(";")[0], 16))
         if data:
             assert self._line() == ""
         else:
@@ -144,6 +150,13 @@ class Wire:
         """Closes the connection with a reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
+
+    def exactly(self, size: int) -> bytes:
+        """Reads `size` bytes. Raises Ended if the connection ends before."""
+        data = bytearray()
+        while len(data) < size:
+            data += self._more(size - len(data))
+        return bytes(data)
 
     def _read_body(self, response: Response) -> None:
         try:
@@ -179,12 +192,6 @@ class Wire:
             self._received += self._from_socket(65536)
         line, _, self._received = self._received.partition(b"\r\n")
         return line.decode("latin-1")
-
-    def _exactly(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            data += self._more(size - len(data))
-        return bytes(data)
 
     def _more(self, size: int) -> bytes:
         if data := self.read(size):

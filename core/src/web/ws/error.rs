@@ -51,7 +51,7 @@ pub enum Error {
         /// The limit that is exceeded, in bytes.
         limit: usize,
     },
-    /// The peer was silent for two intervals of [`ping_interval`](crate::ws::WebSocketUpgrade::ping_interval).
+    /// The peer was silent for the time of [`ping_timeout`](crate::ws::WebSocketUpgrade::ping_timeout) after a ping.
     #[error("the peer did not answer a ping")]
     Silent,
     /// The peer did not take a message within [`send_timeout`](crate::ws::WebSocketUpgrade::send_timeout).

@@ -41,7 +41,8 @@
 //! | [`max_frame_size`](WebSocketUpgrade::max_frame_size) | [`MAX_FRAME_SIZE`] | close with 1009 |
 //! | answers to pings that the peer does not read | [`MAX_QUEUED`] | further pings are not answered |
 //! | [`send_timeout`](WebSocketUpgrade::send_timeout) | [`SEND_TIMEOUT`] | the connection is cut |
-//! | [`ping_interval`](WebSocketUpgrade::ping_interval) | [`PING_INTERVAL`] | a ping, and after two of them the end |
+//! | [`ping_interval`](WebSocketUpgrade::ping_interval) | [`PING_INTERVAL`] | a ping |
+//! | [`ping_timeout`](WebSocketUpgrade::ping_timeout) | the interval | close with 1001 |
 //! | [`close_timeout`](WebSocketUpgrade::close_timeout) | [`CLOSE_TIMEOUT`] | the connection is cut |
 //!
 //! A socket queues one message at most: [`WebSocket::send`] waits until the operating system has taken the message, so
@@ -84,6 +85,8 @@ struct Settings {
     max_message_size: usize,
     max_frame_size: usize,
     ping_interval: Option<Duration>,
+    /// `None` if it is the interval.
+    ping_timeout: Option<Duration>,
     send_timeout: Duration,
     close_timeout: Duration,
     close_on_stop: bool,
@@ -95,6 +98,7 @@ impl Default for Settings {
             max_message_size: MAX_MESSAGE_SIZE,
             max_frame_size: MAX_FRAME_SIZE,
             ping_interval: Some(PING_INTERVAL),
+            ping_timeout: None,
             send_timeout: SEND_TIMEOUT,
             close_timeout: CLOSE_TIMEOUT,
             close_on_stop: true,

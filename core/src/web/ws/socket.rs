@@ -224,6 +224,55 @@ impl WebSocketReceiver {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
+    /// Waits until the connection has failed, and receives nothing. For an application that does not want messages yet,
+    /// but wants to know that the peer has left. If the future is dropped, receiving goes on where it was.
+    ///
+    /// A ping is sent at each [`ping_interval`](crate::ws::WebSocketUpgrade::ping_interval). The system of a peer that
+    /// has left answers it with a reset, or not at all, which fails after the retransmissions of TCP. The wait notices
+    /// either when it sends the next ping. The answers to the pings are behind the messages that are not received, so
+    /// that a silent peer is not closed. Without an interval, only a send notices that the peer has left.
+    ///
+    /// Returns [`Error::Io`] if the connection has failed, and [`Error::Closed`] if it was closed or given up, also by
+    /// the other half. Receives then return `None`.
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// use futures_lite::future::or;
+    /// use gearshift::BoxFuture;
+    /// use gearshift::ws::WebSocketReceiver;
+    ///
+    /// /// Does the work for a message before the next one is read, and drops it when the peer has left.
+    /// async fn in_turn(receiver: &mut WebSocketReceiver, work: BoxFuture<()>) {
+    ///     let left = async {
+    ///         receiver.failed().await;
+    ///     };
+    ///     or(work, left).await;
+    /// }
+    /// # drop(in_turn);
+    /// ```
+    pub async fn failed(&mut self) -> Error {
+        poll_fn(|cx| self.poll_failed(cx)).await
+    }
+
+    fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        loop {
+            if self.has_ended || self.shared.phase(Waiter::Receiver, cx) == Phase::Ended {
+                self.has_ended = true;
+                return Poll::Ready(Error::Closed);
+            }
+            if let Poll::Ready(Err(error)) = self.shared.poll_flush(Waiter::Receiver, cx) {
+                self.has_ended = true;
+                return Poll::Ready(error);
+            }
+            let Some(silence) = &mut self.silence else { return Poll::Pending };
+            ready!(silence.poll_interval(cx, &self.runtime));
+            // The answer to an earlier ping may be unread.
+            silence.is_asked = false;
+            // The next turn of the loop flushes the ping, and sees an error.
+            let _ = self.shared.write(Message::Ping(Bytes::new()), None);
+        }
+    }
+
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         if self.has_ended {
             return Poll::Ready(None);
@@ -278,34 +327,56 @@ impl fmt::Debug for WebSocketReceiver {
 /// The time since the peer has sent something. The timer is moved when it fires, and not for each message.
 struct Silence {
     interval: Duration,
+    /// The time for the answer to a ping. `None` if no answer is needed.
+    timeout: Option<Duration>,
     since: Instant,
     is_asked: bool,
     timer: Option<BoxFuture<()>>,
 }
 
 impl Silence {
-    fn end(&mut self, now: Instant) {
-        (self.since, self.is_asked) = (now, false);
+    fn new(settings: &Settings, now: Instant) -> Option<Silence> {
+        let interval = settings.ping_interval?;
+        let timeout =
+            Some(settings.ping_timeout.unwrap_or(interval)).filter(|timeout| *timeout != Duration::MAX);
+        Some(Silence { interval, timeout, since: now, is_asked: false, timer: None })
     }
 
-    /// Sends a ping after one interval, and is ready after two.
+    fn end(&mut self, now: Instant) {
+        self.since = now;
+        if std::mem::replace(&mut self.is_asked, false) {
+            // The timeout may be longer than the interval.
+            self.timer = None;
+        }
+    }
+
+    /// Sends a ping after an interval, and is ready if nothing was received until the timeout after that.
     fn poll(&mut self, cx: &mut Context<'_>, runtime: &Runtime, shared: &Shared) -> Poll<()> {
         loop {
-            let due = after(self.since, self.interval);
+            ready!(self.poll_interval(cx, runtime));
+            if self.is_asked {
+                return Poll::Ready(());
+            }
+            self.is_asked = self.timeout.is_some();
+            // A socket that is closing sends no ping, and `close_timeout` limits its closing. A ping that the
+            // stream does not take at once is flushed by the next poll.
+            let _ = shared.write(Message::Ping(Bytes::new()), None);
+        }
+    }
+
+    /// Ready when the interval has passed, or after a ping its timeout. The next time begins then.
+    fn poll_interval(&mut self, cx: &mut Context<'_>, runtime: &Runtime) -> Poll<()> {
+        loop {
+            let timeout = self.timeout.filter(|_| self.is_asked);
+            let due = after(self.since, timeout.unwrap_or(self.interval));
             let timer = self.timer.get_or_insert_with(|| runtime.sleep_until(due));
             ready!(timer.as_mut().poll(cx));
             self.timer = None;
             let now = runtime.now();
-            if now < due {
-                continue;
-            }
-            if std::mem::replace(&mut self.is_asked, true) {
+            if now >= due {
+                self.since = now;
                 return Poll::Ready(());
             }
-            self.since = now;
-            // A socket that is closing sends no ping, and `close_timeout` limits its closing. A ping that the
-            // stream does not take at once is flushed by the next poll.
-            let _ = shared.write(Message::Ping(Bytes::new()), None);
         }
     }
 }
@@ -328,11 +399,10 @@ pub(super) async fn run(
         deflater: deflate.map(|deflate| deflate.deflater()),
         _guard: halves.guard(),
     };
-    let silence = |interval| Silence { interval, since: runtime.now(), is_asked: false, timer: None };
     let receiver = WebSocketReceiver {
         shared: shared.clone(),
         runtime: runtime.clone(),
-        silence: settings.ping_interval.map(silence),
+        silence: Silence::new(&settings, runtime.now()),
         has_ended: false,
         in_turn: 0,
         _guard: halves.guard(),

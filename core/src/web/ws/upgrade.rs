@@ -115,9 +115,9 @@ impl WebSocketUpgrade {
     }
 
     /// Sets after how long a silence the peer is sent a ping, or that there are no pings. The default is
-    /// [`PING_INTERVAL`](crate::ws::PING_INTERVAL). A peer that is silent for another interval has left, and the
-    /// receive fails with [`Error::Silent`](crate::ws::Error::Silent). A peer that sends a part of a message is not
-    /// silent. The time passes only while the application receives.
+    /// [`PING_INTERVAL`](crate::ws::PING_INTERVAL). A peer that sends a part of a message is not silent. The time
+    /// passes only while the application receives, or waits in
+    /// [`WebSocketReceiver::failed`](crate::ws::WebSocketReceiver::failed).
     ///
     /// # Panics
     /// If the interval is zero.
@@ -125,6 +125,20 @@ impl WebSocketUpgrade {
     pub fn ping_interval(mut self, interval: Option<Duration>) -> WebSocketUpgrade {
         assert_ne!(interval, Some(Duration::ZERO), "the time between pings is longer than zero");
         self.settings.ping_interval = interval;
+        self
+    }
+
+    /// Sets how long a peer may be silent after a ping. The default is the
+    /// [`ping_interval`](WebSocketUpgrade::ping_interval). After that the peer has left: the receive fails with
+    /// [`Error::Silent`](crate::ws::Error::Silent), and the peer is sent 1001. The time passes only while the
+    /// application receives. With [`Duration::MAX`] a silent peer is sent pings, and is never closed.
+    ///
+    /// # Panics
+    /// If the timeout is zero.
+    #[track_caller]
+    pub fn ping_timeout(mut self, timeout: Duration) -> WebSocketUpgrade {
+        assert_ne!(timeout, Duration::ZERO, "the time for the answer to a ping is longer than zero");
+        self.settings.ping_timeout = Some(timeout);
         self
     }
 
