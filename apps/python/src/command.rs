@@ -98,6 +98,7 @@ impl Program {
             root_path: self.root_path.trim_end_matches('/').to_owned(),
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
             pool_capacity,
+            has_one_thread: self.settings.config().threads == Some(1),
             cancels,
             websocket: self.websocket.clone(),
             grace: self.settings.config().graceful_timeout,

@@ -45,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) has_siblings: bool,
     /// The number of requests of WSGI that may wait or run on an event loop before others are refused.
     pub(crate) pool_capacity: Option<usize>,
+    /// Whether the backend `threadpool` has one thread.
+    pub(crate) has_one_thread: bool,
     /// Whether the task of a client that has left is cancelled.
     pub(crate) cancels: bool,
     /// The settings of WebSockets.

@@ -179,13 +179,12 @@ impl Exchange {
     pub(crate) fn changed(self: &Arc<Self>, py: Python<'_>) {
         let waker = Waker::from(self.clone());
         let mut resolved = Vec::new();
+        let mut receivers = std::mem::take(&mut self.lock(py).receivers);
+        // A wait that the application has given up takes no piece of the body. The future may be one of the
+        // application, so it is asked and dropped without the lock.
+        receivers.retain(|future| !is_done(future.bind(py)).unwrap_or(true));
         let mut state = self.lock(py);
-        let receivers = std::mem::take(&mut state.receivers);
         for future in receivers {
-            // A wait that the application has given up takes no piece of the body.
-            if is_done(future.bind(py)).unwrap_or(true) {
-                continue;
-            }
             match self.poll_receive(py, &mut state, &waker) {
                 Received::Nothing => state.receivers.push(future),
                 received => resolved.push((future, received)),

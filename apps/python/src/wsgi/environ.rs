@@ -30,7 +30,13 @@ impl Template {
         let entries = PyDict::new(py);
         entries.set_item("wsgi.version", (1, 0))?;
         entries.set_item("wsgi.errors", Py::new(py, Errors::default())?)?;
-        entries.set_item("wsgi.multithread", runtime.backend() != "sequential")?;
+        // On an event loop, a job that waits lends its thread, so that calls may overlap with one thread too.
+        let is_alone = match runtime.backend() {
+            "sequential" => true,
+            "threadpool" => options.has_one_thread,
+            _ => false,
+        };
+        entries.set_item("wsgi.multithread", !is_alone)?;
         entries.set_item("wsgi.multiprocess", options.has_siblings)?;
         entries.set_item("wsgi.run_once", false)?;
         entries.set_item("wsgi.input_terminated", true)?;
@@ -64,6 +70,9 @@ impl Template {
         environ.set_item(intern!(py, "PATH_INFO"), self.path_info(py, request))?;
         let client = request.client();
         environ.set_item(intern!(py, "wsgi.url_scheme"), scheme(py, client.scheme()))?;
+        if client.scheme() == "https" {
+            environ.set_item(intern!(py, "HTTPS"), intern!(py, "on"))?;
+        }
         let address = client.address().map(|address| address.to_string()).unwrap_or_default();
         environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
         if let Some(port) = client.port() {

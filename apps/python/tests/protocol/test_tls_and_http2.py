@@ -114,6 +114,8 @@ def test_the_environ(wsgi: Server, client: httpx.Client, scheme: str) -> None:
     keys = described(client, f"{wsgi.url}/environ/caf%C3%A9?a=%20", headers=fields, content=b"12345")
     values = {key: value for key, (_, value) in keys.items()}
     assert keys["wsgi.url_scheme"] == ["str", scheme]
+    # The PEP asks for the variables of Apache.
+    assert values.get("HTTPS") == ("on" if scheme == "https" else None)
     assert values["SERVER_PROTOCOL"] == client.headers["x-version"]
     assert (values["REQUEST_METHOD"], values["SERVER_PORT"]) == ("POST", str(wsgi.port))
     assert (values["PATH_INFO"], values["QUERY_STRING"]) == ("/environ/caf\xc3\xa9", "a=%20")

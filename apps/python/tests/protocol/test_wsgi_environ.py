@@ -49,6 +49,15 @@ def test_only_sequential_runs_one_request_at_a_time(wsgi: Server, backend: str) 
 
 
 @pytest.mark.gearshift
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_thread_is_not_multithreaded(serve: Servers, backend: str, threads: int) -> None:
+    if backend != "threadpool":
+        pytest.skip(f"{backend} has no --threads")
+    values = environ(serve("apps_wsgi:app", f"--threads={threads}", interface="wsgi"))
+    assert values["wsgi.multithread"] is (threads > 1)
+
+
+@pytest.mark.gearshift
 @pytest.mark.parametrize("processes", [1, 2])
 def test_several_processes_are_multiprocess(serve: Servers, processes: int) -> None:
     flags = [f"--processes={processes}"] if processes > 1 else []
