@@ -86,6 +86,7 @@ impl Program {
         options.set_item("loop", event_loop)?;
         let stall_threshold = self.settings.config().stall_threshold;
         options.set_item("stall_threshold", stall_threshold.as_secs_f64())?;
+        options.set_item("is_supervised", is_supervised())?;
         options.set_item("reload", reload)?;
         options.set_item("reload_dirs", reload_dir)?;
         Ok(options)
@@ -97,6 +98,7 @@ impl Program {
         Options {
             root_path: self.root_path.trim_end_matches('/').to_owned(),
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
+            is_supervised: is_supervised(),
             pool_refuses,
             cancels,
             ws_max_size: self.ws_max_size,

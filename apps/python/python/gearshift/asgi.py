@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -47,7 +48,16 @@ class EventLoop:
         self.loop = new_loop(options["loop"])
         self.crossing = Crossing(options["stall_threshold"]) if has_crossing else None
         self._lifespan = Lifespan(app, options["lifespan"])
-        self.loop.run_until_complete(self._lifespan.start())
+        try:
+            self.loop.run_until_complete(self._lifespan.start())
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                # The signal was handled in a task, whose exception is no news, or it has stopped the loop.
+                self._lifespan.forget()
+                with contextlib.suppress(RuntimeError):
+                    self.loop.run_until_complete(asyncio.sleep(0))
+            self.close()
+            raise
         self.state = self._lifespan.state
         self._is_over = False
         if self.crossing is not None:
