@@ -43,9 +43,12 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
 class EventLoop:
     """An asyncio loop with the lifespan of the application. With a crossing, requests come from other threads."""
 
+    _has_told_stop = False
+
     def __init__(self, app: Any, options: dict[str, Any], *, has_crossing: bool) -> None:
         """Makes the loop and starts the application on it. Raises what Lifespan.start raises."""
         self.loop = new_loop(options["loop"])
+        self._stop = self.loop.stop
         self.crossing = Crossing(options["stall_threshold"]) if has_crossing else None
         self._lifespan = Lifespan(app, options["lifespan"])
         try:
@@ -74,10 +77,21 @@ class EventLoop:
             except (SystemExit, KeyboardInterrupt) as error:
                 exit(error)
 
+    def watch_stops(self) -> None:
+        """Logs a stop of the loop by the application, which calls `loop.stop`, once in this process."""
+
+        def stop() -> None:
+            if not EventLoop._has_told_stop:
+                EventLoop._has_told_stop = True
+                print("warning: the application has stopped an asyncio loop of the server, which runs on", file=sys.stderr)
+            self._stop()
+
+        self.loop.stop = stop  # type: ignore[method-assign]
+
     def end(self) -> None:
         """Ends `run`. Called on the loop."""
         self._is_over = True
-        self.loop.stop()
+        self._stop()
 
     def complete(self, coroutine: Coroutine[Any, Any, None], exit: Callable[[BaseException], None]) -> None:
         """Runs the loop until the coroutine has ended. Returns at once if `end` was called before."""
@@ -103,6 +117,8 @@ class EventLoop:
 
     def close(self) -> None:
         """Closes the loop, which does not run any more."""
+        # asyncio calls it to return.
+        self.loop.__dict__.pop("stop", None)
         try:
             # After a forced stop there are tasks.
             self.loop.run_until_complete(_cancel(asyncio.all_tasks(self.loop)))

@@ -223,6 +223,8 @@ class Process:
         event_loop = EventLoop(self._app, self._options, has_crossing=has_crossing)
         if not has_crossing:
             with self._lock:
+                # The application may close loops.
+                self._others = [other for other in self._others if not other.loop.is_closed()]
                 self._others.append(event_loop)
         return event_loop
 
@@ -285,8 +287,8 @@ class Process:
         end = time.monotonic() + grace
         try:
             for event_loop in self._others:
-                if event_loop.loop.is_running():
-                    # A request that was cut holds it.
+                if event_loop.loop.is_running() or event_loop.loop.is_closed():
+                    # A request that was cut holds it, or the application has closed it.
                     continue
                 event_loop.complete(event_loop.stop(max(0, end - time.monotonic())), self.exit)
                 event_loop.close()

@@ -1,6 +1,6 @@
-"""Applications that handle signals themselves, or that hang. They record what happens at the path of the variable PROBE.
+"""Applications that handle signals themselves, or that hang.
 
-The variable HANDLER is where and how the handlers are set, and SIGNAL is the name of their signal. The variable HANG is
+They record what happens at the path of the variable PROBE. The variable HANDLER is where and how the handlers are set, and SIGNAL is the name of their signal. The variable HANG is
 where the application hangs.
 """
 
