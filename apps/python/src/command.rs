@@ -86,6 +86,7 @@ impl Program {
         options.set_item("loop", event_loop)?;
         let stall_threshold = self.settings.config().stall_threshold;
         options.set_item("stall_threshold", stall_threshold.as_secs_f64())?;
+        options.set_item("is_supervised", is_supervised())?;
         options.set_item("reload", reload)?;
         options.set_item("reload_dirs", reload_dir)?;
         Ok(options)
@@ -99,6 +100,7 @@ impl Program {
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
             pool_capacity,
             has_one_thread: self.settings.config().threads == Some(1),
+            is_supervised: is_supervised(),
             cancels,
             websocket: self.websocket.clone(),
             grace: self.settings.config().graceful_timeout,

@@ -6,12 +6,16 @@
 //! an order, and awaits a [`Reply`].
 
 use std::ffi::OsString;
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
+use futures_util::future::{Either, select};
 use gearshift::cli::{self, Status};
 use gearshift::{App, BoxError, Config, Endpoint, Handler, OnDisconnect, Overload, Runtime};
 use pyo3::prelude::*;
@@ -25,8 +29,12 @@ use crate::wsgi::Wsgi;
 
 /// The exit status if the server panics or the system refuses a thread.
 const FAILED: u8 = 1;
-/// The time for the main thread and for Python to end after the server. After that, the process exits at once.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest and the shortest time for the main thread and for Python to end after the server. Between the two it is
+/// what is left of the time for the stop.
+const MAX_EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+const MIN_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time for Python to end the process after that. It cannot do it while C code holds the GIL.
+const EXIT_SLACK: Duration = Duration::from_millis(500);
 
 /// The Python side of this process, and the settings for it.
 pub(crate) struct Process {
@@ -34,6 +42,8 @@ pub(crate) struct Process {
     options: Options,
     /// When the server has begun to stop.
     stopping: Arc<OnceLock<Instant>>,
+    /// Whether the start of the application was given up.
+    is_given_up: AtomicBool,
 }
 
 /// The settings that applications need.
@@ -47,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) pool_capacity: Option<usize>,
     /// Whether the backend `threadpool` has one thread.
     pub(crate) has_one_thread: bool,
+    /// Whether a supervisor has started this process.
+    pub(crate) is_supervised: bool,
     /// Whether the task of a client that has left is cancelled.
     pub(crate) cancels: bool,
     /// The settings of WebSockets.
@@ -80,6 +92,39 @@ impl Process {
     fn time_left(&self) -> Duration {
         let stopping = self.stopping.get().map(Instant::elapsed).unwrap_or_default();
         self.options.grace.saturating_sub(stopping)
+    }
+
+    /// The time for Python to end after the server.
+    fn exit_timeout(&self) -> Duration {
+        match self.is_given_up.load(Ordering::Relaxed) {
+            true => MIN_EXIT_TIMEOUT,
+            false => self.time_left().clamp(MIN_EXIT_TIMEOUT, MAX_EXIT_TIMEOUT),
+        }
+    }
+
+    /// Tells the Python side of a stop that a supervisor has requested without a signal.
+    fn stopping(&self) {
+        Python::try_attach(|py| {
+            if let Err(error) = self.python.bind(py).call_method0("stopping") {
+                crate::errors::log_exception(py, "the handler of SIGTERM could not be called", &error);
+            }
+        });
+    }
+
+    /// Stops the server although the application starts. The main thread may hold the GIL.
+    fn give_up_start(self: &Arc<Self>, runtime: &Runtime) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+        runtime.force_stop();
+        let process = self.clone();
+        let give_up = move || {
+            Python::try_attach(|py| {
+                if let Err(error) = process.python.bind(py).call_method0("give_up_start") {
+                    error.print(py);
+                }
+            });
+        };
+        // Without a thread, the start ends with the process.
+        let _ = thread::Builder::new().name("give-up".to_owned()).spawn(give_up);
     }
 
     /// Ends the process, because the application has raised `SystemExit` or `KeyboardInterrupt`.
@@ -147,23 +192,35 @@ pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> Py
         process.bind(py).call_method0("supervise")?;
     }
     let python = process.clone_ref(py);
-    let process = Arc::new(Process { python: process, options: program.options(), stopping: Arc::default() });
+    let process = Arc::new(Process {
+        python: process,
+        options: program.options(),
+        stopping: Arc::default(),
+        is_given_up: AtomicBool::new(false),
+    });
     let ended = python.clone_ref(py);
     // Disconnected when the server thread calls Python no more. The interpreter must not end before.
     let (calls, has_called) = mpsc::channel::<()>();
     let spawned = thread::Builder::new().name("server".to_owned()).spawn(move || {
-        let app = application(process);
+        let app = application(process.clone());
         let status = catch_unwind(AssertUnwindSafe(|| serve(&program, app).code())).unwrap_or(FAILED);
+        let (timeout, is_given_up) = (process.exit_timeout(), process.is_given_up.load(Ordering::Relaxed));
+        let exit = move || {
+            thread::sleep(timeout + EXIT_SLACK);
+            eprintln!("error: Python did not end in time");
+            std::process::exit(if is_given_up { status } else { status.max(FAILED) }.into());
+        };
+        let limited = thread::Builder::new().name("exit".to_owned()).spawn(exit);
+        if let Err(error) = limited {
+            eprintln!("error: the system refuses a thread: {error}");
+        }
         Python::attach(|py| {
-            if let Err(error) = ended.bind(py).call_method1("end", (status,)) {
+            if let Err(error) = ended.bind(py).call_method1("end", (status, timeout.as_secs_f64())) {
                 error.print(py);
             }
         });
         drop_attached(ended);
         drop(calls);
-        thread::sleep(EXIT_TIMEOUT);
-        eprintln!("error: Python did not end in time");
-        std::process::exit(status.max(FAILED).into());
     });
     if let Err(error) = spawned {
         eprintln!("error: the system refuses a thread: {error}");
@@ -204,15 +261,18 @@ fn application(process: Arc<Process>) -> App {
 
 /// Starts the application.
 async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handler>, BoxError> {
-    let (watched, watching) = (process.clone(), runtime.clone());
+    let (watched, stopping) = (process.clone(), runtime.stopping());
     let watch = async move {
-        watching.stopping().await;
+        stopping.await;
         let _ = watched.stopping.set(Instant::now());
+        if watched.options.is_supervised {
+            watched.stopping();
+        }
     };
     runtime.spawn(watch).detach();
     process.listening(&runtime).map_err(|error| error.to_string())?;
     let name = if runtime.threads_block() { "start_on_threads" } else { "start_on_event_loop" };
-    let started = process.order(name, 0.0, |started| Ok(started.clone().unbind())).await?;
+    let started = started(&runtime, &process, name).await?;
     Python::attach(|py| {
         let started = started.bind(py);
         let app = started.getattr("app")?.unbind();
@@ -223,6 +283,23 @@ async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handle
         Ok(handler)
     })
     .map_err(|error: PyErr| error.to_string().into())
+}
+
+/// What the Python side has started. Does not end if a stop is requested before that.
+async fn started(
+    runtime: &Runtime,
+    process: &Arc<Process>,
+    name: &'static str,
+) -> Result<Py<PyAny>, BoxError> {
+    let order = pin!(process.order(name, 0.0, |started| Ok(started.clone().unbind())));
+    match select(order, pin!(runtime.stopping())).await {
+        Either::Left((started, _)) => started,
+        Either::Right(_) => {
+            process.give_up_start(runtime);
+            // The server cancels the start.
+            pending().await
+        }
+    }
 }
 
 /// The number of requests of WSGI after which others are refused, and whether tasks are cancelled.

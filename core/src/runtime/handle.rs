@@ -251,6 +251,23 @@ impl Runtime {
         self.0.shutdown.reached(Phase::Graceful)
     }
 
+    /// Stops the server at once, as [`Shutdown::force`] does: requests in flight are cut, and a start of the application
+    /// that has not ended is cancelled. The call does not wait for the end.
+    ///
+    /// ```
+    /// # extern crate gearshift_core as gearshift;
+    /// # use gearshift::Runtime;
+    /// // A task that `start` spawns, for an application whose start is given up if a stop is requested.
+    /// async fn give_up(runtime: Runtime) {
+    ///     runtime.stopping().await;
+    ///     runtime.force_stop();
+    /// }
+    /// # drop(give_up);
+    /// ```
+    pub fn force_stop(&self) {
+        self.0.shutdown.force();
+    }
+
     /// Whether the server wants new requests: no stop was requested. [`readyz()`](crate::readyz()) is a handler that
     /// tells a load balancer. It is off [`Config::drain_delay`] before [`Runtime::stopping`] is ready.
     ///

@@ -1,10 +1,9 @@
 """The command `gearshift`."""
 
-import os
 import sys
 
 from gearshift import _gearshift
-from gearshift.process import Process
+from gearshift.process import Process, leave
 
 # The exit status if requests were cut.
 CUT = 1
@@ -16,9 +15,7 @@ def main() -> None:
     status = _gearshift.run([name, *sys.argv[1:]], Process())
     if status == CUT:
         # Threads of requests that were cut may still run Python, which does not survive the end of the interpreter.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        leave(status)
     sys.exit(status)
 
 

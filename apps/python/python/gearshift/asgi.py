@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -42,12 +43,24 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
 class EventLoop:
     """An asyncio loop with the lifespan of the application. With a crossing, requests come from other threads."""
 
+    _has_told_stop = False
+
     def __init__(self, app: Any, options: dict[str, Any], *, has_crossing: bool) -> None:
         """Makes the loop and starts the application on it. Raises what Lifespan.start raises."""
         self.loop = new_loop(options["loop"])
+        self._stop = self.loop.stop
         self.crossing = Crossing(self.loop.call_soon, options["stall_threshold"]) if has_crossing else None
         self._lifespan = Lifespan(app, options["lifespan"])
-        self.loop.run_until_complete(self._lifespan.start())
+        try:
+            self.loop.run_until_complete(self._lifespan.start())
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                # The signal was handled in a task, whose exception is no news, or it has stopped the loop.
+                self._lifespan.forget()
+                with contextlib.suppress(RuntimeError):
+                    self.loop.run_until_complete(asyncio.sleep(0))
+            self.close()
+            raise
         self.state = self._lifespan.state
         self._is_over = False
         if self.crossing is not None:
@@ -64,10 +77,21 @@ class EventLoop:
             except (SystemExit, KeyboardInterrupt) as error:
                 exit(error)
 
+    def watch_stops(self) -> None:
+        """Logs a stop of the loop by the application, which calls `loop.stop`, once in this process."""
+
+        def stop() -> None:
+            if not EventLoop._has_told_stop:
+                EventLoop._has_told_stop = True
+                print("warning: the application has stopped an asyncio loop of the server, which runs on", file=sys.stderr)
+            self._stop()
+
+        self.loop.stop = stop  # type: ignore[method-assign]
+
     def end(self) -> None:
         """Ends `run`. Called on the loop."""
         self._is_over = True
-        self.loop.stop()
+        self._stop()
 
     def complete(self, coroutine: Coroutine[Any, Any, None], exit: Callable[[BaseException], None]) -> None:
         """Runs the loop until the coroutine has ended. Returns at once if `end` was called before."""
@@ -93,6 +117,8 @@ class EventLoop:
 
     def close(self) -> None:
         """Closes the loop, which does not run any more."""
+        # asyncio calls it to return.
+        self.loop.__dict__.pop("stop", None)
         try:
             # After a forced stop there are tasks.
             self.loop.run_until_complete(_cancel(asyncio.all_tasks(self.loop)))

@@ -53,6 +53,11 @@ class Lifespan:
             if not self.task.done():
                 await asyncio.wait([self.task])
 
+    def forget(self) -> None:
+        """Keeps asyncio from logging the exception of a start that has ended."""
+        if self.task is not None and self.task.done() and not self.task.cancelled():
+            self.task.exception()
+
     async def _ask(self, kind: str) -> tuple[str, str]:
         self._reply = asyncio.get_running_loop().create_future()
         assert self._messages is not None
@@ -65,6 +70,9 @@ class Lifespan:
         try:
             await self._app(scope, self._messages.get, self._send)
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                # A signal ends the loop.
+                raise
             if isinstance(error, asyncio.CancelledError):
                 self._answer("unsupported", "")
                 raise

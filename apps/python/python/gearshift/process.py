@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -16,6 +17,10 @@ from typing import Any
 from gearshift import fork, loading, reload
 from gearshift.asgi import EventLoop
 from gearshift.lifespan import StartError
+from gearshift.signals import Signals
+
+# The time in seconds after which the exit tells what it waits for.
+EXIT_NOTICE = 1.0
 
 
 @dataclass
@@ -26,6 +31,10 @@ class Started:
     interface: str
     event_loop: EventLoop | None = None
     new_event_loop: Callable[[], EventLoop] | None = None
+
+
+class StartGivenUp(KeyboardInterrupt):
+    """A stop is requested while the application starts."""
 
 
 class Process:
@@ -43,7 +52,11 @@ class Process:
         self._main: EventLoop | None = None
         self._others: list[EventLoop] = []
         self._lock = threading.Lock()
-        self._is_importing = False
+        self._signals = Signals(self._signalled, self._note_exit)
+        # Whether a signal ends the start of the application with an exception.
+        self._is_starting = False
+        self._is_given_up = False
+        self._has_ended = False
         self._status = 1
         self._exit_status: int | None = None
         self._is_stopping: Callable[[], bool] = lambda: False
@@ -51,7 +64,7 @@ class Process:
     def configure(self, options: dict[str, Any]) -> None:
         """Takes the settings of the command line. Called before the server handles signals."""
         self._options = options
-        signal.signal(signal.SIGINT, self._interrupted)
+        self._signals.take()
 
     def supervise(self) -> None:
         """Prepares a process that only starts others: with --reload, changes of files send it SIGHUP."""
@@ -62,11 +75,22 @@ class Process:
 
     def run(self) -> int:
         """Carries out orders until the server has ended. Returns the exit status."""
-        while (order := self._orders.get()) is not None:
+        is_over = False
+        while not is_over:
             try:
-                order()
+                if (order := self._orders.get()) is None:
+                    is_over = True
+                else:
+                    order()
+            except (SystemExit, KeyboardInterrupt) as error:
+                # A handler of a signal has raised it.
+                self.exit(error)
             except Exception:
                 traceback.print_exc()
+        self._has_ended = True
+        return self._exit_with()
+
+    def _exit_with(self) -> int:
         return self._status if self._exit_status is None else self._exit_status
 
     def listening(self, addresses: list[tuple[str, int] | str], is_stopping: Callable[[], bool]) -> None:
@@ -92,22 +116,52 @@ class Process:
         """Stops the application within `grace` seconds."""
         self._order(lambda: self._stop(reply, grace))
 
-    def end(self, status: int) -> None:
-        """Ends the main thread."""
+    def stopping(self) -> None:
+        """The server stops. A supervisor tells it to its processes without a signal."""
+        if self._signals.has_handler(signal.SIGTERM) and signal.SIGTERM not in self._signals.arrived:
+            _thread.interrupt_main(signal.SIGTERM)
+            # The main thread wakes up.
+            self._order(lambda: None)
+
+    def give_up_start(self) -> None:
+        """Ends the start of the application, because the server has stopped without it."""
+        self._is_given_up = True
+        if self._is_starting and self._options["is_supervised"]:
+            # The supervisor has sent no signal. The server of a supervised process does not handle this one.
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGINT)
+
+    def end(self, status: int, exit_timeout: float) -> None:
+        """Ends the main thread. The process ends after `exit_timeout` seconds, also if it is held."""
         self._status = status
+        threading.Thread(target=self._limit_exit, args=(exit_timeout,), name="exit", daemon=True).start()
         self._orders.put(None)
         self._order(self._end_loop)
 
     def exit(self, error: BaseException) -> None:
         """Ends the process after an exception of the application that asks for it. The first one has the status."""
+        # This process finishes its requests. With several processes, another one takes its place. A second signal would
+        # cut the requests.
+        if self._note_exit(error) and not self._is_told():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _note_exit(self, error: BaseException) -> bool:
+        """Keeps the status of the first exception that asks for the end of the process. Returns whether this is it."""
         with self._lock:
             is_first = self._exit_status is None
             if is_first:
                 self._exit_status = _status_of(error)
-        # This process finishes its requests. With several processes, another one takes its place. A signal during a
-        # stop would cut the requests.
-        if is_first and not self._is_stopping():
-            os.kill(os.getpid(), signal.SIGTERM)
+        return is_first
+
+    def _is_told(self) -> bool:
+        """Whether the server has been told to stop, or the supervisor to replace the process."""
+        numbers = {signal.SIGTERM, *self._numbers_of_stop()}
+        return self._is_stopping() or not numbers.isdisjoint(self._signals.arrived)
+
+    def _numbers_of_stop(self) -> set[int]:
+        """The signals that stop the server. In a process of a supervisor, only the supervisor stops it."""
+        return set() if self._options["is_supervised"] else {signal.SIGTERM, signal.SIGINT}
 
     def _order(self, order: Callable[[], None]) -> None:
         with self._lock:
@@ -124,8 +178,16 @@ class Process:
     # On the main thread.
 
     def _start(self, reply: Any, *, on_threads: bool) -> None:
+        self._signals.keep(self._order)
         try:
-            started = self._started(on_threads)
+            self._is_starting = True
+            try:
+                started = self._started(on_threads)
+            finally:
+                self._is_starting = False
+        except StartGivenUp:
+            # The server stops, and awaits no reply.
+            return
         except loading.LoadError as error:
             reply.failed(str(error))
         except StartError as error:
@@ -141,28 +203,28 @@ class Process:
 
     def _started(self, on_threads: bool) -> Started:
         options = self._options
-        self._is_importing = True
-        try:
-            self._app = app = loading.load(
-                options["app"],
-                is_factory=options["factory"],
-                app_dir=options["app_dir"],
-                chdir=options["chdir"],
-            )
-        finally:
-            self._is_importing = False
+        self._app = app = loading.load(
+            options["app"],
+            is_factory=options["factory"],
+            app_dir=options["app_dir"],
+            chdir=options["chdir"],
+        )
+        self._signals.share()
         interface = options["interface"]
         if interface == "auto":
             interface = loading.interface_of(app)
         if interface == "wsgi":
             return Started(app, interface)
         first = self._new_loop(has_crossing=not on_threads)
+        self._signals.share()
         return Started(app, interface, first, lambda: self._new_loop(has_crossing=False))
 
     def _new_loop(self, *, has_crossing: bool) -> EventLoop:
         event_loop = EventLoop(self._app, self._options, has_crossing=has_crossing)
         if not has_crossing:
             with self._lock:
+                # The application may close loops.
+                self._others = [other for other in self._others if not other.loop.is_closed()]
                 self._others.append(event_loop)
         return event_loop
 
@@ -225,18 +287,48 @@ class Process:
         end = time.monotonic() + grace
         try:
             for event_loop in self._others:
-                if event_loop.loop.is_running():
-                    # A request that was cut holds it.
+                if event_loop.loop.is_running() or event_loop.loop.is_closed():
+                    # A request that was cut holds it, or the application has closed it.
                     continue
                 event_loop.complete(event_loop.stop(max(0, end - time.monotonic())), self.exit)
                 event_loop.close()
         finally:
             reply.ok(None)
 
-    def _interrupted(self, *_: Any) -> None:
-        # The server handles the signal too. Only an import has to be ended by an exception.
-        if self._is_importing:
-            raise KeyboardInterrupt
+    def _limit_exit(self, timeout: float) -> None:
+        """Ends the process after `timeout` seconds, and tells before that what it waits for."""
+        time.sleep(min(timeout, EXIT_NOTICE))
+        rest = max(0.0, timeout - EXIT_NOTICE)
+        within = f"in {rest:.0f} s, or at the next signal, without" if rest >= 1 else "without"
+        print(f"warning: the process ends {within} {self._what_is_left()}", file=sys.stderr)
+        time.sleep(rest)
+        status = self._exit_with()
+        leave(status if self._has_ended or self._is_given_up else max(status, 1))
+
+    def _what_is_left(self) -> str:
+        if self._is_given_up:
+            return "the start of the application, which has not ended"
+        if not self._has_ended:
+            return "the stop of the application, which has not ended"
+        threads = [thread for thread in threading.enumerate() if not thread.daemon]
+        names = ", ".join(repr(thread.name) for thread in threads if thread is not threading.main_thread())
+        return f"threads that have not ended: {names}" if names else "exit handlers that have not ended"
+
+    def _signalled(self, number: int) -> None:
+        """Called after each signal, which the server handles too."""
+        if self._has_ended:
+            # The user does not wait for threads and exit handlers of the application.
+            leave(self._exit_with())
+        if self._is_starting and (self._is_given_up or number in self._numbers_of_stop()):
+            self._is_starting = False
+            raise StartGivenUp
+
+
+def leave(status: int) -> None:
+    """Ends the process without the end of the interpreter, for which threads that run Python would be waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _status_of(error: BaseException) -> int:

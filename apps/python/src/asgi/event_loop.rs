@@ -9,6 +9,9 @@ use pyo3::types::PyDict;
 use crate::asgi::crossing::{Crossing, Event, Queue};
 use crate::wakes::Wakes;
 
+/// The turns of a loop that end an asynchronous generator: one makes a task, one runs it, and one is for its callbacks.
+const SETTLING_TURNS: usize = 3;
+
 /// See the [module](self). It has the methods that requests call, so that no request looks them up.
 pub(crate) struct EventLoop {
     create_task: Py<PyAny>,
@@ -95,6 +98,15 @@ impl EventLoop {
         function: Bound<'_, PyAny>,
     ) -> PyResult<()> {
         self.call_later.bind(py).call1((seconds, function)).map(drop)
+    }
+
+    /// Runs what is ready, and what that makes ready, such as the end of an asynchronous generator that was left.
+    pub(crate) fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        for _ in 0..SETTLING_TURNS {
+            self.call_later(py, 0.0, self.stop.bind(py).clone())?;
+            self.run(py)?;
+        }
+        Ok(())
     }
 
     /// Runs the loop until [`EventLoop::stop`] is called on it.

@@ -112,6 +112,11 @@ impl Exchange {
         self.state.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// The loop on which the application runs.
+    pub(super) fn event_loop(&self) -> &EventLoop {
+        &self.event_loop
+    }
+
     /// Whether the application has ended.
     pub(super) fn has_ended(&self, py: Python<'_>) -> bool {
         self.lock(py).has_ended

@@ -4,7 +4,7 @@
 //! goes on holds the thread: each poll of its body runs the loop again.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -20,26 +20,59 @@ use crate::errors::{asks_to_exit, log_exception};
 
 /// The asyncio loops of the threads. There are as many as requests have run at the same time.
 pub(crate) struct Loops {
-    idle: Mutex<Vec<Arc<EventLoop>>>,
+    idle: Mutex<Vec<OwnLoop>>,
     /// A Python function that makes a loop and runs the start of the lifespan on it.
     new_event_loop: Py<PyAny>,
+    /// Whether the log has told that the application closes loops.
+    has_told_close: Once,
+}
+
+/// The asyncio loop of a thread.
+struct OwnLoop {
+    event_loop: Arc<EventLoop>,
+    is_closed: Py<PyAny>,
+}
+
+impl OwnLoop {
+    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<OwnLoop> {
+        Ok(OwnLoop {
+            event_loop: Arc::new(super::watched(event_loop)?),
+            is_closed: event_loop.getattr("loop")?.getattr("is_closed")?.unbind(),
+        })
+    }
 }
 
 impl Loops {
-    pub(crate) fn new(first: Arc<EventLoop>, new_event_loop: Py<PyAny>) -> Loops {
-        Loops { idle: Mutex::new(vec![first]), new_event_loop }
+    /// `started` has the attributes of the Python class `Started`.
+    ///
+    /// # Errors
+    /// An exception of Python.
+    pub(crate) fn new(started: &Bound<'_, PyAny>) -> PyResult<Loops> {
+        let first = OwnLoop::new(&started.getattr("event_loop")?)?;
+        let new_event_loop = started.getattr("new_event_loop")?.unbind();
+        Ok(Loops { idle: Mutex::new(vec![first]), new_event_loop, has_told_close: Once::new() })
     }
 
     /// A loop that no other thread uses.
-    fn take(&self, py: Python<'_>) -> PyResult<Arc<EventLoop>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(event_loop) => Ok(event_loop),
-            None => Ok(Arc::new(EventLoop::new(&self.new_event_loop.bind(py).call0()?)?)),
+    fn take(&self, py: Python<'_>) -> PyResult<OwnLoop> {
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(event_loop) = idle else {
+                return OwnLoop::new(&self.new_event_loop.bind(py).call0()?);
+            };
+            if !event_loop.is_closed.bind(py).call0()?.is_truthy()? {
+                return Ok(event_loop);
+            }
+            self.has_told_close.call_once(|| {
+                log::warn!(
+                    "the application has closed an asyncio loop of the server, whose lifespan cannot stop; another one \
+                     takes its place"
+                );
+            });
         }
     }
 
-    fn put_back(&self, event_loop: Arc<EventLoop>) {
+    fn put_back(&self, event_loop: OwnLoop) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(event_loop);
     }
 }
@@ -54,10 +87,12 @@ pub(super) fn respond(shared: &Arc<Shared>, loops: &Loops, request: Request) -> 
                 return failed(StatusCode::INTERNAL_SERVER_ERROR);
             }
         };
-        let exchange = Arc::new(Exchange::new(event_loop.clone(), shared.process.options().cancels));
+        let exchange =
+            Arc::new(Exchange::new(event_loop.event_loop.clone(), shared.process.options().cancels));
         begin(py, shared, request, &exchange);
         let receiver = Some(Receiver::new(exchange.clone()));
-        let run = Run { shared: shared.clone(), event_loop, exchange, receiver, first: None };
+        let run =
+            Run { shared: shared.clone(), event_loop: Some(event_loop), exchange, receiver, first: None };
         run.respond(py)
     })
 }
@@ -65,7 +100,8 @@ pub(super) fn respond(shared: &Arc<Shared>, loops: &Loops, request: Request) -> 
 /// A request whose application runs, and the body of its response.
 struct Run {
     shared: Arc<Shared>,
-    event_loop: Arc<EventLoop>,
+    /// `None` when the request has ended.
+    event_loop: Option<OwnLoop>,
     exchange: Arc<Exchange>,
     /// Dropped when the client has left.
     receiver: Option<Receiver<Exchange>>,
@@ -96,7 +132,7 @@ impl Run {
 
     /// Runs the loop until the application has sent something or has ended.
     fn step(&self, py: Python<'_>) {
-        if let Err(error) = self.event_loop.run(py) {
+        if let Some(Err(error)) = self.event_loop.as_ref().map(|own| own.event_loop.run(py)) {
             if asks_to_exit(py, &error) {
                 // A task that the application has started ends the process, and not this request.
                 return self.shared.process.exit(py, &error);
@@ -159,11 +195,15 @@ impl http_body::Body for Run {
 impl Drop for Run {
     fn drop(&mut self) {
         Python::try_attach(|py| {
+            let is_cut = !self.exchange.has_ended(py);
             drop(self.receiver.take());
             self.finish(py);
+            if is_cut && let Err(error) = self.exchange.event_loop().settle(py) {
+                log_exception(py, "the event loop of a thread has failed", &error);
+            }
         });
-        if let Some(loops) = &self.shared.loops {
-            loops.put_back(self.event_loop.clone());
+        if let (Some(loops), Some(event_loop)) = (&self.shared.loops, self.event_loop.take()) {
+            loops.put_back(event_loop);
         }
     }
 }

@@ -77,12 +77,12 @@ impl Asgi {
         runtime: Runtime,
         process: Arc<Process>,
     ) -> PyResult<Asgi> {
-        let first = Arc::new(EventLoop::new(&started.getattr("event_loop")?)?);
         let (main, loops) = match runtime.threads_block() {
-            true => (None, Some(Loops::new(first, started.getattr("new_event_loop")?.unbind()))),
+            true => (None, Some(Loops::new(started)?)),
             false => {
-                first.collect(Wakes::start(&runtime));
-                (Some(first), None)
+                let main = watched(&started.getattr("event_loop")?)?;
+                main.collect(Wakes::start(&runtime));
+                (Some(Arc::new(main)), None)
             }
         };
         Ok(Asgi(Arc::new(Shared {
@@ -135,10 +135,18 @@ impl Shared {
         if let Some(main) = self.main() {
             return Ok(main);
         }
-        let started = self.process.order("start_websockets", 0.0, EventLoop::new).await?;
+        let started = self.process.order("start_websockets", 0.0, watched).await?;
         let mut main = self.main.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(main.get_or_insert_with(|| Arc::new(started)).clone())
     }
+}
+
+/// The loop of the Python class `gearshift.asgi.EventLoop`, on which a stop by the application is logged from now on.
+fn watched(event_loop: &Bound<'_, PyAny>) -> PyResult<EventLoop> {
+    // It has the method `stop` of asyncio, which does not log.
+    let watched = EventLoop::new(event_loop)?;
+    event_loop.call_method0("watch_stops")?;
+    Ok(watched)
 }
 
 /// The response for an application that has failed.

@@ -8,7 +8,7 @@ import hashlib
 import json
 import tempfile
 from ast import literal_eval
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -257,6 +257,24 @@ async def endless(scope: Scope, receive: Receive, send: Send) -> None:
         raise
     await send({"type": "http.response.body"})
     probe.record("end")
+
+
+@view
+async def generates(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends the items of an asynchronous generator until that fails. The generator records its end."""
+    probe = probe_of(scope)
+
+    async def items() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(1000)
+                await asyncio.sleep(0.001)
+        finally:
+            probe.record("end")
+
+    await send({"type": "http.response.start", "status": 200, "headers": TEXT})
+    async for item in items():
+        await send({"type": "http.response.body", "body": item, "more_body": True})
 
 
 @view

@@ -11,7 +11,7 @@ from typing import Any
 
 from apps_asgi import Receive, Scope, Send, respond
 from apps_wsgi import TEXT, Environ, StartResponse
-from probe import Probe
+from probe import Probe, until
 
 DEPTH = 3000
 """A limit for recursions that needs more stack than a thread of Rust has."""
@@ -23,13 +23,15 @@ async def exits(status: int) -> None:
 
 
 async def tasks(scope: Scope, receive: Receive, send: Send) -> None:
-    """`/stops` stops the loop. `/exits` starts tasks that exit. `/late` does it when the test opens a gate."""
+    """`/stops` stops the loop. `/closes` closes it when it does not run. `/exits` starts tasks that exit. `/late` does it when the test opens a gate."""
     if scope["type"] != "http":
         raise RuntimeError("no such protocol")
     loop = asyncio.get_running_loop()
     if scope["path"] == "/stops":
         loop.stop()
         await asyncio.sleep(0.01)
+    if scope["path"] == "/closes":
+        threading.Thread(target=close, args=(loop, Probe.of(scope["query_string"]))).start()
     if scope["path"] in ("/exits", "/late"):
         probe = Probe.of(scope["query_string"])
         probe.record("begun")
@@ -39,6 +41,13 @@ async def tasks(scope: Scope, receive: Receive, send: Send) -> None:
             await asyncio.wait([loop.create_task(exits(status))])
         await probe.pass_gate_async("respond")
     await respond(send, b"ok")
+
+
+def close(loop: asyncio.AbstractEventLoop, probe: Probe) -> None:
+    """Closes a loop when it does not run."""
+    until(lambda: not loop.is_running(), "the loop does not run")
+    loop.close()
+    probe.record("closed")
 
 
 async def sockets(scope: Scope, receive: Receive, send: Send) -> None:

@@ -147,6 +147,16 @@ def test_a_client_that_leaves_is_no_error_in_the_log(serve: Servers, probe: Prob
     assert "Traceback" not in log
 
 
+@pytest.mark.differs(uvicorn="send() does nothing", gunicorn="send() does nothing")
+def test_a_generator_that_was_left_ends_without_another_request(serve: Servers, probe: Probe) -> None:
+    server = serve("apps_asgi:app")
+    with Wire(server) as wire:
+        wire.request(f"/generates?{probe.query}")
+        assert wire.head().status == 200
+        wire.reset()
+    probe.wait("end")
+
+
 @pytest.mark.differs(gunicorn="cancels the task")
 def test_the_work_after_a_response_is_finished_without_the_client(asgi: Server, probe: Probe) -> None:
     with Wire(asgi) as wire:

@@ -32,6 +32,34 @@ def test_the_server_serves_on_when_the_application_stops_the_loop(serve: Servers
     for path in ("/stops", "/", "/stops", "/"):
         with Wire(server) as wire:
             assert wire.exchange(path).body == b"ok"
+    assert server.log.count("the application has stopped an asyncio loop") == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_the_log_does_not_tell_of_stops_by_the_server(serve: Servers, loop: str) -> None:
+    server = serve("apps_faults:tasks", f"--loop={loop}")
+    for _ in range(3):
+        with Wire(server) as wire:
+            assert wire.exchange("/").body == b"ok"
+    server.stop()
+    assert "has stopped an asyncio loop" not in server.log
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_loop_that_the_application_closes_is_replaced(
+    serve: Servers, backend: str, probe: Probe, loop: str
+) -> None:
+    if backend not in ("sequential", "threadpool"):
+        pytest.skip("the loop runs until the end, so the application cannot close it")
+    server = serve("apps_faults:tasks", f"--loop={loop}")
+    for count in (1, 2):
+        with Wire(server) as wire:
+            assert wire.exchange(f"/closes?{probe.query}").body == b"ok"
+            probe.wait("closed", count)
+            assert wire.exchange("/").body == b"ok"
+    server.stop()
+    assert server.log.count("the application has closed an asyncio loop") == 1
+    assert "Traceback" not in server.log
 
 
 def test_tasks_that_exit_end_the_process_after_its_requests(serve: Servers, probe: Probe) -> None:
