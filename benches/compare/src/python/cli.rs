@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) rounds: usize,
     /// Length of each measurement, if the user chose it.
     pub(crate) window: Option<Duration>,
-    /// Name and version of wrk, if it is installed and allowed.
+    /// Name and version of wrk, if it is asked for.
     pub(crate) wrk: Option<String>,
 }
 
