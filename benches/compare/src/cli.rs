@@ -129,7 +129,10 @@ fn chosen(flags: &Flags) -> Result<Chosen, Failure> {
             claims: flags.claims,
             rounds: rounds(flags),
             window: flags.duration,
-            wrk: wrk_version(flags.generator)?,
+            wrk: match flags.generator {
+                Generator::Wrk => wrk_version(Generator::Wrk)?,
+                Generator::Auto | Generator::BuiltIn => None,
+            },
         };
         return Ok(Chosen::Python(flags.python.comparison(shared)?));
     }

@@ -153,7 +153,7 @@ fn waiting(point: &Point) -> Vec<String> {
     if few.len() > MANY {
         let held = |measure: &&Measure| format!("{} on {}", number(at_once(measure)), measure.subject);
         let held: Vec<String> = few.iter().map(held).collect();
-        sentences.push(format!("Of {clients} clients, fewer waited at once elsewhere: {}.", list(&held)));
+        sentences.push(format!("Fewer than {clients} clients waited at once: {}.", list(&held)));
         return sentences;
     }
     for measure in few {

@@ -138,14 +138,36 @@ struct Timeline {
     end: Instant,
 }
 
-/// Puts load on a server, from up to `threads` threads. `usage` reads the server's resource usage.
+/// The threads that generate a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generators {
+    /// Highest number of threads.
+    pub threads: usize,
+    /// Whether a thread polls instead of sleeping while it waits for responses. A sleeping thread has to be woken when
+    /// a response arrives. The kernel adds that time to the server: up to 20 µs on a virtual machine. It depends on
+    /// whether responses come one by one or in bursts. A thread that polls needs a core of its own.
+    pub poll: bool,
+}
+
+impl Generators {
+    /// Up to `threads` threads that sleep while they wait.
+    pub fn new(threads: usize) -> Generators {
+        Generators { threads, poll: false }
+    }
+}
+
+/// Puts load on a server. `usage` reads the server's resource usage.
+///
+/// # Errors
+/// If a system call fails that is not about a connection.
 pub fn put(
     on: SocketAddr,
     traffics: &[Traffic],
     times: Times,
-    threads: usize,
+    generators: Generators,
     usage: impl Fn() -> Usage,
 ) -> io::Result<Outcome> {
+    let Generators { threads, poll } = generators;
     let threads = threads.min(traffics.iter().map(|traffic| traffic.connections).max().unwrap_or(1)).max(1);
     let window_start = Instant::now() + times.warm_up;
     let window_end = window_start + times.window;
@@ -154,7 +176,7 @@ pub fn put(
         let generators: Vec<_> = (0..threads)
             .map(|index| {
                 let part = traffics.iter().map(|traffic| traffic.part(index, threads)).collect();
-                scope.spawn(move || generator::run(on, part, timeline))
+                scope.spawn(move || generator::run(on, part, timeline, poll))
             })
             .collect();
         thread::sleep(window_start.saturating_duration_since(Instant::now()));

@@ -10,6 +10,8 @@
 //! * Servers with threads have the same number of them ([`server::THREADS`] by default).
 //! * A server that is not installed, or that does not answer a route, is left out with a line that says so. A server
 //!   that fails during a measurement has no figures for it.
+//! * The load comes from the built-in generator, unless `--generator wrk` is given. It polls instead of sleeping
+//!   ([`crate::load::Generators::poll`]).
 //! * For each load, the figure of the best backend is divided by that of granian, uvicorn and the best other server
 //!   of the same round ([`ratios`]).
 //! * Claims are about one application each. They tell which backend is a remedy ([`claims`]).

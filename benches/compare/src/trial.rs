@@ -8,7 +8,7 @@ use gearshift::{Backend, TestServer};
 
 use crate::cores::Cores;
 use crate::failure::Failure;
-use crate::load::{self, Pacing, Request, Tally, Times, Traffic, abandoned, burst, idle, wrk};
+use crate::load::{self, Generators, Pacing, Request, Tally, Times, Traffic, abandoned, burst, idle, wrk};
 use crate::plan::Plan;
 use crate::proc::{Usage, UsageDelta};
 use crate::serve::Application;
@@ -128,6 +128,8 @@ pub struct Bench {
     pub plan: Plan,
     /// Whether a server that fails is a skipped sample instead of the end of the comparison.
     pub lenient: bool,
+    /// Whether the built-in generator polls instead of sleeping; see [`load::Generators::poll`].
+    pub generator_polls: bool,
     service: TestServer,
     /// Time left for repeating disturbed trials.
     spare: Cell<Duration>,
@@ -148,7 +150,8 @@ impl Bench {
         let backend = backend.ok_or(Failure::Backend(gearshift::BackendError::None))?;
         let started = TestServer::start(backend, gateway::service());
         let service = started.map_err(|error| Failure::System(std::io::Error::other(error)))?;
-        Ok(Bench { cores, plan, lenient: false, service, spare: Cell::new(plan.spare) })
+        let spare = Cell::new(plan.spare);
+        Ok(Bench { cores, plan, lenient: false, generator_polls: false, service, spare })
     }
 
     /// Measures a trial. If other programs disturb it, repeats it while spare time is left, and returns the best
@@ -206,7 +209,9 @@ impl Bench {
                 Some((connections, request)) => self.by_wrk(on, connections, request, usage)?,
                 None => {
                     let threads = if self.cores.are_separate() { self.cores.generator.len() } else { 1 };
-                    self.by_generator(load::put(on, traffics, self.plan.times, threads, usage)?)
+                    let poll = self.generator_polls && self.cores.are_separate();
+                    let generators = Generators { threads, poll };
+                    self.by_generator(load::put(on, traffics, self.plan.times, generators, usage)?)
                 }
             },
         };
@@ -239,7 +244,7 @@ impl Bench {
             on,
             &[Traffic::new(connections, request.clone(), Pacing::Closed)],
             warm_up,
-            1,
+            Generators::new(1),
             Usage::default,
         )?;
         let outcome =

@@ -31,8 +31,13 @@ pub(super) struct GeneratorReport {
     pub(super) busy: f64,
 }
 
-/// Puts load on a server until the end of the timeline.
-pub(super) fn run(on: SocketAddr, traffics: Vec<Traffic>, timeline: Timeline) -> io::Result<GeneratorReport> {
+/// Puts load on a server until the end of the timeline. With `polls`, the thread does not sleep.
+pub(super) fn run(
+    on: SocketAddr,
+    traffics: Vec<Traffic>,
+    timeline: Timeline,
+    polls: bool,
+) -> io::Result<GeneratorReport> {
     let mut poll = Poll::new()?;
     let timer = TimerFd::new(poll.registry(), TIMER)?;
     let mut generator = Generator::new(on, traffics, timeline, poll.registry().try_clone()?);
@@ -48,7 +53,7 @@ pub(super) fn run(on: SocketAddr, traffics: Vec<Traffic>, timeline: Timeline) ->
         generator.wake(now);
         let due = generator.next_due().filter(|due| *due < timeline.window_end);
         let wait = due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()).min(TICK));
-        if due.is_some() && wait < SPIN {
+        if polls || (due.is_some() && wait < SPIN) {
             poll_for(&mut poll, &mut events, Duration::ZERO)?;
             if events.is_empty() {
                 meter.idle += now.elapsed();

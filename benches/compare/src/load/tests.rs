@@ -15,7 +15,7 @@ const TIMES: Times = Times {
 fn outcome(traffics: &[Traffic]) -> Outcome {
     let backend: Backend = "tokio".parse().or_else(|_| "mio".parse()).expect("one of them is compiled in");
     let server = TestServer::start(backend, demo::app()).expect("the server starts");
-    put(server.addr(), traffics, TIMES, 2, Usage::default).expect("no system call fails")
+    put(server.addr(), traffics, TIMES, Generators::new(2), Usage::default).expect("no system call fails")
 }
 
 fn p50(tally: &Tally) -> f64 {
@@ -84,7 +84,8 @@ fn a_missing_server_causes_errors() {
     let nowhere = listener.local_addr().expect("a bound address");
     drop(listener);
     let traffic = Traffic::new(2, Request::get("/"), Pacing::Closed);
-    let made = put(nowhere, &[traffic], TIMES, 1, Usage::default).expect("no system call fails");
+    let made =
+        put(nowhere, &[traffic], TIMES, Generators::new(1), Usage::default).expect("no system call fails");
     // Each connection pauses for 10 ms after a failure.
     assert!((10..=200).contains(&made.tallies[0].errors), "{}", made.tallies[0].errors);
 }
@@ -100,7 +101,8 @@ fn a_server_that_exits_causes_errors() {
         peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     });
     let traffic = Traffic::new(1, Request::get("/"), Pacing::Closed);
-    let made = put(addr, &[traffic], TIMES, 1, Usage::default).expect("no system call fails");
+    let made =
+        put(addr, &[traffic], TIMES, Generators::new(1), Usage::default).expect("no system call fails");
     server.join().expect("no panic").expect("a request");
     assert!((5..=100).contains(&made.tallies[0].errors), "{}", made.tallies[0].errors);
 }

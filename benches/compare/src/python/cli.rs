@@ -13,9 +13,10 @@ use crate::failure::Failure;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Python servers")]
 pub(crate) struct PythonFlags {
-    /// Measure Python servers instead: the same applications on each backend of Gearshift, granian, uvicorn, hypercorn,
-    /// gunicorn and waitress, within 90 minutes, or 10 with --quick. With --claims: common claims about Python servers,
-    /// within 60 minutes, or 20. --backend, --scenario and --connections select; --list-scenarios lists
+    /// Measure Python servers instead: the same applications on each backend of Gearshift, on granian, uvicorn,
+    /// hypercorn, gunicorn and waitress, within 90 minutes, or 10 with --quick. With --claims: common claims about
+    /// Python servers, within 60 minutes, or 20. The flags above apply, except --app, --against and --path. The default
+    /// generator is the built-in one
     #[arg(long, conflicts_with_all = ["app", "against", "path"])]
     pub(crate) python: bool,
 
@@ -54,7 +55,7 @@ pub(crate) struct Shared {
     pub(crate) rounds: usize,
     /// Length of each measurement, if the user chose it.
     pub(crate) window: Option<Duration>,
-    /// Name and version of wrk, if it is installed and allowed.
+    /// Name and version of wrk, if it is asked for.
     pub(crate) wrk: Option<String>,
 }
 

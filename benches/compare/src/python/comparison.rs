@@ -44,7 +44,8 @@ pub struct Comparison {
     pub window: Option<Duration>,
     /// Time limit of the comparison, unless `window` is given.
     pub limit: Duration,
-    /// Name and version of wrk, if it is installed and allowed.
+    /// Name and version of wrk, if it is asked for. It sleeps while it waits, so the CPU time of servers that answer
+    /// one request at a time includes that of waking it.
     pub wrk: Option<String>,
 }
 
@@ -83,8 +84,12 @@ impl Comparison {
         let plan = Plan::new(&input);
         let mut bench = Bench::new(cores, plan)?;
         bench.lenient = true;
+        bench.generator_polls = true;
         let mut results = metadata(&plan, self.wrk.as_deref(), self.described(&entries));
         results.machine = machine::this(&bench.cores);
+        if bench.cores.are_separate() {
+            results.generator.push_str(", which polls instead of sleeping");
+        }
         results.packages = interpreter.versions();
         results.omitted = omitted;
         let progress = Progress::new(input.round.len() * plan.rounds);
