@@ -89,7 +89,12 @@ pub(crate) async fn exchange<T: Transport>(
 /// Returns the response for the handler of `route`, which has exceeded `Config::handler_timeout`: 503, after which the
 /// connection closes.
 pub(crate) fn handler_timed_out(route: RouteName) -> Response {
-    log::warn!("{} took too long, and was dropped", route.name());
+    match route.route() {
+        Some(path) => log::warn!("{path} took too long, and was dropped"),
+        None => log::warn!(
+            "a handler without a route took too long, and was dropped; the access log has the request"
+        ),
+    }
     StatusCode::SERVICE_UNAVAILABLE.into_response().with_header(header::CONNECTION, CLOSE)
 }
 

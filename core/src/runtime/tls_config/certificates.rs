@@ -73,8 +73,10 @@ pub(super) fn certified_key(
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = chain(certificates)?;
-    let der = PrivateKeyDer::from_pem_slice(&key.read()?)
-        .map_err(|error| TlsError::Pem { from: key.to_string(), error })?;
+    let der = PrivateKeyDer::from_pem_slice(&key.read()?).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::NoPrivateKey { from: key.to_string() },
+        error => TlsError::Pem { from: key.to_string(), error },
+    })?;
     let invalid = |from: &Pem, error| TlsError::Invalid { from: from.to_string(), error };
     let signing_key = provider.key_provider.load_private_key(der).map_err(|error| invalid(key, error))?;
     let certified = CertifiedKey::new(chain, signing_key);

@@ -25,7 +25,7 @@ pub enum TlsError {
         /// The error of the system.
         error: io::Error,
     },
-    /// A file is not in the format PEM, or holds no private key.
+    /// A file is not in the format PEM.
     #[error("{from} is not valid: {error}")]
     Pem {
         /// The name of the file.
@@ -36,6 +36,12 @@ pub enum TlsError {
     /// There is no certificate.
     #[error("{from} holds no certificate in the format PEM")]
     NoCertificate {
+        /// The name of the file.
+        from: String,
+    },
+    /// There is no private key.
+    #[error("{from} holds no private key in the format PEM")]
+    NoPrivateKey {
         /// The name of the file.
         from: String,
     },

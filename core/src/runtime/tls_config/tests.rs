@@ -15,10 +15,10 @@ fn invalid_texts_are_refused_with_the_reason() {
     let (_, other) = pair(&["a.test"]);
     let text = "the given text";
     for (certificate, key, expected) in [
-        (&*certificate, "", format!("{text} is not valid: ")),
+        (&*certificate, "", format!("{text} holds no private key in the format PEM")),
         ("", &*key, format!("{text} holds no certificate in the format PEM")),
         (&*key, &*key, format!("{text} holds no certificate in the format PEM")),
-        (&*certificate, &*certificate, format!("{text} is not valid: ")),
+        (&*certificate, &*certificate, format!("{text} holds no private key in the format PEM")),
         (&*certificate, &*other, format!("the key in {text} does not belong to the certificate in {text}")),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
