@@ -18,6 +18,8 @@ const ATOMIC_WRITE: usize = 4096;
 pub(crate) static LOG: OnceLock<LogQueue> = OnceLock::new();
 /// The queue of the access log, if it has a file.
 pub(crate) static ACCESS_LOG: OnceLock<LogQueue> = OnceLock::new();
+/// The number of the process in each line, if several processes share standard error; otherwise empty.
+pub(crate) static OF_PROCESS: OnceLock<String> = OnceLock::new();
 
 /// Opens the file of the access log again.
 pub(crate) fn reopen() {
@@ -37,6 +39,7 @@ pub(crate) fn max_write(has_siblings: bool) -> usize {
 pub(crate) fn log_to_stderr(level: log::LevelFilter, has_siblings: bool) -> io::Result<()> {
     let queue = LogQueue::default();
     let of_process = if has_siblings { format!("[{}] ", std::process::id()) } else { String::new() };
+    let _ = OF_PROCESS.set(of_process.clone());
     let plain = move |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
         writeln!(out, "{:5} {of_process}{}", record.level(), record.args())
     };

@@ -114,7 +114,7 @@ use crate::signals::{SLACK, SignalGuard};
 #[cfg(feature = "http2")]
 use http2_flags::Http2Flags;
 use log_queue::LogQueue;
-use logs::{ACCESS_LOG, FlushedLog, LOG, log_to_stderr, max_write, reopen};
+use logs::{ACCESS_LOG, FlushedLog, LOG, OF_PROCESS, log_to_stderr, max_write, reopen};
 use metrics::MetricsListener;
 #[cfg(not(feature = "http2"))]
 use no_http2_flags::Http2Flags;
@@ -379,7 +379,8 @@ fn fail(status: u8, why: impl Display) -> Status {
     match LOG.get() {
         // Behind the lines that were logged before.
         Some(log) => {
-            log.push(format!("error: {why}\n").as_bytes());
+            let of_process = OF_PROCESS.get().map_or("", String::as_str);
+            log.push(format!("error: {of_process}{why}\n").as_bytes());
             log.flush();
         }
         None => eprintln!("error: {why}"),

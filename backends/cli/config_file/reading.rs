@@ -102,6 +102,10 @@ fn no_key(trial: &Command, key: &str) -> String {
     if flag.is_some_and(|flag| NO_KEYS.contains(&flag.get_id().as_str())) {
         return "not a key, but a flag of the command line".to_owned();
     }
+    let has_alias = |flag: &&Arg| flag.get_all_aliases().is_some_and(|aliases| aliases.contains(&key));
+    if let Some(flag) = trial.get_arguments().find(has_alias).and_then(Arg::get_long) {
+        return format!("unknown key; did you mean {flag}?");
+    }
     let error = trial.clone().try_get_matches_from(["program".to_owned(), format!("--{key}")]).err();
     let similar = match error.as_ref().and_then(|error| error.get(ContextKind::SuggestedArg)) {
         Some(ContextValue::String(similar)) => similar.strip_prefix("--"),
@@ -160,7 +164,7 @@ fn try_value(trial: &Command, flag: &Arg, value: &str) -> Result<(), String> {
     let given = format!("--{}={value}", flag.get_long().unwrap_or_default());
     match trial.clone().try_get_matches_from(["program".to_owned(), given]) {
         Err(error) if matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) => {
-            let line = one_line(&error.to_string());
+            let line = one_line(&error);
             Err(match error.get(ContextKind::InvalidArg) {
                 Some(ContextValue::String(flag)) => line.replacen(&format!(" for '{flag}'"), "", 1),
                 _ => line,

@@ -81,7 +81,7 @@ fn parse<P: CommandFactory + FromArgMatches>(text: &str, flags: &[&str]) -> Resu
     let flags = flags.iter().map(|flag| flag.replace('%', path).into());
     let args: Vec<OsString> = std::iter::once("program".into()).chain(flags).collect();
     let command = with_file(P::command(), &args).map_err(|error| error.replace(path, "FILE"))?;
-    let given = command.try_get_matches_from(args).map_err(|error| one_line(&error.to_string()))?;
+    let given = command.try_get_matches_from(args).map_err(|error| one_line(&error))?;
     let program = P::from_arg_matches(&given).map_err(|error| error.to_string())?;
     Ok((program, given))
 }
