@@ -2,10 +2,11 @@
 //! flags for Python.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::{Arg, Parser};
+use gearshift::Backend;
 use gearshift::cli::{Settings, is_supervised};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -42,6 +43,7 @@ pub(crate) struct Program {
 
     /// Prefix of all paths, where a proxy has cut it off: SCRIPT_NAME of WSGI, root_path of ASGI
     #[arg(long, value_name = "PATH", env = "GEARSHIFT_ROOT_PATH", default_value = "")]
+    #[arg(value_parser = root_path)]
     root_path: String,
 
     /// Lifespan protocol of ASGI: auto, on or off. With auto, an application that raises an exception has none
@@ -96,7 +98,7 @@ impl Program {
     pub(crate) fn options(&self) -> Options {
         let (pool_capacity, cancels) = policies(&self.settings.config());
         Options {
-            root_path: self.root_path.trim_end_matches('/').to_owned(),
+            root_path: self.root_path.clone(),
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
             pool_capacity,
             has_one_thread: self.settings.config().threads == Some(1),
@@ -104,6 +106,18 @@ impl Program {
             cancels,
             websocket: self.websocket.clone(),
             grace: self.settings.config().graceful_timeout,
+        }
+    }
+
+    /// Warns of flags that have no effect on this backend.
+    pub(crate) fn warn(&self, backend: Backend) {
+        if backend.threads_block()
+            && self.settings.config().handler_timeout != Duration::MAX
+            && !is_supervised()
+        {
+            log::warn!(
+                "--timeout has no effect on {backend}: a thread that runs Python cannot be interrupted"
+            );
         }
     }
 
@@ -125,7 +139,8 @@ fn known_name(flag: Arg) -> Arg {
              ignore). In each case receive() returns http.disconnect, and send() raises OSError",
         ),
         "timeout" => flag.default_value("never").help(
-            "Timeout for an ASGI application that waits to begin its response on an event loop; then 503",
+            "Timeout for an application that has not begun its response on an event loop; then 503. A thread that \
+             runs a WSGI application is not interrupted. The backends threadpool and sequential have no such timeout",
         ),
         "max_requests" => flag.long("max-requests-per-connection"),
         "graceful_timeout" => flag.alias("timeout-graceful-shutdown"),
@@ -133,73 +148,53 @@ fn known_name(flag: Arg) -> Arg {
         "tls_cert" => flag.aliases(["certfile", "ssl-certfile"]),
         "tls_key" => flag.aliases(["keyfile", "ssl-keyfile"]),
         "access_log" => flag.alias("access-logfile"),
+        "lifespan" => flag.alias("asgi-lifespan"),
+        "event_loop" => flag.alias("asgi-loop"),
+        "forwarded_allow_ips" => {
+            flag.env(first_set(["GEARSHIFT_FORWARDED_ALLOW_IPS", "FORWARDED_ALLOW_IPS"])).help(
+                "Proxies whose fields that tell the client are believed: addresses, networks, unix or *, separated by \
+                 commas; also FORWARDED_ALLOW_IPS [default: none]",
+            )
+        }
+        "forwarded_field" => flag.help(
+            "Fields of these proxies: x-forwarded for X-Forwarded-For and -Proto, or forwarded for Forwarded. They set \
+             the client and the scheme; the host stays that of the field Host [default: x-forwarded]",
+        ),
+        "check_config" => flag.help(
+            "Check the settings and the files that they name, and exit without listening and without importing the \
+             application",
+        ),
         _ => flag,
     }
 }
 
+/// The first of two environment variables that is set, or the first one.
+fn first_set([first, second]: [&'static str; 2]) -> &'static str {
+    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    if is_set(second) && !is_set(first) { second } else { first }
+}
+
 /// The flag for the number of processes, which are the workers of gunicorn and uvicorn.
 fn processes(flag: Arg) -> Arg {
-    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let variable = match is_set("WEB_CONCURRENCY") && !is_set("GEARSHIFT_PROCESSES") {
-        true => "WEB_CONCURRENCY",
-        false => "GEARSHIFT_PROCESSES",
-    };
+    let variable = first_set(["GEARSHIFT_PROCESSES", "WEB_CONCURRENCY"]);
     flag.visible_alias("workers").short('w').env(variable).default_value_if("reload", "true", "1").help(
         "Number of processes that serve, up to 256; this one only starts and watches them. Also WEB_CONCURRENCY \
          [default: this process serves]",
     )
 }
 
-/// The arguments, with the flags of gunicorn and uvicorn that have another form here.
-pub(crate) fn translated(args: Vec<OsString>) -> Vec<OsString> {
-    let mut translated = Vec::with_capacity(args.len());
-    let (mut host, mut port) = (None, None);
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        let (name, value) = match arg.to_str().and_then(|text| text.split_once('=')) {
-            Some((name, value)) => (name.to_owned(), Some(OsString::from(value))),
-            None => (arg.to_string_lossy().into_owned(), None),
-        };
-        let mut value = || value.clone().or_else(|| args.next()).unwrap_or_default();
-        match name.as_str() {
-            "--host" => host = Some(value()),
-            "--port" => port = Some(value()),
-            "--uds" => translated.extend(["--bind".into(), joined("unix:", &value())]),
-            "--fd" => translated.extend(["--bind".into(), joined("fd://", &value())]),
-            "--log-level" => translated.extend(["--log-level".into(), level(value())]),
-            "--" => {
-                translated.push(arg);
-                translated.extend(args);
-                break;
-            }
-            _ => translated.push(arg),
-        }
-    }
-    if host.is_some() || port.is_some() {
-        let mut address = host.unwrap_or_else(|| "127.0.0.1".into());
-        if address.to_string_lossy().contains(':') && !address.to_string_lossy().starts_with('[') {
-            address = joined("[", &address);
-            address.push("]");
-        }
-        address.push(":");
-        address.push(port.unwrap_or_else(|| "8000".into()));
-        let at = translated.len().min(1);
-        translated.splice(at..at, ["--bind".into(), address]);
-    }
-    translated
-}
-
-fn joined(prefix: &str, value: &OsStr) -> OsString {
-    let mut joined = OsString::from(prefix);
-    joined.push(value);
-    joined
-}
-
-/// The level of the log for the words of gunicorn and uvicorn.
-fn level(word: OsString) -> OsString {
-    match word.to_str() {
-        Some("warning") => "warn".into(),
-        Some("critical") => "error".into(),
-        _ => word,
+/// Reads a prefix of paths. A slash at its end is cut off.
+fn root_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    if text.contains("://") {
+        Err("has a scheme; write only the path, such as /api".to_owned())
+    } else if !text.is_empty() && (!text.starts_with('/') || path.starts_with("//")) {
+        Err(format!("does not begin with one slash; write /{}", path.trim_start_matches('/')))
+    } else if path.contains(['?', '#']) {
+        Err("has a query or a fragment; write only the path, such as /api".to_owned())
+    } else if path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        Err("has a space or a control character".to_owned())
+    } else {
+        Ok(path.to_owned())
     }
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `command.rs` | the command line: the flags of `gearshift::cli`, and those of Python |
 //! | `websocket_flags.rs` | the flags of WebSockets |
+//! | `foreign_flags.rs` | the flags of gunicorn and uvicorn that have another form here, or none |
 //! | `process.rs` | the threads of a process, its start and its stop |
 //! | `attach.rs` | the Python state of a thread |
 //! | `fields.rs` | header fields and paths as Python values, and back |
@@ -21,6 +22,7 @@ mod channel;
 mod command;
 mod errors;
 mod fields;
+mod foreign_flags;
 mod process;
 mod wakes;
 mod websocket_flags;
@@ -38,7 +40,7 @@ mod _gearshift {
     #[pymodule_export]
     use crate::asgi::websocket::WebSocketExchange;
     #[pymodule_export]
-    use crate::errors::{ClientDisconnected, RequestBodyError};
+    use crate::errors::{ClientDisconnected, RequestBodyError, log_error, log_exit, log_info};
     #[pymodule_export]
     use crate::process::{Reply, run};
     #[pymodule_export]
