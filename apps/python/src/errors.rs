@@ -40,6 +40,33 @@ pub(crate) fn log_exception(py: Python<'_>, what: &str, error: &PyErr) {
     log::error!("{what}:\n{}", traceback(py, error).trim_end());
 }
 
+/// Logs that the application asks for the end of the process, by `SystemExit` or `KeyboardInterrupt`. `what` says what
+/// has raised it.
+#[pyfunction]
+pub(crate) fn log_exit(py: Python<'_>, what: &str, error: Bound<'_, PyAny>) {
+    let place = || -> PyResult<String> {
+        let frames =
+            py.import("traceback")?.call_method1("extract_tb", (error.getattr("__traceback__")?,))?;
+        let last = frames.get_item(frames.len()?.saturating_sub(1))?;
+        Ok(format!(" at {}:{}", last.getattr("filename")?, last.getattr("lineno")?))
+    };
+    let shown = error.repr().map_or_else(|_| "an exception".to_owned(), |shown| shown.to_string());
+    let place = place().unwrap_or_default();
+    log::warn!("{what}: the application asks for the end of the process with {shown}{place}");
+}
+
+/// Logs an error of the Python side.
+#[pyfunction]
+pub(crate) fn log_error(text: &str) {
+    log::error!("{}", text.trim_end());
+}
+
+/// Logs a message of the Python side.
+#[pyfunction]
+pub(crate) fn log_info(text: &str) {
+    log::info!("{text}");
+}
+
 /// The traceback of an exception, as Python prints it.
 fn traceback(py: Python<'_>, error: &PyErr) -> String {
     let format = || -> PyResult<String> {

@@ -24,11 +24,14 @@ use pyo3::types::{PyCFunction, PyList};
 use crate::asgi::Asgi;
 use crate::attach::KeepAttached;
 use crate::command::Program;
+use crate::foreign_flags::translated;
 use crate::websocket_flags::WebSocketFlags;
 use crate::wsgi::Wsgi;
 
 /// The exit status if the server panics or the system refuses a thread.
 const FAILED: u8 = 1;
+/// The exit status for an invalid command line.
+const USAGE: u8 = 2;
 /// The longest and the shortest time for the main thread and for Python to end after the server. Between the two it is
 /// what is left of the time for the stop.
 const MAX_EXIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,7 +131,9 @@ impl Process {
     }
 
     /// Ends the process, because the application has raised `SystemExit` or `KeyboardInterrupt`.
-    pub(crate) fn exit(&self, py: Python<'_>, error: &PyErr) {
+    /// `what` is the request, or what else has raised it, for the log.
+    pub(crate) fn exit(&self, py: Python<'_>, error: &PyErr, what: &str) {
+        crate::errors::log_exit(py, what, error.value(py).clone().into_any());
         if let Err(error) = self.python.bind(py).call_method1("exit", (error.value(py),)) {
             crate::errors::log_exception(py, "the process could not be ended", &error);
         }
@@ -183,7 +188,14 @@ impl Reply {
 /// the Python side. Returns the exit status.
 #[pyfunction]
 pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> PyResult<u8> {
-    let program = match py.detach(|| cli::parse_from::<Program>(crate::command::translated(args))) {
+    let args = match translated(args) {
+        Ok(args) => args,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return Ok(USAGE);
+        }
+    };
+    let program = match py.detach(|| cli::parse_from::<Program>(args)) {
         Ok(program) => program,
         Err(status) => return Ok(status.code()),
     };
@@ -239,6 +251,7 @@ fn drop_attached(value: Py<PyAny>) {
 fn serve(program: &Program, app: App) -> Status {
     let backend = program.settings.backend();
     cli::serve_with(&program.settings, app, |config: &mut Config| {
+        backend.iter().for_each(|backend| program.warn(*backend));
         // More event loops would wait for the same interpreter. One backend takes the number from elsewhere.
         let mut one = config.clone();
         one.workers.get_or_insert(1);
@@ -276,10 +289,12 @@ async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handle
     Python::attach(|py| {
         let started = started.bind(py);
         let app = started.getattr("app")?.unbind();
-        let handler: Box<dyn Handler> = match started.getattr("interface")?.extract::<&str>()? {
+        let interface: String = started.getattr("interface")?.extract()?;
+        let handler: Box<dyn Handler> = match interface.as_str() {
             "wsgi" => Box::new(Wsgi::new(py, app, runtime, process)?),
             _ => Box::new(Asgi::new(py, started, runtime, process)?),
         };
+        log::info!("the application has started ({})", interface.to_uppercase());
         Ok(handler)
     })
     .map_err(|error: PyErr| error.to_string().into())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import traceback
 from typing import Any
+
+from gearshift._gearshift import log_error
 
 
 class StartError(Exception):
@@ -38,7 +39,7 @@ class Lifespan:
         self.state = None
         if kind == "failed":
             await asyncio.wait([self.task])
-            raise StartError(f"the application has failed to start{': ' + text if text else ''}")
+            raise StartError(self._reason(text, "startup"))
         # The application does not know the protocol.
         self.task = None
 
@@ -49,7 +50,7 @@ class Lifespan:
         if not self.task.done():
             kind, text = await self._ask("lifespan.shutdown")
             if kind == "failed":
-                print(f"error: the application has failed to stop{': ' + text if text else ''}", file=sys.stderr)
+                log_error(f"the application did not stop: {self._reason(text, 'shutdown')}")
             if not self.task.done():
                 await asyncio.wait([self.task])
 
@@ -57,6 +58,13 @@ class Lifespan:
         """Keeps asyncio from logging the exception of a start that has ended."""
         if self.task is not None and self.task.done() and not self.task.cancelled():
             self.task.exception()
+
+    def _reason(self, text: str, phase: str) -> str:
+        """Why the application has failed, in one line. A longer text, such as a traceback, is logged before."""
+        lines = text.strip().splitlines()
+        if len(lines) > 1:
+            log_error(f"the application has sent lifespan.{phase}.failed:\n{text}")
+        return lines[-1] if lines else f"it has sent lifespan.{phase}.failed without a message"
 
     async def _ask(self, kind: str) -> tuple[str, str]:
         self._reply = asyncio.get_running_loop().create_future()
@@ -79,7 +87,7 @@ class Lifespan:
             # Without an answer to the start, the application does not know the protocol.
             is_fault = self._has_started or self._mode == "on"
             if is_fault:
-                traceback.print_exc()
+                log_error(f"an exception in the lifespan of the application:\n{traceback.format_exc()}")
             self._answer("failed" if is_fault else "unsupported", f"{type(error).__name__}: {error}")
         else:
             # It has returned without an answer.

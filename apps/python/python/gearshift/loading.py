@@ -6,7 +6,10 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from typing import Any
+
+from gearshift._gearshift import log_error
 
 # The names that an application has in its module if the command line gives none.
 DEFAULT_NAMES = ("app", "application")
@@ -30,6 +33,8 @@ def load(target: str, *, is_factory: bool, app_dir: str | None, chdir: str | Non
     module_name, _, name = target.partition(":")
     if not module_name:
         raise LoadError(f"{target!r} is not MODULE:NAME")
+    if module_name.endswith(".py") or "/" in module_name:
+        raise LoadError(f"{module_name!r} is the name of a file, not of a module; write {_meant(module_name, name)}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -41,10 +46,22 @@ def load(target: str, *, is_factory: bool, app_dir: str | None, chdir: str | Non
     if is_factory:
         if not callable(app):
             raise LoadError(f"{target!r} is no function, but --factory is set")
-        app = app()
+        if not _takes(app, 0):
+            raise LoadError(f"{target!r} cannot be called without arguments; without --factory it is the application")
+        try:
+            app = app()
+        except Exception as error:
+            log_error(f"the factory {target!r} has raised an exception:\n{traceback.format_exc()}")
+            raise LoadError(f"the factory {target!r} has raised {type(error).__name__}: {error}") from None
     if not callable(app):
         raise LoadError(f"{target!r} is not callable")
     return app
+
+
+def _meant(file: str, name: str) -> str:
+    """What to write instead of the name of a file."""
+    folder, module = os.path.split(file.removesuffix(".py"))
+    return f"{f'--app-dir {folder} ' if folder else ''}{module}:{name or DEFAULT_NAMES[0]}"
 
 
 def _find(module: Any, name: str) -> Any:
@@ -53,6 +70,8 @@ def _find(module: Any, name: str) -> Any:
         if not found:
             raise LoadError(f"the module {module.__name__!r} has neither app nor application; name it: MODULE:NAME")
         return found[0]
+    if "(" in name:
+        raise LoadError(f"{name!r} is a call; write --factory {module.__name__}:{name.partition('(')[0]}")
     value = module
     for part in name.split("."):
         try:
@@ -60,6 +79,43 @@ def _find(module: Any, name: str) -> Any:
         except AttributeError:
             raise LoadError(f"the module {module.__name__!r} has no {name!r}") from None
     return value
+
+
+def chosen_interface(app: Any, interface: str, lifespan: str) -> str:
+    """The interface `wsgi` or `asgi` of an application. `interface` is `auto` or the one that is asked for.
+
+    Raises LoadError if the application cannot have it, or if `lifespan` is `on` without ASGI.
+    """
+    if interface == "auto" and _is_factory(app):
+        raise LoadError("a function without required arguments is no application; if it returns one, add --factory")
+    chosen = interface_of(app) if interface == "auto" else interface
+    if not _takes(app, 3 if chosen == "asgi" else 2):
+        if interface == "auto":
+            raise LoadError("it takes neither the 2 arguments of WSGI nor the 3 of ASGI; see --factory for a function")
+        hint = "leave --interface out" if interface_of(app) != interface else "is it a factory? Then add --factory"
+        raise LoadError(f"it does not take the {3 if chosen == 'asgi' else 2} arguments of {chosen.upper()}; {hint}")
+    if chosen == "wsgi" and lifespan == "on":
+        raise LoadError("--lifespan on needs ASGI, and the application is WSGI; leave the flag out")
+    return chosen
+
+
+def _is_factory(app: Any) -> bool:
+    """Whether the application is a function all of whose arguments have defaults."""
+    if not inspect.isfunction(app):
+        return False
+    parameters = inspect.signature(app, follow_wrapped=False).parameters.values()
+    return all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _takes(function: Any, number: int) -> bool:
+    """Whether a function can be called with this number of arguments, or does not tell."""
+    try:
+        inspect.signature(function, follow_wrapped=False).bind(*[None] * number)
+    except TypeError:
+        return False
+    except ValueError:
+        pass
+    return True
 
 
 def interface_of(app: Any) -> str:

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from gearshift import fork, loading, reload
+from gearshift._gearshift import log_error
 from gearshift.asgi import EventLoop
 from gearshift.lifespan import StartError
 from gearshift.signals import Signals
@@ -193,7 +194,7 @@ class Process:
         except StartError as error:
             reply.failed(str(error))
         except BaseException as error:
-            traceback.print_exc()
+            log_error(f"the application could not be imported:\n{traceback.format_exc()}")
             reply.failed(f"the application could not be imported: {type(error).__name__}: {error}")
         else:
             if started.event_loop is not None and not on_threads:
@@ -210,9 +211,7 @@ class Process:
             chdir=options["chdir"],
         )
         self._signals.share()
-        interface = options["interface"]
-        if interface == "auto":
-            interface = loading.interface_of(app)
+        interface = loading.chosen_interface(app, options["interface"], options["lifespan"])
         if interface == "wsgi":
             return Started(app, interface)
         first = self._new_loop(has_crossing=not on_threads)

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from gearshift._gearshift import log_info
+
 # The time between two looks at the files, in seconds.
 INTERVAL = 0.3
 
@@ -24,8 +26,16 @@ def _watch(directories: list[str], seen: dict[str, int]) -> None:
         time.sleep(INTERVAL)
         now = dict(_times(directories))
         if now != seen:
+            log_info(_changes(seen, now))
             seen = now
             os.kill(os.getpid(), signal.SIGHUP)
+
+
+def _changes(seen: dict[str, int], now: dict[str, int]) -> str:
+    """A line of the log that names the files which have changed, or the first of them."""
+    first, *others = sorted(path for path in seen.keys() | now.keys() if seen.get(path) != now.get(path))
+    more = f" and {len(others)} more" if others else ""
+    return f"{os.path.relpath(first)}{more} changed: the process is replaced"
 
 
 def _times(directories: list[str]) -> Iterator[tuple[str, int]]:

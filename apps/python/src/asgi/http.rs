@@ -464,7 +464,8 @@ impl HttpExchange {
     fn failed(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
         let error = PyErr::from_value(error);
         if asks_to_exit(py, &error) {
-            self.shared.process.exit(py, &error);
+            let route = route(self.exchange.lock(py).request.as_ref());
+            self.shared.process.exit(py, &error, &route);
         }
         self.exchange.end(py, Some(&error));
         self.stop_in_place(py)

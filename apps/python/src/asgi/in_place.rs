@@ -135,7 +135,7 @@ impl Run {
         if let Some(Err(error)) = self.event_loop.as_ref().map(|own| own.event_loop.run(py)) {
             if asks_to_exit(py, &error) {
                 // A task that the application has started ends the process, and not this request.
-                return self.shared.process.exit(py, &error);
+                return self.shared.process.exit(py, &error, "a task");
             }
             log_exception(py, "the event loop of a thread has failed", &error);
             self.exchange.end(py, Some(&error));

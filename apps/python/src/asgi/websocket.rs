@@ -325,7 +325,8 @@ impl WebSocketExchange {
     fn failed(&self, py: Python<'_>, error: Bound<'_, PyAny>) {
         let error = PyErr::from_value(error);
         if asks_to_exit(py, &error) {
-            self.shared.process.exit(py, &error);
+            let route = self.socket.lock(py).route.clone();
+            self.shared.process.exit(py, &error, &route);
         }
         self.socket.end(py, Some(&error));
     }

@@ -203,7 +203,7 @@ impl Items {
     /// Logs the exception that ends a streamed response.
     pub(super) fn cut(&self, py: Python<'_>, request: &Request, error: &PyErr) {
         if asks_to_exit(py, error) {
-            return self.shared.process.exit(py, error);
+            return self.shared.process.exit(py, error, &route(request));
         }
         let route = route(request);
         log_exception(py, &format!("an exception in a response of the application, for {route}"), error);
@@ -217,7 +217,7 @@ impl Items {
             && let Err(error) = close.call0()
         {
             match asks_to_exit(py, &error) {
-                true => self.shared.process.exit(py, &error),
+                true => self.shared.process.exit(py, &error, "close() of a response"),
                 false => log_exception(py, "an exception in close() of a response", &error),
             }
         }
@@ -238,7 +238,7 @@ impl Drop for Items {
 /// Logs the exception that an application has left, and returns the response for it.
 pub(super) fn raised(py: Python<'_>, shared: &Shared, request: &Request, error: &PyErr) -> Response {
     if asks_to_exit(py, error) {
-        shared.process.exit(py, error);
+        shared.process.exit(py, error, &route(request));
     } else if error.is_instance_of::<RequestBodyError>(py) {
         // The fault of the client.
         log::info!("{}: {}", route(request), error.value(py));
