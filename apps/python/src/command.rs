@@ -105,6 +105,7 @@ impl Program {
             is_supervised: is_supervised(),
             cancels,
             websocket: self.websocket.clone(),
+            timeout: self.settings.config().handler_timeout,
             grace: self.settings.config().graceful_timeout,
         }
     }

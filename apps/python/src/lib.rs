@@ -7,6 +7,7 @@
 //! | `foreign_flags.rs` | the flags of gunicorn and uvicorn that have another form here, or none |
 //! | `process.rs` | the threads of a process, its start and its stop |
 //! | `attach.rs` | the Python state of a thread |
+//! | `late.rs` | the log line for a request that exceeds `--timeout` |
 //! | `fields.rs` | header fields and paths as Python values, and back |
 //! | `channel.rs` | a response on its way to its connection |
 //! | `wakes.rs` | the wakes of connections whose responses are complete |
@@ -23,6 +24,7 @@ mod command;
 mod errors;
 mod fields;
 mod foreign_flags;
+mod late;
 mod process;
 mod wakes;
 mod websocket_flags;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use gearshift::cli::{self, Status};
-use gearshift::{App, BoxError, Config, Endpoint, Handler, OnDisconnect, Overload, Runtime};
+use gearshift::{App, BoxError, Config, Endpoint, Handler, OnDisconnect, Overload, Request, Runtime};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyList};
 
@@ -25,6 +25,7 @@ use crate::asgi::Asgi;
 use crate::attach::KeepAttached;
 use crate::command::Program;
 use crate::foreign_flags::translated;
+use crate::late::Late;
 use crate::websocket_flags::WebSocketFlags;
 use crate::wsgi::Wsgi;
 
@@ -66,6 +67,8 @@ pub(crate) struct Options {
     pub(crate) cancels: bool,
     /// The settings of WebSockets.
     pub(crate) websocket: WebSocketFlags,
+    /// The time for a request to begin its response, on an event loop.
+    pub(crate) timeout: Duration,
     /// The time for a stop.
     pub(crate) grace: Duration,
 }
@@ -73,6 +76,11 @@ pub(crate) struct Options {
 impl Process {
     pub(crate) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// What logs a request that exceeds the time for it.
+    pub(crate) fn late(&self, request: &Request) -> Late {
+        Late::new(request, self.options.timeout)
     }
 
     /// Tells the Python side the addresses of the listeners, and how to learn that a stop has begun.

@@ -101,13 +101,15 @@ impl Handler for Asgi {
     fn call(&self, request: Request) -> Answer {
         let shared = &self.0;
         // The future is dropped when the client has left. The task of the application learns it, and runs on.
-        let options = OnDisconnect::Cancel.into();
+        let (options, late) = (OnDisconnect::Cancel.into(), || shared.process.late(&request));
         if opens_websocket(&request) {
-            return Answer::Later(Box::pin(websocket::respond(shared.clone(), request)), options);
+            return Answer::Later(Box::pin(late().or(websocket::respond(shared.clone(), request))), options);
         }
         match (&shared.loops, shared.main()) {
             (Some(loops), _) => Answer::Ready(in_place::respond(shared, loops, request)),
-            (None, Some(main)) => Answer::Later(Box::pin(across(shared.clone(), main, request)), options),
+            (None, Some(main)) => {
+                Answer::Later(Box::pin(late().or(across(shared.clone(), main, request))), options)
+            }
             (None, None) => failed(StatusCode::INTERNAL_SERVER_ERROR).into(),
         }
     }

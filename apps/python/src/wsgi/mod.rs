@@ -68,7 +68,9 @@ impl Handler for Wsgi {
     fn call(&self, request: Request) -> Answer {
         match self.0.runtime.threads_block() {
             true => Answer::Ready(in_place::respond(&self.0, request)),
-            false => Answer::later(on_pool::respond(self.0.clone(), request)),
+            false => {
+                Answer::later(self.0.process.late(&request).or(on_pool::respond(self.0.clone(), request)))
+            }
         }
     }
 }
