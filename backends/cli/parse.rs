@@ -204,7 +204,7 @@ mod tests {
             ),
             (
                 &["program", "x", "--one=1", "--two=2", "--threads=3"],
-                "the argument '--one <one>' cannot be used with: --threads <threads>, --two <two>",
+                "the argument '--one <one>' cannot be used with: --two <two>, --threads <threads>",
             ),
         ] {
             let error = command.clone().try_get_matches_from(args).expect_err("an invalid command line");

@@ -73,6 +73,25 @@ fn names_the_flag_that_was_meant() {
         "unexpected argument '--thread' found; a similar argument exists: '--threads'",
     );
     refuses(&mut demo(&["--log-level", "loud"]), 2, "--log-level");
+    let output = demo(&["--max-request", "2"]).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        said,
+        "error: unexpected argument '--max-request' found; a similar argument exists: '--max-requests'\n"
+    );
+    let output = demo(&["--limit-concurrency", "2"]).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "error: unexpected argument '--limit-concurrency' found\n");
+}
+
+#[test]
+fn names_a_flag_as_it_was_given() {
+    refuses(&mut demo(&["-w", "0"]), 2, "invalid value '0' for '-w': not a number of 1 or more");
+    refuses(
+        &mut demo(&["--workers", "0"]),
+        2,
+        "invalid value '0' for '--workers <N>': not a number of 1 or more",
+    );
 }
 
 #[test]

@@ -42,17 +42,21 @@ pub(crate) fn log_exception(py: Python<'_>, what: &str, error: &PyErr) {
 
 /// Logs that the application asks for the end of the process, by `SystemExit` or `KeyboardInterrupt`. `what` says what
 /// has raised it.
-#[pyfunction]
-pub(crate) fn log_exit(py: Python<'_>, what: &str, error: Bound<'_, PyAny>) {
+pub(crate) fn log_exit(py: Python<'_>, what: &str, error: &PyErr) {
     let place = || -> PyResult<String> {
-        let frames =
-            py.import("traceback")?.call_method1("extract_tb", (error.getattr("__traceback__")?,))?;
+        let frames = py.import("traceback")?.call_method1("extract_tb", (error.traceback(py),))?;
         let last = frames.get_item(frames.len()?.saturating_sub(1))?;
         Ok(format!(" at {}:{}", last.getattr("filename")?, last.getattr("lineno")?))
     };
-    let shown = error.repr().map_or_else(|_| "an exception".to_owned(), |shown| shown.to_string());
+    let shown = error.value(py).repr().map_or_else(|_| "an exception".to_owned(), |shown| shown.to_string());
     let place = place().unwrap_or_default();
     log::warn!("{what}: the application asks for the end of the process with {shown}{place}");
+}
+
+/// As `log_exit`, for the Python side.
+#[pyfunction]
+pub(crate) fn log_exit_of(py: Python<'_>, what: &str, error: Bound<'_, PyAny>) {
+    log_exit(py, what, &PyErr::from_value(error));
 }
 
 /// Logs an error of the Python side.

@@ -42,7 +42,7 @@ mod _gearshift {
     #[pymodule_export]
     use crate::asgi::websocket::WebSocketExchange;
     #[pymodule_export]
-    use crate::errors::{ClientDisconnected, RequestBodyError, log_error, log_exit, log_info};
+    use crate::errors::{ClientDisconnected, RequestBodyError, log_error, log_exit_of, log_info};
     #[pymodule_export]
     use crate::process::{Reply, run};
     #[pymodule_export]

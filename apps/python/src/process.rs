@@ -141,7 +141,7 @@ impl Process {
     /// Ends the process, because the application has raised `SystemExit` or `KeyboardInterrupt`.
     /// `what` is the request, or what else has raised it, for the log.
     pub(crate) fn exit(&self, py: Python<'_>, error: &PyErr, what: &str) {
-        crate::errors::log_exit(py, what, error.value(py).clone().into_any());
+        crate::errors::log_exit(py, what, error);
         if let Err(error) = self.python.bind(py).call_method1("exit", (error.value(py),)) {
             crate::errors::log_exception(py, "the process could not be ended", &error);
         }

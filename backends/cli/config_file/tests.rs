@@ -22,7 +22,7 @@ struct Program {
     settings: Settings,
     #[arg(long)]
     database: String,
-    #[arg(long)]
+    #[arg(long, alias = "colour")]
     color: bool,
     #[arg(long, overrides_with = "color")]
     no_color: bool,
@@ -131,6 +131,7 @@ fn errors_name_the_file_the_line_and_the_key() {
     for (line, error) in [
         ("keep_alive = 5", "keep_alive: unknown key; did you mean keep-alive?"),
         ("databse = 'x'", "databse: unknown key; did you mean database?"),
+        ("colour = true", "colour: unknown key; did you mean color?"),
         ("nothing = 5", "nothing: unknown key"),
         ("[server]", "server: unknown key; the file has no sections"),
         ("'' = 5", ": unknown key"),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from gearshift._gearshift import Crossing, log_exit
+from gearshift._gearshift import Crossing, log_exit_of
 from gearshift.lifespan import Lifespan
 
 # The share of the time for a stop in which requests may end. The rest is for the stop of the application.
@@ -75,7 +75,7 @@ class EventLoop:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
-                log_exit("a task", error)
+                log_exit_of("a task", error)
                 exit(error)
 
     def watch_stops(self) -> None:

@@ -1,0 +1,241 @@
+"""The command line and the lines of the log: what they say about mistakes, and about an application that exits."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from signal import SIGTERM
+
+import pytest
+from probe import DEADLINE, Probe
+from serving import EXAMPLES, TESTS, Servers, environment
+
+from .wire import Wire
+
+pytestmark = pytest.mark.gearshift
+
+DOCUMENT = TESTS.parents[2] / "docs" / "python.md"
+VALUES = {
+    "--access-logfile": "-",
+    "--asgi-lifespan": "auto",
+    "--asgi-loop": "asyncio",
+    "--bind": "127.0.0.1:0",
+    "-b": "127.0.0.1:0",
+    "--config": os.devnull,
+    "--fd": "3",
+    "--forwarded-allow-ips": "127.0.0.1",
+    "--host": "127.0.0.1",
+    "--log-level": "warning",
+    "--pythonpath": ".",
+    "--uds": "socket",
+}
+"""The values with which the flags of the document are tried; other flags have the value 5."""
+SWITCHES = {"--access-log", "--no-access-log", "--check-config", "--print-config"}
+PAIRS = ("cert", "key")
+"""The parts of the names of flags that name files."""
+
+
+def run(*arguments: str, cwd: Path = TESTS / "protocol", env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Runs the command to its end. Returns its status and its output."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "gearshift", *arguments],
+        cwd=cwd,
+        env=environment(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DEADLINE,
+    )
+    return ended.returncode, ended.stdout
+
+
+def refusal(*arguments: str, status: int = 2, env: dict[str, str] | None = None) -> str:
+    """The one line with which the command line is refused, without `error: `."""
+    found, output = run(*arguments, env=env)
+    assert (found, output[:7], output.count("\n")) == (status, "error: ", 1), output
+    return output[7:].rstrip()
+
+
+def documented(heading: str) -> list[str]:
+    """The flags in the first column of a table of the document, which follows a line that begins with `heading`."""
+    table = DOCUMENT.read_text().partition(f"\n{heading}")[2].partition("\n| --- | --- |\n")[2].partition("\n\n")[0]
+    names = [name for row in table.splitlines() for name in re.findall(r"`(-[^`]+)`", row.split("|")[1])]
+    assert len(names) > 20, names
+    return names
+
+
+# The command line
+
+
+@pytest.mark.parametrize("flag", documented("These flags of gunicorn"))
+def test_a_flag_of_gunicorn_and_uvicorn_is_accepted(flag: str) -> None:
+    value = [] if flag in SWITCHES else [VALUES.get(flag, "5")]
+    checked = [] if flag == "--check-config" else ["--check-config"]
+    status, output = run("--backend=threadpool", flag, *value, *checked)
+    if any(part in flag for part in PAIRS):
+        assert (status, output) == (2, "error: each --tls-cert needs a --tls-key, in the same order\n")
+    else:
+        assert status == 0 and "error" not in output, output
+
+
+@pytest.mark.parametrize("flag", documented("These do not exist"))
+def test_a_flag_that_does_not_exist_is_refused_with_what_to_use(flag: str) -> None:
+    assert refusal(flag, "5", "apps_messages:app").startswith(f"{flag} does not exist here: ")
+
+
+def test_the_value_of_a_short_flag_may_be_behind_it() -> None:
+    assert refusal("-t30", "apps_messages:app").startswith("-t does not exist here: use --timeout")
+
+
+def test_a_flag_is_suggested_only_if_it_is_near() -> None:
+    assert refusal("--keep_alive=5", "x:app").endswith("a similar argument exists: '--keep-alive'")
+    assert refusal("--spew", "x:app") == "unexpected argument '--spew' found"
+
+
+@pytest.mark.parametrize("flags", [[], ["--access-log"], ["--reload"]])
+def test_a_missing_application_is_named(flags: list[str]) -> None:
+    assert refusal(*flags) == "the following required arguments were not provided: <MODULE:NAME>"
+
+
+@pytest.mark.parametrize("flag", ["-w", "--workers"])
+def test_a_flag_is_named_as_it_was_given(flag: str) -> None:
+    assert refusal(flag, "0", "x:app") == f"invalid value '0' for '{flag}': not between 1 and 256"
+
+
+@pytest.mark.parametrize("path", ["api", "api/", "http://host/api", "//host", "/api?x", "/a b"])
+def test_a_root_path_that_is_no_path_is_refused(path: str) -> None:
+    assert refusal(f"--root-path={path}", "x:app").startswith(f"invalid value '{path}' for '--root-path <PATH>': ")
+
+
+def test_a_kind_of_workers_is_no_backend() -> None:
+    expected = "gthread is a kind of workers of gunicorn: use --backend threadpool"
+    assert refusal("-k", "gthread", "x:app") == expected
+
+
+def test_proxies_are_those_of_the_variable_of_other_servers() -> None:
+    found = refusal("x:app", env={"FORWARDED_ALLOW_IPS": "here"})
+    assert found.startswith("the environment variable FORWARDED_ALLOW_IPS: ")
+    both = {"FORWARDED_ALLOW_IPS": "here", "GEARSHIFT_FORWARDED_ALLOW_IPS": "*"}
+    assert run("--check-config", env=both)[0] == 0
+
+
+def test_the_file_of_settings_of_the_examples_is_valid() -> None:
+    file = EXAMPLES / "gearshift.toml"
+    assert run("--config", str(file), "--check-config") == (0, "")
+
+
+def test_all_settings_of_the_examples_are_keys(tmp_path: Path) -> None:
+    lines = (EXAMPLES / "gearshift.toml").read_text().splitlines()
+    conflicting = ("tls-", "metrics-bind", "processes")
+    keys = [line.removeprefix("#") for line in lines if re.match(r"#?[a-z-]+ = ", line)]
+    file = tmp_path / "all.toml"
+    file.write_text("\n".join(key for key in keys if not key.startswith(conflicting)))
+    status, output = run("--config", str(file), "--backend=mio", "--check-config")
+    assert "unknown key" not in output and status in (0, 3), output
+
+
+def test_a_key_with_the_name_of_an_alias_is_told_the_name_of_the_flag(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("workers = 2\n")
+    assert refusal("--config", str(file), "x:app") == f"{file}:1: workers: unknown key; did you mean processes?"
+
+
+# The application
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["apps_messages.py"], "'apps_messages.py' is the name of a file, not of a module; write apps_messages:app"),
+        (["src/main.py:api"], "'src/main.py' is the name of a file, not of a module; write --app-dir src main:api"),
+        (["apps_messages:create_app()"], "'create_app()' is a call; write --factory apps_messages:create_app"),
+        (
+            ["apps_messages:create_app"],
+            "a function without required arguments is no application; if it returns one, add --factory",
+        ),
+        (
+            ["--factory", "apps_messages:app"],
+            "'apps_messages:app' cannot be called without arguments; without --factory it is the application",
+        ),
+        (
+            ["--lifespan=on", "apps_messages:app"],
+            "--lifespan on needs ASGI, and the application is WSGI; leave the flag out",
+        ),
+        (["--interface=asgi", "apps_messages:app"], "it does not take the 3 arguments of ASGI; leave --interface out"),
+        (["--interface=wsgi", "apps_messages:asgi"], "it does not take the 2 arguments of WSGI; leave --interface out"),
+    ],
+)
+def test_an_application_that_cannot_be_served_is_refused_in_one_line(arguments: list[str], expected: str) -> None:
+    found = refusal("--log-level=warn", "--bind=127.0.0.1:0", *arguments, status=3)
+    assert found == f"the application did not start: {expected}"
+
+
+def test_a_factory_is_called(serve: Servers) -> None:
+    with Wire(serve("apps_messages:create_app", "--factory", interface="wsgi")) as wire:
+        assert wire.exchange("/").body == b"http"
+
+
+def test_a_factory_that_fails_is_not_called_an_import() -> None:
+    status, output = run("--bind=127.0.0.1:0", "--factory", "apps_messages:failing")
+    assert status == 3 and "imported" not in output, output
+    assert "Traceback" in output
+    assert output.endswith("did not start: the factory 'apps_messages:failing' has raised ValueError: no settings\n")
+
+
+def test_the_reason_why_a_lifespan_fails_is_one_line(backend: str) -> None:
+    status, output = run(f"--backend={backend}", "--bind=127.0.0.1:0", "apps_messages:starlette")
+    assert status == 3, output
+    assert output.endswith("\nerror: the application did not start: RuntimeError: no database\n"), output
+    assert output.count("Traceback") == 1
+
+
+def test_lines_of_a_process_that_does_not_start_have_its_number() -> None:
+    status, output = run("--bind=127.0.0.1:0", "--workers=1", "--log-level=warn", "apps_messages:missing")
+    assert status == 3
+    expected = r"error: \[\d+\] the application did not start: the module 'apps_messages' has no 'missing'\n"
+    assert re.match(expected, output), output
+
+
+def test_the_log_says_when_the_application_has_started(serve: Servers) -> None:
+    for app, interface in [("apps_messages:app", "wsgi"), ("apps_messages:asgi", "asgi")]:
+        server = serve(app, interface=interface)
+        server.wait_for_log(f"the application has started ({interface.upper()})")
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_the_log_has_the_request_that_exits(serve: Servers, interface: str) -> None:
+    name = "app" if interface == "wsgi" else "asgi"
+    server = serve(f"apps_messages:{name}", interface=interface, status=7)
+    with Wire(server) as wire:
+        assert wire.exchange("/exits").status == 500
+    assert server.wait() == 7
+    expected = r"GET /exits: the application asks for the end .* with SystemExit\(7\) at \S+apps_messages.py:\d+\n"
+    assert re.search(expected, server.log), server.log
+
+
+def test_the_log_has_the_request_that_takes_too_long(serve: Servers, probe: Probe, backend: str) -> None:
+    server = serve("apps_messages:app", "--timeout=100ms", interface="wsgi")
+    if backend in ("sequential", "threadpool"):
+        server.wait_for_log(f"--timeout has no effect on {backend}")
+        return
+    with Wire(server) as wire:
+        wire.request(f"/waits?{probe.query}")
+        assert wire.response().status == 503
+        server.wait_for_log("GET /waits: no response within 100ms (--timeout)")
+        probe.open("waits")
+
+
+def test_a_reload_names_the_file(serve: Servers, backend: str, tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+    module.write_text("from apps_messages import app\n")
+    path = os.pathsep.join([str(TESTS), str(TESTS / "protocol"), os.environ.get("PYTHONPATH", "")])
+    server = serve("changing:app", "--reload", interface="wsgi", cwd=tmp_path, env={"PYTHONPATH": path})
+    module.write_text("from apps_messages import app  # changed\n")
+    server.wait_for_log("changing.py changed: the process is replaced")
+    server.wait_for_log("the processes are replaced")
+    server.signal(SIGTERM)
+    assert server.wait() == 0
