@@ -1,7 +1,7 @@
 //! The log line for a request that had no response within `--timeout`.
 //!
-//! The server drops the future of such a request and answers with 503. Its own line names no request, because the server
-//! has given the request to the handler.
+//! The server drops the future of such a request and answers with 503. The line of the server names no request, because
+//! the handler has it.
 
 use std::time::{Duration, Instant};
 
