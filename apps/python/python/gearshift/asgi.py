@@ -75,7 +75,7 @@ class EventLoop:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
-                log_exit_of("a task", error)
+                log_exit_of("the asyncio loop", error)
                 exit(error)
 
     def watch_stops(self) -> None:

@@ -44,7 +44,7 @@ class Lifespan:
         self.task = None
 
     async def stop(self) -> None:
-        """Runs the stop. A failure is printed, because the process ends in each case."""
+        """Runs the stop. A failure is logged, because the process ends in each case."""
         if self.task is None:
             return
         if not self.task.done():

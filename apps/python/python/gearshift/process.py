@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from gearshift import fork, loading, reload
-from gearshift._gearshift import log_error
+from gearshift._gearshift import log_error, log_exit_of
 from gearshift.asgi import EventLoop
 from gearshift.lifespan import StartError
 from gearshift.signals import Signals
@@ -85,6 +85,7 @@ class Process:
                     order()
             except (SystemExit, KeyboardInterrupt) as error:
                 # A handler of a signal has raised it.
+                log_exit_of("the main thread", error)
                 self.exit(error)
             except Exception:
                 traceback.print_exc()
