@@ -161,11 +161,28 @@ class _Iterable:
             self._call.ended.set()
 
 
+class NoSignals:
+    """What a server that runs beside the tests does with signals: nothing."""
+
+    arrived: frozenset[int] = frozenset()
+
+    def keep(self, order: Any) -> None:
+        """Leaves the handlers alone."""
+
+    def share(self) -> None:
+        """Leaves the handlers alone."""
+
+    def has_handler(self, number: int) -> bool:
+        """No application has one."""
+        return False
+
+
 class InThread(Process):
     """The main thread of a serving process, run on another thread: it leaves the signals of Python alone."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._signals = NoSignals()
         self.bound = threading.Event()
         self.ready = threading.Event()
         self.addresses: list[Any] = []
@@ -179,15 +196,17 @@ class InThread(Process):
             order()
         return self._status
 
-    def listening(self, addresses: list[tuple[str, int] | str]) -> None:
+    def listening(self, addresses: list[tuple[str, int] | str], _: Any) -> None:
         self.addresses = addresses
         self.bound.set()
 
     def exit(self, error: BaseException) -> None:
         self.exits.append(error)
 
-    def end(self, status: int) -> None:
-        super().end(status)
+    def end(self, status: int, _: float) -> None:
+        self._status = status
+        self._orders.put(None)
+        self._order(self._end_loop)
         # The server thread would end this process after its main thread.
         threading.Event().wait()
 
