@@ -141,7 +141,7 @@ pub(crate) fn hangup(backend: Backend) {
 
     fs::write(&key, "nonsense").expect("the folder can be written");
     program.signal(Signal::HUP);
-    let line = format!("the certificates stay as they are: {key} is not valid");
+    let line = format!("the certificates stay as they are: {key} holds no private key");
     wait_until("the error is logged", || program.log().contains(&line));
     shake_hands(&mut connect(program.addr(), &trusts_new, "localhost")).expect("the certificate before");
     assert_eq!(before.get("/").status, 200, "a connection is dropped");
