@@ -25,7 +25,7 @@ pub(crate) mod start_response;
 
 use std::sync::Arc;
 
-use gearshift::{Answer, Handler, Request, Response, Runtime, StatusCode};
+use gearshift::{Answer, Handler, OnDisconnect, Request, Response, Runtime, StatusCode};
 use pyo3::prelude::*;
 
 use crate::process::Process;
@@ -69,7 +69,11 @@ impl Handler for Wsgi {
         match self.0.runtime.threads_block() {
             true => Answer::Ready(in_place::respond(&self.0, request)),
             false => {
-                Answer::later(self.0.process.late(&request).or(on_pool::respond(self.0.clone(), request)))
+                let late = self.0.process.late(&request);
+                let response = late.or(on_pool::respond(self.0.clone(), request));
+                // The future is dropped when the client has left. A request that has not begun leaves the queue, and
+                // one that has begun runs on.
+                Answer::Later(Box::pin(response), OnDisconnect::Cancel.into())
             }
         }
     }

@@ -112,7 +112,7 @@ def test_requests_beyond_the_queue_are_refused(serve: Servers, probe: Probe, bac
 def test_a_request_whose_client_has_left_is_not_begun(serve: Servers, probe: Probe, backend: str) -> None:
     if backend in BLOCKING:
         pytest.skip("the thread of a connection begins its request")
-    flags = ["--blocking-threads=1", "--on-disconnect=cancel", "--metrics-bind=127.0.0.1:0"]
+    flags = ["--blocking-threads=1", "--metrics-bind=127.0.0.1:0"]
     server = serve("apps_batches:wsgi", *flags, interface="wsgi")
     with ExitStack() as stack:
         first = held(server, probe, stack)
