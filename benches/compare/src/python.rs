@@ -14,7 +14,7 @@
 //!   ([`crate::load::Generators::poll`]).
 //! * For each load, the figure of the best backend is divided by that of granian, uvicorn and the best other server
 //!   of the same round ([`ratios`]).
-//! * Claims are about one application each. They tell which backend is a remedy ([`claims`]).
+//! * Claims are about one application each. They tell which backend is a remedy (`claims.rs`).
 
 pub mod app;
 mod claims;
