@@ -102,7 +102,6 @@ impl Program {
             has_siblings: self.settings.processes().is_some_and(|processes| processes > 1),
             pool_capacity,
             has_one_thread: self.settings.config().threads == Some(1),
-            is_supervised: is_supervised(),
             cancels,
             websocket: self.websocket.clone(),
             timeout: self.settings.config().handler_timeout,

@@ -61,8 +61,6 @@ pub(crate) struct Options {
     pub(crate) pool_capacity: Option<usize>,
     /// Whether the backend `threadpool` has one thread.
     pub(crate) has_one_thread: bool,
-    /// Whether a supervisor has started this process.
-    pub(crate) is_supervised: bool,
     /// Whether the task of a client that has left is cancelled.
     pub(crate) cancels: bool,
     /// The settings of WebSockets.
@@ -113,11 +111,11 @@ impl Process {
         }
     }
 
-    /// Tells the Python side of a stop that a supervisor has requested without a signal.
+    /// Tells the Python side that the server stops.
     fn stopping(&self) {
         Python::try_attach(|py| {
             if let Err(error) = self.python.bind(py).call_method0("stopping") {
-                crate::errors::log_exception(py, "the handler of SIGTERM could not be called", &error);
+                crate::errors::log_exception(py, "the main thread was not told of the stop", &error);
             }
         });
     }
@@ -286,9 +284,9 @@ async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handle
     let watch = async move {
         stopping.await;
         let _ = watched.stopping.set(Instant::now());
-        if watched.options.is_supervised {
-            watched.stopping();
-        }
+        // The GIL may be held for long, and this thread has connections. Without another thread, the signal itself
+        // wakes the main thread.
+        let _ = thread::Builder::new().name("stop".to_owned()).spawn(move || watched.stopping());
     };
     runtime.spawn(watch).detach();
     process.listening(&runtime).map_err(|error| error.to_string())?;

@@ -120,10 +120,11 @@ class Process:
 
     def stopping(self) -> None:
         """The server stops. A supervisor tells it to its processes without a signal."""
-        if self._signals.has_handler(signal.SIGTERM) and signal.SIGTERM not in self._signals.arrived:
+        is_told = not self._options["is_supervised"] or signal.SIGTERM in self._signals.arrived
+        if not is_told and self._signals.has_handler(signal.SIGTERM):
             _thread.interrupt_main(signal.SIGTERM)
-            # The main thread wakes up.
-            self._order(lambda: None)
+        # The main thread wakes up, and calls the handlers of signals that the system has given to another thread.
+        self._order(lambda: None)
 
     def give_up_start(self) -> None:
         """Ends the start of the application, because the server has stopped without it."""
