@@ -1,8 +1,8 @@
 //! The wakes of connections whose responses are complete.
 //!
 //! A wake interrupts the thread that runs Python: the thread of the connection sends one response and sleeps again.
-//! While more requests are at hand, their wakes are collected, so that the responses of many requests are sent at once.
-//! A response waits for at most [`MAX_DELAY`], also if the application blocks: a task of the server sees to that.
+//! While more requests wait for Python, wakes are collected, so that many responses are sent at once. A response waits
+//! for at most [`MAX_DELAY`], also if the application blocks: a task of the server flushes the wakes.
 
 use std::future::poll_fn;
 use std::mem;
@@ -21,15 +21,17 @@ pub(crate) struct Wakes(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// At most one for each request at hand.
+    /// At most one for each connection.
     collected: Vec<Waker>,
+    /// Whether [`Wakes::wake`] collects.
+    collects: bool,
     timer: Timer,
 }
 
 /// The task that limits the delay.
 #[derive(Default)]
 enum Timer {
-    /// It has not begun, or has ended with the server.
+    /// It has not begun, or has ended.
     #[default]
     Gone,
     /// It waits for the first wake.
@@ -39,15 +41,28 @@ enum Timer {
 }
 
 impl Wakes {
-    /// Starts the task that limits the delay.
-    pub(crate) fn start(runtime: &Runtime) -> Arc<Wakes> {
-        let wakes = Arc::new(Wakes::default());
-        runtime.spawn_until_stop(limit_delay(runtime.clone(), Stopped(wakes.clone()))).detach();
-        wakes
+    /// Starts the task that limits the delay. Before, and after the task has ended with the server, nothing is
+    /// collected.
+    pub(crate) fn start(self: &Arc<Self>, runtime: &Runtime) {
+        runtime.spawn_until_stop(limit_delay(runtime.clone(), Stopped(self.clone()))).detach();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Collects all wakes until the next flush.
+    pub(crate) fn collect_all(&self) {
+        self.lock().collects = true;
+    }
+
+    /// Wakes `waker`, at the next flush if wakes are collected.
+    pub(crate) fn wake(&self, waker: Waker) {
+        let collects = self.lock().collects;
+        match collects {
+            true => self.collect(waker),
+            false => waker.wake(),
+        }
     }
 
     /// Wakes `waker` at the next flush, or after [`MAX_DELAY`].
@@ -79,8 +94,14 @@ impl Wakes {
         if has_any { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Wakes all that were collected, and ends [`Wakes::collect_all`].
+    pub(crate) fn flush(&self) {
+        self.lock().collects = false;
+        self.wake_collected();
+    }
+
     /// Wakes all that were collected. Returns whether there were any.
-    pub(crate) fn flush(&self) -> bool {
+    fn wake_collected(&self) -> bool {
         let mut collected = mem::take(&mut self.lock().collected);
         let has_any = !collected.is_empty();
         collected.drain(..).for_each(Waker::wake);
@@ -101,7 +122,7 @@ async fn limit_delay(runtime: Runtime, stopped: Stopped) {
         poll_fn(|cx| wakes.poll_any(cx)).await;
         loop {
             runtime.sleep(MAX_DELAY).await;
-            if !wakes.flush() {
+            if !wakes.wake_collected() {
                 break;
             }
         }

@@ -6,9 +6,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gearshift::Request;
@@ -22,7 +20,7 @@ use crate::asgi::websocket::{self, WebSocket};
 use crate::asgi::{EventLoop, Shared};
 use crate::wakes::Wakes;
 
-/// The number of requests at once for which the wakes of their responses are collected. For fewer it does not pay.
+/// The number of events in a batch from which on the wakes of connections are collected. For fewer it does not pay.
 const MIN_BATCH: usize = 3;
 
 /// What a thread of the server tells the loop. The number of events is limited by the number of connections.
@@ -42,10 +40,8 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     /// Readable while events wait.
     wake: OwnedFd,
-    /// The wakes of complete responses; none for the loop of a blocking backend.
-    wakes: OnceLock<Arc<Wakes>>,
-    /// Whether tasks of several requests are about to make their first step.
-    is_collecting: AtomicBool,
+    /// The wakes of connections. They are collected while tasks of several requests make their first step.
+    wakes: Arc<Wakes>,
 }
 
 #[derive(Default)]
@@ -71,17 +67,9 @@ impl Queue {
         }
     }
 
-    /// Lets the wakes of complete responses be collected.
-    pub(crate) fn collect(&self, wakes: Arc<Wakes>) {
-        let _ = self.wakes.set(wakes);
-    }
-
-    /// Wakes a connection whose response is complete.
-    pub(crate) fn wake(&self, waker: Waker) {
-        match self.wakes.get() {
-            Some(wakes) if self.is_collecting.load(Ordering::Relaxed) => wakes.collect(waker),
-            _ => waker.wake(),
-        }
+    /// The wakes of the connections that have requests on the loop.
+    pub(crate) fn wakes(&self) -> &Arc<Wakes> {
+        &self.wakes
     }
 
     /// Takes all events. `into` is empty, and its memory is used for those that come next. Returns when the first of
@@ -119,8 +107,7 @@ impl Crossing {
     fn new(call_soon: Py<PyAny>, stall_threshold: f64) -> PyResult<Crossing> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags).map_err(|error| PyOSError::new_err(error.to_string()))?;
-        let (state, wakes, is_collecting) = Default::default();
-        let queue = Arc::new(Queue { state, wake, wakes, is_collecting });
+        let queue = Arc::new(Queue { state: Mutex::default(), wake, wakes: Arc::default() });
         let stall_threshold = Duration::try_from_secs_f64(stall_threshold).unwrap_or(Duration::MAX);
         Ok(Crossing { queue, call_soon, batch: Mutex::default(), stall_threshold })
     }
@@ -138,7 +125,7 @@ impl Crossing {
         if let Some(since) = crossing.queue.take(&mut batch) {
             crossing.report_stall(since.elapsed());
         }
-        let is_collecting = batch.len() >= MIN_BATCH && crossing.queue.wakes.get().is_some();
+        let is_collecting = batch.len() >= MIN_BATCH;
         for event in batch.drain(..) {
             // The exchange that a panic has left is answered with 500 when it is dropped.
             if catch_unwind(AssertUnwindSafe(|| handle(py, event))).is_err() {
@@ -148,17 +135,14 @@ impl Crossing {
         if is_collecting {
             // The loop calls this after the first step of each task of the batch.
             crossing.call_soon.bind(py).call1((this.getattr(intern!(py, "flush"))?,))?;
-            crossing.queue.is_collecting.store(true, Ordering::Relaxed);
+            crossing.queue.wakes.collect_all();
         }
         Ok(())
     }
 
     /// Wakes the connections of all complete responses.
     fn flush(&self) {
-        self.queue.is_collecting.store(false, Ordering::Relaxed);
-        if let Some(wakes) = self.queue.wakes.get() {
-            wakes.flush();
-        }
+        self.queue.wakes.flush();
     }
 }
 

@@ -1,7 +1,6 @@
 //! An asyncio loop, with what a request needs of it.
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -19,6 +18,7 @@ pub(crate) struct EventLoop {
     call_later: Py<PyAny>,
     run_forever: Py<PyAny>,
     stop: Py<PyAny>,
+    is_closed: Py<PyAny>,
     /// The state of the lifespan, which each request gets a copy of.
     state: Option<Py<PyDict>>,
     /// The queue to the loop of the main thread; `None` for a loop of a blocking backend.
@@ -41,6 +41,7 @@ impl EventLoop {
             call_later: method("call_later")?,
             run_forever: method("run_forever")?,
             stop: method("stop")?,
+            is_closed: method("is_closed")?,
             state: state.map(Bound::unbind),
             queue: crossing.map(|crossing| crossing.get().queue()),
         })
@@ -53,19 +54,14 @@ impl EventLoop {
         }
     }
 
-    /// Lets the wakes of complete responses be collected. Only for the loop of the main thread.
-    pub(crate) fn collect(&self, wakes: Arc<Wakes>) {
-        if let Some(queue) = &self.queue {
-            queue.collect(wakes);
-        }
+    /// The wakes of the connections that have requests on the loop. `None` for a loop of a blocking backend.
+    pub(crate) fn wakes(&self) -> Option<&Arc<Wakes>> {
+        self.queue.as_ref().map(|queue| queue.wakes())
     }
 
-    /// Wakes a connection whose response is complete.
-    pub(crate) fn wake(&self, waker: Waker) {
-        match &self.queue {
-            Some(queue) => queue.wake(waker),
-            None => waker.wake(),
-        }
+    /// Whether the application has closed the loop.
+    pub(crate) fn is_closed(&self, py: Python<'_>) -> PyResult<bool> {
+        self.is_closed.bind(py).call0()?.is_truthy()
     }
 
     /// Whether requests run on the thread that calls [`EventLoop::run`].

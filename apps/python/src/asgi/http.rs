@@ -113,7 +113,7 @@ impl Exchange {
     }
 
     /// The loop on which the application runs.
-    pub(super) fn event_loop(&self) -> &EventLoop {
+    pub(super) fn event_loop(&self) -> &Arc<EventLoop> {
         &self.event_loop
     }
 
@@ -268,8 +268,10 @@ impl Exchange {
                     return Err(error);
                 }
                 *head.body_mut() = body.into();
-                if let Some(waker) = self.channel.complete(head) {
-                    self.event_loop.wake(waker);
+                match (self.channel.complete(head), self.event_loop.wakes()) {
+                    (Some(waker), Some(wakes)) => wakes.wake(waker),
+                    (Some(waker), None) => waker.wake(),
+                    (None, _) => {}
                 }
             }
             (Phase::Head(head, trailers), Message::Body(body, more)) => {

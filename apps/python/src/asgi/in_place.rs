@@ -14,32 +14,17 @@ use pyo3::prelude::*;
 
 use crate::asgi::event_loop::EventLoop;
 use crate::asgi::http::{Exchange, begin};
-use crate::asgi::{Shared, failed};
+use crate::asgi::{Shared, failed, watched};
 use crate::channel::{Head, Producer, Receiver};
 use crate::errors::{asks_to_exit, log_exception};
 
 /// The asyncio loops of the threads. There are as many as requests have run at the same time.
 pub(crate) struct Loops {
-    idle: Mutex<Vec<OwnLoop>>,
+    idle: Mutex<Vec<Arc<EventLoop>>>,
     /// A Python function that makes a loop and runs the start of the lifespan on it.
     new_event_loop: Py<PyAny>,
     /// Whether the log has told that the application closes loops.
     has_told_close: Once,
-}
-
-/// The asyncio loop of a thread.
-struct OwnLoop {
-    event_loop: Arc<EventLoop>,
-    is_closed: Py<PyAny>,
-}
-
-impl OwnLoop {
-    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<OwnLoop> {
-        Ok(OwnLoop {
-            event_loop: Arc::new(super::watched(event_loop)?),
-            is_closed: event_loop.getattr("loop")?.getattr("is_closed")?.unbind(),
-        })
-    }
 }
 
 impl Loops {
@@ -48,19 +33,19 @@ impl Loops {
     /// # Errors
     /// An exception of Python.
     pub(crate) fn new(started: &Bound<'_, PyAny>) -> PyResult<Loops> {
-        let first = OwnLoop::new(&started.getattr("event_loop")?)?;
+        let first = Arc::new(watched(&started.getattr("event_loop")?)?);
         let new_event_loop = started.getattr("new_event_loop")?.unbind();
         Ok(Loops { idle: Mutex::new(vec![first]), new_event_loop, has_told_close: Once::new() })
     }
 
     /// A loop that no other thread uses.
-    fn take(&self, py: Python<'_>) -> PyResult<OwnLoop> {
+    fn take(&self, py: Python<'_>) -> PyResult<Arc<EventLoop>> {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(event_loop) = idle else {
-                return OwnLoop::new(&self.new_event_loop.bind(py).call0()?);
+                return Ok(Arc::new(watched(&self.new_event_loop.bind(py).call0()?)?));
             };
-            if !event_loop.is_closed.bind(py).call0()?.is_truthy()? {
+            if !event_loop.is_closed(py)? {
                 return Ok(event_loop);
             }
             self.has_told_close.call_once(|| {
@@ -72,7 +57,7 @@ impl Loops {
         }
     }
 
-    fn put_back(&self, event_loop: OwnLoop) {
+    fn put_back(&self, event_loop: Arc<EventLoop>) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(event_loop);
     }
 }
@@ -87,21 +72,16 @@ pub(super) fn respond(shared: &Arc<Shared>, loops: &Loops, request: Request) -> 
                 return failed(StatusCode::INTERNAL_SERVER_ERROR);
             }
         };
-        let exchange =
-            Arc::new(Exchange::new(event_loop.event_loop.clone(), shared.process.options().cancels));
+        let exchange = Arc::new(Exchange::new(event_loop, shared.process.options().cancels));
         begin(py, shared, request, &exchange);
         let receiver = Some(Receiver::new(exchange.clone()));
-        let run =
-            Run { shared: shared.clone(), event_loop: Some(event_loop), exchange, receiver, first: None };
-        run.respond(py)
+        Run { shared: shared.clone(), exchange, receiver, first: None }.respond(py)
     })
 }
 
 /// A request whose application runs, and the body of its response.
 struct Run {
     shared: Arc<Shared>,
-    /// `None` when the request has ended.
-    event_loop: Option<OwnLoop>,
     exchange: Arc<Exchange>,
     /// Dropped when the client has left.
     receiver: Option<Receiver<Exchange>>,
@@ -132,7 +112,7 @@ impl Run {
 
     /// Runs the loop until the application has sent something or has ended.
     fn step(&self, py: Python<'_>) {
-        if let Some(Err(error)) = self.event_loop.as_ref().map(|own| own.event_loop.run(py)) {
+        if let Err(error) = self.exchange.event_loop().run(py) {
             if asks_to_exit(py, &error) {
                 // A task that the application has started ends the process, and not this request.
                 return self.shared.process.exit(py, &error, "a task");
@@ -202,8 +182,8 @@ impl Drop for Run {
                 log_exception(py, "the event loop of a thread has failed", &error);
             }
         });
-        if let (Some(loops), Some(event_loop)) = (&self.shared.loops, self.event_loop.take()) {
-            loops.put_back(event_loop);
+        if let Some(loops) = &self.shared.loops {
+            loops.put_back(self.exchange.event_loop().clone());
         }
     }
 }

@@ -35,14 +35,7 @@ impl Message {
         let kind = kind.cast::<PyString>()?.to_str()?;
         match kind {
             "http.response.start" => {
-                let status = required(message, intern!(py, "status"))?.extract()?;
-                let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
-                let status = status.ok_or_else(|| {
-                    PyValueError::new_err("the status of a response is a number from 200 to 999")
-                })?;
-                let mut response = Response::status_only(status);
-                for_each_field(message, |name, value| add_field(&mut response, name, value))?;
-                Ok(Message::Start(response, flag(message, intern!(py, "trailers"))?))
+                Ok(Message::Start(head(message)?, flag(message, intern!(py, "trailers"))?))
             }
             "http.response.body" => {
                 let body = match message.get_item(intern!(py, "body"))? {
@@ -83,6 +76,17 @@ pub(super) fn check_length(head: &Response, body: &[u8]) -> PyResult<()> {
         Some(Ordering::Greater) => "longer",
     };
     Err(PyRuntimeError::new_err(format!("the body of the response is {relation} than its Content-Length")))
+}
+
+/// The head of a response, of the keys `status` and `headers`.
+pub(super) fn head(message: &Bound<'_, PyDict>) -> PyResult<Response> {
+    let status = required(message, intern!(message.py(), "status"))?.extract()?;
+    let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
+    let status = status
+        .ok_or_else(|| PyValueError::new_err("the status of a response is a number from 200 to 999"))?;
+    let mut response = Response::status_only(status);
+    for_each_field(message, |name, value| add_field(&mut response, name, value))?;
+    Ok(response)
 }
 
 /// A key that a message must have.

@@ -47,7 +47,6 @@ use crate::asgi::in_place::Loops;
 use crate::asgi::scope::{Template, opens_websocket};
 use crate::channel::Receiver;
 use crate::process::Process;
-use crate::wakes::Wakes;
 
 /// The handler of an ASGI application.
 pub(crate) struct Asgi(Arc<Shared>);
@@ -81,7 +80,9 @@ impl Asgi {
             true => (None, Some(Loops::new(started)?)),
             false => {
                 let main = watched(&started.getattr("event_loop")?)?;
-                main.collect(Wakes::start(&runtime));
+                if let Some(wakes) = main.wakes() {
+                    wakes.start(&runtime);
+                }
                 (Some(Arc::new(main)), None)
             }
         };

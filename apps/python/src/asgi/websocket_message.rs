@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
-use crate::asgi::message::{flag, for_each_field, required};
+use crate::asgi::message::{flag, for_each_field, head, required};
 use crate::asgi::socket::Received;
 use crate::fields::{add_field, with_bytes};
 
@@ -67,15 +67,7 @@ impl Message {
                 let reason = reason.map_or(Ok(String::new()), |reason| reason.extract())?;
                 Ok(Message::Close(code, reason))
             }
-            "websocket.http.response.start" => {
-                let status = required(message, intern!(py, "status"))?.extract()?;
-                let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
-                let status =
-                    status.ok_or_else(|| PyValueError::new_err("the status is not that of a response"))?;
-                let mut response = Response::status_only(status);
-                for_each_field(message, |name, value| add_field(&mut response, name, value))?;
-                Ok(Message::Start(response))
-            }
+            "websocket.http.response.start" => Ok(Message::Start(head(message)?)),
             "websocket.http.response.body" => {
                 let body = match message.get_item(intern!(py, "body"))? {
                     Some(body) => with_bytes(&body, "the body of a message", Bytes::copy_from_slice)?,

@@ -29,7 +29,6 @@ use gearshift::{Answer, Handler, OnDisconnect, Request, Response, Runtime, Statu
 use pyo3::prelude::*;
 
 use crate::process::Process;
-use crate::wakes::Wakes;
 use crate::wsgi::environ::Template;
 use crate::wsgi::queue::Queue;
 
@@ -58,8 +57,10 @@ impl Wsgi {
         process: Arc<Process>,
     ) -> PyResult<Wsgi> {
         let template = Template::new(py, &runtime, process.options())?;
-        let wakes = if runtime.threads_block() { Arc::default() } else { Wakes::start(&runtime) };
-        let queue = Queue::new(process.options().pool_capacity, wakes);
+        let queue = Queue::new(process.options().pool_capacity);
+        if !runtime.threads_block() {
+            queue.wakes().start(&runtime);
+        }
         Ok(Wsgi(Arc::new(Shared { app, template, runtime, process, queue })))
     }
 }

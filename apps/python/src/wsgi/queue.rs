@@ -51,8 +51,14 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(capacity: Option<usize>, wakes: Arc<Wakes>) -> Queue {
-        Queue { state: Mutex::default(), progress: Condvar::new(), capacity, wakes }
+    /// `capacity` is the number of requests that may wait or run before others are refused.
+    pub(super) fn new(capacity: Option<usize>) -> Queue {
+        Queue { state: Mutex::default(), progress: Condvar::new(), capacity, wakes: Arc::default() }
+    }
+
+    /// The wakes of the connections whose requests are in the queue.
+    pub(super) fn wakes(&self) -> &Arc<Wakes> {
+        &self.wakes
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -71,7 +77,9 @@ impl Queue {
     /// Hands over a response that is complete.
     pub(super) fn complete(&self, job: &Job, response: Response) {
         let Some(waker) = job.channel().complete(response) else { return };
-        match self.lock().waiting.is_empty() {
+        // Without the lock: a wake may drop a connection, which removes its request from the queue.
+        let is_last = self.lock().waiting.is_empty();
+        match is_last {
             true => waker.wake(),
             false => self.wakes.collect(waker),
         }
@@ -93,12 +101,14 @@ pub(super) struct Worker {
     phase: Phase,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// It is on its way to the GIL.
     Standby,
     /// A standby in the place of one that was cancelled.
     Substitute,
+    /// It runs a request.
     Runs,
+    /// It takes no more requests.
     Ended,
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
 import pytest
@@ -27,6 +29,21 @@ def started(server: Server) -> None:
     """Waits until the application has started."""
     with Wire(server) as wire:
         assert wire.exchange("/").body == b"ok"
+
+
+def handles_during_a_request(server: Server, probe: Probe, number: Signals, thread: int | None = None) -> None:
+    """Sends a signal during a request, to one thread if it is given. The handler runs, and the request is answered."""
+    with Wire(server) as wire:
+        wire.request("/wait")
+        probe.wait("waits")
+        if thread is None:
+            server.signal(number)
+        else:
+            assert ctypes.CDLL(None).tgkill(server.pid, thread, number) == 0
+        server.wait_for_log("finishing the requests in flight")
+        probe.wait("handled")
+        probe.open("respond")
+        assert wire.response().body == b"ok"
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
@@ -67,18 +84,19 @@ def test_a_handler_of_asgi_runs_and_the_server_stops(
     if handler.startswith("request"):
         with Wire(server) as wire:
             assert wire.exchange("/sets").body == b"ok"
-    with Wire(server) as wire:
-        wire.request("/wait")
-        probe.wait("waits")
-        server.signal(number)
-        server.wait_for_log("finishing the requests in flight")
-        probe.wait("handled")
-        probe.open("respond")
-        assert wire.response().body == b"ok"
+    handles_during_a_request(server, probe, number)
     assert server.wait() == 0
     assert "stopping at once" not in server.log
     assert "stopped" in probe.names()
     assert probe.names().count("handled") == 1
+
+
+def test_a_handler_runs_if_another_thread_gets_the_signal(serve: Servers, probe: Probe) -> None:
+    server = serve("apps_signals:wsgi", LONG, interface="wsgi", env=environment(probe, HANDLER="import"))
+    threads = [int(path.name) for path in Path(f"/proc/{server.pid}/task").iterdir()]
+    other = next(thread for thread in threads if thread != server.pid)
+    handles_during_a_request(server, probe, SIGTERM, thread=other)
+    assert server.wait() == 0
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
@@ -91,14 +109,7 @@ def test_a_handler_that_exits_ends_the_process_after_its_requests(
     server = serve(
         "apps_signals:asgi", LONG, env=environment(probe, HANDLER=handler, SIGNAL=number.name), status=5
     )
-    with Wire(server) as wire:
-        wire.request("/wait")
-        probe.wait("waits")
-        server.signal(number)
-        server.wait_for_log("finishing the requests in flight")
-        probe.wait("handled")
-        probe.open("respond")
-        assert wire.response().body == b"ok"
+    handles_during_a_request(server, probe, number)
     assert server.wait() == 5
     assert "stopping at once" not in server.log
     assert "stopped" in probe.names()
