@@ -145,7 +145,7 @@ pub struct Generators {
     pub threads: usize,
     /// Whether a thread polls instead of sleeping while it waits for responses. A sleeping thread has to be woken when
     /// a response arrives. The kernel adds that time to the server: up to 20 µs on a virtual machine. It depends on
-    /// whether responses come one by one or in bursts. A thread that polls needs a core of its own.
+    /// whether responses come one by one or in bursts. A thread that polls holds a whole core.
     pub poll: bool,
 }
 
