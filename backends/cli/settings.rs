@@ -324,6 +324,26 @@ impl Settings {
         self.processes.processes
     }
 
+    /// Sets the number of processes, for a program with a flag that needs a supervisor.
+    ///
+    /// ```
+    /// use clap::Parser;
+    /// use gearshift::cli::{self, Settings};
+    ///
+    /// #[derive(Parser)]
+    /// struct Program {
+    ///     #[command(flatten)]
+    ///     settings: Settings,
+    /// }
+    ///
+    /// let Program { mut settings } = cli::parse_from(["program"]).expect("there are no flags");
+    /// settings.set_processes(1);
+    /// assert_eq!(settings.processes(), Some(1));
+    /// ```
+    pub fn set_processes(&mut self, processes: usize) {
+        self.processes.processes = Some(processes);
+    }
+
     /// All other settings. Those of TLS are not among them, because they read files: see `Settings::tls`. The file of
     /// `--access-log` is not among them either: [`serve`](super::serve) opens it.
     pub fn config(&self) -> Config {

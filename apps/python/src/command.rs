@@ -2,6 +2,7 @@
 //! flags for Python.
 
 use std::env;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::builder::Resettable;
@@ -38,7 +39,7 @@ pub(crate) struct Program {
     app_dir: Option<String>,
 
     /// Directory to change to before the application is imported
-    #[arg(long, value_name = "DIR", env = "GEARSHIFT_CHDIR")]
+    #[arg(long, value_name = "DIR", env = "GEARSHIFT_CHDIR", value_parser = directory)]
     chdir: Option<String>,
 
     /// Prefix of all paths, where a proxy has cut it off: SCRIPT_NAME of WSGI, root_path of ASGI
@@ -65,7 +66,7 @@ pub(crate) struct Program {
     reload: bool,
 
     /// Directory whose files are watched; may be repeated [default: the directory in which modules are found first]
-    #[arg(long, value_name = "DIR", requires = "reload")]
+    #[arg(long, value_name = "DIR", requires = "reload", value_parser = directory)]
     reload_dir: Vec<String>,
 
     #[command(flatten)]
@@ -119,6 +120,15 @@ impl Program {
                 "--timeout has no effect on {backend}: a thread that runs Python cannot be interrupted"
             );
         }
+    }
+
+    /// `--reload` replaces a process, so there is a supervisor. As a flag it sets the number of processes on the
+    /// command line already, and as a key of a file here.
+    pub(crate) fn complete(mut self) -> Program {
+        if self.reload && self.settings.processes().is_none() {
+            self.settings.set_processes(1);
+        }
+        self
     }
 
     /// Whether this process only starts others.
@@ -181,6 +191,14 @@ fn processes(flag: Arg) -> Arg {
         "Number of processes that serve, up to 256; this one only starts and watches them. Also WEB_CONCURRENCY \
          [default: this process serves]",
     )
+}
+
+/// Reads the path of a directory that exists.
+fn directory(text: &str) -> Result<String, String> {
+    match Path::new(text).is_dir() {
+        true => Ok(text.to_owned()),
+        false => Err("is no directory".to_owned()),
+    }
 }
 
 /// Reads a prefix of paths. A slash at its end is cut off.

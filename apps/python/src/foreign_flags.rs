@@ -104,6 +104,7 @@ pub(crate) fn translated(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
         match name.as_str() {
             "--host" => host = Some(value()),
             "--port" => port = Some(value()),
+            "-b" | "--bind" => translated.extend(["--bind".into(), address(value())]),
             "--uds" => translated.extend(["--bind".into(), joined("unix:", &value())]),
             "--fd" => translated.extend(["--bind".into(), joined("fd://", &value())]),
             "--log-level" => translated.extend(["--log-level".into(), level(value())]),
@@ -166,6 +167,14 @@ fn joined(prefix: &str, value: &OsStr) -> OsString {
     let mut joined = OsString::from(prefix);
     joined.push(value);
     joined
+}
+
+/// An address, where `:PORT` is that port of all addresses of IPv4.
+fn address(text: OsString) -> OsString {
+    match text.to_string_lossy().starts_with(':') {
+        true => joined("0.0.0.0", &text),
+        false => text,
+    }
 }
 
 /// The level of the log for the words of gunicorn and uvicorn.

@@ -202,7 +202,7 @@ pub(crate) fn run(py: Python<'_>, args: Vec<OsString>, process: Py<PyAny>) -> Py
         }
     };
     let program = match py.detach(|| cli::parse_from::<Program>(args)) {
-        Ok(program) => program,
+        Ok(program) => program.complete(),
         Err(status) => return Ok(status.code()),
     };
     process.bind(py).call_method1("configure", (program.python_options(py)?,))?;

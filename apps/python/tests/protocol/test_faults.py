@@ -152,3 +152,15 @@ def test_a_reload_watches_the_directory_of_the_application(
     )
     module.write_text("from apps_faults import wsgi as app  # changed\n")
     server.wait_for_log("the processes are replaced")
+
+
+def test_reload_may_be_a_key_of_a_file(serve: Servers, tmp_path: Path) -> None:
+    module, settings = tmp_path / "reloaded.py", tmp_path / "gearshift.toml"
+    module.write_text("from apps_faults import wsgi as app\n")
+    settings.write_text("reload = true\n")
+    path = os.pathsep.join([str(TESTS), str(TESTS / "protocol"), os.environ.get("PYTHONPATH", "")])
+    server = serve(
+        "reloaded:app", f"--config={settings}", interface="wsgi", cwd=tmp_path, env={"PYTHONPATH": path}
+    )
+    module.write_text("from apps_faults import wsgi as app  # changed\n")
+    server.wait_for_log("the processes are replaced")
