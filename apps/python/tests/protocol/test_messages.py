@@ -111,6 +111,16 @@ def test_a_root_path_that_is_no_path_is_refused(path: str) -> None:
     assert refusal(f"--root-path={path}", "x:app").startswith(f"invalid value '{path}' for '--root-path <PATH>': ")
 
 
+@pytest.mark.parametrize("flags", [["--chdir"], ["--reload", "--reload-dir"]])
+def test_a_directory_that_is_not_there_is_refused(flags: list[str]) -> None:
+    assert "is no directory" in refusal(*flags, "missing", "apps_wsgi:app")
+
+
+def test_an_address_may_have_only_a_port(serve: Servers) -> None:
+    server = serve("apps_faults:wsgi", "-b", ":0", interface="wsgi")
+    assert "listening at http://0.0.0.0:" in server.log
+
+
 def test_a_kind_of_workers_is_no_backend() -> None:
     expected = "gthread is a kind of workers of gunicorn: use --backend threadpool"
     assert refusal("-k", "gthread", "x:app") == expected
