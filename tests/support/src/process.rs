@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Child;
+use std::thread;
 use std::time::Duration;
 
 /// A running process, identified by its number.
@@ -21,14 +22,19 @@ impl Process {
         self.stat().starts_with('T')
     }
 
-    /// Whether all its threads wait. A thread that was woken and has not run yet does not.
+    /// Whether all its threads wait, and have done so for 20 ms. A thread that was woken and has not run yet does not.
+    /// A thread that waits for input and output may do something else first: that of async-io pauses for up to 10 ms.
     pub fn is_asleep(self) -> bool {
+        const PAUSE: Duration = Duration::from_millis(20);
+        let before = self.waits();
+        thread::sleep(PAUSE);
         let threads = fs::read_dir(format!("/proc/{}/task", self.0)).expect("the process runs");
-        threads.flatten().all(|thread| {
+        let is_asleep = threads.flatten().all(|thread| {
             // A thread may have ended since.
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
             stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('S'))
-        })
+        });
+        is_asleep && self.waits() == before
     }
 
     /// The CPU time that it has used, in user and in kernel mode.
