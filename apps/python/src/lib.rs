@@ -42,6 +42,8 @@ mod _gearshift {
     #[pymodule_export]
     use crate::asgi::websocket::WebSocketExchange;
     #[pymodule_export]
+    use crate::attach::has_threads;
+    #[pymodule_export]
     use crate::errors::{ClientDisconnected, RequestBodyError, log_error, log_exit_of, log_info};
     #[pymodule_export]
     use crate::process::{Reply, run};

@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyList};
 
 use crate::asgi::Asgi;
-use crate::attach::KeepAttached;
+use crate::attach::{Counted, KeepAttached};
 use crate::command::Program;
 use crate::foreign_flags::translated;
 use crate::late::Late;
@@ -286,7 +286,13 @@ async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handle
         let _ = watched.stopping.set(Instant::now());
         // The GIL may be held for long, and this thread has connections. Without another thread, the signal itself
         // wakes the main thread.
-        let _ = thread::Builder::new().name("stop".to_owned()).spawn(move || watched.stopping());
+        let counted = Counted::new();
+        let stop = move || {
+            watched.stopping();
+            drop(watched);
+            drop(counted);
+        };
+        let _ = thread::Builder::new().name("stop".to_owned()).spawn(stop);
     };
     runtime.spawn(watch).detach();
     process.listening(&runtime).map_err(|error| error.to_string())?;

@@ -52,11 +52,14 @@ class Process:
         # The loop that runs on the main thread, and those of the threads of a blocking backend.
         self._main: EventLoop | None = None
         self._others: list[EventLoop] = []
-        self._lock = threading.Lock()
+        # A handler of a signal may take it on the main thread, which may hold it.
+        self._lock = threading.RLock()
         self._signals = Signals(self._signalled, self._note_exit)
         # Whether a signal ends the start of the application with an exception.
         self._is_starting = False
         self._is_given_up = False
+        # The reply that the server expects for a start that was given up.
+        self._unanswered: Any = None
         self._has_ended = False
         self._status = 1
         self._exit_status: int | None = None
@@ -189,8 +192,8 @@ class Process:
             finally:
                 self._is_starting = False
         except StartGivenUp:
-            # The server stops, and awaits no reply.
-            return
+            # The server may learn of the signal later than Python, and takes a reply that is dropped for a failure.
+            self._unanswered = reply
         except loading.LoadError as error:
             reply.failed(str(error))
         except StartError as error:

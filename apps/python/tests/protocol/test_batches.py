@@ -128,3 +128,15 @@ def open_connections(url: str) -> int:
     """The number of open connections that the server counts."""
     text = httpx.get(url, trust_env=False).text
     return int(re.search(r"^gearshift_connections_open (\d+)", text, re.MULTILINE)[1])
+
+
+def test_a_thread_that_outlives_the_stop_does_not_abort_the_process(
+    serve: Servers, probe: Probe, backend: str
+) -> None:
+    # On an event loop the client has left, so that no request is cut.
+    status = 1 if backend in BLOCKING else 0
+    server = serve("apps_batches:wsgi", "--graceful-timeout=500ms", interface="wsgi", status=status)
+    with ExitStack() as stack:
+        held(server, probe, stack).reset()
+    found, log = server.stop()
+    assert found == status, log
