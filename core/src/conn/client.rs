@@ -214,7 +214,10 @@ impl<'a> Lines<'a> for &'a HeaderMap {
 
 /// The authority of a target that is a whole URL.
 fn authority_of(target: &str) -> Option<&str> {
-    let (_, rest) = target.split_once("://").filter(|_| !target.starts_with('/'))?;
+    if target.starts_with('/') {
+        return None;
+    }
+    let (_, rest) = target.split_once("://")?;
     rest.split(['/', '?']).next()
 }
 

@@ -49,10 +49,10 @@ class EventLoop:
         """Makes the loop and starts the application on it. Raises what Lifespan.start raises."""
         self.loop = new_loop(options["loop"])
         self._stop = self.loop.stop
-        self.crossing = Crossing(self.loop.call_soon, options["stall_threshold"]) if has_crossing else None
+        self.crossing = Crossing(options["stall_threshold"]) if has_crossing else None
         self._lifespan = Lifespan(app, options["lifespan"])
         try:
-            self.loop.run_until_complete(self._lifespan.start())
+            self.loop.run_until_complete(self._start())
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 # The signal was handled in a task, whose exception is no news, or it has stopped the loop.
@@ -65,6 +65,11 @@ class EventLoop:
         self._is_over = False
         if self.crossing is not None:
             self.loop.add_reader(self.crossing.fileno(), self.crossing.drain)
+
+    async def _start(self) -> None:
+        # The loop has set them for this thread.
+        self.asyncgen_hooks = tuple(sys.get_asyncgen_hooks())
+        await self._lifespan.start()
 
     def run(self, exit: Callable[[BaseException], None]) -> None:
         """Runs the loop until `end` is called, also if the application stops it.
@@ -119,7 +124,8 @@ class EventLoop:
     def close(self) -> None:
         """Closes the loop, which does not run any more."""
         # asyncio calls it to return.
-        self.loop.__dict__.pop("stop", None)
+        for name in ("stop", "is_running"):
+            self.loop.__dict__.pop(name, None)
         try:
             # After a forced stop there are tasks.
             self.loop.run_until_complete(_cancel(asyncio.all_tasks(self.loop)))

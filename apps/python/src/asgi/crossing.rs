@@ -4,15 +4,16 @@
 //! thread that runs Python may hold for milliseconds. One write is made for all events that are pushed before asyncio
 //! looks: a batch.
 
+use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gearshift::Request;
 use pyo3::exceptions::PyOSError;
-use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::asgi::http::{Exchange, begin};
@@ -40,7 +41,7 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     /// Readable while events wait.
     wake: OwnedFd,
-    /// The wakes of connections. They are collected while tasks of several requests make their first step.
+    /// The wakes of connections. They are collected while a batch is handled.
     wakes: Arc<Wakes>,
 }
 
@@ -77,7 +78,7 @@ impl Queue {
     fn take(&self, into: &mut Vec<Event>) -> Option<Instant> {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut state.events, into);
+        mem::swap(&mut state.events, into);
         state.signalled.take()
     }
 }
@@ -86,8 +87,6 @@ impl Queue {
 #[pyclass(frozen, module = "gearshift")]
 pub(crate) struct Crossing {
     queue: Arc<Queue>,
-    /// `call_soon` of the loop.
-    call_soon: Py<PyAny>,
     /// The memory of the last batch.
     batch: Mutex<Vec<Event>>,
     /// The time that events may wait before the log says that the loop was blocked.
@@ -95,6 +94,10 @@ pub(crate) struct Crossing {
 }
 
 impl Crossing {
+    fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, Vec<Event>> {
+        self.batch.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn queue(&self) -> Arc<Queue> {
         self.queue.clone()
     }
@@ -104,12 +107,12 @@ impl Crossing {
 impl Crossing {
     /// `stall_threshold` is in seconds; 0 means that nothing is logged.
     #[new]
-    fn new(call_soon: Py<PyAny>, stall_threshold: f64) -> PyResult<Crossing> {
+    fn new(stall_threshold: f64) -> PyResult<Crossing> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags).map_err(|error| PyOSError::new_err(error.to_string()))?;
         let queue = Arc::new(Queue { state: Mutex::default(), wake, wakes: Arc::default() });
         let stall_threshold = Duration::try_from_secs_f64(stall_threshold).unwrap_or(Duration::MAX);
-        Ok(Crossing { queue, call_soon, batch: Mutex::default(), stall_threshold })
+        Ok(Crossing { queue, batch: Mutex::default(), stall_threshold })
     }
 
     /// The descriptor to watch.
@@ -118,31 +121,23 @@ impl Crossing {
     }
 
     /// Handles all events. Called when the descriptor is readable.
-    fn drain(this: &Bound<'_, Crossing>) -> PyResult<()> {
-        let (py, crossing) = (this.py(), this.get());
-        // The loop does not call this while it runs.
-        let Ok(mut batch) = crossing.batch.try_lock() else { return Ok(()) };
-        if let Some(since) = crossing.queue.take(&mut batch) {
-            crossing.report_stall(since.elapsed());
+    fn drain(&self, py: Python<'_>) {
+        // An application that runs the loop inside a step calls this again.
+        let mut batch = mem::take(&mut *self.lock(py));
+        if let Some(since) = self.queue.take(&mut batch) {
+            self.report_stall(since.elapsed());
         }
-        let is_collecting = batch.len() >= MIN_BATCH;
+        if batch.len() >= MIN_BATCH {
+            self.queue.wakes.collect_all();
+        }
         for event in batch.drain(..) {
             // The exchange that a panic has left is answered with 500 when it is dropped.
             if catch_unwind(AssertUnwindSafe(|| handle(py, event))).is_err() {
                 log::error!("a panic while an event was handled");
             }
         }
-        if is_collecting {
-            // The loop calls this after the first step of each task of the batch.
-            crossing.call_soon.bind(py).call1((this.getattr(intern!(py, "flush"))?,))?;
-            crossing.queue.wakes.collect_all();
-        }
-        Ok(())
-    }
-
-    /// Wakes the connections of all complete responses.
-    fn flush(&self) {
         self.queue.wakes.flush();
+        *self.lock(py) = batch;
     }
 }
 

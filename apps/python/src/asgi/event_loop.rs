@@ -1,19 +1,28 @@
 //! An asyncio loop, with what a request needs of it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::asgi::crossing::{Crossing, Event, Queue};
+use crate::asgi::first_step::FirstSteps;
+use crate::asgi::message::required;
 use crate::wakes::Wakes;
 
 /// The turns of a loop that end an asynchronous generator: one makes a task, one runs it, and one is for its callbacks.
 const SETTLING_TURNS: usize = 3;
 
+/// The longest time that a loop of a blocking backend does not run while requests come, because each ends in its first
+/// step. Timers and files of the application wait, and the clock of the loop stands still.
+const MAX_PAUSE: Duration = Duration::from_millis(1);
+
 /// See the [module](self). It has the methods that requests call, so that no request looks them up.
 pub(crate) struct EventLoop {
-    create_task: Py<PyAny>,
+    first_steps: FirstSteps,
     create_future: Py<PyAny>,
     call_later: Py<PyAny>,
     run_forever: Py<PyAny>,
@@ -23,6 +32,10 @@ pub(crate) struct EventLoop {
     state: Option<Py<PyDict>>,
     /// The queue to the loop of the main thread; `None` for a loop of a blocking backend.
     queue: Option<Arc<Queue>>,
+    /// Whether a task has scheduled something in its first step, since the loop ran.
+    has_ready: AtomicBool,
+    /// When the loop ran last.
+    last_run: Mutex<Instant>,
 }
 
 impl EventLoop {
@@ -36,7 +49,7 @@ impl EventLoop {
         let crossing: Option<Bound<'_, Crossing>> = event_loop.getattr("crossing")?.extract()?;
         let state: Option<Bound<'_, PyDict>> = event_loop.getattr("state")?.extract()?;
         Ok(EventLoop {
-            create_task: method("create_task")?,
+            first_steps: FirstSteps::new(event_loop, crossing.is_some())?,
             create_future: method("create_future")?,
             call_later: method("call_later")?,
             run_forever: method("run_forever")?,
@@ -44,6 +57,8 @@ impl EventLoop {
             is_closed: method("is_closed")?,
             state: state.map(Bound::unbind),
             queue: crossing.map(|crossing| crossing.get().queue()),
+            has_ready: AtomicBool::new(false),
+            last_run: Mutex::new(Instant::now()),
         })
     }
 
@@ -74,12 +89,23 @@ impl EventLoop {
         self.state.as_ref().map(|state| state.bind(py).copy()).transpose()
     }
 
-    pub(crate) fn create_task<'py>(
+    /// Makes a task for a coroutine, and its first step. The task has the name of the path in `scope`. Called on the
+    /// thread of the loop.
+    ///
+    /// # Errors
+    /// An exception of Python, such as one that ends the process.
+    pub(crate) fn begin<'py>(
         &self,
         py: Python<'py>,
         coroutine: Bound<'py, PyAny>,
+        scope: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.create_task.bind(py).call1((coroutine,))
+        let name = required(scope, intern!(py, "path"))?;
+        let (task, has_ready) = self.first_steps.begin(py, coroutine, name)?;
+        if has_ready {
+            self.has_ready.store(true, Ordering::Relaxed);
+        }
+        Ok(task)
     }
 
     pub(crate) fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -96,6 +122,22 @@ impl EventLoop {
         self.call_later.bind(py).call1((seconds, function)).map(drop)
     }
 
+    /// Whether the last request has made something ready, which the loop has not run yet.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.has_ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether the loop has not run for long.
+    pub(crate) fn has_paused(&self) -> bool {
+        self.last_run.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > MAX_PAUSE
+    }
+
+    /// Runs what is ready.
+    pub(crate) fn turn(&self, py: Python<'_>) -> PyResult<()> {
+        self.stop(py)?;
+        self.run(py)
+    }
+
     /// Runs what is ready, and what that makes ready, such as the end of an asynchronous generator that was left.
     pub(crate) fn settle(&self, py: Python<'_>) -> PyResult<()> {
         for _ in 0..SETTLING_TURNS {
@@ -107,11 +149,18 @@ impl EventLoop {
 
     /// Runs the loop until [`EventLoop::stop`] is called on it.
     pub(crate) fn run(&self, py: Python<'_>) -> PyResult<()> {
-        self.run_forever.bind(py).call0().map(drop)
+        self.has_ready.store(false, Ordering::Relaxed);
+        FirstSteps::leave(py)?;
+        let ran = self.run_forever.bind(py).call0();
+        *self.last_run.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        ran.map(drop)
     }
 
-    /// Ends the run at the end of the current iteration.
+    /// Ends the run at the end of the current iteration. In the first step of a task, the loop does not run.
     pub(crate) fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        self.stop.bind(py).call0().map(drop)
+        match self.first_steps.is_in_step() {
+            true => Ok(()),
+            false => self.stop.bind(py).call0().map(drop),
+        }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Exchange {
     cancels: bool,
     /// Whether a change of the channel is of interest to the application.
     is_watched: AtomicBool,
+    /// Whether the application has ended.
+    has_ended: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -50,8 +52,6 @@ struct State {
     senders: Vec<Py<PyAny>>,
     /// The task of the application, to cancel it.
     task: Option<Py<PyAny>>,
-    /// Whether the application has ended.
-    has_ended: bool,
     /// Of a request that runs in place.
     in_place: Option<(Runtime, CancelToken)>,
     /// Whether the response has no body, so that the messages with its body are dropped.
@@ -92,13 +92,13 @@ impl Exchange {
             event_loop,
             cancels,
             is_watched: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             state: Mutex::new(State {
                 phase: Phase::Start,
                 body: None,
                 receivers: Vec::new(),
                 senders: Vec::new(),
                 task: None,
-                has_ended: false,
                 in_place: None,
                 drops_body: false,
                 has_left: false,
@@ -118,8 +118,8 @@ impl Exchange {
     }
 
     /// Whether the application has ended.
-    pub(super) fn has_ended(&self, py: Python<'_>) -> bool {
-        self.lock(py).has_ended
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
     }
 
     /// Receives what there is. A body that is not there yet wakes `waker`.
@@ -225,10 +225,10 @@ impl Exchange {
 
     /// Ends the exchange: nothing more is sent. `error` is the exception that the application has left.
     pub(super) fn end(&self, py: Python<'_>, error: Option<&PyErr>) {
-        let mut state = self.lock(py);
-        if std::mem::replace(&mut state.has_ended, true) {
+        if self.has_ended.swap(true, Ordering::AcqRel) {
             return;
         }
+        let mut state = self.lock(py);
         let (phase, task) = (std::mem::replace(&mut state.phase, Phase::Done), state.task.take());
         let (request, has_left) = (state.request.take(), state.has_left || self.channel.is_closed());
         (state.body, state.in_place) = (None, None);
@@ -482,7 +482,7 @@ impl HttpExchange {
         exchange.changed(py);
         let mut state = exchange.lock(py);
         let is_watched = !state.receivers.is_empty() || exchange.cancels && !state.has_left;
-        state.is_checking = is_watched && !state.has_ended;
+        state.is_checking = is_watched && !exchange.has_ended();
         let must_check = state.is_checking;
         drop(state);
         if must_check { HttpExchange::check_later(this) } else { Ok(()) }
@@ -523,7 +523,9 @@ impl HttpExchange {
 /// An exchange whose task is gone, for example after a panic, is answered.
 impl Drop for HttpExchange {
     fn drop(&mut self) {
-        Python::try_attach(|py| self.exchange.end(py, None));
+        if !self.exchange.has_ended() {
+            Python::try_attach(|py| self.exchange.end(py, None));
+        }
     }
 }
 
@@ -546,8 +548,11 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, 
             exchange.lock(py).is_checking = true;
             HttpExchange::check_later(&python)?;
         }
-        let coroutine = shared.run.bind(py).call1((&shared.app, scope, python))?;
-        let task = event_loop.create_task(py, coroutine)?;
+        let coroutine = shared.run.bind(py).call1((&shared.app, &scope, python))?;
+        let task = event_loop.begin(py, coroutine, &scope)?;
+        if exchange.has_ended() {
+            return Ok(());
+        }
         exchange.lock(py).task = Some(task.unbind());
         if exchange.cancels {
             exchange.is_watched.store(true, Ordering::SeqCst);
@@ -558,6 +563,9 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, 
         Ok(())
     };
     if let Err(error) = begun() {
+        if asks_to_exit(py, &error) {
+            shared.process.exit(py, &error, "a request");
+        }
         exchange.end(py, Some(&error));
     }
 }

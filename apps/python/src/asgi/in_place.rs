@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 use pyo3::prelude::*;
 
 use crate::asgi::event_loop::EventLoop;
+use crate::asgi::first_step::FirstSteps;
 use crate::asgi::http::{Exchange, begin};
 use crate::asgi::{Shared, failed, watched};
 use crate::channel::{Head, Producer, Receiver};
@@ -43,6 +44,7 @@ impl Loops {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(event_loop) = idle else {
+                FirstSteps::leave(py)?;
                 return Ok(Arc::new(watched(&self.new_event_loop.bind(py).call0()?)?));
             };
             if !event_loop.is_closed(py)? {
@@ -73,9 +75,13 @@ pub(super) fn respond(shared: &Arc<Shared>, loops: &Loops, request: Request) -> 
             }
         };
         let exchange = Arc::new(Exchange::new(event_loop, shared.process.options().cancels));
-        begin(py, shared, request, &exchange);
         let receiver = Some(Receiver::new(exchange.clone()));
-        Run { shared: shared.clone(), exchange, receiver, first: None }.respond(py)
+        let run = Run { shared: shared.clone(), exchange, receiver, first: None };
+        if run.exchange.event_loop().has_paused() {
+            run.turn(py);
+        }
+        begin(py, shared, request, &run.exchange);
+        run.respond(py)
     })
 }
 
@@ -99,7 +105,7 @@ impl Run {
             }
         };
         let mut response = match head {
-            Head::Whole(response) if self.exchange.has_ended(py) => return response,
+            Head::Whole(response) if self.exchange.has_ended() => return response,
             Head::Whole(mut response) => {
                 self.first = Some(std::mem::take(response.body_mut()));
                 response
@@ -112,7 +118,17 @@ impl Run {
 
     /// Runs the loop until the application has sent something or has ended.
     fn step(&self, py: Python<'_>) {
-        if let Err(error) = self.exchange.event_loop().run(py) {
+        self.check(py, self.exchange.event_loop().run(py));
+    }
+
+    /// Lets other tasks and timers of the loop run.
+    fn turn(&self, py: Python<'_>) {
+        self.check(py, self.exchange.event_loop().turn(py));
+    }
+
+    /// Handles an exception that has ended a run of the loop.
+    fn check(&self, py: Python<'_>, ran: PyResult<()>) {
+        if let Err(error) = ran {
             if asks_to_exit(py, &error) {
                 // A task that the application has started ends the process, and not this request.
                 return self.shared.process.exit(py, &error, "a task");
@@ -124,7 +140,7 @@ impl Run {
 
     /// Runs the loop until the application has ended.
     fn finish(&mut self, py: Python<'_>) {
-        while !self.exchange.has_ended(py) {
+        while !self.exchange.has_ended() {
             self.exchange.changed(py);
             self.step(py);
         }
@@ -175,9 +191,12 @@ impl http_body::Body for Run {
 impl Drop for Run {
     fn drop(&mut self) {
         Python::try_attach(|py| {
-            let is_cut = !self.exchange.has_ended(py);
+            let is_cut = !self.exchange.has_ended();
             drop(self.receiver.take());
             self.finish(py);
+            if self.exchange.event_loop().has_ready() {
+                self.turn(py);
+            }
             if is_cut && let Err(error) = self.exchange.event_loop().settle(py) {
                 log_exception(py, "the event loop of a thread has failed", &error);
             }

@@ -11,6 +11,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `event_loop.rs` | an asyncio loop |
+//! | `first_step.rs` | the first step of a task |
 //! | `crossing.rs` | the queue to the asyncio loop of the main thread |
 //! | `scope.rs` | the dictionary `scope` |
 //! | `http.rs` | an HTTP exchange: `receive` and `send` |
@@ -24,6 +25,7 @@
 mod awaitable;
 pub(crate) mod crossing;
 mod event_loop;
+mod first_step;
 pub(crate) mod http;
 mod in_place;
 mod message;

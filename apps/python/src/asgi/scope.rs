@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Mutex;
 
 use gearshift::{Endpoint, Request, Runtime, Version};
@@ -18,6 +19,10 @@ use crate::process::Options;
 const SPEC_VERSION: &str = "2.5";
 /// The largest number of field names that are kept as Python values. A peer can send any name.
 const MAX_KNOWN_NAMES: usize = 256;
+
+/// The entries that requests of both kinds have.
+const REQUEST_ENTRIES: [&str; 8] =
+    ["extensions", "scheme", "http_version", "path", "raw_path", "query_string", "headers", "client"];
 
 /// Whether a request opens a WebSocket: it offers the upgrade.
 pub(crate) fn opens_websocket(request: &Request) -> bool {
@@ -47,8 +52,9 @@ pub(crate) struct Template {
     websocket: Py<PyDict>,
     http_extensions: Py<PyDict>,
     root_path: String,
-    server: Py<PyAny>,
     known: Mutex<HashMap<Box<str>, Py<PyBytes>>>,
+    /// The address of the last client, which is often that of the next one.
+    last_address: Mutex<Option<(IpAddr, Py<PyString>)>>,
 }
 
 impl Template {
@@ -61,6 +67,11 @@ impl Template {
             asgi.set_item("spec_version", SPEC_VERSION)?;
             entries.set_item("asgi", asgi)?;
             entries.set_item("root_path", &options.root_path)?;
+            entries.set_item("server", server(py, runtime)?)?;
+            // A copy has room for the entries of a request.
+            for name in REQUEST_ENTRIES {
+                entries.set_item(PyString::intern(py, name), py.None())?;
+            }
             Ok(entries)
         };
         let http_extensions = PyDict::new(py);
@@ -71,8 +82,8 @@ impl Template {
             websocket: entries("websocket")?.unbind(),
             root_path: options.root_path.clone(),
             http_extensions: http_extensions.unbind(),
-            server: server(py, runtime)?,
             known: Mutex::default(),
+            last_address: Mutex::default(),
         })
     }
 
@@ -91,12 +102,7 @@ impl Template {
             other => PyString::new(py, other),
         };
         scope.set_item(intern!(py, "method"), method)?;
-        let is_https = request.client().scheme() == "https";
-        scope.set_item(
-            intern!(py, "scheme"),
-            if is_https { intern!(py, "https") } else { intern!(py, "http") },
-        )?;
-        self.complete(py, &scope, request, event_loop)?;
+        self.complete(py, &scope, request, event_loop, [intern!(py, "http"), intern!(py, "https")])?;
         Ok(scope)
     }
 
@@ -111,24 +117,23 @@ impl Template {
         let extensions = PyDict::new(py);
         extensions.set_item("websocket.http.response", PyDict::new(py))?;
         scope.set_item("extensions", extensions)?;
-        let is_https = request.client().scheme() == "https";
-        scope.set_item("scheme", if is_https { "wss" } else { "ws" })?;
         let offered =
             request.headers().get_all("sec-websocket-protocol").collect::<Vec<_>>().join(&b','.clone());
         let offered = String::from_utf8_lossy(&offered);
         let names = offered.split(',').map(str::trim).filter(|name| !name.is_empty());
         scope.set_item("subprotocols", PyList::new(py, names.collect::<Vec<_>>())?)?;
-        self.complete(py, &scope, request, event_loop)?;
+        self.complete(py, &scope, request, event_loop, [intern!(py, "ws"), intern!(py, "wss")])?;
         Ok(scope)
     }
 
-    /// Adds the entries that both kinds have.
+    /// Adds the entries that both kinds have. `schemes` are those without and with TLS.
     fn complete(
         &self,
         py: Python<'_>,
         scope: &Bound<'_, PyDict>,
         request: &Request,
         event_loop: &EventLoop,
+        schemes: [&Bound<'_, PyString>; 2],
     ) -> PyResult<()> {
         let version = match request.version() {
             Version::HTTP_11 => intern!(py, "1.1"),
@@ -145,9 +150,10 @@ impl Template {
         scope.set_item(intern!(py, "query_string"), PyBytes::new(py, query.as_bytes()))?;
         scope.set_item(intern!(py, "headers"), self.fields(py, request)?)?;
         let client = request.client();
-        let client = client.address().map(|address| (address.to_string(), client.port().unwrap_or_default()));
+        scope.set_item(intern!(py, "scheme"), schemes[usize::from(client.scheme() == "https")])?;
+        let port = client.port().unwrap_or_default();
+        let client = client.address().map(|address| (self.address(py, address), port));
         scope.set_item(intern!(py, "client"), client)?;
-        scope.set_item(intern!(py, "server"), &self.server)?;
         if let Some(state) = event_loop.state(py)? {
             scope.set_item(intern!(py, "state"), state)?;
         }
@@ -170,6 +176,19 @@ impl Template {
             fields.append((self.name(py, name), PyBytes::new(py, value)))?;
         }
         Ok(fields)
+    }
+
+    fn address<'py>(&self, py: Python<'py>, address: IpAddr) -> Bound<'py, PyString> {
+        let mut last =
+            self.last_address.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*last {
+            Some((known, text)) if *known == address => text.bind(py).clone(),
+            _ => {
+                let text = PyString::new(py, &address.to_string());
+                *last = Some((address, text.clone().unbind()));
+                text
+            }
+        }
     }
 
     fn name<'py>(&self, py: Python<'py>, name: &str) -> Bound<'py, PyBytes> {

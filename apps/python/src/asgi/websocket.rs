@@ -352,8 +352,8 @@ pub(super) fn begin(
         let scope = shared.template.websocket(py, &request, event_loop)?;
         drop(request);
         let python = Py::new(py, WebSocketExchange { socket: socket.clone(), shared: shared.clone() })?;
-        let coroutine = shared.run.bind(py).call1((&shared.app, scope, python))?;
-        let task = event_loop.create_task(py, coroutine)?;
+        let coroutine = shared.run.bind(py).call1((&shared.app, &scope, python))?;
+        let task = event_loop.begin(py, coroutine, &scope)?;
         let mut state = socket.lock(py);
         if !state.has_ended {
             state.task = Some(task.unbind());
@@ -361,6 +361,9 @@ pub(super) fn begin(
         Ok(())
     };
     if let Err(error) = begun() {
+        if asks_to_exit(py, &error) {
+            shared.process.exit(py, &error, "a WebSocket");
+        }
         socket.end(py, Some(&error));
     }
 }

@@ -1,0 +1,217 @@
+//! The first step of a task, which is made at once.
+//!
+//! A task of asyncio schedules its first step with `call_soon`, for the next turn of the loop. Most requests end in that
+//! step, so the turn is much of what asyncio costs, and on a blocking backend the loop would run for nothing else. So
+//! this call of `call_soon` is caught, and the step is made when the task is there. Python 3.12 calls such tasks eager.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+use pyo3::types::{PyDict, PyTuple};
+
+/// Makes the tasks of a loop.
+pub(super) struct FirstSteps {
+    asyncio: Py<PyAny>,
+    get_task_factory: Py<PyAny>,
+    create_task: Py<PyAny>,
+    /// `asyncio.Task`, and the arguments `loop` and `name`.
+    new_task: Py<PyAny>,
+    named: Py<PyDict>,
+    hook: Py<Hook>,
+    /// The method of the hook that takes the place of `call_soon` until the step has ended.
+    call_soon: Py<PyAny>,
+    /// For a loop that does not run during the step.
+    not_running: Option<NotRunning>,
+}
+
+/// What a loop does when it begins to run.
+struct NotRunning {
+    /// A number that no other loop has.
+    id: u64,
+    /// `asyncio._set_running_loop`, which is for those who write a loop.
+    set_running_loop: Py<PyAny>,
+    /// `sys.set_asyncgen_hooks`, and the hooks of the loop.
+    set_asyncgen_hooks: Py<PyAny>,
+    asyncgen_hooks: Py<PyTuple>,
+}
+
+impl FirstSteps {
+    /// `event_loop` has the attributes of the Python class `gearshift.asgi.EventLoop`.
+    ///
+    /// # Errors
+    /// An exception of Python.
+    pub(super) fn new(event_loop: &Bound<'_, PyAny>, is_running: bool) -> PyResult<FirstSteps> {
+        let (py, asyncio) = (event_loop.py(), event_loop.getattr("loop")?);
+        let hook = Hook {
+            call_soon: asyncio.getattr("call_soon")?.unbind(),
+            is_running: asyncio.getattr("is_running")?.unbind(),
+            phase: AtomicU8::new(IDLE),
+            caught: Mutex::default(),
+        };
+        let hook = Bound::new(py, hook)?;
+        let not_running = || -> PyResult<NotRunning> {
+            asyncio.setattr("is_running", hook.getattr("is_running")?)?;
+            static LAST_ID: AtomicU64 = AtomicU64::new(0);
+            Ok(NotRunning {
+                id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1,
+                set_running_loop: py.import("asyncio")?.getattr("_set_running_loop")?.unbind(),
+                set_asyncgen_hooks: py.import("sys")?.getattr("set_asyncgen_hooks")?.unbind(),
+                asyncgen_hooks: event_loop.getattr("asyncgen_hooks")?.extract()?,
+            })
+        };
+        let named = PyDict::new(py);
+        named.set_item("loop", &asyncio)?;
+        Ok(FirstSteps {
+            get_task_factory: asyncio.getattr("get_task_factory")?.unbind(),
+            new_task: py.import("asyncio")?.getattr("Task")?.unbind(),
+            named: named.unbind(),
+            create_task: asyncio.getattr("create_task")?.unbind(),
+            call_soon: hook.getattr("call_soon")?.unbind(),
+            not_running: (!is_running).then(not_running).transpose()?,
+            hook: hook.unbind(),
+            asyncio: asyncio.unbind(),
+        })
+    }
+
+    /// Makes a task for a coroutine, and its first step. `name` is a string. Returns the task, and whether the step has scheduled anything
+    /// for the next turn of the loop.
+    ///
+    /// # Errors
+    /// An exception of Python, such as one that ends the process.
+    pub(super) fn begin<'py>(
+        &self,
+        py: Python<'py>,
+        coroutine: Bound<'py, PyAny>,
+        name: Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, bool)> {
+        let asyncio = self.asyncio.bind(py);
+        let phase = &self.hook.get().phase;
+        asyncio.setattr(intern!(py, "call_soon"), &self.call_soon)?;
+        phase.store(CATCHES, Ordering::Relaxed);
+        let made = self.make(py, coroutine, name);
+        let has_ready = phase.swap(IDLE, Ordering::Relaxed) == HAS_FORWARDED;
+        asyncio.delattr(intern!(py, "call_soon"))?;
+        Ok((made?, has_ready))
+    }
+
+    fn make<'py>(
+        &self,
+        py: Python<'py>,
+        coroutine: Bound<'py, PyAny>,
+        name: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let hook = self.hook.get();
+        let task = match self.get_task_factory.bind(py).call0()?.is_none() {
+            true => {
+                // Without a name, asyncio would make one.
+                let named = self.named.bind(py);
+                named.set_item(intern!(py, "name"), name)?;
+                self.new_task.bind(py).call((coroutine,), Some(named))?
+            }
+            false => self.create_task.bind(py).call1((coroutine,))?,
+        };
+        hook.phase.store(FORWARDS, Ordering::Relaxed);
+        // A factory of tasks of the application may have made the step, or make it later.
+        let Some((step, context)) = hook.caught(py).take() else { return Ok(task) };
+        if let Some(not_running) = &self.not_running {
+            not_running.enter(py, &self.asyncio)?;
+        }
+        context.bind(py).call_method1(intern!(py, "run"), (step,)).map(|_| task)
+    }
+
+    /// Whether the step of a task is made.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.hook.get().phase.load(Ordering::Relaxed) != IDLE
+    }
+}
+
+thread_local! {
+    /// The loop that Python takes for the running one on this thread, though it does not run. 0 is none.
+    static ENTERED: Cell<u64> = const { Cell::new(0) };
+}
+
+impl NotRunning {
+    /// Makes `asyncio` the running loop of this thread, until [`leave`].
+    fn enter(&self, py: Python<'_>, asyncio: &Py<PyAny>) -> PyResult<()> {
+        if ENTERED.replace(self.id) != self.id {
+            self.set_asyncgen_hooks.bind(py).call1(self.asyncgen_hooks.bind(py))?;
+            self.set_running_loop.bind(py).call1((asyncio,))?;
+        }
+        Ok(())
+    }
+}
+
+impl FirstSteps {
+    /// Lets this thread run a loop. Called before any loop of a blocking backend runs.
+    ///
+    /// # Errors
+    /// An exception of Python.
+    pub(super) fn leave(py: Python<'_>) -> PyResult<()> {
+        if ENTERED.replace(0) == 0 {
+            return Ok(());
+        }
+        py.import("asyncio")?.call_method1("_set_running_loop", (py.None(),)).map(drop)
+    }
+}
+
+/// Methods that take the place of those of a loop.
+#[pyclass(frozen, module = "gearshift")]
+struct Hook {
+    /// The methods of the loop.
+    call_soon: Py<PyAny>,
+    is_running: Py<PyAny>,
+    /// One of the phases below.
+    phase: AtomicU8,
+    /// The first step of a task, and the context for it.
+    caught: Mutex<Option<(Py<PyAny>, Py<PyAny>)>>,
+}
+
+/// No step is made.
+const IDLE: u8 = 0;
+/// The next call is that of the task.
+const CATCHES: u8 = 1;
+/// Calls are those of the application. There was none, or there was one.
+const FORWARDS: u8 = 2;
+const HAS_FORWARDED: u8 = 3;
+
+impl Hook {
+    fn caught<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, Option<(Py<PyAny>, Py<PyAny>)>> {
+        self.caught.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[pymethods]
+impl Hook {
+    /// `call_soon` of a loop.
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon<'py>(
+        &self,
+        py: Python<'py>,
+        callback: Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match (self.phase.load(Ordering::Relaxed), &context) {
+            (CATCHES, Some(context)) if args.is_empty() => {
+                self.phase.store(FORWARDS, Ordering::Relaxed);
+                *self.caught(py) = Some((callback.unbind(), context.clone().unbind()));
+                return Ok(py.None().into_bound(py));
+            }
+            (FORWARDS, _) => self.phase.store(HAS_FORWARDED, Ordering::Relaxed),
+            _ => {}
+        }
+        let all = PyTuple::new(py, [callback])?.into_sequence().concat(args.as_sequence())?.to_tuple()?;
+        let named = PyDict::new(py);
+        named.set_item(intern!(py, "context"), context)?;
+        self.call_soon.bind(py).call(all, Some(&named))
+    }
+
+    /// `is_running` of a loop, which is as good as running while it makes a step.
+    fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.phase.load(Ordering::Relaxed) != IDLE || self.is_running.bind(py).call0()?.is_truthy()?)
+    }
+}
