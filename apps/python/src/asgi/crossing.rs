@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use gearshift::Request;
@@ -120,8 +120,13 @@ impl Crossing {
     /// Handles all events. Called when the descriptor is readable.
     fn drain(this: &Bound<'_, Crossing>) -> PyResult<()> {
         let (py, crossing) = (this.py(), this.get());
-        // The loop does not call this while it runs.
-        let Ok(mut batch) = crossing.batch.try_lock() else { return Ok(()) };
+        let mut batch = match crossing.batch.try_lock() {
+            Ok(batch) => batch,
+            // The descriptor stays readable until it is read.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The loop does not call this while it runs.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
         if let Some(since) = crossing.queue.take(&mut batch) {
             crossing.report_stall(since.elapsed());
         }
