@@ -24,8 +24,8 @@ pub(crate) struct Program {
     #[arg(required_unless_present_any = ["list_backends", "print_config", "check_config"])]
     app: Option<String>,
 
-    /// Interface of the application: auto, wsgi or asgi. `auto` takes an application that is a coroutine function for
-    /// ASGI
+    /// Interface of the application: auto, wsgi or asgi. `auto` takes a coroutine function and a function with 3
+    /// arguments for ASGI, and one with 2 arguments for WSGI. It looks through decorators that set `__wrapped__`
     #[arg(long, value_name = "WORD", env = "GEARSHIFT_INTERFACE", default_value = "auto")]
     #[arg(value_parser = ["auto", "wsgi", "asgi"])]
     interface: String,

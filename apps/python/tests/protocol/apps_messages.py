@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any
 
 from probe import Probe
@@ -39,6 +40,48 @@ async def asgi(scope: dict[str, Any], receive: Callable[[], Any], send: Callable
         sys.exit(7)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"ok"})
+
+
+def _decorated(inner: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return inner(*args, **kwargs)
+
+    return wrapper
+
+
+def _decorated_with_a_trace(inner: Callable[..., Any]) -> Callable[..., Any]:
+    return wraps(inner)(_decorated(inner))
+
+
+class _Object:
+    """An ASGI application whose `__call__` is no coroutine function and has a decorator."""
+
+    @_decorated_with_a_trace
+    def __call__(self, scope: dict[str, Any], receive: Callable[[], Any], send: Callable[..., Any]) -> Any:
+        return asgi(scope, receive, send)
+
+
+class _Slotted:
+    """An ASGI application whose instances have their own `__call__`."""
+
+    __slots__ = ("__call__",)
+
+    def __init__(self) -> None:
+        self.__call__ = asgi
+
+
+@wraps(asgi)
+def adapted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """A WSGI application that says it wraps one of ASGI."""
+    return app(environ, start_response)
+
+
+decorated = _decorated_with_a_trace(asgi)
+decorated_twice = _decorated_with_a_trace(decorated)
+decorated_wsgi = _decorated_with_a_trace(app)
+decorated_without_a_trace = _decorated(asgi)
+decorated_object = _Object()
+slotted = _Slotted()
 
 
 @asynccontextmanager

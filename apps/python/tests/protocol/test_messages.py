@@ -175,6 +175,10 @@ def test_a_key_with_the_name_of_an_alias_is_told_the_name_of_the_flag(tmp_path: 
             ["--lifespan=on", "apps_messages:app"],
             "--lifespan on needs ASGI, and the application is WSGI; leave the flag out",
         ),
+        (
+            ["apps_messages:decorated_without_a_trace"],
+            "its arguments do not tell WSGI from ASGI; add --interface wsgi or --interface asgi",
+        ),
         (["--interface=asgi", "apps_messages:app"], "it does not take the 3 arguments of ASGI; leave --interface out"),
         (["--interface=wsgi", "apps_messages:asgi"], "it does not take the 2 arguments of WSGI; leave --interface out"),
     ],
@@ -182,6 +186,27 @@ def test_a_key_with_the_name_of_an_alias_is_told_the_name_of_the_flag(tmp_path: 
 def test_an_application_that_cannot_be_served_is_refused_in_one_line(arguments: list[str], expected: str) -> None:
     found = refusal("--log-level=warn", "--bind=127.0.0.1:0", *arguments, status=3)
     assert found == f"the application did not start: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "interface"),
+    [
+        ("decorated", [], "asgi"),
+        ("decorated_twice", [], "asgi"),
+        ("decorated_wsgi", [], "wsgi"),
+        ("decorated_object", [], "asgi"),
+        ("adapted", [], "wsgi"),
+        ("slotted", [], "asgi"),
+        ("decorated_without_a_trace", ["--interface=asgi"], "asgi"),
+    ],
+)
+def test_the_interface_is_that_of_what_a_decorator_wraps(
+    serve: Servers, name: str, flags: list[str], interface: str
+) -> None:
+    server = serve(f"apps_messages:{name}", *flags, interface=interface)
+    with Wire(server) as wire:
+        assert wire.exchange("/").body == (b"http" if interface == "wsgi" else b"ok")
+    server.wait_for_log(f"the application has started ({interface.upper()})")
 
 
 def test_a_factory_is_called(serve: Servers) -> None:
