@@ -11,7 +11,7 @@ from signal import SIGTERM
 
 import pytest
 from probe import DEADLINE, Probe
-from serving import EXAMPLES, TESTS, Servers, environment
+from serving import BACKENDS, EXAMPLES, TESTS, Servers, environment
 
 from .wire import Wire
 
@@ -124,6 +124,12 @@ def test_an_address_may_have_only_a_port(serve: Servers) -> None:
 def test_a_kind_of_workers_is_no_backend() -> None:
     expected = "gthread is a kind of workers of gunicorn: use --backend threadpool"
     assert refusal("-k", "gthread", "x:app") == expected
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in ("sequential", "threadpool")])
+def test_an_event_loop_that_gets_threads_names_the_flags_for_them(backend: str) -> None:
+    found = refusal(f"--backend={backend}", "--threads=4", "--bind=127.0.0.1:0", "apps_messages:app", status=3)
+    assert "--backend threadpool" in found and "--blocking-threads N" in found, found
 
 
 def test_proxies_are_those_of_the_variable_of_other_servers() -> None:
