@@ -241,6 +241,18 @@ def test_lines_of_a_process_that_does_not_start_have_its_number() -> None:
     assert re.match(expected, output), output
 
 
+@pytest.mark.parametrize(("loops", "workers"), [(1, "1 worker"), (2, "2 workers")])
+def test_the_first_line_counts_event_loops_and_not_cores(
+    serve: Servers, backend: str, loops: int, workers: str
+) -> None:
+    if backend in ("sequential", "threadpool"):
+        pytest.skip("one event loop at most")
+    env = {"ASYNC_STD_THREAD_COUNT": str(loops)}
+    server = serve("apps_messages:app", f"--event-loops={loops}", interface="wsgi", env=env)
+    first = server.log.partition("\n")[0]
+    assert f" on {backend}, {workers} (" in first and "core" not in first
+
+
 def test_the_log_says_when_the_application_has_started(serve: Servers) -> None:
     for app, interface in [("apps_messages:app", "wsgi"), ("apps_messages:asgi", "asgi")]:
         server = serve(app, interface=interface)
