@@ -12,6 +12,7 @@ use gearshift::cli::{Settings, is_supervised};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::foreign_flags;
 use crate::process::{Options, policies};
 use crate::websocket_flags::WebSocketFlags;
 
@@ -143,6 +144,8 @@ fn known_name(flag: Arg) -> Arg {
         "workers" => flag.long("event-loops").short(Resettable::Reset).env("GEARSHIFT_EVENT_LOOPS").help(
             "Number of event loops of the server, which share the one interpreter of the process [default: 1]",
         ),
+        // Keys of a file with these names are told the name of the flag.
+        "backend" => flag.value_parser(foreign_flags::backend).aliases(["worker-class", "worker_class"]),
         "web_concurrency" => flag.env(Resettable::Reset),
         "on_disconnect" => flag.default_value("detach").help(
             "Policy for the task of an ASGI application whose client disconnects: cancel, or let it run on (detach, \

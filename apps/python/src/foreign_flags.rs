@@ -108,7 +108,6 @@ pub(crate) fn translated(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
             "--uds" => translated.extend(["--bind".into(), joined("unix:", &value())]),
             "--fd" => translated.extend(["--bind".into(), joined("fd://", &value())]),
             "--log-level" => translated.extend(["--log-level".into(), level(value())]),
-            "-k" | "--backend" => translated.extend(["--backend".into(), backend(value())?]),
             "--access-logfile" => translated.push(joined("--access-log=", &value())),
             "--access-log" if given.is_none() => {
                 // Without this, it would take the application for the name of a file.
@@ -153,13 +152,11 @@ fn is_target(text: &str) -> bool {
     is_word || text == "-" || text.contains('/') || LOG_SUFFIXES.iter().any(|suffix| text.ends_with(suffix))
 }
 
-/// The name of a backend, which is not that of a kind of workers.
-fn backend(name: OsString) -> Result<OsString, String> {
+/// Reads the name of a backend, which is not that of a kind of workers.
+pub(crate) fn backend(name: &str) -> Result<String, String> {
     match WORKER_CLASSES.iter().find(|(class, _)| name == *class) {
-        Some((class, backend)) => {
-            Err(format!("{class} is a kind of workers of gunicorn: use --backend {backend}"))
-        }
-        None => Ok(name),
+        Some((_, backend)) => Err(format!("a kind of workers of gunicorn; use the backend {backend}")),
+        None => Ok(name.to_owned()),
     }
 }
 

@@ -121,9 +121,16 @@ def test_an_address_may_have_only_a_port(serve: Servers) -> None:
     assert "listening at http://0.0.0.0:" in server.log
 
 
-def test_a_kind_of_workers_is_no_backend() -> None:
-    expected = "gthread is a kind of workers of gunicorn: use --backend threadpool"
-    assert refusal("-k", "gthread", "x:app") == expected
+def test_a_kind_of_workers_is_no_backend(tmp_path: Path) -> None:
+    for name, backend in [("gthread", "threadpool"), ("uvicorn.workers.UvicornWorker", "mio")]:
+        value = f"invalid value '{name}'"
+        hint = f"a kind of workers of gunicorn; use the backend {backend}"
+        file = tmp_path / "settings.toml"
+        file.write_text(f"backend = '{name}'\n")
+        assert refusal("-k", name, "x:app") == f"{value} for '-k': {hint}"
+        assert refusal("--config", str(file), "x:app") == f"{file}:1: backend: {value}: {hint}"
+        found = refusal("x:app", env={"GEARSHIFT_BACKEND": name})
+        assert found == f"the environment variable GEARSHIFT_BACKEND: {value}: {hint}"
 
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in ("sequential", "threadpool")])
@@ -154,10 +161,19 @@ def test_all_settings_of_the_examples_are_keys(tmp_path: Path) -> None:
     assert "unknown key" not in output and status in (0, 3), output
 
 
-def test_a_key_with_the_name_of_an_alias_is_told_the_name_of_the_flag(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("workers = 2", "processes"),
+        ("worker_class = 'gthread'", "backend"),
+        ("worker-class = 'gthread'", "backend"),
+    ],
+)
+def test_a_key_with_the_name_of_an_alias_is_told_the_name_of_the_flag(tmp_path: Path, line: str, flag: str) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text("workers = 2\n")
-    assert refusal("--config", str(file), "x:app") == f"{file}:1: workers: unknown key; did you mean processes?"
+    file.write_text(f"{line}\n")
+    key = line.partition(" ")[0]
+    assert refusal("--config", str(file), "x:app") == f"{file}:1: {key}: unknown key; did you mean {flag}?"
 
 
 # The application
