@@ -2,11 +2,13 @@
 //! flags for Python.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::builder::Resettable;
-use clap::{Arg, Parser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, CommandFactory, Parser};
 use gearshift::Backend;
 use gearshift::cli::{Settings, is_supervised};
 use pyo3::prelude::*;
@@ -136,6 +138,15 @@ impl Program {
     pub(crate) fn is_supervisor(&self) -> bool {
         self.settings.processes().is_some() && !is_supervised()
     }
+}
+
+/// Whether the arguments have a word behind the application that belongs to no flag.
+pub(crate) fn has_surplus(args: &[OsString]) -> bool {
+    Program::command().try_get_matches_from(args).is_err_and(|error| {
+        let is_word = |text: &str| !text.starts_with('-');
+        error.kind() == ErrorKind::UnknownArgument
+            && matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(text)) if is_word(text))
+    })
 }
 
 /// Gives a flag the name and the default that it has in servers for Python.

@@ -4,6 +4,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::command;
+
 /// The end of the names of files that `--access-log` takes as a separate argument.
 const LOG_SUFFIXES: [&str; 3] = [".log", ".txt", ".json"];
 
@@ -89,7 +91,7 @@ const WORKER_CLASSES: &[(&str, &str)] = &[
 /// A flag does not exist here. The text is one line that says what to use instead.
 pub(crate) fn translated(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     let mut translated = Vec::with_capacity(args.len());
-    let (mut host, mut port) = (None, None);
+    let (mut host, mut port, mut no_target) = (None, None, None);
     let mut args = args.into_iter().peekable();
     translated.extend(args.next());
     while let Some(arg) = args.next() {
@@ -112,6 +114,7 @@ pub(crate) fn translated(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
             "--access-log" if given.is_none() => {
                 // Without this, it would take the application for the name of a file.
                 let target = args.next_if(|next| is_target(&next.to_string_lossy()));
+                no_target = args.peek().filter(|_| target.is_none()).cloned();
                 translated.push(joined("--access-log=", &target.unwrap_or_else(|| "true".into())));
             }
             "--" => {
@@ -133,7 +136,15 @@ pub(crate) fn translated(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
         let at = translated.len().min(1);
         translated.splice(at..at, ["--bind".into(), address]);
     }
-    Ok(translated)
+    match no_target.as_deref().map(OsStr::to_string_lossy) {
+        Some(word) if !word.starts_with('-') && !word.contains(':') && command::has_surplus(&translated) => {
+            Err(format!(
+                "'{word}' behind --access-log was taken for MODULE:NAME; write --access-log={word}, or a FILE with a / \
+                 or the suffix .log, or - for standard output"
+            ))
+        }
+        _ => Ok(translated),
+    }
 }
 
 /// Why a flag does not exist here, and what to use instead.

@@ -101,6 +101,22 @@ def test_a_missing_application_is_named(flags: list[str]) -> None:
     assert refusal(*flags) == "the following required arguments were not provided: <MODULE:NAME>"
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--access-log", "access", "x:app"), ("x:app", "-w", "2", "--access-log", "access", "--reload")]
+)
+def test_a_word_behind_the_access_log_that_is_no_file_is_told_the_values(arguments: tuple[str, ...]) -> None:
+    assert refusal(*arguments) == (
+        "'access' behind --access-log was taken for MODULE:NAME; write --access-log=access, "
+        "or a FILE with a / or the suffix .log, or - for standard output"
+    )
+
+
+def test_an_application_may_be_behind_the_access_log() -> None:
+    assert run("--access-log", "apps_messages", "--bind=127.0.0.1:0", "--check-config") == (0, "")
+    assert refusal("--access-log", "x:app", "y") == "unexpected argument 'y' found"
+    assert refusal("--access-log", "x", "--spew") == "unexpected argument '--spew' found"
+
+
 @pytest.mark.parametrize("flag", ["-w", "--workers"])
 def test_a_flag_is_named_as_it_was_given(flag: str) -> None:
     assert refusal(flag, "0", "x:app") == f"invalid value '0' for '{flag}': not between 1 and 256"
