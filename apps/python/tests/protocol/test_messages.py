@@ -311,6 +311,7 @@ def test_the_log_has_the_request_that_takes_too_long(serve: Servers, probe: Prob
         wire.request(f"/waits?{probe.query}")
         assert wire.response().status == 503
         server.wait_for_log("GET /waits: no response within 100ms (--timeout)")
+        server.wait_for_log("WARN  a handler took too long, and was dropped\n")
         probe.open("waits")
 
 
