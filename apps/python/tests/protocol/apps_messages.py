@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import wraps
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from probe import Probe
 from starlette.applications import Starlette
+
+
+def names_of_thread() -> str:
+    """The name of this thread in Python, and in the system, which cuts it after 15 bytes."""
+    in_system = Path(f"/proc/self/task/{threading.get_native_id()}/comm").read_text()
+    return f"{threading.current_thread().name}\n{in_system}"
+
+
+def status_of_fork() -> str:
+    """The exit status of a process that this thread forks, and that does nothing."""
+    process = get_context("fork").Process()
+    process.start()
+    process.join()
+    return str(process.exitcode)
+
+
+PAGES = {"/thread": names_of_thread, "/forks": status_of_fork}
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -18,6 +38,9 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         sys.exit(7)
     if environ["PATH_INFO"] == "/waits":
         Probe.of(environ["QUERY_STRING"]).pass_gate("waits")
+    if environ["PATH_INFO"] in PAGES:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [PAGES[environ["PATH_INFO"]]().encode()]
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [environ["wsgi.url_scheme"].encode()]
 

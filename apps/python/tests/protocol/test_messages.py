@@ -302,6 +302,18 @@ def test_the_log_has_the_request_that_exits(serve: Servers, interface: str) -> N
     assert re.search(expected, server.log), server.log
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12, 2), reason="the server leaves the names to Python")
+def test_threads_have_the_names_that_they_have_in_the_system(serve: Servers) -> None:
+    with Wire(serve("apps_messages:app", interface="wsgi")) as wire:
+        in_python, in_system = wire.exchange("/thread").body.decode().splitlines()
+        assert in_python.startswith(in_system) and not in_python.startswith("Dummy"), (in_python, in_system)
+
+
+def test_a_process_that_a_request_forks_ends_without_a_failure(serve: Servers) -> None:
+    with Wire(serve("apps_messages:app", interface="wsgi")) as wire:
+        assert wire.exchange("/forks").body == b"0"
+
+
 def test_the_log_has_the_request_that_takes_too_long(serve: Servers, probe: Probe, backend: str) -> None:
     server = serve("apps_messages:app", "--timeout=100ms", interface="wsgi")
     if backend in ("sequential", "threadpool"):
