@@ -57,10 +57,16 @@ def load(target: str, *, is_factory: bool, app_dir: str | None, chdir: str | Non
             app = app()
         except Exception as error:
             log_error(f"the factory {target!r} has raised an exception:\n{traceback.format_exc()}")
-            raise LoadError(f"the factory {target!r} has raised {type(error).__name__}: {error}") from None
+            raise LoadError(f"the factory {target!r} has raised {summary(error)}") from None
     if not callable(app):
         raise LoadError(f"{target!r} is not callable")
     return app
+
+
+def summary(error: BaseException) -> str:
+    """An exception in one line: its type, and the first line of its text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _meant(file: str, name: str) -> str:

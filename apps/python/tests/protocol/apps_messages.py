@@ -107,6 +107,11 @@ decorated_object = _Object()
 slotted = _Slotted()
 
 
+async def failing_lifespan(scope: dict[str, Any], receive: Callable[[], Any], send: Callable[..., Any]) -> None:
+    """An ASGI application whose lifespan raises an exception with a text of two lines."""
+    raise ValueError("first\nsecond")
+
+
 @asynccontextmanager
 async def _lifespan(_: Starlette):
     raise RuntimeError("no database")

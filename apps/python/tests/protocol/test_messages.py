@@ -266,6 +266,24 @@ def test_the_reason_why_a_lifespan_fails_is_one_line(backend: str) -> None:
     assert output.count("Traceback") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["broken:app"], "it could not be imported: ValueError: first"),
+        (["--lifespan=on", "apps_messages:failing_lifespan"], "ValueError: first"),
+    ],
+)
+def test_an_exception_is_once_in_a_traceback_and_in_the_last_line(
+    tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    (tmp_path / "broken.py").write_text("raise ValueError('first\\nsecond')\n")
+    path = os.pathsep.join([str(tmp_path), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    status, output = run("--bind=127.0.0.1:0", "--log-level=warn", *arguments, env={"PYTHONPATH": path})
+    assert status == 3, output
+    assert output.endswith(f"\nValueError: first\nsecond\nerror: the application did not start: {reason}\n"), output
+    assert (output.count("Traceback"), output.count("ValueError: first")) == (1, 2), output
+
+
 def test_lines_of_a_process_that_does_not_start_have_its_number() -> None:
     status, output = run("--bind=127.0.0.1:0", "--workers=1", "--log-level=warn", "apps_messages:missing")
     assert status == 3
