@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGTERM, SIGUSR1
 
 import pytest
-from probe import DEADLINE, Probe
+from probe import DEADLINE, Probe, until
 from serving import BACKENDS, EXAMPLES, TESTS, Servers, environment
 
 from .wire import Wire
@@ -343,6 +343,21 @@ def test_the_log_has_the_request_that_takes_too_long(serve: Servers, probe: Prob
         server.wait_for_log("GET /waits: no response within 100ms (--timeout)")
         server.wait_for_log("WARN  a handler took too long, and was dropped\n")
         probe.open("waits")
+
+
+def test_a_relative_file_of_the_access_log_is_in_the_directory_of_the_start(serve: Servers, tmp_path: Path) -> None:
+    flags = [f"--chdir={TESTS / 'protocol'}", "--access-log=requests.log"]
+    server = serve("apps_messages:app", *flags, interface="wsgi", cwd=tmp_path)
+    log, moved = tmp_path / "requests.log", tmp_path / "moved.log"
+    with Wire(server) as wire:
+        wire.exchange("/first")
+        until(lambda: "/first" in log.read_text(), "the first request in the file")
+        log.rename(moved)
+        server.signal(SIGUSR1)
+        server.wait_for_log("the access log was opened again")
+        wire.exchange("/second")
+        until(lambda: log.exists() and "/second" in log.read_text(), "the second request in the file")
+    assert "/second" not in moved.read_text()
 
 
 def test_a_reload_names_the_file(serve: Servers, backend: str, tmp_path: Path) -> None:
