@@ -360,6 +360,15 @@ def test_a_relative_file_of_the_access_log_is_in_the_directory_of_the_start(serv
     assert "/second" not in moved.read_text()
 
 
+def test_a_relative_socket_is_removed_although_the_directory_has_changed(serve: Servers, tmp_path: Path) -> None:
+    flags = [f"--chdir={TESTS / 'protocol'}", "--bind=unix:socket"]
+    server = serve.start("apps_messages:app", *flags, interface="wsgi", cwd=tmp_path)
+    server.wait_for_log("the application has started")
+    assert (tmp_path / "socket").is_socket()
+    server.stop()
+    assert not (tmp_path / "socket").exists()
+
+
 def test_a_reload_names_the_file(serve: Servers, backend: str, tmp_path: Path) -> None:
     module = tmp_path / "changing.py"
     module.write_text("from apps_messages import app\n")
