@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use log::Level;
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use nix::unistd::{AccessFlags, access};
 /// The file to which the thread of a queue writes.
 pub(crate) struct Output {
     file: File,
-    /// The path of the file, if it can be opened again.
+    /// The absolute path of the file, if it can be opened again. The program may have changed its directory then.
     path: Option<PathBuf>,
     /// The name of the file in the lines of the log about it. `None` for the log itself.
     name: Option<String>,
@@ -59,7 +59,7 @@ impl Output {
     /// The file cannot be opened, or is a pipe that no program reads.
     pub(crate) fn open(path: PathBuf) -> io::Result<Output> {
         let file = append_to(&path, true)?;
-        Ok(Output { path: Some(path.clone()), ..Output::named(&path.display().to_string(), file) })
+        Ok(Output { path: Some(absolute(&path)?), ..Output::named(&path.display().to_string(), file) })
     }
 
     /// Checks that [`Output::open`] would succeed, without creating the file.

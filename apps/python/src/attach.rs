@@ -4,6 +4,7 @@
 //! request, and with it all values of `threading.local`, such as the connections of a database.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use gearshift::ThreadWrapper;
 use pyo3::prelude::*;
@@ -38,6 +39,20 @@ impl Drop for Counted {
     }
 }
 
+/// Gives this thread the name that it has in the system also in Python, for `threading.current_thread()`.
+///
+/// The module `threading` then knows the thread. Before Python 3.12.2, a process that such a thread forks with
+/// `multiprocessing` fails at its end (CPython issue 102512). Those versions therefore do not get the name.
+fn name_thread(py: Python<'_>) -> PyResult<()> {
+    let thread = thread::current();
+    match thread.name() {
+        Some(name) if py.version_info() >= (3, 12, 2) => {
+            py.import("threading")?.call_method0("current_thread")?.setattr("name", name)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Gives a thread its Python state for as long as it runs. The thread holds the GIL only while it calls Python.
 #[derive(Debug)]
 pub(crate) struct KeepAttached;
@@ -46,7 +61,12 @@ impl ThreadWrapper for KeepAttached {
     fn run(&self, thread: Box<dyn FnOnce() + Send + '_>) {
         let _counted = Counted::new();
         let mut thread = Some(thread);
-        let attached = Python::try_attach(|py| py.detach(|| thread.take().into_iter().for_each(|run| run())));
+        let attached = Python::try_attach(|py| {
+            if let Err(error) = name_thread(py) {
+                crate::errors::log_exception(py, "a thread of the server has no name in Python", &error);
+            }
+            py.detach(|| thread.take().into_iter().for_each(|run| run()));
+        });
         // Without an interpreter there is nothing to keep.
         if attached.is_none() {
             thread.into_iter().for_each(|run| run());

@@ -2,16 +2,19 @@
 //! flags for Python.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::builder::Resettable;
-use clap::{Arg, Parser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, CommandFactory, Parser};
 use gearshift::Backend;
 use gearshift::cli::{Settings, is_supervised};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::foreign_flags;
 use crate::process::{Options, policies};
 use crate::websocket_flags::WebSocketFlags;
 
@@ -24,8 +27,8 @@ pub(crate) struct Program {
     #[arg(required_unless_present_any = ["list_backends", "print_config", "check_config"])]
     app: Option<String>,
 
-    /// Interface of the application: auto, wsgi or asgi. `auto` takes an application that is a coroutine function for
-    /// ASGI
+    /// Interface of the application: auto, wsgi or asgi. `auto` takes a coroutine function and a function with 3
+    /// arguments for ASGI, and one with 2 arguments for WSGI. It looks through decorators that set `__wrapped__`
     #[arg(long, value_name = "WORD", env = "GEARSHIFT_INTERFACE", default_value = "auto")]
     #[arg(value_parser = ["auto", "wsgi", "asgi"])]
     interface: String,
@@ -137,12 +140,23 @@ impl Program {
     }
 }
 
+/// Whether the arguments have a word behind the application that belongs to no flag.
+pub(crate) fn has_surplus(args: &[OsString]) -> bool {
+    Program::command().try_get_matches_from(args).is_err_and(|error| {
+        let is_word = |text: &str| !text.starts_with('-');
+        error.kind() == ErrorKind::UnknownArgument
+            && matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(text)) if is_word(text))
+    })
+}
+
 /// Gives a flag the name and the default that it has in servers for Python.
 fn known_name(flag: Arg) -> Arg {
     match flag.get_id().as_str() {
         "workers" => flag.long("event-loops").short(Resettable::Reset).env("GEARSHIFT_EVENT_LOOPS").help(
             "Number of event loops of the server, which share the one interpreter of the process [default: 1]",
         ),
+        // Keys of a file with these names are told the name of the flag.
+        "backend" => flag.value_parser(foreign_flags::backend).aliases(["worker-class", "worker_class"]),
         "web_concurrency" => flag.env(Resettable::Reset),
         "on_disconnect" => flag.default_value("detach").help(
             "Policy for the task of an ASGI application whose client disconnects: cancel, or let it run on (detach, \

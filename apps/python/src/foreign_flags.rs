@@ -4,6 +4,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::command;
+
 /// The end of the names of files that `--access-log` takes as a separate argument.
 const LOG_SUFFIXES: [&str; 3] = [".log", ".txt", ".json"];
 
@@ -89,7 +91,7 @@ const WORKER_CLASSES: &[(&str, &str)] = &[
 /// A flag does not exist here. The text is one line that says what to use instead.
 pub(crate) fn translated(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     let mut translated = Vec::with_capacity(args.len());
-    let (mut host, mut port) = (None, None);
+    let (mut host, mut port, mut no_target) = (None, None, None);
     let mut args = args.into_iter().peekable();
     translated.extend(args.next());
     while let Some(arg) = args.next() {
@@ -108,11 +110,11 @@ pub(crate) fn translated(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
             "--uds" => translated.extend(["--bind".into(), joined("unix:", &value())]),
             "--fd" => translated.extend(["--bind".into(), joined("fd://", &value())]),
             "--log-level" => translated.extend(["--log-level".into(), level(value())]),
-            "-k" | "--backend" => translated.extend(["--backend".into(), backend(value())?]),
             "--access-logfile" => translated.push(joined("--access-log=", &value())),
             "--access-log" if given.is_none() => {
                 // Without this, it would take the application for the name of a file.
                 let target = args.next_if(|next| is_target(&next.to_string_lossy()));
+                no_target = args.peek().filter(|_| target.is_none()).cloned();
                 translated.push(joined("--access-log=", &target.unwrap_or_else(|| "true".into())));
             }
             "--" => {
@@ -134,7 +136,15 @@ pub(crate) fn translated(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
         let at = translated.len().min(1);
         translated.splice(at..at, ["--bind".into(), address]);
     }
-    Ok(translated)
+    match no_target.as_deref().map(OsStr::to_string_lossy) {
+        Some(word) if !word.starts_with('-') && !word.contains(':') && command::has_surplus(&translated) => {
+            Err(format!(
+                "'{word}' behind --access-log was taken for MODULE:NAME; write --access-log={word}, or a FILE with a / \
+                 or the suffix .log, or - for standard output"
+            ))
+        }
+        _ => Ok(translated),
+    }
 }
 
 /// Why a flag does not exist here, and what to use instead.
@@ -153,13 +163,11 @@ fn is_target(text: &str) -> bool {
     is_word || text == "-" || text.contains('/') || LOG_SUFFIXES.iter().any(|suffix| text.ends_with(suffix))
 }
 
-/// The name of a backend, which is not that of a kind of workers.
-fn backend(name: OsString) -> Result<OsString, String> {
+/// Reads the name of a backend, which is not that of a kind of workers.
+pub(crate) fn backend(name: &str) -> Result<String, String> {
     match WORKER_CLASSES.iter().find(|(class, _)| name == *class) {
-        Some((class, backend)) => {
-            Err(format!("{class} is a kind of workers of gunicorn: use --backend {backend}"))
-        }
-        None => Ok(name),
+        Some((_, backend)) => Err(format!("a kind of workers of gunicorn; use the backend {backend}")),
+        None => Ok(name.to_owned()),
     }
 }
 

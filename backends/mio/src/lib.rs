@@ -47,7 +47,7 @@ impl Backend for Mio {
     }
 
     fn model(&self) -> &'static str {
-        "one hand-written event loop for each core, each with its own share of the connections"
+        "a hand-written event loop for each worker, with its share of the connections"
     }
 
     fn check(&self, config: &Config) -> Result<(), ServeError> {

@@ -43,7 +43,7 @@ impl Backend for Smol {
     }
 
     fn model(&self) -> &'static str {
-        "one smol executor for each core, each with its own share of the connections"
+        "a smol executor for each worker, with its share of the connections"
     }
 
     fn check(&self, config: &Config) -> Result<(), ServeError> {

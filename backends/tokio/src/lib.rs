@@ -60,7 +60,7 @@ impl Backend for Tokio {
     fn model(&self) -> &'static str {
         match self.per_core {
             false => "tasks on tokio's work-stealing threads",
-            true => "tasks on a tokio event loop for each core",
+            true => "tasks on a tokio event loop for each worker",
         }
     }
 

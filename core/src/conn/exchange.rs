@@ -91,9 +91,8 @@ pub(crate) async fn exchange<T: Transport>(
 pub(crate) fn handler_timed_out(route: RouteName) -> Response {
     match route.route() {
         Some(path) => log::warn!("{path} took too long, and was dropped"),
-        None => log::warn!(
-            "a handler without a route took too long, and was dropped; the access log has the request"
-        ),
+        // The application may have no router. If it has one, the access log has the request.
+        None => log::warn!("a handler took too long, and was dropped"),
     }
     StatusCode::SERVICE_UNAVAILABLE.into_response().with_header(header::CONNECTION, CLOSE)
 }

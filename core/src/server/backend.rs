@@ -57,7 +57,9 @@ pub fn check_event_loop(backend: &'static str, config: &Config) -> Result<(), Se
         None => Ok(()),
         Some(_) => Err(ServeError::Setting {
             backend,
-            reason: "has no pool of threads, so --threads cannot be set".into(),
+            reason: "has no pool of threads, so --threads cannot be set; use --backend threadpool, or \
+                     --blocking-threads N for blocking work"
+                .into(),
         }),
     }
 }

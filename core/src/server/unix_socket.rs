@@ -7,7 +7,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ const DEAD_AFTER: Duration = Duration::from_millis(100);
 /// or no file, and never a dead socket whose file this server is about to remove.
 #[derive(Debug)]
 pub(super) struct SocketFile {
+    /// Absolute, because the program may change its directory.
     path: PathBuf,
     id: FileId,
 }
@@ -68,7 +69,7 @@ pub(super) fn bind(path: &Path, config: &Config) -> io::Result<(Socket, SocketFi
         remove_dead(path, &address)?;
         socket.bind(&address)?;
     }
-    let file = SocketFile { path: path.to_owned(), id: FileId::of_socket(path)? };
+    let file = SocketFile { path: absolute(path)?, id: FileId::of_socket(path)? };
     if config.unix_user.is_some() || config.unix_group.is_some() {
         lchown(path, config.unix_user, config.unix_group)?;
     }

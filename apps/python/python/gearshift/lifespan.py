@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 from gearshift._gearshift import log_error
+from gearshift.loading import summary
 
 
 class StartError(Exception):
@@ -88,7 +89,7 @@ class Lifespan:
             is_fault = self._has_started or self._mode == "on"
             if is_fault:
                 log_error(f"an exception in the lifespan of the application:\n{traceback.format_exc()}")
-            self._answer("failed" if is_fault else "unsupported", f"{type(error).__name__}: {error}")
+            self._answer("failed" if is_fault else "unsupported", summary(error))
         else:
             # It has returned without an answer.
             self._answer("complete", "")

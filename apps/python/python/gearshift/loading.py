@@ -7,12 +7,17 @@ import inspect
 import os
 import sys
 import traceback
+from types import MethodType
 from typing import Any
 
 from gearshift._gearshift import log_error
 
 # The names that an application has in its module if the command line gives none.
 DEFAULT_NAMES = ("app", "application")
+# The number of arguments of an application: environ and start_response; scope, receive and send.
+NUMBERS = {"wsgi": 2, "asgi": 3}
+# The number of decorators around an application that are looked through.
+MAX_WRAPPERS = 100
 
 
 class LoadError(Exception):
@@ -52,10 +57,16 @@ def load(target: str, *, is_factory: bool, app_dir: str | None, chdir: str | Non
             app = app()
         except Exception as error:
             log_error(f"the factory {target!r} has raised an exception:\n{traceback.format_exc()}")
-            raise LoadError(f"the factory {target!r} has raised {type(error).__name__}: {error}") from None
+            raise LoadError(f"the factory {target!r} has raised {summary(error)}") from None
     if not callable(app):
         raise LoadError(f"{target!r} is not callable")
     return app
+
+
+def summary(error: BaseException) -> str:
+    """An exception in one line: its type, and the first line of its text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _meant(file: str, name: str) -> str:
@@ -84,16 +95,19 @@ def _find(module: Any, name: str) -> Any:
 def chosen_interface(app: Any, interface: str, lifespan: str) -> str:
     """The interface `wsgi` or `asgi` of an application. `interface` is `auto` or the one that is asked for.
 
-    Raises LoadError if the application cannot have it, or if `lifespan` is `on` without ASGI.
+    Raises LoadError if the application cannot have it or does not tell, or if `lifespan` is `on` without ASGI.
     """
+    found = interface_of(app)
+    chosen = found if interface == "auto" else interface
     if interface == "auto" and _is_factory(app):
         raise LoadError("a function without required arguments is no application; if it returns one, add --factory")
-    chosen = interface_of(app) if interface == "auto" else interface
-    if not _takes(app, 3 if chosen == "asgi" else 2):
+    if chosen is None and (_takes(app, 2) or _takes(app, 3)):
+        raise LoadError("its arguments do not tell WSGI from ASGI; add --interface wsgi or --interface asgi")
+    if chosen is None or not _takes(app, NUMBERS[chosen]):
         if interface == "auto":
             raise LoadError("it takes neither the 2 arguments of WSGI nor the 3 of ASGI; see --factory for a function")
-        hint = "leave --interface out" if interface_of(app) != interface else "is it a factory? Then add --factory"
-        raise LoadError(f"it does not take the {3 if chosen == 'asgi' else 2} arguments of {chosen.upper()}; {hint}")
+        hint = "is it a factory? Then add --factory" if found in (None, interface) else "leave --interface out"
+        raise LoadError(f"it does not take the {NUMBERS[interface]} arguments of {interface.upper()}; {hint}")
     if chosen == "wsgi" and lifespan == "on":
         raise LoadError("--lifespan on needs ASGI, and the application is WSGI; leave the flag out")
     return chosen
@@ -110,27 +124,44 @@ def _is_factory(app: Any) -> bool:
 def _takes(function: Any, number: int) -> bool:
     """Whether a function can be called with this number of arguments, or does not tell."""
     try:
-        inspect.signature(function, follow_wrapped=False).bind(*[None] * number)
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*[None] * number)
     except TypeError:
         return False
-    except ValueError:
-        pass
     return True
 
 
-def interface_of(app: Any) -> str:
-    """`asgi` for an application that is called as a coroutine function, otherwise `wsgi`."""
+def interface_of(app: Any) -> str | None:
+    """The interface `wsgi` or `asgi` of an application; None if neither it nor what it wraps tells."""
+    for _ in range(MAX_WRAPPERS):
+        if found := _own_interface(app):
+            return found
+        if (app := _wrapped(app)) is None:
+            return None
+    return None
+
+
+def _own_interface(app: Any) -> str | None:
+    """The interface of an application that is a coroutine function, or whose number of arguments tells it."""
     if inspect.isclass(app):
         return "asgi" if hasattr(app, "__await__") else "wsgi"
-    call = app if inspect.isroutine(app) else getattr(app, "__call__", app)
-    while hasattr(call, "func") and not inspect.isroutine(call):
-        call = call.func
-    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(app, "__wrapped__", None)):
+    if inspect.iscoroutinefunction(app if inspect.isroutine(app) else getattr(app, "__call__", app)):
         return "asgi"
-    # The classic interface takes environ and start_response. ASGI takes three arguments.
     try:
-        parameters = inspect.signature(app).parameters.values()
+        parameters = inspect.signature(app, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):
-        return "wsgi"
-    required = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return "asgi" if len(required) == 3 else "wsgi"
+        return None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = sum(p.default is p.empty for p in positional)
+    # Of an application with `*args` only the required arguments tell it.
+    return next((interface for interface, number in NUMBERS.items() if number == required), None)
+
+
+def _wrapped(app: Any) -> Any:
+    """What a decorator says that it wraps: the attribute `__wrapped__` of an application or of its `__call__`."""
+    call = app if inspect.isroutine(app) or hasattr(app, "__wrapped__") else getattr(app, "__call__", app)
+    wrapped = getattr(call, "__wrapped__", None)
+    return MethodType(wrapped, call.__self__) if callable(wrapped) and inspect.ismethod(call) else wrapped

@@ -199,8 +199,8 @@ class Process:
         except StartError as error:
             reply.failed(str(error))
         except BaseException as error:
-            log_error(f"the application could not be imported:\n{traceback.format_exc()}")
-            reply.failed(f"the application could not be imported: {type(error).__name__}: {error}")
+            log_error(traceback.format_exc())
+            reply.failed(f"it could not be imported: {loading.summary(error)}")
         else:
             if started.event_loop is not None and not on_threads:
                 self._run_loop(started.event_loop, lambda: reply.ok(started))

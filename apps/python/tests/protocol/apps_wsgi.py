@@ -40,7 +40,12 @@ def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return VIEWS[name](environ, start_response)
 
 
-validated = validator(app)
+_validated = validator(app)
+
+
+def validated(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """The application behind the validator, which takes any arguments and so does not tell its interface."""
+    return _validated(environ, start_response)
 
 
 def argument(environ: Environ, name: str, default: str = "") -> str:
