@@ -1,0 +1,95 @@
+"""A raw ASGI application that shows what the first step of a request's task has around it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+from typing import Any
+
+from apps_asgi import Receive, Scope, Send
+
+of_this_request = contextvars.ContextVar[str]("of_this_request", default="nothing")
+# What tasks and callbacks have noted, by the path of the request that has made them.
+noted: dict[str, list[str]] = {}
+# Tasks that only the loop refers to may be collected.
+kept: set[Any] = set()
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with JSON, without ever waiting."""
+    assert scope["type"] in ("lifespan", "http")
+    if scope["type"] == "lifespan":
+        return await lifespan(scope, receive, send)
+    loop, path = asyncio.get_running_loop(), scope["path"]
+    task = asyncio.current_task()
+    assert task is not None
+    before = of_this_request.get()
+    of_this_request.set(path)
+    answer: dict[str, Any] = {"noted": noted.get(path, [])}
+    if path.startswith("/callback"):
+        loop.call_soon(note, path, "callback")
+        answer["noted"] = noted.get(path, [])
+    elif path.startswith("/task"):
+        kept.add(asyncio.create_task(background(path)))
+        answer["noted"] = noted.get(path, [])
+    elif path.startswith("/timer"):
+        loop.call_later(0.05, note, path, "timer")
+    elif path.startswith("/generator"):
+        async for _ in generator(path):
+            break
+    answer |= {
+        "before": before,
+        "name": task.get_name(),
+        "is_running": loop.is_running(),
+        "is_current": task in asyncio.all_tasks(),
+        "time": loop.time(),
+        "noted_of": noted.get(scope["query_string"].decode(), []),
+    }
+    body = json.dumps(answer).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Starts and stops."""
+    if (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def note(path: str, what: str) -> None:
+    """Notes that something has happened for a request."""
+    noted.setdefault(path, []).append(what)
+
+
+async def background(path: str) -> None:
+    """The task of a request that does not wait for it."""
+    note(path, f"task after {of_this_request.get()}")
+
+
+async def generator(path: str) -> Any:
+    """A generator that its request leaves behind."""
+    try:
+        yield 1
+        yield 2
+    finally:
+        note(path, "generator")
+
+
+made: list[str] = []
+
+
+async def with_factory(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sets a factory of tasks before the first request."""
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(type(coroutine).__name__)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    if scope["type"] == "lifespan":
+        asyncio.get_running_loop().set_task_factory(factory)
+        return await lifespan(scope, receive, send)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(len(made)).encode()})
