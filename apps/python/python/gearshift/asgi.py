@@ -11,6 +11,13 @@ from typing import Any
 from gearshift._gearshift import Crossing, log_exit_of
 from gearshift.lifespan import Lifespan
 
+try:
+    # anyio takes the task with this callback for the root of its loop, which its threads belong to. Without a root,
+    # they belong to the request that has started them, and end with it.
+    from asyncio.base_events import _run_until_complete_cb
+except ImportError:
+    _run_until_complete_cb = None
+
 # The share of the time for a stop in which requests may end. The rest is for the stop of the application.
 SHARE_OF_REQUESTS = 0.7
 # The time in seconds that cancelled tasks, and the stop of the application after the grace period, have at least.
@@ -51,6 +58,7 @@ class EventLoop:
         self._stop = self.loop.stop
         self.crossing = Crossing(options["stall_threshold"]) if has_crossing else None
         self._lifespan = Lifespan(app, options["lifespan"])
+        self._root: asyncio.Task[None] | None = None
         try:
             self.loop.run_until_complete(self._start())
         except BaseException as error:
@@ -70,6 +78,9 @@ class EventLoop:
         # The loop has set them for this thread.
         self.asyncgen_hooks = tuple(sys.get_asyncgen_hooks())
         await self._lifespan.start()
+        self._root = asyncio.create_task(_forever(), name="gearshift")
+        if _run_until_complete_cb is not None:
+            self._root.add_done_callback(_run_until_complete_cb)
 
     def run(self, exit: Callable[[BaseException], None]) -> None:
         """Runs the loop until `end` is called, also if the application stops it.
@@ -114,7 +125,13 @@ class EventLoop:
             await asyncio.wait_for(self._lifespan.stop(), max(CANCEL_TIMEOUT, end - self.loop.time()))
         except asyncio.TimeoutError:
             print("error: the application has not stopped in time", file=sys.stderr)
+        self._forget_root()
         await _cancel(asyncio.all_tasks(self.loop) - {asyncio.current_task()})
+
+    def _forget_root(self) -> None:
+        """The end of the root task does not stop the loop from now on."""
+        if self._root is not None:
+            self._root.remove_done_callback(_run_until_complete_cb)
 
     def _requests(self) -> set[asyncio.Task[Any]]:
         """The tasks of requests. Others belong to the application, which may end them in its stop."""
@@ -126,6 +143,7 @@ class EventLoop:
         # asyncio calls it to return.
         for name in ("stop", "is_running"):
             self.loop.__dict__.pop(name, None)
+        self._forget_root()
         try:
             # After a forced stop there are tasks.
             self.loop.run_until_complete(_cancel(asyncio.all_tasks(self.loop)))
@@ -136,6 +154,11 @@ class EventLoop:
             print(f"warning: the event loop has left work behind: {error!r}", file=sys.stderr)
         finally:
             self.loop.close()
+
+
+async def _forever() -> None:
+    """The root task of a loop, which ends when it is cancelled."""
+    await asyncio.get_running_loop().create_future()
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:

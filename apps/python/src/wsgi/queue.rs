@@ -23,6 +23,9 @@ use crate::wsgi::{Shared, failed};
 /// does not change it.
 const SWITCH_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The time for which a thread takes requests although other threads run, which may want the GIL.
+const MAX_TURN: Duration = Duration::from_millis(1);
+
 /// The time that a standby leaves to a thread from which Python has taken the GIL.
 const YIELD_TIMEOUT: Duration = Duration::from_millis(1);
 
@@ -99,6 +102,8 @@ impl Queue {
 pub(super) struct Worker {
     shared: Arc<Shared>,
     phase: Phase,
+    /// When it began to take requests.
+    since: Option<Instant>,
 }
 
 enum Phase {
@@ -129,7 +134,11 @@ impl Worker {
         }
         state.waiting.push_back((request, job.clone()));
         let has_standby = mem::replace(&mut state.has_standby, true);
-        Ok((!has_standby).then(|| Worker { shared: shared.clone(), phase: Phase::Standby }))
+        Ok((!has_standby).then(|| Worker::new(shared, Phase::Standby)))
+    }
+
+    fn new(shared: &Arc<Shared>, phase: Phase) -> Worker {
+        Worker { shared: shared.clone(), phase, since: None }
     }
 
     /// Runs requests until none waits, or until another thread runs and a standby takes the place of this one.
@@ -161,15 +170,17 @@ impl Worker {
             Phase::Standby | Phase::Substitute => {
                 state.has_standby = false;
                 state.running += 1;
+                self.since = Some(Instant::now());
                 true
             }
-            // If other threads run, they may want the GIL, so this thread does not keep it.
+            // If other threads run, they may want the GIL, so this thread does not keep it for long.
             Phase::Runs => {
                 state.ended += 1;
                 if state.is_yielding {
                     queue.progress.notify_one();
                 }
-                state.running == 1 || !state.has_standby
+                let is_alone = state.running == 1 || !state.has_standby;
+                is_alone || self.since.is_some_and(|since| since.elapsed() < MAX_TURN)
             }
             Phase::Ended => false,
         };
@@ -208,7 +219,7 @@ impl Worker {
 
     /// Starts a standby on a thread of the pool.
     fn start(shared: &Arc<Shared>, phase: Phase) {
-        let worker = Worker { shared: shared.clone(), phase };
+        let worker = Worker::new(shared, phase);
         let runtime = shared.runtime.clone();
         shared.runtime.spawn(async move { runtime.blocking(move || worker.run()).await }).detach();
     }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import threading
 from typing import Any
 
+from anyio import to_thread
 from apps_asgi import Receive, Scope, Send
 
 of_this_request = contextvars.ContextVar[str]("of_this_request", default="nothing")
@@ -93,3 +95,12 @@ async def with_factory(scope: Scope, receive: Receive, send: Send) -> None:
         return await lifespan(scope, receive, send)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": str(len(made)).encode()})
+
+
+async def on_thread(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with a thread of anyio, on which FastAPI and Starlette run `def` views."""
+    if scope["type"] == "lifespan":
+        return await lifespan(scope, receive, send)
+    name = await to_thread.run_sync(lambda: threading.current_thread().name + str(threading.get_native_id()))
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": name.encode()})

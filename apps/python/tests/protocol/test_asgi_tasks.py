@@ -57,3 +57,9 @@ def test_a_factory_of_tasks_makes_those_of_requests(serve: Servers, client: http
     server = serve("apps_tasks:with_factory")
     counts = [int(client.get(server.url).raise_for_status().text) for _ in range(3)]
     assert counts[1] > counts[0] and counts[2] > counts[1], counts
+
+
+def test_a_thread_of_anyio_serves_more_than_one_request(serve: Servers, client: httpx.Client) -> None:
+    server = serve("apps_tasks:on_thread")
+    threads = {client.get(server.url).raise_for_status().text for _ in range(3)}
+    assert len(threads) == 1, threads

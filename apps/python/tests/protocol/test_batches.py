@@ -73,6 +73,29 @@ def test_a_request_that_computes_leaves_time_for_short_ones(serve: Servers, prob
         assert {wire.response().body for wire in long} == {b"ok"}
 
 
+def test_short_requests_keep_their_thread_beside_one_that_waits(serve: Servers, probe: Probe, backend: str) -> None:
+    if backend in BLOCKING:
+        pytest.skip("the thread of a connection runs its requests")
+    server = serve("apps_batches:wsgi_threads", interface="wsgi")
+    with ExitStack() as stack:
+        first = held(server, probe, stack)
+        wires = [stack.enter_context(Wire(server)) for _ in range(4 * SHORT)]
+
+        def changes() -> int:
+            count = len(probe.events("keeps")) + 1
+            keeps = sent(server, probe, stack, "/keeps")
+            probe.wait("keeps", count)
+            for wire in wires:
+                wire.request(f"/thread?{probe.query}")
+            assert {wire.response().body for wire in [keeps, *wires]} == {b"ok"}
+            return int(Wire(server).exchange("/threads").body)
+
+        # A thread gives up its turn after 1 ms, so on a busy machine some of the rounds change threads more often.
+        until(lambda: changes() < len(wires) / 2, "most requests run on the thread of the one before")
+        probe.open("first")
+        assert first.response().body == b"ok"
+
+
 def test_requests_that_wait_overlap_on_all_threads(serve: Servers, probe: Probe, backend: str) -> None:
     threads = 1 if backend == "sequential" else 6
     server = serve("apps_batches:wsgi", *with_threads(backend, threads), interface="wsgi")
