@@ -74,8 +74,7 @@ impl<'a> Fields<'a> {
 
     /// The value of the first field with this name. Names are compared without regard to case.
     pub fn get(&self, name: impl AsRef<str>) -> Option<&'a [u8]> {
-        let name = name.as_ref();
-        self.into_iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.get_all(name.as_ref()).next()
     }
 
     /// The value of the first field with this name; `None` also if that value is not UTF-8.
@@ -85,7 +84,9 @@ impl<'a> Fields<'a> {
 
     /// The values of all fields with this name, in order.
     pub fn get_all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.into_iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let section = &self.head[self.start..];
+        let has_name = move |span: &&FieldSpan| span.name.of(section).eq_ignore_ascii_case(name.as_bytes());
+        self.spans.iter().filter(has_name).map(|span| span.value.of(section))
     }
 
     /// Whether a field with this name exists.

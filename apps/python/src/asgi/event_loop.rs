@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::asgi::crossing::{Crossing, Event, Queue};
-use crate::asgi::first_step::FirstSteps;
+use crate::asgi::first_step::{self, FirstSteps};
 use crate::asgi::message::required;
 use crate::wakes::Wakes;
 
@@ -150,7 +150,7 @@ impl EventLoop {
     /// Runs the loop until [`EventLoop::stop`] is called on it.
     pub(crate) fn run(&self, py: Python<'_>) -> PyResult<()> {
         self.has_ready.store(false, Ordering::Relaxed);
-        FirstSteps::leave(py)?;
+        first_step::leave(py)?;
         let ran = self.run_forever.bind(py).call0();
         *self.last_run.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         ran.map(drop)

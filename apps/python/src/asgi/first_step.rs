@@ -16,6 +16,8 @@ use pyo3::types::{PyDict, PyTuple};
 /// Makes the tasks of a loop.
 pub(super) struct FirstSteps {
     asyncio: Py<PyAny>,
+    /// The attributes of the loop.
+    attributes: Py<PyDict>,
     get_task_factory: Py<PyAny>,
     create_task: Py<PyAny>,
     /// `asyncio.Task`, and the arguments `loop` and `name`.
@@ -66,6 +68,7 @@ impl FirstSteps {
         let named = PyDict::new(py);
         named.set_item("loop", &asyncio)?;
         Ok(FirstSteps {
+            attributes: asyncio.getattr("__dict__")?.extract()?,
             get_task_factory: asyncio.getattr("get_task_factory")?.unbind(),
             new_task: py.import("asyncio")?.getattr("Task")?.unbind(),
             named: named.unbind(),
@@ -77,8 +80,8 @@ impl FirstSteps {
         })
     }
 
-    /// Makes a task for a coroutine, and its first step. `name` is a string. Returns the task, and whether the step has scheduled anything
-    /// for the next turn of the loop.
+    /// Makes a task for a coroutine, and its first step. `name` is a string. Returns the task, and whether anything was
+    /// scheduled for the next turn of the loop.
     ///
     /// # Errors
     /// An exception of Python, such as one that ends the process.
@@ -88,13 +91,21 @@ impl FirstSteps {
         coroutine: Bound<'py, PyAny>,
         name: Bound<'py, PyAny>,
     ) -> PyResult<(Bound<'py, PyAny>, bool)> {
-        let asyncio = self.asyncio.bind(py);
+        if let Some(not_running) = &self.not_running {
+            not_running.enter(py, &self.asyncio)?;
+        }
+        let attributes = self.attributes.bind(py);
         let phase = &self.hook.get().phase;
-        asyncio.setattr(intern!(py, "call_soon"), &self.call_soon)?;
-        phase.store(CATCHES, Ordering::Relaxed);
-        let made = self.make(py, coroutine, name);
+        attributes.set_item(intern!(py, "call_soon"), &self.call_soon)?;
+        // A factory of tasks of the application may make the step itself, or schedule it.
+        let has_factory = !self.get_task_factory.bind(py).call0()?.is_none();
+        phase.store(if has_factory { FORWARDS } else { CATCHES }, Ordering::Relaxed);
+        let made = match has_factory {
+            true => self.create_task.bind(py).call1((coroutine,)),
+            false => self.make(py, coroutine, name),
+        };
         let has_ready = phase.swap(IDLE, Ordering::Relaxed) == HAS_FORWARDED;
-        asyncio.delattr(intern!(py, "call_soon"))?;
+        attributes.del_item(intern!(py, "call_soon"))?;
         Ok((made?, has_ready))
     }
 
@@ -104,23 +115,15 @@ impl FirstSteps {
         coroutine: Bound<'py, PyAny>,
         name: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let hook = self.hook.get();
-        let task = match self.get_task_factory.bind(py).call0()?.is_none() {
-            true => {
-                // Without a name, asyncio would make one.
-                let named = self.named.bind(py);
-                named.set_item(intern!(py, "name"), name)?;
-                self.new_task.bind(py).call((coroutine,), Some(named))?
-            }
-            false => self.create_task.bind(py).call1((coroutine,))?,
-        };
-        hook.phase.store(FORWARDS, Ordering::Relaxed);
-        // A factory of tasks of the application may have made the step, or make it later.
-        let Some((step, context)) = hook.caught(py).take() else { return Ok(task) };
-        if let Some(not_running) = &self.not_running {
-            not_running.enter(py, &self.asyncio)?;
+        // Without a name, asyncio would make one.
+        let named = self.named.bind(py);
+        named.set_item(intern!(py, "name"), name)?;
+        let task = self.new_task.bind(py).call((coroutine,), Some(named))?;
+        let caught = self.hook.get().caught(py).take();
+        if let Some((step, context)) = caught {
+            context.bind(py).call_method1(intern!(py, "run"), (step,))?;
         }
-        context.bind(py).call_method1(intern!(py, "run"), (step,)).map(|_| task)
+        Ok(task)
     }
 
     /// Whether the step of a task is made.
@@ -145,17 +148,15 @@ impl NotRunning {
     }
 }
 
-impl FirstSteps {
-    /// Lets this thread run a loop. Called before any loop of a blocking backend runs.
-    ///
-    /// # Errors
-    /// An exception of Python.
-    pub(super) fn leave(py: Python<'_>) -> PyResult<()> {
-        if ENTERED.replace(0) == 0 {
-            return Ok(());
-        }
-        py.import("asyncio")?.call_method1("_set_running_loop", (py.None(),)).map(drop)
+/// Lets this thread run a loop. Called before any loop of a blocking backend runs.
+///
+/// # Errors
+/// An exception of Python.
+pub(super) fn leave(py: Python<'_>) -> PyResult<()> {
+    if ENTERED.replace(0) == 0 {
+        return Ok(());
     }
+    py.import("asyncio")?.call_method1("_set_running_loop", (py.None(),)).map(drop)
 }
 
 /// Methods that take the place of those of a loop.

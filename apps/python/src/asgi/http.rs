@@ -230,21 +230,22 @@ impl Exchange {
         }
         let mut state = self.lock(py);
         let (phase, task) = (std::mem::replace(&mut state.phase, Phase::Done), state.task.take());
-        let (request, has_left) = (state.request.take(), state.has_left || self.channel.is_closed());
+        let has_left = state.has_left || self.channel.is_closed();
+        // The request stays: its memory is used again by the thread of the connection, if that is the last to drop it.
         (state.body, state.in_place) = (None, None);
         drop(state);
         drop(task);
+        let route = || route(self.lock(py).request.as_ref());
         let is_complete = matches!(phase, Phase::Done);
         match error {
             None if is_complete || has_left => {}
             Some(error) if asks_to_exit(py, error) => {}
             Some(error) if has_left && is_expected(py, error) => {}
             Some(error) => {
-                let route = route(request.as_ref());
-                log_exception(py, &format!("an exception in the application, for {route}"), error);
+                log_exception(py, &format!("an exception in the application, for {}", route()), error);
             }
             None => {
-                let route = route(request.as_ref());
+                let route = route();
                 log::error!("the application has returned before its response was complete, for {route}");
             }
         }

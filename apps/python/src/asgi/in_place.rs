@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 use pyo3::prelude::*;
 
 use crate::asgi::event_loop::EventLoop;
-use crate::asgi::first_step::FirstSteps;
+use crate::asgi::first_step;
 use crate::asgi::http::{Exchange, begin};
 use crate::asgi::{Shared, failed, watched};
 use crate::channel::{Head, Producer, Receiver};
@@ -44,7 +44,7 @@ impl Loops {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(event_loop) = idle else {
-                FirstSteps::leave(py)?;
+                first_step::leave(py)?;
                 return Ok(Arc::new(watched(&self.new_event_loop.bind(py).call0()?)?));
             };
             if !event_loop.is_closed(py)? {

@@ -11,7 +11,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `event_loop.rs` | an asyncio loop |
-//! | `first_step.rs` | the first step of a task |
+//! | `first_step.rs` | the task of a request, and its first step |
 //! | `crossing.rs` | the queue to the asyncio loop of the main thread |
 //! | `scope.rs` | the dictionary `scope` |
 //! | `http.rs` | an HTTP exchange: `receive` and `send` |
