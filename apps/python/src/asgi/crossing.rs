@@ -16,7 +16,8 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::asgi::http::{Exchange, begin};
+use crate::asgi::exchange::Exchange;
+use crate::asgi::http::begin;
 use crate::asgi::websocket::{self, WebSocket};
 use crate::asgi::{EventLoop, Shared};
 use crate::wakes::Wakes;

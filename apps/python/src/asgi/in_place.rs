@@ -13,8 +13,9 @@ use http_body::{Frame, SizeHint};
 use pyo3::prelude::*;
 
 use crate::asgi::event_loop::EventLoop;
+use crate::asgi::exchange::Exchange;
 use crate::asgi::first_step;
-use crate::asgi::http::{Exchange, begin};
+use crate::asgi::http::begin;
 use crate::asgi::{Shared, failed, watched};
 use crate::channel::{Head, Producer, Receiver};
 use crate::errors::{asks_to_exit, log_exception};

@@ -14,7 +14,8 @@
 //! | `first_step.rs` | the task of a request, and its first step |
 //! | `crossing.rs` | the queue to the asyncio loop of the main thread |
 //! | `scope.rs` | the dictionary `scope` |
-//! | `http.rs` | an HTTP exchange: `receive` and `send` |
+//! | `exchange.rs` | an HTTP exchange, which the application and the connection share |
+//! | `http.rs` | `receive` and `send` of an exchange |
 //! | `message.rs` | the messages of HTTP |
 //! | `in_place.rs` | a request on the thread of its connection |
 //! | `websocket.rs` | a WebSocket: `receive` and `send` |
@@ -25,6 +26,7 @@
 mod awaitable;
 pub(crate) mod crossing;
 mod event_loop;
+mod exchange;
 mod first_step;
 pub(crate) mod http;
 mod in_place;
@@ -44,7 +46,7 @@ use pyo3::prelude::*;
 
 use crate::asgi::crossing::Event;
 use crate::asgi::event_loop::EventLoop;
-use crate::asgi::http::Exchange;
+use crate::asgi::exchange::Exchange;
 use crate::asgi::in_place::Loops;
 use crate::asgi::scope::{Template, opens_websocket};
 use crate::channel::Receiver;
