@@ -56,7 +56,7 @@ class EventLoop:
         """Makes the loop and starts the application on it. Raises what Lifespan.start raises."""
         self.loop = new_loop(options["loop"])
         self._stop = self.loop.stop
-        self.crossing = Crossing(options["stall_threshold"]) if has_crossing else None
+        self.crossing = Crossing(self.loop.call_soon, options["stall_threshold"]) if has_crossing else None
         self._lifespan = Lifespan(app, options["lifespan"])
         self._root: asyncio.Task[None] | None = None
         try:
@@ -72,13 +72,13 @@ class EventLoop:
         self.state = self._lifespan.state
         self._is_over = False
         if self.crossing is not None:
-            self.loop.add_reader(self.crossing.fileno(), self.crossing.drain)
+            self.loop.add_reader(self.crossing.fileno(), self.crossing.wake)
 
     async def _start(self) -> None:
         # The loop has set them for this thread.
         self.asyncgen_hooks = tuple(sys.get_asyncgen_hooks())
         await self._lifespan.start()
-        self._root = asyncio.create_task(_forever(), name="gearshift")
+        self._root = asyncio.Task(_forever(), loop=self.loop, name="gearshift")
         if _run_until_complete_cb is not None:
             self._root.add_done_callback(_run_until_complete_cb)
 
@@ -112,7 +112,7 @@ class EventLoop:
 
     def complete(self, coroutine: Coroutine[Any, Any, None], exit: Callable[[BaseException], None]) -> None:
         """Runs the loop until the coroutine has ended. Returns at once if `end` was called before."""
-        self.loop.create_task(coroutine).add_done_callback(lambda _: self.end())
+        asyncio.Task(coroutine, loop=self.loop).add_done_callback(lambda _: self.end())
         self.run(exit)
 
     async def stop(self, grace: float) -> None:
@@ -141,7 +141,7 @@ class EventLoop:
     def close(self) -> None:
         """Closes the loop, which does not run any more."""
         # asyncio calls it to return.
-        for name in ("stop", "is_running"):
+        for name in ("stop", "is_running", "call_soon_threadsafe"):
             self.loop.__dict__.pop(name, None)
         self._forget_root()
         try:

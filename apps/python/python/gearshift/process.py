@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import os
 import signal
 import sys
@@ -285,7 +286,7 @@ class Process:
                 main.end()
 
         self._orders.put(lambda: self._stop_others(reply, grace))
-        self._stopping = main.loop.create_task(stop())
+        self._stopping = asyncio.Task(stop(), loop=main.loop)
 
     def _stop_others(self, reply: Any, grace: float) -> None:
         end = time.monotonic() + grace

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use gearshift::Request;
 use pyo3::exceptions::PyOSError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use rustix::event::{EventfdFlags, eventfd};
@@ -77,7 +78,6 @@ impl Queue {
     /// Takes all events. `into` is empty, and its memory is used for those that come next. Returns when the first of
     /// them was pushed.
     fn take(&self, into: &mut Vec<Event>) -> Option<Instant> {
-        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         mem::swap(&mut state.events, into);
         state.signalled.take()
@@ -88,6 +88,8 @@ impl Queue {
 #[pyclass(frozen, module = "gearshift")]
 pub(crate) struct Crossing {
     queue: Arc<Queue>,
+    /// `call_soon` of the loop.
+    call_soon: Py<PyAny>,
     /// The memory of the last batch.
     batch: Mutex<Vec<Event>>,
     /// The time that events may wait before the log says that the loop was blocked.
@@ -108,12 +110,12 @@ impl Crossing {
 impl Crossing {
     /// `stall_threshold` is in seconds; 0 means that nothing is logged.
     #[new]
-    fn new(stall_threshold: f64) -> PyResult<Crossing> {
+    fn new(call_soon: Py<PyAny>, stall_threshold: f64) -> PyResult<Crossing> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags).map_err(|error| PyOSError::new_err(error.to_string()))?;
         let queue = Arc::new(Queue { state: Mutex::default(), wake, wakes: Arc::default() });
         let stall_threshold = Duration::try_from_secs_f64(stall_threshold).unwrap_or(Duration::MAX);
-        Ok(Crossing { queue, batch: Mutex::default(), stall_threshold })
+        Ok(Crossing { queue, call_soon, batch: Mutex::default(), stall_threshold })
     }
 
     /// The descriptor to watch.
@@ -121,9 +123,18 @@ impl Crossing {
         self.queue.wake.as_raw_fd()
     }
 
-    /// Handles all events. Called when the descriptor is readable.
+    /// Lets the loop handle all events. Called when the descriptor is readable.
+    ///
+    /// The loop cannot call this again before it has returned, so no code of the application runs in here: it might
+    /// run the loop.
+    fn wake(this: &Bound<'_, Crossing>) -> PyResult<()> {
+        let (py, crossing) = (this.py(), this.get());
+        let _ = rustix::io::read(&crossing.queue.wake, &mut [0; 8]);
+        crossing.call_soon.bind(py).call1((this.getattr(intern!(py, "drain"))?,)).map(drop)
+    }
+
+    /// Handles all events.
     fn drain(&self, py: Python<'_>) {
-        // An application that runs the loop inside a step calls this again.
         let mut batch = mem::take(&mut *self.lock(py));
         if let Some(since) = self.queue.take(&mut batch) {
             self.report_stall(since.elapsed());

@@ -50,13 +50,16 @@ impl FirstSteps {
         let (py, asyncio) = (event_loop.py(), event_loop.getattr("loop")?);
         let hook = Hook {
             call_soon: asyncio.getattr("call_soon")?.unbind(),
+            call_soon_threadsafe: asyncio.getattr("call_soon_threadsafe")?.unbind(),
             is_running: asyncio.getattr("is_running")?.unbind(),
             phase: AtomicU8::new(IDLE),
             caught: Mutex::default(),
         };
         let hook = Bound::new(py, hook)?;
         let not_running = || -> PyResult<NotRunning> {
-            asyncio.setattr("is_running", hook.getattr("is_running")?)?;
+            for name in ["is_running", "call_soon_threadsafe"] {
+                asyncio.setattr(name, hook.getattr(name)?)?;
+            }
             static LAST_ID: AtomicU64 = AtomicU64::new(0);
             Ok(NotRunning {
                 id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1,
@@ -91,21 +94,25 @@ impl FirstSteps {
         coroutine: Bound<'py, PyAny>,
         name: Bound<'py, PyAny>,
     ) -> PyResult<(Bound<'py, PyAny>, bool)> {
+        let attributes = self.attributes.bind(py);
+        let call_soon = intern!(py, "call_soon");
+        // A factory of tasks of the application may make the step itself. A `call_soon` of the application wants to see
+        // the call, and inside of a step, where the application runs the loop again, it is that of the hook.
+        if attributes.contains(call_soon)? || !self.get_task_factory.bind(py).call0()?.is_none() {
+            return Ok((self.create_task.bind(py).call1((coroutine,))?, true));
+        }
         if let Some(not_running) = &self.not_running {
             not_running.enter(py, &self.asyncio)?;
         }
-        let attributes = self.attributes.bind(py);
+        attributes.set_item(call_soon, &self.call_soon)?;
         let phase = &self.hook.get().phase;
-        attributes.set_item(intern!(py, "call_soon"), &self.call_soon)?;
-        // A factory of tasks of the application may make the step itself, or schedule it.
-        let has_factory = !self.get_task_factory.bind(py).call0()?.is_none();
-        phase.store(if has_factory { FORWARDS } else { CATCHES }, Ordering::Relaxed);
-        let made = match has_factory {
-            true => self.create_task.bind(py).call1((coroutine,)),
-            false => self.make(py, coroutine, name),
-        };
+        phase.store(CATCHES, Ordering::Relaxed);
+        let made = self.make(py, coroutine, name);
         let has_ready = phase.swap(IDLE, Ordering::Relaxed) == HAS_FORWARDED;
-        attributes.del_item(intern!(py, "call_soon"))?;
+        // Otherwise the application has set one in the step.
+        if attributes.get_item(call_soon)?.is_some_and(|now| now.is(&self.call_soon)) {
+            attributes.del_item(call_soon)?;
+        }
         Ok((made?, has_ready))
     }
 
@@ -164,6 +171,7 @@ pub(super) fn leave(py: Python<'_>) -> PyResult<()> {
 struct Hook {
     /// The methods of the loop.
     call_soon: Py<PyAny>,
+    call_soon_threadsafe: Py<PyAny>,
     is_running: Py<PyAny>,
     /// One of the phases below.
     phase: AtomicU8,
@@ -205,14 +213,38 @@ impl Hook {
             (FORWARDS, _) => self.phase.store(HAS_FORWARDED, Ordering::Relaxed),
             _ => {}
         }
-        let all = PyTuple::new(py, [callback])?.into_sequence().concat(args.as_sequence())?.to_tuple()?;
-        let named = PyDict::new(py);
-        named.set_item(intern!(py, "context"), context)?;
-        self.call_soon.bind(py).call(all, Some(&named))
+        forward(self.call_soon.bind(py), callback, args, context)
+    }
+
+    /// `call_soon_threadsafe` of a loop. It is called in a step for an asynchronous generator that was left as well.
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon_threadsafe<'py>(
+        &self,
+        py: Python<'py>,
+        callback: Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _ = self.phase.compare_exchange(FORWARDS, HAS_FORWARDED, Ordering::Relaxed, Ordering::Relaxed);
+        forward(self.call_soon_threadsafe.bind(py), callback, args, context)
     }
 
     /// `is_running` of a loop, which is as good as running while it makes a step.
     fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.phase.load(Ordering::Relaxed) != IDLE || self.is_running.bind(py).call0()?.is_truthy()?)
     }
+}
+
+/// Calls a method of a loop as it was called.
+fn forward<'py>(
+    method: &Bound<'py, PyAny>,
+    callback: Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    context: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = method.py();
+    let all = PyTuple::new(py, [callback])?.into_sequence().concat(args.as_sequence())?.to_tuple()?;
+    let named = PyDict::new(py);
+    named.set_item(intern!(py, "context"), context)?;
+    method.call(all, Some(&named))
 }

@@ -171,16 +171,18 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, 
             state.request = Some(request);
         }
         let python = Bound::new(py, HttpExchange { exchange: exchange.clone(), shared: shared.clone() })?;
-        if exchange.cancels && event_loop.is_in_place() {
-            exchange.lock(py).is_checking = true;
-            HttpExchange::check_later(&python)?;
-        }
-        let coroutine = shared.run.bind(py).call1((&shared.app, &scope, python))?;
+        let coroutine = shared.run.bind(py).call1((&shared.app, &scope, &python))?;
         let task = event_loop.begin(py, coroutine, &scope)?;
         if exchange.has_ended() {
             return Ok(());
         }
         exchange.lock(py).task = Some(task.unbind());
+        if exchange.cancels && event_loop.is_in_place() {
+            let was_checking = std::mem::replace(&mut exchange.lock(py).is_checking, true);
+            if !was_checking {
+                HttpExchange::check_later(&python)?;
+            }
+        }
         if exchange.cancels {
             exchange.is_watched.store(true, Ordering::SeqCst);
             if exchange.channel.is_closed() {

@@ -79,7 +79,8 @@ pub(super) fn respond(shared: &Arc<Shared>, loops: &Loops, request: Request) -> 
         let receiver = Some(Receiver::new(exchange.clone()));
         let run = Run { shared: shared.clone(), exchange, receiver, first: None };
         if run.exchange.event_loop().has_paused() {
-            run.turn(py);
+            // Other tasks and timers of the loop have waited.
+            run.check(py, run.exchange.event_loop().turn(py));
         }
         begin(py, shared, request, &run.exchange);
         run.respond(py)
@@ -120,11 +121,6 @@ impl Run {
     /// Runs the loop until the application has sent something or has ended.
     fn step(&self, py: Python<'_>) {
         self.check(py, self.exchange.event_loop().run(py));
-    }
-
-    /// Lets other tasks and timers of the loop run.
-    fn turn(&self, py: Python<'_>) {
-        self.check(py, self.exchange.event_loop().turn(py));
     }
 
     /// Handles an exception that has ended a run of the loop.
@@ -195,11 +191,8 @@ impl Drop for Run {
             let is_cut = !self.exchange.has_ended();
             drop(self.receiver.take());
             self.finish(py);
-            if self.exchange.event_loop().has_ready() {
-                self.turn(py);
-            }
-            if is_cut && let Err(error) = self.exchange.event_loop().settle(py) {
-                log_exception(py, "the event loop of a thread has failed", &error);
+            if is_cut || self.exchange.event_loop().has_ready() {
+                self.check(py, self.exchange.event_loop().settle(py));
             }
         });
         if let Some(loops) = &self.shared.loops {

@@ -35,6 +35,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     elif path.startswith("/task"):
         kept.add(asyncio.create_task(background(path)))
         answer["noted"] = noted.get(path, [])
+    elif path.startswith("/threadsafe"):
+        loop.call_soon_threadsafe(note, path, "threadsafe")
+        answer["noted"] = noted.get(path, [])
     elif path.startswith("/timer"):
         loop.call_later(0.05, note, path, "timer")
     elif path.startswith("/generator"):
@@ -95,6 +98,25 @@ async def with_factory(scope: Scope, receive: Receive, send: Send) -> None:
         return await lifespan(scope, receive, send)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": str(len(made)).encode()})
+
+
+calls: list[str] = []
+
+
+async def with_call_soon(scope: Scope, receive: Receive, send: Send) -> None:
+    """Counts the calls of `call_soon`, as tools for tracing do, and answers with their number."""
+    if scope["type"] == "lifespan":
+        loop = asyncio.get_running_loop()
+        call_soon = loop.call_soon
+
+        def counted(callback: Any, *args: Any, **options: Any) -> asyncio.Handle:
+            calls.append(repr(callback))
+            return call_soon(callback, *args, **options)
+
+        loop.call_soon = counted  # type: ignore[method-assign]
+        return await lifespan(scope, receive, send)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(len(calls)).encode()})
 
 
 async def on_thread(scope: Scope, receive: Receive, send: Send) -> None:
