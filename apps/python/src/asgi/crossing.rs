@@ -4,7 +4,7 @@
 //! thread that runs Python may hold for milliseconds. One write is made for all events that are pushed before asyncio
 //! looks: a batch.
 
-use std::mem;
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,11 +75,10 @@ impl Queue {
         &self.wakes
     }
 
-    /// Takes all events. `into` is empty, and its memory is used for those that come next. Returns when the first of
-    /// them was pushed.
-    fn take(&self, into: &mut Vec<Event>) -> Option<Instant> {
+    /// Moves all events to the end of `into`. Returns when the first of them was pushed.
+    fn take(&self, into: &mut VecDeque<Event>) -> Option<Instant> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        mem::swap(&mut state.events, into);
+        into.extend(state.events.drain(..));
         state.signalled.take()
     }
 }
@@ -90,14 +89,14 @@ pub(crate) struct Crossing {
     queue: Arc<Queue>,
     /// `call_soon` of the loop.
     call_soon: Py<PyAny>,
-    /// The memory of the last batch.
-    batch: Mutex<Vec<Event>>,
+    /// The events that were taken and are not handled yet.
+    batch: Mutex<VecDeque<Event>>,
     /// The time that events may wait before the log says that the loop was blocked.
     stall_threshold: Duration,
 }
 
 impl Crossing {
-    fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, Vec<Event>> {
+    fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, VecDeque<Event>> {
         self.batch.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,28 +127,43 @@ impl Crossing {
     /// The loop cannot call this again before it has returned, so no code of the application runs in here: it might
     /// run the loop.
     fn wake(this: &Bound<'_, Crossing>) -> PyResult<()> {
-        let (py, crossing) = (this.py(), this.get());
-        let _ = rustix::io::read(&crossing.queue.wake, &mut [0; 8]);
-        crossing.call_soon.bind(py).call1((this.getattr(intern!(py, "drain"))?,)).map(drop)
+        let _ = rustix::io::read(&this.get().queue.wake, &mut [0; 8]);
+        Crossing::drain_soon(this)
     }
 
     /// Handles all events.
-    fn drain(&self, py: Python<'_>) {
-        let mut batch = mem::take(&mut *self.lock(py));
-        if let Some(since) = self.queue.take(&mut batch) {
-            self.report_stall(since.elapsed());
+    fn drain(this: &Bound<'_, Crossing>) -> PyResult<()> {
+        let (py, crossing) = (this.py(), this.get());
+        let mut batch = crossing.lock(py);
+        if let Some(since) = crossing.queue.take(&mut batch) {
+            crossing.report_stall(since.elapsed());
         }
-        if batch.len() >= MIN_BATCH {
-            self.queue.wakes.collect_all();
+        let len = batch.len();
+        drop(batch);
+        if len > 1 {
+            // If the application runs the loop while it handles one of the events, the others go on there.
+            Crossing::drain_soon(this)?;
         }
-        for event in batch.drain(..) {
+        if len >= MIN_BATCH {
+            crossing.queue.wakes.collect_all();
+        }
+        loop {
+            let Some(event) = crossing.lock(py).pop_front() else { break };
             // The exchange that a panic has left is answered with 500 when it is dropped.
             if catch_unwind(AssertUnwindSafe(|| handle(py, event))).is_err() {
                 log::error!("a panic while an event was handled");
             }
         }
-        self.queue.wakes.flush();
-        *self.lock(py) = batch;
+        crossing.queue.wakes.flush();
+        Ok(())
+    }
+}
+
+impl Crossing {
+    /// Lets the loop call [`Crossing::drain`] in its next turn.
+    fn drain_soon(this: &Bound<'_, Crossing>) -> PyResult<()> {
+        let py = this.py();
+        this.get().call_soon.bind(py).call1((this.getattr(intern!(py, "drain"))?,)).map(drop)
     }
 }
 

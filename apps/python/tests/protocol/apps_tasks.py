@@ -119,6 +119,25 @@ async def with_call_soon(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": str(len(calls)).encode()})
 
 
+opened = asyncio.Event()
+
+
+async def nested(scope: Scope, receive: Receive, send: Send) -> None:
+    """`/inside` runs the loop inside its step until `/opens` has come. Packages such as `nest_asyncio` do so."""
+    if scope["type"] == "lifespan":
+        return await lifespan(scope, receive, send)
+    if scope["path"] == "/opens":
+        opened.set()
+    else:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        asyncio.tasks._leave_task(loop, task)  # type: ignore[attr-defined]
+        while not opened.is_set():
+            loop._run_once()  # type: ignore[attr-defined]
+        asyncio.tasks._enter_task(loop, task)  # type: ignore[attr-defined]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
 async def on_thread(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with a thread of anyio, on which FastAPI and Starlette run `def` views."""
     if scope["type"] == "lifespan":

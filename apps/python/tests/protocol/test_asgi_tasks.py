@@ -10,6 +10,8 @@ import pytest
 from probe import until
 from serving import Server, Servers
 
+from .wire import Wire
+
 PAUSE = 0.3
 """A time in seconds without requests."""
 
@@ -67,6 +69,20 @@ def test_a_call_soon_of_the_application_is_kept(serve: Servers, client: httpx.Cl
     server = serve("apps_tasks:with_call_soon")
     counts = [int(client.get(server.url).raise_for_status().text) for _ in range(3)]
     assert counts[2] > counts[1] > counts[0] > 0, counts
+
+
+@pytest.mark.gearshift
+def test_a_request_that_runs_the_loop_inside_its_step_leaves_it_to_others(
+    serve: Servers, backend: str
+) -> None:
+    if backend in ("sequential", "threadpool"):
+        pytest.skip("each request has a loop for itself")
+    server = serve("apps_tasks:nested", "--loop=asyncio")
+    with Wire(server) as inside, Wire(server) as opens:
+        inside.request("/inside")
+        assert opens.exchange("/opens").body == b"ok"
+        assert inside.response().body == b"ok"
+    assert "Traceback" not in server.log
 
 
 def test_a_thread_of_anyio_serves_more_than_one_request(serve: Servers, client: httpx.Client) -> None:
