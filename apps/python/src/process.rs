@@ -287,6 +287,7 @@ async fn start(runtime: Runtime, process: Arc<Process>) -> Result<Box<dyn Handle
         // The GIL may be held for long, and this thread has connections. Without another thread, the signal itself
         // wakes the main thread.
         let counted = Counted::new();
+        // The thread calls Python until it has dropped what it has of it.
         let stop = move || {
             watched.stopping();
             drop(watched);

@@ -23,7 +23,7 @@ impl Process {
     }
 
     /// Whether all its threads wait, and have done so for 20 ms. A thread that was woken and has not run yet does not.
-    /// A thread that waits for input and output may do something else first: that of async-io pauses for up to 10 ms.
+    /// A single look is not enough: the thread of async-io pauses for up to 10 ms before it waits for events again.
     pub fn is_asleep(self) -> bool {
         const PAUSE: Duration = Duration::from_millis(20);
         let before = self.waits();

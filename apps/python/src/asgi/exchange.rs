@@ -27,6 +27,7 @@ use crate::errors::{ClientDisconnected, asks_to_exit, log_exception, status_of};
 /// See the [module](self).
 pub(crate) struct Exchange {
     pub(super) channel: Channel,
+    /// The loop on which the application runs.
     pub(super) event_loop: Arc<EventLoop>,
     /// Whether the task of a client that has left is cancelled.
     pub(super) cancels: bool,
@@ -106,11 +107,6 @@ impl Exchange {
 
     pub(super) fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, State> {
         self.state.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The loop on which the application runs.
-    pub(super) fn event_loop(&self) -> &Arc<EventLoop> {
-        &self.event_loop
     }
 
     /// Whether the application has ended.

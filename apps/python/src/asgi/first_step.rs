@@ -15,7 +15,6 @@ use pyo3::types::{PyDict, PyTuple};
 
 /// Makes the tasks of a loop.
 pub(super) struct FirstSteps {
-    asyncio: Py<PyAny>,
     /// The attributes of the loop.
     attributes: Py<PyDict>,
     get_task_factory: Py<PyAny>,
@@ -34,10 +33,8 @@ pub(super) struct FirstSteps {
 struct NotRunning {
     /// A number that no other loop has.
     id: u64,
-    /// `asyncio._set_running_loop`, which is for those who write a loop.
-    set_running_loop: Py<PyAny>,
-    /// `sys.set_asyncgen_hooks`, and the hooks of the loop.
-    set_asyncgen_hooks: Py<PyAny>,
+    asyncio: Py<PyAny>,
+    /// The hooks of the loop for asynchronous generators.
     asyncgen_hooks: Py<PyTuple>,
 }
 
@@ -63,8 +60,7 @@ impl FirstSteps {
             static LAST_ID: AtomicU64 = AtomicU64::new(0);
             Ok(NotRunning {
                 id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1,
-                set_running_loop: py.import("asyncio")?.getattr("_set_running_loop")?.unbind(),
-                set_asyncgen_hooks: py.import("sys")?.getattr("set_asyncgen_hooks")?.unbind(),
+                asyncio: asyncio.clone().unbind(),
                 asyncgen_hooks: event_loop.getattr("asyncgen_hooks")?.extract()?,
             })
         };
@@ -79,7 +75,6 @@ impl FirstSteps {
             call_soon: hook.getattr("call_soon")?.unbind(),
             not_running: (!is_running).then(not_running).transpose()?,
             hook: hook.unbind(),
-            asyncio: asyncio.unbind(),
         })
     }
 
@@ -102,7 +97,7 @@ impl FirstSteps {
             return Ok((self.create_task.bind(py).call1((coroutine,))?, true));
         }
         if let Some(not_running) = &self.not_running {
-            not_running.enter(py, &self.asyncio)?;
+            not_running.enter(py)?;
         }
         attributes.set_item(call_soon, &self.call_soon)?;
         let phase = &self.hook.get().phase;
@@ -145,13 +140,13 @@ thread_local! {
 }
 
 impl NotRunning {
-    /// Makes `asyncio` the running loop of this thread, until [`leave`].
-    fn enter(&self, py: Python<'_>, asyncio: &Py<PyAny>) -> PyResult<()> {
-        if ENTERED.replace(self.id) != self.id {
-            self.set_asyncgen_hooks.bind(py).call1(self.asyncgen_hooks.bind(py))?;
-            self.set_running_loop.bind(py).call1((asyncio,))?;
+    /// Makes the loop the running one of this thread, until [`leave`].
+    fn enter(&self, py: Python<'_>) -> PyResult<()> {
+        if ENTERED.replace(self.id) == self.id {
+            return Ok(());
         }
-        Ok(())
+        py.import("sys")?.getattr("set_asyncgen_hooks")?.call1(self.asyncgen_hooks.bind(py))?;
+        set_running_loop(py, Some(&self.asyncio))
     }
 }
 
@@ -163,7 +158,12 @@ pub(super) fn leave(py: Python<'_>) -> PyResult<()> {
     if ENTERED.replace(0) == 0 {
         return Ok(());
     }
-    py.import("asyncio")?.call_method1("_set_running_loop", (py.None(),)).map(drop)
+    set_running_loop(py, None)
+}
+
+/// Calls the function of asyncio that is for those who write a loop.
+fn set_running_loop(py: Python<'_>, asyncio: Option<&Py<PyAny>>) -> PyResult<()> {
+    py.import("asyncio")?.call_method1("_set_running_loop", (asyncio,)).map(drop)
 }
 
 /// Methods that take the place of those of a loop.
@@ -213,38 +213,26 @@ impl Hook {
             (FORWARDS, _) => self.phase.store(HAS_FORWARDED, Ordering::Relaxed),
             _ => {}
         }
-        forward(self.call_soon.bind(py), callback, args, context)
+        let args = PyTuple::new(py, [callback])?.into_sequence().concat(args.as_sequence())?.to_tuple()?;
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "context"), context)?;
+        self.call_soon.bind(py).call(args, Some(&options))
     }
 
     /// `call_soon_threadsafe` of a loop. It is called in a step for an asynchronous generator that was left as well.
-    #[pyo3(signature = (callback, *args, context = None))]
+    #[pyo3(signature = (*args, **options))]
     fn call_soon_threadsafe<'py>(
         &self,
         py: Python<'py>,
-        callback: Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
+        options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _ = self.phase.compare_exchange(FORWARDS, HAS_FORWARDED, Ordering::Relaxed, Ordering::Relaxed);
-        forward(self.call_soon_threadsafe.bind(py), callback, args, context)
+        self.call_soon_threadsafe.bind(py).call(args, options)
     }
 
     /// `is_running` of a loop, which is as good as running while it makes a step.
     fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.phase.load(Ordering::Relaxed) != IDLE || self.is_running.bind(py).call0()?.is_truthy()?)
     }
-}
-
-/// Calls a method of a loop as it was called.
-fn forward<'py>(
-    method: &Bound<'py, PyAny>,
-    callback: Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    context: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = method.py();
-    let all = PyTuple::new(py, [callback])?.into_sequence().concat(args.as_sequence())?.to_tuple()?;
-    let named = PyDict::new(py);
-    named.set_item(intern!(py, "context"), context)?;
-    method.call(all, Some(&named))
 }

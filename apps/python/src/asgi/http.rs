@@ -177,13 +177,12 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, mut request: Request, 
             return Ok(());
         }
         exchange.lock(py).task = Some(task.unbind());
-        if exchange.cancels && event_loop.is_in_place() {
-            let was_checking = std::mem::replace(&mut exchange.lock(py).is_checking, true);
-            if !was_checking {
+        if exchange.cancels {
+            let must_check =
+                event_loop.is_in_place() && !std::mem::replace(&mut exchange.lock(py).is_checking, true);
+            if must_check {
                 HttpExchange::check_later(&python)?;
             }
-        }
-        if exchange.cancels {
             exchange.is_watched.store(true, Ordering::SeqCst);
             if exchange.channel.is_closed() {
                 exchange.changed(py);

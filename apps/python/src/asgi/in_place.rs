@@ -1,7 +1,7 @@
 //! A request on the thread of its connection, on a blocking backend.
 //!
-//! The thread runs an asyncio loop until the application has sent something or has ended. A response whose application
-//! goes on holds the thread: each poll of its body runs the loop again.
+//! An application that waits before it has sent anything lets the thread run an asyncio loop, until it has sent something
+//! or has ended. A response whose application goes on holds the thread: each poll of its body runs the loop again.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -78,9 +78,9 @@ pub(super) fn respond(shared: &Arc<Shared>, loops: &Loops, request: Request) -> 
         let exchange = Arc::new(Exchange::new(event_loop, shared.process.options().cancels));
         let receiver = Some(Receiver::new(exchange.clone()));
         let run = Run { shared: shared.clone(), exchange, receiver, first: None };
-        if run.exchange.event_loop().has_paused() {
+        if run.exchange.event_loop.has_paused() {
             // Other tasks and timers of the loop have waited.
-            run.check(py, run.exchange.event_loop().turn(py));
+            run.check(py, run.exchange.event_loop.turn(py));
         }
         begin(py, shared, request, &run.exchange);
         run.respond(py)
@@ -120,7 +120,7 @@ impl Run {
 
     /// Runs the loop until the application has sent something or has ended.
     fn step(&self, py: Python<'_>) {
-        self.check(py, self.exchange.event_loop().run(py));
+        self.check(py, self.exchange.event_loop.run(py));
     }
 
     /// Handles an exception that has ended a run of the loop.
@@ -191,12 +191,12 @@ impl Drop for Run {
             let is_cut = !self.exchange.has_ended();
             drop(self.receiver.take());
             self.finish(py);
-            if is_cut || self.exchange.event_loop().has_ready() {
-                self.check(py, self.exchange.event_loop().settle(py));
+            if is_cut || self.exchange.event_loop.has_ready() {
+                self.check(py, self.exchange.event_loop.settle(py));
             }
         });
         if let Some(loops) = &self.shared.loops {
-            loops.put_back(self.exchange.event_loop().clone());
+            loops.put_back(self.exchange.event_loop.clone());
         }
     }
 }

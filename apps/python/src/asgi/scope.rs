@@ -68,7 +68,7 @@ impl Template {
             entries.set_item("asgi", asgi)?;
             entries.set_item("root_path", &options.root_path)?;
             entries.set_item("server", server(py, runtime)?)?;
-            // A copy has room for the entries of a request.
+            // A copy has room for them, so it does not grow when a request sets them.
             for name in REQUEST_ENTRIES {
                 entries.set_item(PyString::intern(py, name), py.None())?;
             }
@@ -178,6 +178,7 @@ impl Template {
         Ok(fields)
     }
 
+    /// The text of an address.
     fn address<'py>(&self, py: Python<'py>, address: IpAddr) -> Bound<'py, PyString> {
         let mut last =
             self.last_address.lock_py_attached(py).unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -4,7 +4,8 @@
 //! takes the next one and keeps the GIL. While requests wait, one more thread waits for the GIL: the standby. It gets
 //! the GIL when the application waits, or when a request takes long, and takes requests too. So requests that wait
 //! overlap, on as many threads as the pool has, and short requests that only compute cause few switches of threads.
-//! Beside other requests that run, a thread takes requests for [`MAX_TURN`] only, because these may want the GIL.
+//! While a request of another thread has begun and not ended, a thread takes requests for [`MAX_TURN`] only, because the
+//! other thread may want the GIL.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -1,4 +1,4 @@
-"""A raw ASGI application that shows what the first step of a request's task has around it."""
+"""Raw ASGI applications that show what the first step of a request's task has around it."""
 
 from __future__ import annotations
 
