@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from gearshift._gearshift import Crossing, log_exit_of
+from gearshift._gearshift import Crossing, log_error, log_exit_of
 from gearshift.lifespan import Lifespan
 
 try:
@@ -22,6 +23,8 @@ except ImportError:
 SHARE_OF_REQUESTS = 0.7
 # The time in seconds that cancelled tasks, and the stop of the application after the grace period, have at least.
 CANCEL_TIMEOUT = 1.0
+# The failures of a loop after which the process ends. A loop fails only if the application changes its insides.
+MAX_FAILURES = 10
 
 
 async def run(app: Any, scope: dict[str, Any], exchange: Any) -> None:
@@ -85,14 +88,22 @@ class EventLoop:
     def run(self, exit: Callable[[BaseException], None]) -> None:
         """Runs the loop until `end` is called, also if the application stops it.
 
-        Calls `exit` with SystemExit and KeyboardInterrupt, which stop a loop if a task of the application raises them.
+        Calls `exit` with SystemExit and KeyboardInterrupt, which stop a loop if a task of the application raises them,
+        and with the exception of a loop that is closed or has failed MAX_FAILURES times, which is raised then.
         """
+        failures = 0
         while not self._is_over:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
                 log_exit_of("the asyncio loop", error)
                 exit(error)
+            except Exception as error:
+                log_error(f"the asyncio loop has failed:\n{traceback.format_exc()}")
+                failures += 1
+                if failures == MAX_FAILURES or self.loop.is_closed():
+                    exit(error)
+                    raise
 
     def watch_stops(self) -> None:
         """Logs a stop of the loop by the application, which calls `loop.stop`, once in this process."""

@@ -101,7 +101,7 @@ def chosen_interface(app: Any, interface: str, lifespan: str) -> str:
     chosen = found if interface == "auto" else interface
     if interface == "auto" and _is_factory(app):
         raise LoadError("a function without required arguments is no application; if it returns one, add --factory")
-    if chosen is None and (_takes(app, 2) or _takes(app, 3)):
+    if chosen is None and any(_takes(app, count) for count in NUMBERS.values()):
         raise LoadError("its arguments do not tell WSGI from ASGI; add --interface wsgi or --interface asgi")
     if chosen is None or not _takes(app, NUMBERS[chosen]):
         if interface == "auto":
@@ -136,11 +136,15 @@ def _takes(function: Any, number: int) -> bool:
 
 def interface_of(app: Any) -> str | None:
     """The interface `wsgi` or `asgi` of an application; None if neither it nor what it wraps tells."""
-    for _ in range(MAX_WRAPPERS):
+    for number in range(MAX_WRAPPERS):
         if found := _own_interface(app):
             return found
-        if (app := _wrapped(app)) is None:
-            return None
+        if (inner := _wrapped(app)) is None:
+            # A decorator that makes an application of a function with other arguments, such as `Request.application`
+            # of Werkzeug. One that makes an application of ASGI returns a coroutine function.
+            is_adapted = number > 0 and not any(_takes(app, count) for count in NUMBERS.values())
+            return "wsgi" if is_adapted else None
+        app = inner
     return None
 
 

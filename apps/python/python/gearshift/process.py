@@ -337,7 +337,7 @@ def leave(status: int) -> None:
 
 
 def _status_of(error: BaseException) -> int:
-    """The exit status that an exception asks for, as Python has it."""
+    """The exit status for an exception that ends the process, as Python has it."""
     if isinstance(error, SystemExit):
         if error.code is None:
             return 0
@@ -345,4 +345,4 @@ def _status_of(error: BaseException) -> int:
             return error.code & 0xFF
         print(error.code, file=sys.stderr)
         return 1
-    return 130
+    return 130 if isinstance(error, KeyboardInterrupt) else 1

@@ -23,13 +23,17 @@ async def exits(status: int) -> None:
 
 
 async def tasks(scope: Scope, receive: Receive, send: Send) -> None:
-    """`/stops` stops the loop. `/closes` closes it when it does not run. `/exits` starts tasks that exit. `/late` does it when the test opens a gate."""
+    """`/stops` stops the loop. `/breaks` lets its next turn fail. `/closes` closes it when it does not run. `/exits` starts tasks that exit. `/late` does it when the test opens a gate."""
     if scope["type"] != "http":
         raise RuntimeError("no such protocol")
     loop = asyncio.get_running_loop()
     if scope["path"] == "/stops":
         loop.stop()
         await asyncio.sleep(0.01)
+    if scope["path"] == "/breaks":
+        # A turn of asyncio takes as many callbacks as were ready at its start.
+        loop.call_soon(loop._ready.clear)  # type: ignore[attr-defined]
+        loop.call_soon(loop.time)
     if scope["path"] == "/closes":
         threading.Thread(target=close, args=(loop, Probe.of(scope["query_string"]))).start()
     if scope["path"] in ("/exits", "/late"):

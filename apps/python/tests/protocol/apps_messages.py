@@ -99,6 +99,24 @@ def adapted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iter
     return app(environ, start_response)
 
 
+def _of_view(view: Callable[..., bytes]) -> Callable[..., Any]:
+    """A WSGI application of a function with another argument, as `Request.application` of Werkzeug makes it."""
+
+    @wraps(view)
+    def application(*args: Any) -> Iterable[bytes]:
+        environ, start_response = args[-2:]
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [view(environ)]
+
+    return application
+
+
+@_of_view
+def view(request: dict[str, Any]) -> bytes:
+    """A view."""
+    return request["wsgi.url_scheme"].encode()
+
+
 decorated = _decorated_with_a_trace(asgi)
 decorated_twice = _decorated_with_a_trace(decorated)
 decorated_wsgi = _decorated_with_a_trace(app)

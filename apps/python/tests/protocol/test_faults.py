@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from signal import SIGTERM
 
@@ -12,7 +12,7 @@ import pytest
 from probe import DEADLINE, Probe
 from serving import TESTS, Servers
 
-from .wire import Wire
+from .wire import Ended, Wire
 
 pytestmark = pytest.mark.gearshift
 
@@ -43,6 +43,27 @@ def test_the_log_does_not_tell_of_stops_by_the_server(serve: Servers, loop: str)
             assert wire.exchange("/").body == b"ok"
     server.stop()
     assert "has stopped an asyncio loop" not in server.log
+
+
+def test_the_server_serves_on_when_the_application_breaks_the_loop(serve: Servers) -> None:
+    server = serve("apps_faults:tasks", "--loop=asyncio")
+    for path in ("/breaks", "/", "/breaks", "/", "/"):
+        with Wire(server) as wire:
+            assert wire.exchange(path).body == b"ok"
+    server.wait_for_log("has failed")
+    server.wait_for_log("IndexError: pop from an empty deque")
+
+
+def test_a_loop_that_fails_again_and_again_ends_the_process(serve: Servers, backend: str) -> None:
+    if backend in ("sequential", "threadpool"):
+        pytest.skip("a loop that fails holds up its own request only")
+    server = serve("apps_faults:tasks", "--loop=asyncio", "--graceful-timeout=500ms", status=1)
+    with Wire(server) as wire:
+        while "finishing the requests in flight" not in server.log:
+            with suppress(Ended):
+                wire.exchange("/breaks")
+    assert server.wait() == 1
+    assert server.log.count("the asyncio loop has failed") == 10
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -234,6 +234,7 @@ def test_an_application_that_cannot_be_served_is_refused_in_one_line(arguments: 
         ("decorated_wsgi", [], "wsgi"),
         ("decorated_object", [], "asgi"),
         ("adapted", [], "wsgi"),
+        ("view", [], "wsgi"),
         ("slotted", [], "asgi"),
         ("decorated_without_a_trace", ["--interface=asgi"], "asgi"),
     ],
